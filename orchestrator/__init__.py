@@ -1,0 +1,37 @@
+"""bulk-restore: a YAML plan becomes mounts on several Enterprise Managers and one report.
+
+The idea in a few lines::
+
+    plan file ── plan.loading ──▶ RestorePlan
+    per server ── em.session ──▶ logon session ── inventory ──▶ plan.expansion ──▶ MountRequests
+    engine.run: waves ── engine.admission ──▶ slot ── engine.mounting:
+        intent durable ▶ POST once ▶ engine.watcher: finished ▶ mount read ▶ verdict ▶ unmounted
+    every step: engine.ledger ── legal by lifecycle.TRANSITIONS ▶ journal ▶ views
+    fold of the journal ── report.summary ──▶ report.json, junit.xml, text, exit code
+
+Ordinary structured-concurrency code drives each mount from top to bottom, and everything
+that happens to it is an event that a pure table must allow, the journal must hold, and only
+then the rest may see.
+
+Rooms, from the top; imports go down only, and `make check` proves it:
+
+    cli          argv ▶ run ▶ exit code
+    demo         a whole run against the simulator
+    assembly     joins the parts: from a loaded plan to a finished run with its reports
+    em           HTTP and XML: one Enterprise Manager behind the ports
+    journal      SQLite: runs and events with a hash chain; replay
+    report       what the journal says, rendered
+    progress     what a person sees meanwhile
+    logs         structlog set-up, redaction
+    simulator    Enterprise Managers to test against; shares no parser with em
+    engine       the run: admission, mounts, watcher, recovery, ledger
+    ports        what the engine needs from outside
+    lifecycle    what may follow what
+    plan         the file and its expansion
+    events       facts
+    policy       delays and limits
+    model        the vocabulary
+    errors       what may the caller do next
+
+Read in this order: this page, model, lifecycle, engine/mounting, tests/scenarios.
+"""

@@ -1,0 +1,75 @@
+"""The command line: argv, run, exit code. Commands are thin; imports are heavy, so late.
+
+`--help` must answer at once, so a command's module is imported only when it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from orchestrator._version import __version__
+
+COMMANDS = {
+    "validate": ("planning", "Check plan files offline and show every error."),
+    "plan": ("planning", "Log on, expand a plan and show what would be mounted."),
+    "run": ("running", "Mount, prove, unmount and report what a plan names."),
+    "status": ("records", "Show runs, their states, and what may still be mounted."),
+    "unmount": ("running", "Release the mounts that a run may have left."),
+    "report": ("records", "Rebuild the reports of a run from the journal alone."),
+    "simulate": ("simulating", "Start simulated Enterprise Managers on loopback."),
+    "demo": ("simulating", "Simulator, plan, run and report in one go."),
+    "schema": ("planning", "Print a published JSON Schema: plan, report or events."),
+}
+"""Command -> (module of this package, what the list of commands says)."""
+
+LATER = {
+    "check": "readiness check of a plan",
+    "resume": "continuing an interrupted run",
+}
+"""Commands of the contract that this version does not have yet, and says so."""
+
+
+class LateCommands(click.Group):
+    """A group that knows its commands by name and imports each one when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the order of a run's life."""
+        _ = ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        _ = ctx
+        if cmd_name in LATER:
+            raise click.UsageError(f"'{cmd_name}' ({LATER[cmd_name]}) is not supported yet.")
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"orchestrator.cli.{COMMANDS[cmd_name][0]}")
+        found: click.Command = getattr(module, f"{cmd_name}_command")
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them, then the exit codes."""
+        _ = ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LateCommands,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "BULK_RESTORE",
+        "max_content_width": 100,
+    },
+    epilog="Start with: bulk-restore demo. Exit codes: bulk-restore run --help.",
+)
+@click.version_option(__version__, prog_name="bulk-restore")
+def command() -> None:
+    """Mount many Veeam restore points from one plan file, prove them, unmount them, report.
+
+    Nothing is ever restored into production: a drill mounts restore points through
+    Veeam Backup Enterprise Manager, reads their volumes and removes the mounts again.
+    """

@@ -1,0 +1,379 @@
+"""The port's verbs, spoken to one Enterprise Manager."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TypeVar
+from urllib.parse import quote
+
+import anyio
+
+from orchestrator.em import transport as limits
+from orchestrator.em.credentials import resolve
+from orchestrator.em.families import FAMILIES, Family
+from orchestrator.em.session import Opened, Token, log_off, logged_on
+from orchestrator.em.transport import ConnectorFactory, Transport
+from orchestrator.em.wire import Codec, Page, Reading, XmlCodec
+from orchestrator.errors import (
+    MalformedResponse,
+    NotFound,
+    RequestRefused,
+    SessionLost,
+)
+from orchestrator.model import (
+    FileSystemEntry,
+    Href,
+    Mount,
+    OsKind,
+    RestorePoint,
+    RestorePointId,
+    ServerName,
+    SessionId,
+    Source,
+    Task,
+    TaskId,
+)
+from orchestrator.plan.settings import ServerSettings
+
+T = TypeVar("T")
+
+PAGE_SIZE = 500
+"""Rows per page; always sent, because the server's own default is 15 for tasks, 100 for points."""
+
+NAMES_PER_QUERY = 40
+FILTER_BYTES = 5000
+"""Machine names in one query: as many as keep the URL well below HTTP.sys's 16 KB."""
+
+MAX_PAGES = 10_000
+UNMOUNT_TASK_TICK = 1.0
+
+
+class Session:
+    """One logon session; implements `ports.InventorySession`."""
+
+    def __init__(
+        self, server: ServerName, transport: Transport, codec: Codec, opened: Opened, version: str
+    ) -> None:
+        """Made by `Client.logon` and `Client.reattached`."""
+        self.server = server
+        self.id: SessionId = opened.id
+        self.token: Token = opened.token
+        self.user = opened.user
+        self.api_version = version
+        self.clock_offset_s = opened.clock_offset_s
+        self._transport = transport
+        self._codec = codec
+        self._lost = False
+
+    @property
+    def certificate_sha256(self) -> str | None:
+        """SHA-256 of the certificate the server showed."""
+        return self._transport.certificate_sha256
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since this session was last used."""
+        return anyio.current_time() - self._transport.last_used
+
+    @property
+    def requests(self) -> int:
+        """HTTP requests of this session so far."""
+        return self._transport.requests
+
+    @property
+    def retries(self) -> int:
+        """How many of them repeated an earlier one."""
+        return self._transport.retries
+
+    # --- restore points ------------------------------------------------------------------
+
+    async def point(self, point: RestorePointId, source: Source) -> RestorePoint:
+        """Read one restore point by id.
+
+        Raises:
+            NotFound: the server does not list it, or not to this account.
+        """
+        family = FAMILIES[source]
+        target = f"/api/{family.path}/{point}?format=Entity"
+        page = await self._get(target, lambda: self._codec.points(family))
+        if len(page.rows) != 1:
+            raise MalformedResponse(f"{self.server} answered with {len(page.rows)} points, not 1")
+        return page.rows[0]
+
+    async def points_of_machines(
+        self, names: Sequence[str], source: Source
+    ) -> Sequence[RestorePoint]:
+        """Read all points of the named machines, newest first within each request."""
+        family = FAMILIES[source]
+        wanted = {name.casefold() for name in names}
+        found: list[RestorePoint] = []
+        for batch in _batches(family.machine_field, names):
+            found += await self._points(family, batch)
+        return [point for point in found if point.vm.casefold() in wanted]
+
+    async def points_of_job(self, job: str, source: Source) -> Sequence[RestorePoint]:
+        """Read all points that a job made, newest first.
+
+        Raises:
+            RequestRefused: the query has no field for the jobs of this family.
+        """
+        family = FAMILIES[source]
+        if family.job_field is None:
+            raise RequestRefused(f"{family.path} cannot be asked for by job", server=self.server)
+        return await self._points(family, f"{family.job_field}=={quoted(job)}")
+
+    async def _points(self, family: Family, condition: str) -> list[RestorePoint]:
+        """Read every page of one query; pages are no snapshot, so each point counts once."""
+        found: dict[RestorePointId, RestorePoint] = {}
+        base = (
+            f"/api/query?type={family.entity}&format=Entities&sortDesc=CreationTime"
+            f"&filter={quote(condition, safe='')}"
+        )
+        async for page in self._pages(base, lambda: self._codec.points(family)):
+            for point in page.rows:
+                found.setdefault(point.id, point)
+        return list(found.values())
+
+    # --- tasks and mounts ------------------------------------------------------------------
+
+    async def start_mount(self, point: RestorePointId, source: Source, os_kind: OsKind) -> Task:
+        """Ask for a mount; sent once, never repeated here.
+
+        Source: POST /vmReplicaPoints/{ID}/mounts answers 202 with a task that names no point.
+        """
+        family = FAMILIES[source]
+        self._check()
+        body = self._codec.mount_spec(os_kind) if family.takes_os_kind else b""
+        _, task = await self._guarded(
+            self._transport.send(
+                "POST",
+                f"/api/{family.path}/{point}/mounts",
+                self._codec.task,
+                body=body,
+                timeout=limits.POST,
+                mount_post=True,
+            )
+        )
+        return task
+
+    async def task(self, task: TaskId) -> Task:
+        """Read one task."""
+        return await self._get(f"/api/tasks/{quote(task, safe='')}", self._codec.task)
+
+    async def tasks(self) -> Sequence[Task]:
+        """Read all tasks of this session in one request."""
+        page = await self._get("/api/tasks", self._codec.tasks, large=True)
+        return page.rows
+
+    async def open_tasks(self) -> Sequence[Task]:
+        """Read the tasks that are not Finished; an old server may ignore the filter."""
+        return await self._tasks("State!=Finished")
+
+    async def tasks_by_id(self, ids: Iterable[TaskId]) -> Sequence[Task]:
+        """Read the named tasks in one request; an old server may answer with others."""
+        return await self._tasks(",".join(f"TaskId=={quoted(task)}" for task in ids))
+
+    async def _tasks(self, condition: str) -> Sequence[Task]:
+        found: dict[TaskId, Task] = {}
+        base = f"/api/query?type=Task&filter={quote(condition, safe='')}"
+        async for page in self._pages(base, self._codec.tasks):
+            for task in page.rows:
+                found[task.id] = task
+        return list(found.values())
+
+    async def mount(self, mount: Href) -> Mount:
+        """Read one mount point with its volume roots."""
+        found = await self._get(mount, self._codec.mounts)
+        if len(found) != 1:
+            raise MalformedResponse(f"{self.server} answered with {len(found)} mounts, not 1")
+        return found[0]
+
+    async def mounts(self, point: RestorePointId, source: Source) -> Sequence[Mount]:
+        """List this session's mounts of a point; before the first mount it may be a 404."""
+        return await self._mount_list(f"/api/{FAMILIES[source].path}/{point}/mounts")
+
+    async def _mount_list(self, target: str) -> Sequence[Mount]:
+        try:
+            return await self._get(target, self._codec.mounts, large=True)
+        except NotFound:
+            return ()
+
+    def mount_href(self, point: RestorePointId, source: Source, number: str) -> Href:
+        """Return the address of mount `number` of a point in its own family."""
+        return Href(f"/api/{FAMILIES[source].path}/{point}/mounts/{number}")
+
+    async def is_mounted(self, mount: Href) -> bool:
+        """Tell whether the list that the mount belongs to still shows it."""
+        target, _, number = mount.rpartition("/")
+        listed = await self._mount_list(target)
+        return any(entry.href.rpartition("/")[2] == number for entry in listed)
+
+    async def unmount(self, mount: Href) -> None:
+        """Remove a mount point. A 404 says that it is gone already; safe to repeat."""
+        try:
+            answer, task = await self._guarded(
+                self._transport.send("DELETE", mount, self._codec.task, timeout=limits.UNMOUNT)
+            )
+        except NotFound:
+            return
+        while answer.status == 202 and not task.is_final:
+            await anyio.sleep(UNMOUNT_TASK_TICK)
+            task = await self.task(task.id)
+
+    async def browse(self, directory: Href) -> Sequence[FileSystemEntry]:
+        """List a directory of a mounted guest, all pages. `directory` is an entry's own Href."""
+        found: list[FileSystemEntry] = []
+        base = f"{directory.partition('?')[0]}?action=listAll"
+        async for page in self._pages(base, self._codec.entries):
+            found += page.rows
+        return found
+
+    async def keep_alive(self) -> None:
+        """Use the session. Source: any request counts; this one is small and always allowed."""
+        await self._get(f"/api/logonSessions/{self.id}", self._codec.anything)
+
+    # --- requests --------------------------------------------------------------------------
+
+    async def _pages(
+        self, base: str, reading: Callable[[], Reading[Page[T]]]
+    ) -> AsyncIterator[Page[T]]:
+        """Yield every page; page addresses are built here, because links may lose the filter."""
+        for number in range(1, MAX_PAGES + 1):
+            page = await self._get(
+                f"{base}&pageSize={PAGE_SIZE}&page={number}", reading, large=True
+            )
+            yield page
+            if not page.has_next or not page.rows:
+                return
+        raise MalformedResponse(f"{self.server} lists more than {MAX_PAGES} pages")
+
+    async def _get(
+        self, target: str, reading: Callable[[], Reading[T]], *, large: bool = False
+    ) -> T:
+        self._check()
+        cap, timeout = (limits.LARGE, limits.LIST) if large else (limits.SMALL, limits.READ)
+        return await self._guarded(self._transport.get(target, reading, cap=cap, timeout=timeout))
+
+    async def _guarded(self, request: Awaitable[T]) -> T:
+        try:
+            return await request
+        except SessionLost:
+            self._lost = True
+            raise
+
+    def _check(self) -> None:
+        if self._lost:
+            raise SessionLost("the logon session is gone", server=self.server)
+
+
+class Client:
+    """One Enterprise Manager of the plan; implements `ports.EnterpriseManager`."""
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        *,
+        families: Iterable[Source] = (Source.REPLICA,),
+        rng: random.Random,
+        connector: ConnectorFactory | None = None,
+        wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        on_session: Callable[[Session], None] = lambda session: None,
+    ) -> None:
+        """`families` are those the plan mounts from; `on_session` is told of every logon."""
+        self.server = settings.name
+        self._settings = settings
+        self._families = frozenset(FAMILIES[source].path for source in families)
+        self._rng = rng
+        self._connector = connector
+        self._wall_clock = wall_clock
+        self._on_session = on_session
+        self._codec = XmlCodec()
+
+    @asynccontextmanager
+    async def logon(self) -> AsyncIterator[Session]:
+        """Open a session; leaving the context logs off, shielded and bounded."""
+        username = await resolve(self._settings.username)
+        password = await resolve(self._settings.password)
+        transport = self._transport()
+        try:
+            async with logged_on(
+                transport,
+                self._codec,
+                username=username,
+                password=password,
+                api_version=self._settings.api_version,
+                collections=self._required(),
+            ) as opened:
+                session = self._session(transport, opened)
+                self._on_session(session)
+                yield session
+        finally:
+            with anyio.CancelScope(shield=True):
+                await transport.close()
+
+    @asynccontextmanager
+    async def reattached(self, session: SessionId, token: str) -> AsyncIterator[Session]:
+        """Take up a session that an earlier process opened; leaving the context logs off.
+
+        Raises:
+            SessionLost: the server has forgotten it.
+            EnterpriseManagerError: the server cannot be asked.
+        """
+        transport = self._transport()
+        opened = Opened(
+            id=session, token=Token(token), user="", collections=frozenset(), clock_offset_s=None
+        )
+        transport.use_token(token)
+        try:
+            taken = self._session(transport, opened)
+            await taken.keep_alive()
+            yield taken
+            await log_off(transport, self._codec, session)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await transport.close()
+
+    def _required(self) -> frozenset[str]:
+        """Return the collections a role must show; agents have a service link of their own."""
+        return frozenset(path for path in self._families if "/" not in path)
+
+    def _transport(self) -> Transport:
+        return Transport(
+            self.server,
+            self._settings.url,
+            self._settings.trust,
+            rng=self._rng,
+            media_type=self._codec.media_type,
+            connector=self._connector,
+            wall_clock=self._wall_clock,
+        )
+
+    def _session(self, transport: Transport, opened: Opened) -> Session:
+        return Session(self.server, transport, self._codec, opened, self._settings.api_version)
+
+
+def quoted(value: str) -> str:
+    """Return `value` as a filter literal: in double quotes, a quote inside doubled.
+
+    Source: reference 3.2; an unquoted value with spaces silently matches something else.
+    """
+    return '"' + value.replace('"', '""') + '"'
+
+
+def _batches(field: str, names: Sequence[str]) -> Iterable[str]:
+    """Yield filters that name several machines each, short enough for one URL."""
+    batch: list[str] = []
+    size = 0
+    for name in dict.fromkeys(names):
+        condition = f"{field}=={quoted(name)}"
+        length = len(quote(condition, safe="")) + 3
+        if batch and (len(batch) >= NAMES_PER_QUERY or size + length > FILTER_BYTES):
+            yield ",".join(batch)
+            batch, size = [], 0
+        batch.append(condition)
+        size += length
+    if batch:
+        yield ",".join(batch)

@@ -1,0 +1,101 @@
+"""A Href is a path on the configured server, and only some requests exist at all.
+
+The server's links carry whatever host name it believes in; only path and query are used. The
+allow-list is the last line of defence in front of production: the first link of a replica
+point fails it over, and the same account may do so.
+Source: reference 1.7, traps 1 and 2.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, unquote
+
+from orchestrator.errors import ForbiddenAction
+from orchestrator.model import Href
+
+_GUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_POINT = rf"/api/(?:vmReplicaPoints|vmRestorePoints|agents/agentRestorePoints)/{_GUID}"
+_MOUNT = rf"{_POINT}/mounts/[0-9A-Za-z_-]{{1,40}}"
+
+MOUNT_PATH = re.compile(rf"^{_MOUNT}$", re.IGNORECASE)
+"""The address of one mount point, in any family."""
+
+_ORIGIN = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#]*")
+_SAFE = "/:$@!&'()*+,;=-._~%?"
+
+_READING = ("listall", "listdirs", "listfiles", "download")
+
+_ALLOWED: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = tuple(
+    (method, re.compile(rf"^{pattern}$", re.IGNORECASE), frozenset(actions))
+    for method, pattern, actions in (
+        (
+            "GET",
+            r"/api/(?!.*/\.\.?(?:/|$)).*",
+            ("", "listall", "listdirs", "listfiles", "download"),
+        ),
+        ("POST", r"/api/sessionMngr/", ("",)),
+        ("POST", rf"{_POINT}/mounts", ("",)),
+        ("POST", rf"{_MOUNT}/.+", ("restore",)),
+        ("DELETE", rf"/api/logonSessions/{_GUID}", ("",)),
+        ("DELETE", _MOUNT, ("",)),
+    )
+)
+"""Method, path and `action=` of every request that may be sent. Nothing else is."""
+
+
+def rerooted(href: str) -> Href | None:
+    """Return path and query of a server's Href, or None if it is no path below /api/.
+
+    Characters that may not stand in a request line are percent-encoded; what the server
+    has encoded stays as it is.
+    """
+    rest = _ORIGIN.sub("", href.strip(), count=1)
+    if not rest.lower().startswith("/api/") or "\\" in rest or "#" in rest:
+        return None
+    if any(ord(char) < 0x20 or ord(char) == 0x7F for char in rest):
+        return None
+    return Href(quote(rest, safe=_SAFE))
+
+
+def mount_href(href: str) -> Href | None:
+    """Return the address if `href` is a mount point's, in any family; else None."""
+    path = rerooted(href)
+    return path if path is not None and MOUNT_PATH.match(path) else None
+
+
+def guard(method: str, target: str) -> None:
+    """Let a request pass that the product is made for; `target` is path and query.
+
+    Raises:
+        ForbiddenAction: it is not on the allow-list; nothing may be sent.
+    """
+    path, _, query = target.partition("?")
+    actions = _actions(query)
+    action = actions[0] if actions else ""
+    if len(actions) <= 1 and "?" not in query:
+        for verb, pattern, allowed in _ALLOWED:
+            if verb == method and action in allowed and pattern.match(path):
+                return
+    shown = f"{method} {path}" + (f"?action={action}" if action else "")
+    raise ForbiddenAction(f"{shown[:200]} is not a request that this program sends", request=shown)
+
+
+def _actions(query: str) -> list[str]:
+    """Return every value given for `action`, however it is spelled or encoded."""
+    found = []
+    for pair in re.split("[&;]", _decoded(query)):
+        name, _, value = pair.partition("=")
+        if name.strip().lower() == "action":
+            found.append(value.strip().lower())
+    return found
+
+
+def _decoded(text: str) -> str:
+    """Undo percent-encoding until nothing changes, so that no layer of it hides an action."""
+    for _ in range(5):
+        plain = unquote(text.replace("+", " "))
+        if plain == text:
+            break
+        text = plain
+    return text

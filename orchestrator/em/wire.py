@@ -1,0 +1,527 @@
+"""Bytes to model values and back, behind a codec. XML now; JSON can join.
+
+Everything is read as a stream of elements with a light tree only for the row at hand, so a
+list of 50,000 tasks costs the memory of one. Refused: document types, entities, processing
+that reaches outside, more than `MAX_DEPTH` levels or `MAX_NODES` elements. Elements and
+attributes that are absent are null; order and white space mean nothing.
+Source: reference 1.4, 3, 5, 6.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Generic, NoReturn, Protocol, TypeVar
+from xml.parsers import expat  # hardened below exactly as defusedxml does, but as a stream
+
+from orchestrator.em.families import Family
+from orchestrator.em.links import MOUNT_PATH, mount_href, rerooted
+from orchestrator.errors import MalformedResponse
+from orchestrator.model import (
+    BackupServerName,
+    FileSystemEntry,
+    Href,
+    Mount,
+    MountLink,
+    OsKind,
+    RestorePoint,
+    RestorePointId,
+    SessionId,
+    Task,
+    TaskId,
+    TaskState,
+)
+
+MAX_DEPTH = 24
+MAX_NODES = 5_000_000
+NAMESPACE = "http://www.veeam.com/ent/v1.0"
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Node:
+    """One element: local name, attributes, children, text."""
+
+    __slots__ = ("attributes", "children", "tag", "text")
+
+    def __init__(self, tag: str, attributes: dict[str, str]) -> None:
+        """Made by the reader."""
+        self.tag = tag
+        self.attributes = attributes
+        self.children: list[Node] = []
+        self.text = ""
+
+    def child(self, tag: str) -> Node | None:
+        """Return the first child called `tag`, or None."""
+        for node in self.children:
+            if node.tag == tag:
+                return node
+        return None
+
+    def value(self, tag: str) -> str | None:
+        """Return the stripped text of the first child called `tag`; None if absent or empty."""
+        node = self.child(tag)
+        return (node.text.strip() or None) if node is not None else None
+
+    @property
+    def links(self) -> list[dict[str, str]]:
+        """The attributes of every Link."""
+        node = self.child("Links")
+        return [link.attributes for link in node.children] if node is not None else []
+
+
+class Reading(Protocol[T_co]):
+    """An answer being read: fed with bytes as they come, closed when all are there."""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take some bytes. Raises MalformedResponse."""
+        ...
+
+    def close(self) -> T_co:
+        """Return what was read. Raises MalformedResponse."""
+        ...
+
+
+class XmlReading(Generic[T]):
+    """Reads one XML document; each element called `row` is handed over and forgotten."""
+
+    def __init__(
+        self,
+        finish: Callable[[Node], T],
+        row: str | None = None,
+        on_row: Callable[[Node], None] | None = None,
+    ) -> None:
+        """`finish` makes the value from the root, whose rows are gone by then."""
+        self._finish = finish
+        self._row = row
+        self._on_row = on_row
+        self._stack: list[Node] = []
+        self._root: Node | None = None
+        self._nodes = 0
+        self._first = True
+        parser = expat.ParserCreate()
+        parser.buffer_text = True
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._characters
+        parser.StartDoctypeDeclHandler = _refuse_dtd
+        parser.EntityDeclHandler = _refuse_dtd
+        parser.UnparsedEntityDeclHandler = _refuse_dtd
+        parser.ExternalEntityRefHandler = _refuse_dtd
+        self._parser = parser
+
+    def feed(self, chunk: bytes) -> None:
+        """Take some bytes.
+
+        Raises:
+            MalformedResponse: no XML, or more of it than any answer has.
+        """
+        if self._first and chunk.strip():
+            self._first = False
+            _refuse_html(chunk)
+        self._parse(chunk, final=False)
+
+    def close(self) -> T:
+        """Return the value of the whole document.
+
+        Raises:
+            MalformedResponse: the document is incomplete or not what was asked for.
+        """
+        self._parse(b"", final=True)
+        if self._root is None:
+            raise MalformedResponse("the answer is empty")
+        return self._finish(self._root)
+
+    def _parse(self, chunk: bytes, *, final: bool) -> None:
+        try:
+            self._parser.Parse(chunk, final)
+        except (expat.ExpatError, ValueError, LookupError) as exc:
+            raise MalformedResponse(f"the answer is not XML: {exc}") from exc
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        self._nodes += 1
+        if self._nodes > MAX_NODES or len(self._stack) >= MAX_DEPTH:
+            raise MalformedResponse("the answer has more elements or levels than any real one")
+        node = Node(name.rpartition(":")[2], attributes)
+        if self._stack:
+            self._stack[-1].children.append(node)
+        else:
+            self._root = node
+        self._stack.append(node)
+
+    def _end(self, _name: str) -> None:
+        node = self._stack.pop()
+        if node.tag == self._row and self._on_row is not None and self._stack:
+            self._on_row(node)
+            self._stack[-1].children.pop()
+
+    def _characters(self, text: str) -> None:
+        if self._stack:
+            self._stack[-1].text += text
+
+
+def _refuse_dtd(*_arguments: object) -> NoReturn:
+    raise MalformedResponse("the answer declares a document type; no real one does")
+
+
+def _refuse_html(chunk: bytes) -> None:
+    start = chunk.lstrip(b"\xef\xbb\xbf \t\r\n")[:15].lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        raise MalformedResponse(
+            "the answer is a web page, not the REST API; is the port right? (9398 by default)"
+        )
+
+
+# --- answers -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page(Generic[T]):
+    """One page of a query. `has_next`: the server says there is more."""
+
+    rows: Sequence[T]
+    has_next: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogonAnswer:
+    """The body of a logon: who we are, and which collections the account may use."""
+
+    session: SessionId | None
+    user: str
+    collections: frozenset[str]
+
+
+class Codec(Protocol):
+    """One wire format: what Accept and Content-Type say, and how to read and write it."""
+
+    media_type: str
+
+    def mount_spec(self, os_kind: OsKind) -> bytes:
+        """Return the body of a mount request."""
+        ...
+
+    def logon(self) -> Reading[LogonAnswer]:
+        """Read a LogonSession."""
+        ...
+
+    def task(self) -> Reading[Task]:
+        """Read one Task, bare or wrapped in Tasks."""
+        ...
+
+    def tasks(self) -> Reading[Page[Task]]:
+        """Read Tasks or the QueryResult of a task query."""
+        ...
+
+    def points(self, family: Family) -> Reading[Page[RestorePoint]]:
+        """Read restore points: one entity, a list of entities, or a QueryResult."""
+        ...
+
+    def mounts(self) -> Reading[Sequence[Mount]]:
+        """Read one mount point or a list of them."""
+        ...
+
+    def entries(self) -> Reading[Page[FileSystemEntry]]:
+        """Read the entries of a directory."""
+        ...
+
+    def anything(self) -> Reading[None]:
+        """Read an answer whose content does not matter, as long as it is one."""
+        ...
+
+
+class XmlCodec:
+    """The XML form, stable from version 9 to 13."""
+
+    media_type = "application/xml"
+
+    def mount_spec(self, os_kind: OsKind) -> bytes:
+        """Return StartMountSpec with an explicit OsKind: the server's default is Windows."""
+        return (
+            '<?xml version="1.0" encoding="utf-8"?>'
+            f'<StartMountSpec xmlns="{NAMESPACE}"><OsKind>{os_kind.value}</OsKind>'
+            "</StartMountSpec>"
+        ).encode()
+
+    def logon(self) -> Reading[LogonAnswer]:
+        """Read a LogonSession."""
+        return XmlReading(_logon)
+
+    def task(self) -> Reading[Task]:
+        """Read one Task; one documented example wraps it in Tasks."""
+        return XmlReading(_one_task)
+
+    def tasks(self) -> Reading[Page[Task]]:
+        """Read Tasks or a QueryResult, row by row."""
+        return _rows("Task", _task, {"Tasks", "QueryResult"})
+
+    def points(self, family: Family) -> Reading[Page[RestorePoint]]:
+        """Read restore points, row by row."""
+        roots = {"QueryResult", family.entity, f"{family.entity}s"}
+        return _rows(family.entity, lambda node: _point(node, family), roots)
+
+    def mounts(self) -> Reading[Sequence[Mount]]:
+        """Read one mount point or a list of them, whatever the family."""
+        return XmlReading(_mounts)
+
+    def entries(self) -> Reading[Page[FileSystemEntry]]:
+        """Read FileSystemEntries, or the FileSystemEntry of one file or directory."""
+        return XmlReading(_entries)
+
+    def anything(self) -> Reading[None]:
+        """Read and forget."""
+        return XmlReading(lambda _root: None)
+
+
+def _rows(tag: str, make: Callable[[Node], T], roots: set[str]) -> XmlReading[Page[T]]:
+    found: list[T] = []
+
+    def finish(root: Node) -> Page[T]:
+        if root.tag not in roots:
+            raise MalformedResponse(f"the answer is a {root.tag[:80]}, not a list of {tag}")
+        if root.tag == tag:
+            found.append(make(root))
+        return Page(rows=found, has_next=_has_next(root))
+
+    return XmlReading(finish, tag, lambda node: found.append(make(node)))
+
+
+def _has_next(root: Node) -> bool:
+    paging = root.child("PagingInfo")
+    if paging is None:
+        return False
+    if any(link.get("Rel") == "Next" for link in paging.links):
+        return True
+    number, count = paging.attributes.get("PageNum"), paging.attributes.get("PagesCount")
+    return bool(number and count and number.isdigit() and count.isdigit()) and (
+        int(number or 0) < int(count or 0)
+    )
+
+
+def _logon(root: Node) -> LogonAnswer:
+    if root.tag != "LogonSession":
+        raise MalformedResponse(f"the logon answered with a {root.tag[:80]}")
+    paths = (rerooted(link.get("Href", "")) for link in root.links)
+    collections = frozenset(
+        path.partition("?")[0].removeprefix("/api/").rstrip("/").lower() for path in paths if path
+    )
+    session = root.value("SessionId")
+    return LogonAnswer(
+        session=SessionId(session.lower()) if session else None,
+        user=root.value("UserName") or "",
+        collections=collections,
+    )
+
+
+def _one_task(root: Node) -> Task:
+    node = root
+    if root.tag == "Tasks" and len(root.children) == 1:
+        node = root.children[0]
+    if node.tag != "Task":
+        raise MalformedResponse(f"the answer is a {root.tag[:80]}, not a Task")
+    return _task(node)
+
+
+_STATES = {state.value: state for state in TaskState}
+
+
+def _task(node: Node) -> Task:
+    """Make a Task. Only State, TaskId and Result decide; links are hints.
+
+    Source: reference 5.1; a missing Result is "no answer yet" even where State is Finished.
+    """
+    name = node.value("TaskId")
+    if name is None:
+        raise MalformedResponse("a task without TaskId")
+    result = node.child("Result")
+    success: bool | None = None
+    message: str | None = None
+    if result is not None:
+        success = result.attributes.get("Success", "").strip().lower() in {"true", "1"}
+        message = result.value("Message")
+    mount, downloads = _task_links(node.links)
+    return Task(
+        id=TaskId(name),
+        state=_STATES.get(node.value("State") or "", TaskState.UNKNOWN),
+        operation=node.value("Operation") or "",
+        success=success,
+        message=message,
+        mount=mount,
+        downloads=downloads,
+    )
+
+
+def _task_links(links: list[dict[str, str]]) -> tuple[MountLink | None, tuple[Href, ...]]:
+    mount: MountLink | None = None
+    downloads: list[Href] = []
+    for link in links:
+        rel = link.get("Rel")
+        if rel == "Related" and mount is None and link.get("Type", "").endswith("PointMount"):
+            mount = _mount_link(link)
+        elif rel == "Download":
+            href = rerooted(link.get("Href", ""))
+            if href is not None:
+                downloads.append(href)
+    return mount, tuple(downloads)
+
+
+def _mount_link(link: dict[str, str]) -> MountLink | None:
+    href = mount_href(link.get("Href", ""))
+    if href is None:
+        return None
+    point, _, number = link.get("Name", "").rpartition("@")
+    return MountLink(
+        href=href,
+        point=RestorePointId(point.lower()) if point else None,
+        number=number if re.fullmatch(r"[0-9A-Za-z_-]{1,40}", number) else None,
+    )
+
+
+def _point(node: Node, family: Family) -> RestorePoint:
+    """Make a RestorePoint from an entity; the machine's name falls back to the point's name.
+
+    Source: reference 3.1; Name is `<vm>@<time>`, split at the last `@`.
+    """
+    uid = node.attributes.get("UID", "")
+    point = uid.rpartition(":")[2].lower()
+    created = moment(node.value("CreationTimeUTC"))
+    if not point or created is None:
+        raise MalformedResponse("a restore point without UID or CreationTimeUTC")
+    name = node.attributes.get("Name", "")
+    backup_server, job = _parents(node.links)
+    return RestorePoint(
+        id=RestorePointId(point),
+        name=name,
+        vm=node.attributes.get("VmDisplayName") or node.value("VmName") or name.rpartition("@")[0],
+        created_at=created,
+        source=family.source,
+        backup_server=BackupServerName(backup_server[0]),
+        backup_server_id=backup_server[1],
+        job=job[0],
+        job_id=job[1],
+    )
+
+
+def _parents(links: list[dict[str, str]]) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Return name and id of the backup server and of the job, from the Up links."""
+    backup_server = job = ("", "")
+    for link in links:
+        if link.get("Rel") != "Up":
+            continue
+        named = (link.get("Name", ""), link.get("Href", "").rpartition("/")[2].lower())
+        kind = link.get("Type", "")
+        if kind.startswith("BackupServer"):
+            backup_server = named
+        elif kind.startswith(("Replica", "Backup")) and not kind.startswith("BackupFile"):
+            job = named
+    return backup_server, job
+
+
+def _mounts(root: Node) -> Sequence[Mount]:
+    if root.tag.endswith("PointMount"):
+        return (_mount(root),)
+    if root.tag.endswith("PointMounts"):
+        return tuple(_mount(node) for node in root.children if node.tag.endswith("PointMount"))
+    raise MalformedResponse(f"the answer is a {root.tag[:80]}, not a mount point")
+
+
+def _mount(node: Node) -> Mount:
+    href = rerooted(node.attributes.get("Href", ""))
+    if href is None or not MOUNT_PATH.match(href):
+        raise MalformedResponse("a mount point whose Href is none")
+    roots = node.child("FSRoots")
+    return Mount(
+        href=href,
+        roots=tuple(_entry(root) for root in roots.children) if roots is not None else (),
+    )
+
+
+def _entries(root: Node) -> Page[FileSystemEntry]:
+    found: list[FileSystemEntry] = []
+    if root.tag == "FileSystemEntry":
+        found = [_entry(node) for node in root.children if node.tag.endswith("Entry")]
+    elif root.tag == "FileSystemEntries":
+        for name in ("Directories", "Files"):
+            group = root.child(name)
+            found += [_entry(node) for node in group.children] if group is not None else []
+    else:
+        raise MalformedResponse(f"the answer is a {root.tag[:80]}, not a directory")
+    return Page(rows=found, has_next=_has_next(root))
+
+
+def _entry(node: Node) -> FileSystemEntry:
+    href = rerooted(node.attributes.get("Href", ""))
+    if href is None:
+        raise MalformedResponse("an entry whose Href is no path below /api/")
+    size = node.value("Size")
+    return FileSystemEntry(
+        path=node.value("Path") or "",
+        name=node.value("Name") or "",
+        href=href,
+        is_directory=node.tag == "DirectoryEntry",
+        size=int(size) if size is not None and size.isdigit() and len(size) < 20 else None,
+        owner=node.value("Owner"),
+        modified_at=moment(node.value("ModifiedDateUTC")),
+    )
+
+
+def moment(text: str | None) -> datetime | None:
+    """Return a server time as aware UTC; None for none, or for the server's "no value" (1753).
+
+    Source: reference 1.4: a fraction of 0 to 7 digits, always UTC.
+
+    Raises:
+        MalformedResponse: it is no time.
+    """
+    if text is None or text.startswith("1753-01-01"):
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError) as exc:
+        raise MalformedResponse(f"not a time: {text[:40]!r}") from exc
+
+
+# --- errors ------------------------------------------------------------------------------
+
+
+def words_of(body: bytes) -> str | None:
+    """Return what an error body says, whatever form it has; None if it says nothing.
+
+    Source: reference section 8: XML, JSON in either case, HTML from in front of the service.
+    """
+    text = body.removeprefix(b"\xef\xbb\xbf").strip()
+    if text.startswith((b"{", b"[")):
+        return _shortened(_json_message(text))
+    if text.startswith(b"<"):
+        return _shortened(_xml_message(text))
+    return _shortened(text.decode("utf-8", errors="replace"))
+
+
+def _json_message(text: bytes) -> str | None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(found, dict):
+        for name, value in found.items():
+            if str(name).lower() == "message" and isinstance(value, str):
+                return value
+    return None
+
+
+def _xml_message(text: bytes) -> str | None:
+    reading = XmlReading(lambda root: root.attributes.get("Message"))
+    try:
+        reading.feed(text)
+        return reading.close()
+    except MalformedResponse:
+        title = re.search(rb"<title[^>]*>([^<]{1,200})</title>", text, re.IGNORECASE)
+        return title.group(1).decode("utf-8", errors="replace") if title else None
+
+
+def _shortened(text: str | None) -> str | None:
+    return text.strip()[:300] or None if text else None

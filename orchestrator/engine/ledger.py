@@ -1,0 +1,94 @@
+"""The ledger: legal, durable, visible, told.
+
+The one synchronous place where state changes. There is no await between deciding and
+recording, so a coroutine that reads a record sees everything that was decided before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from orchestrator.errors import IllegalTransition
+from orchestrator.events import Event, TargetEvent, TargetPlanned
+from orchestrator.lifecycle import MountRecord, apply, begin
+from orchestrator.model import MountKey
+from orchestrator.ports import Journal, Observer
+
+log = structlog.get_logger(__name__)
+
+
+class Ledger:
+    """Every event of one run goes through `record`; every record of a target lives here."""
+
+    def __init__(
+        self, journal: Journal, observers: Sequence[Observer], clock: Callable[[], float]
+    ) -> None:
+        """`clock` gives seconds on the run's own clock."""
+        self.now = clock
+        self._journal = journal
+        self._observers = list(observers)
+        self._records: dict[MountKey, MountRecord] = {}
+
+    def __getitem__(self, key: MountKey) -> MountRecord:
+        """Return the record of a planned target."""
+        return self._records[key]
+
+    def __contains__(self, key: MountKey) -> bool:
+        """Tell whether the target was planned in this run."""
+        return key in self._records
+
+    def __len__(self) -> int:
+        """Return how many targets were planned."""
+        return len(self._records)
+
+    @property
+    def records(self) -> Sequence[MountRecord]:
+        """All records, in the order in which the targets were planned."""
+        return list(self._records.values())
+
+    def record(self, event: Event) -> MountRecord | None:
+        """Make `event` a fact: legal by the table, in the journal, visible, told.
+
+        Returns the target's record after a target event, else None.
+
+        Raises:
+            IllegalTransition: the table forbids it; nothing was recorded.
+            JournalError: it cannot be kept; the run must stop.
+        """
+        after = self._after(event)
+        self._journal.append(event)
+        if after is not None:
+            self._records[after.planned.key] = after
+        for observer in self._observers:
+            self._tell(observer, event, after)
+        return after
+
+    async def durable(self) -> None:
+        """Return when everything recorded so far is on disk.
+
+        Raises:
+            JournalError: it is not; the effect that waited for it must not happen.
+        """
+        await self._journal.durable()
+
+    def _after(self, event: Event) -> MountRecord | None:
+        if not isinstance(event, TargetEvent):
+            return None
+        known = self._records.get(event.key)
+        if isinstance(event, TargetPlanned):
+            if known is not None:
+                raise IllegalTransition(f"{event.key} was planned twice")
+            return begin(event)
+        if known is None:
+            raise IllegalTransition(f"{event.key} was never planned")
+        return apply(known, event)
+
+    def _tell(self, observer: Observer, event: Event, record: MountRecord | None) -> None:
+        """Tell one observer; whatever it does wrong stays its own problem."""
+        try:
+            observer.observe(event, record)
+        except Exception:
+            log.warning("observer.failed", observer=type(observer).__name__, exc_info=True)
+            self._observers.remove(observer)

@@ -1,0 +1,193 @@
+"""One mount's life, queued to outcome.
+
+    slot held                                    admission
+        intent durable                           SubmissionStarted
+        POST, once                               TaskAccepted | refused | in doubt → recovery
+        task Finished                            TaskSucceeded | TaskFailed
+        mount point read                         MountFound
+        verdict                                  VerdictReached
+        unmounted, and seen to be gone           MountReleased
+    slot given back
+    concluded: exactly one result                TargetConcluded
+
+A fault of the target costs it an attempt; a fault of its server costs nothing. What cannot
+be known ends as `unknown` and says so. A cancelled run still unmounts, shielded and bounded.
+"""
+
+from __future__ import annotations
+
+import anyio
+
+from orchestrator.engine.admission import Slot
+from orchestrator.engine.attempt import (
+    OUT_OF_KNOWLEDGE,
+    After,
+    Attempt,
+    Crew,
+    record_out_of_reach,
+)
+from orchestrator.engine.proving import find_mount, judge
+from orchestrator.engine.releasing import abandon, record_finished, release
+from orchestrator.engine.submitting import submit
+from orchestrator.engine.watcher import TaskVanished
+from orchestrator.events import DeadlinePassed, TargetConcluded, TaskObserved
+from orchestrator.lifecycle import Phase
+from orchestrator.model import MountRequest, Result, Task, TaskId
+from orchestrator.policy import Backoff
+
+
+async def drive(request: MountRequest, slot: Slot, crew: Crew) -> None:
+    """Mount, prove and unmount one restore point, and conclude its target.
+
+    Raises:
+        JournalError: nothing can be recorded any more.
+    """
+    faults = 0
+    held: Slot | None = slot
+    began = crew.ledger.now()
+    try:
+        while held is not None:
+            after = await _attempt(request, held, crew)
+            if after is After.CONCLUDE:
+                break
+            if after is After.RETRY:
+                faults += 1
+                if faults >= request.retries.attempts:
+                    break
+                await _pause(request, faults, crew)
+            elif crew.ledger.now() - began > crew.outage:
+                break
+            held = await _next_slot(request, crew)
+    finally:
+        conclude(request, crew)
+
+
+async def _attempt(request: MountRequest, slot: Slot, crew: Crew) -> After:
+    """Make one attempt while holding `slot`; give it back when nothing can be open."""
+    site = crew.sites[request.server]
+    connection = site.open_connection()
+    if connection is None:
+        slot.release()
+        return After.REQUEUE
+    attempt = Attempt(request=request, connection=connection, site=site, crew=crew)
+    try:
+        return await _mount_prove_release(attempt)
+    except OUT_OF_KNOWLEDGE as exc:
+        record_out_of_reach(request, crew, str(exc) or "the server forgot the task")
+        return After.CONCLUDE
+    except anyio.get_cancelled_exc_class():
+        await abandon(attempt)
+        raise
+    finally:
+        if attempt.record.may_be_open and not connection.lost:
+            slot.forfeit()
+        else:
+            slot.release()
+
+
+async def _mount_prove_release(attempt: Attempt) -> After:
+    task = await submit(attempt)
+    if isinstance(task, After):
+        return task
+    finished = await _finished(attempt, task)
+    record_finished(attempt, finished)
+    if not finished.succeeded:
+        return After.CONCLUDE if attempt.record.overdue else After.RETRY
+    mount = await find_mount(attempt, finished)
+    if mount is None:
+        why = "the task succeeded, but its mount point was not found"
+        record_out_of_reach(attempt.request, attempt.crew, why)
+        return After.CONCLUDE
+    judge(attempt, mount)
+    await release(attempt, mount.href)
+    return After.CONCLUDE
+
+
+async def _finished(attempt: Attempt, task: TaskId) -> Task:
+    """Return the finished task. Past its deadline it is watched once more as long, to clean up.
+
+    Raises:
+        TaskVanished: the session does not know it any more, or it never ends.
+        SessionLost, ServerUnusable: nobody can say any more.
+    """
+
+    def observe(seen: Task) -> None:
+        attempt.ledger.record(
+            TaskObserved(
+                at=attempt.now,
+                key=attempt.key,
+                task=seen.id,
+                state=seen.state,
+                words=seen.message,
+            )
+        )
+
+    async def watched() -> Task:
+        expected = attempt.crew.expected(attempt.request)
+        return await attempt.connection.watcher.finished(task, expected=expected, observe=observe)
+
+    allowed = attempt.request.timeouts.mount
+    found = await attempt.site.within(allowed, watched)
+    if found is None:
+        attempt.ledger.record(
+            DeadlinePassed(at=attempt.now, key=attempt.key, phase="mount", allowed_s=allowed)
+        )
+        found = await attempt.site.within(allowed, watched)
+    if found is None:
+        raise TaskVanished(f"still running after {2 * allowed:g} s; it may yet be mounted")
+    return found
+
+
+def conclude(request: MountRequest, crew: Crew) -> None:
+    """Record the one result of a target, saying no more than its record allows.
+
+    A verdict that was reached stands, whatever became of the mount afterwards: that is a
+    fact of its own. Nothing happens if the target has its result already.
+    """
+    record = crew.ledger[request.key]
+    if record.is_final:
+        return
+    message = record.message
+    if record.verdict is not None:
+        result = record.verdict
+    elif record.phase is Phase.OUT_OF_REACH:
+        result = Result.UNKNOWN
+    elif record.ever_submitted:
+        result = Result.FAILED
+    else:
+        result, message = crew.unsubmitted(request)
+    crew.ledger.record(
+        TargetConcluded(
+            at=crew.ledger.now(),
+            key=request.key,
+            result=result,
+            mount=record.mount_state,
+            message=message,
+        )
+    )
+
+
+async def _pause(request: MountRequest, faults: int, crew: Crew) -> None:
+    """Wait before trying the target once more, as its plan says."""
+    policy = Backoff(first=request.retries.delay, ceiling=request.retries.max_delay)
+    await anyio.sleep(policy.delay(faults, crew.rng))
+
+
+async def _next_slot(request: MountRequest, crew: Crew) -> Slot | None:
+    """Queue the target once more; None if the run submits nothing more."""
+    got: list[Slot | None] = []
+    ready = anyio.Event()
+
+    def deliver(_request: MountRequest, slot: Slot | None) -> None:
+        got.append(slot)
+        ready.set()
+
+    crew.admission.offer([request], deliver)
+    try:
+        await ready.wait()
+    except BaseException:
+        for slot in got:
+            if slot is not None:
+                slot.release()
+        raise
+    return got[0]

@@ -1,0 +1,89 @@
+"""What a run was told to do, as the engine needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from orchestrator.engine.admission import Limits
+from orchestrator.events import RunStarted
+from orchestrator.model import (
+    MountRequest,
+    RestorePoint,
+    RestorePointId,
+    ServerName,
+    Source,
+    UnresolvedTarget,
+)
+from orchestrator.plan.settings import FailureBudget
+from orchestrator.policy import WatchPolicy
+
+
+class Needs(Protocol):
+    """What must be asked of one server to choose the restore points."""
+
+    @property
+    def points(self) -> Sequence[tuple[Source, RestorePointId]]:
+        """Points named by id."""
+        ...
+
+    @property
+    def machines(self) -> Mapping[Source, Sequence[str]]:
+        """Machines named by name, by family."""
+        ...
+
+    @property
+    def jobs(self) -> Mapping[Source, Sequence[str]]:
+        """Jobs named by name, by family."""
+        ...
+
+
+class Expansion(Protocol):
+    """What the plan and the inventories make together."""
+
+    @property
+    def requests(self) -> Sequence[MountRequest]:
+        """Targets with a chosen restore point."""
+        ...
+
+    @property
+    def unresolved(self) -> Sequence[UnresolvedTarget]:
+        """Targets for which no point could be chosen."""
+        ...
+
+    @property
+    def broken(self) -> Sequence[str]:
+        """Guards that do not hold: nothing may be mounted."""
+        ...
+
+
+class Selection(Protocol):
+    """The plan's selectors and point policies."""
+
+    def needs(self, server: ServerName) -> Needs:
+        """Return what must be asked of `server`."""
+        ...
+
+    def expand(self, found: Mapping[ServerName, Sequence[RestorePoint]]) -> Expansion:
+        """Choose the points of the targets on the given servers."""
+        ...
+
+    def placeholders(self, server: ServerName) -> Sequence[UnresolvedTarget]:
+        """Return one target per plan entry, for a server that could not be asked."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orders:
+    """Everything that shapes a run; times in seconds."""
+
+    started: RunStarted
+    selection: Selection
+    limits: Limits
+    failures: FailureBudget | None = None
+    deadline: float | None = None
+    outage: float = 1800.0
+    watch: WatchPolicy = field(default_factory=WatchPolicy)
+    confirm: Callable[[Expansion, Sequence[ServerName]], Awaitable[bool]] | None = None
+    """Asked once before anything is mounted, with the targets and the servers that wait."""

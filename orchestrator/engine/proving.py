@@ -1,0 +1,86 @@
+"""Finding the mount point of a finished task, and what its content says.
+
+A green task is not proof: mounted means that the mount point answered and at least one
+volume of the guest could be read.
+"""
+
+from __future__ import annotations
+
+from orchestrator.engine.attempt import Attempt
+from orchestrator.errors import RequestRefused
+from orchestrator.events import MountFound, VerdictReached
+from orchestrator.model import Href, Mount, Result, Task
+
+
+async def find_mount(attempt: Attempt, task: Task) -> Mount | None:
+    """Return the task's mount point, read from the server and recorded, or None.
+
+    The Related link may point into the other family, at another id, or be missing: its
+    number on the restore point that was posted to is tried too, then the point's own list.
+    A mount point already attributed to another target is never taken.
+    Source: reference 5.2.
+
+    Raises:
+        SessionLost, ServerUnusable: nobody can say any more.
+    """
+    mount = await _by_link(attempt, task) or await _by_list(attempt)
+    if mount is not None:
+        attempt.connection.mounts.add(mount.href)
+        roots = tuple(root.path for root in mount.roots)
+        attempt.ledger.record(
+            MountFound(at=attempt.now, key=attempt.key, mount=mount.href, roots=roots)
+        )
+    return mount
+
+
+async def _by_link(attempt: Attempt, task: Task) -> Mount | None:
+    """Follow the Related link, or the way that has been seen to work on this server."""
+    if task.mount is None:
+        return None
+    link, point, connection = task.mount, attempt.request.point, attempt.connection
+    candidates = [link.href]
+    if link.number is not None:
+        candidates.append(attempt.session.mount_href(point.id, point.source, link.number))
+    if connection.related_links_work is False:
+        candidates.reverse()
+    for href in dict.fromkeys(candidates):
+        if href in connection.mounts:
+            continue
+        mount = await _read(attempt, href)
+        if mount is not None:
+            connection.related_links_work = href == link.href
+            return mount
+    return None
+
+
+async def _by_list(attempt: Attempt) -> Mount | None:
+    """Return the one mount of the point that belongs to no other target, if it is the one."""
+    point, connection = attempt.request.point, attempt.connection
+    listed = await attempt.site.persistently(
+        connection, lambda: attempt.session.mounts(point.id, point.source)
+    )
+    unclaimed = [mount for mount in listed if mount.href not in connection.mounts]
+    return unclaimed[0] if len(unclaimed) == 1 else None
+
+
+async def _read(attempt: Attempt, href: Href) -> Mount | None:
+    """Read one candidate; None if nothing of ours answers there."""
+    try:
+        return await attempt.site.persistently(
+            attempt.connection, lambda: attempt.session.mount(href)
+        )
+    except RequestRefused:
+        return None
+
+
+def judge(attempt: Attempt, mount: Mount) -> None:
+    """Record the verdict: readable means that at least one volume answered."""
+    result, message = Result.MOUNTED, None
+    if attempt.record.overdue:
+        result, message = Result.FAILED, attempt.record.message
+    elif not mount.roots:
+        result = Result.FAILED
+        message = "mounted, but no volume is readable (is the plan's `os` right?)"
+    attempt.ledger.record(
+        VerdictReached(at=attempt.now, key=attempt.key, result=result, message=message)
+    )

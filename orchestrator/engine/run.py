@@ -1,0 +1,450 @@
+"""One run: waves, targets, stop, halt, the end.
+
+Sites open their sessions; the plan is expanded over what they list; each wave offers its
+requests to admission when the waves before it are finished; every admitted request is one
+coroutine (`mounting.drive`). Nothing is submitted any more once the run is halted (budget,
+deadline, critical target) or stopped (signal); what is open is still unmounted. The sites
+log off last.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+
+from orchestrator.engine import inventory
+from orchestrator.engine.admission import Admission, Slot
+from orchestrator.engine.attempt import Crew, record_out_of_reach
+from orchestrator.engine.ledger import Ledger
+from orchestrator.engine.mounting import conclude, drive
+from orchestrator.engine.orders import Expansion, Orders
+from orchestrator.engine.site import Site
+from orchestrator.errors import (
+    EnterpriseManagerError,
+    JournalError,
+    ServerUnusable,
+    SessionLost,
+)
+from orchestrator.events import (
+    RunFinished,
+    RunHalted,
+    StopRequested,
+    TargetConcluded,
+    TargetPlanned,
+    WaveFinished,
+    WaveStarted,
+)
+from orchestrator.lifecycle import FIRM_RESULTS, HOLDING_PHASES
+from orchestrator.model import (
+    MountKey,
+    MountRequest,
+    MountState,
+    RestorePoint,
+    Result,
+    ServerName,
+    UnresolvedTarget,
+    WaveName,
+)
+from orchestrator.ports import Durations, EnterpriseManager, Journal, NoDurations, Observer
+
+log = structlog.get_logger(__name__)
+
+UNKNOWN_DURATION = 180.0
+"""Seconds a machine without history is expected to be mounted; only comparisons matter."""
+
+
+class _Wave:
+    """What one wave still waits for."""
+
+    def __init__(self) -> None:
+        self.waiting: list[MountRequest] = []
+        """Planned and not offered yet: the wave has not started."""
+        self.open: set[MountKey] = set()
+        self.silent: set[ServerName] = set()
+        """Servers that could not be asked yet which targets they have in this wave."""
+        self.started = False
+        self.finished = anyio.Event()
+
+
+class Run:
+    """A run from its first event to its last."""
+
+    def __init__(
+        self,
+        orders: Orders,
+        clients: Sequence[EnterpriseManager],
+        journal: Journal,
+        observers: Sequence[Observer] = (),
+        *,
+        exit_code: Callable[[], int],
+        rng: random.Random,
+        durations: Durations | None = None,
+    ) -> None:
+        """`exit_code` says, from what was recorded, how the process should end."""
+        self._orders = orders
+        self._exit_code = exit_code
+        self._durations = durations or NoDurations()
+        self._start = 0.0
+        self.ledger = Ledger(journal, observers, self._now)
+        waves = [wave.name for wave in orders.started.waves]
+        self._facts = {wave.name: wave for wave in orders.started.waves}
+        self._waves = {name: _Wave() for name in waves}
+        self._admission = Admission(orders.limits, waves, self._expected_or_guess)
+        self.sites = {
+            client.server: Site(
+                client,
+                self.ledger,
+                outage=orders.outage,
+                watch=orders.watch,
+                rng=random.Random(rng.random()),  # noqa: S311 - jitter, not a secret
+                on_gate=self._gate_moved,
+            )
+            for client in clients
+        }
+        self._crew = Crew(
+            ledger=self.ledger,
+            admission=self._admission,
+            sites=self.sites,
+            rng=rng,
+            expected=lambda request: self._durations.expected(request.server, request.vm),
+            accepting=lambda: self._accepting,
+            unsubmitted=self._unsubmitted,
+            outage=orders.outage,
+        )
+        self._scopes: set[anyio.CancelScope] = set()
+        self._accepting = True
+        self._not_accepting = anyio.Event()
+        self._halted: str | None = None
+        self._stopped_by: str | None = None
+        self._forced = False
+        self._failed = 0
+        self._tasks: TaskGroup
+        self.failure: Exception | None = None
+        """An internal error that was contained in one target; the run exits 70."""
+
+    def _now(self) -> float:
+        return anyio.current_time() - self._start
+
+    def _expected_or_guess(self, request: MountRequest) -> float:
+        seconds = self._durations.expected(request.server, request.vm)
+        return UNKNOWN_DURATION if seconds is None else seconds
+
+    # --- from outside ----------------------------------------------------------------------
+
+    def stop(self, signal: str) -> None:
+        """Submit nothing more and let running mounts end; the second time, cancel them."""
+        forced = self._stopped_by is not None
+        self._stopped_by = self._stopped_by or signal
+        self.ledger.record(StopRequested(at=self._now(), signal=signal, forced=forced))
+        self._submit_nothing_more()
+        if forced:
+            self._forced = True
+            for scope in tuple(self._scopes):
+                scope.cancel()
+
+    async def execute(self) -> int:
+        """Carry out the orders and return the exit code that was recorded.
+
+        Raises:
+            JournalError: nothing can be recorded any more; everything was cancelled.
+        """
+        self._start = anyio.current_time()
+        self.ledger.record(self._orders.started)
+        await self.ledger.durable()
+        async with anyio.create_task_group() as sites:
+            for site in self.sites.values():
+                sites.start_soon(site.serve)
+            try:
+                await self._carry_out()
+            finally:
+                for site in self.sites.values():
+                    site.close()
+        return await self._finish()
+
+    async def _finish(self) -> int:
+        code = self._exit_code() if self.failure is None else 70
+        ended = self._orders.started.started_at + timedelta(seconds=self._now())
+        self.ledger.record(
+            RunFinished(
+                at=self._now(),
+                exit_code=code,
+                finished_at=ended,
+                interrupted=self._stopped_by is not None,
+            )
+        )
+        await self.ledger.durable()
+        return code
+
+    # --- preparing -------------------------------------------------------------------------
+
+    async def _carry_out(self) -> None:
+        found, silent = await self._ask_everybody()
+        expansion = self._orders.selection.expand(found)
+        if expansion.broken:
+            self._halt("expect", "; ".join(expansion.broken))
+        self._plan(expansion)
+        for name in silent:
+            for entry in self._orders.selection.placeholders(name):
+                self._waves[entry.wave].silent.add(name)
+        confirm = self._orders.confirm
+        if self._accepting and confirm is not None and not await confirm(expansion, silent):
+            self.stop("declined")
+        await self.ledger.durable()
+        await self._mount_everything(silent)
+
+    async def _ask_everybody(
+        self,
+    ) -> tuple[dict[ServerName, Sequence[RestorePoint]], list[ServerName]]:
+        """Return the inventories of the servers that answer, and the names of the others."""
+        found: dict[ServerName, Sequence[RestorePoint]] = {}
+        async with anyio.create_task_group() as tasks:
+
+            async def ask(site: Site) -> None:
+                await site.decided()
+                if site.gate.is_open:
+                    points = await self._inventory(site)
+                    if points is not None:
+                        found[site.name] = points
+
+            for site in self.sites.values():
+                tasks.start_soon(ask, site)
+        return found, [name for name in self.sites if name not in found]
+
+    async def _inventory(self, site: Site) -> Sequence[RestorePoint] | None:
+        """Return a server's points, or None once it cannot be used any more."""
+        needs = self._orders.selection.needs(site.name)
+        while True:
+            try:
+                await site.gate.passed()
+                connection = site.open_connection()
+                if connection is not None:
+                    return await inventory.gather(connection, site, needs)
+            except SessionLost:
+                continue
+            except ServerUnusable:
+                return None
+            except EnterpriseManagerError as exc:
+                site.refuse(f"it does not list its restore points: {exc}")
+                return None
+
+    def _plan(self, expansion: Expansion) -> None:
+        """Make every target of an expansion known, and conclude those without a point."""
+        for request in expansion.requests:
+            self.ledger.record(_planned(self._now(), request))
+            wave = self._waves[request.wave]
+            wave.open.add(request.key)
+            wave.waiting.append(request)
+        self._conclude_unresolved(
+            [(target, Result.FAILED, target.reason) for target in expansion.unresolved]
+        )
+
+    def _conclude_unresolved(self, targets: Sequence[tuple[UnresolvedTarget, Result, str]]) -> None:
+        """Plan the targets that have no point, all of them first, then conclude them."""
+        for target, _result, _why in targets:
+            self._waves[target.wave].open.add(target.key)
+            self.ledger.record(_planned_without_point(self._now(), target))
+        for target, result, why in targets:
+            self.ledger.record(
+                TargetConcluded(
+                    at=self._now(),
+                    key=target.key,
+                    result=result,
+                    mount=MountState.NONE,
+                    message=why,
+                )
+            )
+            self._concluded(target.key)
+
+    # --- mounting --------------------------------------------------------------------------
+
+    async def _mount_everything(self, silent: Sequence[ServerName]) -> None:
+        async with anyio.create_task_group() as background:
+            background.start_soon(self._watch_deadline)
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                for server in silent:
+                    tasks.start_soon(self._late, self.sites[server])
+                for wave in self._waves:
+                    tasks.start_soon(self._run_wave, wave)
+            background.cancel_scope.cancel()
+
+    async def _run_wave(self, name: WaveName) -> None:
+        """Offer a wave's targets when the waves before it are finished, and see them end."""
+        wave = self._waves[name]
+        for before in self._facts[name].after:
+            await self._waves[before].finished.wait()
+        if self._accepting:
+            self.ledger.record(WaveStarted(at=self._now(), wave=name))
+        wave.started = True
+        self._offer(wave)
+        self._look_at(wave)
+        await wave.finished.wait()
+        if self._accepting:
+            self.ledger.record(WaveFinished(at=self._now(), wave=name))
+
+    def _offer(self, wave: _Wave) -> None:
+        requests, wave.waiting = wave.waiting, []
+        self._admission.offer(requests, self._deliver)
+
+    def _deliver(self, request: MountRequest, slot: Slot | None) -> None:
+        """Start the mount that was admitted, or conclude the one that never will be."""
+        if slot is None:
+            conclude(request, self._crew)
+            self._concluded(request.key)
+            return
+        site = self.sites[request.server]
+        site.peak_mounts = max(site.peak_mounts, self._admission.open_on(request.server))
+        self._tasks.start_soon(self._mount, request, slot)
+
+    async def _mount(self, request: MountRequest, slot: Slot) -> None:
+        with anyio.CancelScope() as scope:
+            self._scopes.add(scope)
+            if self._forced:
+                scope.cancel()
+            try:
+                await drive(request, slot, self._crew)
+            except JournalError:
+                raise
+            except Exception as exc:  # noqa: BLE001 - one mount's bug must not spread
+                self._contain(request, exc)
+            finally:
+                self._scopes.discard(scope)
+        self._concluded(request.key)
+
+    def _contain(self, request: MountRequest, exc: Exception) -> None:
+        """Keep a bug in one mount from taking the others with it; the run will exit 70."""
+        self.failure = self.failure or exc
+        log.error("mount.internal_error", key=request.key, exc_info=exc)
+        record = self.ledger[request.key]
+        if record.phase in HOLDING_PHASES:
+            why = f"internal error: {type(exc).__name__}"
+            record_out_of_reach(request, self._crew, why)
+        conclude(request, self._crew)
+
+    async def _late(self, site: Site) -> None:
+        """Expand and offer the targets of a server that could not be asked at the start."""
+        found: Sequence[RestorePoint] | None = None
+        async with anyio.create_task_group() as tasks:
+
+            async def until_stopped() -> None:
+                await self._not_accepting.wait()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(until_stopped)
+            found = await self._inventory(site)
+            tasks.cancel_scope.cancel()
+        if found is None or not self._accepting:
+            why = self._why_never(site.name)
+            entries = self._orders.selection.placeholders(site.name)
+            self._conclude_unresolved([(target, *why) for target in entries])
+        else:
+            expansion = self._orders.selection.expand({site.name: found})
+            if expansion.broken:
+                self._halt("expect", "; ".join(expansion.broken))
+            self._plan(expansion)
+        for wave in self._waves.values():
+            wave.silent.discard(site.name)
+            if wave.started:
+                self._offer(wave)
+            self._look_at(wave)
+
+    # --- ending ----------------------------------------------------------------------------
+
+    def _concluded(self, key: MountKey) -> None:
+        """Draw the consequences of one more result: budget, critical targets, wave."""
+        record = self.ledger[key]
+        result = record.result
+        wave = self._waves[record.planned.wave]
+        wave.open.discard(key)
+        if result in {Result.FAILED, Result.UNKNOWN}:
+            self._failed += 1
+        if self._accepting and result not in FIRM_RESULTS:
+            self._consider_halting(record.planned, result)
+        self._look_at(wave)
+
+    def _consider_halting(self, target: TargetPlanned, result: Result | None) -> None:
+        if target.critical or self._facts[target.wave].critical:
+            self._halt("critical", f"{target.key} is critical and ended {result}")
+            return
+        budget = self._orders.failures
+        if budget is not None and budget.is_spent(failed=self._failed, targets=len(self.ledger)):
+            self._halt("failures", f"{self._failed} targets failed; the plan allows {budget}")
+
+    def _look_at(self, wave: _Wave) -> None:
+        if wave.started and not wave.open and not wave.silent and not wave.waiting:
+            wave.finished.set()
+
+    async def _watch_deadline(self) -> None:
+        deadline = self._orders.deadline
+        if deadline is not None:
+            await anyio.sleep(max(0.0, deadline - self._now()))
+            self._halt("deadline", f"the run took longer than {deadline:g} s")
+
+    def _halt(self, reason: str, detail: str) -> None:
+        if self._accepting:
+            self._halted = detail
+            self.ledger.record(RunHalted(at=self._now(), reason=reason, detail=detail))
+            self._submit_nothing_more()
+
+    def _submit_nothing_more(self) -> None:
+        self._accepting = False
+        self._not_accepting.set()
+        self._admission.close()
+
+    def _gate_moved(self, site: Site) -> None:
+        if site.gate.is_open:
+            self._admission.open_server(site.name)
+            return
+        self._admission.close_server(site.name)
+        if site.gate.given_up is not None:
+            self._admission.withdraw(site.name)
+
+    def _unsubmitted(self, request: MountRequest) -> tuple[Result, str]:
+        return self._why_never(request.server)
+
+    def _why_never(self, server: ServerName) -> tuple[Result, str]:
+        """Return result and reason for a target that was never submitted."""
+        if self._halted is not None:
+            return Result.SKIPPED, f"the run halted first: {self._halted}"
+        if self._stopped_by is not None:
+            return Result.CANCELLED, f"the run was stopped first ({self._stopped_by})"
+        trouble = self.sites[server].trouble_now
+        if trouble is not None:
+            return Result.SKIPPED, f"{server} could not be used: {trouble}"
+        return Result.SKIPPED, "no slot was left: mounts that cannot be released hold them all"
+
+
+def _planned(at: float, request: MountRequest) -> TargetPlanned:
+    return TargetPlanned(
+        at=at,
+        key=request.key,
+        wave=request.wave,
+        server=request.server,
+        label=request.label,
+        os_kind=request.os_kind,
+        source=request.point.source,
+        point=request.point,
+        policy=request.policy,
+        critical=request.critical,
+        objectives=request.objectives,
+        place=request.place,
+    )
+
+
+def _planned_without_point(at: float, target: UnresolvedTarget) -> TargetPlanned:
+    return TargetPlanned(
+        at=at,
+        key=target.key,
+        wave=target.wave,
+        server=target.server,
+        label=target.label,
+        os_kind=target.os_kind,
+        source=target.source,
+        critical=target.critical,
+        place=target.place,
+    )

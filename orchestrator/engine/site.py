@@ -1,0 +1,368 @@
+"""One server's part in a run: its logon session, watcher, keep-alive and gate.
+
+A site logs on, keeps the session alive for as long as the run needs it, and logs off last.
+A session that the server forgot is replaced by exactly one new logon; what belonged to the
+old one stays with the old one. Trouble closes the gate; one probe opens it again, or the
+server is given up when the outage has lasted as long as the plan allows.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import anyio
+import structlog
+
+from orchestrator.engine.gate import Gate
+from orchestrator.engine.ledger import Ledger
+from orchestrator.engine.watcher import Watcher
+from orchestrator.errors import (
+    AccessDenied,
+    CertificateRefused,
+    CredentialError,
+    EnterpriseManagerError,
+    LogonRefused,
+    MalformedResponse,
+    RequestNotSent,
+    ResponseLost,
+    ServerUnusable,
+    ServiceBusy,
+    SessionLost,
+)
+from orchestrator.events import (
+    ServerGivenUp,
+    ServerMeasured,
+    ServerParked,
+    ServerResumed,
+    SessionEnded,
+    SessionOpened,
+)
+from orchestrator.model import Href, SessionId
+from orchestrator.policy import KEEP_ALIVE_AFTER, RECONNECT, WatchPolicy
+from orchestrator.ports import EnterpriseManager, InventorySession
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+TROUBLE = (RequestNotSent, ResponseLost, ServiceBusy, MalformedResponse)
+"""What says something about the server and nothing about the target."""
+
+REFUSAL = (LogonRefused, CertificateRefused, CredentialError, AccessDenied)
+"""A logon that failed like this is never repeated."""
+
+KEEP_ALIVE_TICK = 60.0
+
+
+@dataclass(slots=True)
+class Connection:
+    """One logon session and what belongs to it alone."""
+
+    session: InventorySession
+    watcher: Watcher
+    posting: anyio.Lock = field(default_factory=anyio.Lock)
+    """Held from a mount POST until its fate is known: one unanswered POST per session."""
+    over: anyio.Event = field(default_factory=anyio.Event)
+    """Set when the session is lost, given up, or not needed any more."""
+    lost: bool = False
+    related_links_work: bool | None = None
+    """Whether the address in a finished task's Related link has been seen to answer."""
+    mounts: set[Href] = field(default_factory=set)
+    """Mount points already attributed to a target; each belongs to one."""
+
+
+class Site:
+    """One Enterprise Manager during one run."""
+
+    def __init__(
+        self,
+        client: EnterpriseManager,
+        ledger: Ledger,
+        *,
+        outage: float,
+        watch: WatchPolicy,
+        rng: random.Random,
+        on_gate: Callable[[Site], None],
+    ) -> None:
+        """`outage`: seconds that targets may wait for this server while it is out of reach."""
+        self.name = client.server
+        self._client = client
+        self._ledger = ledger
+        self._outage = outage
+        self._watch = watch
+        self._rng = rng
+        self.gate = Gate(self.name, lambda: on_gate(self))
+        self._connection: Connection | None = None
+        self._decided = anyio.Event()
+        self._closing = anyio.Event()
+        self._down_since: float | None = None
+        self._trouble: Exception | None = None
+        self._waited_s = 0.0
+        self._sessions = 0
+        self._requests = 0
+        self._retries = 0
+        self.refused = False
+        self.peak_mounts = 0
+
+    # --- for the mounts ------------------------------------------------------------------
+
+    def open_connection(self) -> Connection | None:
+        """Return the living session, or None while the server cannot be used."""
+        return self._connection if self.gate.is_open else None
+
+    async def persistently(self, connection: Connection, ask: Callable[[], Awaitable[T]]) -> T:
+        """Return what `ask` returns, waiting out the server's trouble.
+
+        Only for requests that may be repeated.
+
+        Raises:
+            SessionLost: the session is gone, and its answers with it.
+            ServerUnusable: the server was given up.
+            EnterpriseManagerError: a refusal that is about this request.
+        """
+        while True:
+            if connection.lost:
+                raise SessionLost("the logon session is gone", server=self.name)
+            try:
+                return await ask()
+            except TROUBLE as exc:
+                self.trouble(exc)
+            except SessionLost:
+                self.lose(connection)
+                raise
+            await self.gate.passed()
+
+    async def within(self, seconds: float, ask: Callable[[], Awaitable[T]]) -> T | None:
+        """Return what `ask` returns, or None after `seconds` in which the server was usable.
+
+        Time during which the server was out of reach does not count: its trouble never
+        costs a target its deadline. `ask` is started again after such a time.
+        """
+        parked_before, granted, allowance = self._parked_s(), 0.0, seconds
+        while True:
+            with anyio.move_on_after(allowance):
+                return await ask()
+            allowance = self._parked_s() - parked_before - granted
+            if allowance <= 0:
+                return None
+            granted += allowance
+
+    def _parked_s(self) -> float:
+        """Return how long the server has been out of reach so far, in seconds."""
+        now = self._ledger.now()
+        return self._waited_s + (now - self._down_since if self._down_since is not None else 0.0)
+
+    def trouble(self, exc: Exception) -> None:
+        """Note that the server could not be used; its targets wait from now on."""
+        self._trouble = exc
+        if self._down_since is None:
+            self._down_since = self._ledger.now()
+            self._ledger.record(
+                ServerParked(at=self._ledger.now(), server=self.name, reason=str(exc))
+            )
+        self.gate.close()
+
+    def lose(self, connection: Connection) -> None:
+        """Note that the session is gone; a new logon follows, for new targets only."""
+        if not connection.lost:
+            connection.lost = True
+            connection.over.set()
+            self.gate.close()
+
+    @property
+    def trouble_now(self) -> str | None:
+        """What is wrong with the server, or None while it can be used."""
+        if self.gate.given_up is not None:
+            return self.gate.given_up
+        return str(self._trouble) if self._down_since is not None else None
+
+    def refuse(self, reason: str) -> None:
+        """Use the server no more in this run: it said no, and would say it again."""
+        self.refused = True
+        self._give_up(reason)
+
+    async def decided(self) -> None:
+        """Return when the first logon has succeeded, failed for now, or failed for good."""
+        await self._decided.wait()
+
+    def close(self) -> None:
+        """Say that nothing of this run needs the server any more: it logs off."""
+        self._closing.set()
+        if self._connection is not None:
+            self._connection.over.set()
+
+    # --- its own life --------------------------------------------------------------------
+
+    async def serve(self) -> None:
+        """Keep a session open until `close()`; then log off. Never raises for the server."""
+        logons = 0
+        try:
+            while not self._closing.is_set() and self.gate.given_up is None:
+                await self._one_session()
+                logons += 1
+                if not self._closing.is_set():
+                    await self._rest(logons)
+        finally:
+            self._decided.set()
+            self._measure()
+
+    async def _one_session(self) -> None:
+        try:
+            async with self._client.logon() as session:
+                await self._use(session)
+        except REFUSAL as exc:
+            self.refuse(str(exc))
+        except EnterpriseManagerError as exc:
+            self.trouble(exc)
+            self._decided.set()
+
+    async def _use(self, session: InventorySession) -> None:
+        """Live with one session until it is lost or nobody needs it any more."""
+        connection = self._open(session)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._watch_tasks, connection)
+                tasks.start_soon(self._keep_alive, connection)
+                tasks.start_soon(self._probe, connection)
+                await connection.over.wait()
+                tasks.cancel_scope.cancel()
+        finally:
+            self._end(connection)
+
+    def _open(self, session: InventorySession) -> Connection:
+        now = self._ledger.now()
+        self._sessions += 1
+
+        async def persistently(ask: Callable[[], Awaitable[None]]) -> None:
+            await self.persistently(connection, ask)
+
+        watcher = Watcher(session, self._watch, persistently)
+        connection = Connection(session, watcher)
+        self._connection = connection
+        self._ledger.record(
+            SessionOpened(
+                at=now,
+                server=self.name,
+                session=session.id,
+                user=session.user,
+                api_version=session.api_version,
+                clock_offset_s=session.clock_offset_s,
+                certificate_sha256=session.certificate_sha256,
+            )
+        )
+        self._recover()
+        self._decided.set()
+        return connection
+
+    def _end(self, connection: Connection) -> None:
+        self._connection = None
+        self._requests += connection.session.requests
+        self._retries += connection.session.retries
+        reason = "the server forgot the session" if connection.lost else "logged off"
+        self._ledger.record(
+            SessionEnded(
+                at=self._ledger.now(),
+                server=self.name,
+                session=SessionId(connection.session.id),
+                lost=connection.lost,
+                reason=reason,
+            )
+        )
+
+    def _recover(self) -> None:
+        if self._down_since is not None:
+            waited = self._ledger.now() - self._down_since
+            self._waited_s += waited
+            self._down_since = None
+            self._ledger.record(
+                ServerResumed(at=self._ledger.now(), server=self.name, waited_s=waited)
+            )
+        self.gate.open()
+
+    async def _watch_tasks(self, connection: Connection) -> None:
+        try:
+            await connection.watcher.serve()
+        except SessionLost:
+            self.lose(connection)
+        except ServerUnusable:
+            pass  # given up: the gate has told everyone
+        except EnterpriseManagerError as exc:  # a refusal of every way to read tasks
+            log.warning("watcher.ended", server=self.name, why=str(exc))
+            self._give_up(f"its tasks cannot be read: {exc}")
+
+    async def _keep_alive(self, connection: Connection) -> None:
+        """Use the session before it idles out; a queue may wait longer than 15 minutes."""
+        while True:
+            await anyio.sleep(KEEP_ALIVE_TICK)
+            if connection.session.idle_s < KEEP_ALIVE_AFTER or not self.gate.is_open:
+                continue
+            try:
+                await self.persistently(connection, connection.session.keep_alive)
+            except (SessionLost, ServerUnusable):
+                return
+            except EnterpriseManagerError as exc:
+                log.warning("keep_alive.refused", server=self.name, why=str(exc))
+
+    async def _probe(self, connection: Connection) -> None:
+        """While the gate is closed, ask now and then, until the server answers."""
+        attempt = 0
+        while True:
+            await self.gate.shut()
+            if connection.lost:
+                return
+            attempt += 1
+            if not await self._rest(attempt):
+                return
+            try:
+                await connection.session.keep_alive()
+            except TROUBLE as exc:
+                self._trouble = exc
+                continue
+            except SessionLost:
+                self.lose(connection)
+                return
+            except EnterpriseManagerError as exc:
+                self._give_up(str(exc))
+                return
+            attempt = 0
+            self._recover()
+
+    async def _rest(self, attempt: int) -> bool:
+        """Pause before the next probe; False when the outage has lasted too long."""
+        exc = self._trouble
+        wish = exc.retry_after_s if isinstance(exc, ServiceBusy) else None
+        pause = max(RECONNECT.delay(attempt, self._rng), min(wish or 0.0, 120.0))
+        since = self._down_since if self._down_since is not None else self._ledger.now()
+        remaining = since + self._outage - self._ledger.now()
+        if remaining <= 0 and self.gate.given_up is None:
+            self._give_up(f"out of reach for {self._outage:g} s: {exc}")
+        if self.gate.given_up is not None:
+            return False
+        with anyio.move_on_after(min(pause, remaining)):
+            await self._closing.wait()
+        return not self._closing.is_set()
+
+    def _give_up(self, reason: str) -> None:
+        if self.gate.given_up is None:
+            self._ledger.record(
+                ServerGivenUp(
+                    at=self._ledger.now(), server=self.name, reason=reason, refused=self.refused
+                )
+            )
+            self.gate.give_up(reason)
+            if self._connection is not None:
+                self._connection.over.set()
+
+    def _measure(self) -> None:
+        self._ledger.record(
+            ServerMeasured(
+                at=self._ledger.now(),
+                server=self.name,
+                requests=self._requests,
+                retries=self._retries,
+                peak_mounts=self.peak_mounts,
+                sessions=self._sessions,
+            )
+        )

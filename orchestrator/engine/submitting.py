@@ -1,0 +1,121 @@
+"""Asking for a mount, exactly once per intent.
+
+The intent is on disk before the first byte leaves; one POST per session is unanswered at a
+time; an answer that is lost is settled here, before anybody else may post.
+"""
+
+from __future__ import annotations
+
+import anyio
+
+from orchestrator.engine import recovery
+from orchestrator.engine.attempt import After, Attempt
+from orchestrator.errors import (
+    ForbiddenAction,
+    MalformedResponse,
+    RequestNotSent,
+    RequestRefused,
+    ResponseLost,
+    ServiceBusy,
+    SessionLost,
+)
+from orchestrator.events import (
+    SubmissionInDoubt,
+    SubmissionNotSent,
+    SubmissionRefused,
+    SubmissionStarted,
+    TaskAccepted,
+)
+from orchestrator.model import TaskId
+
+
+async def submit(attempt: Attempt) -> TaskId | After:
+    """Ask for the mount; return its task, or what to do instead.
+
+    From the recorded intent to the known fate there is no place where a cancellation could
+    tear them apart: that part is shielded, and bounded by the request's own timeout.
+
+    Raises:
+        JournalError: the intent could not be kept; nothing was sent.
+        SessionLost, ServerUnusable, Unsettled: sent, and what became of it cannot be known.
+    """
+    outcome: TaskId | After = After.REQUEUE
+    with anyio.CancelScope(shield=True):
+        attempt.ledger.record(
+            SubmissionStarted(
+                at=attempt.now,
+                key=attempt.key,
+                attempt=len(attempt.record.attempts) + 1,
+                session=attempt.session.id,
+                point=attempt.request.point.id,
+            )
+        )
+        await attempt.ledger.durable()
+        async with attempt.connection.posting:
+            if _still_wanted(attempt):
+                outcome = await _post(attempt)
+            else:
+                outcome = _not_sent(attempt, "the run or its session ended before the POST")
+    return outcome
+
+
+def _still_wanted(attempt: Attempt) -> bool:
+    """Tell whether the POST should still be sent after waiting for its turn."""
+    return not attempt.connection.lost and attempt.crew.accepting() and attempt.site.gate.is_open
+
+
+async def _post(attempt: Attempt) -> TaskId | After:
+    request = attempt.request
+    try:
+        task = await attempt.session.start_mount(
+            request.point.id, request.point.source, request.os_kind
+        )
+    except RequestNotSent as exc:
+        attempt.site.trouble(exc)
+        return _not_sent(attempt, str(exc))
+    except ServiceBusy as exc:
+        attempt.site.trouble(exc)
+        return _refused(attempt, str(exc), busy=True)
+    except (RequestRefused, ForbiddenAction) as exc:
+        return _refused(attempt, str(exc))
+    except SessionLost as exc:
+        # Answered with 401: the server did not act on it.
+        attempt.site.lose(attempt.connection)
+        return _not_sent(attempt, str(exc))
+    except (ResponseLost, MalformedResponse) as exc:
+        attempt.ledger.record(SubmissionInDoubt(at=attempt.now, key=attempt.key, reason=str(exc)))
+        return await _settle(attempt)
+    attempt.connection.watcher.claimed.add(task.id)
+    attempt.ledger.record(TaskAccepted(at=attempt.now, key=attempt.key, task=task.id))
+    return task.id
+
+
+async def _settle(attempt: Attempt) -> TaskId | After:
+    """Find out what the lost POST started; nothing is repeated before that is known."""
+    task = await recovery.find_task(attempt.connection, attempt.site)
+    if task is not None:
+        attempt.ledger.record(
+            TaskAccepted(at=attempt.now, key=attempt.key, task=task, adopted=True)
+        )
+        return task
+    attempt.ledger.record(
+        SubmissionRefused(
+            at=attempt.now,
+            key=attempt.key,
+            reason="its answer was lost, and the server started nothing",
+            proved_absent=True,
+        )
+    )
+    return After.REQUEUE
+
+
+def _not_sent(attempt: Attempt, reason: str) -> After:
+    attempt.ledger.record(SubmissionNotSent(at=attempt.now, key=attempt.key, reason=reason))
+    return After.REQUEUE
+
+
+def _refused(attempt: Attempt, reason: str, *, busy: bool = False) -> After:
+    attempt.ledger.record(
+        SubmissionRefused(at=attempt.now, key=attempt.key, reason=reason, busy=busy)
+    )
+    return After.REQUEUE if busy else After.CONCLUDE

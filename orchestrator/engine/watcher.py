@@ -1,0 +1,253 @@
+"""The watcher: one per logon session, one batch read per tick whatever the number of tasks.
+
+Each tick takes a snapshot of the tasks somebody waits for *before* it asks (a task accepted
+meanwhile would look vanished), then reads as little as the server has been seen to support:
+
+1. up to 200 tasks: the query for exactly these ids, finished or not, in one request;
+2. more: the query for `State!=Finished` (it stays flat however long the run is), and the
+   ids that are not in its answer by id;
+3. a server that does not filter: `GET /tasks`, the whole list;
+4. whatever is still missing: one GET each, and only that GET's "no such task" counts.
+
+Support is observed, never assumed: an answer that leaves out a task which a single GET then
+shows alive takes that way of reading away for the rest of the session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+
+import anyio
+import structlog
+
+from orchestrator.errors import (
+    NotFound,
+    OrchestratorError,
+    RequestRefused,
+    ServiceBusy,
+    SessionLost,
+)
+from orchestrator.model import Task, TaskId, TaskState
+from orchestrator.policy import WatchPolicy
+from orchestrator.ports import LogonSession
+
+log = structlog.get_logger(__name__)
+
+IDS_PER_READ = 200
+"""Task ids in one query: its URL stays near 5 KB, and HTTP.sys takes 16 KB of headers."""
+
+BIRTH_GUESS = 2.0
+"""Seconds a task is expected to take while nothing else is known; its age takes over."""
+
+
+class TaskVanished(Exception):
+    """The session does not know the task any more: its outcome is unknown."""
+
+
+class _Way(Enum):
+    """A way of reading many tasks at once."""
+
+    BY_ID = "query by id"
+    OPEN = "query of open tasks"
+    LIST = "task list"
+
+
+@dataclass(slots=True)
+class _Watched:
+    """One task somebody waits for."""
+
+    accepted_at: float
+    expected: float | None
+    observe: Callable[[Task], None]
+    settled: anyio.Event = field(default_factory=anyio.Event)
+    state: TaskState = TaskState.RUNNING
+    task: Task | None = None
+    error: Exception | None = None
+    omitted_by: set[_Way] = field(default_factory=set)
+
+
+class Watcher:
+    """Watches the tasks of one logon session."""
+
+    def __init__(
+        self,
+        session: LogonSession,
+        policy: WatchPolicy,
+        persistently: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]],
+    ) -> None:
+        """`persistently` repeats a read until the server answers, or raises for good."""
+        self._session = session
+        self._policy = policy
+        self._persistently = persistently
+        self._watched: dict[TaskId, _Watched] = {}
+        self._wanted = anyio.Event()
+        self._ways = set(_Way)
+        self._seen_s = 0.0
+        self._seen = 0
+        self._ended: Exception | None = None
+        self.claimed: set[TaskId] = set()
+        """Every task that ever belonged to a target of ours in this session."""
+
+    @property
+    def in_flight(self) -> int:
+        """Tasks that somebody waits for now."""
+        return len(self._watched)
+
+    async def finished(
+        self,
+        task: TaskId,
+        *,
+        expected: float | None = None,
+        observe: Callable[[Task], None] = lambda task: None,
+    ) -> Task:
+        """Return the task once it is Finished, with whatever success.
+
+        `expected` are the seconds it should take, if known; `observe` is told of states that
+        are not final. May be called again for a task after a cancelled wait.
+
+        Raises:
+            TaskVanished: the session does not know the task any more.
+            SessionLost: the session is gone.
+        """
+        if self._ended is not None:
+            raise self._ended
+        watched = _Watched(anyio.current_time(), expected, observe)
+        self.claimed.add(task)
+        self._watched[task] = watched
+        self._wanted.set()
+        try:
+            await watched.settled.wait()
+        finally:
+            self._watched.pop(task, None)
+        if watched.error is not None:
+            raise watched.error
+        if watched.task is None:
+            raise TaskVanished(task)
+        return watched.task
+
+    async def serve(self) -> None:
+        """Read and settle until cancelled or the session ends; then everyone is told.
+
+        Raises:
+            SessionLost: the session is gone.
+            ServerUnusable: the server was given up.
+            EnterpriseManagerError: no way of reading tasks is left.
+        """
+        try:
+            while True:
+                await self._wanted.wait()
+                if not self._watched:
+                    self._wanted = anyio.Event()
+                    continue
+                await anyio.sleep(self._pause())
+                await self._persistently(self._tick)
+        except BaseException as exc:
+            self._end(exc)
+            raise
+
+    def _end(self, exc: BaseException) -> None:
+        error = exc if isinstance(exc, OrchestratorError) else None
+        self._ended = error or SessionLost(
+            "the session is no longer watched", server=self._session.server
+        )
+        for watched in self._watched.values():
+            watched.error = self._ended
+            watched.settled.set()
+
+    def _pause(self) -> float:
+        now = anyio.current_time()
+        ages = sorted(now - watched.accepted_at for watched in self._watched.values())
+        middle = ages[len(ages) // 2] if ages else 0.0
+        known = [w.expected for w in self._watched.values() if w.expected is not None]
+        if known:
+            expected = sum(known) / len(known)
+        elif self._seen:
+            expected = self._seen_s / self._seen
+        else:
+            expected = max(BIRTH_GUESS, middle)
+        return self._policy.interval(in_flight=len(self._watched), expected=expected)
+
+    async def _tick(self) -> None:
+        missing = set(self._watched)
+        if len(missing) > IDS_PER_READ:
+            missing = await self._read(_Way.OPEN, missing)
+        for some in list(_chunks(sorted(missing), IDS_PER_READ)):
+            missing = missing.difference(some) | await self._read(_Way.BY_ID, set(some))
+        if missing and not self._ways & {_Way.BY_ID, _Way.OPEN}:
+            missing = await self._read(_Way.LIST, missing)
+        for task in sorted(missing):
+            await self._read_one(task)
+
+    async def _read(self, way: _Way, wanted: set[TaskId]) -> set[TaskId]:
+        """Read in one way; return the wanted tasks that it did not show."""
+        if way not in self._ways:
+            return wanted
+        try:
+            tasks = await self._ask(way, wanted)
+        except (ServiceBusy, SessionLost):
+            raise
+        except RequestRefused as exc:
+            self._drop(way, str(exc))
+            return wanted
+        shown = self._settle_all(tasks, wanted)
+        for task in wanted - shown:
+            if task in self._watched:
+                self._watched[task].omitted_by.add(way)
+        return wanted - shown
+
+    async def _ask(self, way: _Way, wanted: set[TaskId]) -> Iterable[Task]:
+        if way is _Way.BY_ID:
+            return await self._session.tasks_by_id(sorted(wanted))
+        if way is _Way.OPEN:
+            return await self._session.open_tasks()
+        return await self._session.tasks()
+
+    def _settle_all(self, tasks: Iterable[Task], wanted: set[TaskId]) -> set[TaskId]:
+        answered: set[TaskId] = set()
+        for task in tasks:
+            if task.id in wanted:
+                answered.add(task.id)
+                self._settle(task)
+        return answered
+
+    async def _read_one(self, task: TaskId) -> None:
+        """Read one task that no batch showed; only this answer can be "vanished"."""
+        watched = self._watched.get(task)
+        if watched is None:
+            return
+        try:
+            found = await self._session.task(task)
+        except NotFound as exc:
+            watched.error = TaskVanished(str(exc))
+            watched.settled.set()
+            return
+        for way in tuple(watched.omitted_by):
+            if not (way is _Way.OPEN and found.is_final):
+                self._drop(way, f"it did not show {task}")
+        watched.omitted_by.clear()
+        self._settle(found)
+
+    def _settle(self, task: Task) -> None:
+        watched = self._watched.get(task.id)
+        if watched is None:
+            return
+        if task.is_final:
+            self._seen += 1
+            self._seen_s += anyio.current_time() - watched.accepted_at
+            watched.task = task
+            watched.settled.set()
+        elif task.state is not watched.state:
+            watched.state = task.state
+            watched.observe(task)
+
+    def _drop(self, way: _Way, why: str) -> None:
+        if way in self._ways:
+            self._ways.discard(way)
+            log.info("watcher.way_dropped", server=self._session.server, way=way.value, why=why)
+
+
+def _chunks(ids: list[TaskId], size: int) -> Iterable[list[TaskId]]:
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]

@@ -1,0 +1,156 @@
+"""Errors, arranged by what the caller may do next.
+
+    OrchestratorError
+    ├── PlanError                 fix the plan; nothing was sent
+    ├── ExpectationBroken         the inventory is not what the plan expects; nothing was mounted
+    ├── CredentialError           a secret reference cannot be resolved
+    ├── IllegalTransition         a bug of ours: an event that the table does not allow
+    ├── JournalError              stop: later steps could not be recovered
+    │   └── JournalDamaged        the record named is not what was written
+    ├── RunLocked                 another process runs this plan
+    ├── ServerUnusable            this Enterprise Manager cannot be used in this run
+    └── EnterpriseManagerError    one server, one request
+        ├── RequestNotSent        nothing reached the server: repeat freely
+        ├── RequestRefused        answered, nothing was started
+        │   ├── NotFound          no such thing (404, or 500 for a task of another session)
+        │   ├── AccessDenied      the role does not allow it (403)
+        │   └── ServiceBusy       overload or maintenance: repeat after a pause
+        ├── ResponseLost          it may have taken effect: in doubt
+        ├── SessionLost           the logon session is gone; its tasks and mounts are out of reach
+        ├── LogonRefused          bad credentials or no role: never repeated
+        ├── CertificateRefused    the server is not the one the plan trusts: never repeated
+        ├── MalformedResponse     an answer that cannot be read
+        └── ForbiddenAction       our own allow-list stopped the request; nothing was sent
+
+Data sits in attributes. Messages hold no token, no password and no unbounded body.
+"""
+
+from __future__ import annotations
+
+
+class OrchestratorError(Exception):
+    """Base of every error that this program raises on purpose."""
+
+
+class PlanError(OrchestratorError):
+    """The plan cannot be used; `problems` holds every reason found in one pass.
+
+    Each problem is an object whose `str()` is `file:line:column: message` followed by
+    the line and a caret.
+    """
+
+    def __init__(self, problems: tuple[object, ...]) -> None:
+        """Keep `problems`, in the order of the file."""
+        self.problems = problems
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+class ExpectationBroken(OrchestratorError):
+    """A selector's `expect` guard, or the one-VM-once rule, does not hold for the inventory."""
+
+
+class CredentialError(OrchestratorError):
+    """A secret reference of the plan cannot be resolved; the message never holds the value."""
+
+
+class IllegalTransition(OrchestratorError):
+    """An event arrived that the transition table does not allow in this phase."""
+
+
+class JournalError(OrchestratorError):
+    """The journal cannot be read or written; the run must stop."""
+
+
+class JournalDamaged(JournalError):
+    """A stored record is not what was written; the message names it."""
+
+
+class RunLocked(OrchestratorError):
+    """Another process holds the lock of this plan."""
+
+
+class ServerUnusable(OrchestratorError):
+    """This Enterprise Manager cannot be used in this run; the message says why."""
+
+
+class EnterpriseManagerError(OrchestratorError):
+    """Something about one request to one Enterprise Manager.
+
+    `server` and `request` (method and path, never a query with values) name it;
+    `status` is the HTTP status if there was an answer; `words` are the server's own,
+    shortened to 300 characters.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        server: str = "",
+        request: str = "",
+        status: int | None = None,
+        words: str | None = None,
+    ) -> None:
+        """Describe the failure in `message`; everything else stays readable as data."""
+        super().__init__(message)
+        self.server = server
+        self.request = request
+        self.status = status
+        self.words = words
+
+
+class RequestNotSent(EnterpriseManagerError):
+    """Nothing reached the server; repeating is always safe."""
+
+
+class RequestRefused(EnterpriseManagerError):
+    """The server answered and started nothing."""
+
+
+class NotFound(RequestRefused):
+    """The named thing does not exist, or not in this logon session."""
+
+
+class AccessDenied(RequestRefused):
+    """The account's role or scope does not allow this."""
+
+
+class ServiceBusy(RequestRefused):
+    """The server is overloaded or in maintenance; `retry_after_s` is its wish, if it named one."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        server: str = "",
+        request: str = "",
+        status: int | None = None,
+        words: str | None = None,
+    ) -> None:
+        """Like any refusal, with the pause in seconds that the server asked for."""
+        super().__init__(message, server=server, request=request, status=status, words=words)
+        self.retry_after_s = retry_after_s
+
+
+class ResponseLost(EnterpriseManagerError):
+    """The request was (or may have been) sent and its answer is lost: in doubt."""
+
+
+class SessionLost(EnterpriseManagerError):
+    """The logon session is gone; what it started is out of reach."""
+
+
+class LogonRefused(EnterpriseManagerError):
+    """The account was refused. Never repeated: accounts lock after a few failed logons."""
+
+
+class CertificateRefused(EnterpriseManagerError):
+    """The server's certificate is not the one the plan trusts."""
+
+
+class MalformedResponse(EnterpriseManagerError):
+    """An answer that cannot be read, or one that says something impossible."""
+
+
+class ForbiddenAction(EnterpriseManagerError):
+    """Our own allow-list stopped the request before it was sent."""

@@ -1,0 +1,348 @@
+"""What may follow what: the phases of a mount request, and the fold of its events.
+
+`TRANSITIONS` is the only place that knows the rules; the live run, the replay of a journal
+and the tests all go through `apply`. A target is concluded only from QUEUED (nothing open)
+or OUT_OF_REACH (nobody can know, or it could not be removed), so "verified, released" can
+be said only of a mount whose release was confirmed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from orchestrator.errors import IllegalTransition
+from orchestrator.events import (
+    DeadlinePassed,
+    MountFound,
+    MountLeft,
+    MountReleased,
+    OutOfReach,
+    SubmissionInDoubt,
+    SubmissionNotSent,
+    SubmissionRefused,
+    SubmissionStarted,
+    TargetConcluded,
+    TargetEvent,
+    TargetPlanned,
+    TaskAccepted,
+    TaskFailed,
+    TaskObserved,
+    TaskSucceeded,
+    UnmountStarted,
+    VerdictReached,
+)
+from orchestrator.model import (
+    Href,
+    MountState,
+    RestorePointId,
+    Result,
+    SessionId,
+    TaskId,
+)
+
+
+class Phase(StrEnum):
+    """Where a target is in its life."""
+
+    QUEUED = "queued"
+    SUBMITTING = "submitting"
+    IN_DOUBT = "in_doubt"
+    RUNNING = "running"
+    COLLECTING = "collecting"
+    VERIFYING = "verifying"
+    UNMOUNTING = "unmounting"
+    OUT_OF_REACH = "out_of_reach"
+    DONE = "done"
+
+
+TRANSITIONS: Mapping[Phase, Mapping[type[TargetEvent], Phase]] = {
+    Phase.QUEUED: {
+        SubmissionStarted: Phase.SUBMITTING,
+        TargetConcluded: Phase.DONE,
+    },
+    Phase.SUBMITTING: {
+        TaskAccepted: Phase.RUNNING,
+        SubmissionNotSent: Phase.QUEUED,
+        SubmissionRefused: Phase.QUEUED,
+        SubmissionInDoubt: Phase.IN_DOUBT,
+    },
+    Phase.IN_DOUBT: {
+        TaskAccepted: Phase.RUNNING,  # found on the server: adopted
+        SubmissionRefused: Phase.QUEUED,  # proved absent
+        MountFound: Phase.VERIFYING,  # the point's mounts list shows it
+        OutOfReach: Phase.OUT_OF_REACH,
+    },
+    Phase.RUNNING: {
+        TaskObserved: Phase.RUNNING,
+        DeadlinePassed: Phase.RUNNING,
+        TaskSucceeded: Phase.COLLECTING,
+        TaskFailed: Phase.QUEUED,
+        MountFound: Phase.VERIFYING,  # the task vanished, its mount did not
+        OutOfReach: Phase.OUT_OF_REACH,
+    },
+    Phase.COLLECTING: {
+        MountFound: Phase.VERIFYING,
+        OutOfReach: Phase.OUT_OF_REACH,
+    },
+    Phase.VERIFYING: {
+        DeadlinePassed: Phase.VERIFYING,
+        VerdictReached: Phase.VERIFYING,
+        UnmountStarted: Phase.UNMOUNTING,
+        OutOfReach: Phase.OUT_OF_REACH,
+    },
+    Phase.UNMOUNTING: {
+        UnmountStarted: Phase.UNMOUNTING,
+        MountReleased: Phase.QUEUED,
+        MountLeft: Phase.OUT_OF_REACH,
+        OutOfReach: Phase.OUT_OF_REACH,
+    },
+    Phase.OUT_OF_REACH: {
+        UnmountStarted: Phase.OUT_OF_REACH,
+        MountReleased: Phase.OUT_OF_REACH,
+        TargetConcluded: Phase.DONE,
+    },
+    Phase.DONE: {
+        MountReleased: Phase.DONE,  # by the `unmount` command
+    },
+}
+
+FINAL_PHASES = frozenset({Phase.DONE})
+HOLDING_PHASES = frozenset(
+    {
+        Phase.SUBMITTING,
+        Phase.IN_DOUBT,
+        Phase.RUNNING,
+        Phase.COLLECTING,
+        Phase.VERIFYING,
+        Phase.UNMOUNTING,
+    }
+)
+"""Phases in which a mount may exist on the server, so the slot is held."""
+
+FIRM_RESULTS = frozenset({Result.VERIFIED, Result.MOUNTED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRecord:
+    """One attempt to mount one point. Times are seconds on the run's clock."""
+
+    number: int
+    point: RestorePointId
+    session: SessionId
+    submitted_at: float
+    accepted_at: float | None = None
+    finished_at: float | None = None
+    task: TaskId | None = None
+    adopted: bool = False
+    outcome: str = "unknown"
+    """success, failed, refused, not_sent, or unknown while nothing is certain."""
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountRecord:
+    """Everything known of one target: the fold of its events. Times as in AttemptRecord."""
+
+    planned: TargetPlanned
+    phase: Phase = Phase.QUEUED
+    since: float = 0.0
+    phases_s: Mapping[Phase, float]
+    attempts: tuple[AttemptRecord, ...] = ()
+    mount: Href | None = None
+    mount_state: MountState = MountState.NONE
+    roots: tuple[str, ...] = ()
+    verdict: Result | None = None
+    verdict_at: float | None = None
+    overdue: bool = False
+    result: Result | None = None
+    concluded_at: float | None = None
+    message: str | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """True once the target has its one result."""
+        return self.phase is Phase.DONE
+
+    @property
+    def may_be_open(self) -> bool:
+        """True while a mount of this target is, or may be, open on the server."""
+        return self.mount_state in {MountState.LEFT, MountState.UNKNOWN, MountState.KEPT}
+
+    @property
+    def ever_submitted(self) -> bool:
+        """True if a mount request of this target may ever have reached the server."""
+        return any(attempt.outcome != "not_sent" for attempt in self.attempts)
+
+
+def begin(planned: TargetPlanned) -> MountRecord:
+    """Return the record of a target that was just planned."""
+    return MountRecord(planned=planned, since=planned.at, phases_s={})
+
+
+def apply(record: MountRecord, event: TargetEvent) -> MountRecord:
+    """Return the record after `event`.
+
+    Raises:
+        IllegalTransition: the table does not allow it, or it claims more than was seen.
+    """
+    after = TRANSITIONS[record.phase].get(type(event))
+    if after is None:
+        raise IllegalTransition(
+            f"{record.planned.key}: {type(event).__name__} is not allowed while {record.phase}"
+        )
+    changed = _CHANGES[type(event)](record, event)
+    if after is record.phase:
+        return changed
+    spent = {
+        **record.phases_s,
+        record.phase: record.phases_s.get(record.phase, 0.0) + event.at - record.since,
+    }
+    return replace(changed, phase=after, since=event.at, phases_s=spent)
+
+
+def _attempt(record: MountRecord, **changes: object) -> tuple[AttemptRecord, ...]:
+    """Return the attempts with the newest one changed."""
+    *earlier, newest = record.attempts
+    return (*earlier, replace(newest, **changes))  # type: ignore[arg-type]  # names are ours
+
+
+def _started(record: MountRecord, event: SubmissionStarted) -> MountRecord:
+    attempt = AttemptRecord(
+        number=event.attempt,
+        point=event.point,
+        session=event.session,
+        submitted_at=event.at,
+    )
+    return replace(
+        record,
+        attempts=(*record.attempts, attempt),
+        mount=None,
+        mount_state=MountState.UNKNOWN,
+        roots=(),
+        verdict=None,
+        verdict_at=None,
+        overdue=False,
+        message=None,
+    )
+
+
+def _not_sent(record: MountRecord, event: SubmissionNotSent) -> MountRecord:
+    attempts = _attempt(record, outcome="not_sent", finished_at=event.at, message=event.reason)
+    return replace(record, attempts=attempts, mount_state=_before(record), message=event.reason)
+
+
+def _refused(record: MountRecord, event: SubmissionRefused) -> MountRecord:
+    attempts = _attempt(record, outcome="refused", finished_at=event.at, message=event.reason)
+    return replace(record, attempts=attempts, mount_state=_before(record), message=event.reason)
+
+
+def _before(record: MountRecord) -> MountState:
+    """Return what earlier attempts left: released if one of them had been mounted."""
+    mounted_before = any(attempt.outcome == "success" for attempt in record.attempts)
+    return MountState.RELEASED if mounted_before else MountState.NONE
+
+
+def _in_doubt(record: MountRecord, event: SubmissionInDoubt) -> MountRecord:
+    return replace(record, attempts=_attempt(record, message=event.reason), message=event.reason)
+
+
+def _accepted(record: MountRecord, event: TaskAccepted) -> MountRecord:
+    attempts = _attempt(
+        record, task=event.task, accepted_at=event.at, adopted=event.adopted, message=None
+    )
+    return replace(record, attempts=attempts, message=None)
+
+
+def _succeeded(record: MountRecord, event: TaskSucceeded) -> MountRecord:
+    attempts = _attempt(record, outcome="success", finished_at=event.at, message=event.message)
+    return replace(record, attempts=attempts, mount=event.mount, mount_state=MountState.LEFT)
+
+
+def _task_failed(record: MountRecord, event: TaskFailed) -> MountRecord:
+    words = event.message or "the server gave no reason"
+    attempts = _attempt(record, outcome="failed", finished_at=event.at, message=event.message)
+    return replace(record, attempts=attempts, mount_state=_before(record), message=words)
+
+
+def _found(record: MountRecord, event: MountFound) -> MountRecord:
+    attempts = record.attempts
+    if attempts and attempts[-1].outcome == "unknown":
+        attempts = _attempt(record, outcome="success", finished_at=event.at)
+    return replace(
+        record,
+        attempts=attempts,
+        mount=event.mount,
+        mount_state=MountState.LEFT,
+        roots=event.roots,
+    )
+
+
+def _verdict(record: MountRecord, event: VerdictReached) -> MountRecord:
+    if event.result in FIRM_RESULTS and not record.roots:
+        raise IllegalTransition(f"{record.planned.key}: {event.result} without one readable volume")
+    return replace(record, verdict=event.result, verdict_at=event.at, message=event.message)
+
+
+def _released(record: MountRecord, _event: MountReleased) -> MountRecord:
+    return replace(record, mount_state=MountState.RELEASED)
+
+
+def _left(record: MountRecord, event: MountLeft) -> MountRecord:
+    return replace(record, mount=event.mount, mount_state=MountState.LEFT, message=event.reason)
+
+
+def _out_of_reach(record: MountRecord, event: OutOfReach) -> MountRecord:
+    return replace(record, mount_state=MountState.UNKNOWN, message=event.reason)
+
+
+def _concluded(record: MountRecord, event: TargetConcluded) -> MountRecord:
+    if event.result in FIRM_RESULTS and record.verdict is not event.result:
+        raise IllegalTransition(
+            f"{record.planned.key}: concluded {event.result}, but the verdict is {record.verdict}"
+        )
+    never_submitted = event.result in {Result.SKIPPED, Result.CANCELLED}
+    if never_submitted and record.ever_submitted and record.mount_state is MountState.UNKNOWN:
+        raise IllegalTransition(f"{record.planned.key}: {event.result} with a mount in doubt")
+    return replace(
+        record,
+        result=event.result,
+        mount_state=event.mount,
+        message=event.message if event.message is not None else record.message,
+        concluded_at=event.at,
+    )
+
+
+def _overdue(record: MountRecord, event: DeadlinePassed) -> MountRecord:
+    return replace(
+        record,
+        overdue=True,
+        message=f"{event.phase} took longer than the {event.allowed_s:g} s that the plan allows",
+    )
+
+
+def _unchanged(record: MountRecord, _event: TargetEvent) -> MountRecord:
+    return record
+
+
+# Each function takes exactly the event type of its key, which a mapping's type cannot say.
+_CHANGES: Mapping[type[TargetEvent], Callable[[MountRecord, Any], MountRecord]] = {
+    SubmissionStarted: _started,
+    SubmissionNotSent: _not_sent,
+    SubmissionRefused: _refused,
+    SubmissionInDoubt: _in_doubt,
+    TaskAccepted: _accepted,
+    TaskObserved: _unchanged,
+    DeadlinePassed: _overdue,
+    TaskSucceeded: _succeeded,
+    TaskFailed: _task_failed,
+    MountFound: _found,
+    VerdictReached: _verdict,
+    UnmountStarted: _unchanged,
+    MountReleased: _released,
+    MountLeft: _left,
+    OutOfReach: _out_of_reach,
+    TargetConcluded: _concluded,
+}

@@ -1,0 +1,101 @@
+"""Loading a plan: every problem in one pass, or a plan that holds.
+
+Nothing is sent and nothing is resolved that belongs to logon: secrets stay references.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from types import MappingProxyType
+
+from orchestrator.errors import PlanError
+from orchestrator.plan.document import MAX_BYTES, NotReadable, read_document
+from orchestrator.plan.inventory_file import read_bytes
+from orchestrator.plan.problems import START, Problem, Problems, SourceText
+from orchestrator.plan.resolving import resolve
+from orchestrator.plan.settings import RestorePlan
+from orchestrator.plan.variables import substitute
+
+NO_OVERRIDES: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedPlan:
+    """A valid plan and the file it came from.
+
+    `sha256` is the hash of the plan file's bytes, `inventory_sha256` that of every file named
+    by a `from_file`, by the name messages use.
+    """
+
+    plan: RestorePlan
+    path: Path
+    sha256: str
+    inventory_sha256: Mapping[str, str]
+
+
+def load_plan(path: Path, *, overrides: Mapping[str, str] = NO_OVERRIDES) -> LoadedPlan:
+    """Return the plan in the file at `path`; `overrides` are variables from the command line.
+
+    Raises:
+        PlanError: the file cannot be read, or is no valid plan; it holds every problem.
+    """
+    try:
+        data = read_bytes(path)
+    except ValueError as exc:
+        raise PlanError((unreadable(path, str(exc)),)) from None
+    return load_plan_text(data, path, overrides=overrides)
+
+
+def load_plan_text(
+    data: bytes, path: Path, *, overrides: Mapping[str, str] = NO_OVERRIDES
+) -> LoadedPlan:
+    """Return the plan that `data` holds, as if it had been read from `path`.
+
+    Relative paths in the plan start at the directory of `path`.
+
+    Raises:
+        PlanError: it is no valid plan; the error holds every problem, in order.
+    """
+    problems = Problems(SourceText(str(path), data))
+    if len(data) > MAX_BYTES:
+        raise PlanError((unreadable(path, f"it is larger than {MAX_BYTES // 2**20} MiB"),))
+    with _collector_paused():
+        try:
+            tree = read_document(data, problems)
+        except NotReadable:
+            raise PlanError(problems.sorted()) from None
+        substitute(tree, overrides, problems)
+        resolved = resolve(tree, problems, base=path.parent.absolute(), shown_base=path.parent)
+    if resolved.plan is None or problems:
+        raise PlanError(problems.sorted())
+    return LoadedPlan(
+        plan=resolved.plan,
+        path=path,
+        sha256=sha256(data).hexdigest(),
+        inventory_sha256=resolved.files,
+    )
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keep the garbage collector from searching a tree that only grows.
+
+    Without this it takes a quarter of the time of a plan with 50,000 targets.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def unreadable(path: Path, why: str) -> Problem:
+    """Return the problem of a file that cannot be read at all."""
+    return Problem(file=str(path), position=START, message=f"no plan: {why}")

@@ -1,0 +1,101 @@
+"""What may be wrong between the parts of a plan: waves that wait in a circle, VMs named twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
+
+from orchestrator.model import BackupServerName, WaveName
+from orchestrator.plan.document import Block, Items, Text
+from orchestrator.plan.problems import Problems, did_you_mean
+from orchestrator.plan.quantities import shown
+from orchestrator.plan.settings import Entry, SelectorKind
+from orchestrator.plan.targets import Placed
+
+
+def check_order(waves: Mapping[WaveName, Block], problems: Problems) -> None:
+    """Note every `after` that names no wave, and every circle of waves."""
+    order: dict[WaveName, list[WaveName]] = {}
+    for name, node in waves.items():
+        after = node.get("after")
+        order[name] = []
+        for item in after if isinstance(after, Items) else ():
+            if not isinstance(item, Text) or problems.known_at(item.position):
+                continue
+            if str(item) in waves:
+                order[name].append(WaveName(str(item)))
+            else:
+                advice = did_you_mean(str(item), waves, noun="waves")
+                problems.add(item.position, f"there is no wave {shown(item)}: {advice}")
+    while circle := _circle(order):
+        # The sorter lists a circle against the direction of waiting.
+        start = min(circle, key=list(waves).index)
+        at = circle.index(start)
+        path = " -> ".join([*circle[at:], *circle[:at], start])
+        after = waves[start]["after"]
+        problems.add(after.position, f"waves wait for each other in a circle: {path}")
+        order[start] = []
+
+
+def _circle(order: Mapping[WaveName, list[WaveName]]) -> list[WaveName]:
+    """Return the waves of one circle, each before the one it waits for, or nothing."""
+    try:
+        TopologicalSorter(order).prepare()
+    except CycleError as exc:
+        return list(reversed(exc.args[1]))[:-1]
+    return []
+
+
+def check_twice(placed: Iterable[Placed]) -> None:
+    """Note every VM, restore point or job that the plan itself selects twice.
+
+    What only the inventory shows (a VM of two jobs) is found by the expansion.
+    """
+    machines: dict[str, list[Placed]] = {}
+    names: dict[str, list[Placed]] = {}
+    for item in placed:
+        entry = item.entry
+        first = _remember(item, machines.setdefault(_machine(entry), []))
+        if first is not None:
+            item.problems.add(
+                item.position,
+                f"{entry.kind} {shown(entry.value)} on server {shown(entry.server)} is selected "
+                f"twice (first at {first.place}): keep one",
+            )
+            continue
+        name = entry.label or (entry.value if entry.kind is SelectorKind.VM else None)
+        if name is None:
+            continue
+        first = _remember(item, names.setdefault(f"{entry.wave}/{entry.server}/{name}", []))
+        if first is not None:
+            item.problems.add(
+                item.position,
+                f"another target of this wave is called {shown(name)} ({first.place}): "
+                "give one of them a label",
+            )
+
+
+def _machine(entry: Entry) -> str:
+    """Return what two entries have in common that select the same, as one text."""
+    # A job may stand in several waves: what it leaves out in one, it may mount in another.
+    wave = entry.wave if entry.kind is SelectorKind.JOB else ""
+    return f"{entry.server}/{wave}/{entry.source}/{entry.kind}/{entry.value}"
+
+
+def _remember(item: Placed, seen: list[Placed]) -> Entry | None:
+    """Add `item` to those `seen`; return the first that may stand behind its backup server."""
+    first = _clash(item.entry, seen) if seen else None
+    seen.append(item)
+    return first
+
+
+def _clash(entry: Entry, seen: Iterable[Placed]) -> Entry | None:
+    """Return the first of `seen` that may stand behind the same backup server."""
+    for other in seen:
+        if _may_meet(entry.backup_server, other.entry.backup_server):
+            return other.entry
+    return None
+
+
+def _may_meet(one: BackupServerName | None, other: BackupServerName | None) -> bool:
+    return one is None or other is None or one == other

@@ -1,0 +1,316 @@
+"""The shape of a plan file: which keys there are, what they mean, which kind each holds.
+
+The models read one section each; what depends on several sections is checked in `resolving`.
+The published JSON Schema is generated from the same models and descriptions. Keys whose
+behaviour does not exist yet are known here and refused with what works instead: a plan is
+never half obeyed.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SkipValidation, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from orchestrator.plan import scalars as kinds
+from orchestrator.plan.secrets import Account, Secret
+
+NOT_SUPPORTED = "not_supported"
+"""Error type of a key whose behaviour does not exist yet; it is shown at the key."""
+
+HIDDEN: dict[str, Any] = {"x-not-supported": True}
+"""Marks what the published schema leaves out."""
+
+
+def _later(instead: str, *, allow_empty: bool = False) -> PlainValidator:
+    """Return the validator of a key that belongs to later work."""
+
+    def refuse(value: object) -> None:
+        if not (allow_empty and value == []):
+            raise PydanticCustomError(
+                NOT_SUPPORTED, "not supported yet: {instead}", {"instead": instead}
+            )
+
+    return PlainValidator(refuse)
+
+
+_NO_CHECKS = "remove the key; a mount whose volumes can be read counts as mounted"
+_EMPTY_LIST = WithJsonSchema(
+    {"type": "array", "maxItems": 0, "description": "Not supported yet; may only be empty."}
+)
+
+ChecksLater = Annotated[None, _later(_NO_CHECKS, allow_empty=True), _EMPTY_LIST]
+DownloadLater = Annotated[
+    None, _later("remove the key; nothing is copied out of a mount", allow_empty=True), _EMPTY_LIST
+]
+ChecksSectionLater = Annotated[None, _later(_NO_CHECKS), WithJsonSchema(HIDDEN)]
+FallbackLater = Annotated[
+    None,
+    _later("remove the key; 'retries' tries the same point again"),
+    WithJsonSchema(HIDDEN),
+]
+MatchLater = Annotated[
+    None, _later("name each VM with 'vm', or list them with 'from_file'"), WithJsonSchema(HIDDEN)
+]
+QueryLater = Annotated[
+    None, _later("select with 'vm', 'job' or 'from_file'"), WithJsonSchema(HIDDEN)
+]
+SampleLater = Annotated[
+    None, _later("remove the key; every selected VM is mounted"), WithJsonSchema(HIDDEN)
+]
+HoldLater = Annotated[
+    None, _later("remove the key; every mount is removed at once"), WithJsonSchema(HIDDEN)
+]
+PointChoiceLater = Annotated[
+    None, _later("use policy 'before' with a 'time', or 'id'"), WithJsonSchema(HIDDEN)
+]
+
+
+class Section(BaseModel):
+    """One mapping of the plan file; keys it does not know are problems."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    def said(self) -> dict[str, Any]:
+        """Return what the file says in this section, without the keys it leaves out."""
+        return {
+            key: getattr(self, key)
+            for key in type(self).model_fields
+            if key in self.model_fields_set
+        }
+
+
+class TlsFile(Section):
+    """How the server's certificate is judged; without it, by the system's authorities."""
+
+    ca_file: kinds.FilePath | None = Field(
+        None, description="PEM file with the authorities to trust, relative to the plan."
+    )
+    fingerprint_sha256: list[kinds.Fingerprint] | None = Field(
+        None, description="SHA-256 fingerprints of the certificates to accept."
+    )
+    insecure: kinds.Truth | None = Field(
+        None, description="true accepts any certificate; every report says so."
+    )
+
+
+class MountLimitFile(Section):
+    """A limit of open mounts."""
+
+    mounts: kinds.Mounts | None = Field(None, description="Open mounts at once.")
+
+
+class BackupServerFile(Section):
+    """A Veeam backup server behind the Enterprise Manager."""
+
+    mounts: kinds.Mounts = Field(
+        description="Open mounts at once on this backup server; 4 where nothing is said."
+    )
+
+
+class ServerFile(Section):
+    """One Enterprise Manager."""
+
+    url: kinds.Url = Field(
+        description="https://HOST:PORT of the REST API; the default port is 9398."
+    )
+    username: Account = Field(description="The account, such as DOMAIN\\user, or a reference.")
+    password: Secret = Field(description="A reference to the password, resolved at logon.")
+    tls: TlsFile | None = Field(None, description="How the server's certificate is judged.")
+    limits: MountLimitFile | None = Field(None, description="What this server may carry.")
+    backup_servers: SkipValidation[dict[str, BackupServerFile]] | None = Field(
+        None, description="Limits of the backup servers behind it, by name."
+    )
+    api_version: kinds.ApiVersion | None = Field(
+        None, description="REST API version asked for at logon; the newest by default."
+    )
+
+
+class PointFile(Section):
+    """Which restore point of a machine is mounted."""
+
+    policy: kinds.Policy | None = Field(
+        None,
+        description="latest (default); before: the newest not later than 'time'; id: exactly 'id'.",
+    )
+    time: kinds.Instant | None = Field(None, description="For policy 'before': RFC 3339 time.")
+    id: kinds.Guid | None = Field(None, description="For policy 'id': the restore point's GUID.")
+    max_age: kinds.PositiveDuration | None = Field(
+        None, description="A point older than this at the start of the run does not fit."
+    )
+    fallback: FallbackLater = None
+    incident_time: PointChoiceLater = None
+    exclude_points: PointChoiceLater = None
+
+
+class TimeoutsFile(Section):
+    """How long each phase of one mount may take."""
+
+    mount: kinds.PositiveDuration | None = Field(
+        None, description="From submission until the server has finished; 20m by default."
+    )
+    checks: kinds.PositiveDuration | None = Field(
+        None, description="For reading and checking what was mounted; 10m by default."
+    )
+    unmount: kinds.PositiveDuration | None = Field(
+        None, description="For removing the mount; 5m by default."
+    )
+
+
+class RetriesFile(Section):
+    """How often a target is tried; only its own faults count, never a server's trouble."""
+
+    attempts: kinds.Attempts | None = Field(
+        None, description="All attempts, the first included; 2 by default."
+    )
+    delay: kinds.Duration | None = Field(
+        None, description="Pause before the second attempt; 30s by default."
+    )
+    max_delay: kinds.Duration | None = Field(
+        None, description="Longest pause between attempts; 5m by default."
+    )
+
+
+class ObjectivesFile(Section):
+    """Recovery objectives, compared with what was reached in the report."""
+
+    rto: kinds.PositiveDuration | None = Field(
+        None, description="Recovery time: from the start of the run to each target's verdict."
+    )
+    rpo: kinds.PositiveDuration | None = Field(
+        None, description="Recovery point: age of the mounted point at the start of the run."
+    )
+
+
+class ExpectFile(Section):
+    """How many machines a selector must match; otherwise nothing is mounted at all."""
+
+    min: kinds.Count | None = Field(None, description="At least so many; 0 makes none fine.")
+    max: kinds.Count | None = Field(None, description="At most so many.")
+
+
+class OverridableFile(Section):
+    """Settings that 'defaults' gives and every wave and target may override."""
+
+    server: kinds.Line | None = Field(
+        None, description="Name of a server under 'servers'; not needed where there is only one."
+    )
+    os: kinds.Os | None = Field(None, description="The guest's system; windows by default.")
+    source: kinds.SourceKind | None = Field(
+        None, description="The family of restore points; replica by default."
+    )
+    point: PointFile | None = Field(
+        None, description="Which restore point; replaces an inherited choice as a whole."
+    )
+    timeouts: TimeoutsFile | None = Field(None, description="Time limits, merged key by key.")
+    retries: RetriesFile | None = Field(None, description="Attempts, merged key by key.")
+    checks: ChecksLater = None
+
+
+class DefaultsFile(OverridableFile):
+    """Settings for every target that does not say otherwise."""
+
+
+class TargetFile(OverridableFile):
+    """What to mount: exactly one selector, and what differs from the defaults."""
+
+    id: kinds.Guid | None = Field(None, description="Selector: one restore point by its GUID.")
+    vm: kinds.Line | None = Field(None, description="Selector: one machine by its name.")
+    job: kinds.Line | None = Field(
+        None, description="Selector: every machine of a replication (or backup) job."
+    )
+    from_file: kinds.FilePath | None = Field(
+        None,
+        description="Selector: a CSV file with a header (vm and optionally server, os, before, "
+        "label), relative to the plan.",
+    )
+    label: kinds.Line | None = Field(None, description="What people call this target.")
+    critical: kinds.Truth | None = Field(None, description="true: its failure halts the run.")
+    exclude: list[kinds.Line] | None = Field(
+        None, description="Names or globs of machines to leave out of a job or file."
+    )
+    expect: ExpectFile | None = Field(None, description="How many machines must be matched.")
+    backup_server: kinds.Line | None = Field(
+        None, description="Only machines behind this backup server."
+    )
+    all: kinds.Truth | None = Field(
+        None, description="true: a name found on several backup servers means all of them."
+    )
+    match: MatchLater = None
+    query: QueryLater = None
+    sample: SampleLater = None
+    download: DownloadLater = None
+
+
+class WaveFile(OverridableFile):
+    """A set of targets that start together."""
+
+    name: kinds.Name = Field(description="The wave's name, part of every target's key.")
+    targets: SkipValidation[list[TargetFile]] = Field(description="What this wave mounts.")
+    after: list[kinds.Line] | None = Field(
+        None, description="Waves that must have ended before this one starts."
+    )
+    critical: kinds.Truth | None = Field(
+        None, description="true: any failure in this wave halts the run."
+    )
+    limits: MountLimitFile | None = Field(None, description="What this wave may use.")
+    objectives: ObjectivesFile | None = Field(
+        None, description="Objectives of this wave, merged with the run's key by key."
+    )
+
+
+class LimitsFile(Section):
+    """Limits of the whole run."""
+
+    mounts: kinds.Mounts | None = Field(
+        None, description="Open mounts over the whole run, held ones included."
+    )
+    mounts_per_vm: kinds.Mounts | None = Field(
+        None, description="Open mounts per machine; 1 by default."
+    )
+    failures: kinds.Failures | None = Field(
+        None, description="Submit nothing more once more than this has failed: a number or 20%."
+    )
+    deadline: kinds.PositiveDuration | None = Field(None, description="How long the run may take.")
+    outage: kinds.Duration | None = Field(
+        None, description="How long targets wait for an unreachable server; 30m by default."
+    )
+
+
+class CleanupFile(Section):
+    """What happens to mounts at the end."""
+
+    unmount: kinds.Unmount | None = Field(None, description="always: every mount is removed.")
+    keep_failed: HoldLater = None
+
+
+class PlanFile(Section):
+    """A restore plan for bulk-restore."""
+
+    version: kinds.Version = Field(description="Version of the plan format: 1.")
+    name: kinds.Line = Field(description="The plan's name, in the journal and every report.")
+    description: kinds.Paragraph | None = Field(None, description="What the plan is for.")
+    mode: kinds.Mode | None = Field(
+        None, description="drill (default): mounts, looks and unmounts; writes into no guest."
+    )
+    reason: kinds.Line | None = Field(
+        None, description="Why it runs, such as a change number; kept in journal and reports."
+    )
+    variables: SkipValidation[dict[str, kinds.Line]] | None = Field(
+        None, description="Values for ${name} in any text below; --set name=value overrides."
+    )
+    servers: SkipValidation[dict[str, ServerFile]] = Field(
+        description="The Enterprise Managers, by a name of your choice."
+    )
+    defaults: DefaultsFile | None = Field(None, description="Settings for every target.")
+    limits: LimitsFile | None = Field(None, description="Limits of the whole run.")
+    objectives: ObjectivesFile | None = Field(None, description="Objectives of the whole run.")
+    checks: ChecksSectionLater = None
+    targets: SkipValidation[list[TargetFile]] | None = Field(
+        None, description="What to mount, as one wave called 'default'."
+    )
+    waves: SkipValidation[list[WaveFile]] | None = Field(
+        None, description="What to mount, in waves that may wait for one another."
+    )
+    cleanup: CleanupFile | None = Field(None, description="What happens to mounts at the end.")

@@ -1,0 +1,292 @@
+"""One target entry of the plan becomes entries with every default applied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from orchestrator.model import BackupServerName, Objectives, ServerName, WaveName
+from orchestrator.plan import scalars
+from orchestrator.plan.document import Block
+from orchestrator.plan.inheritance import Inherited, inherit
+from orchestrator.plan.inventory_file import InventoryFile, Row, read_inventory
+from orchestrator.plan.problems import Position, Problems, did_you_mean
+from orchestrator.plan.quantities import shown
+from orchestrator.plan.reading import read_section
+from orchestrator.plan.schema import TargetFile
+from orchestrator.plan.servers import Servers
+from orchestrator.plan.settings import (
+    Entry,
+    Expectation,
+    PointPolicy,
+    PolicyName,
+    SelectorKind,
+)
+
+_Shape = tuple[tuple[str, str], ...]
+
+_NAMES = ("vm", "label")
+_SELECTORS = ("id", "vm", "job", "from_file")
+_GOES_WITH: dict[str, tuple[tuple[str, ...], str]] = {
+    "label": (("id", "vm"), "it names a single target"),
+    "exclude": (("job", "from_file"), "it thins out several machines"),
+    "backup_server": (("vm", "job", "from_file"), "an id is one restore point already"),
+    "all": (("vm",), "it decides what a name on several backup servers means"),
+    "point": (("vm", "job", "from_file"), "the id names the restore point already"),
+}
+
+
+class Placed(NamedTuple):
+    """An entry, and where later problems with it belong."""
+
+    entry: Entry
+    problems: Problems
+    position: Position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a target inherits, and what it may refer to."""
+
+    wave: WaveName
+    critical: bool
+    inherited: Inherited
+    objectives: Objectives
+    servers: Servers
+    base: Path
+    shown_base: Path
+    files: dict[str, str]
+    """Names and hashes of the inventory files read so far."""
+    alike: dict[_Shape, dict[str, Any]] = field(default_factory=dict)
+    """What the targets of one shape have in common, as the fields of their entries."""
+
+
+def resolve_target(node: object, around: Surroundings, problems: Problems) -> Iterator[Placed]:
+    """Yield the entries that the target `node` stands for; a file yields one for each row.
+
+    Of the `vm` targets that differ only in their names, the first is read in full and the
+    others take over what they have in common: a plan may have 50,000 of them.
+    """
+    shape = _shape(node)
+    if shape is not None and isinstance(node, Block):
+        common = around.alike.get(shape)
+        if common is not None and _names_are_good(node):
+            yield _placed(node, problems, value=str(node["vm"]), label=_label(node), **common)
+            return
+        known = bool(problems)
+        for item in _read_in_full(node, around, problems):
+            if not (known or problems):
+                around.alike[shape] = _common(item.entry)
+            yield item
+        return
+    yield from _read_in_full(node, around, problems)
+
+
+def _shape(node: object) -> _Shape | None:
+    """Return all keys and values of a plain `vm` target but its names, or None for others."""
+    if not isinstance(node, Block) or "vm" not in node:
+        return None
+    rest = []
+    for pair in node.items():
+        if pair[0] not in _NAMES:
+            if not isinstance(pair[1], str):
+                return None
+            rest.append(pair)
+    return tuple(rest)
+
+
+def _names_are_good(node: Block) -> bool:
+    try:
+        scalars.line(scalars.single(node["vm"]))
+        if "label" in node:
+            scalars.line(scalars.single(node["label"]))
+    except ValueError:
+        return False
+    return True
+
+
+def _label(node: Block) -> str | None:
+    return str(node["label"]) if "label" in node else None
+
+
+def _common(entry: Entry) -> dict[str, Any]:
+    own = {"value", "label", "place"}
+    return {f.name: getattr(entry, f.name) for f in fields(entry) if f.name not in own}
+
+
+def _placed(node: Block, problems: Problems, **entry: Any) -> Placed:
+    position = node.position
+    return Placed(Entry(place=f"{position[0]}:{position[1]}", **entry), problems, position)
+
+
+def _read_in_full(node: object, around: Surroundings, problems: Problems) -> Iterator[Placed]:
+    """Yield the entries of a target, after noting everything that is wrong with it."""
+    file = read_section(TargetFile, node, problems, noun="a target")
+    if file is None or not isinstance(node, Block):
+        return
+    selector = _selector(file, node, problems)
+    if selector is None or not _belongs_together(file, node, selector, problems):
+        return
+    if getattr(file, selector) is None:
+        return
+    one_point = selector == "vm"
+    settings = inherit(around.inherited, file, node, around.servers, problems, one_point=one_point)
+    expect = _expectation(file, node, selector, problems)
+    if selector == "from_file":
+        yield from _rows(file, node, settings, expect, around, problems)
+        return
+    if settings.server is None:
+        if "server" not in node:
+            _no_server(around.servers, node.position, problems)
+        return
+    yield _placed(
+        node,
+        problems,
+        kind=SelectorKind(selector),
+        value=getattr(file, selector),
+        wave=around.wave,
+        server=settings.server,
+        os_kind=settings.os_kind,
+        source=settings.source,
+        label=file.label,
+        critical=around.critical or bool(file.critical),
+        point=PointPolicy(policy=PolicyName.ID, point=file.id) if file.id else settings.point,
+        timeouts=settings.timeouts,
+        retries=settings.retries,
+        objectives=around.objectives,
+        backup_server=BackupServerName(file.backup_server) if file.backup_server else None,
+        all_backup_servers=bool(file.all),
+        exclude=tuple(file.exclude or ()),
+        expect=expect,
+    )
+
+
+def _selector(file: TargetFile, node: Block, problems: Problems) -> str | None:
+    """Return the one selector of a target, or None after saying that it is not one."""
+    found = [key for key, _ in node.fields() if key in _SELECTORS]
+    if len(found) == 1:
+        return str(found[0])
+    unknown = [key for key, _ in node.fields() if key not in TargetFile.model_fields]
+    if found:
+        problems.add(
+            found[1].position,
+            f"{' and '.join(found)} exclude each other: a target has exactly one selector",
+        )
+    elif not unknown and not _later_selector(node):
+        # Otherwise the selector may be the key that was reported already.
+        problems.add(
+            node.position,
+            f"this target selects nothing: it needs one of {', '.join(_SELECTORS)}",
+        )
+    return None
+
+
+def _later_selector(node: Block) -> bool:
+    return "match" in node or "query" in node
+
+
+def _belongs_together(file: TargetFile, node: Block, selector: str, problems: Problems) -> bool:
+    """Return whether every key of the target goes with its selector."""
+    good = True
+    for key, _ in node.fields():
+        selectors, why = _GOES_WITH.get(key, ((selector,), ""))
+        if selector not in selectors:
+            problems.add(key.position, f"'{key}' does not go with '{selector}': {why}")
+            good = False
+    if file.all and file.backup_server is not None:
+        problems.add(
+            node.key("all").position, "'all' and 'backup_server' exclude each other: keep one"
+        )
+        good = False
+    return good
+
+
+def _expectation(
+    file: TargetFile, node: Block, selector: str, problems: Problems
+) -> Expectation | None:
+    expect = file.expect
+    if expect is None:
+        return None
+    position = node["expect"].position
+    if expect.min is None and expect.max is None:
+        problems.add(position, "write 'min', 'max' or both")
+    elif expect.min is not None and expect.max is not None and expect.min > expect.max:
+        problems.add(position, f"min ({expect.min}) is more than max ({expect.max})")
+    return Expectation(
+        min=expect.min,
+        max=expect.max,
+        place=str(node.position),
+        subject=f"{selector} {getattr(file, selector)!r}",
+    )
+
+
+def _no_server(servers: Servers, position: Position, problems: Problems) -> None:
+    if servers.names:
+        problems.add(
+            position,
+            f"this target names no server, and there are {len(servers.names)}: write "
+            f"'server: {servers.names[0]}' here or under 'defaults'",
+        )
+
+
+def _rows(
+    file: TargetFile,
+    node: Block,
+    settings: Inherited,
+    expect: Expectation | None,
+    around: Surroundings,
+    problems: Problems,
+) -> Iterator[Placed]:
+    path = str(file.from_file)
+    try:
+        inventory = read_inventory(around.base / path, str(around.shown_base / path))
+    except ValueError as exc:
+        problems.add(node["from_file"].position, f"{shown(path)}: {exc}")
+        return
+    around.files[inventory.name] = inventory.sha256
+    for row in inventory.rows:
+        if not any(fnmatchcase(row.vm, glob) for glob in file.exclude or ()):
+            yield from _row(row, inventory, file, settings, expect, around)
+    problems.include(inventory.problems.sorted())
+
+
+def _row(
+    row: Row,
+    inventory: InventoryFile,
+    file: TargetFile,
+    settings: Inherited,
+    expect: Expectation | None,
+    around: Surroundings,
+) -> Iterator[Placed]:
+    server = ServerName(row.server) if row.server else settings.server
+    if server is None:
+        _no_server(around.servers, row.position, inventory.problems)
+        return
+    if row.server and server not in around.servers.names:
+        advice = did_you_mean(server, around.servers.names, noun="servers")
+        inventory.problems.add(row.position, f"there is no server {shown(server)}: {advice}")
+        return
+    point = settings.point
+    if row.before is not None:
+        point = PointPolicy(policy=PolicyName.BEFORE, time=row.before)
+    entry = Entry(
+        kind=SelectorKind.VM,
+        value=row.vm,
+        wave=around.wave,
+        server=server,
+        place=f"{inventory.name}:{row.position.line}",
+        os_kind=row.os_kind or settings.os_kind,
+        source=settings.source,
+        label=row.label,
+        critical=around.critical or bool(file.critical),
+        point=point,
+        timeouts=settings.timeouts,
+        retries=settings.retries,
+        objectives=around.objectives,
+        backup_server=BackupServerName(file.backup_server) if file.backup_server else None,
+        expect=expect,
+    )
+    yield Placed(entry, inventory.problems, row.position)

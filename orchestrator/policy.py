@@ -1,0 +1,61 @@
+"""Delays and limits: pure functions of attempt, age and load. The engine sleeps."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """Pauses between repetitions, in seconds: `first`, growing by `factor` up to `ceiling`."""
+
+    first: float
+    ceiling: float
+    factor: float = 2.0
+    jitter: float = 0.2
+
+    def delay(self, attempt: int, rng: random.Random) -> float:
+        """Return the pause after the `attempt`-th try (from 1), spread by `jitter`."""
+        plain = self.first * self.factor ** min(attempt - 1, 32)
+        return min(self.ceiling, plain) * rng.uniform(1 - self.jitter, 1 + self.jitter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchPolicy:
+    """How often a session's tasks are read, in seconds.
+
+    A finished mount is noticed half an interval late on average, so an interval of
+    2·e·d makes a mount of d seconds idle for the share e. Below `many` tasks in flight the
+    interval may go down to `shortest`; from there on a tick is `steady`, because then one read
+    a second serves them all.
+    """
+
+    idle_share: float = 0.01
+    shortest: float = 0.1
+    steady: float = 1.0
+    longest: float = 5.0
+    many: int = 100
+
+    def interval(self, *, in_flight: int, expected: float) -> float:
+        """Return the pause until the next read of `in_flight` tasks of `expected` seconds."""
+        crowd = min(1.0, in_flight / self.many)
+        floor = max(self.shortest, self.steady * crowd)
+        ceiling = self.longest if crowd < 1.0 else self.steady
+        return min(max(2 * self.idle_share * expected, floor), max(floor, ceiling))
+
+
+RECONNECT = Backoff(first=2.0, ceiling=30.0)
+"""Between probes of a server that does not answer: at most 60 requests in 10 minutes."""
+
+RELEASE = Backoff(first=1.0, ceiling=15.0)
+"""Between repetitions of an unmount whose answer was lost or that the server failed."""
+
+KEEP_ALIVE_AFTER = 600.0
+"""Idle seconds after which a session is used, long before the server forgets it.
+
+Source: a token dies after 15 minutes without a request, and its mounts go with it.
+"""
+
+SESSION_IDLE_LIMIT = 900.0
+"""Idle seconds after which the server forgets a session (documented: 15 minutes)."""

@@ -1,0 +1,217 @@
+"""What the engine needs from the outside, as Protocols.
+
+`em` implements LogonSession and EnterpriseManager, `journal` implements Journal, progress
+views and reports implement Observer; `cli` joins them. Nothing here has behaviour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from orchestrator.events import Event
+from orchestrator.lifecycle import MountRecord
+from orchestrator.model import (
+    Href,
+    Mount,
+    OsKind,
+    RestorePoint,
+    RestorePointId,
+    ServerName,
+    SessionId,
+    Source,
+    Task,
+    TaskId,
+)
+
+
+class LogonSession(Protocol):
+    """One logon session on one Enterprise Manager.
+
+    Tasks and mounts belong to it and are invisible to every other session. All methods
+    raise subclasses of EnterpriseManagerError; reads may be repeated, `start_mount` never.
+    """
+
+    @property
+    def server(self) -> ServerName:
+        """The Enterprise Manager's name in the plan."""
+        ...
+
+    @property
+    def id(self) -> SessionId:
+        """The session's GUID (not its token)."""
+        ...
+
+    @property
+    def user(self) -> str:
+        """The account as the server resolved it."""
+        ...
+
+    @property
+    def api_version(self) -> str:
+        """The API version asked for at logon."""
+        ...
+
+    @property
+    def clock_offset_s(self) -> float | None:
+        """Server time minus ours at logon, in seconds, from the Date header."""
+        ...
+
+    @property
+    def certificate_sha256(self) -> str | None:
+        """Fingerprint of the certificate the server showed, or None without TLS."""
+        ...
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the last request of this session was answered."""
+        ...
+
+    @property
+    def requests(self) -> int:
+        """HTTP requests sent on this session so far, logon included."""
+        ...
+
+    @property
+    def retries(self) -> int:
+        """How many of them repeated an earlier one."""
+        ...
+
+    async def start_mount(self, point: RestorePointId, source: Source, os_kind: OsKind) -> Task:
+        """Ask the server to mount a restore point. Sent once, never repeated here.
+
+        Raises:
+            RequestNotSent: nothing reached the server.
+            RequestRefused: the server declined; nothing was started.
+            ResponseLost: the mount may or may not have been started.
+            SessionLost: the logon session is gone.
+        """
+        ...
+
+    async def task(self, task: TaskId) -> Task:
+        """Read one task. NotFound means this session does not know it: nothing is proved."""
+        ...
+
+    async def tasks(self) -> Sequence[Task]:
+        """Read all tasks of this session in one request."""
+        ...
+
+    async def open_tasks(self) -> Sequence[Task]:
+        """Read the tasks that are not Finished, as far as the server filters."""
+        ...
+
+    async def tasks_by_id(self, ids: Iterable[TaskId]) -> Sequence[Task]:
+        """Read the named tasks in one request, as far as the server filters."""
+        ...
+
+    async def mount(self, mount: Href) -> Mount:
+        """Read one mount point with its volume roots."""
+        ...
+
+    async def mounts(self, point: RestorePointId, source: Source) -> Sequence[Mount]:
+        """List this session's mounts of a restore point; a 404 is an empty list."""
+        ...
+
+    def mount_href(self, point: RestorePointId, source: Source, number: str) -> Href:
+        """Return the address of mount `number` of a point, in the family it was posted to."""
+        ...
+
+    async def unmount(self, mount: Href) -> None:
+        """Remove a mount point; a 404 counts as done. Safe to repeat."""
+        ...
+
+    async def is_mounted(self, mount: Href) -> bool:
+        """Tell whether the point's list of mounts still shows this mount point."""
+        ...
+
+    async def keep_alive(self) -> None:
+        """Send the cheapest request there is, so that the session does not idle out."""
+        ...
+
+
+class InventorySession(LogonSession, Protocol):
+    """The reads that find restore points."""
+
+    async def point(self, point: RestorePointId, source: Source) -> RestorePoint:
+        """Read one restore point by id.
+
+        Raises:
+            NotFound: the server does not list it, or not to this account.
+        """
+        ...
+
+    async def points_of_machines(
+        self, names: Sequence[str], source: Source
+    ) -> Sequence[RestorePoint]:
+        """Read all points of the named machines, newest first, all pages."""
+        ...
+
+    async def points_of_job(self, job: str, source: Source) -> Sequence[RestorePoint]:
+        """Read all points that a job made, newest first, all pages."""
+        ...
+
+
+class EnterpriseManager(Protocol):
+    """One Enterprise Manager that can be logged on to."""
+
+    @property
+    def server(self) -> ServerName:
+        """Its name in the plan."""
+        ...
+
+    def logon(self) -> AbstractAsyncContextManager[InventorySession]:
+        """Open a logon session; leaving the context logs off, shielded and bounded.
+
+        Raises (on entering):
+            RequestNotSent: unreachable; may be tried again.
+            ServiceBusy: overloaded; may be tried again.
+            ResponseLost, MalformedResponse: the answer cannot be used; may be tried again.
+            LogonRefused, CertificateRefused, AccessDenied, CredentialError: never repeat.
+        """
+        ...
+
+
+class Journal(Protocol):
+    """Where events become durable, in order."""
+
+    def append(self, event: Event) -> None:
+        """Take the event; it is on disk after the next `durable()`.
+
+        Raises:
+            JournalError: the journal cannot take anything any more.
+        """
+        ...
+
+    async def durable(self) -> None:
+        """Return when everything appended so far is on disk.
+
+        Raises:
+            JournalError: it is not, and never will be.
+        """
+        ...
+
+
+class Observer(Protocol):
+    """Somebody who is told of every event after it was recorded. Must not block."""
+
+    def observe(self, event: Event, record: MountRecord | None) -> None:
+        """Take note; `record` is the target's state after the event, if it has a target."""
+        ...
+
+
+class Durations(Protocol):
+    """What earlier runs say about how long a machine's mount takes."""
+
+    def expected(self, server: ServerName, vm: str) -> float | None:
+        """Return the expected seconds from submission to release, or None if never seen."""
+        ...
+
+
+class NoDurations:
+    """No history: every machine is unknown."""
+
+    def expected(self, server: ServerName, vm: str) -> float | None:
+        """Return None."""
+        _ = server, vm
+        return None

@@ -1,0 +1,54 @@
+"""How awkward a simulated server is. The defaults are as awkward as the real one may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """Knobs of one server; times in seconds.
+
+    href_host: "localhost", "request" (the host the client used), or any other host name.
+    related: "other_family" (as documented), "own_family", or "absent".
+    related_answers: whether the other family's address of a mount works.
+    operation_finished_share: share of mounts that pass through OperationFinished.
+    operation_finished_s: how long they stay there.
+    strict_media_types: Accept and Content-Type that differ are a 400 in JSON.
+    empty_mounts_are_404: a point's list of mounts before the first one.
+    paging_keeps_filter: whether First/Next/... links repeat the filter.
+    filters_tasks: whether a task query obeys its filter.
+    purge_finished_after: a finished task is forgotten after this; None is never.
+    cancel_leaves_mount: DELETE of a running task leaves its mount behind.
+    backup_server_slots: mounts a backup server works on at once; the others queue.
+    unmount_s: how long an unmount takes. latency_s: before every answer.
+    idle_limit_s: a token dies after this without a request.
+    collection_every_s: how often the inventory is collected; 0 is always current.
+    quoted_cookie_is_refused: what a real one does with quotes is unknown.
+    message_share: share of finished tasks that carry a Message.
+    """
+
+    href_host: str = "localhost"
+    related: str = "other_family"
+    related_answers: bool = False
+    operation_finished_share: float = 0.3
+    operation_finished_s: float = 0.4
+    strict_media_types: bool = True
+    empty_mounts_are_404: bool = False
+    paging_keeps_filter: bool = False
+    filters_tasks: bool = True
+    purge_finished_after: float | None = None
+    cancel_leaves_mount: bool = True
+    backup_server_slots: int = 64
+    unmount_s: float = 0.0
+    latency_s: float = 0.0
+    idle_limit_s: float = 900.0
+    collection_every_s: float = 0.0
+    quoted_cookie_is_refused: bool = True
+    message_share: float = 0.8
+    byte_order_mark: bool = False
+    camel_case_json: bool = False
+    shuffle_attributes: bool = False
+    delete_links_have_type: bool = False
+    page_size_default: int = 100
+    task_page_size_default: int = 15

@@ -1,0 +1,89 @@
+"""Scripted, seeded misbehaviour: which requests, how often, and what goes wrong.
+
+A script is a list of JSON objects, so that `simulate --faults FILE` can read one::
+
+    [{"kind": "drop_after", "method": "POST", "path": "/mounts$", "skip": 3, "count": 1},
+     {"kind": "html_503", "from_s": 60, "until_s": 120}]
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+KINDS = {
+    "drop_before": "close the connection before acting",
+    "drop_after": "act, then close the connection without an answer",
+    "delay": "wait `seconds` before acting",
+    "reset_mid_body": "act, send half the answer, reset",
+    "truncated": "act, send half the answer with a matching Content-Length",
+    "html_503": "503 with a web page, as HTTP.sys does",
+    "xml_503": "503 with an Error; `retry_after` is sent as it is",
+    "error_500": "500 with an Error",
+    "unauthorized": "401, as if the session were gone",
+    "forget_session": "end the session, then 401",
+    "restart": "end every session, then drop",
+    "html_200": "200 with a web page, as on a wrong port",
+    "black_hole": "never answer",
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Fault:
+    """One rule. Matches `method` and the regular expression `path`, within the time window.
+
+    The first `skip` matches pass, then it strikes with `probability`, at most `count` times.
+    """
+
+    kind: str
+    method: str = ""
+    path: str = ""
+    skip: int = 0
+    count: int | None = None
+    probability: float = 1.0
+    from_s: float = 0.0
+    until_s: float = float("inf")
+    seconds: float = 1.0
+    retry_after: str | None = None
+    seen: int = field(default=0)
+    struck: int = field(default=0)
+
+    def __post_init__(self) -> None:
+        """Refuse a kind that does not exist."""
+        if self.kind not in KINDS:
+            raise ValueError(f"unknown fault {self.kind!r}; one of {', '.join(KINDS)}")
+
+
+class FaultScript:
+    """Decides, request by request, what goes wrong."""
+
+    def __init__(self, faults: Iterable[Fault] = (), *, seed: int = 0) -> None:
+        """The same faults, seed and requests give the same misbehaviour."""
+        self.faults = list(faults)
+        self._rng = random.Random(seed)  # noqa: S311 - a simulation, not a secret
+
+    @classmethod
+    def from_json(cls, rows: Iterable[Mapping[str, Any]], *, seed: int = 0) -> FaultScript:
+        """Return the script of a JSON list."""
+        return cls([Fault(**row) for row in rows], seed=seed)
+
+    def strike(self, method: str, path: str, now: float) -> Fault | None:
+        """Return the fault that this request meets, if any."""
+        for fault in self.faults:
+            if self._matches(fault, method, path, now):
+                fault.seen += 1
+                spent = fault.count is not None and fault.struck >= fault.count
+                if fault.seen > fault.skip and not spent and self._rng.random() < fault.probability:
+                    fault.struck += 1
+                    return fault
+        return None
+
+    def _matches(self, fault: Fault, method: str, path: str, now: float) -> bool:
+        return (
+            (not fault.method or fault.method == method)
+            and fault.from_s <= now < fault.until_s
+            and re.search(fault.path, path) is not None
+        )

@@ -1,0 +1,294 @@
+"""Enterprise Manager semantics without HTTP: sessions, tasks, mounts, on an injected clock.
+
+Tasks and mounts belong to the logon session that made them and are invisible to every
+other. A backup server works on `backup_server_slots` mounts at once; the others queue, so
+over-subscription slows everybody. Every fact here is from the protocol reference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from base64 import b64encode
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from orchestrator.simulator.behaviour import Behaviour
+from orchestrator.simulator.inventory import Inventory, Point
+from orchestrator.simulator.truth import GroundTruth, MountFate
+
+ROLES_THAT_MOUNT = frozenset({"Portal Administrator", "File Restore Operator"})
+ROLES_THAT_LIST_BACKUP_SERVERS = frozenset({"Portal Administrator", "Portal User"})
+FAMILY_ENTITIES = {
+    "vmreplicapoints": ("vmReplicaPoints", "VmReplicaPoint"),
+    "vmrestorepoints": ("vmRestorePoints", "VmRestorePoint"),
+    "agents/agentrestorepoints": ("agents/agentRestorePoints", "AgentRestorePoint"),
+}
+OTHER_FAMILY = {
+    "vmReplicaPoints": "vmRestorePoints",
+    "vmRestorePoints": "vmReplicaPoints",
+    "agents/agentRestorePoints": "vmRestorePoints",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An account: name as typed, password, role."""
+
+    name: str
+    password: str
+    role: str = "File Restore Operator"
+
+
+@dataclass(slots=True, eq=False)
+class SimTask:
+    """A task of one session."""
+
+    id: str
+    operation: str
+    state: str = "Running"
+    success: bool | None = None
+    message: str | None = None
+    mount: SimMount | None = None
+    download: str | None = None
+    finished_at: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class SimMount:
+    """A mount point of one session; `number` is unique within session and point."""
+
+    number: int
+    family: str
+    point: Point
+    os_kind: str
+    fate: MountFate
+    ready: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class SimSession:
+    """A logon session: the token is not its id."""
+
+    id: str
+    token: str
+    user: User
+    last_used: float
+    tasks: dict[str, SimTask] = field(default_factory=dict)
+    task_count: int = 0
+    mounts: dict[tuple[str, str], dict[int, SimMount]] = field(default_factory=dict)
+    mount_count: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+class SimulatedManager:
+    """One Enterprise Manager. Needs a running event loop for its timers."""
+
+    def __init__(
+        self,
+        name: str,
+        inventory: Inventory,
+        *,
+        users: Mapping[str, User],
+        behaviour: Behaviour | None = None,
+        truth: GroundTruth | None = None,
+        seed: int = 0,
+        duration: Callable[[Point, random.Random], float] | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        """`duration` gives the seconds a mount takes; `clock` the loop's by default."""
+        self.name = name
+        self.inventory = inventory
+        self.users = {user.casefold(): found for user, found in users.items()}
+        self.behaviour = behaviour or Behaviour()
+        self.truth = truth or GroundTruth()
+        self.clock = clock or (lambda: asyncio.get_running_loop().time())
+        self.sessions: dict[str, SimSession] = {}
+        self._rng = random.Random(seed)  # noqa: S311 - a simulation, not a secret
+        self._duration = duration or usual_duration
+        self._busy: dict[str, int] = {}
+        self._queues: dict[str, deque[tuple[SimSession, SimTask]]] = {}
+        self._listed: dict[str, Point] | None = None
+        self._collected_at = float("-inf")
+
+    # --- sessions --------------------------------------------------------------------------
+
+    def logon(self, name: str, password: str) -> SimSession | None:
+        """Return a new session, or None for bad credentials."""
+        user = self.users.get(name.casefold())
+        if user is None or user.password != password:
+            return None
+        token = b64encode(bytes([0xFB, 0xFF, 0xBF]) + self._rng.randbytes(13)).decode()
+        session = SimSession(self._guid(), token, user, self.clock())
+        self.sessions[token] = session
+        self.truth.logons += 1
+        return session
+
+    def session(self, token: str) -> SimSession | None:
+        """Return the living session of a token and count this as its use."""
+        found = self.sessions.get(token)
+        if found is None:
+            return None
+        if self.clock() - found.last_used >= self.behaviour.idle_limit_s:
+            self.truth.sessions_expired += 1
+            self.end(found)
+            return None
+        found.last_used = self.clock()
+        return found
+
+    def end(self, session: SimSession) -> None:
+        """Forget a session; its mounts stay on the backup server as orphans."""
+        self.sessions.pop(session.token, None)
+        for mounts in session.mounts.values():
+            for mount in mounts.values():
+                mount.fate.orphaned = mount.fate.is_open
+        for task in session.tasks.values():
+            if task.mount is not None and task.mount.fate.is_open:
+                task.mount.fate.orphaned = True
+
+    def log_off(self, session: SimSession) -> None:
+        """End a session as its owner wished."""
+        self.truth.sessions_closed += 1
+        self.end(session)
+
+    def restart(self) -> None:
+        """Restart the service: every session is gone."""
+        for session in tuple(self.sessions.values()):
+            self.end(session)
+
+    # --- inventory -------------------------------------------------------------------------
+
+    def listed(self) -> Inventory | dict[str, Point]:
+        """Return what a query shows now: the inventory, or the last collection's copy of it."""
+        if not self.behaviour.collection_every_s:
+            return self.inventory
+        if self.clock() - self._collected_at >= self.behaviour.collection_every_s:
+            self.collect()
+        return self._listed or {}
+
+    def collect(self) -> None:
+        """Collect data now: removed points disappear, new ones appear."""
+        self._collected_at = self.clock()
+        self._listed = {key: point for key, point in self.inventory.by_id.items() if not point.gone}
+
+    # --- tasks and mounts ------------------------------------------------------------------
+
+    def start_mount(self, session: SimSession, family: str, point: Point, os_kind: str) -> SimTask:
+        """Accept a mount: always a new one, even of a point that is mounted already."""
+        key = (family, point.id)
+        number = session.mount_count.get(key, 0) + 1
+        session.mount_count[key] = number
+        task = self.new_task(session, "MountRestorePoint")
+        machine = point.machine
+        fate = MountFate(
+            server=self.name,
+            session=session.id,
+            task=task.id,
+            point=point.id,
+            vm=machine.name,
+            backup_server=machine.backup_server.name,
+            number=number,
+            requested_at=self.clock(),
+        )
+        self.truth.opened(fate)
+        task.mount = SimMount(number, family, point, os_kind, fate)
+        self._queues.setdefault(machine.backup_server.id, deque()).append((session, task))
+        self._work(machine.backup_server.id)
+        return task
+
+    def new_task(self, session: SimSession, operation: str) -> SimTask:
+        """Number a task: every session counts from task-1."""
+        session.task_count += 1
+        task = SimTask(f"task-{session.task_count}", operation)
+        session.tasks[task.id] = task
+        return task
+
+    def _work(self, backup_server: str) -> None:
+        queue = self._queues[backup_server]
+        loop = asyncio.get_running_loop()
+        while queue and self._busy.get(backup_server, 0) < self.behaviour.backup_server_slots:
+            session, task = queue.popleft()
+            if task.mount is None:
+                continue
+            self._busy[backup_server] = self._busy.get(backup_server, 0) + 1
+            seconds = self._duration(task.mount.point, self._rng)
+            loop.call_later(seconds, self._operation_done, session, task, backup_server)
+
+    def _operation_done(self, session: SimSession, task: SimTask, backup_server: str) -> None:
+        self._busy[backup_server] -= 1
+        self._work(backup_server)
+        behaviour = self.behaviour
+        if self._rng.random() < behaviour.operation_finished_share:
+            task.state, task.success, task.message = "OperationFinished", True, "OperationFinished"
+            loop = asyncio.get_running_loop()
+            loop.call_later(behaviour.operation_finished_s, self._finish, session, task)
+        else:
+            self._finish(session, task)
+
+    def _finish(self, session: SimSession, task: SimTask) -> None:
+        mount = task.mount
+        if mount is None:
+            return
+        now = self.clock()
+        failure = _failure(mount.point)
+        task.state, task.success, task.finished_at = "Finished", failure is None, now
+        mount.fate.finished_at, mount.fate.succeeded = now, failure is None
+        said = self._rng.random() < self.behaviour.message_share
+        task.message = (failure or "Ok") if said else None
+        if failure is not None:
+            self.truth.closed(mount.fate, now, "failed")
+            return
+        mount.ready = True
+        session.mounts.setdefault((mount.family, mount.point.id), {})[mount.number] = mount
+        mount.fate.orphaned = session.token not in self.sessions
+
+    def forget_old_tasks(self, session: SimSession) -> None:
+        """Purge finished tasks that are old enough."""
+        limit = self.behaviour.purge_finished_after
+        if limit is None:
+            return
+        now = self.clock()
+        for task in tuple(session.tasks.values()):
+            if task.finished_at is not None and now - task.finished_at >= limit:
+                del session.tasks[task.id]
+
+    def delete_task(self, session: SimSession, task: SimTask) -> None:
+        """Remove a task; a running one may leave its mount where nobody sees it."""
+        session.tasks.pop(task.id, None)
+        if task.state == "Running" and task.mount and not self.behaviour.cancel_leaves_mount:
+            self.truth.closed(task.mount.fate, self.clock(), "cancelled")
+            task.mount = None
+
+    def find_mount(
+        self, session: SimSession, family: str, point: str, number: int
+    ) -> SimMount | None:
+        """Return a mount of this session, in the family it was posted to.
+
+        The other family's address answers too where `related_answers` says so.
+        """
+        found = session.mounts.get((family, point), {}).get(number)
+        if found is None and self.behaviour.related_answers:
+            for own, other in OTHER_FAMILY.items():
+                if other == family:
+                    found = found or session.mounts.get((own, point), {}).get(number)
+        return found
+
+    def unmount(self, session: SimSession, mount: SimMount) -> None:
+        """Remove a mount."""
+        session.mounts[mount.family, mount.point.id].pop(mount.number, None)
+        self.truth.closed(mount.fate, self.clock(), "unmounted")
+
+    def _guid(self) -> str:
+        return str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
+
+
+def usual_duration(point: Point, rng: random.Random) -> float:
+    """Return how long a mount takes this time: the machine's own time, give or take."""
+    return point.machine.mount_s * rng.uniform(0.9, 1.1)
+
+
+def _failure(point: Point) -> str | None:
+    if point.gone:
+        return "Failed to mount restore point: it was removed by retention."
+    return point.fails

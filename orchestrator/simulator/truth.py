@@ -1,0 +1,113 @@
+"""What really happened: every mount ever made and its fate, beside HTTP.
+
+A test compares the client's report with this: no lost mount, no double mount, no false
+success, no limit exceeded at any instant, no dangerous call.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+
+
+@dataclass(slots=True, kw_only=True)
+class MountFate:
+    """One mount, from the accepted POST to its end. Times in seconds on the server's clock."""
+
+    server: str
+    session: str
+    task: str
+    point: str
+    vm: str
+    backup_server: str
+    number: int
+    requested_at: float
+    finished_at: float | None = None
+    succeeded: bool | None = None
+    closed_at: float | None = None
+    closed_by: str | None = None
+    """unmounted, failed, or None while it is open."""
+    orphaned: bool = False
+    """Its session is gone, so nobody can unmount it any more."""
+
+    @property
+    def is_open(self) -> bool:
+        """True from the accepted POST until it failed or was unmounted."""
+        return self.closed_at is None
+
+
+@dataclass(slots=True)
+class GroundTruth:
+    """The side channel of one or several servers."""
+
+    mounts: list[MountFate] = field(default_factory=list)
+    requests: Counter[str] = field(default_factory=Counter)
+    dangerous: int = 0
+    """Calls of `action=failover` or of a full restore: must stay 0."""
+    logons: int = 0
+    sessions_expired: int = 0
+    sessions_closed: int = 0
+    open_now: Counter[str] = field(default_factory=Counter)
+    peaks: Counter[str] = field(default_factory=Counter)
+    """Most mounts open at once, by `total`, `server:…`, `backup:…/…` and `vm:…/…/…`."""
+
+    def opened(self, fate: MountFate) -> None:
+        """Count an accepted mount."""
+        self.mounts.append(fate)
+        for place in _places(fate):
+            self.open_now[place] += 1
+            self.peaks[place] = max(self.peaks[place], self.open_now[place])
+
+    def closed(self, fate: MountFate, at: float, by: str) -> None:
+        """Count its end, once."""
+        if fate.closed_at is None:
+            fate.closed_at, fate.closed_by = at, by
+            for place in _places(fate):
+                self.open_now[place] -= 1
+
+    def still_open(self) -> list[MountFate]:
+        """Return the mounts that nobody closed."""
+        return [fate for fate in self.mounts if fate.is_open]
+
+    def as_json(self) -> dict[str, object]:
+        """Return everything as plain values."""
+        return {
+            "mounts": [asdict(fate) for fate in self.mounts],
+            "requests": dict(self.requests),
+            "dangerous": self.dangerous,
+            "logons": self.logons,
+            "sessions_expired": self.sessions_expired,
+            "sessions_closed": self.sessions_closed,
+            "peaks": dict(self.peaks),
+        }
+
+    @classmethod
+    def from_json(cls, parts: Iterable[dict[str, object]]) -> GroundTruth:
+        """Join what several servers told; peaks are counted anew over all of them.
+
+        The servers' clocks must be the same one (the machine's monotonic clock is).
+        """
+        whole = cls()
+        moments: list[tuple[float, int, MountFate]] = []
+        for part in parts:
+            for row in part["mounts"]:  # type: ignore[attr-defined]  # as_json wrote it
+                fate = MountFate(**row)
+                moments.append((fate.requested_at, 1, fate))
+                if fate.closed_at is not None:
+                    moments.append((fate.closed_at, 0, fate))
+            whole.requests.update(part["requests"])  # type: ignore[call-overload]  # the same
+            for name in ("dangerous", "logons", "sessions_expired", "sessions_closed"):
+                setattr(whole, name, getattr(whole, name) + part[name])
+        for _at, opening, fate in sorted(moments, key=lambda moment: moment[:2]):
+            for place in _places(fate):
+                whole.open_now[place] += 1 if opening else -1
+                whole.peaks[place] = max(whole.peaks[place], whole.open_now[place])
+            if opening:
+                whole.mounts.append(fate)
+        return whole
+
+
+def _places(fate: MountFate) -> tuple[str, ...]:
+    backup = f"{fate.server}/{fate.backup_server}"
+    return ("total", f"server:{fate.server}", f"backup:{backup}", f"vm:{backup}/{fate.vm}")

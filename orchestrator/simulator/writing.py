@@ -1,0 +1,359 @@
+"""The simulator's own XML, in the one-line wire form, and JSON made from it by rule.
+
+Element and attribute names, nesting and order follow the documented examples; the JSON
+rules are the reference's section 1.5. Shares nothing with the client's reader.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+from xml.sax.saxutils import escape, quoteattr
+
+import defusedxml.ElementTree as SafeTree
+
+from orchestrator.simulator.behaviour import Behaviour
+from orchestrator.simulator.inventory import GuestEntry, Point
+from orchestrator.simulator.manager import (
+    OTHER_FAMILY,
+    SimMount,
+    SimSession,
+    SimTask,
+)
+
+HEAD = '<?xml version="1.0" encoding="utf-8"?>'
+NAMESPACES = (
+    'xmlns:xsd="http://www.w3.org/2001/XMLSchema" '
+    'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
+)
+DEFAULT_NAMESPACE = 'xmlns="http://www.veeam.com/ent/v1.0"'
+ENTITY = {
+    "vmReplicaPoints": "VmReplicaPoint",
+    "vmRestorePoints": "VmRestorePoint",
+    "agents/agentRestorePoints": "AgentRestorePoint",
+}
+
+
+class Writer:
+    """Writes the answers of one server for one request host."""
+
+    def __init__(self, behaviour: Behaviour, host: str, rng: random.Random) -> None:
+        """`host` is what the request named; Hrefs may carry another."""
+        self._behaviour = behaviour
+        self._rng = rng
+        chosen = behaviour.href_host
+        port = host.rpartition(":")[2] if ":" in host else "9398"
+        if chosen == "request":
+            self.base = f"https://{host}/api"
+        elif chosen == "localhost":
+            self.base = f"https://localhost:{port}/api"
+        else:
+            self.base = f"https://{chosen}:9398/api"
+
+    # --- pieces ----------------------------------------------------------------------------
+
+    def element(self, tag: str, attributes: Sequence[tuple[str, str]], inner: str) -> str:
+        """Return one element; empty ones as ` />`."""
+        shown = list(attributes)
+        if self._behaviour.shuffle_attributes:
+            self._rng.shuffle(shown)
+        text = "".join(f" {name}={quoteattr(value)}" for name, value in shown)
+        return f"<{tag}{text}>{inner}</{tag}>" if inner else f"<{tag}{text} />"
+
+    def document(self, tag: str, attributes: Sequence[tuple[str, str]], inner: str) -> str:
+        """Return a whole document with the declarations of the wire form."""
+        body = self.element(tag, attributes, inner)
+        start = f"<{tag} {NAMESPACES}"
+        rest = body[len(tag) + 1 :]
+        close = re.match(r'((?:\s[\w:]+="[^"]*"|\s[\w:]+=\'[^\']*\')*)\s?(/?>)', rest)
+        if close is None:
+            raise AssertionError(rest[:80])
+        tail = rest[close.end(1) :]
+        return f"{HEAD}{start}{close.group(1)} {DEFAULT_NAMESPACE}{tail}"
+
+    def link(self, path: str, rel: str, kind: str = "", name: str = "") -> str:
+        """Return a Link in the order `Href Name Type Rel`."""
+        attributes = [("Href", f"{self.base}/{path}")]
+        if name:
+            attributes.append(("Name", name))
+        if kind:
+            attributes.append(("Type", kind))
+        return self.element("Link", [*attributes, ("Rel", rel)], "")
+
+    def delete_link(self, path: str, kind: str) -> str:
+        """Return a Delete link; its Type is usually missing."""
+        return self.link(path, "Delete", kind if self._behaviour.delete_links_have_type else "")
+
+    # --- service and sessions --------------------------------------------------------------
+
+    def service_root(self) -> str:
+        """GET /api/."""
+        versions = "".join(
+            f'<SupportedVersion Name="{name}"><Links>'
+            f"{self.link(f'sessionMngr/?v={name}', 'Create', 'LogonSession')}"
+            "</Links></SupportedVersion>"
+            for name in ("v1_5", "v1_6", "v1_7")
+        )
+        links = self.link("logonSessions", "Down", "LogonSessionList") + self.link(
+            "sessionMngr/?v=latest", "Create", "LogonSession"
+        )
+        inner = f"<Links>{links}</Links><SupportedVersions>{versions}</SupportedVersions>"
+        return self.document("EnterpriseManager", [], inner)
+
+    def logon_session(self, session: SimSession, *, whole: bool = True) -> str:
+        """One LogonSession; the collections it links depend on the role."""
+        path = f"logonSessions/{session.id}"
+        links = [self.link("", "Up", "EnterpriseManager")]
+        if session.user.role == "Portal Administrator":
+            links.append(self.link("backupServers", "Down", "BackupServerReferenceList"))
+        if "Exchange" not in session.user.role:
+            links += [
+                self.link("vmRestorePoints", "Down", "VmRestorePointReferenceList"),
+                self.link("replicas", "Down", "ReplicaReferenceList"),
+                self.link("vmReplicaPoints", "Down", "VmReplicaPointReferenceList"),
+                self.link("agents", "Down", "AgentsService"),
+            ]
+        links += [
+            self.link("tasks", "Down", "TaskList"),
+            self.link("querySvc", "Down", "QueryService"),
+            self.delete_link(path, "LogonSession"),
+        ]
+        inner = (
+            f"<Links>{''.join(links)}</Links><UserName>{escape(session.user.name)}</UserName>"
+            f"<SessionId>{session.id}</SessionId>"
+        )
+        attributes = [("Href", f"{self.base}/{path}"), ("Type", "LogonSession")]
+        make = self.document if whole else self.element
+        return make("LogonSession", attributes, inner)
+
+    # --- restore points --------------------------------------------------------------------
+
+    def point(self, point: Point, *, whole: bool = False) -> str:
+        """One restore point as an entity: the first link is the dangerous one."""
+        family, entity, machine = point.family, ENTITY[point.family], point.machine
+        path = f"{family}/{point.id}"
+        links = []
+        if family == "vmReplicaPoints":
+            links.append(self.link(f"{path}?action=failover", "Failover"))
+        elif family == "vmRestorePoints":
+            links.append(self.link(f"{path}?action=restore", "Restore"))
+        server = machine.backup_server
+        parent = "replicas" if family == "vmReplicaPoints" else "restorePoints"
+        kind = "ReplicaReference" if family == "vmReplicaPoints" else "RestorePointReference"
+        links += [
+            self.link(f"backupServers/{server.id}", "Up", "BackupServerReference", server.name),
+            self.link(f"{parent}/{machine.job_id}", "Up", kind, machine.job),
+            self.link(path, "Alternate", f"{entity}Reference", point.name),
+            self.link(f"{path}/mounts", "Down", f"{entity}MountList"),
+            self.link(f"{path}/mounts", "Create", f"{entity}Mount"),
+        ]
+        attributes = [
+            ("Href", f"{self.base}/{path}?format=Entity"),
+            ("Type", entity),
+            ("Name", point.name),
+            ("UID", f"urn:veeam:{entity}:{point.id}"),
+        ]
+        name = ""
+        if family != "agents/agentRestorePoints":
+            attributes.append(("VmDisplayName", machine.name))
+            name = f"<VmName>{escape(machine.name)}</VmName>"
+        inner = (
+            f"<Links>{''.join(links)}</Links>"
+            f"<CreationTimeUTC>{moment(point.created_at)}</CreationTimeUTC>{name}"
+            "<Algorithm>Full</Algorithm><PointType>Snapshot</PointType>"
+        )
+        return (self.document if whole else self.element)(entity, attributes, inner)
+
+    def point_reference(self, point: Point, *, whole: bool = False) -> str:
+        """One restore point as a reference: no mounts link, no creation time."""
+        entity, machine = ENTITY[point.family], point.machine
+        path = f"{point.family}/{point.id}"
+        server = machine.backup_server
+        links = self.link(
+            f"backupServers/{server.id}", "Up", "BackupServerReference", server.name
+        ) + self.link(f"{path}?format=Entity", "Alternate", entity, point.name)
+        attributes = [
+            ("UID", f"urn:veeam:{entity}:{point.id}"),
+            ("Name", point.name),
+            ("Href", f"{self.base}/{path}"),
+            ("Type", f"{entity}Reference"),
+        ]
+        tag = "EntityRef" if whole else "Ref"
+        make = self.document if whole else self.element
+        return make(tag, attributes, f"<Links>{links}</Links>")
+
+    def query_result(self, inner: str, links: str, page: int, size: int, pages: int) -> str:
+        """A QueryResult with its PagingInfo."""
+        paging = self.element(
+            "PagingInfo",
+            [("PageNum", str(page)), ("PageSize", str(size)), ("PagesCount", str(pages))],
+            f"<Links>{links}</Links>",
+        )
+        return self.document("QueryResult", [], inner + paging)
+
+    # --- tasks and mounts ------------------------------------------------------------------
+
+    def task(self, task: SimTask, *, whole: bool = False) -> str:
+        """One Task: a running one names no restore point."""
+        path = f"tasks/{task.id}"
+        links = self.delete_link(path, "Task")
+        if task.state == "Finished" and task.success and task.mount is not None:
+            links += self._related(task.mount)
+        if task.state == "Finished" and task.download is not None:
+            links += self.link(task.download, "Download")
+        result = ""
+        if task.success is not None:
+            message = f"<Message>{escape(task.message)}</Message>" if task.message else ""
+            success = "true" if task.success else "false"
+            result = self.element("Result", [("Success", success)], message)
+        inner = (
+            f"<Links>{links}</Links><TaskId>{task.id}</TaskId><State>{task.state}</State>"
+            f"<Operation>{task.operation}</Operation>{result}"
+        )
+        attributes = [("Href", f"{self.base}/{path}"), ("Type", "Task")]
+        return (self.document if whole else self.element)("Task", attributes, inner)
+
+    def _related(self, mount: SimMount) -> str:
+        form = self._behaviour.related
+        if form == "absent":
+            return ""
+        family = mount.family if form == "own_family" else OTHER_FAMILY[mount.family]
+        point = mount.point.id
+        return self.link(
+            f"{family}/{point}/mounts/{mount.number}",
+            "Related",
+            f"{ENTITY[family]}Mount",
+            f"{point}@{mount.number}",
+        )
+
+    def mount(self, mount: SimMount, roots: Sequence[str], *, whole: bool = False) -> str:
+        """One mount point with its volume roots."""
+        entity = f"{ENTITY[mount.family]}Mount"
+        path = f"{mount.family}/{mount.point.id}/mounts/{mount.number}"
+        entries = "".join(
+            self.element(
+                "DirectoryEntry",
+                [("Href", f"{self.base}/{path}/{root}"), ("Type", "DirectoryEntry")],
+                f"<Path>{root}</Path><Name>{root}</Name>",
+            )
+            for root in roots
+        )
+        inner = f"<Links>{self.delete_link(path, entity)}</Links>" + self.element(
+            "FSRoots", [], entries
+        )
+        attributes = [("Href", f"{self.base}/{path}"), ("Type", entity)]
+        return (self.document if whole else self.element)(entity, attributes, inner)
+
+    def entry(self, mount_path: str, entry: GuestEntry) -> str:
+        """One file or directory of a guest."""
+        path = f"{mount_path}/{guest(entry.path)}"
+        above = guest(entry.path.rpartition("/")[0])
+        up = f"{mount_path}/{above}?action=listAll&pageSize=100&page=1"
+        links = [self.link(up, "Up")]
+        if entry.size is None:
+            links += [
+                self.link(f"{path}?action={action}&pageSize={size}&page=1", "Down")
+                for action, size in (("listAll", 100), ("listDirs", 10), ("listFiles", 10))
+            ]
+        links.append(self.link(f"{path}?action=restore", "Restore"))
+        inner = (
+            f"<Links>{''.join(links)}</Links><Path>{escape(entry.path)}</Path>"
+            f"<Name>{escape(entry.name)}</Name>"
+        )
+        tag = "DirectoryEntry"
+        if entry.size is not None:
+            tag = "FileEntry"
+            modified = moment(entry.modified_at)
+            inner += f"<Size>{entry.size}</Size><ModifiedDateUTC>{modified}</ModifiedDateUTC>"
+        return self.element(tag, [("Href", f"{self.base}/{path}"), ("Type", tag)], inner)
+
+    def error(self, status: int, message: str) -> str:
+        """An Error."""
+        attributes = [("Message", message), ("StatusCode", str(status))]
+        return self.document("Error", attributes, "")
+
+
+def guest(path: str) -> str:
+    """Return a guest path as the server writes it: `:` and `$` literal, the rest encoded."""
+
+    return quote(path, safe="/:$&'()")
+
+
+def moment(at: datetime) -> str:
+    """Return a time as the server writes it: a fraction of any length, or none."""
+    fraction = f".{at.microsecond:06}".rstrip("0") if at.microsecond else ""
+    return f"{at:%Y-%m-%dT%H:%M:%S}{fraction}Z"
+
+
+# --- JSON ------------------------------------------------------------------------------------
+
+LISTS = {
+    "Tasks": "Tasks",
+    "LogonSessions": "LogonSessions",
+    "EntityReferences": "Refs",
+    "Refs": "Refs",
+    "VmReplicaPoints": "VmReplicaPoints",
+    "VmRestorePoints": "VmRestorePoints",
+    "AgentRestorePoints": "AgentRestorePoints",
+    "VmReplicaPointMounts": "VmReplicaPointMounts",
+    "VmRestorePointMounts": "VmRestorePointMounts",
+    "AgentRestorePointMounts": "AgentRestorePointMounts",
+    "SupportedVersions": "SupportedVersions",
+    "FSRoots": "DirectoryEntries",
+    "Directories": "DirectoryEntries",
+    "Files": "FileEntries",
+}
+NUMBERS = {"Size", "PageNum", "PageSize", "PagesCount", "StatusCode"}
+ERROR_NULLS = {"FirstChanceExceptionMessage": None, "StackTrace": None, "Status": None}
+
+
+def as_json(xml: str, *, camel_case: bool) -> bytes:
+    """Return the JSON form of a document of ours, by the rules of the reference's 1.5."""
+    root = SafeTree.fromstring(xml.encode())
+    value = _json_of(root)
+    if _local(root.tag) == "Error":
+        value = {**ERROR_NULLS, **value}
+    return json.dumps(_camel(value) if camel_case else value).encode()
+
+
+def _local(tag: str) -> str:
+    return tag.rpartition("}")[2]
+
+
+def _json_of(node: Any) -> Any:
+    name = _local(node.tag)
+    children = list(node)
+    if name in LISTS:
+        return {LISTS[name]: [_json_of(child) for child in children]}
+    if name == "Links":
+        return [dict(child.attrib) for child in children]
+    if not children and not node.attrib:
+        return _scalar(name, node.text or "")
+    value: dict[str, Any] = {_local(child.tag): _json_of(child) for child in children}
+    value.update({key: _scalar(key, text) for key, text in node.attrib.items()})
+    return value
+
+
+def _scalar(name: str, text: str) -> object:
+    if name in NUMBERS and text.isdigit():
+        return int(text)
+    return text == "true" if name == "Success" else text
+
+
+def _camel(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_lowered(key): _camel(inner) for key, inner in value.items()}
+    return [_camel(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _lowered(key: str) -> str:
+    lead = re.match(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]+", key)
+    end = lead.end() if lead else 0
+    if end > 1 and end < len(key) and not key[:end].isupper():
+        end -= 1
+    return key[:end].lower() + key[end:] if end else key

@@ -1,0 +1,247 @@
+"""Admission: limits hold at every instant, and no usable slot waits."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.engine.admission import Admission, Limits, Slot
+from orchestrator.model import BackupServerName, MountRequest, ServerName, WaveName
+from tests.bench.schedule import greedy_makespan, heavy_tailed, lower_bound, request
+
+
+class Room:
+    """Takes delivered slots and remembers in which order they came."""
+
+    def __init__(self) -> None:
+        self.slots: dict[MountRequest, Slot] = {}
+        self.order: list[str] = []
+        self.refused: list[str] = []
+        self.admitted: set[str] = set()
+
+    def __call__(self, wanted: MountRequest, slot: Slot | None) -> None:
+        if slot is None:
+            self.refused.append(wanted.vm)
+        else:
+            self.order.append(wanted.vm)
+            self.admitted.add(wanted.key)
+            self.slots[wanted] = slot
+
+    def release(self, vm: str) -> None:
+        wanted = next(request for request in self.slots if request.vm == vm)
+        self.slots.pop(wanted).release()
+
+
+def equal(_request: MountRequest) -> float:
+    return 1.0
+
+
+def admission(limits: Limits, *waves: str) -> Admission:
+    return Admission(limits, [WaveName(wave) for wave in waves or ("w",)], equal)
+
+
+def test_a_full_narrow_limit_is_skipped_and_not_waited_for() -> None:
+    """Requests behind a full backup server do not hold up those of another one."""
+    room = Room()
+    offered = [request(n, "hq", "busy") for n in range(3)] + [request(9, "hq", "free")]
+
+    admission(Limits(backup_server_default=1)).offer(offered, room)
+
+    assert sorted(room.order) == ["vm00000", "vm00009"]
+
+
+def test_one_machine_is_mounted_once_at_a_time() -> None:
+    """A second request for the same machine waits for the first one's release."""
+    room = Room()
+    offered = [request(1, "hq", "b", vm="sql01"), request(2, "hq", "b", vm="sql01")]
+
+    admission(Limits(backup_server_default=4)).offer(offered, room)
+    first = len(room.order)
+    room.release("sql01")
+
+    assert (first, len(room.order)) == (1, 2)
+
+
+def test_earlier_waves_and_critical_targets_come_first() -> None:
+    """Order is by wave, then critical, then the order of the plan."""
+    room = Room()
+    late = request(1, "hq", "b", wave="late")
+    plain = request(2, "hq", "b", wave="early")
+    vital = replace(request(3, "hq", "b", wave="early"), critical=True)
+    door = admission(Limits(run=0), "early", "late")
+    door.offer([late, plain, vital], room)
+    door._limits = Limits(run=3)  # the door opens with everything in the queue
+
+    door.offer([], room)
+
+    assert room.order == ["vm00003", "vm00002", "vm00001"]
+
+
+def test_the_longest_known_mount_goes_first() -> None:
+    """With a history, long mounts start early so that they do not end last."""
+    room = Room()
+    seconds = {"vm00001": 10.0, "vm00002": 900.0, "vm00003": 60.0}
+    door = Admission(Limits(run=1), [WaveName("w")], lambda wanted: seconds[wanted.vm])
+
+    door.offer([request(n, "hq", "b") for n in (1, 2, 3)], room)
+    room.release("vm00002")
+    room.release("vm00003")
+
+    assert room.order == ["vm00002", "vm00003", "vm00001"]
+
+
+def test_a_closed_server_admits_nothing_until_it_opens() -> None:
+    """Targets of a parked server wait; others go on."""
+    room = Room()
+    door = admission(Limits())
+    door.close_server(ServerName("hq"))
+    door.offer([request(1, "hq", "b"), request(2, "dr", "b")], room)
+    before = list(room.order)
+
+    door.open_server(ServerName("hq"))
+
+    assert (before, room.order) == (["vm00002"], ["vm00002", "vm00001"])
+
+
+def test_a_forfeited_slot_never_comes_back() -> None:
+    """A mount that nobody can see still counts, and those who can never start are told."""
+    room = Room()
+    door = admission(Limits(backup_server_default=1))
+    door.offer([request(1, "hq", "b"), request(2, "hq", "b")], room)
+
+    next(iter(room.slots.values())).forfeit()
+    door.offer([request(3, "hq", "b")], room)
+
+    assert (room.order, room.refused) == (["vm00001"], ["vm00002", "vm00003"])
+    assert door.open_mounts == 1
+
+
+def test_a_slot_released_twice_counts_once() -> None:
+    """Release is safe to repeat."""
+    room = Room()
+    door = admission(Limits(run=1))
+    door.offer([request(n, "hq", "b") for n in (1, 2, 3)], room)
+    slot = room.slots[next(iter(room.slots))]
+
+    slot.release()
+    slot.release()
+
+    assert door.open_mounts == 1
+    assert len(room.order) == 2
+
+
+def test_closing_gives_everybody_an_answer() -> None:
+    """Nothing that waits is forgotten when the run submits nothing more."""
+    room = Room()
+    door = admission(Limits(run=1))
+    door.offer([request(n, "hq", "b") for n in (1, 2, 3)], room)
+
+    door.close()
+    door.offer([request(4, "hq", "b")], room)
+
+    assert room.refused == ["vm00002", "vm00003", "vm00004"]
+
+
+@st.composite
+def crowds(draw: st.DrawFn) -> tuple[Limits, list[MountRequest], int]:
+    """Draw limits, requests over a few servers and machines, and a seed."""
+    small = st.integers(1, 4)
+    servers = [ServerName(name) for name in "ab"]
+    limits = Limits(
+        run=draw(st.none() | st.integers(1, 6)),
+        per_vm=draw(st.integers(1, 2)),
+        waves={WaveName("w0"): draw(small)} if draw(st.booleans()) else {},
+        servers={name: draw(small) for name in servers if draw(st.booleans())},
+        backup_servers={(servers[0], BackupServerName("x")): draw(small)},
+        backup_server_default=draw(small),
+    )
+    places = draw(
+        st.lists(
+            st.tuples(
+                st.sampled_from("ab"), st.sampled_from("xyz"), st.integers(0, 9), st.integers(0, 1)
+            ),
+            max_size=40,
+        )
+    )
+    requests = [
+        request(n, server, backup, vm=f"vm{vm}", wave=f"w{wave}")
+        for n, (server, backup, vm, wave) in enumerate(places)
+    ]
+    return limits, requests, draw(st.integers(0, 999))
+
+
+def exceeded(limits: Limits, held: list[MountRequest], extra: MountRequest | None = None) -> bool:
+    """Tell from first principles whether the held requests break a limit."""
+    crowd = [*held, *([extra] if extra else [])]
+    servers = Counter(r.server for r in crowd)
+    backups = Counter((r.server, r.backup_server) for r in crowd)
+    machines = Counter((r.server, r.backup_server, r.vm) for r in crowd)
+    waves = Counter(r.wave for r in crowd)
+    return (
+        (limits.run is not None and len(crowd) > limits.run)
+        or any(n > limits.servers.get(name, n) for name, n in servers.items())
+        or any(
+            n > limits.backup_servers.get(name, limits.backup_server_default)
+            for name, n in backups.items()
+        )
+        or any(n > limits.per_vm for n in machines.values())
+        or any(n > limits.waves.get(name, n) for name, n in waves.items())
+    )
+
+
+@given(crowds())
+@settings(deadline=None, max_examples=150)
+def test_limits_hold_and_no_usable_slot_waits(case: tuple[Limits, list[MountRequest], int]) -> None:
+    """At every instant: no limit is exceeded, and nothing that could run is waiting."""
+    limits, requests, seed = case
+    rng = random.Random(seed)
+    room = Room()
+    door = Admission(limits, [WaveName("w0"), WaveName("w1")], equal)
+    half = len(requests) // 2
+
+    door.offer(requests[:half], room)
+    offered = requests[:half]
+    while room.slots or len(offered) < len(requests):
+        if len(offered) < len(requests) and (not room.slots or rng.random() < 0.3):
+            door.offer(requests[half:], room)
+            offered = requests
+        else:
+            gone = rng.choice(list(room.slots))
+            room.slots.pop(gone).release()
+        held = list(room.slots)
+        waiting = [one for one in offered if one.key not in room.admitted]
+        assert not exceeded(limits, held)
+        assert all(exceeded(limits, held, one) for one in waiting)
+    assert len(room.order) == len(requests)
+
+
+@pytest.mark.parametrize("arrangement", ["by server", "interleaved", "random", "by backup server"])
+def test_any_arrangement_of_the_plan_ends_near_the_bound(arrangement: str) -> None:
+    """Nested limits cost little, whatever the order of the plan: at most 8 % over the bound."""
+    rng = random.Random(arrangement)
+    requests = arrange(arrangement, rng)
+    seconds = dict(zip(requests, heavy_tailed(rng, len(requests), sigma=0.3), strict=True))
+    limits = Limits(run=30, servers={ServerName(name): 12 for name in "abc"})
+
+    ratio = greedy_makespan(requests, limits, seconds.__getitem__, equal) / lower_bound(
+        requests, limits, seconds.__getitem__
+    )
+
+    assert ratio <= 1.08
+
+
+def arrange(kind: str, rng: random.Random, count: int = 600) -> list[MountRequest]:
+    """Return requests for 3 servers with 4 backup servers each, in the named order."""
+    requests = [request(n, "abc"[n % 3], f"{'abc'[n % 3]}{n // 3 % 4}") for n in range(count)]
+    if kind == "by server":
+        requests.sort(key=lambda wanted: wanted.server)
+    elif kind == "by backup server":
+        requests.sort(key=lambda wanted: wanted.backup_server)
+    elif kind == "random":
+        rng.shuffle(requests)
+    return requests

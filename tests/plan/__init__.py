@@ -1,0 +1,1 @@
+"""The plan file: loading, references, expansion, locking."""
