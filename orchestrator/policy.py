@@ -25,24 +25,22 @@ class Backoff:
 class WatchPolicy:
     """How often a session's tasks are read, in seconds.
 
-    A finished mount is noticed half an interval late on average, so an interval of
-    2·e·d makes a mount of d seconds idle for the share e. Below `many` tasks in flight the
-    interval may go down to `shortest`; from there on a tick is `steady`, because then one read
-    a second serves them all.
+    A finished mount is noticed half an interval late on average, so an interval of 2·e·d
+    makes a mount of d seconds idle for the share e. The interval never goes above `longest`,
+    nor below `shortest`, which grows to `crowded` as the tasks in flight reach `many`: then
+    one read a second serves them all.
     """
 
-    idle_share: float = 0.01
+    idle_share: float = 0.015
     shortest: float = 0.1
-    steady: float = 1.0
+    crowded: float = 1.0
     longest: float = 5.0
     many: int = 100
 
     def interval(self, *, in_flight: int, expected: float) -> float:
         """Return the pause until the next read of `in_flight` tasks of `expected` seconds."""
-        crowd = min(1.0, in_flight / self.many)
-        floor = max(self.shortest, self.steady * crowd)
-        ceiling = self.longest if crowd < 1.0 else self.steady
-        return min(max(2 * self.idle_share * expected, floor), max(floor, ceiling))
+        floor = max(self.shortest, self.crowded * min(1.0, in_flight / self.many))
+        return min(max(2 * self.idle_share * expected, floor), self.longest)
 
 
 RECONNECT = Backoff(first=2.0, ceiling=30.0)

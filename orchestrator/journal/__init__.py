@@ -1,0 +1,15 @@
+"""The journal: runs and their events in SQLite, hash-chained, durable before effects.
+
+    state = State(directory)
+    async with state.open_run(started) as journal:   # implements ports.Journal
+        journal.append(event); await journal.durable()
+    state.replay(run)                                 # the same fold as the live run
+
+One writer with group commit; any number of readers, also from other processes during a run.
+The directory and everything in it belongs to its owner alone.
+"""
+
+from orchestrator.journal.state import RunSummary, State
+from orchestrator.journal.writing import RunJournal
+
+__all__ = ["RunJournal", "RunSummary", "State"]

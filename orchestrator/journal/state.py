@@ -1,0 +1,316 @@
+"""The state directory: the journal, locks and session side files of one person's runs."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import socket
+import sqlite3
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+
+import anyio
+
+from orchestrator.errors import JournalDamaged, JournalError, RunLocked
+from orchestrator.events import Event, RunStarted, from_json
+from orchestrator.journal.store import (
+    GENESIS,
+    chained,
+    opened_for_reading,
+    opened_for_writing,
+    private_directory,
+    private_file,
+)
+from orchestrator.journal.writing import RunJournal
+from orchestrator.model import RunId, ServerName
+from orchestrator.ports import Durations
+from orchestrator.runstate import RunState, fold
+
+RECENT = 5
+"""How many earlier mounts of a machine its expected duration is the median of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """One line of the list of runs."""
+
+    run: RunId
+    plan: str
+    plan_path: str
+    started_at: datetime
+    report_dir: str
+
+
+class History:
+    """Expected durations from earlier runs; implements `ports.Durations`."""
+
+    def __init__(self, seconds: Mapping[tuple[str, str], float]) -> None:
+        """`seconds` by server and machine."""
+        self._seconds = seconds
+
+    def expected(self, server: ServerName, vm: str) -> float | None:
+        """Return the median of the machine's last mounts, or None if it never was mounted."""
+        return self._seconds.get((server, vm))
+
+
+class State:
+    """Everything that outlives a process. Reading never changes anything."""
+
+    def __init__(self, directory: Path) -> None:
+        """`directory` is made on the first write."""
+        self.directory = directory
+        self._file = directory / "journal.sqlite"
+
+    # --- writing ---------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def open_run(
+        self, started: RunStarted, *, inline: bool = False
+    ) -> AsyncIterator[RunJournal]:
+        """Open the journal of a new run; everything is on disk when the context is left.
+
+        Raises:
+            JournalError: it cannot be written.
+        """
+        private_directory(self.directory)
+        connection = opened_for_writing(self._file, fast=inline)
+        with closing(connection):
+            try:
+                connection.execute(
+                    "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?)",
+                    (
+                        started.run,
+                        started.plan,
+                        started.plan_path,
+                        started.plan_sha256,
+                        started.started_at.isoformat(),
+                        started.report_dir,
+                    ),
+                )
+            except sqlite3.Error as exc:
+                raise JournalError(f"the journal {self._file} cannot be written: {exc}") from exc
+            journal = RunJournal(connection, started.run, 0, GENESIS, inline=inline)
+            async with _flushing(journal):
+                yield journal
+
+    @asynccontextmanager
+    async def append_later(self, run: RunId) -> AsyncIterator[RunJournal]:
+        """Open a finished or dead run's journal to add what was done about it afterwards.
+
+        Raises:
+            JournalDamaged: its chain is broken; nothing is added to a damaged journal.
+        """
+        seq, head = 0, GENESIS
+        for seq, head, _event in self._verified(run):  # noqa: B007 - the last ones are meant
+            pass
+        connection = opened_for_writing(self._file)
+        with closing(connection):
+            journal = RunJournal(connection, run, seq, head, inline=False)
+            async with _flushing(journal):
+                yield journal
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def runs(self) -> list[RunSummary]:
+        """Return all runs, the newest first; none if there is no journal yet."""
+        if not self._file.exists():
+            return []
+        with closing(opened_for_reading(self._file)) as connection:
+            rows = connection.execute(
+                "SELECT run, plan, plan_path, started_at, report_dir FROM runs "
+                "ORDER BY started_at DESC, rowid DESC"
+            ).fetchall()
+        return [
+            RunSummary(
+                run=RunId(run),
+                plan=plan,
+                plan_path=path,
+                started_at=datetime.fromisoformat(at),
+                report_dir=report_dir,
+            )
+            for run, plan, path, at, report_dir in rows
+        ]
+
+    def find(self, text: str) -> RunId:
+        """Return the run called `last`, by its id, or by the start of it.
+
+        Raises:
+            JournalError: there is none, or several.
+        """
+        names = [summary.run for summary in self.runs()]
+        if not names:
+            raise JournalError(f"there are no runs in {self.directory}")
+        if text == "last":
+            return names[0]
+        found = [name for name in names if name == text] or [
+            name for name in names if name.startswith(text)
+        ]
+        if len(found) != 1:
+            several = "several runs start" if found else "no run starts"
+            raise JournalError(f"{several} with {text!r}; see: bulk-restore status")
+        return found[0]
+
+    def events(self, run: RunId) -> Iterator[Event]:
+        """Yield a run's events in order, checking the hash chain on the way.
+
+        Raises:
+            JournalDamaged: names the first record that is not what was written.
+        """
+        return (event for _seq, _head, event in self._verified(run))
+
+    def replay(self, run: RunId) -> RunState:
+        """Return the fold of a run's events.
+
+        Raises:
+            JournalDamaged: a record is not what was written, or the run has none.
+        """
+        return fold(self.events(run))
+
+    def chain_head(self, run: RunId) -> str:
+        """Return the hash of the run's last record, after checking all of them."""
+        head = GENESIS
+        for _seq, head, _event in self._verified(run):  # noqa: B007 - the last one is meant
+            pass
+        return head.hex()
+
+    def durations(self) -> Durations:
+        """Return what earlier runs say about how long each machine's mount takes."""
+        if not self._file.exists():
+            return History({})
+        recent: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+        with closing(opened_for_reading(self._file)) as connection:
+            rows = connection.execute("SELECT server, vm, seconds FROM durations ORDER BY id")
+            for server, vm, seconds in rows:
+                recent[server, vm].append(seconds)
+        return History({key: median(seen[-RECENT:]) for key, seen in recent.items()})
+
+    def _verified(self, run: RunId) -> Iterator[tuple[int, bytes, Event]]:
+        head, expected = GENESIS, 1
+        with closing(opened_for_reading(self._file)) as connection:
+            rows = connection.execute(
+                "SELECT seq, type, body, hash FROM events WHERE run = ? ORDER BY seq", (run,)
+            )
+            try:
+                for seq, kind, body, stored in rows:
+                    record = f"record {seq} ({kind}) of run {run}"
+                    if seq != expected:
+                        raise JournalDamaged(f"record {expected} of run {run} is missing")
+                    head = chained(head, run, seq, kind, body)
+                    if head != stored:
+                        raise JournalDamaged(f"{record} is not what was written")
+                    yield seq, head, _event(kind, body, record)
+                    expected += 1
+            except sqlite3.Error as exc:
+                raise JournalDamaged(f"{self._file} cannot be read: {exc}") from exc
+
+    # --- locks -----------------------------------------------------------------------------
+
+    @contextmanager
+    def plan_lock(self, plan: str, run: RunId) -> Iterator[None]:
+        """Hold the lock of a plan; the lock of a dead process frees itself.
+
+        Raises:
+            RunLocked: another process runs this plan; the message says which.
+        """
+        private_directory(self.directory)
+        path = self._lock_path(plan)
+        try:
+            private_file(path)
+            file = path.open("r+", encoding="utf-8")
+        except OSError as exc:
+            raise JournalError(f"the lock {path} cannot be used: {exc.strerror}") from exc
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                holder = _holder(file.read())
+                raise RunLocked(
+                    f"the plan {plan!r} is being run already ({holder}); wait for it to end, or "
+                    "stop it with SIGINT"
+                ) from None
+            file.truncate()
+            json.dump({"pid": os.getpid(), "host": socket.gethostname(), "run": run}, file)
+            file.flush()
+            yield
+            file.seek(0)
+            file.truncate()
+
+    def is_running(self, summary: RunSummary) -> bool:
+        """Tell whether a living process on this machine holds the run's lock."""
+        path = self._lock_path(summary.plan)
+        try:
+            with path.open("r", encoding="utf-8") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except OSError:
+                    return bool(json.loads(file.read() or "{}").get("run") == summary.run)
+        except (OSError, ValueError):
+            return False
+        return False
+
+    def _lock_path(self, plan: str) -> Path:
+        return self.directory / f"plan-{hashlib.sha256(plan.encode()).hexdigest()[:16]}.lock"
+
+    # --- session side files ----------------------------------------------------------------
+
+    def save_sessions(self, run: RunId, sessions: Mapping[str, Mapping[str, str]]) -> None:
+        """Keep {server: {session, token, url}} where only the owner can read it.
+
+        So that a later process can unmount what a dead run left. Never in the journal.
+        """
+        private_directory(self.directory)
+        path = self._sessions_path(run)
+        fresh = path.with_suffix(".new")
+        private_file(fresh)
+        fresh.write_text(json.dumps(sessions), encoding="utf-8")
+        fresh.replace(path)
+
+    def load_sessions(self, run: RunId) -> dict[str, dict[str, str]]:
+        """Return what `save_sessions` kept, or nothing."""
+        try:
+            found = json.loads(self._sessions_path(run).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def forget_sessions(self, run: RunId) -> None:
+        """Remove the side file: the run ended and logged off."""
+        self._sessions_path(run).unlink(missing_ok=True)
+
+    def _sessions_path(self, run: RunId) -> Path:
+        return self.directory / f"sessions-{run}.json"
+
+
+@asynccontextmanager
+async def _flushing(journal: RunJournal) -> AsyncIterator[None]:
+    """Flush beside the run, and once more at its end."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(journal.flush_now_and_then)
+        try:
+            yield
+        finally:
+            tasks.cancel_scope.cancel()
+    with anyio.CancelScope(shield=True):
+        await journal.durable()
+
+
+def _event(kind: str, body: bytes, record: str) -> Event:
+    try:
+        return from_json(kind, body)
+    except JournalDamaged as exc:
+        raise JournalDamaged(f"{record} cannot be read: {exc}") from exc
+
+
+def _holder(text: str) -> str:
+    try:
+        found = json.loads(text)
+        return f"run {found['run']}, process {found['pid']} on {found['host']}"
+    except (ValueError, KeyError, TypeError):
+        return "its lock file does not say by whom"

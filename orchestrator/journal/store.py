@@ -1,0 +1,103 @@
+"""The database file: where it is, who may read it, what is in it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from pathlib import Path
+
+from orchestrator.errors import JournalError
+
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (schema_version INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS runs (
+    run TEXT PRIMARY KEY, plan TEXT NOT NULL, plan_path TEXT NOT NULL,
+    plan_sha256 TEXT NOT NULL, started_at TEXT NOT NULL, report_dir TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS events (
+    run TEXT NOT NULL, seq INTEGER NOT NULL, at REAL NOT NULL, type TEXT NOT NULL,
+    body BLOB NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (run, seq)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS durations (
+    id INTEGER PRIMARY KEY, run TEXT NOT NULL, server TEXT NOT NULL, vm TEXT NOT NULL,
+    seconds REAL NOT NULL
+);
+"""
+
+GENESIS = b"\x00" * 32
+
+
+def chained(before: bytes, run: str, seq: int, kind: str, body: bytes) -> bytes:
+    """Return the hash that ties a record to everything before it in its run."""
+    digest = hashlib.sha256(before)
+    digest.update(f"\n{run}\n{seq}\n{kind}\n".encode())
+    digest.update(body)
+    return digest.digest()
+
+
+def private_directory(path: Path) -> None:
+    """Make a directory that only its owner may enter, whatever the umask.
+
+    Raises:
+        JournalError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.chmod(0o700)
+    except OSError as exc:
+        raise JournalError(f"the state directory {path} cannot be used: {exc.strerror}") from exc
+
+
+def private_file(path: Path) -> None:
+    """Make the file, if it is not there, so that only its owner may read it."""
+    handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(handle, 0o600)
+    finally:
+        os.close(handle)
+
+
+def opened_for_writing(path: Path, *, fast: bool = False) -> sqlite3.Connection:
+    """Return a connection that writes durably; `fast` leaves out the disk, for virtual time.
+
+    Raises:
+        JournalError: the file cannot be opened, or is not a journal of ours.
+    """
+    try:
+        private_file(path)
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA busy_timeout = 5000")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {'OFF' if fast else 'FULL'}")
+        connection.executescript(SCHEMA)
+        _check_version(connection, path)
+    except (OSError, sqlite3.Error) as exc:
+        raise JournalError(f"the journal {path} cannot be written: {exc}") from exc
+    return connection
+
+
+def opened_for_reading(path: Path) -> sqlite3.Connection:
+    """Return a connection that only reads, also while another process writes.
+
+    Raises:
+        JournalError: there is no journal, or it cannot be read.
+    """
+    if not path.exists():
+        raise JournalError(f"there is no journal at {path}: no run was started with this --state")
+    try:
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+        connection.execute("PRAGMA busy_timeout = 5000")
+        connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone()
+    except sqlite3.Error as exc:
+        raise JournalError(f"the journal {path} cannot be read: {exc}") from exc
+    return connection
+
+
+def _check_version(connection: sqlite3.Connection, path: Path) -> None:
+    row = connection.execute("SELECT schema_version FROM meta").fetchone()
+    if row is None:
+        connection.execute("INSERT INTO meta VALUES (?)", (SCHEMA_VERSION,))
+    elif row[0] != SCHEMA_VERSION:
+        raise JournalError(f"{path} was written by another version (schema {row[0]})")

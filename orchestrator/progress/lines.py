@@ -1,0 +1,119 @@
+"""The line mode: one line per change that matters, and a summary line every 30 seconds."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from orchestrator.events import (
+    DeadlinePassed,
+    Event,
+    MountLeft,
+    OutOfReach,
+    RunFinished,
+    RunHalted,
+    RunStarted,
+    ServerGivenUp,
+    ServerParked,
+    ServerResumed,
+    SessionEnded,
+    SessionOpened,
+    StopRequested,
+    SubmissionInDoubt,
+    TargetConcluded,
+    TaskAccepted,
+    TaskFailed,
+    WaveFinished,
+    WaveStarted,
+)
+from orchestrator.lifecycle import MountRecord
+from orchestrator.model import printable
+from orchestrator.progress.tally import Tally
+from orchestrator.progress.view import Lines
+
+
+class LineView:
+    """Plain lines on stderr, calm enough for a CI log."""
+
+    interval_s = 30.0
+
+    def __init__(self, stream: TextIO, *, verbose: bool = False) -> None:
+        """`verbose` adds a line for each accepted task."""
+        self._lines = Lines(stream)
+        self._verbose = verbose
+        self._tally = Tally()
+
+    def observe(self, event: Event, record: MountRecord | None) -> None:
+        """Write the event's line, if it has one."""
+        self._tally.take(event, record)
+        line = _target_line(event, record, self._verbose) if record else _run_line(event)
+        if line is not None:
+            self._lines.write(f"{clock(event.at)} {line}")
+
+    def draw(self) -> None:
+        """Write the summary line."""
+        tally = self._tally
+        if not tally.targets or tally.done == tally.targets:
+            return
+        left = tally.remaining_s()
+        eta = f", about {clock(left)} left" if left is not None else ""
+        self._lines.write(f"{clock(tally.now)} {tally.counts()}{eta}")
+
+    def close(self) -> None:
+        """Nothing to put back."""
+
+
+def _run_line(event: Event) -> str | None:
+    match event:
+        case RunStarted(plan=plan, run=run):
+            return f"run {run} of {printable(plan)} started"
+        case SessionOpened(server=server, user=user):
+            return f"{printable(server)}: logged on as {printable(user)}"
+        case SessionEnded(server=server, lost=True, reason=reason):
+            return f"{printable(server)}: SESSION LOST: {printable(reason)}"
+        case ServerParked(server=server, reason=reason):
+            return f"{printable(server)}: waiting for it: {printable(reason)}"
+        case ServerResumed(server=server, waited_s=waited):
+            return f"{printable(server)}: answers again after {clock(waited)}"
+        case ServerGivenUp(server=server, reason=reason):
+            return f"{printable(server)}: GIVEN UP: {printable(reason)}"
+        case WaveStarted(wave=wave):
+            return f"wave {printable(wave)} started"
+        case WaveFinished(wave=wave):
+            return f"wave {printable(wave)} finished"
+        case RunHalted(detail=detail):
+            return f"HALTED: {printable(detail)}; open mounts are unmounted"
+        case StopRequested(signal=signal, forced=forced):
+            how = "cancelling and unmounting" if forced else "running mounts end first"
+            return f"stopping ({signal}): {how}"
+        case RunFinished(exit_code=code):
+            return f"run finished, exit code {code}"
+        case _:
+            return None
+
+
+def _target_line(event: Event, record: MountRecord, verbose: bool) -> str | None:
+    key = printable(record.planned.key)
+    match event:
+        case TargetConcluded(result=result, mount=mount, message=message):
+            why = f": {printable(message)}" if message else ""
+            return f"{key}: {result}, mount {mount}{why}"
+        case TaskFailed(message=message):
+            return f"{key}: the mount failed: {printable(message or 'no reason given')}"
+        case SubmissionInDoubt(reason=reason):
+            return f"{key}: in doubt: {printable(reason)}"
+        case DeadlinePassed(phase=phase, allowed_s=allowed):
+            return f"{key}: {phase} takes longer than {clock(allowed)}; watching on to unmount it"
+        case MountLeft(reason=reason) | OutOfReach(reason=reason):
+            return f"{key}: {printable(reason)}"
+        case TaskAccepted(task=task) if verbose:
+            return f"{key}: accepted as {printable(task)}"
+        case _:
+            return None
+
+
+def clock(seconds: float) -> str:
+    """Return seconds as h:mm:ss or m:ss."""
+    whole = max(0, int(seconds))
+    hours, rest = divmod(whole, 3600)
+    minutes, left = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"

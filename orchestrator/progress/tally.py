@@ -1,0 +1,121 @@
+"""Counting along: what the views show, kept up to date event by event."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+from orchestrator.events import (
+    Event,
+    RunHalted,
+    RunStarted,
+    ServerGivenUp,
+    ServerParked,
+    ServerResumed,
+    StopRequested,
+    TargetConcluded,
+    TargetPlanned,
+    TaskAccepted,
+)
+from orchestrator.lifecycle import HOLDING_PHASES, MountRecord, Phase
+from orchestrator.model import MountKey, Result, ServerName
+
+RECENT_FAILURES = 5
+
+
+class Tally:
+    """Counts per result, phase and server; what runs now, and the last failures."""
+
+    def __init__(self) -> None:
+        """Before the first event."""
+        self.started: RunStarted | None = None
+        self.now = 0.0
+        self.targets = 0
+        self.results: Counter[Result] = Counter()
+        self.phases: Counter[Phase] = Counter()
+        self.held: Counter[ServerName] = Counter()
+        self.by_server: Counter[ServerName] = Counter()
+        self.done_by_server: Counter[ServerName] = Counter()
+        self.trouble: dict[ServerName, str] = {}
+        self.running: dict[MountKey, MountRecord] = {}
+        self.failures: deque[MountRecord] = deque(maxlen=RECENT_FAILURES)
+        self.ending: str | None = None
+        self._phase: dict[MountKey, Phase] = {}
+        self._first_accepted: float | None = None
+
+    def take(self, event: Event, record: MountRecord | None) -> None:
+        """Count one more event."""
+        self.now = max(self.now, event.at)
+        if record is not None:
+            self._take_target(event, record)
+            return
+        match event:
+            case RunStarted():
+                self.started = event
+            case ServerParked(server=server, reason=reason):
+                self.trouble[server] = f"waiting: {reason}"
+            case ServerResumed(server=server):
+                self.trouble.pop(server, None)
+            case ServerGivenUp(server=server, reason=reason):
+                self.trouble[server] = f"given up: {reason}"
+            case StopRequested(signal=signal):
+                self.ending = f"stopping ({signal}): running mounts end and are unmounted"
+            case RunHalted(detail=detail):
+                self.ending = f"halted: {detail}"
+            case _:
+                pass
+
+    def _take_target(self, event: Event, record: MountRecord) -> None:
+        planned, key = record.planned, record.planned.key
+        if isinstance(event, TargetPlanned):
+            self.targets += 1
+            self.by_server[planned.server] += 1
+        if isinstance(event, TaskAccepted) and self._first_accepted is None:
+            self._first_accepted = event.at
+        before, after = self._phase.get(key), record.phase
+        if before is not after:
+            self._move(before, record)
+        elif key in self.running:
+            self.running[key] = record
+        if isinstance(event, TargetConcluded):
+            self.results[event.result] += 1
+            self.done_by_server[planned.server] += 1
+            if event.result in {Result.FAILED, Result.UNKNOWN}:
+                self.failures.append(record)
+
+    def _move(self, before: Phase | None, record: MountRecord) -> None:
+        key, server, after = record.planned.key, record.planned.server, record.phase
+        if before is not None:
+            self.phases[before] -= 1
+        self.phases[after] += 1
+        self._phase[key] = after
+        self.held[server] += (after in HOLDING_PHASES) - (before in HOLDING_PHASES)
+        if after in HOLDING_PHASES:
+            self.running[key] = record
+        else:
+            self.running.pop(key, None)
+
+    @property
+    def done(self) -> int:
+        """Targets that have their result."""
+        return sum(self.results.values())
+
+    def remaining_s(self) -> float | None:
+        """Return the expected seconds to the end at the pace so far; None while too early."""
+        done, left = self.done, self.targets - self.done
+        if self._first_accepted is None or done < max(3, self.targets // 50) or not left:
+            return None
+        return (self.now - self._first_accepted) / done * left
+
+    def limit_of(self, server: ServerName) -> int | None:
+        """Return the most mounts that may be open on a server, as far as the plan says."""
+        if self.started is None:
+            return None
+        return next((s.mounts_limit for s in self.started.servers if s.name == server), None)
+
+    def counts(self) -> str:
+        """Return the totals in one line."""
+        waiting = self.targets - self.done - len(self.running)
+        parts = [f"{self.done}/{self.targets} done"]
+        parts += [f"{self.results[result]} {result}" for result in Result if self.results[result]]
+        parts += [f"{len(self.running)} open", f"{waiting} waiting"]
+        return ", ".join(parts)

@@ -1,0 +1,63 @@
+"""What every view is, and writing to a stream that may be gone."""
+
+from __future__ import annotations
+
+from typing import Protocol, TextIO
+
+from orchestrator.events import Event
+from orchestrator.lifecycle import MountRecord
+
+
+class View(Protocol):
+    """An observer that also draws now and then."""
+
+    interval_s: float
+    """Seconds between calls of `draw`."""
+
+    def observe(self, event: Event, record: MountRecord | None) -> None:
+        """Take note of an event."""
+        ...
+
+    def draw(self) -> None:
+        """Show how things stand. Called every `interval_s`."""
+        ...
+
+    def close(self) -> None:
+        """Leave the screen as a log would."""
+        ...
+
+
+class QuietView:
+    """Shows nothing."""
+
+    interval_s = 3600.0
+
+    def observe(self, event: Event, record: MountRecord | None) -> None:
+        """Take no note."""
+
+    def draw(self) -> None:
+        """Draw nothing."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class Lines:
+    """Writes lines to a stream; once the stream is gone, it writes nothing more.
+
+    A closed terminal or pipe never ends a run.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        """Write to `stream`."""
+        self._stream: TextIO | None = stream
+
+    def write(self, line: str) -> None:
+        """Write one line."""
+        if self._stream is None:
+            return
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._stream = None

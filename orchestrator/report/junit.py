@@ -1,0 +1,90 @@
+"""junit.xml: a suite per wave, a case per target; read by GitHub, GitLab, Jenkins and Azure.
+
+failed -> failure, unknown -> error, skipped and cancelled -> skipped; a mount left behind is
+an error whatever the result. Characters that XML forbids are replaced.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from xml.sax.saxutils import escape, quoteattr
+
+from orchestrator.model import MountState, Result
+from orchestrator.report.as_json import moment
+from orchestrator.report.summary import Report, TargetReport
+
+_FORBIDDEN = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def render(report: Report) -> str:
+    """Return the whole file."""
+    suites = []
+    for wave in report.waves:
+        targets = [target for target in report.targets if target.wave == wave.name]
+        suites.append(_suite(wave.name, moment(wave.started_at), targets, report))
+    counts = _counts(report.targets, report)
+    inner = "".join(suites)
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f"<testsuites name={_quoted(report.run.plan)} {counts}"
+        f' time="{report.run.duration_s:.3f}">\n{inner}</testsuites>\n'
+    )
+
+
+def _suite(name: str, started: str | None, targets: Sequence[TargetReport], report: Report) -> str:
+    cases = "".join(_case(target, report) for target in targets)
+    at = f' timestamp="{started.removesuffix("Z")}"' if started else ""
+    seconds = sum(sum(target.phases_s.values()) for target in targets)
+    return (
+        f"<testsuite name={_quoted(name)} {_counts(targets, report)}"
+        f' time="{seconds:.3f}"{at}>\n{cases}</testsuite>\n'
+    )
+
+
+def _counts(targets: Sequence[TargetReport], report: Report) -> str:
+    kinds = [_kind(target, report) for target in targets]
+    return (
+        f'tests="{len(kinds)}" failures="{kinds.count("failure")}" '
+        f'errors="{kinds.count("error")}" skipped="{kinds.count("skipped")}"'
+    )
+
+
+def _kind(target: TargetReport, report: Report) -> str | None:
+    if target.result is Result.UNKNOWN or target.mount in {MountState.LEFT, MountState.UNKNOWN}:
+        return "error"
+    if target.result is Result.FAILED:
+        return "failure"
+    if target.result in {Result.SKIPPED, Result.CANCELLED}:
+        return "skipped"
+    needs_checks = target.result is Result.MOUNTED and report.run.require_checks
+    return "failure" if needs_checks else None
+
+
+def _case(target: TargetReport, report: Report) -> str:
+    kind = _kind(target, report)
+    seconds = sum(target.phases_s.values())
+    start = (
+        f"<testcase name={_quoted(target.label)} classname={_quoted(target.key)}"
+        f' time="{seconds:.3f}"'
+    )
+    if kind is None:
+        return f"{start} />\n"
+    why = target.message or f"{target.result.value}, mount {target.mount.value}"
+    if kind == "failure" and target.result is Result.MOUNTED:
+        why = "mounted, but nothing was checked (--require-checks)"
+    if kind == "skipped":
+        return f"{start}><skipped message={_quoted(why)} /></testcase>\n"
+    detail = escape(_clean(f"{target.result.value}, mount {target.mount.value}: {why}"))
+    return (
+        f"{start}><{kind} message={_quoted(why)} type={_quoted(target.result.value)}>"
+        f"{detail}</{kind}></testcase>\n"
+    )
+
+
+def _quoted(text: str) -> str:
+    return quoteattr(_clean(text))
+
+
+def _clean(text: str) -> str:
+    return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -1,0 +1,81 @@
+"""Recovery objectives against what was measured. Seconds throughout.
+
+RTO: run start to verdict. RPO: run start minus the point's creation. A target without a good
+verdict has met no RTO; nothing is invented for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.lifecycle import FIRM_RESULTS, MountRecord
+from orchestrator.model import Objectives
+from orchestrator.runstate import RunState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """One objective: `actual_s` is None where nothing was measured, `met` is then False."""
+
+    scope: str
+    kind: str
+    target_s: float
+    actual_s: float | None
+    met: bool | None
+
+
+def target_objectives(record: MountRecord, state: RunState) -> list[Objective]:
+    """Return the objectives of one target."""
+    wanted, name = record.planned.objectives, record.planned.key
+    return _both(name, wanted, _rto(record), _rpo(record, state))
+
+
+def wave_objectives(state: RunState) -> list[Objective]:
+    """Return the objectives of the waves: each is as slow as its slowest target."""
+    found: list[Objective] = []
+    for facts in state.started.waves:
+        records = [r for r in state.records.values() if r.planned.wave == facts.name]
+        found += _over(f"wave {facts.name}", facts.objectives, records, state)
+    return found
+
+
+def run_objectives(state: RunState) -> list[Objective]:
+    """Return the objectives of the whole run."""
+    return _over("run", state.started.objectives, list(state.records.values()), state)
+
+
+def _over(
+    scope: str, wanted: Objectives, records: Sequence[MountRecord], state: RunState
+) -> list[Objective]:
+    rto = _worst([_rto(record) for record in records])
+    rpo = _worst([_rpo(record, state) for record in records])
+    return _both(scope, wanted, rto, rpo)
+
+
+def _worst(values: Sequence[float | None]) -> float | None:
+    """Return the largest, or None if one of them was not measured."""
+    measured = [value for value in values if value is not None]
+    return max(measured) if measured and len(measured) == len(values) else None
+
+
+def _rto(record: MountRecord) -> float | None:
+    return record.verdict_at if record.verdict in FIRM_RESULTS else None
+
+
+def _rpo(record: MountRecord, state: RunState) -> float | None:
+    point = record.planned.point
+    if point is None or record.verdict not in FIRM_RESULTS:
+        return None
+    return (state.started.started_at - point.created_at).total_seconds()
+
+
+def _both(scope: str, wanted: Objectives, rto: float | None, rpo: float | None) -> list[Objective]:
+    found = []
+    for kind, target, actual in (("rto", wanted.rto, rto), ("rpo", wanted.rpo, rpo)):
+        if target is not None:
+            met = actual is not None and actual <= target
+            found.append(
+                Objective(scope=scope, kind=kind, target_s=target, actual_s=actual, met=met)
+            )
+    return found
