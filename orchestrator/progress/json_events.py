@@ -72,9 +72,10 @@ class JsonEvents:
         else:
             self._run(event)
 
-    def draw(self) -> None:
+    def draw(self, now: float) -> None:
         """Write how far the run is."""
         tally = self._tally
+        tally.now = max(tally.now, now)
         if self._started is not None and tally.targets:
             left = tally.remaining_s()
             self._write(

@@ -49,9 +49,10 @@ class LineView:
         if line is not None:
             self._lines.write(f"{clock(event.at)} {line}")
 
-    def draw(self) -> None:
+    def draw(self, now: float) -> None:
         """Write the summary line."""
         tally = self._tally
+        tally.now = max(tally.now, now)
         if not tally.targets or tally.done == tally.targets:
             return
         left = tally.remaining_s()

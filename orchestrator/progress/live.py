@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from typing import TextIO
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -52,8 +52,9 @@ class LiveView:
         """Count the event; it is drawn with the next frame."""
         self._tally.take(event, record)
 
-    def draw(self) -> None:
+    def draw(self, now: float) -> None:
         """Draw one frame; a terminal that is gone is forgotten."""
+        self._tally.now = max(self._tally.now, now)
         if self._live is None:
             return
         try:
@@ -66,7 +67,7 @@ class LiveView:
 
     def close(self) -> None:
         """Draw the last frame and leave it on the screen."""
-        self.draw()
+        self.draw(self._tally.now)
         if self._live is not None and self._running:
             try:
                 self._live.stop()
@@ -75,7 +76,13 @@ class LiveView:
 
     def _picture(self) -> Group:
         tally = self._tally
-        parts = [self._title(), self._bar(), self._results(), Text(), self._lanes()]
+        parts: list[RenderableType] = [
+            self._title(),
+            self._bar(),
+            self._results(),
+            Text(),
+            self._lanes(),
+        ]
         if tally.running:
             parts += [Text(), self._slowest()]
         if tally.failures:

@@ -18,8 +18,8 @@ class View(Protocol):
         """Take note of an event."""
         ...
 
-    def draw(self) -> None:
-        """Show how things stand. Called every `interval_s`."""
+    def draw(self, now: float) -> None:
+        """Show how things stand `now` seconds into the run. Called every `interval_s`."""
         ...
 
     def close(self) -> None:
@@ -35,7 +35,7 @@ class QuietView:
     def observe(self, event: Event, record: MountRecord | None) -> None:
         """Take no note."""
 
-    def draw(self) -> None:
+    def draw(self, now: float) -> None:
         """Draw nothing."""
 
     def close(self) -> None:

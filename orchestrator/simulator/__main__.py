@@ -1,0 +1,6 @@
+"""`python -m orchestrator.simulator`: one simulated server, told what to be on stdin."""
+
+from orchestrator.simulator.process import main
+
+if __name__ == "__main__":
+    main()

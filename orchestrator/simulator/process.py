@@ -1,0 +1,220 @@
+"""Simulated servers as separate HTTPS processes on loopback.
+
+The parent writes one JSON line of settings to the child's stdin and reads its port; later
+lines ask for the ground truth. That pipe is the side channel: it is not HTTP, and when it
+closes the child ends, so no server outlives its parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from orchestrator.simulator.behaviour import Behaviour
+from orchestrator.simulator.certificates import Certificate, self_signed
+from orchestrator.simulator.faults import FaultScript
+from orchestrator.simulator.inventory import Inventory, Point, generated
+from orchestrator.simulator.manager import SimulatedManager, User, usual_duration
+from orchestrator.simulator.server import Face
+from orchestrator.simulator.truth import GroundTruth
+
+ACCOUNT = "LAB\\svc-drill"
+PASSWORD_VARIABLE = "BULK_RESTORE_DEMO_PASSWORD"  # noqa: S105 - the name of a variable
+BACKLOG = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One simulated server. Durations in seconds: the inventory's own times `duration_scale`,
+    or, where `duration_range` is given, evenly within it.
+    """
+
+    name: str
+    seed: int
+    machines: int = 1000
+    backup_servers: int = 4
+    points: int = 7
+    port: int = 0
+    password: str
+    duration_scale: float = 1.0
+    duration_range: tuple[float, float] | None = None
+    behaviour: Mapping[str, Any] = field(default_factory=dict)
+    faults: Sequence[Mapping[str, Any]] = ()
+    certificate: str = ""
+    key: str = ""
+
+    def inventory(self) -> Inventory:
+        """Return what the server knows; the same in parent and child."""
+        return generated(
+            self.seed,
+            machines=self.machines,
+            backup_servers=self.backup_servers,
+            points=self.points,
+            prefix=f"{self.name}-",
+        )
+
+    def duration(self, point: Point, rng: random.Random) -> float:
+        """Return how long one mount takes."""
+        if self.duration_range is not None:
+            return rng.uniform(*self.duration_range)
+        return usual_duration(point, rng) * self.duration_scale
+
+
+# --- the child ---------------------------------------------------------------------------------
+
+
+async def _serve(settings: Settings) -> None:
+    truth = GroundTruth()
+    manager = SimulatedManager(
+        settings.name,
+        settings.inventory(),
+        users={ACCOUNT: User(ACCOUNT, settings.password)},
+        behaviour=Behaviour(**settings.behaviour),
+        truth=truth,
+        seed=settings.seed,
+        duration=settings.duration,
+    )
+    face = Face(manager, FaultScript.from_json(settings.faults, seed=settings.seed))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(settings.certificate, settings.key)
+    loop = asyncio.get_running_loop()
+    web_server = face.protocol_factory()
+    server = await loop.create_server(
+        web_server, "127.0.0.1", settings.port, ssl=context, backlog=BACKLOG
+    )
+    port = server.sockets[0].getsockname()[1]
+    print(json.dumps({"port": port}), flush=True)  # noqa: T201 - the side channel
+    requests = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(requests), sys.stdin)
+    while await requests.readline():
+        print(json.dumps(truth.as_json()), flush=True)  # noqa: T201 - the side channel
+    server.close()
+    await web_server.shutdown(0.5)
+
+
+def main() -> None:
+    """Serve one simulated Enterprise Manager until stdin closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to end
+    raw = json.loads(sys.stdin.buffer.raw.readline())  # type: ignore[attr-defined]  # unbuffered
+    if raw.get("duration_range"):
+        raw["duration_range"] = tuple(raw["duration_range"])
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(Settings(**raw)))
+
+
+# --- the parent --------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Child:
+    settings: Settings
+    process: subprocess.Popen[bytes]
+    port: int = 0
+
+    def ask(self) -> dict[str, Any]:
+        """Return the child's ground truth."""
+        assert self.process.stdin is not None  # noqa: S101 - made with pipes
+        assert self.process.stdout is not None  # noqa: S101 - made with pipes
+        self.process.stdin.write(b"truth\n")
+        self.process.stdin.flush()
+        found: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return found
+
+    def end(self) -> None:
+        """Close the side channel and see the process end."""
+        assert self.process.stdin is not None  # noqa: S101 - made with pipes
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+@dataclass(slots=True)
+class Simulation:
+    """Running simulated servers."""
+
+    children: list[_Child]
+    certificate: Certificate
+    password: str
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Address of each server by name."""
+        return {child.settings.name: f"https://127.0.0.1:{child.port}" for child in self.children}
+
+    @property
+    def settings(self) -> list[Settings]:
+        """What each server was started with."""
+        return [child.settings for child in self.children]
+
+    async def truth(self) -> GroundTruth:
+        """Return what really happened so far, over all servers."""
+        parts = [await anyio.to_thread.run_sync(child.ask) for child in self.children]
+        return GroundTruth.from_json(parts)
+
+
+@asynccontextmanager
+async def simulation(
+    servers: Sequence[Settings], *, password: str, directory: Path | None = None
+) -> AsyncIterator[Simulation]:
+    """Start the servers, wait until they answer, and end them on the way out.
+
+    The certificate is kept in `directory`, or in a temporary one.
+    """
+    with tempfile.TemporaryDirectory(prefix="bulk-restore-") as temporary:
+        certificate = self_signed(directory or Path(temporary))
+        children: list[_Child] = []
+        try:
+            for settings in servers:
+                children.append(_started(settings, certificate))
+            for child in children:
+                child.port = await anyio.to_thread.run_sync(_port_of, child)
+            yield Simulation(children, certificate, password)
+        finally:
+            for child in children:
+                child.end()
+
+
+def _started(settings: Settings, certificate: Certificate) -> _Child:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orchestrator.simulator"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdin is not None  # noqa: S101 - made with pipes
+    values = asdict(settings)
+    values |= {"certificate": str(certificate.certificate), "key": str(certificate.key)}
+    process.stdin.write(json.dumps(values).encode() + b"\n")
+    process.stdin.flush()
+    return _Child(settings, process)
+
+
+def _port_of(child: _Child) -> int:
+    assert child.process.stdout is not None  # noqa: S101 - made with pipes
+    line = child.process.stdout.readline()
+    if not line:
+        raise RuntimeError(f"the simulated server {child.settings.name} did not start")
+    port: int = json.loads(line)["port"]
+    return port
