@@ -62,12 +62,16 @@ async def demonstrate(directory: Path, view: View, *, targets: int, servers: int
     """
     password = secrets.token_urlsafe(16)
     chosen = settings_for(servers, machines=1500, password=password, duration_range=(0.5, 3.0))
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = _prepared(directory) / "plan.yaml"
     async with simulation(chosen, password=password) as running:
-        path = directory / "plan.yaml"
         path.write_text(plan_for(running, targets=targets, name="demo"), encoding="utf-8")
         outcome = await _run(path, directory, view, running)
         return Shown(outcome=outcome, truth=await running.truth(), plan=path)
+
+
+def _prepared(directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return directory
 
 
 async def _run(path: Path, directory: Path, view: View, running: Simulation) -> Outcome:

@@ -57,7 +57,7 @@ class Session:
     def __init__(
         self, server: ServerName, transport: Transport, codec: Codec, opened: Opened, version: str
     ) -> None:
-        """Made by `Client.logon` and `Client.reattached`."""
+        """Made by `Client.logon` and `Client.reattached_to`."""
         self.server = server
         self.id: SessionId = opened.id
         self.token: Token = opened.token
@@ -315,7 +315,7 @@ class Client:
                 await transport.close()
 
     @asynccontextmanager
-    async def reattached(self, session: SessionId, token: str) -> AsyncIterator[Session]:
+    async def reattached_to(self, session: str, token: str) -> AsyncIterator[Session]:
         """Take up a session that an earlier process opened; leaving the context logs off.
 
         Raises:
@@ -323,15 +323,13 @@ class Client:
             EnterpriseManagerError: the server cannot be asked.
         """
         transport = self._transport()
-        opened = Opened(
-            id=session, token=Token(token), user="", collections=frozenset(), clock_offset_s=None
-        )
+        opened = Opened(id=SessionId(session), token=Token(token), user="", collections=frozenset())
         transport.use_token(token)
         try:
             taken = self._session(transport, opened)
             await taken.keep_alive()
             yield taken
-            await log_off(transport, self._codec, session)
+            await log_off(transport, self._codec, opened.id)
         finally:
             with anyio.CancelScope(shield=True):
                 await transport.close()

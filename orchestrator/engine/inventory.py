@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import anyio
 
@@ -11,9 +13,22 @@ from orchestrator.engine.orders import Needs
 from orchestrator.engine.site import Connection, Site
 from orchestrator.errors import NotFound
 from orchestrator.model import RestorePoint, RestorePointId, Source
+from orchestrator.ports import InventorySession
 
 AT_ONCE = 4
 """Points read by id at the same time; as many connections as a site keeps."""
+
+
+Asking = Callable[[Callable[[], Awaitable[RestorePoint | Sequence[RestorePoint]]]], Awaitable[Any]]
+
+
+async def gather_once(session: InventorySession, needs: Needs) -> Sequence[RestorePoint]:
+    """Return the points like `gather`, without waiting out any trouble of the server."""
+
+    async def ask(read: Callable[[], Awaitable[Any]]) -> Any:
+        return await read()
+
+    return await _gathered(session, needs, ask)
 
 
 async def gather(connection: Connection, site: Site, needs: Needs) -> Sequence[RestorePoint]:
@@ -27,33 +42,33 @@ async def gather(connection: Connection, site: Site, needs: Needs) -> Sequence[R
         ServerUnusable: the server was given up.
         EnterpriseManagerError: the server refuses to list points.
     """
-    session = connection.session
+
+    async def ask(read: Callable[[], Awaitable[Any]]) -> Any:
+        return await site.persistently(connection, read)
+
+    return await _gathered(connection.session, needs, ask)
+
+
+async def _gathered(session: InventorySession, needs: Needs, ask: Asking) -> Sequence[RestorePoint]:
     found: dict[tuple[Source, RestorePointId], RestorePoint] = {}
 
     def keep(points: Sequence[RestorePoint]) -> None:
         for point in points:
             found.setdefault((point.source, point.id), point)
 
-    async def ask(read: Callable[[], Awaitable[Sequence[RestorePoint]]]) -> None:
-        keep(await site.persistently(connection, read))
-
     for source, names in needs.machines.items():
         if names:
-            await ask(partial(session.points_of_machines, names, source))
+            keep(await ask(partial(session.points_of_machines, names, source)))
     for source, jobs in needs.jobs.items():
         for job in jobs:
-            await ask(partial(session.points_of_job, job, source))
+            keep(await ask(partial(session.points_of_job, job, source)))
     async with anyio.create_task_group() as tasks:
         room = anyio.CapacityLimiter(AT_ONCE)
 
         async def one(source: Source, point: RestorePointId) -> None:
             async with room:
-                try:
-                    keep(
-                        [await site.persistently(connection, lambda: session.point(point, source))]
-                    )
-                except NotFound:
-                    return
+                with suppress(NotFound):
+                    keep([await ask(partial(session.point, point, source))])
 
         for source, point in needs.points:
             if (source, point) not in found:

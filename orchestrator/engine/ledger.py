@@ -6,7 +6,7 @@ recording, so a coroutine that reads a record sees everything that was decided b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
@@ -30,6 +30,15 @@ class Ledger:
         self._journal = journal
         self._observers = list(observers)
         self._records: dict[MountKey, MountRecord] = {}
+
+    @classmethod
+    def continued(
+        cls, journal: Journal, records: Iterable[MountRecord], clock: Callable[[], float]
+    ) -> Ledger:
+        """Return a ledger that already knows the records of an earlier process."""
+        ledger = cls(journal, (), clock)
+        ledger._records = {record.planned.key: record for record in records}
+        return ledger
 
     def __getitem__(self, key: MountKey) -> MountRecord:
         """Return the record of a planned target."""

@@ -111,7 +111,8 @@ async def _serve(settings: Settings) -> None:
 def main() -> None:
     """Serve one simulated Enterprise Manager until stdin closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to end
-    raw = json.loads(sys.stdin.buffer.raw.readline())  # type: ignore[attr-defined]  # unbuffered
+    with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as unbuffered:
+        raw = json.loads(unbuffered.readline())
     if raw.get("duration_range"):
         raw["duration_range"] = tuple(raw["duration_range"])
     with contextlib.suppress(KeyboardInterrupt):
@@ -186,8 +187,7 @@ async def simulation(
         certificate = self_signed(directory or Path(temporary))
         children: list[_Child] = []
         try:
-            for settings in servers:
-                children.append(_started(settings, certificate))
+            children.extend(_started(settings, certificate) for settings in servers)
             for child in children:
                 child.port = await anyio.to_thread.run_sync(_port_of, child)
             yield Simulation(children, certificate, password)

@@ -1,0 +1,150 @@
+"""Options that several commands share, and how errors end a command.
+
+Errors have four parts: what failed, where, why (the server's words, quoted), what to do next.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def default_state() -> Path:
+    """Return the user's state directory for this program."""
+    from platformdirs import user_state_path
+
+    return user_state_path("bulk-restore")
+
+
+def state_option(command: F) -> F:
+    """Add --state."""
+    return click.option(
+        "--state",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=None,
+        help="Directory of the journal. Default: your user state directory.",
+    )(command)
+
+
+def set_option(command: F) -> F:
+    """Add --set."""
+    return click.option(
+        "--set",
+        "overrides",
+        metavar="NAME=VALUE",
+        multiple=True,
+        callback=_overrides,
+        help="Set a variable of the plan. May be repeated.",
+    )(command)
+
+
+def only_option(command: F) -> F:
+    """Add --only."""
+    return click.option(
+        "--only",
+        metavar="GLOB",
+        multiple=True,
+        help="Only targets whose key, label or VM matches. May be repeated.",
+    )(command)
+
+
+def output_options(command: F) -> F:
+    """Add -q, -v, --log-format and --color."""
+    for option in (
+        click.option(
+            "--color",
+            type=click.Choice(["auto", "always", "never"]),
+            default="auto",
+            help="Colours and the live view: auto needs a terminal.",
+        ),
+        click.option(
+            "--log-format",
+            type=click.Choice(["auto", "console", "json"]),
+            default="auto",
+            help="Form of the logs on stderr.",
+        ),
+        click.option("-v", "--verbose", count=True, help="Say more; -vv for debugging."),
+        click.option("-q", "--quiet", is_flag=True, help="Only results and errors."),
+    ):
+        command = option(command)
+    return command
+
+
+def _overrides(
+    _ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    found = {}
+    for value in values:
+        name, sign, text = value.partition("=")
+        if not sign or not name:
+            raise click.BadParameter(f"{value!r} is not NAME=VALUE")
+        found[name] = text
+    return found
+
+
+def end(code: int) -> NoReturn:
+    """End the process with an exit code, whatever happened to its streams."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    raise SystemExit(code)
+
+
+def fail(code: int, message: str) -> NoReturn:
+    """Print an error and end."""
+    click.echo(f"bulk-restore: {message}", err=True)
+    end(code)
+
+
+def explained(command: F) -> F:
+    """Turn our errors into messages and documented exit codes."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        from orchestrator.errors import (
+            EnterpriseManagerError,
+            JournalError,
+            OrchestratorError,
+            PlanError,
+            RunLocked,
+            ServerUnusable,
+        )
+        from orchestrator.report import ExitCode
+
+        try:
+            return command(*args, **kwargs)
+        except PlanError as exc:
+            for problem in exc.problems:
+                click.echo(str(problem), err=True)
+            count = len(exc.problems)
+            click.echo(f"{count} problem{'s' if count != 1 else ''}; nothing was sent.", err=True)
+            end(ExitCode.USAGE)
+        except RunLocked as exc:
+            fail(ExitCode.LOCKED, str(exc))
+        except JournalError as exc:
+            fail(ExitCode.LOCAL_IO, str(exc))
+        except (ServerUnusable, EnterpriseManagerError) as exc:
+            fail(ExitCode.UNUSABLE, str(exc))
+        except OrchestratorError as exc:
+            fail(ExitCode.INTERNAL, str(exc))
+        except OSError as exc:
+            fail(ExitCode.LOCAL_IO, f"{exc.filename or ''}: {exc.strerror or exc}")
+
+    return wrapped  # type: ignore[return-value]  # the same signature
+
+
+def exit_code_table() -> str:
+    """Return the exit codes as help shows them."""
+    from orchestrator.report import ExitCode
+
+    return "\n\n".join(f"{int(code)}: {code.about}" for code in ExitCode)

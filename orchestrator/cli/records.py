@@ -1,0 +1,156 @@
+"""status and report: what the journal knows, also during a run."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli.common import default_state, end, explained, state_option
+
+if TYPE_CHECKING:
+    from orchestrator.journal import RunSummary, State
+    from orchestrator.runstate import RunState
+
+
+@click.command("status")
+@click.argument("run", required=False)
+@click.option("--watch", is_flag=True, help="Refresh every two seconds until the run ends.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@state_option
+@explained
+def status_command(run: str | None, watch: bool, as_json: bool, state: Path | None) -> None:
+    """Show all runs, or one RUN (an id, its start, or `last`) and what may still be mounted.
+
+    Reads the journal only, so it works from a second terminal while a run goes on. Exit code 3
+    if a mount of the run may still be open and nobody is working on it.
+    """
+    from orchestrator.journal import State
+
+    kept = State(state or default_state())
+    if run is None:
+        _show_runs(kept, as_json)
+        return
+    name = kept.find(run)
+    while True:
+        summary = next(each for each in kept.runs() if each.run == name)
+        running = kept.is_running(summary)
+        code = _show_run(kept.replay(name), running, as_json)
+        if not (watch and running):
+            end(code)
+        time.sleep(2.0)
+
+
+def _show_runs(kept: State, as_json: bool) -> None:
+    rows = []
+    for summary in kept.runs():
+        found = kept.replay(summary.run)
+        rows.append((summary, _state_of(found, kept.is_running(summary)), found))
+    if as_json:
+        values = [
+            {
+                "run": summary.run,
+                "plan": summary.plan,
+                "state": state,
+                "started_at": summary.started_at.isoformat().replace("+00:00", "Z"),
+                "exit_code": found.finished.exit_code if found.finished else None,
+                "targets": len(found.records),
+                "may_be_mounted": len(_open(found)),
+                "report": summary.report_dir,
+            }
+            for summary, state, found in rows
+        ]
+        click.echo(json.dumps(values, indent=1))
+        return
+    if not rows:
+        click.echo(f"no runs in {kept.directory}")
+    for summary, state, found in rows:
+        click.echo(_line(summary, state, found))
+
+
+def _line(summary: RunSummary, state: str, found: RunState) -> str:
+    from orchestrator.model import printable
+
+    left = _open(found)
+    code = f", exit code {found.finished.exit_code}" if found.finished else ""
+    mounted = f", {len(left)} MAY BE MOUNTED" if left else ""
+    return (
+        f"{summary.run}  {printable(summary.plan, 40)}  {state}{code}, "
+        f"{len(found.records)} targets{mounted}"
+    )
+
+
+def _state_of(found: RunState, running: bool) -> str:
+    if found.finished is not None:
+        return "finished"
+    return "running" if running else "interrupted"
+
+
+def _open(found: RunState) -> list[str]:
+    """Return a line for every target whose mount is, or may be, open."""
+    from orchestrator.model import printable
+
+    lines = []
+    for record in found.records.values():
+        if record.may_be_open:
+            planned = record.planned
+            point = planned.point.name if planned.point else "?"
+            lines.append(
+                f"  {printable(planned.key)}: {record.phase.value.replace('_', ' ')}, "
+                f"mount {record.mount_state.value}; {printable(planned.server)}, "
+                f"{printable(planned.backup_server)}, restore point {printable(point)}"
+            )
+    return lines
+
+
+def _show_run(found: RunState, running: bool, as_json: bool) -> int:
+    from orchestrator.report import summarize, text
+    from orchestrator.report.as_json import as_values
+
+    left = _open(found)
+    report = summarize(found)
+    if as_json:
+        values = as_values(report)
+        values["state"] = _state_of(found, running)
+        click.echo(json.dumps(values, indent=1, ensure_ascii=False))
+        return 3 if left and not running else 0
+    click.echo(f"{found.started.run}: {_state_of(found, running)}")
+    if found.finished is not None:
+        click.echo(text(report))
+    else:
+        done = sum(record.is_final for record in found.records.values())
+        click.echo(f"{done} of {len(found.records)} targets have their result")
+    if left:
+        title = "Mounted now:" if running else "May still be mounted (bulk-restore unmount RUN):"
+        click.echo("\n".join([title, *left]))
+    return 3 if left and not running else 0
+
+
+@click.command("report")
+@click.argument("run")
+@click.option(
+    "--report",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where to write. Default: where the run's report was, or would have been, written.",
+)
+@state_option
+@explained
+def report_command(run: str, directory: Path | None, state: Path | None) -> None:
+    """Rebuild the reports of RUN (an id, its start, or `last`) from the journal alone.
+
+    Works on finished, running and interrupted runs. The hash chain is checked on the way; a
+    record that is not what was written is named, and nothing is rebuilt from it.
+    """
+    from orchestrator.journal import State
+    from orchestrator.report import summarize, write
+
+    kept = State(state or default_state())
+    name = kept.find(run)
+    found = kept.replay(name)
+    report = summarize(found, chain_head=kept.chain_head(name))
+    for path in write(report, directory or Path(found.started.report_dir)):
+        click.echo(path)

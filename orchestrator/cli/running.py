@@ -1,0 +1,221 @@
+"""run and unmount: the commands that change something on a server."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.cli.common import (
+    default_state,
+    end,
+    explained,
+    fail,
+    only_option,
+    output_options,
+    set_option,
+    state_option,
+)
+from orchestrator.report.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from orchestrator.engine.orders import Expansion
+    from orchestrator.model import ServerName
+    from orchestrator.plan.loading import LoadedPlan
+    from orchestrator.plan.locked import LockedPlan
+    from orchestrator.progress import View
+
+EXIT_CODES = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.about}" for code in ExitCode)
+
+
+@click.command("run", epilog=EXIT_CODES)
+@click.argument("plan", type=click.Path(path_type=Path))
+@click.option("--yes", is_flag=True, help="Do not ask; needed without a terminal.")
+@click.option("--reason", help="Why this run: goes to the journal and every report.")
+@click.option("--max-mounts", type=click.IntRange(min=1), help="Open mounts at once, at most.")
+@click.option("--deadline", metavar="DURATION", help="Submit nothing more after this: 90m, 3h.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory of the reports. Default: reports/RUN.",
+)
+@click.option("--require-checks", is_flag=True, help="A target without checks is not good enough.")
+@click.option("--retry-failed", metavar="RUN", help="Only what was not good in an earlier run.")
+@click.option("--json", "as_json", is_flag=True, help="Write events to stdout, one per line.")
+@click.option("--hold", metavar="DURATION", hidden=True)
+@state_option
+@set_option
+@only_option
+@output_options
+@explained
+def run_command(plan: Path, **options: Any) -> None:
+    """Mount what PLAN names, prove it readable, unmount it, report. PLAN may be a locked plan.
+
+    Asks for confirmation on a terminal; without one it needs --yes or a locked plan. The first
+    Ctrl-C submits nothing more and lets running mounts end; the second cancels and unmounts.
+    Never writes into a guest, never fails over, never mounts what the plan did not name.
+    """
+    import anyio
+
+    from orchestrator import logs
+    from orchestrator.assembly import Choices, conduct
+    from orchestrator.plan.locked import LockedPlan, load_any
+    from orchestrator.plan.quantities import duration
+
+    if options["hold"] is not None:
+        fail(ExitCode.USAGE, "--hold is not supported yet: every mount is removed at once")
+    logs.configure(
+        verbosity=-1 if options["quiet"] else options["verbose"], style=options["log_format"]
+    )
+    source = load_any(plan, overrides=options["overrides"])
+    state = options["state"] or default_state()
+    deadline = None
+    if options["deadline"] is not None:
+        try:
+            deadline = duration(options["deadline"])
+        except ValueError as exc:
+            fail(ExitCode.USAGE, f"--deadline: {exc}")
+    locked = isinstance(source, LockedPlan)
+    if not (options["yes"] or locked or sys.stdin.isatty()):
+        fail(
+            ExitCode.USAGE,
+            "there is no terminal to ask for confirmation; use --yes, or run a locked plan",
+        )
+    choices = Choices(
+        state=state,
+        report=options["report"],
+        reason=options["reason"],
+        max_mounts=options["max_mounts"],
+        deadline=deadline,
+        require_checks=options["require_checks"],
+        only=options["only"],
+        keys=_keys_to_retry(state, options["retry_failed"], source),
+        confirm=None if options["yes"] or locked else _asking(source),
+    )
+    view, extra = _views(options)
+
+    async def whole() -> Any:
+        return await conduct(source, choices, view=view, observers=extra)
+
+    outcome = anyio.run(whole)
+    if not options["as_json"]:
+        from orchestrator.report import text
+
+        _say(text(outcome.report))
+        if outcome.written:
+            _say(f"Reports: {outcome.directory}")
+    if outcome.trouble:
+        click.echo(f"bulk-restore: {outcome.trouble}", err=True)
+    end(outcome.code)
+
+
+def _say(message: str) -> None:
+    """Print to stdout; a closed stdout never changes how a run ends."""
+    try:
+        click.echo(message)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _keys_to_retry(
+    state: Path, run: str | None, source: LoadedPlan | LockedPlan
+) -> frozenset[str] | None:
+    """Return the keys of an earlier run's targets that were not good, or None for all."""
+    if run is None:
+        return None
+    from orchestrator.journal import State
+    from orchestrator.lifecycle import FIRM_RESULTS
+
+    kept = State(state)
+    name = kept.find(run)
+    earlier = kept.replay(name)
+    if earlier.started.plan != source.plan.name:
+        fail(ExitCode.USAGE, f"run {name} was of the plan {earlier.started.plan!r}")
+    keys = frozenset(
+        key for key, record in earlier.records.items() if record.result not in FIRM_RESULTS
+    )
+    if not keys:
+        fail(ExitCode.USAGE, f"every target of run {name} was good; there is nothing to retry")
+    return keys
+
+
+def _asking(
+    source: LoadedPlan | LockedPlan,
+) -> Callable[[Expansion, Sequence[ServerName]], bool]:
+    def confirm(expansion: Expansion, silent: Sequence[ServerName]) -> bool:
+        servers = ", ".join(source.plan.servers)
+        click.echo(f"Plan {source.plan.name} on {servers}: {source.plan.mode}", err=True)
+        click.echo(
+            f"{len(expansion.requests)} restore points will be mounted and removed.", err=True
+        )
+        if expansion.unresolved:
+            click.echo(f"{len(expansion.unresolved)} targets have no restore point:", err=True)
+            for target in expansion.unresolved[:10]:
+                click.echo(f"  {target.key}: {target.reason}", err=True)
+        if silent:
+            click.echo(f"Not answering yet, will be waited for: {', '.join(silent)}", err=True)
+        return click.confirm("Mount them now?", default=False, err=True)
+
+    return confirm
+
+
+def _views(options: dict[str, Any]) -> tuple[View, list[Any]]:
+    """Return the view that is drawn and the other observers."""
+    from orchestrator.progress import JsonEvents, QuietView, Show, choose_view
+
+    if options["as_json"]:
+        return JsonEvents(sys.stdout), []
+    if options["quiet"]:
+        return QuietView(), []
+    show = Show.VERBOSE if options["verbose"] else Show.NORMAL
+    return choose_view(sys.stderr, os.environ, show=show, color=options["color"]), []
+
+
+@click.command("unmount")
+@click.argument("run")
+@click.option(
+    "--plan",
+    type=click.Path(path_type=Path),
+    help="The plan file, if it moved: it says how to reach and trust the servers.",
+)
+@state_option
+@set_option
+@output_options
+@explained
+def unmount_command(
+    run: str,
+    plan: Path | None,
+    state: Path | None,
+    overrides: dict[str, str],
+    quiet: bool,
+    verbose: int,
+    log_format: str,
+    color: str,
+) -> None:
+    """Release the mounts of RUN (an id, its start, or `last`) that are still reachable.
+
+    A mount can be reached only through the logon session that made it, and only until that
+    session has been idle for 15 minutes. What cannot be released is named, with server, VM and
+    restore point, so that a person can remove it in the Veeam console. Safe to repeat.
+    """
+    import anyio
+
+    from orchestrator import logs
+    from orchestrator.leftovers import release_leftovers
+    from orchestrator.plan.locked import load_any
+
+    _ = color
+    logs.configure(verbosity=-1 if quiet else verbose, style=log_format)
+    outcome = anyio.run(
+        release_leftovers,
+        state or default_state(),
+        run,
+        lambda path: load_any(plan or path, overrides=overrides).plan,
+    )
+    for line in outcome.lines:
+        click.echo(line)
+    end(outcome.code)

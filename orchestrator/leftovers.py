@@ -1,0 +1,164 @@
+"""After a run: releasing what it left, as far as anybody still can.
+
+Mounts can be reached only through the logon session that made them. Its token stands in an
+owner-only side file until the run's clean end; every mount of that session is this run's.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from orchestrator.em.client import Client, Session
+from orchestrator.engine.ledger import Ledger
+from orchestrator.errors import CredentialError, EnterpriseManagerError
+from orchestrator.events import MountReleased, OutOfReach, SubmissionInDoubt, TargetConcluded
+from orchestrator.journal import State
+from orchestrator.lifecycle import HOLDING_PHASES, MountRecord, Phase
+from orchestrator.model import Href, MountState, Result, ServerName, printable
+from orchestrator.plan.settings import RestorePlan
+from orchestrator.ports import Journal
+from orchestrator.report import ExitCode
+from orchestrator.runstate import RunState
+
+WAIT_FOR_TASKS = 600.0
+"""Seconds that running mount tasks of a dead run are waited for, to unmount what they made."""
+
+TICK = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """What was released and what was not, as lines for a person, and the exit code."""
+
+    lines: tuple[str, ...]
+    code: int
+
+
+async def release_leftovers(
+    directory: Path, run: str, plan_at: Callable[[Path], RestorePlan]
+) -> Released:
+    """Unmount what is left of a run; `plan_at` loads the plan from where the run read it.
+
+    Raises:
+        RunLocked: the run is still going on; stop it first.
+        JournalError: the run is not known, or its journal is damaged.
+        PlanError: the plan cannot be read any more; it names servers and their trust.
+    """
+    state = State(directory)
+    name = state.find(run)
+    found = state.replay(name)
+    left = [record for record in found.records.values() if record.may_be_open]
+    if not left:
+        return Released(lines=(f"{name}: nothing is left mounted",), code=0)
+    plan = plan_at(Path(found.started.plan_path))
+    sessions = state.load_sessions(name)
+    lines: list[str] = []
+    with state.plan_lock(found.started.plan, name):
+        async with state.append_later(name) as journal:
+            ledger = _continued(found, journal)
+            for server in dict.fromkeys(record.planned.server for record in left):
+                mine = [record for record in left if record.planned.server == server]
+                lines += await _on_one_server(server, mine, plan, sessions, ledger)
+    still = [each for each in ledger.records if each.may_be_open]
+    if not still:
+        state.forget_sessions(name)
+    return Released(lines=tuple(lines), code=ExitCode.IN_DOUBT if still else ExitCode.GOOD)
+
+
+def _continued(found: RunState, journal: Journal) -> Ledger:
+    """Return a ledger that goes on where the run's journal ends."""
+    begun = anyio.current_time() - found.last_at
+    return Ledger.continued(journal, found.records.values(), lambda: anyio.current_time() - begun)
+
+
+async def _on_one_server(
+    server: ServerName,
+    records: Sequence[MountRecord],
+    plan: RestorePlan,
+    sessions: dict[str, dict[str, str]],
+    ledger: Ledger,
+) -> list[str]:
+    kept = sessions.get(server)
+    if kept is None or server not in plan.servers:
+        return _by_hand(records, "the session's token is not kept any more")
+    if plan.servers[server].url != kept["url"]:
+        return _by_hand(records, f"the plan's address is not the run's ({kept['url']})")
+    client = Client(plan.servers[server], rng=random.SystemRandom())
+    try:
+        async with client.reattached_to(kept["session"], kept["token"]) as session:
+            await _tasks_end(session)
+            return [line for record in records for line in await _release(record, session, ledger)]
+    except (EnterpriseManagerError, CredentialError) as exc:
+        return _by_hand(records, str(exc))
+
+
+async def _tasks_end(session: Session) -> None:
+    """Wait until no mount task of the session runs any more, or long enough."""
+    with anyio.move_on_after(WAIT_FOR_TASKS):
+        tasks = await session.tasks()
+        while any(not task.is_final for task in tasks):
+            await anyio.sleep(TICK)
+            tasks = await session.tasks()
+
+
+async def _release(record: MountRecord, session: Session, ledger: Ledger) -> list[str]:
+    """Unmount everything of one restore point in this session, and see that it is gone."""
+    planned = record.planned
+    if planned.point is None:
+        return []
+    open_mounts: dict[Href, None] = {}
+    if record.mount is not None and await session.is_mounted(record.mount):
+        open_mounts[record.mount] = None
+    for mount in await session.mounts(planned.point.id, planned.source):
+        open_mounts[mount.href] = None
+    for href in open_mounts:
+        await session.unmount(href)
+        if await session.is_mounted(href):
+            return _by_hand([record], "the server still lists the mount after the unmount")
+    _conclude(record, ledger)
+    return [f"released: {printable(planned.key)} ({len(open_mounts)} mounts)"]
+
+
+def _conclude(record: MountRecord, ledger: Ledger) -> None:
+    """Record that nothing of the target is open any more; its result stays what it was."""
+    key = record.planned.key
+    if record.phase is Phase.SUBMITTING:
+        why = "the run ended before the answer"
+        ledger.record(SubmissionInDoubt(at=ledger.now(), key=key, reason=why))
+    if record.phase in HOLDING_PHASES:
+        ledger.record(
+            OutOfReach(at=ledger.now(), key=key, reason="the run ended before it was concluded")
+        )
+    ledger.record(MountReleased(at=ledger.now(), key=key, by_hand=True))
+    if not ledger[key].is_final:
+        ledger.record(
+            TargetConcluded(
+                at=ledger.now(),
+                key=key,
+                result=record.verdict or Result.UNKNOWN,
+                mount=MountState.RELEASED,
+            )
+        )
+
+
+def _by_hand(records: Sequence[MountRecord], why: str) -> list[str]:
+    """Name what a person must look at, and how."""
+    lines = [f"not released ({printable(why)}):"]
+    for record in records:
+        planned = record.planned
+        point = planned.point.name if planned.point else "?"
+        lines.append(
+            f"  {printable(planned.key)}: {printable(planned.vm)} on backup server "
+            f"{printable(planned.backup_server)} behind {printable(planned.server)}, restore point "
+            f"{printable(point)}, mount {record.mount_state.value}"
+        )
+    lines.append(
+        "  In the Veeam Backup & Replication console of that backup server, find the running "
+        "file-level restore session of that restore point and stop it."
+    )
+    return lines
