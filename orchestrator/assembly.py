@@ -414,7 +414,8 @@ async def _carried_out(
             async with _accompanied(run, view, world):
                 code = await run.execute()
             head = journal.head
-        state.forget_sessions(started.run)
+        if not any(record.may_be_open for record in run.ledger.records):
+            state.forget_sessions(started.run)
     except Exception as exc:  # noqa: BLE001 - the end of a run must be reported, whatever it is
         return _failed(exc, head)
     trouble = f"internal error: {run.failure!r}" if run.failure else None

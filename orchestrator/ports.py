@@ -125,6 +125,10 @@ class LogonSession(Protocol):
         """Tell whether the point's list of mounts still shows this mount point."""
         ...
 
+    def leave_open(self) -> None:
+        """Do not log off at the end: something is mounted that a later process can release."""
+        ...
+
     async def keep_alive(self) -> None:
         """Send the cheapest request there is, so that the session does not idle out."""
         ...

@@ -231,6 +231,10 @@ class Session:
             found += page.rows
         return found
 
+    def leave_open(self) -> None:
+        """Do not log off at the end: logging off would put the mounts out of everybody's reach."""
+        self._transport.leave_session_open = True
+
     async def keep_alive(self) -> None:
         """Use the session. Source: any request counts; this one is small and always allowed."""
         await self._get(f"/api/logonSessions/{self.id}", self._codec.anything)

@@ -80,7 +80,7 @@ async def logged_on(
     api_version: str,
     collections: frozenset[str],
 ) -> AsyncIterator[Opened]:
-    """Log on, and log off on the way out, shielded and bounded.
+    """Log on, and log off on the way out (unless told to leave it), shielded and bounded.
 
     `collections` are the paths below /api/ that the account must be able to use.
 
@@ -101,7 +101,8 @@ async def logged_on(
             )
         yield opened
     finally:
-        await log_off(transport, codec, opened.id)
+        if not transport.leave_session_open:
+            await log_off(transport, codec, opened.id)
 
 
 async def _log_on(

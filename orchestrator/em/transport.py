@@ -139,6 +139,8 @@ class Transport:
         self._posts = _session(make(limit=1, keepalive_timeout=FRESH_S, ssl=tls), headers)
         self._content_type = {"Content-Type": media_type}
         self._token: dict[str, str] = {}
+        self.leave_session_open = False
+        """Set when a later process is to take the session up again."""
         self.requests = 0
         self.retries = 0
         self.last_used = anyio.current_time()

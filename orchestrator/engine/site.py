@@ -260,7 +260,12 @@ class Site:
         self._connection = None
         self._requests += connection.session.requests
         self._retries += connection.session.retries
-        reason = "the server forgot the session" if connection.lost else "logged off"
+        reason = "logged off"
+        if connection.lost:
+            reason = "the server forgot the session"
+        elif self._something_may_be_open(connection):
+            connection.session.leave_open()
+            reason = "left open, so that its mounts can still be released"
         self._ledger.record(
             SessionEnded(
                 at=self._ledger.now(),
@@ -269,6 +274,14 @@ class Site:
                 lost=connection.lost,
                 reason=reason,
             )
+        )
+
+    def _something_may_be_open(self, connection: Connection) -> bool:
+        """Tell whether a mount of this session is left: logging off would put it out of reach."""
+        return any(
+            record.may_be_open
+            for record in self._ledger.records
+            if record.attempts and record.attempts[-1].session == connection.session.id
         )
 
     def _recover(self) -> None:

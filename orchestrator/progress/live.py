@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.events import Event
+from orchestrator.events import Event, RunFinished, WaveStarted
 from orchestrator.lifecycle import MountRecord
 from orchestrator.model import Result, printable
 from orchestrator.progress.lines import clock
@@ -46,16 +46,22 @@ class LiveView:
         self._live: Live | None = Live(
             console=self._console, auto_refresh=False, transient=False, screen=False
         )
+        self._begun = False
         self._running = False
 
     def observe(self, event: Event, record: MountRecord | None) -> None:
-        """Count the event; it is drawn with the next frame."""
+        """Count the event; it is drawn with the next frame.
+
+        Nothing is drawn before the first wave: a question may stand on the screen until then.
+        """
         self._tally.take(event, record)
+        if isinstance(event, WaveStarted | RunFinished):
+            self._begun = True
 
     def draw(self, now: float) -> None:
         """Draw one frame; a terminal that is gone is forgotten."""
         self._tally.now = max(self._tally.now, now)
-        if self._live is None:
+        if self._live is None or not self._begun:
             return
         try:
             if not self._running:
@@ -101,13 +107,12 @@ class LiveView:
         eta = f"   about {clock(left)} left" if left is not None else ""
         return Text.assemble((name, "bold"), f"   {clock(tally.now)}{eta}", no_wrap=True)
 
-    def _bar(self) -> ProgressBar:
+    def _bar(self) -> Table:
         tally = self._tally
-        return ProgressBar(
-            total=max(1, tally.targets),
-            completed=tally.done,
-            width=min(72, self._console.width - 2),
-        )
+        width = min(72, self._console.width - 2)
+        line = Table.grid()
+        line.add_row(ProgressBar(total=max(1, tally.targets), completed=tally.done, width=width))
+        return line
 
     def _results(self) -> Text:
         tally = self._tally

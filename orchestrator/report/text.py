@@ -17,6 +17,12 @@ def text(report: Report) -> str:
     lines = [_headline(report), ""]
     lines += _section("LEFT MOUNTED, remove by hand:", _with_mount(report, MountState.LEFT))
     lines += _section("MAY BE MOUNTED, look there:", _with_mount(report, MountState.UNKNOWN))
+    if report.totals["left"] or _with_mount(report, MountState.UNKNOWN):
+        lines += [
+            "Within 15 minutes of the last request, this may still release them:",
+            f"  bulk-restore unmount {report.run.id}",
+            "",
+        ]
     lines += _section("Unknown:", _with_result(report, Result.UNKNOWN))
     lines += _section("Failed:", _with_result(report, Result.FAILED))
     lines += _section("Skipped:", _with_result(report, Result.SKIPPED))
