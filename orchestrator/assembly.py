@@ -100,6 +100,8 @@ class World:
     signals: bool = True
     watch: WatchPolicy = WatchPolicy()
     run_id: RunId | None = None
+    on_run: Callable[[Run], None] = lambda run: None
+    """Told of the run before it begins: how whoever embeds it can stop it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -411,6 +413,7 @@ async def _carried_out(
                 rng=world.rng,
                 durations=state.durations(),
             )
+            world.on_run(run)
             async with _accompanied(run, view, world):
                 code = await run.execute()
             head = journal.head

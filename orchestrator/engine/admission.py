@@ -191,13 +191,14 @@ class Admission:
         if self._limits.run is not None and self._open_run >= self._limits.run:
             return None
         best: _Lane | None = None
-        best_rank: tuple[int, int, float, int] | None = None
+        best_rank: tuple[int, int, float, float, int] | None = None
         for lane, queue in self._lanes.items():
             if not self._has_room(lane):
                 continue
             head = queue[0]
             urgency = max(-head.longest_first, self._drain(lane))
-            rank = (self._order.get(lane.wave, 0), head.rank, -urgency, head.number)
+            place = self._order.get(lane.wave, 0)
+            rank = (place, head.rank, -urgency, head.longest_first, head.number)
             if best_rank is None or rank < best_rank:
                 best, best_rank = lane, rank
         return best

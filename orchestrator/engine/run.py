@@ -235,6 +235,8 @@ class Run:
     def _plan(self, expansion: Expansion) -> None:
         """Make every target of an expansion known, and conclude those without a point."""
         for request in expansion.requests:
+            if request.key in self.ledger:
+                continue  # selected twice: a broken guard says so, and nothing is mounted
             self.ledger.record(_planned(self._now(), request))
             wave = self._waves[request.wave]
             wave.open.add(request.key)
@@ -245,6 +247,7 @@ class Run:
 
     def _conclude_unresolved(self, targets: Sequence[tuple[UnresolvedTarget, Result, str]]) -> None:
         """Plan the targets that have no point, all of them first, then conclude them."""
+        targets = [each for each in targets if each[0].key not in self.ledger]
         for target, _result, _why in targets:
             self._waves[target.wave].open.add(target.key)
             self.ledger.record(_planned_without_point(self._now(), target))

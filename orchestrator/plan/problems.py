@@ -26,10 +26,10 @@ _reference = (
     r"keyring:\s*[^\s/{}]+/[^\s{}]+)"
 )
 """A well-formed reference that is shown; a command's arguments may be private."""
-_secret_key = r"(?i:pass|pwd|secret|token|credential|api_?key)[\w.-]{0,40}[\"']?\s{0,20}:"
-_secret_value = re.compile(rf"(?P<key>{_secret_key}\s*)(?!\{{\s*{_reference}\s*\}}|\#|$)\S.*")
-_secret_above = re.compile(_secret_key)
-_secret_unfinished = re.compile(rf"{_secret_key}\s*(?:[|>{{\[\"'][^\"'}}\]]*)?$")
+_KEY = r"(?i:pass|pwd|secret|token|credential|api_?key)[\w.-]{0,40}[\"']?\s{0,20}:"
+_secret_value = re.compile(rf"(?P<key>{_KEY}\s*)(?!\{{\s*{_reference}\s*\}}|\#|$)\S.*")
+_secret_above = re.compile(_KEY)
+_secret_unfinished = re.compile(rf"{_KEY}\s*(?:[|>{{\[\"'][^\"'}}\]]*)?$")
 _url_account = re.compile(r"(://)[^/\s]+@")
 _reference_line = re.compile(rf"\s*{_reference}\s*(?:\#.*)?$")
 _key_line = re.compile(r"\s*[\w.-]+:(?:\s|$)")
@@ -57,6 +57,7 @@ class SourceText:
         """Keep `data` as read; `name` is what messages call the file."""
         self.name = name
         self._data = data
+        self._masked_lines: dict[int, str] = {}
 
     @cached_property
     def _lines(self) -> list[str]:
@@ -77,7 +78,9 @@ class SourceText:
 
         `secret_from` is the column from which the line is known to hold a secret.
         """
-        text = self._masked(position.line)
+        text = self._masked_lines.get(position.line)
+        if text is None:  # a plan in one line may have thousands of problems in it
+            text = self._masked_lines[position.line] = self._masked(position.line)
         if secret_from is not None:
             text = text[: secret_from - 1] + MASK
         column = min(position.column, len(text) + 1)
@@ -108,10 +111,12 @@ class SourceText:
                 indent = _indent(line)
                 if _secret_above.search(line):
                     return True
-            elif above == number - 1 and not _key_line.match(text):
-                # Badly indented, as in a plan with a syntax error.
-                if _secret_unfinished.search(line[-_WIDTH:]):
-                    return True
+            elif (
+                above == number - 1
+                and not _key_line.match(text)
+                and _secret_unfinished.search(line[-_WIDTH:])
+            ):
+                return True  # badly indented, as in a plan with a syntax error
         return False
 
 

@@ -140,12 +140,10 @@ class SimulatedManager:
     def end(self, session: SimSession) -> None:
         """Forget a session; its mounts stay on the backup server as orphans."""
         self.sessions.pop(session.token, None)
-        for mounts in session.mounts.values():
-            for mount in mounts.values():
-                mount.fate.orphaned = mount.fate.is_open
-        for task in session.tasks.values():
-            if task.mount is not None and task.mount.fate.is_open:
-                task.mount.fate.orphaned = True
+        waiting = [task.mount for task in session.tasks.values() if task.mount is not None]
+        made = [mount for mounts in session.mounts.values() for mount in mounts.values()]
+        for mount in (*waiting, *made):
+            self.truth.orphan(mount.fate, self.clock())
 
     def log_off(self, session: SimSession) -> None:
         """End a session as its owner wished."""
@@ -241,7 +239,8 @@ class SimulatedManager:
             return
         mount.ready = True
         session.mounts.setdefault((mount.family, mount.point.id), {})[mount.number] = mount
-        mount.fate.orphaned = session.token not in self.sessions
+        if session.token not in self.sessions:
+            self.truth.orphan(mount.fate, now)
 
     def forget_old_tasks(self, session: SimSession) -> None:
         """Purge finished tasks that are old enough."""

@@ -29,6 +29,7 @@ class MountFate:
     closed_by: str | None = None
     """unmounted, failed, or None while it is open."""
     orphaned: bool = False
+    orphaned_at: float | None = None
     """Its session is gone, so nobody can unmount it any more."""
 
     @property
@@ -63,6 +64,17 @@ class GroundTruth:
         """Count its end, once."""
         if fate.closed_at is None:
             fate.closed_at, fate.closed_by = at, by
+            self._count_down(fate)
+
+    def orphan(self, fate: MountFate, at: float) -> None:
+        """Note that its session is gone: nobody can close it, and it holds no slot any more."""
+        if fate.closed_at is None and not fate.orphaned:
+            self._count_down(fate)
+            fate.orphaned = True
+            fate.orphaned_at = at
+
+    def _count_down(self, fate: MountFate) -> None:
+        if not fate.orphaned:
             for place in _places(fate):
                 self.open_now[place] -= 1
 
@@ -94,8 +106,9 @@ class GroundTruth:
             for row in part["mounts"]:  # type: ignore[attr-defined]  # as_json wrote it
                 fate = MountFate(**row)
                 moments.append((fate.requested_at, 1, fate))
-                if fate.closed_at is not None:
-                    moments.append((fate.closed_at, 0, fate))
+                ended = fate.orphaned_at if fate.orphaned else fate.closed_at
+                if ended is not None:
+                    moments.append((ended, 0, fate))
             whole.requests.update(part["requests"])  # type: ignore[call-overload]  # the same
             for name in ("dangerous", "logons", "sessions_expired", "sessions_closed"):
                 setattr(whole, name, getattr(whole, name) + part[name])

@@ -1,0 +1,87 @@
+"""What must hold after every run, whatever went wrong: the report against the ground truth."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.engine.admission import Limits
+from orchestrator.simulator.truth import GroundTruth
+
+RESULTS = {"verified", "mounted", "failed", "unknown", "skipped", "cancelled"}
+SAID_OPEN = {"left", "kept", "unknown"}
+
+
+def assert_invariants(truth: GroundTruth, report: Mapping[str, Any], limits: Limits) -> None:
+    """Compare what a run reported with what its servers really did."""
+    targets = report["targets"]
+    assert_one_result_each(report, targets)
+    assert_success_is_true(truth, targets)
+    assert_open_mounts_are_named(truth, targets)
+    assert_limits_held(truth, limits)
+    assert_one_mount_per_intent(truth, targets)
+    assert truth.dangerous == 0, "a failover or full restore was called"
+
+
+def assert_one_result_each(report: Mapping[str, Any], targets: list[dict[str, Any]]) -> None:
+    """Every target stands in the report once, with one result; the totals agree."""
+    assert len({target["key"] for target in targets}) == len(targets)
+    counts = Counter(target["result"] for target in targets)
+    assert set(counts) <= RESULTS
+    assert report["totals"]["targets"] == len(targets)
+    assert {name: report["totals"][name] for name in RESULTS} == {
+        name: counts[name] for name in RESULTS
+    }
+    assert report["totals"]["left"] == sum(target["mount"] == "left" for target in targets)
+
+
+def assert_success_is_true(truth: GroundTruth, targets: list[dict[str, Any]]) -> None:
+    """Nothing is called verified or mounted that the server did not finish."""
+    finished = {
+        (fate.server, fate.backup_server, fate.vm) for fate in truth.mounts if fate.succeeded
+    }
+    for target in targets:
+        if target["result"] in {"verified", "mounted"}:
+            assert (target["server"], target["backup_server"], target["vm"]) in finished
+
+
+def assert_open_mounts_are_named(truth: GroundTruth, targets: list[dict[str, Any]]) -> None:
+    """A mount that is open is one that the report says may be."""
+    named = {
+        (target["server"], target["backup_server"], target["vm"])
+        for target in targets
+        if target["mount"] in SAID_OPEN
+    }
+    for fate in truth.still_open():
+        assert (fate.server, fate.backup_server, fate.vm) in named, f"silent leftover: {fate}"
+
+
+def assert_limits_held(truth: GroundTruth, limits: Limits) -> None:
+    """No limit was exceeded at any instant, counted at the servers."""
+    for place, peak in truth.peaks.items():
+        kind, _, name = place.partition(":")
+        server, _, rest = name.partition("/")
+        allowed: int | None = limits.run
+        if kind == "server":
+            allowed = {str(key): value for key, value in limits.servers.items()}.get(server)
+        elif kind == "backup":
+            named = {f"{s}/{b}": value for (s, b), value in limits.backup_servers.items()}
+            allowed = named.get(name, limits.backup_server_default)
+        elif kind == "vm":
+            allowed = limits.per_vm
+        assert allowed is None or peak <= allowed, f"{place}: {peak} open, {allowed} allowed"
+        assert rest or kind in {"total", "server"}
+
+
+def assert_one_mount_per_intent(truth: GroundTruth, targets: list[dict[str, Any]]) -> None:
+    """There are at most as many mounts of a point as attempts that may have reached the server."""
+    made = Counter((fate.server, fate.point) for fate in truth.mounts)
+    intents = Counter(
+        (target["server"], attempt["point_id"])
+        for target in targets
+        for attempt in target["attempts"]
+        if attempt["outcome"] in {"success", "failed", "unknown"}
+    )
+    for place, count in made.items():
+        assert count <= intents[place], f"{place}: {count} mounts, {intents[place]} intents"

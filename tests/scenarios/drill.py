@@ -1,0 +1,186 @@
+"""A whole drill on virtual time: real loader, client, engine, journal and report.
+
+Only the servers are simulated, and the network between is in memory. Every drill ends with
+the invariants of `tests.invariants`, whatever the scenario wants to show.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from orchestrator.assembly import Choices, Outcome, World, conduct, limits_of
+from orchestrator.engine.run import Run
+from orchestrator.journal import State
+from orchestrator.model import RunId
+from orchestrator.plan.loading import load_plan_text
+from orchestrator.policy import WatchPolicy
+from orchestrator.ports import Observer
+from orchestrator.simulator.behaviour import Behaviour
+from orchestrator.simulator.faults import Fault, FaultScript
+from orchestrator.simulator.inventory import Inventory, Point, generated
+from orchestrator.simulator.manager import SimulatedManager, User
+from orchestrator.simulator.network import MemoryNetwork
+from orchestrator.simulator.sites import Sites, host, serving
+from orchestrator.simulator.truth import GroundTruth
+from tests.invariants import assert_invariants
+
+START = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
+ACCOUNT = "LAB\\svc-drill"
+PASSWORD = "not-a-real-password"
+
+
+@dataclass(slots=True)
+class Site:
+    """One simulated server of a scenario."""
+
+    name: str = "hq"
+    machines: int = 8
+    backup_servers: int = 2
+    behaviour: Behaviour = Behaviour()
+    faults: Sequence[Fault] = ()
+    role: str = "File Restore Operator"
+    password: str = PASSWORD
+    limit: int = 6
+    mount_s: float | None = 60.0
+    change: Callable[[Inventory], None] = lambda inventory: None
+
+    def manager(self, truth: GroundTruth, seed: int) -> SimulatedManager:
+        """Return the server; `mount_s` None means the inventory's own heavy-tailed times."""
+        inventory = generated(
+            seed,
+            machines=self.machines,
+            backup_servers=self.backup_servers,
+            points=3,
+            prefix=f"{self.name}-",
+            awkward=False,
+        )
+        self.change(inventory)
+        seconds = self.mount_s
+        fixed: Callable[[Point, random.Random], float] | None = None
+        if seconds is not None:
+            steady = seconds
+
+            def fixed(point: Point, rng: random.Random) -> float:
+                _ = point
+                return steady * rng.uniform(0.8, 1.2)
+
+        return SimulatedManager(
+            self.name,
+            inventory,
+            users={ACCOUNT: User(ACCOUNT, self.password, self.role)},
+            behaviour=self.behaviour,
+            truth=truth,
+            seed=seed,
+            duration=fixed,
+        )
+
+
+@dataclass(slots=True)
+class Drill:
+    """What came of a drill."""
+
+    outcome: Outcome
+    report: dict[str, Any]
+    truth: GroundTruth
+    sites: Sites
+    state: State
+    took_s: float
+
+    def results(self) -> dict[str, str]:
+        """Return result by label."""
+        return {target["label"]: target["result"] for target in self.report["targets"]}
+
+    def target(self, label: str) -> dict[str, Any]:
+        """Return one target of the report."""
+        found: dict[str, Any] = next(
+            target for target in self.report["targets"] if target["label"] == label
+        )
+        return found
+
+
+def servers_yaml(sites: Sequence[Site]) -> str:
+    """Return the `servers` section for these sites."""
+    lines = ["version: 1", "name: scenario", "servers:"]
+    for site in sites:
+        lines += [
+            f"  {site.name}:",
+            f"    url: https://{host(site.name)}:9398",
+            f"    username: {ACCOUNT}",
+            "    password: {env: SCENARIO_PASSWORD}",
+            f"    limits: {{mounts: {site.limit}}}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def every_machine(sites: Sequence[Site]) -> str:
+    """Return a `targets` section that names every machine of these sites."""
+    lines = ["targets:"]
+    for seed, site in enumerate(sites):
+        for machine in site.manager(GroundTruth(), seed).inventory.machines:
+            lines.append(
+                f"  - {{vm: {machine.name}, server: {site.name}, os: {machine.os.lower()}}}"
+            )
+    return "\n".join(lines) + "\n"
+
+
+async def drill(
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sites: Sequence[Site] = (Site(),),
+    plan: str | None = None,
+    *,
+    extra: str = "",
+    choices: Mapping[str, Any] | None = None,
+    observers: Sequence[Observer] = (),
+    meanwhile: Callable[[Sites, Run], Any] | None = None,
+    watch: WatchPolicy | None = None,
+    seed: int = 0,
+    history: int = 1,
+) -> Drill:
+    """Run a plan (all machines of `sites` by default) and check the invariants.
+
+    `extra` is added between servers and targets; `meanwhile(sites, run)` runs beside it.
+    """
+    monkeypatch.setenv("SCENARIO_PASSWORD", PASSWORD)
+    text = servers_yaml(sites) + extra + (plan if plan is not None else every_machine(sites))
+    loaded = load_plan_text(text.encode(), directory / "plan.yaml")
+    truth = GroundTruth()
+    managers = {site.name: site.manager(truth, place) for place, site in enumerate(sites)}
+    faults = {site.name: FaultScript(site.faults, seed=seed) for site in sites}
+    network = MemoryNetwork()
+    began = anyio.current_time()
+    world = World(
+        connector=network.connector,
+        wall_clock=lambda: START + timedelta(seconds=anyio.current_time() - began),
+        rng=random.Random(seed),
+        inline=True,
+        signals=False,
+        watch=watch or WatchPolicy(),
+        run_id=RunId(f"20261123T060000Z-{history:04x}"),
+    )
+    chosen = Choices(state=directory / "state", report=directory / "report", **(choices or {}))
+    async with serving(managers, faults=faults, network=network) as serving_sites:
+        async with anyio.create_task_group() as tasks:
+            if meanwhile is not None:
+                act = meanwhile
+
+                def begin(run: Run) -> None:
+                    tasks.start_soon(act, serving_sites, run)
+
+                world = replace(world, on_run=begin)
+            outcome = await conduct(loaded, chosen, observers=observers, world=world)
+            tasks.cancel_scope.cancel()
+        took = anyio.current_time() - began
+    report = json.loads((directory / "report" / "report.json").read_text())
+    assert_invariants(truth, report, limits_of(loaded.plan, chosen.max_mounts))
+    assert report["run"]["exit_code"] == outcome.code
+    return Drill(outcome, report, truth, serving_sites, State(directory / "state"), took)

@@ -1,0 +1,77 @@
+"""A mount POST whose answer is lost: adopted, proved absent, or unknown; never doubled."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from orchestrator.simulator.faults import Fault
+from tests.scenarios.drill import Site, drill
+
+pytestmark = pytest.mark.anyio
+
+MOUNTS = r"/mounts$"
+
+
+@pytest.mark.parametrize("kind", ["drop_after", "reset_mid_body", "truncated"])
+async def test_the_task_of_a_lost_answer_is_adopted(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server acted: its one unclaimed task is ours, and nothing is mounted twice."""
+    fault = Fault(kind=kind, method="POST", path=MOUNTS, skip=2, count=1)
+
+    done = await drill(tmp_path, monkeypatch, [Site(machines=8, faults=[fault])])
+
+    adopted = [
+        attempt
+        for target in done.report["targets"]
+        for attempt in target["attempts"]
+        if attempt["adopted"]
+    ]
+    assert done.outcome.code == 0
+    assert len(adopted) == 1
+    assert len(done.truth.mounts) == 8
+
+
+async def test_a_post_that_never_arrived_is_proved_absent_and_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server did not act: after several looks the target is submitted once more."""
+    fault = Fault(kind="drop_before", method="POST", path=MOUNTS, skip=1, count=1)
+
+    done = await drill(tmp_path, monkeypatch, [Site(machines=4, faults=[fault])])
+
+    outcomes = sorted(
+        attempt["outcome"] for target in done.report["targets"] for attempt in target["attempts"]
+    )
+    assert done.outcome.code == 0
+    assert outcomes == ["refused", "success", "success", "success", "success"]
+    assert len(done.truth.mounts) == 4
+
+
+async def test_an_internal_error_on_the_post_is_reconciled_before_anything_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HTTP 500 may or may not have started something; here it had not."""
+    fault = Fault(kind="error_500", method="POST", path=MOUNTS, count=1)
+
+    done = await drill(tmp_path, monkeypatch, [Site(machines=2, faults=[fault])])
+
+    assert done.outcome.code == 0
+    assert len(done.truth.mounts) == 2
+
+
+async def test_only_one_post_of_a_session_is_unanswered_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one answer is missing, nobody else posts in that session."""
+    slow = Fault(kind="delay", method="POST", path=MOUNTS, seconds=5.0)
+    site = Site(machines=6, faults=[slow], mount_s=200.0)
+
+    done = await drill(tmp_path, monkeypatch, [site])
+
+    asked = sorted(fate.requested_at for fate in done.truth.mounts)
+    assert done.outcome.code == 0
+    assert all(later - earlier > 4.99 for earlier, later in pairwise(asked))

@@ -1,0 +1,93 @@
+"""Stopping a run: gently the first time, at once the second, and never silently."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import anyio
+import pytest
+
+from orchestrator.engine.run import Run
+from orchestrator.report import summarize
+from orchestrator.report.as_json import render
+from orchestrator.simulator.sites import Sites
+from tests.scenarios.drill import Site, drill
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_first_signal_lets_running_mounts_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing more is submitted; what is open ends, is unmounted and reported."""
+
+    async def stop(_sites: Sites, run: Run) -> None:
+        await anyio.sleep(30)
+        run.stop("SIGINT")
+
+    done = await drill(tmp_path, monkeypatch, [Site(machines=20, limit=4)], meanwhile=stop)
+
+    assert done.outcome.code == 130
+    assert Counter(done.results().values()) == {"mounted": 4, "cancelled": 16}
+    assert not done.truth.still_open()
+
+
+async def test_the_second_signal_unmounts_what_is_known_and_names_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mounts in the making are unknown, their session is left open for `unmount`."""
+
+    async def stop(_sites: Sites, run: Run) -> None:
+        await anyio.sleep(30)
+        run.stop("SIGTERM")
+        await anyio.sleep(1)
+        run.stop("SIGTERM")
+
+    done = await drill(tmp_path, monkeypatch, [Site(machines=20, limit=4)], meanwhile=stop)
+
+    assert done.outcome.code == 3
+    assert Counter(done.results().values()) == {"unknown": 4, "cancelled": 16}
+    assert done.truth.sessions_closed == 0
+    assert done.state.load_sessions(done.state.find("last"))
+    assert done.took_s < 100
+
+
+async def test_the_report_can_be_rebuilt_from_the_journal_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rebuilt report has the same bytes as the one the run wrote."""
+    done = await drill(tmp_path, monkeypatch, [Site(machines=6)])
+
+    run = done.state.find("last")
+    rebuilt = render(summarize(done.state.replay(run), chain_head=done.state.chain_head(run)))
+
+    assert rebuilt == (tmp_path / "report" / "report.json").read_text()
+
+
+async def test_the_same_seed_gives_the_same_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Virtual time and seeded randomness: two drills differ in nothing."""
+    sites = [Site("hq", machines=10, mount_s=None), Site("dr", machines=10, mount_s=None)]
+
+    one = await drill(tmp_path / "one", monkeypatch, sites, seed=7)
+    other = await drill(tmp_path / "other", monkeypatch, sites, seed=7)
+
+    assert [t["phases_s"] for t in one.report["targets"]] == [
+        t["phases_s"] for t in other.report["targets"]
+    ]
+
+
+async def test_a_second_run_knows_how_long_mounts_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Durations of one run order the next one: the longest goes first."""
+    site = Site(machines=8, limit=1, mount_s=None)
+
+    first = await drill(tmp_path, monkeypatch, [site])
+    second = await drill(tmp_path, monkeypatch, [site], history=2)
+
+    seconds = {f.vm: (f.closed_at or 0) - f.requested_at for f in first.truth.mounts}
+    order = [f.vm for f in sorted(second.truth.mounts, key=lambda f: f.requested_at)]
+    assert order[0] == max(seconds, key=lambda vm: seconds[vm])
