@@ -5,6 +5,7 @@
     ├── ExpectationBroken         the inventory is not what the plan expects; nothing was mounted
     ├── CredentialError           a secret reference cannot be resolved
     ├── IllegalTransition         a bug of ours: an event that the table does not allow
+    ├── RunNotFound               the journal has no such run: name another
     ├── JournalError              stop: later steps could not be recovered
     │   └── JournalDamaged        the record named is not what was written
     ├── RunLocked                 another process runs this plan
@@ -63,6 +64,10 @@ class JournalError(OrchestratorError):
 
 class JournalDamaged(JournalError):
     """A stored record is not what was written; the message names it."""
+
+
+class RunNotFound(OrchestratorError):
+    """The journal holds no run of that name, or several."""
 
 
 class RunLocked(OrchestratorError):

@@ -53,15 +53,16 @@ async def release_leftovers(
     name = state.find(run)
     found = state.replay(name)
     left = [record for record in found.records.values() if record.may_be_open]
-    if not left:
-        return Released(lines=(f"{name}: nothing is left mounted",), code=0)
-    plan = plan_at(Path(found.started.plan_path))
     sessions = state.load_sessions(name)
-    lines: list[str] = []
+    if not left and not sessions:
+        return Released(lines=(f"{name}: nothing is left mounted",), code=ExitCode.GOOD)
+    plan = plan_at(Path(found.started.plan_path))
+    lines: list[str] = [] if left else [f"{name}: nothing is left mounted"]
     with state.plan_lock(found.started.plan, name):
         async with state.append_later(name) as journal:
             ledger = _continued(found, journal)
-            for server in dict.fromkeys(record.planned.server for record in left):
+            servers = [record.planned.server for record in left]
+            for server in dict.fromkeys([*servers, *map(ServerName, sessions)]):
                 mine = [record for record in left if record.planned.server == server]
                 lines += await _on_one_server(server, mine, plan, sessions, ledger)
     still = [each for each in ledger.records if each.may_be_open]
@@ -83,6 +84,7 @@ async def _on_one_server(
     sessions: dict[str, dict[str, str]],
     ledger: Ledger,
 ) -> list[str]:
+    """Release what is left on one server, perhaps nothing, and end the run's session there."""
     kept = sessions.get(server)
     if kept is None or server not in plan.servers:
         return _by_hand(records, "the session's token is not kept any more")
@@ -148,6 +150,8 @@ def _conclude(record: MountRecord, ledger: Ledger) -> None:
 
 def _by_hand(records: Sequence[MountRecord], why: str) -> list[str]:
     """Name what a person must look at, and how."""
+    if not records:
+        return []  # only the session was left, and it ends by itself
     lines = [f"not released ({printable(why)}):"]
     for record in records:
         planned = record.planned

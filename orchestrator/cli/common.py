@@ -9,10 +9,14 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from orchestrator.progress import View
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,14 +60,43 @@ def only_option(command: F) -> F:
     )(command)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """How much to say on stderr, and how: -q, -v, --log-format and --color."""
+
+    quiet: bool
+    verbose: int
+    log_format: str
+    color: str
+
+    def view(self) -> View:
+        """Return the progress view that fits stderr."""
+        from orchestrator.progress import Show, choose_view
+
+        show = Show.QUIET if self.quiet else Show.VERBOSE if self.verbose else Show.NORMAL
+        return choose_view(sys.stderr, os.environ, show=show, color=self.color)
+
+
 def output_options(command: F) -> F:
-    """Add -q, -v, --log-format and --color."""
+    """Add -q, -v, --log-format and --color; the command gets them as `output`, logs set up."""
+
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any, quiet: bool, verbose: int, log_format: str, color: str, **kwargs: Any
+    ) -> Any:
+        from orchestrator import logs
+
+        logs.configure(verbosity=-1 if quiet else verbose, style=log_format)
+        output = Output(quiet=quiet, verbose=verbose, log_format=log_format, color=color)
+        return command(*args, output=output, **kwargs)
+
+    taken: Any = wrapped
     for option in (
         click.option(
             "--color",
             type=click.Choice(["auto", "always", "never"]),
             default="auto",
-            help="Colours and the live view: auto needs a terminal.",
+            help="The live view with colours: auto obeys NO_COLOR and CI. Needs a terminal.",
         ),
         click.option(
             "--log-format",
@@ -74,8 +107,8 @@ def output_options(command: F) -> F:
         click.option("-v", "--verbose", count=True, help="Say more; -vv for debugging."),
         click.option("-q", "--quiet", is_flag=True, help="Only results and errors."),
     ):
-        command = option(command)
-    return command
+        taken = option(taken)
+    return taken  # type: ignore[no-any-return]  # the decorated command
 
 
 def _overrides(
@@ -117,6 +150,7 @@ def explained(command: F) -> F:
             OrchestratorError,
             PlanError,
             RunLocked,
+            RunNotFound,
             ServerUnusable,
         )
         from orchestrator.report import ExitCode
@@ -131,6 +165,8 @@ def explained(command: F) -> F:
             end(ExitCode.USAGE)
         except RunLocked as exc:
             fail(ExitCode.LOCKED, str(exc))
+        except RunNotFound as exc:
+            fail(ExitCode.USAGE, str(exc))
         except JournalError as exc:
             fail(ExitCode.LOCAL_IO, str(exc))
         except (ServerUnusable, EnterpriseManagerError) as exc:
@@ -141,10 +177,3 @@ def explained(command: F) -> F:
             fail(ExitCode.LOCAL_IO, f"{exc.filename or ''}: {exc.strerror or exc}")
 
     return wrapped  # type: ignore[return-value]  # the same signature
-
-
-def exit_code_table() -> str:
-    """Return the exit codes as help shows them."""
-    from orchestrator.report import ExitCode
-
-    return "\n\n".join(f"{int(code)}: {code.about}" for code in ExitCode)

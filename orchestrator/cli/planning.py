@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli.common import (
+    Output,
     end,
     explained,
     fail,
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 @click.command("validate")
 @click.argument("plans", nargs=-1, required=True, type=click.Path(path_type=Path))
 @set_option
+@output_options
 @explained
-def validate_command(plans: tuple[Path, ...], overrides: dict[str, str]) -> None:
+def validate_command(plans: tuple[Path, ...], overrides: dict[str, str], output: Output) -> None:
     """Check PLANS offline: syntax, schema, references. Every error is shown in one pass.
 
     Nothing is sent and no secret is read. Exit code 0, or 2 with file:line:column for each
@@ -48,7 +50,8 @@ def validate_command(plans: tuple[Path, ...], overrides: dict[str, str]) -> None
             entries = sum(len(wave.entries) for wave in waves) or len(
                 getattr(found, "requests", ())
             )
-            click.echo(f"{path}: valid, {len(waves)} waves, {entries} target entries")
+            if not output.quiet:
+                click.echo(f"{path}: valid (waves: {len(waves)}, target entries: {entries})")
     if problems:
         raise PlanError(tuple(problems))
 
@@ -82,6 +85,7 @@ def schema_command(what: str) -> None:
 @click.option(
     "-o",
     "--output",
+    "save_as",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Save the expansion as a locked plan that `run` executes exactly.",
 )
@@ -98,16 +102,13 @@ def schema_command(what: str) -> None:
 @explained
 def plan_command(
     plan: Path,
-    output: Path | None,
+    save_as: Path | None,
     explain: bool,
     against: Path | None,
     as_json: bool,
     overrides: dict[str, str],
     only: tuple[str, ...],
-    quiet: bool,
-    verbose: int,
-    log_format: str,
-    color: str,
+    output: Output,
 ) -> None:
     """Log on, expand PLAN and show every target: server, backup server, point, age, wave.
 
@@ -116,23 +117,20 @@ def plan_command(
     """
     import anyio
 
-    from orchestrator import logs
     from orchestrator.plan.loading import load_plan
 
-    _ = quiet, color
-    logs.configure(verbosity=verbose, style=log_format)
     loaded = load_plan(plan, overrides=overrides)
     found = anyio.run(_expanded, loaded, only)
     if as_json:
         click.echo(json.dumps(_as_values(found, loaded), indent=1, ensure_ascii=False))
-    else:
+    elif not output.quiet:
         _show(found, explain)
     for line in found.broken:
         click.echo(f"broken: {line}", err=True)
     if against is not None:
         _show_difference(against, loaded, found)
-    if output is not None and not found.broken:
-        _save(output, loaded, found)
+    if save_as is not None and not found.broken:
+        _save(save_as, loaded, found)
     end(4 if found.broken else 1 if found.unresolved else 0)
 
 

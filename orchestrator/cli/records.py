@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.common import default_state, end, explained, state_option
+from orchestrator.cli.common import (
+    Output,
+    default_state,
+    end,
+    explained,
+    output_options,
+    state_option,
+)
 
 if TYPE_CHECKING:
     from orchestrator.journal import RunSummary, State
@@ -21,8 +28,11 @@ if TYPE_CHECKING:
 @click.option("--watch", is_flag=True, help="Refresh every two seconds until the run ends.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @state_option
+@output_options
 @explained
-def status_command(run: str | None, watch: bool, as_json: bool, state: Path | None) -> None:
+def status_command(
+    run: str | None, watch: bool, as_json: bool, state: Path | None, output: Output
+) -> None:
     """Show all runs, or one RUN (an id, its start, or `last`) and what may still be mounted.
 
     Reads the journal only, so it works from a second terminal while a run goes on. Exit code 3
@@ -30,6 +40,7 @@ def status_command(run: str | None, watch: bool, as_json: bool, state: Path | No
     """
     from orchestrator.journal import State
 
+    _ = output  # every line is a result
     kept = State(state or default_state())
     if run is None:
         _show_runs(kept, as_json)
@@ -138,8 +149,9 @@ def _show_run(found: RunState, running: bool, as_json: bool) -> int:
     help="Where to write. Default: where the run's report was, or would have been, written.",
 )
 @state_option
+@output_options
 @explained
-def report_command(run: str, directory: Path | None, state: Path | None) -> None:
+def report_command(run: str, directory: Path | None, state: Path | None, output: Output) -> None:
     """Rebuild the reports of RUN (an id, its start, or `last`) from the journal alone.
 
     Works on finished, running and interrupted runs. The hash chain is checked on the way; a
@@ -153,4 +165,5 @@ def report_command(run: str, directory: Path | None, state: Path | None) -> None
     found = kept.replay(name)
     report = summarize(found, chain_head=kept.chain_head(name))
     for path in write(report, directory or Path(found.started.report_dir)):
-        click.echo(path)
+        if not output.quiet:
+            click.echo(path)

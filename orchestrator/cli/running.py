@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.common import (
+    Output,
     default_state,
     end,
     explained,
@@ -29,10 +31,19 @@ if TYPE_CHECKING:
     from orchestrator.plan.locked import LockedPlan
     from orchestrator.progress import View
 
-EXIT_CODES = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.about}" for code in ExitCode)
+
+def _exit_codes() -> str:
+    """Return the table of exit codes as help shows it: click keeps what follows a \\b."""
+    rows = [
+        textwrap.fill(
+            code.about, 78, initial_indent=f"  {int(code):>3}  ", subsequent_indent=" " * 7
+        )
+        for code in ExitCode
+    ]
+    return "\n".join(["\b", "Exit codes:", *rows])
 
 
-@click.command("run", epilog=EXIT_CODES)
+@click.command("run", epilog=_exit_codes())
 @click.argument("plan", type=click.Path(path_type=Path))
 @click.option("--yes", is_flag=True, help="Do not ask; needed without a terminal.")
 @click.option("--reason", help="Why this run: goes to the journal and every report.")
@@ -52,7 +63,7 @@ EXIT_CODES = "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {code.about}" f
 @only_option
 @output_options
 @explained
-def run_command(plan: Path, **options: Any) -> None:
+def run_command(plan: Path, output: Output, **options: Any) -> None:
     """Mount what PLAN names, prove it readable, unmount it, report. PLAN may be a locked plan.
 
     Asks for confirmation on a terminal; without one it needs --yes or a locked plan. The first
@@ -61,16 +72,12 @@ def run_command(plan: Path, **options: Any) -> None:
     """
     import anyio
 
-    from orchestrator import logs
     from orchestrator.assembly import Choices, conduct
     from orchestrator.plan.locked import LockedPlan, load_any
     from orchestrator.plan.quantities import duration
 
     if options["hold"] is not None:
         fail(ExitCode.USAGE, "--hold is not supported yet: every mount is removed at once")
-    logs.configure(
-        verbosity=-1 if options["quiet"] else options["verbose"], style=options["log_format"]
-    )
     source = load_any(plan, overrides=options["overrides"])
     state = options["state"] or default_state()
     deadline = None
@@ -96,10 +103,10 @@ def run_command(plan: Path, **options: Any) -> None:
         keys=_keys_to_retry(state, options["retry_failed"], source),
         confirm=None if options["yes"] or locked else _asking(source),
     )
-    view, extra = _views(options)
+    view = _json_events() if options["as_json"] else output.view()
 
     async def whole() -> Any:
-        return await conduct(source, choices, view=view, observers=extra)
+        return await conduct(source, choices, view=view)
 
     outcome = anyio.run(whole)
     if not options["as_json"]:
@@ -163,16 +170,10 @@ def _asking(
     return confirm
 
 
-def _views(options: dict[str, Any]) -> tuple[View, list[Any]]:
-    """Return the view that is drawn and the other observers."""
-    from orchestrator.progress import JsonEvents, QuietView, Show, choose_view
+def _json_events() -> View:
+    from orchestrator.progress import JsonEvents
 
-    if options["as_json"]:
-        return JsonEvents(sys.stdout), []
-    if options["quiet"]:
-        return QuietView(), []
-    show = Show.VERBOSE if options["verbose"] else Show.NORMAL
-    return choose_view(sys.stderr, os.environ, show=show, color=options["color"]), []
+    return JsonEvents(sys.stdout)
 
 
 @click.command("unmount")
@@ -191,10 +192,7 @@ def unmount_command(
     plan: Path | None,
     state: Path | None,
     overrides: dict[str, str],
-    quiet: bool,
-    verbose: int,
-    log_format: str,
-    color: str,
+    output: Output,
 ) -> None:
     """Release the mounts of RUN (an id, its start, or `last`) that are still reachable.
 
@@ -204,12 +202,10 @@ def unmount_command(
     """
     import anyio
 
-    from orchestrator import logs
     from orchestrator.leftovers import release_leftovers
     from orchestrator.plan.locked import load_any
 
-    _ = color
-    logs.configure(verbosity=-1 if quiet else verbose, style=log_format)
+    _ = output  # every line is a result
     outcome = anyio.run(
         release_leftovers,
         state or default_state(),

@@ -6,13 +6,12 @@ import json
 import os
 import secrets
 import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.common import end, explained, fail, output_options
+from orchestrator.cli.common import Output, end, explained, fail, output_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,10 +134,7 @@ def demo_command(
     targets: int,
     servers: int,
     directory: Path,
-    quiet: bool,
-    verbose: int,
-    log_format: str,
-    color: str,
+    output: Output,
 ) -> None:
     """Mount restore points over simulated Enterprise Managers: start here.
 
@@ -147,14 +143,10 @@ def demo_command(
     """
     import anyio
 
-    from orchestrator import logs
     from orchestrator.demo import demonstrate
-    from orchestrator.progress import Show, choose_view
     from orchestrator.report import text
 
-    logs.configure(verbosity=-1 if quiet else verbose, style=log_format)
-    show = Show.QUIET if quiet else Show.VERBOSE if verbose else Show.NORMAL
-    view = choose_view(sys.stderr, os.environ, show=show, color=color)
+    view = output.view()
 
     async def whole() -> Any:
         return await demonstrate(directory, view, targets=targets, servers=servers)

@@ -18,7 +18,7 @@ from statistics import median
 
 import anyio
 
-from orchestrator.errors import JournalDamaged, JournalError, RunLocked
+from orchestrator.errors import JournalDamaged, JournalError, RunLocked, RunNotFound
 from orchestrator.events import Event, RunStarted, from_json
 from orchestrator.journal.store import (
     GENESIS,
@@ -142,11 +142,11 @@ class State:
         """Return the run called `last`, by its id, or by the start of it.
 
         Raises:
-            JournalError: there is none, or several.
+            RunNotFound: there is none, or several.
         """
         names = [summary.run for summary in self.runs()]
         if not names:
-            raise JournalError(f"there are no runs in {self.directory}")
+            raise RunNotFound(f"there are no runs in {self.directory}")
         if text == "last":
             return names[0]
         found = [name for name in names if name == text] or [
@@ -154,7 +154,7 @@ class State:
         ]
         if len(found) != 1:
             several = "several runs start" if found else "no run starts"
-            raise JournalError(f"{several} with {text!r}; see: bulk-restore status")
+            raise RunNotFound(f"{several} with {text!r}; see: bulk-restore status")
         return found[0]
 
     def events(self, run: RunId) -> Iterator[Event]:

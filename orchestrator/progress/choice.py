@@ -28,13 +28,15 @@ def choose_view(
 ) -> View:
     """Return the live view on a real terminal, else lines; nothing when quiet.
 
-    `NO_COLOR` means no escape sequence at all, so it means lines. `color` is auto, always
-    or never, as on the command line.
+    `color` auto obeys `NO_COLOR` (no escape sequence at all, so lines) and `CI`; always
+    overrules both on a terminal; never means lines.
     """
     if show is Show.QUIET:
         return QuietView()
-    plain = color == "never" or bool(environ.get("NO_COLOR"))
     terminal = stderr.isatty() and environ.get("TERM", "") not in {"", "dumb"}
-    if terminal and not environ.get("CI") and not plain and show is Show.NORMAL:
+    wanted = color == "always" or (
+        color == "auto" and not environ.get("NO_COLOR") and not environ.get("CI")
+    )
+    if terminal and wanted and show is Show.NORMAL:
         return LiveView(stderr)
     return LineView(stderr, verbose=show is Show.VERBOSE)

@@ -1,0 +1,147 @@
+"""Real servers in their own processes, and the command as a real process beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from orchestrator.demo import settings_for
+from orchestrator.simulator.plans import plan_for
+from orchestrator.simulator.process import PASSWORD_VARIABLE, Simulation, simulation
+from orchestrator.simulator.truth import GroundTruth
+
+PASSWORD = "n0t-a-real-password"
+
+
+@dataclass(slots=True)
+class Servers:
+    """Running simulated servers, seen from code without an event loop."""
+
+    portal: BlockingPortal
+    simulation: Simulation
+
+    def truth(self) -> GroundTruth:
+        """Return what really happened so far."""
+        return self.portal.call(self.simulation.truth)
+
+    def plan(self, directory: Path, *, targets: int, name: str = "process-drill") -> Path:
+        """Write a plan that fits and return its path."""
+        path = directory / "plan.yaml"
+        text = plan_for(
+            self.simulation,
+            targets=targets,
+            name=name,
+            server_mounts=6,
+            run_mounts=10,
+            backup_server_mounts=3,
+        )
+        path.write_text(text, encoding="utf-8")
+        return path
+
+
+@contextmanager
+def servers(*, count: int = 2, seconds: tuple[float, float] = (0.1, 0.5)) -> Iterator[Servers]:
+    """Serve `count` servers over HTTPS whose mounts take as many seconds as `seconds` says."""
+    chosen = settings_for(count, machines=60, password=PASSWORD, duration_range=seconds)
+    with start_blocking_portal() as portal:
+        context = simulation(chosen, password=PASSWORD)
+        with portal.wrap_async_context_manager(context) as running:
+            yield Servers(portal, running)
+
+
+@dataclass(slots=True)
+class Place:
+    """Where one test keeps its journal and reports, and how it calls the command."""
+
+    directory: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def report(self) -> Path:
+        """The report directory."""
+        return self.directory / "report"
+
+    def values(self) -> dict[str, Any]:
+        """Return report.json."""
+        found: dict[str, Any] = json.loads((self.report / "report.json").read_text())
+        return found
+
+    def arguments(self, verb: str, *more: str | Path) -> list[str]:
+        """Return argv of a command that uses this place's journal, and its report directory."""
+        argv = [sys.executable, "-m", "orchestrator", verb, *map(str, more)]
+        if verb in {"run", "status", "unmount", "report"}:
+            argv += ["--state", str(self.directory / "state")]
+        if verb == "run":
+            argv += ["--report", str(self.report)]
+        return argv
+
+    def start(self, verb: str, *more: str | Path, **options: Any) -> subprocess.Popen[str]:
+        """Start a command with pipes."""
+        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **options}
+        options.setdefault("stderr", subprocess.PIPE)
+        return subprocess.Popen(
+            self.arguments(verb, *more), text=True, env=self._environ(), **options
+        )
+
+    def call(self, verb: str, *more: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            self.arguments(verb, *more),
+            text=True,
+            env=self._environ(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=120,
+        )
+
+    def _environ(self) -> dict[str, str]:
+        kept = {key: value for key, value in os.environ.items() if "BULK_RESTORE" not in key}
+        return {**kept, PASSWORD_VARIABLE: PASSWORD, **self.environment}
+
+
+def until_running(process: subprocess.Popen[str], count: int) -> None:
+    """Read `--json` events until the tasks of `count` targets were accepted."""
+    seen: set[str] = set()
+    for event in _events(process):
+        if event["type"] == "target" and event["phase"] == "running":
+            seen.add(event["key"])
+            if len(seen) >= count:
+                return
+    raise AssertionError(f"the run ended when {len(seen)} targets had been running")
+
+
+def until_stopping(process: subprocess.Popen[str]) -> None:
+    """Read `--json` events until the run has noticed a signal."""
+    for event in _events(process):
+        if event["type"] == "run" and event["state"] == "stopping":
+            return
+    raise AssertionError("the run ended before it noticed a signal")
+
+
+def _events(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
+    assert process.stdout is not None
+    for line in process.stdout:
+        yield json.loads(line)
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Wait for the end; return exit code, the rest of stdout, and stderr."""
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """End a process as a power cut would, and wait for it."""
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)

@@ -1,0 +1,290 @@
+"""The command as people run it: real processes, HTTPS, signals, a journal on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.assembly import limits_of
+from orchestrator.plan.loading import load_plan
+from tests.cli.processes import (
+    PASSWORD,
+    Place,
+    Servers,
+    ended,
+    kill,
+    servers,
+    until_running,
+    until_stopping,
+)
+from tests.invariants import assert_invariants
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def quick() -> Iterator[Servers]:
+    """Serve two servers whose mounts take a moment."""
+    with servers() as running:
+        yield running
+
+
+@pytest.fixture
+def slow() -> Iterator[Servers]:
+    """Serve two servers whose mounts take long enough to be interrupted."""
+    with servers(seconds=(1.0, 2.0)) as running:
+        yield running
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """Return this test's own journal and report directory."""
+    return Place(tmp_path)
+
+
+def check(running: Servers, place: Place, plan: Path) -> None:
+    """Compare the written report with what the servers say."""
+    assert_invariants(running.truth(), place.values(), limits_of(load_plan(plan).plan, None))
+
+
+def test_a_plan_is_mounted_proved_unmounted_and_reported(quick: Servers, place: Place) -> None:
+    """Exit code 0, everything mounted once and removed; the journal alone tells it again."""
+    plan = quick.plan(place.directory, targets=30)
+
+    done = place.call("run", plan, "--yes", "--reason", "quarterly drill")
+
+    assert done.returncode == 0, done.stderr
+    check(quick, place, plan)
+    truth = quick.truth()
+    assert len(truth.mounts) == 30
+    assert not truth.still_open()
+    assert truth.sessions_closed == truth.logons == 2
+    assert place.values()["run"]["reason"] == "quarterly drill"
+    assert "30" in done.stdout
+    written = (place.report / "report.json").read_bytes()
+    rebuilt = place.directory / "rebuilt"
+    assert place.call("report", "last", "--report", rebuilt).returncode == 0
+    assert (rebuilt / "report.json").read_bytes() == written
+    status = json.loads(place.call("status", "--json").stdout)
+    assert [(row["state"], row["exit_code"]) for row in status] == [("finished", 0)]
+
+
+def test_nothing_written_can_be_read_by_others_or_holds_the_password(
+    quick: Servers, place: Place
+) -> None:
+    """Files 0600 and directories 0700 whatever the umask; the password is in none of them."""
+    plan = quick.plan(place.directory, targets=4)
+    process = place.start("run", plan, "--yes", "-vv", umask=0)
+
+    code, out, err = ended(process)
+
+    assert code == 0
+    assert PASSWORD not in out + err
+    for root in (place.directory / "state", place.report):
+        for path in (root, *root.rglob("*")):
+            wanted = 0o700 if path.is_dir() else 0o600
+            assert stat.S_IMODE(path.stat().st_mode) == wanted, path
+            assert path.is_dir() or PASSWORD.encode() not in path.read_bytes()
+
+
+def test_a_locked_plan_runs_exactly_and_needs_no_question(quick: Servers, place: Place) -> None:
+    """`plan -o` then `run`: the same targets and points, no --yes."""
+    plan = quick.plan(place.directory, targets=6)
+    locked = place.directory / "locked.json"
+
+    made = place.call("plan", plan, "-o", locked)
+    same = place.call("plan", plan, "--against", locked)
+    done = place.call("run", locked)
+
+    assert (made.returncode, same.returncode, done.returncode) == (0, 0, 0), done.stderr
+    assert "no difference" in same.stdout
+    shown = json.loads(place.call("plan", plan, "--json").stdout)
+    chosen = {row["key"]: row["point"]["id"] for row in shown["targets"]}
+    mounted = {t["key"]: t["attempts"][0]["point_id"] for t in place.values()["targets"]}
+    assert mounted == chosen
+
+
+def test_without_a_terminal_a_run_wants_yes(quick: Servers, place: Place) -> None:
+    """Nobody can be asked, so nothing is sent."""
+    done = place.call("run", quick.plan(place.directory, targets=2))
+
+    assert done.returncode == 2
+    assert "--yes" in done.stderr
+    assert quick.truth().logons == 0
+
+
+@pytest.mark.parametrize(("answer", "mounts"), [("n", 0), ("y", 3)])
+def test_on_a_terminal_a_run_asks_first(
+    answer: str, mounts: int, quick: Servers, place: Place
+) -> None:
+    """The question names how many restore points; only yes mounts them."""
+    plan = quick.plan(place.directory, targets=3)
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "w") as keyboard, os.fdopen(theirs, "rb") as terminal:
+        process = place.start("run", plan, stdin=terminal)
+        keyboard.write(f"{answer}\n")
+        keyboard.flush()
+        code, _, err = ended(process)
+
+    assert "3 restore points will be mounted and removed" in err
+    assert len(quick.truth().mounts) == mounts
+    assert (code == 0) == (answer == "y")
+
+
+def test_options_can_be_set_by_environment_variables(quick: Servers, tmp_path: Path) -> None:
+    """BULK_RESTORE_<COMMAND>_<OPTION> stands for the option."""
+    place = Place(tmp_path, {"BULK_RESTORE_RUN_YES": "1", "BULK_RESTORE_RUN_REASON": "from CI"})
+
+    done = place.call("run", quick.plan(tmp_path, targets=2))
+
+    assert done.returncode == 0, done.stderr
+    assert place.values()["run"]["reason"] == "from CI"
+
+
+def test_only_and_retry_failed_narrow_a_run(quick: Servers, place: Place) -> None:
+    """--only takes matching targets; --retry-failed finds nothing to repeat after success."""
+    plan = quick.plan(place.directory, targets=12)
+
+    done = place.call("run", plan, "--yes", "--only", "hq-*")
+    again = place.call("run", plan, "--yes", "--retry-failed", "last")
+
+    assert done.returncode == 0, done.stderr
+    assert {target["server"] for target in place.values()["targets"]} == {"hq"}
+    assert again.returncode == 2
+    assert "nothing to retry" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wrong", "words", "asked"),
+    [
+        (r"fingerprint_sha256: \['\w{64}'\]", f"fingerprint_sha256: ['{'0' * 64}']", "pin", 0),
+        (r"password: \{env: \w+\}", "password: {env: PATH}", "password is incorrect", 1),
+    ],
+    ids=["wrong certificate", "wrong password"],
+)
+def test_servers_that_cannot_be_used_end_with_code_4(
+    pattern: str, wrong: str, words: str, asked: int, quick: Servers, place: Place
+) -> None:
+    """Nothing is mounted, the report says why, and a refused logon is not repeated."""
+    plan = quick.plan(place.directory, targets=4)
+    plan.write_text(re.sub(pattern, wrong, plan.read_text()))
+
+    done = place.call("run", plan, "--yes")
+
+    truth = quick.truth()
+    assert done.returncode == 4, done.stderr
+    assert (len(truth.mounts), truth.logons) == (0, 0)
+    assert words in json.dumps(place.values())
+    assert truth.requests["POST /api/sessionMngr/"] == asked * 2
+
+
+def test_json_events_end_with_a_summary(quick: Servers, place: Place) -> None:
+    """One object per line, seq rises by one, the last is the summary with the exit code."""
+    done = place.call("run", quick.plan(place.directory, targets=5), "--yes", "--json")
+
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert {event["v"] for event in events} == {1}
+    assert events[-1]["type"] == "summary"
+    assert events[-1]["exit_code"] == done.returncode == 0
+    assert events[-1]["totals"]["mounted"] == 5
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_one_signal_lets_open_mounts_end_and_unmounts(
+    name: str, code: int, slow: Servers, place: Place
+) -> None:
+    """Nothing new is submitted; nothing is left; a report is there."""
+    plan = slow.plan(place.directory, targets=40)
+    process = place.start("run", plan, "--yes", "--json")
+    until_running(process, 2)
+
+    process.send_signal(signal.Signals[name])
+    ended_with, _, err = ended(process)
+
+    assert ended_with == code, err
+    check(slow, place, plan)
+    assert not slow.truth().still_open()
+    assert 0 < place.values()["totals"]["mounted"] < 40
+
+
+def test_two_signals_leave_named_mounts_that_unmount_releases(slow: Servers, place: Place) -> None:
+    """The second signal does not wait for mounts in the making: it names them, code 3."""
+    plan = slow.plan(place.directory, targets=40)
+    process = place.start("run", plan, "--yes", "--json")
+    until_running(process, 2)
+
+    process.send_signal(signal.SIGTERM)
+    until_stopping(process)
+    process.send_signal(signal.SIGTERM)
+    code, _, err = ended(process)
+
+    assert code == 3, err
+    check(slow, place, plan)
+    assert place.call("status", "last").returncode == 3
+    released = place.call("unmount", "last")
+    assert released.returncode == 0, released.stdout
+    assert not slow.truth().still_open()
+    assert place.call("status", "last").returncode == 0
+
+
+def test_after_kill_9_status_names_what_may_be_mounted_and_unmount_releases_it(
+    slow: Servers, place: Place
+) -> None:
+    """The journal and the session's side file are enough; the session is closed at the end."""
+    plan = slow.plan(place.directory, targets=40)
+    process = place.start("run", plan, "--yes", "--json")
+    until_running(process, 3)
+
+    kill(process)
+
+    status = place.call("status", "last")
+    assert status.returncode == 3
+    assert "interrupted" in status.stdout
+    for fate in slow.truth().still_open():
+        assert fate.vm in status.stdout
+    released = place.call("unmount", "last")
+    assert released.returncode == 0, released.stdout
+    truth = slow.truth()
+    assert not truth.still_open()
+    assert truth.sessions_closed == truth.logons == 2
+
+
+def test_a_second_run_of_the_same_plan_is_refused(slow: Servers, place: Place) -> None:
+    """Code 6 while the first one runs; the first one is not disturbed, and can be watched."""
+    plan = slow.plan(place.directory, targets=8)
+    first = place.start("run", plan, "--yes", "--json")
+    until_running(first, 1)
+
+    second = place.call("run", plan, "--yes")
+    status = place.call("status", "last")
+
+    assert second.returncode == 6
+    assert "running" in status.stdout
+    assert ended(first)[0] == 0
+    assert len(slow.truth().mounts) == 8
+
+
+def test_closed_streams_never_end_a_run(slow: Servers, place: Place) -> None:
+    """Whoever reads stdout and stderr may go away; the run ends, unmounts and reports."""
+    plan = slow.plan(place.directory, targets=8)
+    process = place.start("run", plan, "--yes", "--json")
+    until_running(process, 1)
+
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    process.stderr.close()
+    code = process.wait(120)
+
+    assert code == 0
+    check(slow, place, plan)
+    assert place.values()["totals"]["mounted"] == 8
