@@ -18,6 +18,7 @@ Rooms, from the top; imports go down only, and `make check` proves it:
     cli          argv ▶ run ▶ exit code
     demo         a whole run against the simulator
     assembly     joins the parts: from a loaded plan to a finished run with its reports
+    leftovers    after a dead run: releasing what it left mounted
     em           HTTP and XML: one Enterprise Manager behind the ports
     journal      SQLite: runs and events with a hash chain; replay
     report       what the journal says, rendered
@@ -26,6 +27,7 @@ Rooms, from the top; imports go down only, and `make check` proves it:
     simulator    Enterprise Managers to test against; shares no parser with em
     engine       the run: admission, mounts, watcher, recovery, ledger
     ports        what the engine needs from outside
+    runstate     the fold of a run's events: what is known of it
     lifecycle    what may follow what
     plan         the file and its expansion
     events       facts

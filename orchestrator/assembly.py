@@ -326,11 +326,10 @@ class Following:
 
     def observe(self, event: Event, record: MountRecord | None) -> None:
         """Fold one more event in."""
-        _ = record
         if isinstance(event, RunStarted):
             self.state = RunState(event)
         elif self.state is not None:
-            self.state.take(event)
+            self.state.take(event, record)
 
 
 async def conduct(
@@ -367,7 +366,7 @@ async def conduct(
         written = write(report, directory)
     except OSError as exc:
         trouble = f"the reports cannot be written to {directory}: {exc.strerror}"
-        code = max(code, ExitCode.LOCAL_IO) if code != ExitCode.INTERNAL else code
+        code = code if code == ExitCode.INTERNAL else ExitCode.LOCAL_IO
     return Outcome(
         code=int(code),
         report=report,

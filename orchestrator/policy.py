@@ -26,21 +26,25 @@ class WatchPolicy:
     """How often a session's tasks are read, in seconds.
 
     A finished mount is noticed half an interval late on average, so an interval of 2·e·d
-    makes a mount of d seconds idle for the share e. The interval never goes above `longest`,
-    nor below `shortest`, which grows to `crowded` as the tasks in flight reach `many`: then
-    one read a second serves them all.
+    makes a mount of d seconds idle for the share e. Bounds come from the tasks in flight: one
+    read serves them all, so with few of them the interval may fall to `shortest` where mounts
+    are short, at `many` it is `crowded` or more, and from twice as many on its upper bound
+    sinks from `longest` to `crowded`: a read per second is little for so many.
     """
 
     idle_share: float = 0.015
     shortest: float = 0.1
     crowded: float = 1.0
-    longest: float = 5.0
-    many: int = 100
+    longest: float = 15.0
+    many: int = 50
 
     def interval(self, *, in_flight: int, expected: float) -> float:
         """Return the pause until the next read of `in_flight` tasks of `expected` seconds."""
-        floor = max(self.shortest, self.crowded * min(1.0, in_flight / self.many))
-        return min(max(2 * self.idle_share * expected, floor), self.longest)
+        load = in_flight / self.many
+        lowest = max(self.shortest, self.crowded * min(1.0, load) ** 2)
+        relief = min(max(load - 2, 0.0), 1.0)
+        highest = self.longest - (self.longest - self.crowded) * relief
+        return min(max(2 * self.idle_share * expected, lowest), highest)
 
 
 RECONNECT = Backoff(first=2.0, ceiling=30.0)

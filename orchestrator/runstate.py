@@ -76,18 +76,20 @@ class RunState:
         """Return the point in time of `at` seconds on the run's clock."""
         return self.started.started_at + timedelta(seconds=at)
 
-    def take(self, event: Event) -> MountRecord | None:
+    def take(self, event: Event, after: MountRecord | None = None) -> MountRecord | None:
         """Fold one more event in; return the target's record after a target event.
+
+        `after` is that record where somebody has it already.
 
         Raises:
             IllegalTransition: the table does not allow it.
         """
         self.last_at = max(self.last_at, event.at)
-        if isinstance(event, TargetPlanned):
-            self.records[event.key] = begin(event)
-            return self.records[event.key]
         if isinstance(event, TargetEvent):
-            after = apply(self.records[event.key], event)
+            if after is None and isinstance(event, TargetPlanned):
+                after = begin(event)
+            elif after is None:
+                after = apply(self.records[event.key], event)
             self.records[event.key] = after
             return after
         self._take_run(event)

@@ -22,6 +22,7 @@ MOUNT_PATH = re.compile(rf"^{_MOUNT}$", re.IGNORECASE)
 """The address of one mount point, in any family."""
 
 _ORIGIN = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#]*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SAFE = "/:$@!&'()*+,;=-._~%?"
 
 _READING = ("listall", "listdirs", "listfiles", "download")
@@ -53,7 +54,7 @@ def rerooted(href: str) -> Href | None:
     rest = _ORIGIN.sub("", href.strip(), count=1)
     if not rest.lower().startswith("/api/") or "\\" in rest or "#" in rest:
         return None
-    if any(ord(char) < 0x20 or ord(char) == 0x7F for char in rest):
+    if _CONTROL.search(rest):
         return None
     return Href(quote(rest, safe=_SAFE))
 

@@ -37,6 +37,8 @@ from orchestrator.model import (
 
 MAX_DEPTH = 24
 MAX_NODES = 5_000_000
+MAX_TEXT = 1024 * 1024
+"""Characters in one element, and bytes in one tag: longer ones cost the square of their length."""
 NAMESPACE = "http://www.veeam.com/ent/v1.0"
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -101,6 +103,7 @@ class XmlReading(Generic[T]):
         self._stack: list[Node] = []
         self._root: Node | None = None
         self._nodes = 0
+        self._fed = 0
         self._first = True
         parser = expat.ParserCreate()
         parser.buffer_text = True
@@ -123,6 +126,9 @@ class XmlReading(Generic[T]):
             self._first = False
             _refuse_html(chunk)
         self._parse(chunk, final=False)
+        self._fed += len(chunk)
+        if self._fed - self._parser.CurrentByteIndex > MAX_TEXT + len(chunk):
+            raise MalformedResponse("the answer has a longer tag than any real one")
 
     def close(self) -> T:
         """Return the value of the whole document.
@@ -160,7 +166,10 @@ class XmlReading(Generic[T]):
 
     def _characters(self, text: str) -> None:
         if self._stack:
-            self._stack[-1].text += text
+            node = self._stack[-1]
+            node.text += text
+            if len(node.text) > MAX_TEXT:
+                raise MalformedResponse("the answer has a longer text than any real one")
 
 
 def _refuse_dtd(*_arguments: object) -> NoReturn:
@@ -295,10 +304,14 @@ def _has_next(root: Node) -> bool:
         return False
     if any(link.get("Rel") == "Next" for link in paging.links):
         return True
-    number, count = paging.attributes.get("PageNum"), paging.attributes.get("PagesCount")
-    return bool(number and count and number.isdigit() and count.isdigit()) and (
-        int(number or 0) < int(count or 0)
-    )
+    number = _whole(paging.attributes.get("PageNum"))
+    count = _whole(paging.attributes.get("PagesCount"))
+    return number is not None and count is not None and number < count
+
+
+def _whole(text: str | None) -> int | None:
+    """Return a whole number of fewer than 20 ASCII digits; None for anything else."""
+    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,19}", text) else None
 
 
 def _logon(root: Node) -> LogonAnswer:
@@ -456,13 +469,12 @@ def _entry(node: Node) -> FileSystemEntry:
     href = rerooted(node.attributes.get("Href", ""))
     if href is None:
         raise MalformedResponse("an entry whose Href is no path below /api/")
-    size = node.value("Size")
     return FileSystemEntry(
         path=node.value("Path") or "",
         name=node.value("Name") or "",
         href=href,
         is_directory=node.tag == "DirectoryEntry",
-        size=int(size) if size is not None and size.isdigit() and len(size) < 20 else None,
+        size=_whole(node.value("Size")),
         owner=node.value("Owner"),
         modified_at=moment(node.value("ModifiedDateUTC")),
     )

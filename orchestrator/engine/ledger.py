@@ -100,4 +100,5 @@ class Ledger:
             observer.observe(event, record)
         except Exception:
             log.warning("observer.failed", observer=type(observer).__name__, exc_info=True)
-            self._observers.remove(observer)
+            # A new list: `record` still goes through the old one, and skips nobody.
+            self._observers = [other for other in self._observers if other is not observer]

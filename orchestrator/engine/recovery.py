@@ -15,7 +15,7 @@ from orchestrator.engine.site import Connection, Site
 from orchestrator.model import Task, TaskId
 
 LOOKS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
-"""Seconds between looks. A server that answered all of them and shows nothing began nothing."""
+"""Seconds before each further look. A server that answered all of them and shows nothing began nothing."""
 
 MOUNT_OPERATIONS = frozenset({"MountRestorePoint", ""})
 """What a mount task calls itself; an absent Operation is not held against it."""
@@ -33,14 +33,14 @@ async def find_task(connection: Connection, site: Site) -> TaskId | None:
         SessionLost: the session is gone, and the proof with it.
         ServerUnusable: the server was given up.
     """
-    for pause in LOOKS:
+    for pause in (0.0, *LOOKS):  # the longest pause must be followed by a look
+        await anyio.sleep(pause)
         unclaimed = await _unclaimed(connection, site)
         if len(unclaimed) > 1:
             raise Unsettled("several tasks of this session could be the one in doubt")
         if unclaimed:
             connection.watcher.claimed.add(unclaimed[0].id)
             return unclaimed[0].id
-        await anyio.sleep(pause)
     return None
 
 

@@ -4,8 +4,8 @@ Each tick takes a snapshot of the tasks somebody waits for *before* it asks (a t
 meanwhile would look vanished), then reads as little as the server has been seen to support:
 
 1. up to 200 tasks: the query for exactly these ids, finished or not, in one request;
-2. more: the query for `State!=Finished` (it stays flat however long the run is), and the
-   ids that are not in its answer by id;
+2. more, or no query for ids: the query for `State!=Finished` (it stays flat however long the
+   run is), and the ids that are not in its answer by id;
 3. a server that does not filter: `GET /tasks`, the whole list;
 4. whatever is still missing: one GET each, and only that GET's "no such task" counts.
 
@@ -158,20 +158,18 @@ class Watcher:
 
     def _pause(self) -> float:
         now = anyio.current_time()
-        ages = sorted(now - watched.accepted_at for watched in self._watched.values())
-        middle = ages[len(ages) // 2] if ages else 0.0
-        known = [w.expected for w in self._watched.values() if w.expected is not None]
-        if known:
-            expected = sum(known) / len(known)
-        elif self._seen:
-            expected = self._seen_s / self._seen
-        else:
-            expected = max(BIRTH_GUESS, middle)
-        return self._policy.interval(in_flight=len(self._watched), expected=expected)
+        usual = self._seen_s / self._seen if self._seen else BIRTH_GUESS
+        # What has run longer than expected will go on for about as long again.
+        lasting = [
+            max(usual if watched.expected is None else watched.expected, now - watched.accepted_at)
+            for watched in self._watched.values()
+        ]
+        expected = sum(lasting) / len(lasting) if lasting else usual
+        return self._policy.interval(in_flight=len(lasting), expected=expected)
 
     async def _tick(self) -> None:
         missing = set(self._watched)
-        if len(missing) > IDS_PER_READ:
+        if len(missing) > IDS_PER_READ or _Way.BY_ID not in self._ways:
             missing = await self._read(_Way.OPEN, missing)
         for some in list(_chunks(sorted(missing), IDS_PER_READ)):
             missing = missing.difference(some) | await self._read(_Way.BY_ID, set(some))

@@ -176,7 +176,7 @@ def _json(data: bytes, path: Path) -> object:
         return json.loads(data)
     except json.JSONDecodeError as exc:
         problem = _problem(path, f"damaged: {exc.msg}", Position(exc.lineno, exc.colno))
-    except (UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # not UTF-8, a number without end, nested without end
         problem = _problem(path, "damaged: this is no JSON text")
     raise PlanError((problem,))
 

@@ -153,6 +153,7 @@ class Problems:
         """Start without any problem in `source`."""
         self.source = source
         self._found: list[Problem] = []
+        self._included: list[Problems] = []
         self._places: set[Position] = set()
 
     def add(self, position: Position, message: str, *, secret_from: int | None = None) -> None:
@@ -163,9 +164,9 @@ class Problems:
             Problem(file=self.source.name, position=position, message=message, excerpt=excerpt)
         )
 
-    def include(self, others: Iterable[Problem]) -> None:
-        """Take over the problems of another file that this one names."""
-        self._found.extend(others)
+    def include(self, other: Problems) -> None:
+        """Take over the problems of another file that this one names, later ones too."""
+        self._included.append(other)
 
     def known_at(self, position: Position) -> bool:
         """Return whether something is already known to be wrong at `position`."""
@@ -173,12 +174,13 @@ class Problems:
 
     def __bool__(self) -> bool:
         """Return whether anything is wrong."""
-        return bool(self._found)
+        return bool(self._found) or any(self._included)
 
     def sorted(self) -> tuple[Problem, ...]:
         """Return every problem, those of one file together and in the order of its lines."""
         own = self.source.name
-        return tuple(sorted(self._found, key=lambda p: (p.file != own, p.file, p.position)))
+        found = [*self._found, *(p for other in self._included for p in other.sorted())]
+        return tuple(sorted(found, key=lambda p: (p.file != own, p.file, p.position)))
 
 
 @lru_cache(maxsize=1024)

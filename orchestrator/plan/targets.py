@@ -250,7 +250,7 @@ def _rows(
     for row in inventory.rows:
         if not any(fnmatchcase(row.vm, glob) for glob in file.exclude or ()):
             yield from _row(row, inventory, file, settings, expect, around)
-    problems.include(inventory.problems.sorted())
+    problems.include(inventory.problems)
 
 
 def _row(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import Any
+
+from pydantic_core import to_json
 
 from orchestrator.report.objectives import Objective
 from orchestrator.report.summary import AttemptReport, Report, ServerReport, TargetReport
@@ -14,7 +15,7 @@ SCHEMA_VERSION = 1
 
 def render(report: Report) -> str:
     """Return report.json: RFC 3339 times in UTC, seconds, stable order."""
-    return json.dumps(as_values(report), ensure_ascii=False, indent=1) + "\n"
+    return to_json(as_values(report), indent=1).decode() + "\n"
 
 
 def as_values(report: Report) -> dict[str, Any]:

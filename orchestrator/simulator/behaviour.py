@@ -23,7 +23,8 @@ class Behaviour:
     backup_server_slots: mounts a backup server works on at once; the others queue.
     unmount_s: how long an unmount takes. latency_s: before every answer.
     idle_limit_s: a token dies after this without a request.
-    collection_every_s: how often the inventory is collected; 0 is always current.
+    collection_every_s: how often the inventory is collected. With 0 there is no collection:
+        new points appear at once, and removed ones stay listed.
     quoted_cookie_is_refused: what a real one does with quotes is unknown.
     message_share: share of finished tasks that carry a Message.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,13 +53,20 @@ def os_kind_of(call: Call) -> str:
     if not call.body:
         return "Windows"
     if call.body.lstrip().startswith(b"{"):
-        found = re.search(rb'"OsKind"\s*:\s*"(\w+)"', call.body, re.IGNORECASE)
-        kind = found.group(1).decode() if found else "Windows"
+        kind = _os_kind_in_json(call.body)
     else:
         kind = _os_kind_in_xml(call.body)
     if kind not in {"Windows", "Linux"}:
         raise Refusal(400, "The value of OsKind is not valid.")
     return kind
+
+
+def _os_kind_in_json(body: bytes) -> str:
+    try:
+        value = json.loads(body)
+    except ValueError as exc:
+        raise Refusal(400, "Node [root] does not exist.") from exc
+    return str({key.lower(): kind for key, kind in value.items()}.get("oskind", "Windows"))
 
 
 def _os_kind_in_xml(body: bytes) -> str:

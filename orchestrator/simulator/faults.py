@@ -28,6 +28,7 @@ KINDS = {
     "restart": "end every session, then drop",
     "html_200": "200 with a web page, as on a wrong port",
     "black_hole": "never answer",
+    "clock_jump": "put the server's clock `seconds` forward, then act",
 }
 
 

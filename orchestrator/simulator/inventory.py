@@ -28,15 +28,24 @@ AWKWARD = (
 
 @dataclass(slots=True, eq=False)
 class BackupServer:
-    """A Veeam backup server behind the Enterprise Manager."""
+    """A Veeam backup server behind the Enterprise Manager.
+
+    Without a `helper_host` no Linux guest can be mounted; an `exclusive` repository locks
+    a machine's files, so that a second mount of it fails while one is open.
+    """
 
     id: str
     name: str
+    helper_host: bool = True
+    exclusive: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class Machine:
-    """A replicated machine. `mount_s` is how long its mounts usually take."""
+    """A replicated machine. `mount_s` is how long its mounts usually take.
+
+    While the replica is `running` (failed over) or its `job_active`, no mount of it succeeds.
+    """
 
     name: str
     backup_server: BackupServer
@@ -45,6 +54,8 @@ class Machine:
     os: str
     mount_s: float
     points: list[Point] = field(default_factory=list)
+    running: bool = False
+    job_active: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -182,6 +193,14 @@ def listing(point: Point, path: str) -> list[GuestEntry] | None:
         GuestEntry(f"{wanted}/{name}", name, size, at - timedelta(minutes=place))
         for place, (name, size) in enumerate(children)
     ]
+
+
+def entry_at(point: Point, path: str) -> GuestEntry | None:
+    """Return one file or directory below a volume root, or None."""
+    above, _, name = path.strip("/").rpartition("/")
+    same = str.casefold if point.machine.os == "Windows" else str
+    entries = listing(point, above) or []
+    return next((entry for entry in entries if same(entry.name) == same(name)), None)
 
 
 WINDOWS: dict[str, list[tuple[str, int | None]]] = {

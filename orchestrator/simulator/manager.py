@@ -21,6 +21,8 @@ from orchestrator.simulator.truth import GroundTruth, MountFate
 
 ROLES_THAT_MOUNT = frozenset({"Portal Administrator", "File Restore Operator"})
 ROLES_THAT_LIST_BACKUP_SERVERS = frozenset({"Portal Administrator", "Portal User"})
+ROLES_THAT_LIST_AGENTS = ROLES_THAT_LIST_BACKUP_SERVERS
+ROLES_THAT_SEE_POINTS = ROLES_THAT_MOUNT | {"Portal User", "VM Restore Operator"}
 FAMILY_ENTITIES = {
     "vmreplicapoints": ("vmReplicaPoints", "VmReplicaPoint"),
     "vmrestorepoints": ("vmRestorePoints", "VmRestorePoint"),
@@ -35,11 +37,16 @@ OTHER_FAMILY = {
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """An account: name as typed, password, role."""
+    """An account: name as typed, password, role, and the jobs it may see (None is all)."""
 
     name: str
     password: str
     role: str = "File Restore Operator"
+    scope: frozenset[str] | None = None
+
+    def sees(self, point: Point) -> bool:
+        """Tell whether a point is within the restore scope; outside it is simply absent."""
+        return self.scope is None or point.machine.job in self.scope
 
 
 @dataclass(slots=True, eq=False)
@@ -97,13 +104,18 @@ class SimulatedManager:
         duration: Callable[[Point, random.Random], float] | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        """`duration` gives the seconds a mount takes; `clock` the loop's by default."""
+        """`duration` gives the seconds a mount takes; `clock` the loop's by default.
+
+        `skew` may be changed at any time: the server's clock jumps.
+        """
         self.name = name
         self.inventory = inventory
         self.users = {user.casefold(): found for user, found in users.items()}
         self.behaviour = behaviour or Behaviour()
         self.truth = truth or GroundTruth()
-        self.clock = clock or (lambda: asyncio.get_running_loop().time())
+        self.skew = 0.0
+        base = clock or (lambda: asyncio.get_running_loop().time())
+        self.clock: Callable[[], float] = lambda: base() + self.skew
         self.sessions: dict[str, SimSession] = {}
         self._rng = random.Random(seed)  # noqa: S311 - a simulation, not a secret
         self._duration = duration or usual_duration
@@ -123,6 +135,7 @@ class SimulatedManager:
         session = SimSession(self._guid(), token, user, self.clock())
         self.sessions[token] = session
         self.truth.logons += 1
+        self._expire_later(session)
         return session
 
     def session(self, token: str) -> SimSession | None:
@@ -131,11 +144,27 @@ class SimulatedManager:
         if found is None:
             return None
         if self.clock() - found.last_used >= self.behaviour.idle_limit_s:
-            self.truth.sessions_expired += 1
-            self.end(found)
+            self._expire(found)
             return None
         found.last_used = self.clock()
         return found
+
+    def _expire(self, session: SimSession) -> None:
+        self.truth.sessions_expired += 1
+        self.end(session)
+
+    def _expire_later(self, session: SimSession) -> None:
+        """Look again when the session could have idled too long: nobody needs to ask for it."""
+        left = session.last_used + self.behaviour.idle_limit_s - self.clock()
+        asyncio.get_running_loop().call_later(max(0.0, left), self._look_again, session)
+
+    def _look_again(self, session: SimSession) -> None:
+        if session.token not in self.sessions:
+            return
+        if self.clock() - session.last_used >= self.behaviour.idle_limit_s:
+            self._expire(session)
+        else:
+            self._expire_later(session)
 
     def end(self, session: SimSession) -> None:
         """Forget a session; its mounts stay on the backup server as orphans."""
@@ -229,7 +258,7 @@ class SimulatedManager:
         if mount is None:
             return
         now = self.clock()
-        failure = _failure(mount.point)
+        failure = self._failure(mount)
         task.state, task.success, task.finished_at = "Finished", failure is None, now
         mount.fate.finished_at, mount.fate.succeeded = now, failure is None
         said = self._rng.random() < self.behaviour.message_share
@@ -241,6 +270,29 @@ class SimulatedManager:
         session.mounts.setdefault((mount.family, mount.point.id), {})[mount.number] = mount
         if session.token not in self.sessions:
             self.truth.orphan(mount.fate, now)
+
+    def _failure(self, mount: SimMount) -> str | None:
+        """Return why a mount cannot succeed. Causes: reference section 9; texts are ours."""
+        point, machine = mount.point, mount.point.machine
+        if point.gone:
+            return "Failed to mount restore point: it was removed by retention."
+        if machine.running and point.family == "vmReplicaPoints":
+            return "Failed to mount restore point: the replica VM is running."
+        if machine.job_active and point.family == "vmReplicaPoints":
+            return "Failed to mount restore point: the replication job is processing this VM."
+        if mount.os_kind == "Linux" and not machine.backup_server.helper_host:
+            return "Failed to mount restore point: no helper host is configured."
+        if machine.backup_server.exclusive and self._held_by_another(mount):
+            return "Failed to mount restore point: the backup file is locked by another mount."
+        return point.fails
+
+    def _held_by_another(self, mount: SimMount) -> bool:
+        """Tell whether another mount of the same machine is open, whoever made it."""
+        return any(
+            fate.succeeded and fate.is_open and fate.backup_server == mount.fate.backup_server
+            for fate in self.truth.mounts
+            if fate is not mount.fate and (fate.server, fate.vm) == (self.name, mount.fate.vm)
+        )
 
     def forget_old_tasks(self, session: SimSession) -> None:
         """Purge finished tasks that are old enough."""
@@ -285,9 +337,3 @@ class SimulatedManager:
 def usual_duration(point: Point, rng: random.Random) -> float:
     """Return how long a mount takes this time: the machine's own time, give or take."""
     return point.machine.mount_s * rng.uniform(0.9, 1.1)
-
-
-def _failure(point: Point) -> str | None:
-    if point.gone:
-        return "Failed to mount restore point: it was removed by retention."
-    return point.fails

@@ -42,7 +42,8 @@ BACKLOG = 512
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """One simulated server. Durations in seconds: the inventory's own times `duration_scale`,
-    or, where `duration_range` is given, evenly within it.
+    or, where `duration_range` is given, evenly within it. `awkward` machines have names and
+    points that go wrong.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Settings:
     password: str
     duration_scale: float = 1.0
     duration_range: tuple[float, float] | None = None
+    awkward: bool = True
     behaviour: Mapping[str, Any] = field(default_factory=dict)
     faults: Sequence[Mapping[str, Any]] = ()
     certificate: str = ""
@@ -67,6 +69,7 @@ class Settings:
             backup_servers=self.backup_servers,
             points=self.points,
             prefix=f"{self.name}-",
+            awkward=self.awkward,
         )
 
     def duration(self, point: Point, rng: random.Random) -> float:

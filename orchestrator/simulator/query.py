@@ -131,19 +131,26 @@ def equal_values(condition: Condition | None, field: str) -> list[str] | None:
     return values
 
 
-def holds(condition: Condition | None, row: object, fields: Mapping[str, Field]) -> bool:
-    """Tell whether `row` satisfies the condition.
+def check_fields(condition: Condition | None, fields: Mapping[str, Field]) -> None:
+    """Refuse a condition on a field that this type does not have, whatever rows there are.
 
     Raises:
-        BadQuery: a field that this type does not have.
+        BadQuery: there is such a field in it.
     """
+    if isinstance(condition, Group):
+        for member in condition.members:
+            check_fields(member, fields)
+    elif condition is not None and condition.field not in fields:
+        raise BadQuery(f"there is no field {condition.field}")
+
+
+def holds(condition: Condition | None, row: object, fields: Mapping[str, Field]) -> bool:
+    """Tell whether `row` satisfies the condition, whose fields were checked."""
     if condition is None:
         return True
     if isinstance(condition, Group):
         results = (holds(member, row, fields) for member in condition.members)
         return all(results) if condition.all_of else any(results)
-    if condition.field not in fields:
-        raise BadQuery(f"there is no field {condition.field}")
     return _compares(fields[condition.field](row), condition)
 
 
@@ -153,6 +160,13 @@ ORDERS = {
     "type": ("full", "reverseincrement", "increment", "snapshot"),
 }
 """Enumerations compare by their order in this list."""
+
+
+def rank(field: str, value: object) -> tuple[int, str]:
+    """Return what to sort a value by: its place in an enumeration, or its text."""
+    text = str(value).casefold()
+    order = ORDERS.get(field, ())
+    return (order.index(text), "") if text in order else (0, text)
 
 
 def _compares(actual: object, condition: Comparison) -> bool:

@@ -97,15 +97,16 @@ class Face:
         try:
             return await self._dispatch(call)
         except Refusal as refusal:
-            headers = {"WWW-Authenticate": "Basic Realm=RestSvc"} if refusal.status == 401 else {}
             xml = call.writer.error(refusal.status, refusal.message)
-            return Reply(refusal.status, xml, headers=headers)
+            return Reply(refusal.status, xml)
 
     def _encoded(self, request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
         """Encode by what Accept asks for; errors carry no charset."""
         behaviour = self.manager.behaviour
         wants_json = "application/json" in request.headers.get("Accept", "")
         headers = {**HEADERS, **(reply.headers or {})}
+        if reply.status == 401:
+            headers["WWW-Authenticate"] = "Basic Realm=RestSvc"
         body = reply.raw or b""
         if reply.xml is not None:
             kind = "application/json" if wants_json else "application/xml"
@@ -115,6 +116,7 @@ class Face:
                 body = as_json(reply.xml, camel_case=behaviour.camel_case_json)
             if behaviour.byte_order_mark:
                 body = b"\xef\xbb\xbf" + body
+        self.manager.truth.bytes_sent += len(body)
         return web.Response(
             status=reply.status, reason=REASONS.get(reply.status), body=body, headers=headers
         )
@@ -130,6 +132,8 @@ class Face:
                 return _dropped(request)
             case "black_hole":
                 await asyncio.sleep(86_400.0)
+            case "clock_jump":
+                self.manager.skew += fault.seconds
             case "restart":
                 self.manager.restart()
                 return _dropped(request)

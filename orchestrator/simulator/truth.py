@@ -44,6 +44,8 @@ class GroundTruth:
 
     mounts: list[MountFate] = field(default_factory=list)
     requests: Counter[str] = field(default_factory=Counter)
+    bytes_sent: int = 0
+    """Bodies of all answers, in bytes."""
     dangerous: int = 0
     """Calls of `action=failover` or of a full restore: must stay 0."""
     logons: int = 0
@@ -87,6 +89,7 @@ class GroundTruth:
         return {
             "mounts": [asdict(fate) for fate in self.mounts],
             "requests": dict(self.requests),
+            "bytes_sent": self.bytes_sent,
             "dangerous": self.dangerous,
             "logons": self.logons,
             "sessions_expired": self.sessions_expired,
@@ -110,7 +113,7 @@ class GroundTruth:
                 if ended is not None:
                     moments.append((ended, 0, fate))
             whole.requests.update(part["requests"])  # type: ignore[call-overload]  # the same
-            for name in ("dangerous", "logons", "sessions_expired", "sessions_closed"):
+            for name in ("bytes_sent", "dangerous", "logons", *_SESSION_ENDS):
                 setattr(whole, name, getattr(whole, name) + part[name])
         for _at, opening, fate in sorted(moments, key=lambda moment: moment[:2]):
             for place in _places(fate):
@@ -119,6 +122,9 @@ class GroundTruth:
             if opening:
                 whole.mounts.append(fate)
         return whole
+
+
+_SESSION_ENDS = ("sessions_expired", "sessions_closed")
 
 
 def _places(fate: MountFate) -> tuple[str, ...]:

@@ -249,12 +249,20 @@ class Writer:
         attributes = [("Href", f"{self.base}/{path}"), ("Type", entity)]
         return (self.document if whole else self.element)(entity, attributes, inner)
 
+    def up_link(self, mount_path: str, path: str) -> str:
+        """Return the link to the directory above; a volume root has none."""
+        above = guest(path.strip("/").rpartition("/")[0])
+        if not above:
+            return ""
+        above += "/" if "/" not in above else ""
+        # The documented example of agents leads up into another family.
+        family = mount_path.replace("agents/agentRestorePoints", "vmRestorePoints")
+        return self.link(f"{family}/{above}?action=listAll&pageSize=100&page=1", "Up")
+
     def entry(self, mount_path: str, entry: GuestEntry) -> str:
         """One file or directory of a guest."""
         path = f"{mount_path}/{guest(entry.path)}"
-        above = guest(entry.path.rpartition("/")[0])
-        up = f"{mount_path}/{above}?action=listAll&pageSize=100&page=1"
-        links = [self.link(up, "Up")]
+        links = [self.up_link(mount_path, entry.path)]
         if entry.size is None:
             links += [
                 self.link(f"{path}?action={action}&pageSize={size}&page=1", "Down")

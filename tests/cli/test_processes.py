@@ -15,7 +15,7 @@ import pytest
 
 from orchestrator.assembly import limits_of
 from orchestrator.plan.loading import load_plan
-from tests.cli.processes import (
+from tests.processes import (
     PASSWORD,
     Place,
     Servers,

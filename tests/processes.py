@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from orchestrator.demo import settings_for
 from orchestrator.simulator.plans import plan_for
-from orchestrator.simulator.process import PASSWORD_VARIABLE, Simulation, simulation
+from orchestrator.simulator.process import PASSWORD_VARIABLE, Settings, Simulation, simulation
 from orchestrator.simulator.truth import GroundTruth
 
 PASSWORD = "n0t-a-real-password"
@@ -53,8 +53,15 @@ class Servers:
 def servers(*, count: int = 2, seconds: tuple[float, float] = (0.1, 0.5)) -> Iterator[Servers]:
     """Serve `count` servers over HTTPS whose mounts take as many seconds as `seconds` says."""
     chosen = settings_for(count, machines=60, password=PASSWORD, duration_range=seconds)
+    with served(chosen) as running:
+        yield running
+
+
+@contextmanager
+def served(settings: Sequence[Settings]) -> Iterator[Servers]:
+    """Serve whatever the settings say; their password is PASSWORD."""
     with start_blocking_portal() as portal:
-        context = simulation(chosen, password=PASSWORD)
+        context = simulation(settings, password=PASSWORD)
         with portal.wrap_async_context_manager(context) as running:
             yield Servers(portal, running)
 

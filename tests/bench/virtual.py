@@ -1,0 +1,165 @@
+"""Whole drills on virtual time: the shape of the schedule and the cost of watching."""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from orchestrator.assembly import Choices, World, conduct, limits_of
+from orchestrator.engine.admission import Limits
+from orchestrator.events import Event, RunStarted, TaskFailed, TaskSucceeded
+from orchestrator.lifecycle import MountRecord
+from orchestrator.model import MountKey, MountRequest
+from orchestrator.plan.loading import load_plan_text
+from orchestrator.simulator.behaviour import Behaviour
+from orchestrator.simulator.clock import run_virtual
+from orchestrator.simulator.inventory import generated
+from orchestrator.simulator.manager import SimulatedManager, User
+from orchestrator.simulator.network import MemoryNetwork
+from orchestrator.simulator.process import ACCOUNT, PASSWORD_VARIABLE
+from orchestrator.simulator.sites import host, serving
+from orchestrator.simulator.truth import GroundTruth
+from tests.bench.drills import Server, Shape, greedy, plan_text
+from tests.bench.figures import Figure, percentile
+from tests.invariants import assert_limits_held
+from tests.processes import PASSWORD
+
+LATENCY_S = 0.02
+
+
+class Ear:
+    """Remembers every target's request, and when the end of its task was noticed."""
+
+    def __init__(self) -> None:
+        """Heard nothing yet."""
+        self.began = 0.0
+        self.requests: dict[MountKey, MountRequest] = {}
+        self.noticed: dict[tuple[str, str], float] = {}
+
+    def observe(self, event: Event, record: MountRecord | None) -> None:
+        """Take note."""
+        if isinstance(event, RunStarted):
+            self.began = anyio.current_time() - event.at
+        if record is None or record.planned.point is None:
+            return
+        planned = record.planned
+        self.requests[planned.key] = MountRequest(
+            key=planned.key,
+            wave=planned.wave,
+            server=planned.server,
+            label=planned.label,
+            point=record.planned.point,
+            os_kind=planned.os_kind,
+        )
+        if isinstance(event, TaskSucceeded | TaskFailed):
+            self.noticed[planned.server, planned.vm] = self.began + event.at
+
+
+@dataclass(slots=True, kw_only=True)
+class Ran:
+    """What a drill did."""
+
+    took_s: float
+    truth: GroundTruth
+    ear: Ear
+    limits: Limits
+
+    @property
+    def greedy(self) -> float:
+        """Return the makespan of a perfect schedule with the true durations."""
+        return greedy(list(self.ear.requests.values()), self.limits, self.truth.mounts)
+
+    @property
+    def delays(self) -> list[float]:
+        """Seconds from the end of each task to its being noticed, while every slot was taken."""
+        full_until = max(fate.requested_at for fate in self.truth.mounts)
+        return [
+            self.ear.noticed[fate.server, fate.vm] - fate.finished_at
+            for fate in self.truth.mounts
+            if fate.finished_at is not None and fate.finished_at <= full_until
+        ]
+
+
+async def _drill(shape: Shape, directory: Path) -> Ran:
+    os.environ[PASSWORD_VARIABLE] = PASSWORD
+    truth = GroundTruth()
+    managers = {}
+    servers = {}
+    for seed, name in enumerate(shape.names):
+        inventory = generated(
+            seed,
+            machines=shape.machines,
+            backup_servers=shape.backup_servers,
+            prefix=f"{name}-",
+            awkward=False,
+        )
+        machines = [(machine.name, machine.os) for machine in inventory.machines]
+        servers[name] = Server(url=f"https://{host(name)}:9398", machines=machines)
+        managers[name] = SimulatedManager(
+            name,
+            inventory,
+            users={ACCOUNT: User(ACCOUNT, PASSWORD)},
+            behaviour=Behaviour(latency_s=LATENCY_S),
+            truth=truth,
+            seed=seed,
+        )
+    loaded = load_plan_text(plan_text(shape, servers).encode(), directory / "plan.yaml")
+    network, ear = MemoryNetwork(), Ear()
+    world = World(connector=network.connector, rng=random.Random(1), inline=True, signals=False)
+    choices = Choices(state=directory / "state", report=directory / "report")
+    began = anyio.current_time()
+    async with serving(managers, network=network):
+        outcome = await conduct(loaded, choices, observers=[ear], world=world)
+    assert outcome.code == 0, outcome.report.totals
+    limits = limits_of(loaded.plan, None)
+    assert_limits_held(truth, limits)
+    return Ran(took_s=anyio.current_time() - began, truth=truth, ear=ear, limits=limits)
+
+
+def drill(shape: Shape) -> Ran:
+    """Carry out a drill on virtual time; its limits held, and it ended well."""
+    with tempfile.TemporaryDirectory(prefix="bulk-restore-bench-") as temporary:
+        return run_virtual(_drill, shape, Path(temporary))
+
+
+WATCHING = ("GET /api/query", "GET /api/tasks", "GET /api/tasks/{task}")
+
+
+def figures() -> Iterator[Figure]:
+    """Measure the schedule with realistic durations, and watching at 200 tasks in flight."""
+    ran = drill(Shape(run=30))
+    yield Figure(
+        what="makespan / perfect greedy, virtual time, realistic durations, 3 × 200 targets",
+        value=ran.took_s / ran.greedy,
+        limit=1.02,
+        digits=3,
+    )
+    watching = sum(ran.truth.requests[name] for name in WATCHING)
+    yield Figure(
+        what="… requests of inventory and watching per server and second",
+        value=watching / 3 / ran.took_s,
+        limit=1.0,
+    )
+    crowd = drill(Shape(servers=2, machines=600, server=200, backup_server=60))
+    yield Figure(
+        what="detection delay, 200 tasks in flight per server: median",
+        value=percentile(crowd.delays, 0.5),
+        limit=0.6,
+        unit="s",
+    )
+    yield Figure(
+        what="… 99th percentile", value=percentile(crowd.delays, 0.99), limit=1.2, unit="s"
+    )
+    large = drill(Shape(servers=4, machines=500, server=50, backup_server=16, run=200))
+    yield Figure(
+        what="HTTP requests per mount, logon to logoff, 2,000 targets over 4 servers, 200 in "
+        "flight, realistic durations",
+        value=sum(large.truth.requests.values()) / 2000,
+        limit=5.0,
+    )

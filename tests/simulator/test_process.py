@@ -1,0 +1,152 @@
+"""Checklist, "TLS with a self-signed certificate": the same server as a real HTTPS process."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+import subprocess
+import sys
+from base64 import b64encode
+from pathlib import Path
+
+import aiohttp
+import anyio
+import pytest
+
+from orchestrator.simulator.certificates import self_signed
+from orchestrator.simulator.process import ACCOUNT, Settings, simulation
+from tests.simulator.wire import NS, SPEC, TOKEN, Answer
+
+pytestmark = [pytest.mark.anyio, pytest.mark.process]
+
+PASSWORD = "not-a-real-password"
+BASIC = b64encode(f"{ACCOUNT}:{PASSWORD}".encode()).decode()
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Processes and sockets need real time."""
+    return "asyncio"
+
+
+def settings(name: str, seed: int) -> Settings:
+    """Return a small server whose mounts take a moment."""
+    return Settings(
+        name=name,
+        seed=seed,
+        machines=8,
+        password=PASSWORD,
+        duration_range=(0.0, 0.01),
+        behaviour={"operation_finished_share": 0.0, "href_host": "request"},
+        faults=[{"kind": "xml_503", "path": "/querySvc$"}],
+    )
+
+
+async def asked(
+    http: aiohttp.ClientSession, method: str, url: str, token: str = "", body: bytes = b""
+) -> Answer:
+    """Send one request as it is."""
+    headers = {"Accept": "application/xml", "Content-Type": "application/xml"}
+    headers |= {TOKEN: token} if token else {"Authorization": f"Basic {BASIC}"}
+    async with http.request(method, url, headers=headers, data=body) as response:
+        read = await response.read()
+        return Answer(response.status, response.reason, response.headers.copy(), read)
+
+
+async def finished(http: aiohttp.ClientSession, task: str, token: str) -> Answer:
+    """Poll a task until it is finished."""
+    while True:
+        answer = await asked(http, "GET", task, token)
+        if answer.texts("State") == ["Finished"]:
+            return answer
+        await anyio.sleep(0.02)
+
+
+async def test_two_servers_as_processes_over_https(tmp_path: Path) -> None:
+    """A real HTTPS process: certificate, session, mount, unmount, faults and the side channel."""
+    servers = [settings("hq", 1), settings("dr", 2)]
+    async with simulation(servers, password=PASSWORD, directory=tmp_path) as running:
+        trusted = ssl.create_default_context(cafile=str(running.certificate.certificate))
+        connector = aiohttp.TCPConnector(ssl=trusted)
+        async with aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar()
+        ) as http:
+            for one in servers:
+                base = f"{running.urls[one.name]}/api"
+                logon = await asked(http, "POST", f"{base}/sessionMngr/?v=latest")
+                token = logon.headers[TOKEN]
+                point = next(
+                    found for found in one.inventory().machines if found.os == "Windows"
+                ).points[0]
+                mounts = f"{base}/vmReplicaPoints/{point.id}/mounts"
+                started = await asked(http, "POST", mounts, token, SPEC % b"Windows")
+                (task,) = started.hrefs("Delete")
+                done = await finished(http, task, token)
+
+                assert (logon.status, started.status) == (201, 202)
+                assert started.headers["Content-Length"] == str(len(started.body))
+                assert task == f"{base}/tasks/task-1"
+                assert done.all("Result")[0].attrib["Success"] == "true"
+                assert (await asked(http, "GET", f"{mounts}/1", token)).all("DirectoryEntry")
+                if one.name == "hq":
+                    assert (await asked(http, "DELETE", f"{mounts}/1", token)).status == 204
+                refused = await asked(http, "GET", f"{base}/querySvc", token)
+                assert (refused.status, refused.xml.tag) == (503, f"{NS}Error")
+
+        truth = await running.truth()
+        children = [child.process for child in running.children]
+
+        assert [(fate.server, fate.succeeded, fate.closed_by) for fate in truth.mounts] == [
+            ("hq", True, "unmounted"),
+            ("dr", True, None),
+        ]
+        assert (truth.logons, truth.dangerous) == (2, 0)
+    assert [child.returncode for child in children] == [0, 0]
+
+
+async def test_the_certificate_is_self_signed_and_has_the_named_fingerprint(
+    tmp_path: Path,
+) -> None:
+    """TLS with a self-signed certificate: unknown to the system, known by its fingerprint."""
+    async with (
+        simulation([settings("hq", 1)], password=PASSWORD, directory=tmp_path) as running,
+        aiohttp.ClientSession() as http,
+    ):
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await http.get(f"{running.urls['hq']}/api/")
+        pin = aiohttp.Fingerprint(bytes.fromhex(running.certificate.fingerprint_sha256))
+        async with http.get(f"{running.urls['hq']}/api/", ssl=pin) as response:
+            assert response.status == 200
+        wrong = aiohttp.Fingerprint(hashlib.sha256(b"another").digest())
+        with pytest.raises(aiohttp.ServerFingerprintMismatch):
+            await http.get(f"{running.urls['hq']}/api/", ssl=wrong)
+
+
+def test_the_key_is_for_its_owner_only(tmp_path: Path) -> None:
+    """The private key's file can be read by nobody else."""
+    made = self_signed(tmp_path)
+
+    assert made.key.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_server_ends_with_its_parent(tmp_path: Path) -> None:
+    """When the side channel closes the process ends: no server outlives its parent."""
+    certificate = self_signed(tmp_path)
+    program = (
+        "import sys, os\n"
+        "from pathlib import Path\n"
+        "from orchestrator.simulator.certificates import Certificate\n"
+        "from orchestrator.simulator.process import Settings, _port_of, _started\n"
+        "certificate = Certificate(certificate=Path(sys.argv[1]), key=Path(sys.argv[2]),"
+        " fingerprint_sha256='')\n"
+        "child = _started(Settings(name='hq', seed=1, machines=4, password='x'), certificate)\n"
+        "_port_of(child)\n"
+        "print('serving', flush=True)\n"
+        "os._exit(9)\n"
+    )
+    command = [sys.executable, "-c", program, str(certificate.certificate), str(certificate.key)]
+
+    # The server inherits this pipe as its stderr: `run` returns only when both are gone.
+    parent = subprocess.run(command, capture_output=True, timeout=20, check=False)
+
+    assert (parent.returncode, parent.stdout.strip(), parent.stderr) == (9, b"serving", b"")
