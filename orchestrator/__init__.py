@@ -19,6 +19,7 @@ Rooms, from the top; imports go down only, and `make check` proves it:
     demo         a whole run against the simulator
     assembly     joins the parts: from a loaded plan to a finished run with its reports
     leftovers    after a dead run: releasing what it left mounted
+    targeting    which targets a run takes, of a plan or a locked plan
     em           HTTP and XML: one Enterprise Manager behind the ports
     journal      SQLite: runs and events with a hash chain; replay
     report       what the journal says, rendered

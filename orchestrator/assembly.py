@@ -13,11 +13,10 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import anyio
@@ -33,16 +32,8 @@ from orchestrator.errors import JournalError, OrchestratorError
 from orchestrator.events import Event, RunStarted, ServerFacts, WaveFacts
 from orchestrator.journal import State
 from orchestrator.lifecycle import MountRecord
-from orchestrator.model import (
-    MountRequest,
-    RestorePoint,
-    RunId,
-    ServerName,
-    Source,
-    UnresolvedTarget,
-)
-from orchestrator.plan import expansion as expanding
-from orchestrator.plan.inventory import Inventory, InventoryNeeds, inventory_needs
+from orchestrator.model import RunId, ServerName, Source
+from orchestrator.plan.inventory import inventory_needs
 from orchestrator.plan.loading import LoadedPlan
 from orchestrator.plan.locked import LockedPlan
 from orchestrator.plan.settings import RestorePlan
@@ -51,19 +42,11 @@ from orchestrator.ports import Observer
 from orchestrator.progress import QuietView, View
 from orchestrator.report import ExitCode, Report, exit_code, summarize, write
 from orchestrator.runstate import RunState
+from orchestrator.targeting import LockedSelection, Narrowing, PlanSelection
 
 log = structlog.get_logger(__name__)
 
 Plan = LoadedPlan | LockedPlan
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expanded:
-    """Targets of a plan after `--only`; what the engine takes as an expansion."""
-
-    requests: Sequence[MountRequest]
-    unresolved: Sequence[UnresolvedTarget]
-    broken: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,84 +96,6 @@ class Outcome:
     directory: Path
     written: tuple[Path, ...]
     trouble: str | None = None
-
-
-class PlanSelection:
-    """The selectors of a plan; implements `engine.orders.Selection`."""
-
-    def __init__(self, plan: RestorePlan, choices: Choices, now: datetime) -> None:
-        """Ages of restore points are measured back from `now`."""
-        self._plan = plan
-        self._choices = choices
-        self._now = now
-
-    def needs(self, server: ServerName) -> InventoryNeeds:
-        """Return what must be asked of `server`."""
-        return inventory_needs(self._plan, server)
-
-    def expand(self, found: Mapping[ServerName, Sequence[RestorePoint]]) -> Expanded:
-        """Choose the points of the targets on the given servers."""
-        inventories = {name: Inventory(points) for name, points in found.items()}
-        expansion = expanding.expand(self._plan, inventories, now=self._now)
-        return Expanded(
-            requests=[each for each in expansion.requests if _wanted(each, self._choices)],
-            unresolved=[each for each in expansion.unresolved if _wanted(each, self._choices)],
-            broken=expansion.broken,
-        )
-
-    def placeholders(self, server: ServerName) -> Sequence[UnresolvedTarget]:
-        """Return one target per entry of a server that could not be asked."""
-        targets = expanding.placeholders(self._plan, server, reason="its server was not asked")
-        return [each for each in targets if _wanted(each, self._choices)]
-
-
-class LockedSelection:
-    """The targets of a locked plan, exactly as they were saved."""
-
-    def __init__(self, locked: LockedPlan, choices: Choices) -> None:
-        """Nothing is asked of the servers but their logon."""
-        self._requests = [each for each in locked.requests if _wanted(each, choices)]
-        self._unresolved = [each for each in locked.unresolved if _wanted(each, choices)]
-
-    def needs(self, server: ServerName) -> InventoryNeeds:
-        """Return nothing: the points are chosen already."""
-        _ = server
-        return InventoryNeeds(points=(), machines={}, jobs={})
-
-    def expand(self, found: Mapping[ServerName, Sequence[RestorePoint]]) -> Expanded:
-        """Return the saved targets of the servers that answered."""
-        return Expanded(
-            requests=[each for each in self._requests if each.server in found],
-            unresolved=[each for each in self._unresolved if each.server in found],
-        )
-
-    def placeholders(self, server: ServerName) -> Sequence[UnresolvedTarget]:
-        """Return the saved targets of a server that does not answer."""
-        pointless = [each for each in self._unresolved if each.server == server]
-        return pointless + [
-            UnresolvedTarget(
-                key=each.key,
-                wave=each.wave,
-                server=each.server,
-                label=each.label,
-                reason="its server was not asked",
-                critical=each.critical,
-                os_kind=each.os_kind,
-                source=each.point.source,
-                place=each.place,
-            )
-            for each in self._requests
-            if each.server == server
-        ]
-
-
-def _wanted(target: MountRequest | UnresolvedTarget, choices: Choices) -> bool:
-    if choices.keys is not None and target.key not in choices.keys:
-        return False
-    if not choices.only:
-        return True
-    names = {target.key, target.label, getattr(target, "vm", target.label)}
-    return any(fnmatchcase(name, glob) for glob in choices.only for name in names)
 
 
 def clients(
@@ -295,10 +200,11 @@ def _user() -> str:
 def orders_of(source: Plan, started: RunStarted, choices: Choices, world: World) -> Orders:
     """Return what the engine is told to do."""
     plan = source.plan
+    narrowing = Narrowing(only=choices.only, keys=choices.keys)
     selection = (
-        LockedSelection(source, choices)
+        LockedSelection(source, narrowing)
         if isinstance(source, LockedPlan)
-        else PlanSelection(plan, choices, started.started_at)
+        else PlanSelection(plan, narrowing, started.started_at)
     )
     confirm = choices.confirm
 

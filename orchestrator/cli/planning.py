@@ -20,9 +20,10 @@ from orchestrator.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from orchestrator.assembly import Expanded
+    from orchestrator.plan.expansion import Expansion
     from orchestrator.plan.loading import LoadedPlan
     from orchestrator.plan.locked import LockedPlan
+    from orchestrator.targeting import Expanded
 
 
 @click.command("validate")
@@ -140,29 +141,29 @@ async def _expanded(loaded: LoadedPlan, only: tuple[str, ...]) -> Expanded:
 
     import anyio
 
-    from orchestrator.assembly import Choices, PlanSelection, World, clients
+    from orchestrator.assembly import World, clients
+    from orchestrator.em.client import Client
     from orchestrator.engine.inventory import gather_once
+    from orchestrator.errors import OrchestratorError
     from orchestrator.model import RestorePoint, ServerName
+    from orchestrator.targeting import Narrowing, PlanSelection
 
-    selection = PlanSelection(loaded.plan, Choices(state=Path(), only=only), datetime.now(UTC))
+    selection = PlanSelection(loaded.plan, Narrowing(only=only), datetime.now(UTC))
     found: dict[ServerName, list[RestorePoint]] = {}
     errors: list[Exception] = []
-    world = World(rng=random.SystemRandom())
+
+    async def ask(client: Client) -> None:
+        try:
+            async with client.logon() as session:
+                found[client.server] = list(
+                    await gather_once(session, selection.needs(client.server))
+                )
+        except OrchestratorError as exc:
+            errors.append(exc)
 
     async with anyio.create_task_group() as tasks:
-        for client in clients(loaded.plan, world):
-
-            async def ask(client=client) -> None:  # type: ignore[no-untyped-def]  # bound early
-                from orchestrator.errors import OrchestratorError
-
-                try:
-                    async with client.logon() as session:
-                        points = await gather_once(session, selection.needs(client.server))
-                        found[client.server] = list(points)
-                except OrchestratorError as exc:
-                    errors.append(exc)
-
-            tasks.start_soon(ask)
+        for client in clients(loaded.plan, World(rng=random.SystemRandom())):
+            tasks.start_soon(ask, client)
     if errors:
         raise errors[0]
     return selection.expand(found)
@@ -227,7 +228,7 @@ def _as_values(found: Expanded, loaded: LoadedPlan) -> dict[str, object]:
     }
 
 
-def _whole(found: Expanded):  # type: ignore[no-untyped-def]  # the plan room's own type
+def _whole(found: Expanded) -> Expansion:
     from orchestrator.plan.expansion import Expansion
 
     return Expansion(

@@ -56,7 +56,7 @@ async def resolve(reference: str | SecretReference) -> str:
 
 def _from_file(path: Path, shown: str, *, owner_only: bool = True) -> str:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_without_waiting) as file:
             facts = os.fstat(file.fileno())
             if not stat.S_ISREG(facts.st_mode):
                 raise CredentialError(f"{shown} is not a regular file")
@@ -68,6 +68,11 @@ def _from_file(path: Path, shown: str, *, owner_only: bool = True) -> str:
     except OSError as exc:
         raise CredentialError(f"{shown} cannot be read: {exc.strerror}") from None
     return _text(content, shown)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open `path`; a named pipe that nobody writes to would hold up the whole program."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 async def _from_command(argv: tuple[str, ...], shown: str) -> str:
@@ -91,7 +96,10 @@ def _from_keyring(service: str, user: str, shown: str) -> str:
         raise CredentialError(
             f"{shown} needs the optional package: pip install 'bulk-restore-orchestrator[keyring]'"
         ) from None
-    found = keyring.get_password(service, user)
+    try:
+        found = keyring.get_password(service, user)
+    except Exception as exc:  # noqa: BLE001 - every keyring has errors of its own
+        raise CredentialError(f"{shown} cannot be read: {type(exc).__name__}") from None
     if not found:
         raise CredentialError(f"{shown} is not in the keyring")
     return str(found)

@@ -22,17 +22,19 @@ MOUNT_PATH = re.compile(rf"^{_MOUNT}$", re.IGNORECASE)
 """The address of one mount point, in any family."""
 
 _ORIGIN = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#]*")
+_DOTS = re.compile(r"(?:^|[/\\])\.\.?(?:[/\\]|$)")
+"""A segment that a server may resolve, so that the path would mean another one."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SAFE = "/:$@!&'()*+,;=-._~%?"
 
 _READING = ("listall", "listdirs", "listfiles", "download")
 
 _ALLOWED: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = tuple(
-    (method, re.compile(rf"^{pattern}$", re.IGNORECASE), frozenset(actions))
+    (method, re.compile(rf"^{pattern}\Z", re.IGNORECASE), frozenset(actions))
     for method, pattern, actions in (
         (
             "GET",
-            r"/api/(?!.*/\.\.?(?:/|$)).*",
+            r"/api/.*",
             ("", "listall", "listdirs", "listfiles", "download"),
         ),
         ("POST", r"/api/sessionMngr/", ("",)),
@@ -74,7 +76,9 @@ def guard(method: str, target: str) -> None:
     path, _, query = target.partition("?")
     actions = _actions(query)
     action = actions[0] if actions else ""
-    if len(actions) <= 1 and "?" not in query:
+    hidden = _CONTROL.search(_decoded(target)) or _DOTS.search(_decoded(path))
+    acting = method != "GET" and "failover" in _decoded(query).lower()
+    if len(actions) <= 1 and "?" not in query and not hidden and not acting:
         for verb, pattern, allowed in _ALLOWED:
             if verb == method and action in allowed and pattern.match(path):
                 return

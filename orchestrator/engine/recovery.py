@@ -15,7 +15,7 @@ from orchestrator.engine.site import Connection, Site
 from orchestrator.model import Task, TaskId
 
 LOOKS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
-"""Seconds before each further look. A server that answered all of them and shows nothing began nothing."""
+"""Seconds before each further look. A server that answered all and shows nothing began nothing."""
 
 MOUNT_OPERATIONS = frozenset({"MountRestorePoint", ""})
 """What a mount task calls itself; an absent Operation is not held against it."""
