@@ -1,0 +1,229 @@
+"""Submissions in doubt: the one unclaimed mount task is found, and nothing else is taken for it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import anyio
+import pytest
+
+from orchestrator.engine import recovery
+from orchestrator.engine.ledger import Ledger
+from orchestrator.engine.recovery import LOOKS, Unsettled, find_task
+from orchestrator.engine.site import Connection, Site
+from orchestrator.errors import (
+    EnterpriseManagerError,
+    RequestNotSent,
+    ResponseLost,
+    ServerUnusable,
+    ServiceBusy,
+    SessionLost,
+)
+from orchestrator.events import Event
+from orchestrator.model import ServerName, TaskId
+from orchestrator.policy import WatchPolicy
+from orchestrator.ports import InventorySession
+from tests.engine.scripted import ScriptedSession, ScriptedTask
+
+pytestmark = pytest.mark.anyio
+
+OURS, LOST = TaskId("task-1"), TaskId("task-2")
+OUTAGE = 600.0
+PATIENCE = sum(LOOKS)
+
+
+@dataclass(slots=True)
+class ScriptedServer:
+    """Lets everybody log on, to one session."""
+
+    session: ScriptedSession
+    server: ServerName = ServerName("hq")
+
+    @asynccontextmanager
+    async def logon(self) -> AsyncIterator[InventorySession]:
+        """Give the session."""
+        yield self.session
+
+
+@dataclass(slots=True)
+class NoJournal:
+    """Keeps what it is given in a list."""
+
+    events: list[Event] = field(default_factory=list)
+
+    def append(self, event: Event) -> None:
+        """Keep the event."""
+        self.events.append(event)
+
+    async def durable(self) -> None:
+        """Have nothing to wait for."""
+
+
+@asynccontextmanager
+async def connected(session: ScriptedSession) -> AsyncIterator[tuple[Connection, Site]]:
+    """Be logged on to a server meanwhile; task-1 is a target's already, if there is one."""
+    site = Site(
+        ScriptedServer(session),
+        Ledger(NoJournal(), (), anyio.current_time),
+        outage=OUTAGE,
+        watch=WatchPolicy(),
+        rng=random.Random(1),
+        on_gate=lambda site: None,
+    )
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(site.serve)
+        await site.decided()
+        connection = site.open_connection()
+        assert connection is not None
+        connection.watcher.claimed.add(OURS)
+        yield connection, site
+        site.close()
+
+
+def running(operation: str = "MountRestorePoint", *, seconds: float = 1e6) -> ScriptedTask:
+    """Return a task that ends after so many seconds."""
+    return ScriptedTask(ends_at=seconds, operation=operation)
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [running(), running(""), running(seconds=0)],
+    ids=["running", "without an operation", "finished already"],
+)
+async def test_the_one_unclaimed_mount_task_is_found_and_claimed(lost: ScriptedTask) -> None:
+    """Whatever state it is in by now, it is ours, and nobody can adopt it a second time."""
+    session = ScriptedSession({OURS: running(), LOST: lost})
+
+    async with connected(session) as (connection, site):
+        found = await find_task(connection, site)
+        again = await find_task(connection, site)
+
+    assert found == LOST
+    assert LOST in connection.watcher.claimed
+    assert again is None
+
+
+@pytest.mark.parametrize("appears_after", [0.2, 1.0, 7.0, 15.0, PATIENCE - 0.1])
+async def test_a_task_that_the_server_shows_late_is_still_found(appears_after: float) -> None:
+    """As long as it is looked for, the last pause included, a slow server costs no second mount."""
+    session = ScriptedSession({OURS: running()})
+
+    async def appear() -> None:
+        await anyio.sleep(appears_after)
+        session.script[LOST] = running()
+
+    async with connected(session) as (connection, site), anyio.create_task_group() as tasks:
+        tasks.start_soon(appear)
+        found = await find_task(connection, site)
+
+    assert found == LOST
+
+
+async def test_none_is_said_only_after_every_look() -> None:
+    """That nothing was started is proved by a server that answered the whole time."""
+    session = ScriptedSession({OURS: running()})
+
+    async with connected(session) as (connection, site):
+        found = await find_task(connection, site)
+
+    assert found is None
+    assert anyio.current_time() == PATIENCE
+    assert session.asked.count("list") == len(LOOKS) + 1
+
+
+@pytest.mark.parametrize("operation", ["DownloadFile", "Logoff", "UnmountRestorePoint"])
+async def test_a_task_that_mounts_nothing_is_not_adopted(operation: str) -> None:
+    """Other work in the same session is no answer to a mount request."""
+    session = ScriptedSession({LOST: running(operation)})
+
+    async with connected(session) as (connection, site):
+        found = await find_task(connection, site)
+
+    assert found is None
+    assert LOST not in connection.watcher.claimed
+
+
+async def test_of_several_unclaimed_tasks_none_is_guessed() -> None:
+    """Where nobody can say which it is, no target gets another one's mount."""
+    third = TaskId("task-3")
+    session = ScriptedSession({OURS: running(), LOST: running(), third: running()})
+
+    async with connected(session) as (connection, site):
+        with pytest.raises(Unsettled):
+            await find_task(connection, site)
+
+    assert connection.watcher.claimed == {OURS}
+
+
+@pytest.mark.parametrize(
+    "trouble", [RequestNotSent("down"), ResponseLost("cut off"), ServiceBusy("later")]
+)
+async def test_a_server_in_trouble_proves_nothing_and_is_waited_for(
+    trouble: EnterpriseManagerError,
+) -> None:
+    """Looks count only if they were answered: after an outage the task is still found."""
+    session = ScriptedSession({OURS: running(), LOST: running()})
+    session.fails = {"list": trouble, "alive": trouble}
+
+    async def repair() -> None:
+        await anyio.sleep(300)
+        session.fails = {}
+
+    async with connected(session) as (connection, site), anyio.create_task_group() as tasks:
+        tasks.start_soon(repair)
+        found = await find_task(connection, site)
+
+    assert found == LOST
+    assert anyio.current_time() > 300
+
+
+async def test_a_server_that_stays_away_leaves_the_doubt() -> None:
+    """When it is given up nothing was proved, and nothing is claimed."""
+    session = ScriptedSession({OURS: running(), LOST: running()})
+    session.fails = {"list": RequestNotSent("down"), "alive": RequestNotSent("down")}
+
+    async with connected(session) as (connection, site):
+        with pytest.raises(ServerUnusable):
+            await find_task(connection, site)
+
+    assert connection.watcher.claimed == {OURS}
+    assert anyio.current_time() == pytest.approx(OUTAGE)
+
+
+async def test_a_lost_session_takes_the_proof_with_it() -> None:
+    """Another session cannot see the task, so the search ends at once."""
+    session = ScriptedSession({OURS: running(), LOST: running()})
+    session.fails = {"list": SessionLost("forgotten")}
+
+    async with connected(session) as (connection, site):
+        with pytest.raises(SessionLost):
+            await find_task(connection, site)
+        assert connection.lost
+        session.fails = {}
+        with pytest.raises(SessionLost):
+            await find_task(connection, site)
+
+    assert connection.watcher.claimed == {OURS}
+
+
+async def test_a_search_that_is_cancelled_claims_nothing() -> None:
+    """What was not decided stays open for whoever looks next."""
+    session = ScriptedSession({OURS: running()})
+
+    async with connected(session) as (connection, site):
+        with anyio.move_on_after(5):
+            await find_task(connection, site)
+        session.script[LOST] = running()
+        assert LOST not in connection.watcher.claimed
+        found = await find_task(connection, site)
+
+    assert found == LOST
+
+
+def test_the_looks_outlast_a_slow_answer() -> None:
+    """The pauses grow, and together give the server at least half a minute."""
+    assert list(recovery.LOOKS) == sorted(recovery.LOOKS)
+    assert PATIENCE >= 30

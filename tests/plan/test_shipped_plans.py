@@ -1,0 +1,117 @@
+"""The plans that are shipped: each loads, means what its comments say, and can be expanded."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator.model import OsKind, RestorePoint, RestorePointId, ServerName
+from orchestrator.plan.expansion import expand, placeholders
+from orchestrator.plan.inventory import Inventory
+from orchestrator.plan.loading import load_plan
+from orchestrator.plan.settings import RestorePlan, SelectorKind
+from tests.plan.builders import NOW, point
+
+ROOT = Path(__file__).parent.parent.parent / "plans"
+PLANS = sorted(ROOT.glob("*.yaml"))
+each_plan = pytest.mark.parametrize("path", PLANS, ids=lambda path: path.stem)
+
+
+def listed(plan: RestorePlan, server: ServerName) -> Inventory:
+    """Return an inventory in which everything that the plan names on `server` exists."""
+    found: list[RestorePoint] = []
+    for entry in plan.entries(server):
+        one = point(entry.value, behind=entry.backup_server or "vbr-01", source=entry.source)
+        if entry.kind is SelectorKind.ID:
+            found.append(replace(one, id=RestorePointId(entry.value), vm="by-id"))
+        elif entry.kind is SelectorKind.JOB:
+            found += (point(f"{entry.value}-{n}", job=entry.value) for n in (1, 2))
+        else:
+            found += (one, replace(point(entry.value, hours=90), backup_server=one.backup_server))
+    return Inventory(found)
+
+
+def test_all_the_plans_are_looked_at() -> None:
+    """The collection does not shrink unnoticed."""
+    assert {path.stem for path in PLANS} >= {"minimal", "complete", "ci", "demo"}
+
+
+@each_plan
+def test_a_shipped_plan_loads_without_a_problem(path: Path) -> None:
+    """A new user's first command succeeds; PlanError would name every problem."""
+    plan = load_plan(path).plan
+
+    assert plan.entries()
+    assert {entry.server for entry in plan.entries()} <= set(plan.servers)
+
+
+@each_plan
+def test_every_server_of_a_shipped_plan_is_used(path: Path) -> None:
+    """No example logs on to a server that it then leaves alone."""
+    plan = load_plan(path).plan
+
+    assert {entry.server for entry in plan.entries()} == set(plan.servers)
+
+
+@each_plan
+def test_a_shipped_plan_expands_where_everything_exists(path: Path) -> None:
+    """Against a matching inventory no guard breaks and nothing is missing."""
+    plan = load_plan(path).plan
+
+    expansion = expand(plan, {server: listed(plan, server) for server in plan.servers}, now=NOW)
+
+    assert expansion.broken == ()
+    assert expansion.pending == ()
+    assert expansion.unresolved == ()
+    keys = [request.key for request in expansion.requests]
+    assert len(set(keys)) == len(keys) > 0
+
+
+@each_plan
+def test_a_shipped_plan_has_a_target_for_every_entry_even_without_servers(path: Path) -> None:
+    """On the worst day the report still lists everything that the plan names."""
+    plan = load_plan(path).plan
+
+    left = [t for server in plan.servers for t in placeholders(plan, server, reason="down")]
+
+    assert len({target.key for target in left}) == len(left) == len(plan.entries())
+
+
+@each_plan
+def test_a_shipped_plan_holds_no_secret_and_no_real_host(path: Path) -> None:
+    """Passwords are references, hosts are examples or loopback."""
+    plan = load_plan(path).plan
+
+    assert all(settings.password.kind for settings in plan.servers.values())
+    hosts = {re.sub(r"^https://(.+):\d+$", r"\1", s.url) for s in plan.servers.values()}
+    assert all(host.endswith(".example.net") or host == "127.0.0.1" for host in hosts)
+
+
+def test_the_variables_of_the_nightly_plan_can_be_set() -> None:
+    """The command that its head comment shows gives the address it promises."""
+    plan = load_plan(ROOT / "ci.yaml", overrides={"em": "em-dr.example.net", "build": "77"}).plan
+
+    assert [settings.url for settings in plan.servers.values()] == [
+        "https://em-dr.example.net:9398"
+    ]
+    assert plan.reason == "nightly drill, build 77"
+    assert load_plan(ROOT / "ci.yaml").plan.reason == "nightly drill, build by hand"
+
+
+def test_the_complete_plan_reads_its_inventory_file() -> None:
+    """Rows, their settings, and the excluded laboratory machines are as the comments say."""
+    wave = load_plan(ROOT / "complete.yaml").plan.waves[-1]
+
+    assert [entry.value for entry in wave.entries] == [
+        "branch-file-01",
+        "branch-file-02",
+        "branch-web-01",
+        "branch-db-01",
+        "branch-print-01",
+    ]
+    assert [entry.server for entry in wave.entries] == ["dr", "dr", "dr", "dr", "hq"]
+    assert wave.entries[2].os_kind is OsKind.LINUX
+    assert (wave.entries[3].label, wave.entries[3].point.policy) == ("branch-ledger", "before")
