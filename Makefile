@@ -7,10 +7,10 @@ STAMP  := $(VENV)/.installed
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint types imports bench lock clean
+.PHONY: help setup demo test check format lint types imports bench simulate-seeds lock clean
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Create .venv with the locked packages and the bulk-restore command
 
@@ -44,6 +44,10 @@ imports: $(STAMP)
 
 bench: $(STAMP) ## Measure the figures of the README (some minutes)
 	$(BIN)/python -m tests.bench
+
+SEEDS ?= 1-1000
+simulate-seeds: $(STAMP) ## Hunt for violations: make simulate-seeds SEEDS=1-5000
+	$(BIN)/python -m tests.simulation $(SEEDS) --workers $(WORKERS)
 
 lock: $(STAMP) ## Resolve the locked packages anew
 	$(PYTHON) -m venv $(VENV)/lock

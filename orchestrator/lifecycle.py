@@ -303,6 +303,10 @@ def _concluded(record: MountRecord, event: TargetConcluded) -> MountRecord:
         raise IllegalTransition(
             f"{record.planned.key}: concluded {event.result}, but the verdict is {record.verdict}"
         )
+    if record.may_be_open and event.mount in {MountState.NONE, MountState.RELEASED}:
+        raise IllegalTransition(
+            f"{record.planned.key}: concluded with mount {event.mount}, but it may be open"
+        )
     never_submitted = event.result in {Result.SKIPPED, Result.CANCELLED}
     if never_submitted and record.ever_submitted and record.mount_state is MountState.UNKNOWN:
         raise IllegalTransition(f"{record.planned.key}: {event.result} with a mount in doubt")

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from orchestrator.errors import JournalDamaged
+from orchestrator.errors import IllegalTransition, JournalDamaged
 from orchestrator.events import (
     Event,
     RunFinished,
@@ -82,18 +82,29 @@ class RunState:
         `after` is that record where somebody has it already.
 
         Raises:
-            IllegalTransition: the table does not allow it.
+            IllegalTransition: the table or the plan does not allow it.
         """
         self.last_at = max(self.last_at, event.at)
         if isinstance(event, TargetEvent):
-            if after is None and isinstance(event, TargetPlanned):
-                after = begin(event)
-            elif after is None:
-                after = apply(self.records[event.key], event)
+            after = after or self._after(event)
             self.records[event.key] = after
             return after
-        self._take_run(event)
+        try:
+            self._take_run(event)
+        except KeyError as exc:
+            kind = type(event).__name__
+            raise IllegalTransition(f"{kind} names {exc}, which the plan does not") from exc
         return None
+
+    def _after(self, event: TargetEvent) -> MountRecord:
+        known = self.records.get(event.key)
+        if isinstance(event, TargetPlanned):
+            if known is not None:
+                raise IllegalTransition(f"{event.key} was planned twice")
+            return begin(event)
+        if known is None:
+            raise IllegalTransition(f"{event.key} was never planned")
+        return apply(known, event)
 
     def _take_run(self, event: Event) -> None:
         match event:
@@ -139,10 +150,12 @@ def fold(events: Iterable[Event]) -> RunState:
     """
     state: RunState | None = None
     for event in events:
-        if isinstance(event, RunStarted):
+        if state is None:
+            if not isinstance(event, RunStarted):
+                raise JournalDamaged("the run's first record is missing")
             state = RunState(event)
-        elif state is None:
-            raise JournalDamaged("the run's first record is missing")
+        elif isinstance(event, RunStarted):
+            raise IllegalTransition(f"run {event.run} began twice")
         else:
             state.take(event)
     if state is None:

@@ -18,9 +18,11 @@ from orchestrator.em.session import Opened, Token, log_off, logged_on
 from orchestrator.em.transport import ConnectorFactory, Transport
 from orchestrator.em.wire import Codec, Page, Reading, XmlCodec
 from orchestrator.errors import (
+    EnterpriseManagerError,
     MalformedResponse,
     NotFound,
     RequestRefused,
+    ServiceBusy,
     SessionLost,
 )
 from orchestrator.model import (
@@ -231,6 +233,10 @@ class Session:
             found += page.rows
         return found
 
+    def end(self) -> None:
+        """Send nothing more on this session: whoever still holds it learns that it is gone."""
+        self._lost = True
+
     def leave_open(self) -> None:
         """Do not log off at the end: logging off would put the mounts out of everybody's reach."""
         self._transport.leave_session_open = True
@@ -264,9 +270,30 @@ class Session:
     async def _guarded(self, request: Awaitable[T]) -> T:
         try:
             return await request
-        except SessionLost:
+        except SessionLost as exc:
+            if not self._lost and await self._may_live():
+                raise ServiceBusy(
+                    f"{exc}, but the session may still live",
+                    server=exc.server,
+                    request=exc.request,
+                    status=exc.status,
+                    words=exc.words,
+                ) from None
             self._lost = True
             raise
+
+    async def _may_live(self) -> bool:
+        """Ask once whether a 401 was the session's end: only a second one says so.
+
+        Giving a living session up would leave its mounts open with nobody watching them.
+        """
+        try:
+            await self._transport.send("GET", f"/api/logonSessions/{self.id}", self._codec.anything)
+        except SessionLost:
+            return False
+        except EnterpriseManagerError:
+            return True  # not known: the server's gate asks on
+        return True
 
     def _check(self) -> None:
         if self._lost:
@@ -313,7 +340,10 @@ class Client:
             ) as opened:
                 session = self._session(transport, opened)
                 self._on_session(session)
-                yield session
+                try:
+                    yield session
+                finally:
+                    session.end()
         finally:
             with anyio.CancelScope(shield=True):
                 await transport.close()
@@ -332,7 +362,10 @@ class Client:
         try:
             taken = self._session(transport, opened)
             await taken.keep_alive()
-            yield taken
+            try:
+                yield taken
+            finally:
+                taken.end()
             await log_off(transport, self._codec, opened.id)
         finally:
             with anyio.CancelScope(shield=True):

@@ -30,7 +30,7 @@ _SAFE = "/:$@!&'()*+,;=-._~%?"
 _READING = ("listall", "listdirs", "listfiles", "download")
 
 _ALLOWED: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = tuple(
-    (method, re.compile(rf"^{pattern}\Z", re.IGNORECASE), frozenset(actions))
+    (method, re.compile(rf"^{pattern}$", re.IGNORECASE), frozenset(actions))
     for method, pattern, actions in (
         (
             "GET",

@@ -199,12 +199,15 @@ class Transport:
 
         Raises:
             ForbiddenAction: not on the allow-list; nothing was sent.
+            SessionLost: this transport is closed; nothing was sent.
             RequestNotSent: no connection was made; nothing was sent.
             ResponseLost: it was sent, or may have been, and the answer is lost.
             EnterpriseManagerError: what the answer means.
         """
         guard(method, target)
         request = f"{method} {target.partition('?')[0]}"
+        if self._kept.closed:
+            raise SessionLost("the logon session is over", server=self.server, request=request)
         every = {**self._token, **(headers or {})}
         if body is not None:
             every.update(self._content_type)

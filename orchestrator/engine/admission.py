@@ -105,6 +105,7 @@ class Admission:
         )
         self._forfeited: Counter[object] = Counter()
         self._closed_servers: set[ServerName] = set()
+        self._lost_servers: set[ServerName] = set()
         self._closed = False
         self._number = 0
 
@@ -120,11 +121,12 @@ class Admission:
     def offer(self, requests: Iterable[MountRequest], deliver: Deliver) -> None:
         """Queue `requests`; `deliver` gets each one with its slot, now or later.
 
-        Without a slot it says that none will ever come: admission was closed, or so many
-        slots were forfeited that the limits have no room left.
+        Without a slot it says that none will ever come: admission was closed, its server was
+        given up, or so many slots were forfeited that the limits have no room left.
         """
         for request in requests:
-            if self._closed or self._starved(request):
+            lost = request.server in self._lost_servers
+            if self._closed or lost or self._starved(request):
                 deliver(request, None)
                 continue
             self._number += 1
@@ -144,6 +146,12 @@ class Admission:
         """Admit on this server again."""
         self._closed_servers.discard(server)
         self._admit()
+
+    def give_up_server(self, server: ServerName) -> None:
+        """Admit nothing on this server, ever; what waits for it is withdrawn."""
+        self._lost_servers.add(server)
+        self.close_server(server)
+        self.withdraw(server)
 
     def withdraw(self, server: ServerName | None = None) -> tuple[MountRequest, ...]:
         """Take back everything that waits (on `server`, or all); each gets no slot.

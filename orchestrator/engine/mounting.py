@@ -26,13 +26,13 @@ from orchestrator.engine.attempt import (
     Crew,
     record_out_of_reach,
 )
-from orchestrator.engine.proving import find_mount, judge
+from orchestrator.engine.proving import find_mount, find_without_task, judge
 from orchestrator.engine.releasing import abandon, record_finished, release
 from orchestrator.engine.submitting import submit
 from orchestrator.engine.watcher import TaskVanished
 from orchestrator.events import DeadlinePassed, TargetConcluded, TaskObserved
 from orchestrator.lifecycle import Phase
-from orchestrator.model import MountRequest, Result, Task, TaskId
+from orchestrator.model import Mount, MountRequest, Result, Task, TaskId
 from orchestrator.policy import Backoff
 
 
@@ -86,14 +86,17 @@ async def _attempt(request: MountRequest, slot: Slot, crew: Crew) -> After:
 
 
 async def _mount_prove_release(attempt: Attempt) -> After:
-    task = await submit(attempt)
-    if isinstance(task, After):
-        return task
-    finished = await _finished(attempt, task)
-    record_finished(attempt, finished)
-    if not finished.succeeded:
-        return After.CONCLUDE if attempt.record.overdue else After.RETRY
-    mount = await find_mount(attempt, finished)
+    started = await submit(attempt)
+    if isinstance(started, After):
+        return started
+    found = started if isinstance(started, Mount) else await _finished(attempt, started)
+    if isinstance(found, Task):
+        record_finished(attempt, found)
+        if not found.succeeded:
+            return After.CONCLUDE if attempt.record.overdue else After.RETRY
+        mount = await find_mount(attempt, found)
+    else:
+        mount = found
     if mount is None:
         why = "the task succeeded, but its mount point was not found"
         record_out_of_reach(attempt.request, attempt.crew, why)
@@ -103,7 +106,23 @@ async def _mount_prove_release(attempt: Attempt) -> After:
     return After.CONCLUDE
 
 
-async def _finished(attempt: Attempt, task: TaskId) -> Task:
+async def _finished(attempt: Attempt, task: TaskId) -> Task | Mount:
+    """Return the finished task, or the mount of one that the server has purged already.
+
+    Raises:
+        TaskVanished: the session does not know it any more, and shows no mount of it either.
+        SessionLost, ServerUnusable: nobody can say any more.
+    """
+    try:
+        return await _watched_to_its_end(attempt, task)
+    except TaskVanished:
+        mount = await find_without_task(attempt)
+        if mount is None:
+            raise
+        return mount
+
+
+async def _watched_to_its_end(attempt: Attempt, task: TaskId) -> Task:
     """Return the finished task. Past its deadline it is watched once more as long, to clean up.
 
     Raises:

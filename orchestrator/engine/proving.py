@@ -7,6 +7,7 @@ volume of the guest could be read.
 from __future__ import annotations
 
 from orchestrator.engine.attempt import Attempt
+from orchestrator.engine.recovery import unclaimed_mounts
 from orchestrator.errors import RequestRefused
 from orchestrator.events import MountFound, VerdictReached
 from orchestrator.model import Href, Mount, Result, Task
@@ -24,12 +25,26 @@ async def find_mount(attempt: Attempt, task: Task) -> Mount | None:
         SessionLost, ServerUnusable: nobody can say any more.
     """
     mount = await _by_link(attempt, task) or await _by_list(attempt)
-    if mount is not None:
-        attempt.connection.mounts.add(mount.href)
-        roots = tuple(root.path for root in mount.roots)
-        attempt.ledger.record(
-            MountFound(at=attempt.now, key=attempt.key, mount=mount.href, roots=roots)
-        )
+    return None if mount is None else record_found(attempt, mount)
+
+
+async def find_without_task(attempt: Attempt) -> Mount | None:
+    """Return the mount of a task that the server has purged, recorded, or None.
+
+    Raises:
+        SessionLost, ServerUnusable: nobody can say any more.
+    """
+    mount = await _by_list(attempt)
+    return None if mount is None else record_found(attempt, mount)
+
+
+def record_found(attempt: Attempt, mount: Mount) -> Mount:
+    """Record that the mount is there and the target's own."""
+    attempt.connection.mounts.add(mount.href)
+    roots = tuple(root.path for root in mount.roots)
+    attempt.ledger.record(
+        MountFound(at=attempt.now, key=attempt.key, mount=mount.href, roots=roots)
+    )
     return mount
 
 
@@ -55,12 +70,8 @@ async def _by_link(attempt: Attempt, task: Task) -> Mount | None:
 
 async def _by_list(attempt: Attempt) -> Mount | None:
     """Return the one mount of the point that belongs to no other target, if it is the one."""
-    point, connection = attempt.request.point, attempt.connection
-    listed = await attempt.site.persistently(
-        connection, lambda: attempt.session.mounts(point.id, point.source)
-    )
-    unclaimed = [mount for mount in listed if mount.href not in connection.mounts]
-    return unclaimed[0] if len(unclaimed) == 1 else None
+    found = await unclaimed_mounts(attempt.connection, attempt.site, attempt.request.point)
+    return found[0] if len(found) == 1 else None
 
 
 async def _read(attempt: Attempt, href: Href) -> Mount | None:

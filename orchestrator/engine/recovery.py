@@ -9,10 +9,12 @@ Source: reference section 4, "Reconcile".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import anyio
 
 from orchestrator.engine.site import Connection, Site
-from orchestrator.model import Task, TaskId
+from orchestrator.model import Mount, RestorePoint, Task, TaskId
 
 LOOKS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds before each further look. A server that answered all and shows nothing began nothing."""
@@ -22,26 +24,46 @@ MOUNT_OPERATIONS = frozenset({"MountRestorePoint", ""})
 
 
 class Unsettled(Exception):
-    """More than one task could be the one in doubt."""
+    """More than one task or mount could be the one in doubt."""
 
 
-async def find_task(connection: Connection, site: Site) -> TaskId | None:
-    """Return the task that the lost POST started and claim it, or None if it started none.
+async def find_started(
+    connection: Connection, site: Site, point: RestorePoint
+) -> TaskId | Mount | None:
+    """Return what the lost POST started, claimed, or None if it started nothing.
+
+    Its task, or, where the server has purged a finished task already, its mount: proved
+    absent means that neither is there.
 
     Raises:
-        Unsettled: several unclaimed tasks; nobody can say which.
+        Unsettled: several could be it; nobody can say which.
         SessionLost: the session is gone, and the proof with it.
         ServerUnusable: the server was given up.
     """
     for pause in (0.0, *LOOKS):  # the longest pause must be followed by a look
         await anyio.sleep(pause)
-        unclaimed = await _unclaimed(connection, site)
-        if len(unclaimed) > 1:
+        tasks = await _unclaimed(connection, site)
+        if len(tasks) > 1:
             raise Unsettled("several tasks of this session could be the one in doubt")
-        if unclaimed:
-            connection.watcher.claimed.add(unclaimed[0].id)
-            return unclaimed[0].id
+        if tasks:
+            connection.watcher.claimed.add(tasks[0].id)
+            return tasks[0].id
+        mounts = await unclaimed_mounts(connection, site, point)
+        if len(mounts) > 1:
+            raise Unsettled("several mounts of the restore point could be the one in doubt")
+        if mounts:
+            return mounts[0]
     return None
+
+
+async def unclaimed_mounts(
+    connection: Connection, site: Site, point: RestorePoint
+) -> Sequence[Mount]:
+    """Return the mounts of a point in this session that belong to no target yet."""
+    listed = await site.persistently(
+        connection, lambda: connection.session.mounts(point.id, point.source)
+    )
+    return [mount for mount in listed if mount.href not in connection.mounts]
 
 
 async def _unclaimed(connection: Connection, site: Site) -> list[Task]:

@@ -403,9 +403,10 @@ class Run:
         if site.gate.is_open:
             self._admission.open_server(site.name)
             return
-        self._admission.close_server(site.name)
         if site.gate.given_up is not None:
-            self._admission.withdraw(site.name)
+            self._admission.give_up_server(site.name)
+        else:
+            self._admission.close_server(site.name)
 
     def _unsubmitted(self, request: MountRequest) -> tuple[Result, str]:
         return self._why_never(request.server)

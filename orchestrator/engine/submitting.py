@@ -10,6 +10,7 @@ import anyio
 
 from orchestrator.engine import recovery
 from orchestrator.engine.attempt import After, Attempt
+from orchestrator.engine.proving import record_found
 from orchestrator.errors import (
     ForbiddenAction,
     MalformedResponse,
@@ -26,11 +27,11 @@ from orchestrator.events import (
     SubmissionStarted,
     TaskAccepted,
 )
-from orchestrator.model import TaskId
+from orchestrator.model import Mount, TaskId
 
 
-async def submit(attempt: Attempt) -> TaskId | After:
-    """Ask for the mount; return its task, or what to do instead.
+async def submit(attempt: Attempt) -> TaskId | Mount | After:
+    """Ask for the mount; return its task (or its mount, found there), or what to do instead.
 
     From the recorded intent to the known fate there is no place where a cancellation could
     tear them apart: that part is shielded, and bounded by the request's own timeout.
@@ -39,7 +40,7 @@ async def submit(attempt: Attempt) -> TaskId | After:
         JournalError: the intent could not be kept; nothing was sent.
         SessionLost, ServerUnusable, Unsettled: sent, and what became of it cannot be known.
     """
-    outcome: TaskId | After = After.REQUEUE
+    outcome: TaskId | Mount | After = After.REQUEUE
     with anyio.CancelScope(shield=True):
         attempt.ledger.record(
             SubmissionStarted(
@@ -64,7 +65,7 @@ def _still_wanted(attempt: Attempt) -> bool:
     return not attempt.connection.lost and attempt.crew.accepting() and attempt.site.gate.is_open
 
 
-async def _post(attempt: Attempt) -> TaskId | After:
+async def _post(attempt: Attempt) -> TaskId | Mount | After:
     request = attempt.request
     try:
         task = await attempt.session.start_mount(
@@ -90,14 +91,16 @@ async def _post(attempt: Attempt) -> TaskId | After:
     return task.id
 
 
-async def _settle(attempt: Attempt) -> TaskId | After:
+async def _settle(attempt: Attempt) -> TaskId | Mount | After:
     """Find out what the lost POST started; nothing is repeated before that is known."""
-    task = await recovery.find_task(attempt.connection, attempt.site)
-    if task is not None:
+    started = await recovery.find_started(attempt.connection, attempt.site, attempt.request.point)
+    if isinstance(started, Mount):
+        return record_found(attempt, started)
+    if started is not None:
         attempt.ledger.record(
-            TaskAccepted(at=attempt.now, key=attempt.key, task=task, adopted=True)
+            TaskAccepted(at=attempt.now, key=attempt.key, task=started, adopted=True)
         )
-        return task
+        return started
     attempt.ledger.record(
         SubmissionRefused(
             at=attempt.now,

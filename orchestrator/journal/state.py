@@ -122,21 +122,22 @@ class State:
         """Return all runs, the newest first; none if there is no journal yet."""
         if not self._file.exists():
             return []
-        with closing(opened_for_reading(self._file)) as connection:
+        with self._reading() as connection:
             rows = connection.execute(
-                "SELECT run, plan, plan_path, started_at, report_dir FROM runs "
+                "SELECT CAST(run AS TEXT), CAST(plan AS TEXT), CAST(plan_path AS TEXT), "
+                "CAST(started_at AS TEXT), CAST(report_dir AS TEXT) FROM runs "
                 "ORDER BY started_at DESC, rowid DESC"
-            ).fetchall()
-        return [
-            RunSummary(
-                run=RunId(run),
-                plan=plan,
-                plan_path=path,
-                started_at=datetime.fromisoformat(at),
-                report_dir=report_dir,
             )
-            for run, plan, path, at, report_dir in rows
-        ]
+            return [
+                RunSummary(
+                    run=RunId(run),
+                    plan=plan,
+                    plan_path=path,
+                    started_at=datetime.fromisoformat(at),
+                    report_dir=report_dir,
+                )
+                for run, plan, path, at, report_dir in rows
+            ]
 
     def find(self, text: str) -> RunId:
         """Return the run called `last`, by its id, or by the start of it.
@@ -185,30 +186,44 @@ class State:
         if not self._file.exists():
             return History({})
         recent: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
-        with closing(opened_for_reading(self._file)) as connection:
-            rows = connection.execute("SELECT server, vm, seconds FROM durations ORDER BY id")
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT CAST(server AS TEXT), CAST(vm AS TEXT), CAST(seconds AS REAL) "
+                "FROM durations ORDER BY id"
+            )
             for server, vm, seconds in rows:
                 recent[server, vm].append(seconds)
         return History({key: median(seen[-RECENT:]) for key, seen in recent.items()})
 
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """Open the file to read; what it cannot give as it was written is damage."""
+        try:
+            with closing(opened_for_reading(self._file)) as connection:
+                yield connection
+        except (sqlite3.Error, ValueError) as exc:
+            raise JournalDamaged(f"{self._file} cannot be read: {exc}") from exc
+
     def _verified(self, run: RunId) -> Iterator[tuple[int, bytes, Event]]:
         head, expected = GENESIS, 1
-        with closing(opened_for_reading(self._file)) as connection:
+        with self._reading() as connection:
             rows = connection.execute(
-                "SELECT seq, type, body, hash FROM events WHERE run = ? ORDER BY seq", (run,)
+                "SELECT seq, at, type, CAST(body AS BLOB), typeof(body), hash FROM events "
+                "WHERE run = ? ORDER BY seq",
+                (run,),
             )
-            try:
-                for seq, kind, body, stored in rows:
-                    record = f"record {seq} ({kind}) of run {run}"
-                    if seq != expected:
-                        raise JournalDamaged(f"record {expected} of run {run} is missing")
-                    head = chained(head, run, seq, kind, body)
-                    if head != stored:
-                        raise JournalDamaged(f"{record} is not what was written")
-                    yield seq, head, _event(kind, body, record)
-                    expected += 1
-            except sqlite3.Error as exc:
-                raise JournalDamaged(f"{self._file} cannot be read: {exc}") from exc
+            for seq, at, kind, body, stored_as, stored in rows:
+                record = f"record {seq} ({kind}) of run {run}"
+                if seq != expected:
+                    raise JournalDamaged(f"record {expected} of run {run} is missing")
+                head = chained(head, run, seq, kind, body)
+                if head != stored or stored_as != "blob":
+                    raise JournalDamaged(f"{record} is not what was written")
+                event = _event(kind, body, record)
+                if event.at != at:  # the one column that the hash holds only within the body
+                    raise JournalDamaged(f"{record} is not what was written")
+                yield seq, head, event
+                expected += 1
 
     # --- locks -----------------------------------------------------------------------------
 
@@ -290,15 +305,17 @@ class State:
 
 @asynccontextmanager
 async def _flushing(journal: RunJournal) -> AsyncIterator[None]:
-    """Flush beside the run, and once more at its end."""
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(journal.flush_now_and_then)
-        try:
-            yield
-        finally:
-            tasks.cancel_scope.cancel()
-    with anyio.CancelScope(shield=True):
-        await journal.durable()
+    """Flush beside the run, and once more at its end, however it ends."""
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(journal.flush_now_and_then)
+            try:
+                yield
+            finally:
+                tasks.cancel_scope.cancel()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await journal.durable()
 
 
 def _event(kind: str, body: bytes, record: str) -> Event:

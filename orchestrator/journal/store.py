@@ -11,6 +11,7 @@ from orchestrator.errors import JournalError
 
 SCHEMA_VERSION = 1
 SCHEMA = """
+BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS meta (schema_version INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS runs (
     run TEXT PRIMARY KEY, plan TEXT NOT NULL, plan_path TEXT NOT NULL,
@@ -68,13 +69,25 @@ def opened_for_writing(path: Path, *, fast: bool = False) -> sqlite3.Connection:
     try:
         private_file(path)
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    except (OSError, sqlite3.Error) as exc:
+        raise JournalError(f"the journal {path} cannot be written: {exc}") from exc
+    try:
         connection.execute("PRAGMA busy_timeout = 5000")
+        if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+            _check_version(connection, path)  # before anything in it is changed
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'OFF' if fast else 'FULL'}")
         connection.executescript(SCHEMA)
-        _check_version(connection, path)
-    except (OSError, sqlite3.Error) as exc:
+        connection.execute(
+            "INSERT INTO meta SELECT ? WHERE NOT EXISTS (SELECT 1 FROM meta)", (SCHEMA_VERSION,)
+        )
+        connection.execute("COMMIT")
+    except sqlite3.Error as exc:
+        connection.close()
         raise JournalError(f"the journal {path} cannot be written: {exc}") from exc
+    except JournalError:
+        connection.close()
+        raise
     return connection
 
 
@@ -87,17 +100,24 @@ def opened_for_reading(path: Path) -> sqlite3.Connection:
     if not path.exists():
         raise JournalError(f"there is no journal at {path}: no run was started with this --state")
     try:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
-        connection.execute("PRAGMA busy_timeout = 5000")
-        connection.execute("SELECT 1 FROM runs LIMIT 1").fetchone()
+        address = f"{path.absolute().as_uri()}?mode=ro"
+        connection = sqlite3.connect(address, uri=True, isolation_level=None)
     except sqlite3.Error as exc:
         raise JournalError(f"the journal {path} cannot be read: {exc}") from exc
+    try:
+        connection.execute("PRAGMA busy_timeout = 5000")
+        _check_version(connection, path)
+    except sqlite3.Error as exc:
+        connection.close()
+        raise JournalError(f"the journal {path} cannot be read: {exc}") from exc
+    except JournalError:
+        connection.close()
+        raise
     return connection
 
 
 def _check_version(connection: sqlite3.Connection, path: Path) -> None:
-    row = connection.execute("SELECT schema_version FROM meta").fetchone()
-    if row is None:
-        connection.execute("INSERT INTO meta VALUES (?)", (SCHEMA_VERSION,))
-    elif row[0] != SCHEMA_VERSION:
-        raise JournalError(f"{path} was written by another version (schema {row[0]})")
+    """Look whether the file is a journal that this version knows; change nothing."""
+    (version,) = connection.execute("SELECT max(schema_version) FROM meta").fetchone()
+    if version != SCHEMA_VERSION:
+        raise JournalError(f"{path} was written by another version (schema {version})")

@@ -114,6 +114,8 @@ class RunJournal:
             self._failed = f"the journal cannot be written: {exc}"
             raise JournalError(self._failed) from exc
         finally:
+            if self._committed < last and self._failed is None:
+                self._failed = "the journal cannot be written: a commit broke off"
             self._committing = None
             done.set()
 

@@ -15,6 +15,7 @@ import pytest
 
 from orchestrator.assembly import limits_of
 from orchestrator.plan.loading import load_plan
+from tests.invariants import assert_invariants
 from tests.processes import (
     PASSWORD,
     Place,
@@ -25,7 +26,6 @@ from tests.processes import (
     until_running,
     until_stopping,
 )
-from tests.invariants import assert_invariants
 
 pytestmark = pytest.mark.process
 

@@ -6,13 +6,14 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import anyio
 import pytest
 
 from orchestrator.engine import recovery
 from orchestrator.engine.ledger import Ledger
-from orchestrator.engine.recovery import LOOKS, Unsettled, find_task
+from orchestrator.engine.recovery import LOOKS, Unsettled, find_started
 from orchestrator.engine.site import Connection, Site
 from orchestrator.errors import (
     EnterpriseManagerError,
@@ -23,7 +24,15 @@ from orchestrator.errors import (
     SessionLost,
 )
 from orchestrator.events import Event
-from orchestrator.model import ServerName, TaskId
+from orchestrator.model import (
+    BackupServerName,
+    Href,
+    Mount,
+    RestorePoint,
+    RestorePointId,
+    ServerName,
+    TaskId,
+)
 from orchestrator.policy import WatchPolicy
 from orchestrator.ports import InventorySession
 from tests.engine.scripted import ScriptedSession, ScriptedTask
@@ -31,6 +40,13 @@ from tests.engine.scripted import ScriptedSession, ScriptedTask
 pytestmark = pytest.mark.anyio
 
 OURS, LOST = TaskId("task-1"), TaskId("task-2")
+POINT = RestorePoint(
+    id=RestorePointId("0f1e2d3c-0000-4000-8000-000000000001"),
+    name="dc01@2026-11-23 02:00:00",
+    vm="dc01",
+    created_at=datetime(2026, 11, 23, 2, tzinfo=UTC),
+    backup_server=BackupServerName("vbr-01"),
+)
 OUTAGE = 600.0
 PATIENCE = sum(LOOKS)
 
@@ -98,8 +114,8 @@ async def test_the_one_unclaimed_mount_task_is_found_and_claimed(lost: ScriptedT
     session = ScriptedSession({OURS: running(), LOST: lost})
 
     async with connected(session) as (connection, site):
-        found = await find_task(connection, site)
-        again = await find_task(connection, site)
+        found = await find_started(connection, site, POINT)
+        again = await find_started(connection, site, POINT)
 
     assert found == LOST
     assert LOST in connection.watcher.claimed
@@ -117,7 +133,7 @@ async def test_a_task_that_the_server_shows_late_is_still_found(appears_after: f
 
     async with connected(session) as (connection, site), anyio.create_task_group() as tasks:
         tasks.start_soon(appear)
-        found = await find_task(connection, site)
+        found = await find_started(connection, site, POINT)
 
     assert found == LOST
 
@@ -127,11 +143,40 @@ async def test_none_is_said_only_after_every_look() -> None:
     session = ScriptedSession({OURS: running()})
 
     async with connected(session) as (connection, site):
-        found = await find_task(connection, site)
+        found = await find_started(connection, site, POINT)
 
     assert found is None
     assert anyio.current_time() == PATIENCE
     assert session.asked.count("list") == len(LOOKS) + 1
+
+
+def mount(number: int) -> Mount:
+    """Return one of the point's mounts."""
+    return Mount(href=Href(f"/api/vmReplicaPoints/{POINT.id}/mounts/{number}"), roots=())
+
+
+async def test_a_purged_task_proves_nothing_while_its_mount_is_there() -> None:
+    """A server that forgets finished tasks still lists the mount; it is ours."""
+    session = ScriptedSession({OURS: running()}, listed=[mount(1)])
+
+    async with connected(session) as (connection, site):
+        found = await find_started(connection, site, POINT)
+
+    assert found == mount(1)
+
+
+async def test_mounts_are_not_guessed_and_not_taken_from_others() -> None:
+    """One that belongs to a target is not looked at; of several unknown ones none is taken."""
+    session = ScriptedSession({OURS: running()}, listed=[mount(1)])
+
+    async with connected(session) as (connection, site):
+        connection.mounts.add(mount(1).href)
+        nothing = await find_started(connection, site, POINT)
+        session.listed += [mount(2), mount(3)]
+        with pytest.raises(Unsettled):
+            await find_started(connection, site, POINT)
+
+    assert nothing is None
 
 
 @pytest.mark.parametrize("operation", ["DownloadFile", "Logoff", "UnmountRestorePoint"])
@@ -140,7 +185,7 @@ async def test_a_task_that_mounts_nothing_is_not_adopted(operation: str) -> None
     session = ScriptedSession({LOST: running(operation)})
 
     async with connected(session) as (connection, site):
-        found = await find_task(connection, site)
+        found = await find_started(connection, site, POINT)
 
     assert found is None
     assert LOST not in connection.watcher.claimed
@@ -153,7 +198,7 @@ async def test_of_several_unclaimed_tasks_none_is_guessed() -> None:
 
     async with connected(session) as (connection, site):
         with pytest.raises(Unsettled):
-            await find_task(connection, site)
+            await find_started(connection, site, POINT)
 
     assert connection.watcher.claimed == {OURS}
 
@@ -174,7 +219,7 @@ async def test_a_server_in_trouble_proves_nothing_and_is_waited_for(
 
     async with connected(session) as (connection, site), anyio.create_task_group() as tasks:
         tasks.start_soon(repair)
-        found = await find_task(connection, site)
+        found = await find_started(connection, site, POINT)
 
     assert found == LOST
     assert anyio.current_time() > 300
@@ -187,7 +232,7 @@ async def test_a_server_that_stays_away_leaves_the_doubt() -> None:
 
     async with connected(session) as (connection, site):
         with pytest.raises(ServerUnusable):
-            await find_task(connection, site)
+            await find_started(connection, site, POINT)
 
     assert connection.watcher.claimed == {OURS}
     assert anyio.current_time() == pytest.approx(OUTAGE)
@@ -200,11 +245,11 @@ async def test_a_lost_session_takes_the_proof_with_it() -> None:
 
     async with connected(session) as (connection, site):
         with pytest.raises(SessionLost):
-            await find_task(connection, site)
+            await find_started(connection, site, POINT)
         assert connection.lost
         session.fails = {}
         with pytest.raises(SessionLost):
-            await find_task(connection, site)
+            await find_started(connection, site, POINT)
 
     assert connection.watcher.claimed == {OURS}
 
@@ -215,10 +260,10 @@ async def test_a_search_that_is_cancelled_claims_nothing() -> None:
 
     async with connected(session) as (connection, site):
         with anyio.move_on_after(5):
-            await find_task(connection, site)
+            await find_started(connection, site, POINT)
         session.script[LOST] = running()
         assert LOST not in connection.watcher.claimed
-        found = await find_task(connection, site)
+        found = await find_started(connection, site, POINT)
 
     assert found == LOST
 

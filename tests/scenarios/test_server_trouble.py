@@ -9,7 +9,9 @@ import anyio
 import pytest
 
 from orchestrator.engine.run import Run
+from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
+from orchestrator.simulator.inventory import Inventory
 from orchestrator.simulator.sites import Sites, host
 from tests.scenarios.drill import Site, drill
 
@@ -151,8 +153,6 @@ async def test_a_server_that_ignores_task_filters_is_watched_all_the_same(
     filters: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Support is observed: an answer with other tasks is filtered again here."""
-    from orchestrator.simulator.behaviour import Behaviour
-
     site = Site(machines=10, behaviour=Behaviour(filters_tasks=filters))
 
     done = await drill(tmp_path, monkeypatch, [site])
@@ -160,15 +160,43 @@ async def test_a_server_that_ignores_task_filters_is_watched_all_the_same(
     assert done.outcome.code == 0
 
 
-async def test_a_task_that_vanished_is_unknown_unless_its_mount_is_seen(
+async def test_a_task_that_vanished_is_made_up_for_by_its_mount(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trap 10: the 500 for an unknown task is neither success nor failure."""
-    from orchestrator.simulator.behaviour import Behaviour
-
+    """Trap 10: the 500 for an unknown task is neither success nor failure; the mount is proof."""
     behaviour = Behaviour(purge_finished_after=0.0, operation_finished_share=0.0)
 
     done = await drill(tmp_path, monkeypatch, [Site(machines=3, behaviour=behaviour)])
 
+    assert done.outcome.code == 0
+    assert set(done.results().values()) == {"mounted"}
+
+
+async def test_a_task_that_vanished_without_a_mount_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap 10: it may have failed, and it may not; nobody saw it."""
+    behaviour = Behaviour(purge_finished_after=0.0, operation_finished_share=0.0)
+
+    def fail(inventory: Inventory) -> None:
+        for point in inventory.points("vmReplicaPoints"):
+            point.fails = "Failed to mount restore point."
+
+    site = Site(machines=3, behaviour=behaviour, change=fail)
+
+    done = await drill(tmp_path, monkeypatch, [site])
+
     assert done.outcome.code == 3
     assert set(done.results().values()) == {"unknown"}
+
+
+async def test_a_401_that_passes_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap 16: one 401 is confirmed with the same token before a session is given up."""
+    fault = Fault(kind="unauthorized", path="/query|/tasks", skip=3, count=1)
+
+    done = await drill(tmp_path, monkeypatch, [Site(machines=6, faults=[fault])])
+
+    assert done.outcome.code == 0
+    assert done.truth.logons == 1

@@ -1,0 +1,357 @@
+"""One request over a real socket: was it sent, what does the answer mean, what is never done."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import aiohttp
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.em import transport as limits
+from orchestrator.em.transport import Answer, Patience, Transport, retry_after
+from orchestrator.em.wire import XmlCodec
+from orchestrator.errors import (
+    AccessDenied,
+    EnterpriseManagerError,
+    ForbiddenAction,
+    LogonRefused,
+    MalformedResponse,
+    NotFound,
+    RequestNotSent,
+    RequestRefused,
+    ResponseLost,
+    ServiceBusy,
+    SessionLost,
+)
+from orchestrator.model import Task
+from tests.em.documents import MOUNT, POINT, document, sample
+from tests.em.rawserver import Reply, raw_server, reply, talking, transport_to
+
+pytestmark = pytest.mark.anyio
+
+CODEC = XmlCodec()
+MOUNTS = f"/api/vmReplicaPoints/{POINT}/mounts"
+HASTY = Patience(5.0, 0.2).as_timeout()
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Real sockets need real time."""
+    return "asyncio"
+
+
+async def start(
+    transport: Transport, timeout: aiohttp.ClientTimeout = limits.POST
+) -> tuple[Answer, Task]:
+    """Post a mount."""
+    return await transport.send(
+        "POST", MOUNTS, CODEC.task, body=b"<x/>", mount_post=True, timeout=timeout
+    )
+
+
+async def reading(transport: Transport) -> Task:
+    """Read a task."""
+    return await transport.get("/api/tasks/task-12", CODEC.task)
+
+
+async def test_the_token_goes_into_a_header_and_nowhere_else() -> None:
+    """Traps 4 and 14: no cookie is ever sent back, no User-Agent or URL holds the token."""
+    cookie = {"Set-Cookie": "X-RestSvcSessionId=ab/cd+ef==; Path=/api;"}
+    async with talking(lambda n, r: reply(headers=cookie)) as (server, transport):
+        for _ in range(3):
+            await transport.get("/api/tasks/task-12", CODEC.task)
+
+    for request in server.requests:
+        assert request.headers["x-restsvcsessionid"] == "ab/cd+ef=="
+        assert "cookie" not in request.headers
+        assert "ab/cd" not in request.target + request.headers["user-agent"]
+
+
+async def test_one_media_type_is_asked_for_and_sent() -> None:
+    """Traps 21 and 23: Accept names one type, a body has the same, no octet-stream anywhere."""
+    async with talking(lambda n, r: reply(202)) as (server, transport):
+        await start(transport)
+        await transport.send("POST", MOUNTS, CODEC.task, body=b"")
+        await transport.send("POST", MOUNTS, CODEC.task)
+        await transport.get("/api/tasks/task-12", CODEC.task)
+
+    posted, empty, bare, read = server.requests
+    assert {request.headers["accept"] for request in server.requests} == {"application/xml"}
+    assert posted.headers["content-type"] == empty.headers["content-type"] == "application/xml"
+    assert posted.body == b"<x/>"
+    assert empty.headers["content-length"] == "0"
+    assert "content-type" not in {**bare.headers, **read.headers}
+
+
+async def test_a_forbidden_action_is_stopped_before_the_network() -> None:
+    """Trap 1: the last line of defence stands in the transport itself."""
+    async with talking(lambda n, r: reply()) as (server, transport):
+        with pytest.raises(ForbiddenAction):
+            await transport.send(
+                "POST", f"/api/vmReplicaPoints/{POINT}?action=failover", CODEC.task, body=b""
+            )
+        assert transport.requests == 0
+
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_redirect_is_not_followed(method: str, status: int) -> None:
+    """Trap 2: the token goes to no other address, and a POST is not replayed there."""
+    async with raw_server(lambda n, r: reply()) as other:
+        away = {"Location": f"http://127.0.0.1:{other.port}/api/tasks"}
+        async with talking(lambda n, r: reply(status, b"", away)) as (server, transport):
+            with pytest.raises(MalformedResponse, match=str(status)):
+                await transport.send(method, MOUNTS, CODEC.task)
+
+    assert (len(server.requests), other.connections) == (1, 0)
+
+
+# --- what an answer means -----------------------------------------------------------------------
+
+UNKNOWN_TASK = sample("error.500.task-not-in-session")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "get", "post"),
+    [
+        (400, sample("error.400.bad-id.wire"), RequestRefused, RequestRefused),
+        (400, b'{"Message": "no", "StatusCode": 400}', RequestRefused, RequestRefused),
+        (401, sample("error.401"), SessionLost, SessionLost),
+        (401, b"", SessionLost, SessionLost),
+        (403, sample("error.403"), AccessDenied, AccessDenied),
+        (404, sample("error.404"), NotFound, NotFound),
+        (405, b"<html>no</html>", RequestRefused, RequestRefused),
+        (429, b"", ServiceBusy, ServiceBusy),
+        (500, sample("error.500"), RequestRefused, ResponseLost),
+        (500, UNKNOWN_TASK, NotFound, NotFound),
+        (501, b"", RequestRefused, RequestRefused),
+        (502, b"<html>proxy</html>", ServiceBusy, ResponseLost),
+        (503, sample("error.503"), ServiceBusy, ServiceBusy),
+        (503, b"<html><title>Service Unavailable</title>", ServiceBusy, ServiceBusy),
+        (504, b"", ServiceBusy, ResponseLost),
+        (299, b"", MalformedResponse, MalformedResponse),
+    ],
+)
+async def test_a_status_means_what_the_caller_may_do_next(
+    status: int, body: bytes, get: type[EnterpriseManagerError], post: type[EnterpriseManagerError]
+) -> None:
+    """Traps 10, 20 and 30: 500 for an unknown task is NotFound; for a mount POST it is in doubt."""
+    found: list[type[EnterpriseManagerError]] = []
+    async with talking(lambda n, r: reply(status, body)) as (server, transport):
+        for request in (reading, start):
+            with pytest.raises(EnterpriseManagerError) as failure:
+                await request(transport)
+            found.append(type(failure.value))
+            assert failure.value.status == status
+            assert failure.value.server == "hq"
+
+    assert found == [get, post]
+    assert sum(request.method == "POST" for request in server.requests) == 1
+
+
+async def test_a_401_without_a_token_is_a_refused_logon() -> None:
+    """Trap 19: at the logon it is the account, later it is the session."""
+    async with talking(lambda n, r: reply(401, sample("error.401"))) as (server, transport):
+        transport.use_token(None)
+        with pytest.raises(LogonRefused):
+            await transport.send("POST", "/api/sessionMngr/?v=latest", CODEC.logon, body=b"")
+
+    assert len(server.requests) == 1
+
+
+async def test_a_web_page_with_200_is_a_wrong_port() -> None:
+    """Trap 30: another service's page is no answer, and the message says what to look at."""
+    page = b"<!DOCTYPE html><html><title>Backup</title></html>"
+    async with talking(lambda n, r: reply(200, page)) as (_, transport):
+        with pytest.raises(MalformedResponse, match="9398"):
+            await transport.get("/api/tasks", CODEC.tasks)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "deflate", "br"])
+async def test_a_compressed_answer_is_refused(encoding: str) -> None:
+    """A few bytes never become gigabytes: compression is not asked for and not taken."""
+    bomb = gzip.compress(b"<Task>" + b" " * 1_000_000)
+    headers = {"Content-Encoding": encoding}
+    async with talking(lambda n, r: reply(200, bomb, headers)) as (server, transport):
+        with pytest.raises(MalformedResponse, match="compressed"):
+            await transport.get("/api/tasks", CODEC.tasks)
+
+    assert server.requests[0].headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_an_endless_answer_ends_at_the_cap(status: int) -> None:
+    """Whatever Content-Length says, no more than the cap is kept in memory."""
+    body = document("<a/>" * 2_000_000)
+    async with talking(lambda n, r: reply(status, body, then="close")) as (_, transport):
+        with pytest.raises((MalformedResponse, RequestRefused)) as failure:
+            await transport.send("GET", "/api/tasks", CODEC.anything, cap=1000)
+
+    assert isinstance(failure.value, MalformedResponse if status == 200 else RequestRefused)
+    assert len(str(failure.value)) < 1000
+
+
+# --- was it sent? -------------------------------------------------------------------------------
+
+HALF = reply(202).data[:-40]
+LOST = {
+    "closed without a word": Reply(b"", "close"),
+    "reset without a word": Reply(b"", "reset"),
+    "closed within the headers": Reply(HALF[:30], "close"),
+    "closed within the body": Reply(HALF, "close"),
+    "reset within the body": Reply(HALF, "reset"),
+    "no HTTP at all": Reply(b"SSH-2.0-OpenSSH_9.7\r\n\r\n", "close"),
+    "silence": Reply(b"", "silence"),
+    "silence within the body": Reply(HALF, "silence"),
+}
+
+
+@pytest.mark.parametrize("what", LOST)
+async def test_a_mount_whose_answer_is_lost_is_in_doubt_and_never_repeated(what: str) -> None:
+    """Trap 20: once the connection stood, nothing proves that the POST was not carried out."""
+    async with talking(lambda n, r: LOST[what]) as (server, transport):
+        with pytest.raises(ResponseLost):
+            await start(transport, HASTY)
+        assert (transport.requests, transport.retries) == (1, 0)
+
+    assert len(server.requests) == 1
+
+
+async def test_a_mount_posted_long_after_the_last_one_gets_a_new_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Trap 20: a connection that idled may be dead, and would lose the answer."""
+    monkeypatch.setattr(limits, "FRESH_S", 0.05)
+    async with talking(lambda n, r: reply(202)) as (server, transport):
+        await start(transport)
+        await start(transport)
+        together = server.connections
+        await anyio.sleep(0.2)
+        await start(transport)
+
+    assert (together, server.connections) == (1, 2)
+
+
+@pytest.mark.parametrize("what", [name for name in LOST if "silence" not in name])
+async def test_a_lost_answer_to_a_read_is_asked_for_again(what: str) -> None:
+    """A GET changes nothing, so it is repeated a little."""
+    async with talking(lambda n, r: LOST[what] if n <= 1 else reply()) as (server, transport):
+        task = await transport.get("/api/tasks/task-12", CODEC.task)
+
+        assert task.id == "task-12"
+    assert all(request.method == "GET" for request in server.requests)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "times"),
+    [
+        (reply(500, sample("error.500")), RequestRefused, 3),
+        (reply(500, UNKNOWN_TASK), NotFound, 1),
+        (reply(503, b""), ServiceBusy, 1),
+        (reply(404, b""), NotFound, 1),
+        (reply(401, b""), SessionLost, 1),
+        (reply(200, b"<Task"), MalformedResponse, 1),
+    ],
+)
+async def test_only_reads_that_may_do_better_are_repeated(
+    answer: Reply, error: type[EnterpriseManagerError], times: int
+) -> None:
+    """Trap 16: a 401 is not repeated, nor a busy server's 503; a 500 is, three times in all."""
+    async with talking(lambda n, r: answer) as (server, transport):
+        with pytest.raises(error):
+            await transport.get("/api/tasks/task-12", CODEC.task)
+        assert (transport.requests, transport.retries) == (times, times - 1)
+
+    assert len(server.requests) == times
+
+
+async def test_without_a_connection_nothing_was_sent() -> None:
+    """A refused connection proves that the mount was not started."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    async with transport_to(port) as transport:
+        with pytest.raises(RequestNotSent, match="cannot be reached"):
+            await start(transport)
+
+
+@pytest.mark.parametrize("answer", [LOST["reset without a word"], reply(401, b"")])
+async def test_errors_hold_no_secret(answer: Reply) -> None:
+    """Trap 4: neither token nor Authorization stands in a message or its chain."""
+    authorization = {"Authorization": "Basic c2VjcmV0OnNlY3JldA=="}
+    async with talking(lambda n, r: answer) as (_, transport):
+        with pytest.raises(EnterpriseManagerError) as failure:
+            await transport.send("DELETE", MOUNT, CODEC.task, headers=authorization)
+
+    error = failure.value
+    shown = f"{error!r} {error} {vars(error)}"
+    assert error.__suppress_context__ or error.__context__ is None
+    assert "ab/cd" not in shown
+    assert "c2Vj" not in shown
+
+
+async def test_idle_time_counts_from_the_last_answer() -> None:
+    """Trap 15: idle time counts from the last answer."""
+    async with talking(lambda n, r: reply()) as (_, transport):
+        before = transport.last_used
+        await anyio.sleep(0.01)
+        await transport.get("/api/tasks/task-12", CODEC.task)
+
+        assert transport.last_used > before
+
+
+# --- Retry-After --------------------------------------------------------------------------------
+
+NOW = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("1.5", None),
+        ("²", None),
+        ("0", 0.0),
+        (" 30 ", 30.0),
+        ("301", 300.0),
+        ("9" * 5000, 300.0),
+        (format_datetime(NOW + timedelta(seconds=45), usegmt=True), 45.0),
+        (format_datetime(NOW + timedelta(days=9000), usegmt=True), 300.0),
+        (format_datetime(NOW - timedelta(hours=1), usegmt=True), 0.0),
+        ("Mon, 23 Nov 2026 06:00:20", 20.0),
+        ("Mon, 99 Nov 2026 06:00:20 GMT", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date_and_never_absurd(
+    value: str | None, seconds: float | None
+) -> None:
+    """A server may ask for at most five minutes; nonsense is as good as absent."""
+    assert retry_after(value, NOW) == seconds
+
+
+@given(st.text(max_size=40))
+def test_any_retry_after_is_nothing_or_a_short_pause(value: str) -> None:
+    """No header value breaks the reading."""
+    pause = retry_after(value, NOW)
+
+    assert pause is None or 0.0 <= pause <= 300.0
+
+
+async def test_a_busy_servers_wish_is_kept() -> None:
+    """The pause travels with the error, for the gate to obey."""
+    async with talking(lambda n, r: reply(503, b"", {"Retry-After": "7"})) as (_, transport):
+        with pytest.raises(ServiceBusy) as busy:
+            await start(transport)
+
+    assert busy.value.retry_after_s == 7.0
