@@ -13,10 +13,11 @@ import anyio
 
 from orchestrator.em import transport as limits
 from orchestrator.em.credentials import resolve
+from orchestrator.em.elements import Reading
 from orchestrator.em.families import FAMILIES, Family
 from orchestrator.em.session import Opened, Token, log_off, logged_on
 from orchestrator.em.transport import ConnectorFactory, Transport
-from orchestrator.em.wire import Codec, Page, Reading, XmlCodec
+from orchestrator.em.wire import Codec, Page, XmlCodec
 from orchestrator.errors import (
     EnterpriseManagerError,
     MalformedResponse,

@@ -20,9 +20,9 @@ import anyio
 from yarl import URL
 
 from orchestrator._version import __version__
+from orchestrator.em.elements import Reading, words_of
 from orchestrator.em.links import guard
 from orchestrator.em.tls import certificate_sha256, ssl_argument
-from orchestrator.em.wire import Reading, words_of
 from orchestrator.errors import (
     AccessDenied,
     CertificateRefused,

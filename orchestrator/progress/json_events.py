@@ -57,6 +57,7 @@ class JsonEvents:
         self._tally = Tally()
         self._seq = 0
         self._started: RunStarted | None = None
+        self._summed_up = False
         self._mounts: Counter[MountState] = Counter()
         self._last: dict[str, tuple[str, str | None]] = {}
 
@@ -69,14 +70,15 @@ class JsonEvents:
             self._target(event, record)
         elif isinstance(event, RunFinished):
             self._write("summary", event.at, exit_code=event.exit_code, totals=self._totals())
+            self._summed_up = True
         else:
             self._run(event)
 
     def draw(self, now: float) -> None:
-        """Write how far the run is."""
+        """Write how far the run is; nothing once it is summed up, for the summary is last."""
         tally = self._tally
         tally.now = max(tally.now, now)
-        if self._started is not None and tally.targets:
+        if self._started is not None and tally.targets and not self._summed_up:
             left = tally.remaining_s()
             self._write(
                 "progress",

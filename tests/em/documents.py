@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
-from orchestrator.em.wire import Reading
+from orchestrator.em.elements import Reading
 
 T = TypeVar("T")
 

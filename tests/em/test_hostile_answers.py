@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.em import wire
+from orchestrator.em import elements
+from orchestrator.em.elements import words_of
 from orchestrator.em.families import FAMILIES
-from orchestrator.em.wire import XmlCodec, words_of
+from orchestrator.em.wire import XmlCodec
 from orchestrator.errors import MalformedResponse
 from orchestrator.model import Source
 from tests.em.documents import NAMESPACE, SAMPLES, document, read, sample
@@ -126,7 +127,7 @@ REFUSED = {
     "entities of entities": BOMB + b"]><Task><TaskId>&a8;</TaskId></Task>",
     "an undefined entity": document("<TaskId>&nothing;</TaskId>"),
     "two roots": b"<Task/><Task/>",
-    "too deep": b"<a>" * (wire.MAX_DEPTH + 1) + b"</a>" * (wire.MAX_DEPTH + 1),
+    "too deep": b"<a>" * (elements.MAX_DEPTH + 1) + b"</a>" * (elements.MAX_DEPTH + 1),
     "an encoding nobody knows": b'<?xml version="1.0" encoding="klingon"?><Task/>',
     "an encoding that is none": b'<?xml version="1.0" encoding="base64"?><Task/>',
     "bytes that are no UTF-8": document("<TaskId>task-1</TaskId>").replace(b"-1", b"\xff\xfe"),
@@ -168,7 +169,7 @@ def test_a_web_page_is_called_a_wrong_port() -> None:
 
 def test_elements_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flat document with more elements than any real one is refused."""
-    monkeypatch.setattr(wire, "MAX_NODES", 1000)
+    monkeypatch.setattr(elements, "MAX_NODES", 1000)
 
     assert readable("anything", document("<a/>" * 999))
     assert not readable("anything", document("<a/>" * 1000))
