@@ -79,8 +79,8 @@ class XmlReading(Generic[T]):
         self._finish = finish
         self._row = row
         self._on_row = on_row
-        self._stack: list[Node] = []
-        self._root: Node | None = None
+        self._document = Node("", {})
+        self._stack = [self._document]
         self._nodes = 0
         self._fed = 0
         self._first = True
@@ -116,9 +116,12 @@ class XmlReading(Generic[T]):
             MalformedResponse: the document is incomplete or not what was asked for.
         """
         self._parse(b"", final=True)
-        if self._root is None:
+        self._parser.StartElementHandler = None  # or parser and reader would keep each other
+        self._parser.EndElementHandler = None
+        self._parser.CharacterDataHandler = None
+        if not self._document.children:
             raise MalformedResponse("the answer is empty")
-        return self._finish(self._root)
+        return self._finish(self._document.children[0])
 
     def _parse(self, chunk: bytes, *, final: bool) -> None:
         try:
@@ -127,28 +130,27 @@ class XmlReading(Generic[T]):
             raise MalformedResponse(f"the answer is not XML: {exc}") from exc
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
+        stack = self._stack
         self._nodes += 1
-        if self._nodes > MAX_NODES or len(self._stack) >= MAX_DEPTH:
+        if self._nodes > MAX_NODES or len(stack) > MAX_DEPTH:
             raise MalformedResponse("the answer has more elements or levels than any real one")
-        node = Node(name.rpartition(":")[2], attributes)
-        if self._stack:
-            self._stack[-1].children.append(node)
-        else:
-            self._root = node
-        self._stack.append(node)
+        if ":" in name:
+            name = name.rpartition(":")[2]
+        node = Node(name, attributes)
+        stack[-1].children.append(node)
+        stack.append(node)
 
     def _end(self, _name: str) -> None:
         node = self._stack.pop()
-        if node.tag == self._row and self._on_row is not None and self._stack:
+        if node.tag == self._row and self._on_row is not None and len(self._stack) > 1:
             self._on_row(node)
             self._stack[-1].children.pop()
 
     def _characters(self, text: str) -> None:
-        if self._stack:
-            node = self._stack[-1]
-            node.text += text
-            if len(node.text) > MAX_TEXT:
-                raise MalformedResponse("the answer has a longer text than any real one")
+        node = self._stack[-1]
+        node.text += text
+        if len(node.text) > MAX_TEXT:
+            raise MalformedResponse("the answer has a longer text than any real one")
 
 
 def _refuse_dtd(*_arguments: object) -> NoReturn:

@@ -29,6 +29,14 @@ SERVERS_SHOWN = 6
 SLOWEST_SHOWN = 4
 
 
+class _Terminal(Console):
+    """A console that reports a closed pipe as an error; the library's own ends the process."""
+
+    def on_broken_pipe(self) -> None:
+        """Pass the BrokenPipeError on."""
+        raise  # noqa: PLE0704 - called while it is handled
+
+
 class LiveView:
     """Counts, lanes per server, the slowest, the failed, an ETA.
 
@@ -40,11 +48,16 @@ class LiveView:
     def __init__(self, stream: TextIO, *, color: bool = True) -> None:
         """Draw on `stream`; without `color` no styles are used."""
         self._tally = Tally()
-        self._console = Console(
+        self._console = _Terminal(
             file=stream, force_terminal=True, no_color=not color, highlight=False, markup=False
         )
         self._live: Live | None = Live(
-            console=self._console, auto_refresh=False, transient=False, screen=False
+            console=self._console,
+            auto_refresh=False,
+            transient=False,
+            screen=False,
+            redirect_stdout=False,  # stdout is for data, also after the terminal is gone
+            redirect_stderr=False,
         )
         self._begun = False
         self._running = False
