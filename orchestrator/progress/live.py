@@ -33,8 +33,8 @@ class _Terminal(Console):
     """A console that reports a closed pipe as an error; the library's own ends the process."""
 
     def on_broken_pipe(self) -> None:
-        """Pass the BrokenPipeError on."""
-        raise  # noqa: PLE0704 - called while it is handled
+        """Raise the BrokenPipeError, in whose handler this is called, again."""
+        raise
 
 
 class LiveView:
