@@ -19,7 +19,7 @@ from orchestrator.errors import CredentialError, EnterpriseManagerError
 from orchestrator.events import MountReleased, OutOfReach, SubmissionInDoubt, TargetConcluded
 from orchestrator.journal import State
 from orchestrator.lifecycle import HOLDING_PHASES, MountRecord, Phase
-from orchestrator.model import Href, MountState, Result, ServerName, printable
+from orchestrator.model import Href, MountState, Result, RunId, ServerName, printable
 from orchestrator.plan.settings import RestorePlan
 from orchestrator.ports import Journal
 from orchestrator.report import ExitCode
@@ -51,6 +51,12 @@ async def release_leftovers(
     """
     state = State(directory)
     name = state.find(run)
+    with state.plan_lock(state.replay(name).started.plan, name):
+        return await _released(state, name, plan_at)
+
+
+async def _released(state: State, name: RunId, plan_at: Callable[[Path], RestorePlan]) -> Released:
+    """Release while the lock is held: nobody else adds to the run's journal meanwhile."""
     found = state.replay(name)
     left = [record for record in found.records.values() if record.may_be_open]
     sessions = state.load_sessions(name)
@@ -58,13 +64,12 @@ async def release_leftovers(
         return Released(lines=(f"{name}: nothing is left mounted",), code=ExitCode.GOOD)
     plan = plan_at(Path(found.started.plan_path))
     lines: list[str] = [] if left else [f"{name}: nothing is left mounted"]
-    with state.plan_lock(found.started.plan, name):
-        async with state.append_later(name) as journal:
-            ledger = _continued(found, journal)
-            servers = [record.planned.server for record in left]
-            for server in dict.fromkeys([*servers, *map(ServerName, sessions)]):
-                mine = [record for record in left if record.planned.server == server]
-                lines += await _on_one_server(server, mine, plan, sessions, ledger)
+    async with state.append_later(name) as journal:
+        ledger = _continued(found, journal)
+        servers = [record.planned.server for record in left]
+        for server in dict.fromkeys([*servers, *map(ServerName, sessions)]):
+            mine = [record for record in left if record.planned.server == server]
+            lines += await _on_one_server(server, mine, plan, sessions, ledger)
     still = [each for each in ledger.records if each.may_be_open]
     if not still:
         state.forget_sessions(name)

@@ -1,26 +1,41 @@
 """Logs for whoever looks after the program: structlog on stderr, secrets removed.
 
 Tracebacks are plain and hold no local variables, because local variables hold passwords.
+Control characters are spelled out, and a stream that is gone ends nothing.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
-from typing import Any, TextIO
+from collections.abc import Mapping, MutableMapping
+from typing import Any, TextIO, cast
 
 import structlog
+
+from orchestrator.model import printable
 
 HIDDEN = "***"
 SECRET_KEYS = re.compile(
     r"authorization|password|passwd|secret|token|cookie|x-restsvcsessionid|credential",
     re.IGNORECASE,
 )
+_VALUE = r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\S+)"""
 SECRET_TEXT = re.compile(
-    r"(?i)(basic|bearer)\s+[A-Za-z0-9+/=_-]{6,}|(x-restsvcsessionid\s*[:=]\s*)\S+"
+    rf"""
+    (\b(?:basic|bearer)\s+) [A-Za-z0-9+/=_-]{{6,}}
+    | (cookie\s*:\s*) [^\r\n"']+
+    | ((?:authorization|cookie|x-restsvcsessionid)["']?\s*[:=]\s*) (?:(?:basic|bearer)\s+)? {_VALUE}
+    | ((?:password|passwd|secret|token|credential)s?(?:["']?\s*=|["']\s*:)\s*) {_VALUE}
+    | (://[^\s/@:]+:) [^\s/]+ (?=@)
+    """,
+    re.IGNORECASE | re.VERBOSE,
 )
+"""What goes before a secret is the one group of each alternative."""
+LONGEST_TEXT = 4000
+"""Characters of one value, or of one line of a traceback, on a console."""
 
 
 def configure(*, verbosity: int = 0, style: str = "auto", stream: TextIO | None = None) -> None:
@@ -45,10 +60,11 @@ def configure(*, verbosity: int = 0, style: str = "auto", stream: TextIO | None 
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             redacted,
+            *([] if as_json else [spelled_out]),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Outlived(out))),
         cache_logger_on_first_use=False,
     )
     logging.getLogger("asyncio").setLevel(logging.ERROR)
@@ -58,12 +74,56 @@ def configure(*, verbosity: int = 0, style: str = "auto", stream: TextIO | None 
 def redacted(
     _logger: Any, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Replace values under secret names, and secrets inside texts."""
-    for key, value in event.items():
-        if SECRET_KEYS.search(key):
-            event[key] = HIDDEN
-        elif isinstance(value, str):
-            event[key] = SECRET_TEXT.sub(HIDDEN, value)
-        elif not isinstance(value, int | float | bool | type(None)):
-            event[key] = SECRET_TEXT.sub(HIDDEN, str(value))
+    """Replace values under secret names, at any depth, and secrets inside texts."""
+    return _without_secrets(event)
+
+
+def _without_secrets(fields: Mapping[Any, Any]) -> dict[str, Any]:
+    return {
+        _text(name): HIDDEN if SECRET_KEYS.search(str(name)) else _without_secret(value)
+        for name, value in fields.items()
+    }
+
+
+def _without_secret(value: Any) -> Any:
+    if isinstance(value, int | float | bool | None):
+        return value
+    if isinstance(value, Mapping):
+        return _without_secrets(value)
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_without_secret(each) for each in value]
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    return SECRET_TEXT.sub(lambda found: found[found.lastindex or 0] + HIDDEN, str(value))
+
+
+def spelled_out(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Escape control characters in texts; only a traceback keeps its lines."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            lines = value.split("\n") if name == "exception" else [value]
+            event[name] = "\n".join(printable(line, LONGEST_TEXT) for line in lines)
     return event
+
+
+class _Outlived(io.TextIOBase):
+    """A stream that may go away: what is written afterwards is lost, and nobody is hurt."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except (OSError, ValueError):
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            return

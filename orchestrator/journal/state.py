@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import sqlite3
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import median
+from typing import TextIO
 
 import anyio
 
@@ -32,6 +34,9 @@ from orchestrator.journal.writing import RunJournal
 from orchestrator.model import RunId, ServerName
 from orchestrator.ports import Durations
 from orchestrator.runstate import RunState, fold
+
+GLANCES, GLANCE_S = 10, 0.02
+"""How often, and how many seconds apart, a lock is tried that somebody may only be looking at."""
 
 RECENT = 5
 """How many earlier mounts of a machine its expected duration is the median of."""
@@ -242,14 +247,12 @@ class State:
         except OSError as exc:
             raise JournalError(f"the lock {path} cannot be used: {exc.strerror}") from exc
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            if not _taken(file):
                 holder = _holder(file.read())
                 raise RunLocked(
                     f"the plan {plan!r} is being run already ({holder}); wait for it to end, or "
                     "stop it with SIGINT"
-                ) from None
+                )
             file.truncate()
             json.dump({"pid": os.getpid(), "host": socket.gethostname(), "run": run}, file)
             file.flush()
@@ -323,6 +326,18 @@ def _event(kind: str, body: bytes, record: str) -> Event:
         return from_json(kind, body)
     except JournalDamaged as exc:
         raise JournalDamaged(f"{record} cannot be read: {exc}") from exc
+
+
+def _taken(file: TextIO) -> bool:
+    """Take the lock; whoever only looks whether a run lives holds it for a moment at most."""
+    for _ in range(GLANCES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(GLANCE_S)
+        else:
+            return True
+    return False
 
 
 def _holder(text: str) -> str:
