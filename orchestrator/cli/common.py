@@ -145,6 +145,7 @@ def explained(command: F) -> F:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         from orchestrator.errors import (
+            CredentialError,
             EnterpriseManagerError,
             JournalError,
             OrchestratorError,
@@ -168,12 +169,34 @@ def explained(command: F) -> F:
         except RunNotFound as exc:
             fail(ExitCode.USAGE, str(exc))
         except JournalError as exc:
-            fail(ExitCode.LOCAL_IO, str(exc))
-        except (ServerUnusable, EnterpriseManagerError) as exc:
-            fail(ExitCode.UNUSABLE, str(exc))
+            fail(ExitCode.LOCAL_IO, f"{exc}\n{_advice(exc)}")
+        except (ServerUnusable, EnterpriseManagerError, CredentialError) as exc:
+            fail(ExitCode.UNUSABLE, f"{exc}\n{_advice(exc)}")
         except OrchestratorError as exc:
             fail(ExitCode.INTERNAL, str(exc))
         except OSError as exc:
             fail(ExitCode.LOCAL_IO, f"{exc.filename or ''}: {exc.strerror or exc}")
 
     return wrapped  # type: ignore[return-value]  # the same signature
+
+
+def _advice(error: Exception) -> str:
+    """Return what to do next about an error that is not a mistake in the plan."""
+    from orchestrator import errors
+
+    advice: dict[type[Exception], str] = {
+        errors.CredentialError: "set it, or change the reference under `servers` in the plan",
+        errors.LogonRefused: "check the account and its secret; a refused logon is never repeated, "
+        "because accounts lock",
+        errors.CertificateRefused: "check that this is your server, then name its `ca_file` or "
+        "`fingerprint_sha256` under `tls`",
+        errors.AccessDenied: "give the account the role File Restore Operator",
+        errors.RequestNotSent: "check `url` and its port (9398 by default), name resolution and "
+        "firewall",
+        errors.JournalDamaged: "keep the file as it is; use another --state to go on meanwhile",
+        errors.JournalError: "the state directory (--state) must be writable and on a local disk",
+    }
+    for kind, text in advice.items():
+        if isinstance(error, kind):
+            return f"  next: {text}"
+    return "  next: try again; if it stays, look at the Enterprise Manager's service and its logs"

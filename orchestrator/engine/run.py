@@ -281,13 +281,14 @@ class Run:
         wave = self._waves[name]
         for before in self._facts[name].after:
             await self._waves[before].finished.wait()
-        if self._accepting:
+        begun = self._accepting
+        if begun:
             self.ledger.record(WaveStarted(at=self._now(), wave=name))
         wave.started = True
         self._offer(wave)
         self._look_at(wave)
         await wave.finished.wait()
-        if self._accepting:
+        if begun:
             self.ledger.record(WaveFinished(at=self._now(), wave=name))
 
     def _offer(self, wave: _Wave) -> None:

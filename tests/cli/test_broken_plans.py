@@ -103,3 +103,33 @@ def test_a_variable_from_the_command_line_reaches_the_plan(tmp_path: Path) -> No
     assert invoke("validate", path, "--set", "vm=dc02").exit_code == 0
     assert invoke("validate", path, "--set", "nobody=dc02").exit_code == 2
     assert invoke("validate", path, "--set", "no-sign").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("password", "port", "why", "advice"),
+    [
+        (None, 9, "CLI_TEST_PASSWORD is not set", "change the reference"),
+        ("x", 9, "cannot be reached", "check `url` and its port"),
+    ],
+    ids=["no secret", "nobody listens"],
+)
+def test_an_error_says_what_to_do_next(
+    password: str | None,
+    port: int,
+    why: str,
+    advice: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What failed, where, why, and the next step; nothing was mounted, so the code is 4."""
+    monkeypatch.delenv("CLI_TEST_PASSWORD", raising=False)
+    if password is not None:
+        monkeypatch.setenv("CLI_TEST_PASSWORD", password)
+    path = tmp_path / "plan.yaml"
+    path.write_text(PLAN.replace(":9'", f":{port}'"))
+
+    done = invoke("plan", path)
+
+    assert done.exit_code == 4
+    assert why in done.stderr
+    assert f"next: {advice}" in done.stderr or advice in done.stderr
