@@ -1,0 +1,84 @@
+"""Draws a run on stderr, as a process of its own: `python -m tests.progress.drawing STORY`.
+
+Between two frames it writes FRAME on stderr, so that the reader can look at each one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+
+from orchestrator.events import DeadlinePassed, Event, RunHalted, ServerParked, StopRequested
+from orchestrator.model import ServerName
+from orchestrator.progress import LiveView, choose_view
+from tests.progress.story import (
+    HOSTILE,
+    accepted,
+    failed,
+    finished,
+    key,
+    planned,
+    started,
+    submitted,
+    told,
+    verified,
+    wave,
+)
+
+FRAME = "\x1b[0m"
+"""Changes nothing on a terminal, and no frame contains it twice in a row."""
+END = "the report follows here"
+
+
+def crowded(words: str) -> Iterator[Event]:
+    """Yield a run with more servers, open mounts and failures than a small screen has rows."""
+    servers = [f"{words}{number}" for number in range(9)]
+    yield started(*servers, plan=words)
+    machines = [(f"{words}{number}", server) for server in servers for number in range(4)]
+    for vm, server in machines:
+        yield planned(vm, server)
+    yield wave(1)
+    for place, (vm, server) in enumerate(machines):
+        at = 10.0 + place
+        match place % 4:
+            case 0:
+                yield from verified(vm, at, server)
+            case 1:
+                yield from failed(vm, at, words, server)
+            case _:
+                yield submitted(vm, at, server)
+                yield accepted(vm, at + 1, server)
+                yield DeadlinePassed(at=at + 2, key=key(vm, server), phase="mount", allowed_s=1)
+        yield ServerParked(at=at, server=ServerName(server), reason=words)
+    yield StopRequested(at=80, signal="SIGINT", forced=False)
+    yield RunHalted(at=81, reason="budget", detail=words)
+    yield finished(90, 5)
+
+
+STORIES = {
+    "plain": lambda: crowded("srv"),
+    "hostile": lambda: crowded(HOSTILE),
+    "long": lambda: crowded("x" * 500),
+    "wide": lambda: crowded("ファイル" * 40),
+}
+
+
+def main(name: str) -> None:
+    """Draw a frame after every event, then end as the command does: with the report."""
+    view = choose_view(sys.stderr, os.environ)
+    assert isinstance(view, LiveView)
+    for place, (event, record) in enumerate(told(STORIES[name]())):
+        view.observe(event, record)
+        if place % 20:
+            continue
+        view.draw(event.at)
+        sys.stderr.write(FRAME + FRAME)
+        sys.stderr.flush()
+    view.close()
+    sys.stderr.write(FRAME + FRAME + END + "\n")
+    print(END)  # noqa: T201 - stands for the report
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

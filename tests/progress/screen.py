@@ -1,0 +1,107 @@
+"""A terminal to test against: a real pty whose far side is read, and what it would show."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+import unicodedata
+from dataclasses import dataclass, field
+
+_PIECES = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|([\x00-\x1f\x7f-\x9f])|([^\x00-\x1f\x7f-\x9f]+)")
+
+
+@dataclass(slots=True)
+class Screen:
+    """What stands on a terminal of a fixed size, and what has scrolled off its top."""
+
+    rows: int
+    columns: int
+    lines: list[str] = field(default_factory=lambda: [""])
+    scrolled: list[str] = field(default_factory=list)
+    row: int = 0
+    column: int = 0
+    cursor_shown: bool = True
+
+    def feed(self, text: str) -> None:
+        """Obey the few sequences that a frame is made of; any other is an error."""
+        for piece in _PIECES.finditer(text):
+            numbers, letter, control, plain = piece.groups()
+            if letter:
+                self._sequence(numbers, letter)
+            elif control:
+                self._control(control)
+            else:
+                self._print(plain)
+
+    def _sequence(self, numbers: str, letter: str) -> None:
+        match numbers, letter:
+            case _, "m":
+                pass
+            case "?25", "l" | "h":
+                self.cursor_shown = letter == "h"
+            case "2", "K":
+                assert self.column == 0, "frames clear whole lines, then write them anew"
+                self.lines[self.row] = ""
+            case _, "A":
+                self.row = max(0, self.row - int(numbers or 1))
+            case _:
+                raise AssertionError(f"a frame needs no ESC[{numbers}{letter}")
+
+    def _control(self, char: str) -> None:
+        match char:
+            case "\r":
+                self.column = 0
+            case "\n":
+                self._down()
+            case _:
+                raise AssertionError(f"a frame needs no {char!r}")
+
+    def _down(self) -> None:
+        self.row += 1
+        if self.row == len(self.lines):
+            self.lines.append("")
+        if len(self.lines) > self.rows:
+            self.scrolled.append(self.lines.pop(0))
+            self.row -= 1
+
+    def _print(self, text: str) -> None:
+        for char in text:
+            width = 2 if unicodedata.east_asian_width(char) in "WF" else 1
+            if self.column + width > self.columns:
+                self.column = 0
+                self._down()
+            self.lines[self.row] += char
+            self.column += width
+
+
+def drawn_in_a_pty(module: str, *args: str, rows: int, columns: int) -> tuple[str, str, int]:
+    """Run a module with stderr on a pty of that size; return stderr, stdout and exit code."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    environ = {
+        name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}
+    }
+    child = subprocess.Popen(
+        [sys.executable, "-m", module, *args],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env=environ | {"TERM": "xterm-256color"},
+    )
+    os.close(theirs)
+    seen = bytearray()
+    try:
+        while chunk := os.read(ours, 65536):
+            seen += chunk
+    except OSError:
+        pass  # EIO: on Linux the far side of a pty ends so
+    finally:
+        os.close(ours)
+    out, _ = child.communicate(timeout=20)
+    return seen.decode(), out.decode(), child.returncode

@@ -1,0 +1,282 @@
+"""The line mode: one plain line per change that matters, whatever a server says."""
+
+from __future__ import annotations
+
+import io
+import os
+
+import pytest
+
+from orchestrator.events import (
+    DeadlinePassed,
+    Event,
+    MountFound,
+    MountLeft,
+    OutOfReach,
+    RunHalted,
+    RunNoted,
+    ServerGivenUp,
+    ServerParked,
+    ServerResumed,
+    SessionEnded,
+    SessionOpened,
+    StopRequested,
+    SubmissionInDoubt,
+    TaskSucceeded,
+    UnmountStarted,
+)
+from orchestrator.lifecycle import MountRecord, begin
+from orchestrator.model import Href, MountState, Result, ServerName, SessionId, TaskId
+from orchestrator.progress.lines import LineView, clock
+from tests.progress.story import (
+    HOSTILE,
+    accepted,
+    concluded,
+    failed,
+    finished,
+    key,
+    planned,
+    started,
+    submitted,
+    tell,
+    verified,
+    wave,
+)
+
+HQ, SESSION = ServerName("hq"), SessionId("s")
+
+
+def shown(*events: Event, verbose: bool = False) -> list[str]:
+    """Return the lines that a story makes."""
+    stream = io.StringIO()
+    tell(LineView(stream, verbose=verbose), *events)
+    return stream.getvalue().splitlines()
+
+
+def line_of(event: Event, record: MountRecord | None = None) -> str:
+    """Return all that one event makes the view write."""
+    stream = io.StringIO()
+    LineView(stream).observe(event, record)
+    return stream.getvalue()
+
+
+def test_a_good_run_is_a_handful_of_lines() -> None:
+    """Begin, logon, waves, one line per result and the end; nothing for what is in between."""
+    logon = SessionOpened(at=0, server=HQ, session=SESSION, user="svc", api_version="v1_7")
+
+    lines = shown(
+        *[started(), logon, planned("a"), planned("b"), wave(1), *verified("a", 2)],
+        *[*failed("b", 3600, "no disk"), wave(3700, over=True), finished(3701, 1)],
+    )
+
+    assert lines == [
+        "0:00 run r-1 of night-drill started",
+        "0:00 hq: logged on as svc",
+        "0:01 wave w started",
+        "0:08 w/hq/a: verified, mount released",
+        "1:00:02 w/hq/b: the mount failed: no disk",
+        "1:00:02 w/hq/b: failed, mount none: no disk",
+        "1:01:40 wave w finished",
+        "1:01:41 run finished, exit code 1",
+    ]
+
+
+def test_verbose_adds_the_accepted_tasks() -> None:
+    """It adds lines and takes none away."""
+    events = [started(), planned("a"), wave(1), *verified("a", 2)]
+
+    plain, verbose = shown(*events), shown(*events, verbose=True)
+
+    assert [line for line in verbose if line not in plain] == ["0:03 w/hq/a: accepted as task-a"]
+    assert [line for line in verbose if line in plain] == plain
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (ServerParked(at=1, server=HQ, reason="503"), "hq: waiting for it: 503"),
+        (ServerResumed(at=1, server=HQ, waited_s=75), "hq: answers again after 1:15"),
+        (ServerGivenUp(at=1, server=HQ, reason="401", refused=True), "hq: GIVEN UP: 401"),
+        (
+            SessionEnded(at=1, server=HQ, session=SESSION, lost=True, reason="401"),
+            "hq: SESSION LOST: 401",
+        ),
+        (
+            RunHalted(at=1, reason="budget", detail="3 of 4 failed"),
+            "HALTED: 3 of 4 failed; open mounts are unmounted",
+        ),
+        (
+            StopRequested(at=1, signal="SIGINT", forced=False),
+            "stopping (SIGINT): running mounts end first",
+        ),
+        (
+            StopRequested(at=1, signal="SIGTERM", forced=True),
+            "stopping (SIGTERM): cancelling and unmounting",
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Event) else None,
+)
+def test_trouble_has_its_line(event: Event, words: str) -> None:
+    """Whoever reads the log learns of it when it happens, with the reason."""
+    assert line_of(event) == f"0:01 {words}\n"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        SessionEnded(at=1, server=HQ, session=SESSION, lost=False, reason="logoff"),
+        RunNoted(at=1, message="x"),
+    ],
+    ids=["own logoff", "note"],
+)
+def test_what_needs_nobody_has_no_line(event: Event) -> None:
+    """The log stays calm."""
+    assert line_of(event) == ""
+
+
+MOUNT = Href("/m/a")
+BEFORE = [planned("a"), submitted("a", 1)]
+MOUNTED: list[Event] = [
+    *BEFORE,
+    accepted("a", 2),
+    TaskSucceeded(at=3, key=key("a"), task=TaskId("t"), mount=MOUNT),
+    MountFound(at=4, key=key("a"), mount=MOUNT, roots=("C:",)),
+    UnmountStarted(at=5, key=key("a"), mount=MOUNT),
+]
+
+
+@pytest.mark.parametrize(
+    ("before", "event", "words"),
+    [
+        (BEFORE, SubmissionInDoubt(at=9, key=key("a"), reason="cut off"), "in doubt: cut off"),
+        (
+            [*BEFORE, accepted("a", 2)],
+            DeadlinePassed(at=9, key=key("a"), phase="mount", allowed_s=1200),
+            "mount takes longer than 20:00; watching on to unmount it",
+        ),
+        (
+            [*BEFORE, accepted("a", 2)],
+            OutOfReach(at=9, key=key("a"), reason="session lost"),
+            "session lost",
+        ),
+        (
+            MOUNTED,
+            MountLeft(at=9, key=key("a"), mount=MOUNT, reason="the unmount was refused"),
+            "the unmount was refused",
+        ),
+        (
+            [planned("a")],
+            concluded("a", 9, Result.CANCELLED, MountState.NONE),
+            "cancelled, mount none",
+        ),
+    ],
+    ids=["in doubt", "late", "out of reach", "left", "cancelled"],
+)
+def test_a_targets_trouble_has_its_line(before: list[Event], event: Event, words: str) -> None:
+    """The last line names the target and says what became of it."""
+    assert shown(*before, event)[-1] == f"0:09 w/hq/a: {words}"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        started(plan=HOSTILE),
+        SessionOpened(
+            at=0, server=ServerName(HOSTILE), session=SESSION, user=HOSTILE, api_version=""
+        ),
+        SessionEnded(at=0, server=ServerName(HOSTILE), session=SESSION, lost=True, reason=HOSTILE),
+        ServerParked(at=0, server=ServerName(HOSTILE), reason=HOSTILE),
+        ServerResumed(at=0, server=ServerName(HOSTILE), waited_s=1),
+        ServerGivenUp(at=0, server=ServerName(HOSTILE), reason=HOSTILE, refused=False),
+        wave(0, name=HOSTILE),
+        wave(0, over=True, name=HOSTILE),
+        RunHalted(at=0, reason="budget", detail=HOSTILE),
+        *failed(HOSTILE, 0, HOSTILE)[2:],
+        SubmissionInDoubt(at=0, key=key(HOSTILE), reason=HOSTILE),
+        OutOfReach(at=0, key=key(HOSTILE), reason=HOSTILE),
+        MountLeft(at=0, key=key(HOSTILE), mount=MOUNT, reason=HOSTILE),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_text_from_outside_stays_in_its_line(event: Event) -> None:
+    """Escape sequences, line ends and reversed text are shown as what they are, not obeyed."""
+    record = begin(planned(HOSTILE)) if hasattr(event, "key") else None
+
+    written = line_of(event, record)
+
+    line, end = written[:-1], written[-1:]
+    assert end == "\n"
+    assert line.isprintable()
+    assert "[/x][bold]no\\x1b[2J" in line
+
+
+def test_the_summary_line_says_how_far_it_is() -> None:
+    """Numbers and, once there is a pace, the rest; as of the moment it is drawn."""
+    stream = io.StringIO()
+    view = LineView(stream)
+    events: list[Event] = [started(), *map(planned, "abcdef"), wave(1), *verified("a", 10)]
+    tell(view, *events, *verified("b", 20), *failed("c", 30), submitted("d", 40))
+    stream.truncate(stream.seek(0))
+
+    view.draw(71.0)
+
+    assert stream.getvalue() == (
+        "1:11 3/6 done, 2 verified, 1 failed, 1 open, 2 waiting, about 1:00 left\n"
+    )
+
+
+def test_no_summary_line_while_there_is_nothing_to_sum_up() -> None:
+    """Neither before the targets are known nor once all are done."""
+    stream = io.StringIO()
+    view = LineView(stream)
+    tell(view, started())
+    before = stream.getvalue()
+    view.draw(30.0)
+    assert stream.getvalue() == before
+
+    tell(view, planned("a"), *verified("a", 40))
+    after = stream.getvalue()
+    view.draw(60.0)
+    view.close()
+
+    assert stream.getvalue() == after
+
+
+def test_a_summary_comes_every_half_minute() -> None:
+    """The contract's pace, for logs that people scroll through."""
+    assert LineView(io.StringIO()).interval_s == 30.0
+
+
+def test_a_closed_pipe_hurts_nobody() -> None:
+    """Once the reader is gone the view stays silent, and the run never notices."""
+    read, write = os.pipe()
+    with os.fdopen(write, "w", buffering=1) as stream:
+        view = LineView(stream)
+        tell(view, started(), planned("a"))
+        os.close(read)
+
+        tell(view, planned("b"), *failed("b", 1), wave(2))
+        view.draw(30.0)
+        view.close()
+
+        # What the stream could not get rid of must not raise when it is closed either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), write)
+
+
+def test_a_closed_stream_hurts_nobody() -> None:
+    """A stream that Python has closed counts as gone too."""
+    stream = io.StringIO()
+    view = LineView(stream)
+    stream.close()
+
+    tell(view, started(), planned("a"))
+    view.draw(30.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(-5, "0:00"), (0, "0:00"), (59.9, "0:59"), (60, "1:00"), (3599, "59:59"), (3600, "1:00:00")],
+)
+def test_the_clock_reads_as_people_read_it(seconds: float, words: str) -> None:
+    """Minutes and seconds, hours only where there are any, never a negative time."""
+    assert clock(seconds) == words
