@@ -22,14 +22,16 @@ from orchestrator.cli.common import (
     set_option,
     state_option,
 )
+from orchestrator.errors import OrchestratorError
 from orchestrator.report.exit_codes import ExitCode
 
 if TYPE_CHECKING:
+    from orchestrator.assembly import Outcome
     from orchestrator.engine.orders import Expansion
     from orchestrator.model import ServerName
     from orchestrator.plan.loading import LoadedPlan
     from orchestrator.plan.locked import LockedPlan
-    from orchestrator.progress import View
+    from orchestrator.progress import JsonEvents
 
 
 def _exit_codes() -> str:
@@ -70,6 +72,32 @@ def run_command(plan: Path, output: Output, **options: Any) -> None:
     Ctrl-C submits nothing more and lets running mounts end; the second cancels and unmounts.
     Never writes into a guest, never fails over, never mounts what the plan did not name.
     """
+    events = _json_events() if options["as_json"] else None
+    try:
+        outcome = _carried_out(plan, output, options, events)
+    except (OrchestratorError, OSError) as exc:
+        if events is not None:
+            events.error(str(exc))
+        raise
+    if events is not None:
+        if outcome.trouble:
+            events.error(outcome.trouble)
+        events.sum_up(outcome.code)
+    else:
+        from orchestrator.report import text
+
+        _say(text(outcome.report))
+        if outcome.written:
+            _say(f"Reports: {outcome.directory}")
+    if outcome.trouble:
+        click.echo(f"bulk-restore: {outcome.trouble}", err=True)
+    end(outcome.code)
+
+
+def _carried_out(
+    path: Path, output: Output, options: dict[str, Any], events: JsonEvents | None
+) -> Outcome:
+    """Load the plan, see that the run may begin, and conduct it."""
     import anyio
 
     from orchestrator.assembly import Choices, conduct
@@ -78,7 +106,7 @@ def run_command(plan: Path, output: Output, **options: Any) -> None:
 
     if options["hold"] is not None:
         fail(ExitCode.USAGE, "--hold is not supported yet: every mount is removed at once")
-    source = load_any(plan, overrides=options["overrides"])
+    source = load_any(path, overrides=options["overrides"])
     state = options["state"] or default_state()
     deadline = None
     if options["deadline"] is not None:
@@ -103,21 +131,12 @@ def run_command(plan: Path, output: Output, **options: Any) -> None:
         keys=_keys_to_retry(state, options["retry_failed"], source),
         confirm=None if options["yes"] or locked else _asking(source),
     )
-    view = _json_events() if options["as_json"] else output.view()
+    view = events or output.view()
 
-    async def whole() -> Any:
+    async def whole() -> Outcome:
         return await conduct(source, choices, view=view)
 
-    outcome = anyio.run(whole)
-    if not options["as_json"]:
-        from orchestrator.report import text
-
-        _say(text(outcome.report))
-        if outcome.written:
-            _say(f"Reports: {outcome.directory}")
-    if outcome.trouble:
-        click.echo(f"bulk-restore: {outcome.trouble}", err=True)
-    end(outcome.code)
+    return anyio.run(whole)
 
 
 def _say(message: str) -> None:
@@ -170,7 +189,7 @@ def _asking(
     return confirm
 
 
-def _json_events() -> View:
+def _json_events() -> JsonEvents:
     from orchestrator.progress import JsonEvents
 
     return JsonEvents(sys.stdout)

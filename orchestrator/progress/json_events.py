@@ -57,7 +57,7 @@ class JsonEvents:
         self._tally = Tally()
         self._seq = 0
         self._started: RunStarted | None = None
-        self._summed_up = False
+        self._finished = False
         self._mounts: Counter[MountState] = Counter()
         self._last: dict[str, tuple[str, str | None]] = {}
 
@@ -69,16 +69,15 @@ class JsonEvents:
         if record is not None:
             self._target(event, record)
         elif isinstance(event, RunFinished):
-            self._write("summary", event.at, exit_code=event.exit_code, totals=self._totals())
-            self._summed_up = True
+            self._finished = True
         else:
             self._run(event)
 
     def draw(self, now: float) -> None:
-        """Write how far the run is; nothing once it is summed up, for the summary is last."""
+        """Write how far the run is; nothing once it has ended, for the summary is last."""
         tally = self._tally
         tally.now = max(tally.now, now)
-        if self._started is not None and tally.targets and not self._summed_up:
+        if self._started is not None and tally.targets and not self._finished:
             left = tally.remaining_s()
             self._write(
                 "progress",
@@ -93,8 +92,12 @@ class JsonEvents:
         """Nothing to put back."""
 
     def error(self, message: str) -> None:
-        """Write an `error` event."""
+        """Write an `error` event: what the run, or its beginning, failed of."""
         self._write("error", self._tally.now, message=message)
+
+    def sum_up(self, exit_code: int) -> None:
+        """Write the last event: the totals, and the exit code of the process."""
+        self._write("summary", self._tally.now, exit_code=exit_code, totals=self._totals())
 
     def _target(self, event: Event, record: MountRecord) -> None:
         result = record.result.value if record.result else None

@@ -7,6 +7,7 @@ from typing import TextIO
 from orchestrator.events import (
     DeadlinePassed,
     Event,
+    MountFound,
     MountLeft,
     OutOfReach,
     RunFinished,
@@ -19,9 +20,11 @@ from orchestrator.events import (
     SessionOpened,
     StopRequested,
     SubmissionInDoubt,
+    SubmissionStarted,
     TargetConcluded,
     TaskAccepted,
     TaskFailed,
+    UnmountStarted,
     WaveFinished,
     WaveStarted,
 )
@@ -37,7 +40,7 @@ class LineView:
     interval_s = 30.0
 
     def __init__(self, stream: TextIO, *, verbose: bool = False) -> None:
-        """`verbose` adds a line for each accepted task."""
+        """`verbose` adds the short steps: submitted, and being unmounted."""
         self._lines = Lines(stream)
         self._verbose = verbose
         self._tally = Tally()
@@ -106,8 +109,15 @@ def _target_line(event: Event, record: MountRecord, verbose: bool) -> str | None
             return f"{key}: {phase} takes longer than {clock(allowed)}; watching on to unmount it"
         case MountLeft(reason=reason) | OutOfReach(reason=reason):
             return f"{key}: {printable(reason)}"
-        case TaskAccepted(task=task) if verbose:
-            return f"{key}: accepted as {printable(task)}"
+        case TaskAccepted(task=task, adopted=adopted):
+            how = "found again as" if adopted else "mounting as"
+            return f"{key}: {how} {printable(task)}"
+        case MountFound(roots=roots):
+            return f"{key}: mounted, volumes: {printable(', '.join(roots)) or 'none'}"
+        case SubmissionStarted() if verbose:
+            return f"{key}: submitting"
+        case UnmountStarted() if verbose:
+            return f"{key}: unmounting"
         case _:
             return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -133,3 +134,16 @@ def test_an_error_says_what_to_do_next(
     assert done.exit_code == 4
     assert why in done.stderr
     assert f"next: {advice}" in done.stderr or advice in done.stderr
+
+
+def test_a_run_that_cannot_begin_says_so_in_json_too(tmp_path: Path) -> None:
+    """A program that reads the events gets the error there, not only on stderr."""
+    path = tmp_path / "plan.yaml"
+    path.write_text("version: 1\nname: x\n")
+
+    done = invoke("run", path, "--yes", "--json", "--state", tmp_path / "state")
+
+    event = json.loads(done.stdout)
+    assert done.exit_code == 2
+    assert (event["v"], event["type"], event["seq"]) == (1, "error", 1)
+    assert "servers" in event["message"]

@@ -84,7 +84,7 @@ def test_verbose_means_lines_even_on_a_terminal(color: str) -> None:
     view, written = chosen(Terminal(), TERM, show=Show.VERBOSE, color=color)
 
     assert isinstance(view, LineView)
-    assert "accepted as task-a" in written
+    assert "w/hq/a: submitting" in written
     assert "\x1b" not in written
 
 

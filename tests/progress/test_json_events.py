@@ -16,6 +16,7 @@ from orchestrator.events import (
     Event,
     MountFound,
     MountLeft,
+    RunFinished,
     RunHalted,
     RunNoted,
     ServerGivenUp,
@@ -92,7 +93,10 @@ def rows(text: str) -> list[dict[str, Any]]:
 def written(*events: Event) -> list[dict[str, Any]]:
     """Return the objects that a story makes."""
     stream = io.StringIO()
-    tell(JsonEvents(stream), *events)
+    view = JsonEvents(stream)
+    tell(view, *events)
+    if any(isinstance(event, RunFinished) for event in events):
+        view.sum_up(3)
     return rows(stream.getvalue())
 
 
@@ -210,9 +214,12 @@ def test_nothing_comes_after_the_summary() -> None:
     tell(view, *STORY)
 
     view.draw(60.0)
+    view.error("the reports cannot be written")
+    view.sum_up(74)
     view.close()
 
-    assert rows(stream.getvalue())[-1]["type"] == "summary"
+    *_, error, summary = rows(stream.getvalue())
+    assert (error["type"], summary["type"], summary["exit_code"]) == ("error", "summary", 74)
 
 
 def test_times_are_rfc_3339_in_utc_and_never_run_back() -> None:

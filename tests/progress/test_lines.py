@@ -60,8 +60,8 @@ def line_of(event: Event, record: MountRecord | None = None) -> str:
     return stream.getvalue()
 
 
-def test_a_good_run_is_a_handful_of_lines() -> None:
-    """Begin, logon, waves, one line per result and the end; nothing for what is in between."""
+def test_a_run_is_one_line_per_change_of_state() -> None:
+    """Begin, logon, waves; each target mounting, mounted and concluded; the end."""
     logon = SessionOpened(at=0, server=HQ, session=SESSION, user="svc", api_version="v1_7")
 
     lines = shown(
@@ -73,7 +73,10 @@ def test_a_good_run_is_a_handful_of_lines() -> None:
         "0:00 run r-1 of night-drill started",
         "0:00 hq: logged on as svc",
         "0:01 wave w started",
+        "0:03 w/hq/a: mounting as task-a",
+        "0:05 w/hq/a: mounted, volumes: C:",
         "0:08 w/hq/a: verified, mount released",
+        "1:00:01 w/hq/b: mounting as task-b",
         "1:00:02 w/hq/b: the mount failed: no disk",
         "1:00:02 w/hq/b: failed, mount none: no disk",
         "1:01:40 wave w finished",
@@ -81,13 +84,16 @@ def test_a_good_run_is_a_handful_of_lines() -> None:
     ]
 
 
-def test_verbose_adds_the_accepted_tasks() -> None:
+def test_verbose_adds_the_short_steps() -> None:
     """It adds lines and takes none away."""
     events = [started(), planned("a"), wave(1), *verified("a", 2)]
 
     plain, verbose = shown(*events), shown(*events, verbose=True)
 
-    assert [line for line in verbose if line not in plain] == ["0:03 w/hq/a: accepted as task-a"]
+    assert [line for line in verbose if line not in plain] == [
+        "0:02 w/hq/a: submitting",
+        "0:07 w/hq/a: unmounting",
+    ]
     assert [line for line in verbose if line in plain] == plain
 
 
