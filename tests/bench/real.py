@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,20 +75,13 @@ def cost_of(argv: Sequence[str]) -> Cost:
     Raises:
         subprocess.CalledProcessError: it did not end with 0.
     """
-    began = time.monotonic()
-    process = subprocess.Popen(
-        argv, env={**os.environ, PASSWORD_VARIABLE: PASSWORD}, stdout=subprocess.DEVNULL
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.launcher", *argv],
+        env={**os.environ, PASSWORD_VARIABLE: PASSWORD},
+        stdout=subprocess.PIPE,
+        check=True,
     )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    wall = time.monotonic() - began
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, list(argv))
-    return Cost(
-        wall_s=wall,
-        cpu_s=usage.ru_utime + usage.ru_stime,
-        peak_mb=usage.ru_maxrss / 1024,
-    )
+    return Cost(**json.loads(done.stdout))
 
 
 def ours(shape: Shape, *extra: str) -> Run:
