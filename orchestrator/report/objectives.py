@@ -32,11 +32,15 @@ def target_objectives(record: MountRecord, state: RunState) -> list[Objective]:
 
 
 def wave_objectives(state: RunState) -> list[Objective]:
-    """Return the objectives of the waves: each is as slow as its slowest target."""
+    """Return the objectives of the waves: each is as slow as its slowest target.
+
+    A wave without targets in this run (`--only`) has missed nothing and is left out.
+    """
     found: list[Objective] = []
     for facts in state.started.waves:
         records = [r for r in state.records.values() if r.planned.wave == facts.name]
-        found += _over(f"wave {facts.name}", facts.objectives, records, state)
+        if records:
+            found += _over(f"wave {facts.name}", facts.objectives, records, state)
     return found
 
 

@@ -21,20 +21,37 @@ RENDERINGS: Mapping[str, Callable[[Report], str]] = {
 def write(report: Report, directory: Path) -> list[Path]:
     """Write every rendering; each appears under its name only when it is complete.
 
+    One that fails leaves the others, and its own older file, as they should be.
+
     Raises:
-        OSError: the directory cannot be made or written.
+        OSError: the directory or a file cannot be made or written.
+        Exception: whatever else the first failing rendering raised.
     """
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    written = []
+    written: list[Path] = []
+    failures: list[Exception] = []
     for name, render in RENDERINGS.items():
-        path = directory / name
-        fresh = directory / f".{name}.new"
+        try:
+            written.append(_replaced(directory / name, render(report)))
+        except Exception as exc:  # noqa: BLE001 - raised below, when the others are written
+            failures.append(exc)
+    if failures:
+        raise failures[0]
+    return written
+
+
+def _replaced(path: Path, content: str) -> Path:
+    """Return `path`, which now holds `content`."""
+    fresh = path.with_name(f".{path.name}.new")
+    try:
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             os.fchmod(file.fileno(), 0o600)
-            file.write(render(report))
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
-        written.append(path)
-    return written
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
+    return path

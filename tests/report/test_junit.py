@@ -1,0 +1,185 @@
+"""junit.xml: parsers accept it whatever things are called, and it agrees with report.json."""
+
+from __future__ import annotations
+
+from collections import Counter
+from xml.etree.ElementTree import Element
+
+import pytest
+from defusedxml.ElementTree import fromstring
+from hypothesis import given, settings
+
+from orchestrator.report import Report, summarize
+from orchestrator.report.junit import render
+from orchestrator.runstate import RunState
+from tests.report.builders import (
+    ENDS,
+    HOSTILE,
+    LIFE_S,
+    Fate,
+    finished,
+    life,
+    run_of,
+    runs,
+    started,
+    values,
+)
+
+KINDS = ("failure", "error", "skipped")
+EXPECTED = {
+    Fate.VERIFIED: None,
+    Fate.MOUNTED: None,
+    Fate.REFUTED: "failure",
+    Fate.TASK_FAILED: "failure",
+    Fate.LEFT: "error",
+    Fate.VANISHED: "error",
+    Fate.SKIPPED: "skipped",
+    Fate.CANCELLED: "skipped",
+    Fate.WAITING: "skipped",
+    Fate.RUNNING: "error",
+}
+
+
+def parsed(report: Report) -> Element:
+    """Return the file's root, parsed from the bytes that would be written."""
+    root: Element = fromstring(render(report).encode())
+    return root
+
+
+def kind(case: Element) -> str | None:
+    """Return what the case holds: failure, error, skipped or nothing."""
+    assert len(case) <= 1
+    return case[0].tag if len(case) else None
+
+
+@pytest.mark.parametrize("fate", Fate)
+def test_every_fate_is_the_kind_of_case_that_the_contract_says(fate: Fate) -> None:
+    """Failed is a failure, unknown or left an error, skipped and cancelled are skipped."""
+    (case,) = parsed(summarize(run_of(life("sql01", fate)))).iter("testcase")
+
+    assert kind(case) == EXPECTED[fate]
+
+
+@given(runs())
+@settings(deadline=None, max_examples=25)
+def test_counts_agree_with_the_json(state: RunState) -> None:
+    """Whatever happened, the counts are those that report.json's targets give."""
+    report = summarize(state)
+    shown, root = values(report), parsed(report)
+
+    errors = [
+        t for t in shown["targets"] if t["result"] == "unknown" or t["mount"] in {"left", "unknown"}
+    ]
+    rest = Counter(t["result"] for t in shown["targets"] if t not in errors)
+    unproven = rest["mounted"] if shown["run"]["require_checks"] else 0
+    assert {
+        name: int(root.attrib[name]) for name in ("tests", "failures", "errors", "skipped")
+    } == {
+        "tests": shown["totals"]["targets"],
+        "failures": rest["failed"] + unproven,
+        "errors": len(errors),
+        "skipped": rest["skipped"] + rest["cancelled"],
+    }
+
+
+@given(runs())
+@settings(deadline=None, max_examples=25)
+def test_counts_are_those_of_the_cases(state: RunState) -> None:
+    """Each suite's and the file's counts are what a parser counts in them."""
+    root = parsed(summarize(state))
+
+    for suite in (root, *root.iter("testsuite")):
+        found = Counter(kind(case) for case in suite.iter("testcase"))
+        assert int(suite.attrib["tests"]) == found.total()
+        assert int(suite.attrib["failures"]) == found["failure"]
+        assert int(suite.attrib["errors"]) == found["error"]
+        assert int(suite.attrib["skipped"]) == found["skipped"]
+
+
+@given(runs())
+@settings(deadline=None, max_examples=25)
+def test_names_and_messages_survive_but_for_what_xml_forbids(state: RunState) -> None:
+    """No name breaks out of its attribute; only characters that XML forbids are replaced."""
+    report = summarize(state)
+    cases = list(parsed(report).iter("testcase"))
+
+    labels = Counter(allowed(target.label) for target in report.targets)
+    assert Counter(case.attrib["name"] for case in cases) == labels
+    assert {case.attrib["classname"] for case in cases} == {allowed(t.key) for t in report.targets}
+
+
+def allowed(text: str) -> str:
+    """Return the text as XML 1.0 can hold it, by the ranges of its Char production."""
+    ranges = ((0x20, 0xD7FF), (0xE000, 0xFFFD), (0x10000, 0x10FFFF))
+    return "".join(
+        char
+        if char in "\t\n\r" or any(low <= ord(char) <= high for low, high in ranges)
+        else "\N{REPLACEMENT CHARACTER}"
+        for char in text
+    )
+
+
+def test_a_hostile_message_is_text_and_nothing_else() -> None:
+    """Markup and control characters in the server's words are shown and never obeyed."""
+    lived = life(HOSTILE, Fate.TASK_FAILED, words=HOSTILE)
+
+    (case,) = parsed(summarize(run_of(lived))).iter("testcase")
+
+    assert case[0].attrib["message"] == allowed(HOSTILE)
+    assert (case[0].text or "").startswith("failed, mount none: [/x]<b")
+    assert len(case[0]) == 0
+
+
+def test_a_suite_per_wave_in_the_plan_s_order() -> None:
+    """Each wave is a suite, also one without targets; each target is a case of its own wave."""
+    lives = [life("a", wave="databases"), life("b", wave="directory"), life("c", wave="databases")]
+
+    root = parsed(summarize(run_of(*lives, first=started(waves=("directory", "databases", "web")))))
+
+    assert {suite.attrib["name"]: [case.attrib["name"] for case in suite] for suite in root} == {
+        "directory": ["b"],
+        "databases": ["a", "c"],
+        "web": [],
+    }
+    assert [suite.attrib["name"] for suite in root] == ["directory", "databases", "web"]
+
+
+@pytest.mark.parametrize(
+    ("fate", "required", "expected"),
+    [
+        (Fate.MOUNTED, False, None),
+        (Fate.MOUNTED, True, "failure"),
+        (Fate.VERIFIED, True, None),
+        (Fate.LEFT, True, "error"),
+    ],
+)
+def test_mounted_without_checks_passes_unless_checks_are_required(
+    fate: Fate, required: bool, expected: str | None
+) -> None:
+    """With `--require-checks`, a mount that nobody looked into is a failure that says so."""
+    first = started(require_checks=required)
+
+    (case,) = parsed(summarize(run_of(life("sql01", fate), first=first))).iter("testcase")
+
+    assert kind(case) == expected
+    if expected == "failure":
+        assert "--require-checks" in case[0].attrib["message"]
+
+
+@pytest.mark.parametrize("fate", [fate for fate in Fate if EXPECTED[fate]])
+def test_whatever_is_not_good_says_why(fate: Fate) -> None:
+    """A failure, error or skip has a message, also where the server gave none."""
+    (case,) = parsed(summarize(run_of(life("sql01", fate)))).iter("testcase")
+
+    assert case[0].attrib["message"].strip()
+    if kind(case) != "skipped":
+        assert case[0].attrib["type"] == ENDS[fate][0]
+
+
+def test_times_are_seconds() -> None:
+    """A case takes the sum of its phases and the file what the run took."""
+    root = parsed(summarize(run_of(life("sql01"), [finished(641.2)])))
+
+    (case,) = root.iter("testcase")
+    assert float(case.attrib["time"]) == LIFE_S
+    assert float(root.attrib["time"]) == 641.2

@@ -1,0 +1,131 @@
+"""Recovery objectives: measured against what happened, and nothing invented."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.model import Objectives
+from orchestrator.report import ExitCode, exit_code, summarize
+from orchestrator.report.objectives import Objective
+from orchestrator.runstate import RunState
+from tests.report.builders import ENDS, Fate, life, run_of, started, values
+
+VERDICT_S = 47.0
+"""When `life` reaches its verdict, in seconds from the start of the run."""
+
+
+def by_scope(state: RunState) -> dict[tuple[str, str], Objective]:
+    """Return the objectives of waves and run by scope and kind."""
+    return {(each.scope, each.kind): each for each in summarize(state).objectives}
+
+
+@pytest.mark.parametrize(("target_s", "met"), [(46.9, False), (47.0, True), (1200.0, True)])
+def test_a_target_s_rto_is_the_time_to_its_verdict(target_s: float, met: bool) -> None:
+    """From the start of the run to the verdict; exactly in time is in time."""
+    wanted = Objectives(rto=target_s)
+
+    ((objective,),) = (
+        t.objectives for t in summarize(run_of(life("a", objectives=wanted))).targets
+    )
+
+    assert (objective.kind, objective.actual_s, objective.met) == ("rto", VERDICT_S, met)
+
+
+@pytest.mark.parametrize(("age_s", "met"), [(3600.0, True), (3600.5, False)])
+def test_a_target_s_rpo_is_the_age_of_its_point(age_s: float, met: bool) -> None:
+    """From the point's creation to the start of the run."""
+    state = run_of(life("a", age_s=age_s, objectives=Objectives(rpo=3600.0)))
+
+    ((objective,),) = (target.objectives for target in summarize(state).targets)
+
+    assert (objective.kind, objective.actual_s, objective.met) == ("rpo", age_s, met)
+
+
+@pytest.mark.parametrize("fate", Fate)
+def test_only_a_good_verdict_meets_an_objective(fate: Fate) -> None:
+    """A target that nobody could read has no actual time and has missed its objectives."""
+    good = ENDS[fate][0] in {"verified", "mounted"}
+
+    state = run_of(life("a", fate, objectives=Objectives(rto=9e9, rpo=9e9)))
+
+    for objective in summarize(state).targets[0].objectives:
+        assert objective.met is good
+        assert (objective.actual_s is not None) is good
+
+
+def test_without_an_objective_nothing_is_said() -> None:
+    """A plan that names no objectives gets none in its report."""
+    report = values(summarize(run_of(life("a"))))
+
+    assert report["objectives"] == []
+    assert report["targets"][0]["objectives"] == {}
+
+
+def test_the_json_has_target_actual_and_met() -> None:
+    """Each objective of a target stands under its kind, as the contract shows it."""
+    state = run_of(life("a", age_s=3112.0, objectives=Objectives(rto=1200.0, rpo=3600.0)))
+
+    assert values(summarize(state))["targets"][0]["objectives"] == {
+        "rto": {"target_s": 1200.0, "actual_s": VERDICT_S, "met": True},
+        "rpo": {"target_s": 3600.0, "actual_s": 3112.0, "met": True},
+    }
+
+
+def test_a_wave_and_the_run_are_as_slow_as_their_slowest() -> None:
+    """The worst target decides, in its own wave and in the run but in no other wave."""
+    everywhere = Objectives(rpo=1000.0)
+    first = started(objectives=everywhere, wave_objectives=everywhere)
+    lives = [
+        life("a", wave="directory", age_s=900.0),
+        life("b", wave="databases", age_s=100.0),
+        life("c", wave="databases", age_s=2000.0),
+    ]
+
+    found = by_scope(run_of(*lives, first=first))
+
+    assert {scope: (o.actual_s, o.met) for (scope, _), o in found.items()} == {
+        "run": (2000.0, False),
+        "wave directory": (900.0, True),
+        "wave databases": (2000.0, False),
+    }
+
+
+def test_one_unmeasured_target_leaves_its_wave_unmeasured() -> None:
+    """The times of the others say nothing about a wave that is not whole."""
+    first = started(wave_objectives=Objectives(rto=1200.0))
+    lives = [life("a"), life("b", Fate.TASK_FAILED), life("c", wave="directory")]
+
+    found = by_scope(run_of(*lives, first=first))
+
+    missed, met = found["wave databases", "rto"], found["wave directory", "rto"]
+    assert (missed.actual_s, missed.met) == (None, False)
+    assert (met.actual_s, met.met) == (VERDICT_S, True)
+
+
+def test_a_wave_without_targets_in_this_run_has_no_objectives() -> None:
+    """`--only` may leave a wave empty: it has missed nothing, and the run can still be good."""
+    first = started(wave_objectives=Objectives(rto=1200.0, rpo=7200.0))
+
+    state = run_of(life("a", wave="databases"), first=first)
+
+    assert {scope for scope, _ in by_scope(state)} == {"wave databases"}
+    assert exit_code(state) is ExitCode.GOOD
+
+
+@given(st.lists(st.sampled_from(list(Fate)), min_size=1, max_size=6), st.floats(1, 100))
+@settings(deadline=None, max_examples=60)
+def test_a_missed_objective_is_never_a_good_exit(fates: list[Fate], rto: float) -> None:
+    """Report and exit code agree: 0 means that every objective in the report is met."""
+    wanted = Objectives(rto=rto)
+    lives = [life(f"vm{n}", fate, objectives=wanted) for n, fate in enumerate(fates)]
+    state = run_of(*lives, first=started(objectives=wanted, wave_objectives=wanted))
+    report = summarize(state)
+
+    everything = [*report.objectives, *(o for t in report.targets for o in t.objectives)]
+
+    if exit_code(state) is ExitCode.GOOD:
+        assert all(objective.met for objective in everything)
+    if all(objective.met for objective in everything):
+        assert exit_code(state) in {ExitCode.GOOD, ExitCode.IN_DOUBT}

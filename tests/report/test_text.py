@@ -1,0 +1,167 @@
+"""The plain-text summary: what needs a person comes first, and nothing escapes from it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+
+from orchestrator.events import RunHalted, RunNoted
+from orchestrator.model import Objectives
+from orchestrator.report import ExitCode, summarize, text
+from orchestrator.report.text import SHOWN, duration
+from orchestrator.runstate import RunState
+from tests.report.builders import HOSTILE, Fate, finished, life, run_of, runs, started
+
+TITLES = (
+    "LEFT MOUNTED",
+    "MAY BE MOUNTED",
+    "Unknown:",
+    "Failed:",
+    "Skipped:",
+    "Cancelled:",
+    "Objectives:",
+    "Warnings:",
+    "Not proven:",
+)
+
+
+def test_what_needs_a_person_comes_first() -> None:
+    """Open mounts stand before failures, failures before what was never tried, then the rest."""
+    fates = (Fate.CANCELLED, Fate.SKIPPED, Fate.TASK_FAILED, Fate.VANISHED, Fate.LEFT)
+    lives = [life(f"vm{n}", fate) for n, fate in enumerate(fates)]
+    first = started(tls="insecure", objectives=Objectives(rto=10.0))
+
+    shown = text(summarize(run_of(*lives, [finished(60.0, 3)], first=first)))
+
+    places = [shown.index(f"\n{title}") for title in TITLES]
+    assert places == sorted(places)
+
+
+def test_a_good_run_has_no_section_for_trouble() -> None:
+    """Sections without targets are left out, so that a section is always worth reading."""
+    shown = text(summarize(run_of(life("a"), [finished()])))
+
+    assert [title for title in TITLES if title in shown] == ["Not proven:"]
+
+
+@pytest.mark.parametrize(
+    ("fate", "title"),
+    [
+        (Fate.LEFT, "LEFT MOUNTED"),
+        (Fate.VANISHED, "MAY BE MOUNTED"),
+        (Fate.VANISHED, "Unknown:"),
+        (Fate.TASK_FAILED, "Failed:"),
+        (Fate.REFUTED, "Failed:"),
+        (Fate.SKIPPED, "Skipped:"),
+        (Fate.CANCELLED, "Cancelled:"),
+    ],
+)
+def test_a_target_stands_in_its_section_with_its_reason(fate: Fate, title: str) -> None:
+    """Key, backup server and the server's words stand under the section's title."""
+    shown = text(summarize(run_of(life("sql01", fate, words="no free space"))))
+
+    section = next(part for part in shown.split("\n\n") if part.startswith(title))
+    assert "databases/hq/sql01 on vbr-hq-01: no free space" in section
+
+
+@pytest.mark.parametrize("fate", [Fate.LEFT, Fate.VANISHED])
+def test_an_open_mount_comes_with_its_point_and_what_to_do(fate: Fate) -> None:
+    """Whoever must remove a mount by hand is told the restore point and the command to try."""
+    shown = text(summarize(run_of(life("sql01", fate))))
+
+    assert "(restore point sql01@2026-11-23)" in shown
+    assert "bulk-restore unmount 20261123T060000Z-7f3a" in shown
+
+
+def test_a_long_section_is_cut_and_says_so() -> None:
+    """Hundreds of failures do not hide the totals; the rest is counted."""
+    lives = [life(f"vm{n:03}", Fate.TASK_FAILED) for n in range(SHOWN + 7)]
+
+    shown = text(summarize(run_of(*lives)))
+
+    assert f"vm{SHOWN - 1:03}" in shown
+    assert f"vm{SHOWN:03}" not in shown
+    assert "and 7 more, see report.json" in shown
+
+
+def test_the_totals_name_what_matters_even_at_zero() -> None:
+    """Verified, mounted, failed and left are always said, the others when there are any."""
+    shown = text(summarize(run_of(life("a"), life("b"), life("c", Fate.SKIPPED))))
+
+    assert "3 targets: 2 verified, 0 mounted, 0 failed, 1 skipped, 0 left" in shown
+
+
+@pytest.mark.parametrize("code", ExitCode)
+def test_the_exit_code_is_explained(code: ExitCode) -> None:
+    """The number is followed by the sentence of the one table."""
+    shown = text(summarize(run_of([finished(60.0, code)])))
+
+    assert f"Exit code: {code.value} ({code.about})" in shown
+
+
+def test_a_killed_run_claims_no_exit_code() -> None:
+    """Without the run's end there is no code, and the headline says interrupted."""
+    shown = text(summarize(run_of(life("a"))))
+
+    assert "Exit code: none yet" in shown
+    assert shown.splitlines()[0].endswith("; interrupted")
+
+
+def test_a_halt_stands_in_the_headline() -> None:
+    """The first line says that the run halted, and why."""
+    halted = RunHalted(at=5.0, reason="budget", detail="6 of 20 failed")
+
+    shown = text(summarize(run_of([halted, finished(60.0, 5)])))
+
+    assert "HALTED: budget: 6 of 20 failed" in shown.splitlines()[0]
+
+
+def test_objectives_are_shown_against_what_was_measured() -> None:
+    """Met, missed and not measured are three different things."""
+    late = Objectives(rto=10.0)
+    lives = [life("a", objectives=late), life("b", Fate.TASK_FAILED, wave="directory")]
+    first = started(objectives=Objectives(rto=600.0), wave_objectives=Objectives(rpo=7200.0))
+
+    shown = text(summarize(run_of(*lives, first=first)))
+
+    assert "run RTO: not measured of 10 min, MISSED" in shown
+    assert "wave databases RPO: 1 h of 2 h, met" in shown
+    assert "1 objectives of single targets were MISSED" in shown
+
+
+@given(runs())
+@settings(deadline=None, max_examples=50)
+def test_nothing_hostile_reaches_the_terminal(state: RunState) -> None:
+    """Whatever servers and plans say, only printable characters and our line ends come out."""
+    state.notes.append(RunNoted(at=1.0, message=HOSTILE))
+
+    shown = text(summarize(state))
+
+    assert all(line.isprintable() for line in shown.split("\n"))
+
+
+def test_hostile_words_stay_on_their_line() -> None:
+    """A line end in a name or message makes no line of its own."""
+    plain = text(summarize(run_of(life("a", Fate.TASK_FAILED, words="x"))))
+    hostile = text(summarize(run_of(life(HOSTILE, Fate.TASK_FAILED, words=HOSTILE))))
+
+    assert len(hostile.splitlines()) == len(plain.splitlines())
+    assert "\\r\\nfake line" in hostile
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.0, "0.0 s"),
+        (9.94, "9.9 s"),
+        (42.4, "42 s"),
+        (59.6, "1 min"),
+        (725.0, "12 min 5 s"),
+        (3599.7, "1 h"),
+        (10_920.0, "3 h 2 min"),
+        (187_200.0, "2 d 4 h"),
+    ],
+)
+def test_durations_are_said_as_people_say_them(seconds: float, said: str) -> None:
+    """Two units at most, rounded, and never sixty of the smaller one."""
+    assert duration(seconds) == said
