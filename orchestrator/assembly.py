@@ -150,7 +150,7 @@ def beginning(source: Plan, choices: Choices, world: World) -> RunStarted:
         run=run,
         started_at=now,
         plan=plan.name,
-        plan_path=str(source.path),
+        plan_path=_text(source.path),
         plan_sha256=locked.source_sha256 if locked else source.sha256,
         locked_sha256=locked.sha256 if locked else None,
         description=plan.description,
@@ -160,7 +160,7 @@ def beginning(source: Plan, choices: Choices, world: World) -> RunStarted:
         user=_user(),
         host=socket.gethostname(),
         pid=os.getpid(),
-        report_dir=str(directory.absolute()),
+        report_dir=_text(directory.absolute()),
         servers=tuple(
             ServerFacts(
                 name=name,
@@ -188,6 +188,11 @@ def beginning(source: Plan, choices: Choices, world: World) -> RunStarted:
         mounts_per_vm=plan.limits.mounts_per_vm,
         require_checks=choices.require_checks,
     )
+
+
+def _text(path: Path) -> str:
+    """Return a path as text that can be journaled, whatever its bytes are."""
+    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
 
 
 def _user() -> str:
@@ -273,6 +278,9 @@ async def conduct(
     except OSError as exc:
         trouble = f"the reports cannot be written to {directory}: {exc.strerror}"
         code = code if code == ExitCode.INTERNAL else ExitCode.LOCAL_IO
+    except Exception as exc:
+        log.exception("report.internal_error")
+        trouble, code = f"internal error in a report: {exc!r}", ExitCode.INTERNAL
     return Outcome(
         code=int(code),
         report=report,

@@ -111,6 +111,13 @@ def output_options(command: F) -> F:
     return taken  # type: ignore[no-any-return]  # the decorated command
 
 
+def readable(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """Refuse a text that is not UTF-8: it could not be journaled."""
+    if value is not None and any("\ud800" <= char <= "\udfff" for char in value):
+        raise click.BadParameter("it is not valid UTF-8 text")
+    return value
+
+
 def _overrides(
     _ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str]:

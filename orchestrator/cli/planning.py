@@ -114,7 +114,8 @@ def plan_command(
     """Log on, expand PLAN and show every target: server, backup server, point, age, wave.
 
     Reads only; nothing is mounted. Exit code 0 when every entry found its restore point, 4 when
-    a server cannot be used or an `expect` guard is broken, 1 when a target has no point.
+    a server cannot be used or an `expect` guard is broken, 1 when a target has no point or no
+    target is selected.
     """
     import anyio
 
@@ -132,7 +133,7 @@ def plan_command(
         _show_difference(against, loaded, found)
     if save_as is not None and not found.broken:
         _save(save_as, loaded, found)
-    end(4 if found.broken else 1 if found.unresolved else 0)
+    end(4 if found.broken else 1 if found.unresolved or not found.requests else 0)
 
 
 async def _expanded(loaded: LoadedPlan, only: tuple[str, ...]) -> Expanded:

@@ -19,6 +19,7 @@ from orchestrator.cli.common import (
     fail,
     only_option,
     output_options,
+    readable,
     set_option,
     state_option,
 )
@@ -48,7 +49,11 @@ def _exit_codes() -> str:
 @click.command("run", epilog=_exit_codes())
 @click.argument("plan", type=click.Path(path_type=Path))
 @click.option("--yes", is_flag=True, help="Do not ask; needed without a terminal.")
-@click.option("--reason", help="Why this run: goes to the journal and every report.")
+@click.option(
+    "--reason",
+    callback=readable,
+    help="Why this run: goes to the journal and every report.",
+)
 @click.option("--max-mounts", type=click.IntRange(min=1), help="Open mounts at once, at most.")
 @click.option("--deadline", metavar="DURATION", help="Submit nothing more after this: 90m, 3h.")
 @click.option(

@@ -191,6 +191,8 @@ class Run:
         for name in silent:
             for entry in self._orders.selection.placeholders(name):
                 self._waves[entry.wave].silent.add(name)
+        if not self.ledger.records and not any(wave.silent for wave in self._waves.values()):
+            self._halt("expect", "no target is selected: nothing would be proven")
         confirm = self._orders.confirm
         if self._accepting and confirm is not None and not await confirm(expansion, silent):
             self.stop("declined")

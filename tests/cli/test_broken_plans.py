@@ -147,3 +147,14 @@ def test_a_run_that_cannot_begin_says_so_in_json_too(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert (event["v"], event["type"], event["seq"]) == (1, "error", 1)
     assert "servers" in event["message"]
+
+
+def test_a_reason_that_cannot_be_written_down_is_refused(tmp_path: Path) -> None:
+    """Bytes that are no UTF-8 are a usage error, not an internal one."""
+    path = tmp_path / "plan.yaml"
+    path.write_text(PLAN)
+
+    done = invoke("run", path, "--yes", "--reason", "\udcff")
+
+    assert done.exit_code == 2
+    assert "UTF-8" in done.stderr

@@ -259,3 +259,14 @@ async def test_file_restore_operator_is_enough(
         "vbr-hq-01",
         "vbr-hq-02",
     }
+
+
+async def test_a_run_that_selects_nothing_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A typing error in --only must not look like a drill that went well."""
+    done = await drill(tmp_path, monkeypatch, choices={"only": ("no-such-*",)})
+
+    assert done.outcome.code == 4
+    assert not done.truth.mounts
+    assert "no target is selected" in str(done.report["run"]["halted"])
