@@ -85,7 +85,9 @@ def drawn_in_a_pty(module: str, *args: str, rows: int, columns: int) -> tuple[st
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     environ = {
-        name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}
+        name: value
+        for name, value in os.environ.items()
+        if name not in {"CI", "COLUMNS", "LINES", "NO_COLOR"}
     }
     child = subprocess.Popen(
         [sys.executable, "-m", module, *args],
