@@ -130,4 +130,4 @@ def _objectives_met(state: RunState) -> bool:
         *wave_objectives(state),
         *(each for record in state.records.values() for each in target_objectives(record, state)),
     ]
-    return all(objective.met for objective in everything if objective.met is not None)
+    return all(objective.met for objective in everything)

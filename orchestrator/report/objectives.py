@@ -22,7 +22,7 @@ class Objective:
     kind: str
     target_s: float
     actual_s: float | None
-    met: bool | None
+    met: bool
 
 
 def target_objectives(record: MountRecord, state: RunState) -> list[Objective]:

@@ -83,7 +83,7 @@ def _objectives(report: Report) -> list[str]:
             f"  {printable(each.scope)} {each.kind.upper()}: {actual} of "
             f"{duration(each.target_s)}, {verdict}"
         )
-    missed = sum(1 for target in report.targets for each in target.objectives if each.met is False)
+    missed = sum(1 for target in report.targets for each in target.objectives if not each.met)
     if missed:
         lines.append(f"  {missed} objectives of single targets were MISSED, see report.json")
     return ["Objectives:", *lines, ""] if lines else []

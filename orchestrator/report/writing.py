@@ -27,7 +27,7 @@ def write(report: Report, directory: Path) -> list[Path]:
         OSError: the directory or a file cannot be made or written.
         Exception: whatever else the first failing rendering raised.
     """
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _make_private(directory)
     written: list[Path] = []
     failures: list[Exception] = []
     for name, render in RENDERINGS.items():
@@ -38,6 +38,14 @@ def write(report: Report, directory: Path) -> list[Path]:
     if failures:
         raise failures[0]
     return written
+
+
+def _make_private(directory: Path) -> None:
+    """Make a directory and those above it that are missing, for the owner only."""
+    missing = [each for each in (directory, *directory.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
+        each.chmod(0o700)  # the umask may have taken the owner's own rights
 
 
 def _replaced(path: Path, content: str) -> Path:

@@ -146,3 +146,15 @@ def test_hostile_names_are_written_in_every_rendering(tmp_path: Path) -> None:
     write(summarize(run_of(lived)), tmp_path)
 
     assert all((tmp_path / name).read_bytes().decode() for name in NAMES)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o277])
+def test_the_directories_above_are_the_owners_too(tmp_path: Path, umask: int) -> None:
+    """Nobody else can list which runs there were, whatever the umask."""
+    before = os.umask(umask)
+    try:
+        write(report(), tmp_path / "reports" / "run")
+    finally:
+        os.umask(before)
+
+    assert mode(tmp_path / "reports") == 0o700
