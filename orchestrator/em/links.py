@@ -74,10 +74,11 @@ def guard(method: str, target: str) -> None:
         ForbiddenAction: it is not on the allow-list; nothing may be sent.
     """
     path, _, query = target.partition("?")
-    actions = _actions(query)
+    plain_path, plain_query = _decoded(path), _decoded(query)
+    actions = _actions(plain_query)
     action = actions[0] if actions else ""
-    hidden = _CONTROL.search(_decoded(target)) or _DOTS.search(_decoded(path))
-    acting = method != "GET" and "failover" in _decoded(query).lower()
+    hidden = _CONTROL.search(plain_path + plain_query) or _DOTS.search(plain_path)
+    acting = method != "GET" and "failover" in plain_query.lower()
     if len(actions) <= 1 and "?" not in query and not hidden and not acting:
         for verb, pattern, allowed in _ALLOWED:
             if verb == method and action in allowed and pattern.match(path):
@@ -86,10 +87,10 @@ def guard(method: str, target: str) -> None:
     raise ForbiddenAction(f"{shown[:200]} is not a request that this program sends", request=shown)
 
 
-def _actions(query: str) -> list[str]:
-    """Return every value given for `action`, however it is spelled or encoded."""
+def _actions(plain_query: str) -> list[str]:
+    """Return every value given for `action` in a decoded query, however it is spelled."""
     found = []
-    for pair in re.split("[&;]", _decoded(query)):
+    for pair in re.split("[&;]", plain_query):
         name, _, value = pair.partition("=")
         if name.strip().lower() == "action":
             found.append(value.strip().lower())
