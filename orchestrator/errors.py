@@ -8,6 +8,7 @@
     ├── RunNotFound               the journal has no such run: name another
     ├── JournalError              stop: later steps could not be recovered
     │   └── JournalDamaged        the record named is not what was written
+    ├── CannotResume              nothing to go on with, or not with this plan; nothing was sent
     ├── RunLocked                 another process runs this plan
     ├── ServerUnusable            this Enterprise Manager cannot be used in this run
     └── EnterpriseManagerError    one server, one request
@@ -68,6 +69,10 @@ class JournalDamaged(JournalError):
 
 class RunNotFound(OrchestratorError):
     """The journal holds no run of that name, or several."""
+
+
+class CannotResume(OrchestratorError):
+    """There is nothing to go on with, or not with this plan; nothing was sent."""
 
 
 class RunLocked(OrchestratorError):

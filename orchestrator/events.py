@@ -10,7 +10,7 @@ Reading old journals: fields may be added with a default, never removed or renam
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -19,12 +19,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.errors import JournalDamaged
 from orchestrator.model import (
+    AttemptPolicy,
     BackupServerName,
     Href,
     MountKey,
     MountState,
     Objectives,
     OsKind,
+    PhaseTimeouts,
     RestorePoint,
     RestorePointId,
     Result,
@@ -103,6 +105,26 @@ class RunStarted(Event):
     mounts_limit: int | None = None
     mounts_per_vm: int = 1
     require_checks: bool = False
+    overrides: dict[str, str] = field(default_factory=dict)
+    """Variables of the plan that the command line set: a resume loads the plan with them."""
+    only: tuple[str, ...] = ()
+    keys: tuple[str, ...] | None = None
+    deadline_s: float | None = None
+    confirmed: bool = False
+    """Whether it may begin unasked: `--yes`, or a locked plan."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResumed(Event):
+    """Another process goes on with the run; what halted or stopped it before is history."""
+
+    resumed_at: datetime
+    version: str
+    user: str = ""
+    host: str = ""
+    pid: int = 0
+    report_dir: str = ""
+    retry_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +137,14 @@ class SessionOpened(Event):
     api_version: str
     clock_offset_s: float | None = None
     certificate_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionTakenUp(Event):
+    """The logon session of an earlier process answered: its tasks and mounts are ours again."""
+
+    server: ServerName
+    session: SessionId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +231,18 @@ class RunNoted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceholderReplaced(Event):
+    """A target that stood for machines nobody could list gives way to the machines themselves.
+
+    `was` is the result it had.
+    """
+
+    key: MountKey
+    server: ServerName
+    was: Result | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunFinished(Event):
     """The run is over and everything about it is in the journal."""
 
@@ -225,6 +267,8 @@ class TargetPlanned(TargetEvent):
     policy: str = "latest"
     critical: bool = False
     objectives: Objectives = Objectives()
+    timeouts: PhaseTimeouts = PhaseTimeouts()
+    retries: AttemptPolicy = AttemptPolicy()
     place: str = ""
 
     @property
@@ -368,9 +412,23 @@ class TargetConcluded(TargetEvent):
     message: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetReopened(TargetEvent):
+    """A resumed run takes up a concluded target again; nothing of it is mounted.
+
+    `was` is the result it loses. `point` is set where none could be chosen before.
+    """
+
+    was: Result
+    point: RestorePoint | None = None
+    policy: str = ""
+
+
 _ALL: tuple[type[Event], ...] = (
     RunStarted,
+    RunResumed,
     SessionOpened,
+    SessionTakenUp,
     SessionEnded,
     ServerParked,
     ServerResumed,
@@ -381,6 +439,7 @@ _ALL: tuple[type[Event], ...] = (
     StopRequested,
     RunHalted,
     RunNoted,
+    PlaceholderReplaced,
     RunFinished,
     TargetPlanned,
     SubmissionStarted,
@@ -399,6 +458,7 @@ _ALL: tuple[type[Event], ...] = (
     MountLeft,
     OutOfReach,
     TargetConcluded,
+    TargetReopened,
 )
 EVENT_TYPES: dict[str, type[Event]] = {kind.__name__: kind for kind in _ALL}
 

@@ -14,12 +14,19 @@ from pathlib import Path
 import anyio
 
 from orchestrator.em.client import Client, Session
+from orchestrator.em.session import KeptSession, Token
 from orchestrator.engine.ledger import Ledger
 from orchestrator.errors import CredentialError, EnterpriseManagerError
-from orchestrator.events import MountReleased, OutOfReach, SubmissionInDoubt, TargetConcluded
+from orchestrator.events import (
+    MountReleased,
+    OutOfReach,
+    RunStarted,
+    SubmissionInDoubt,
+    TargetConcluded,
+)
 from orchestrator.journal import State
 from orchestrator.lifecycle import HOLDING_PHASES, MountRecord, Phase
-from orchestrator.model import Href, MountState, Result, RunId, ServerName, printable
+from orchestrator.model import Href, MountState, Result, RunId, ServerName, SessionId, printable
 from orchestrator.plan.settings import RestorePlan
 from orchestrator.ports import Journal
 from orchestrator.report import ExitCode
@@ -40,9 +47,9 @@ class Released:
 
 
 async def release_leftovers(
-    directory: Path, run: str, plan_at: Callable[[Path], RestorePlan]
+    directory: Path, run: str, plan_of: Callable[[RunStarted], RestorePlan]
 ) -> Released:
-    """Unmount what is left of a run; `plan_at` loads the plan from where the run read it.
+    """Unmount what is left of a run; `plan_of` loads the plan that the run was started with.
 
     Raises:
         RunLocked: the run is still going on; stop it first.
@@ -50,19 +57,21 @@ async def release_leftovers(
         PlanError: the plan cannot be read any more; it names servers and their trust.
     """
     state = State(directory)
-    name = state.find(run)
-    with state.plan_lock(state.replay(name).started.plan, name):
-        return await _released(state, name, plan_at)
+    summary = state.summary(run)
+    with state.plan_lock(summary.plan, summary.run):
+        return await _released(state, summary.run, plan_of)
 
 
-async def _released(state: State, name: RunId, plan_at: Callable[[Path], RestorePlan]) -> Released:
+async def _released(
+    state: State, name: RunId, plan_of: Callable[[RunStarted], RestorePlan]
+) -> Released:
     """Release while the lock is held: nobody else adds to the run's journal meanwhile."""
     found = state.replay(name)
     left = [record for record in found.records.values() if record.may_be_open]
     sessions = state.load_sessions(name)
     if not left and not sessions:
         return Released(lines=(f"{name}: nothing is left mounted",), code=ExitCode.GOOD)
-    plan = plan_at(Path(found.started.plan_path))
+    plan = plan_of(found.started)
     lines: list[str] = [] if left else [f"{name}: nothing is left mounted"]
     async with state.append_later(name) as journal:
         ledger = _continued(found, journal)
@@ -95,11 +104,19 @@ async def _on_one_server(
         return _by_hand(records, "the session's token is not kept any more")
     if plan.servers[server].url != kept["url"]:
         return _by_hand(records, f"the plan's address is not the run's ({kept['url']})")
-    client = Client(plan.servers[server], rng=random.SystemRandom())
+    client = Client(
+        plan.servers[server],
+        rng=random.SystemRandom(),
+        kept=KeptSession(id=SessionId(kept["session"]), token=Token(kept["token"])),
+    )
     try:
-        async with client.reattached_to(kept["session"], kept["token"]) as session:
-            await _tasks_end(session)
-            return [line for record in records for line in await _release(record, session, ledger)]
+        async with client.take_up() as session:
+            try:
+                await _tasks_end(session)
+                return [line for each in records for line in await _release(each, session, ledger)]
+            finally:
+                if any(ledger[record.planned.key].may_be_open for record in records):
+                    session.leave_open()  # logging off would put them out of everybody's reach
     except (EnterpriseManagerError, CredentialError) as exc:
         return _by_hand(records, str(exc))
 

@@ -27,6 +27,7 @@ from orchestrator.events import (
     TargetConcluded,
     TargetEvent,
     TargetPlanned,
+    TargetReopened,
     TaskAccepted,
     TaskFailed,
     TaskObserved,
@@ -105,7 +106,8 @@ TRANSITIONS: Mapping[Phase, Mapping[type[TargetEvent], Phase]] = {
         TargetConcluded: Phase.DONE,
     },
     Phase.DONE: {
-        MountReleased: Phase.DONE,  # by the `unmount` command
+        MountReleased: Phase.DONE,  # by the `unmount` command, or a resumed run
+        TargetReopened: Phase.QUEUED,  # by a resumed run
     },
 }
 
@@ -319,6 +321,27 @@ def _concluded(record: MountRecord, event: TargetConcluded) -> MountRecord:
     )
 
 
+def _reopened(record: MountRecord, event: TargetReopened) -> MountRecord:
+    if record.may_be_open:
+        raise IllegalTransition(f"{record.planned.key}: reopened, but a mount of it may be open")
+    if record.result in FIRM_RESULTS or record.result is not event.was:
+        raise IllegalTransition(f"{record.planned.key}: reopened, but it ended {record.result}")
+    planned = record.planned
+    if event.point is not None:
+        planned = replace(planned, point=event.point, policy=event.policy)
+    return replace(
+        record,
+        planned=planned,
+        mount_state=_before(record),
+        verdict=None,
+        verdict_at=None,
+        overdue=False,
+        result=None,
+        concluded_at=None,
+        message=None,
+    )
+
+
 def _overdue(record: MountRecord, event: DeadlinePassed) -> MountRecord:
     return replace(
         record,
@@ -349,4 +372,5 @@ _CHANGES: Mapping[type[TargetEvent], Callable[[MountRecord, Any], MountRecord]] 
     MountLeft: _left,
     OutOfReach: _out_of_reach,
     TargetConcluded: _concluded,
+    TargetReopened: _reopened,
 }

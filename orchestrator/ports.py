@@ -164,6 +164,20 @@ class EnterpriseManager(Protocol):
         """Its name in the plan."""
         ...
 
+    @property
+    def kept(self) -> SessionId | None:
+        """The session that an earlier process of this run left, if its token is known."""
+        ...
+
+    def take_up(self) -> AbstractAsyncContextManager[InventorySession]:
+        """Use the kept session again; leaving the context logs off as `logon` does.
+
+        Raises (on entering):
+            SessionLost: the server has forgotten it, or none is kept.
+            EnterpriseManagerError: the server cannot be asked; may be tried again.
+        """
+        ...
+
     def logon(self) -> AbstractAsyncContextManager[InventorySession]:
         """Open a logon session; leaving the context logs off, shielded and bounded.
 

@@ -7,15 +7,17 @@ cannot disagree.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from orchestrator.errors import IllegalTransition, JournalDamaged
 from orchestrator.events import (
     Event,
+    PlaceholderReplaced,
     RunFinished,
     RunHalted,
     RunNoted,
+    RunResumed,
     RunStarted,
     ServerGivenUp,
     ServerMeasured,
@@ -23,6 +25,7 @@ from orchestrator.events import (
     ServerResumed,
     SessionEnded,
     SessionOpened,
+    SessionTakenUp,
     StopRequested,
     TargetEvent,
     TargetPlanned,
@@ -30,7 +33,10 @@ from orchestrator.events import (
     WaveStarted,
 )
 from orchestrator.lifecycle import MountRecord, apply, begin
-from orchestrator.model import MountKey, ServerName, WaveName
+from orchestrator.model import MountKey, Result, ServerName, WaveName
+
+NEVER_SUBMITTED = frozenset({Result.SKIPPED, Result.CANCELLED})
+NOT_GOOD = frozenset({Result.FAILED, Result.UNKNOWN})
 
 
 @dataclass(slots=True)
@@ -38,6 +44,8 @@ class ServerState:
     """What the events say of one Enterprise Manager."""
 
     sessions: list[SessionOpened] = field(default_factory=list)
+    taken_up: int = 0
+    """How often a later process took up a session that an earlier one had opened."""
     ended: list[SessionEnded] = field(default_factory=list)
     parked: ServerParked | None = None
     """Set while the server cannot be used."""
@@ -64,6 +72,7 @@ class RunState:
     halted: RunHalted | None = None
     stops: list[StopRequested] = field(default_factory=list)
     notes: list[RunNoted] = field(default_factory=list)
+    resumed: list[RunResumed] = field(default_factory=list)
     finished: RunFinished | None = None
     last_at: float = 0.0
 
@@ -71,6 +80,20 @@ class RunState:
         """Make room for every server and wave of the plan."""
         self.servers = {facts.name: ServerState() for facts in self.started.servers}
         self.waves = {facts.name: WaveState() for facts in self.started.waves}
+
+    @property
+    def report_dir(self) -> str:
+        """Where the newest process of this run writes, or would have written, its reports."""
+        return self.resumed[-1].report_dir if self.resumed else self.started.report_dir
+
+    def is_anything_left(self, *, retry_failed: bool = False) -> bool:
+        """Tell whether there is anything that a resume would go on with."""
+        return self.finished is None or any(
+            not record.is_final
+            or record.may_be_open
+            or is_wanted_again(record, retry_failed=retry_failed)
+            for record in self.records.values()
+        )
 
     def moment(self, at: float) -> datetime:
         """Return the point in time of `at` seconds on the run's clock."""
@@ -109,13 +132,18 @@ class RunState:
     def _take_run(self, event: Event) -> None:
         match event:
             case WaveStarted(wave=wave):
-                self.waves[wave].started_at = event.at
+                if self.waves[wave].started_at is None:  # not where a resumed run takes it up
+                    self.waves[wave].started_at = event.at
             case WaveFinished(wave=wave):
                 self.waves[wave].finished_at = event.at
             case RunHalted():
                 self.halted = event
             case StopRequested():
                 self.stops.append(event)
+            case RunResumed():
+                self._take_up(event)
+            case PlaceholderReplaced(key=key):
+                del self.records[key]
             case RunNoted():
                 self.notes.append(event)
             case RunFinished():
@@ -123,10 +151,22 @@ class RunState:
             case _:
                 self._take_server(event)
 
+    def _take_up(self, event: RunResumed) -> None:
+        """Begin anew what belongs to one process: stops, halts and the servers' troubles."""
+        self.resumed.append(event)
+        self.halted = None
+        self.stops = []
+        self.finished = None
+        for server in self.servers.values():
+            server.parked = None
+            server.given_up = None
+
     def _take_server(self, event: Event) -> None:
         match event:
             case SessionOpened(server=server):
                 self.servers[server].sessions.append(event)
+            case SessionTakenUp(server=server):
+                self.servers[server].taken_up += 1
             case SessionEnded(server=server):
                 self.servers[server].ended.append(event)
             case ServerParked(server=server):
@@ -136,9 +176,30 @@ class RunState:
             case ServerGivenUp(server=server):
                 self.servers[server].given_up = event
             case ServerMeasured(server=server):
-                self.servers[server].measured = event
+                self.servers[server].measured = _joined(self.servers[server].measured, event)
             case _:
                 return
+
+
+def _joined(before: ServerMeasured | None, now: ServerMeasured) -> ServerMeasured:
+    """Return what a server cost over all processes of the run that told."""
+    if before is None:
+        return now
+    return replace(
+        now,
+        requests=before.requests + now.requests,
+        retries=before.retries + now.retries,
+        peak_mounts=max(before.peak_mounts, now.peak_mounts),
+        sessions=before.sessions + now.sessions,
+    )
+
+
+def is_wanted_again(record: MountRecord, *, retry_failed: bool) -> bool:
+    """Tell whether a resume takes up a concluded target: it was never submitted, or it may retry.
+
+    A mount that may be open forbids it; see `lifecycle`.
+    """
+    return record.result in NEVER_SUBMITTED or (retry_failed and record.result in NOT_GOOD)
 
 
 def fold(events: Iterable[Event]) -> RunState:

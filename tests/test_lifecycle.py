@@ -26,6 +26,7 @@ from orchestrator.events import (
     TargetConcluded,
     TargetEvent,
     TargetPlanned,
+    TargetReopened,
     TaskAccepted,
     TaskFailed,
     TaskObserved,
@@ -99,6 +100,7 @@ EXTRA: dict[type[TargetEvent], dict[str, st.SearchStrategy[Any]]] = {
     MountLeft: {"mount": st.just(MOUNT), "reason": st.just("in use")},
     OutOfReach: {"reason": st.just("session lost")},
     TargetConcluded: {"result": st.sampled_from(Result), "mount": st.sampled_from(MountState)},
+    TargetReopened: {"was": st.sampled_from(Result)},
 }
 
 
@@ -108,9 +110,11 @@ def drawn(draw: Callable[[st.SearchStrategy[Any]], Any], kind: type[TargetEvent]
 
 
 def true_to(record: MountRecord, event: TargetEvent) -> TargetEvent:
-    """Return the event, or if it is a conclusion, the one that the record bears out."""
+    """Return the event, or if it names a result, with the one that the record bears out."""
     if isinstance(event, TargetConcluded) and record.verdict is not None:
         return replace(event, result=record.verdict, mount=record.mount_state)
+    if isinstance(event, TargetReopened) and record.result is not None:
+        return replace(event, was=record.result)
     return event
 
 
@@ -204,10 +208,14 @@ def test_success_is_said_only_of_what_was_proved(
 @given(lives())
 @settings(max_examples=100, deadline=None)
 def test_a_conclusion_is_the_last_word(lived: list[tuple[TargetEvent, MountRecord]]) -> None:
-    """A target has one result for ever; only a release by hand is still added."""
+    """A result stays; a release may be added, and only a resume takes up what is not good."""
     for (_before, earlier), (event, later) in pairwise(lived):
         assert earlier.is_final == (earlier.phase in FINAL_PHASES)
-        if earlier.is_final:
+        if isinstance(event, TargetReopened):
+            assert earlier.result not in FIRM_RESULTS
+            assert not earlier.may_be_open
+            assert (later.result, later.verdict, later.concluded_at) == (None, None, None)
+        elif earlier.is_final:
             assert isinstance(event, MountReleased)
             assert later.mount_state is MountState.RELEASED
             assert (later.phase, later.result, later.verdict, later.concluded_at) == (
@@ -216,18 +224,20 @@ def test_a_conclusion_is_the_last_word(lived: list[tuple[TargetEvent, MountRecor
                 earlier.verdict,
                 earlier.concluded_at,
             )
-    assert sum(isinstance(event, TargetConcluded) for event, _record in lived) <= 1
+    concluded = sum(isinstance(event, TargetConcluded) for event, _record in lived)
+    assert concluded <= 1 + sum(isinstance(event, TargetReopened) for event, _record in lived)
 
 
 @given(lives())
 @settings(max_examples=100, deadline=None)
 def test_attempts_and_times_add_up(lived: list[tuple[TargetEvent, MountRecord]]) -> None:
-    """Each submission is one attempt, only the newest is uncertain, and no second is lost."""
-    started = 0
+    """Each submission is one attempt, none follows an open doubt, and no second is lost."""
+    started, reopened = 0, False
     for event, record in lived:
         started += isinstance(event, SubmissionStarted)
+        reopened = reopened or isinstance(event, TargetReopened)
         assert len(record.attempts) == started
-        assert all(attempt.outcome != "unknown" for attempt in record.attempts[:-1])
+        assert reopened or all(a.outcome != "unknown" for a in record.attempts[:-1])
         assert record.ever_submitted == any(a.outcome != "not_sent" for a in record.attempts)
         assert sum(record.phases_s.values()) == pytest.approx(record.since - PLANNED.at)
         assert record.since <= event.at
@@ -300,6 +310,29 @@ def test_a_holding_phase_is_left_only_by_certainty_or_by_giving_up() -> None:
         (Phase.UNMOUNTING, MountReleased, Phase.QUEUED),
         (Phase.UNMOUNTING, MountLeft, Phase.OUT_OF_REACH),
     }
+
+
+@pytest.mark.parametrize("result", FIRM)
+def test_what_is_good_is_never_mounted_again(result: Result) -> None:
+    """A resume cannot take a proven result away."""
+    record = lived_through(*SMOOTH, result=result)
+    record = concluded(record, result, MountState.RELEASED)
+
+    with pytest.raises(IllegalTransition, match="reopened"):
+        apply(record, TargetReopened(at=4.0, key=KEY, was=result))
+
+
+def test_what_may_be_mounted_is_never_mounted_again() -> None:
+    """Only a release makes a target of unknown outcome free to be tried once more."""
+    record = lived_through(SubmissionStarted, SubmissionInDoubt, OutOfReach)
+    record = concluded(record, Result.UNKNOWN, MountState.UNKNOWN)
+    again = TargetReopened(at=4.0, key=KEY, was=Result.UNKNOWN)
+
+    with pytest.raises(IllegalTransition, match="may be open"):
+        apply(record, again)
+    record = apply(record, MountReleased(at=4.0, key=KEY))
+
+    assert apply(record, again).phase is Phase.QUEUED
 
 
 # --- claims ---------------------------------------------------------------------------------

@@ -15,8 +15,9 @@ COMMANDS = {
     "validate": ("planning", "Check plan files offline and show every error."),
     "plan": ("planning", "Log on, expand a plan and show what would be mounted."),
     "run": ("running", "Mount, prove, unmount and report what a plan names."),
+    "resume": ("continuing", "Go on with an interrupted run from its journal."),
     "status": ("records", "Show runs, their states, and what may still be mounted."),
-    "unmount": ("running", "Release the mounts that a run may have left."),
+    "unmount": ("continuing", "Release the mounts that a run may have left."),
     "report": ("records", "Rebuild the reports of a run from the journal alone."),
     "simulate": ("simulating", "Start simulated Enterprise Managers on loopback."),
     "demo": ("simulating", "Simulator, plan, run and report in one go."),
@@ -26,7 +27,6 @@ COMMANDS = {
 
 LATER = {
     "check": "readiness check of a plan",
-    "resume": "continuing an interrupted run",
 }
 """Commands of the contract that this version does not have yet, and says so."""
 

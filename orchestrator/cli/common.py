@@ -38,6 +38,16 @@ def state_option(command: F) -> F:
     )(command)
 
 
+def session_file_option(command: F) -> F:
+    """Add --no-session-file."""
+    return click.option(
+        "--no-session-file",
+        is_flag=True,
+        help="Keep no session token in the state directory. After a crash nobody can then watch "
+        "on or unmount; the servers release the mounts after 15 idle minutes.",
+    )(command)
+
+
 def set_option(command: F) -> F:
     """Add --set."""
     return click.option(
@@ -152,6 +162,7 @@ def explained(command: F) -> F:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         from orchestrator.errors import (
+            CannotResume,
             CredentialError,
             EnterpriseManagerError,
             JournalError,
@@ -173,7 +184,7 @@ def explained(command: F) -> F:
             end(ExitCode.USAGE)
         except RunLocked as exc:
             fail(ExitCode.LOCKED, str(exc))
-        except RunNotFound as exc:
+        except (RunNotFound, CannotResume) as exc:
             fail(ExitCode.USAGE, str(exc))
         except JournalError as exc:
             fail(ExitCode.LOCAL_IO, f"{exc}\n{_advice(exc)}")

@@ -45,11 +45,10 @@ def status_command(
     if run is None:
         _show_runs(kept, as_json)
         return
-    name = kept.find(run)
+    summary = kept.summary(run)
     while True:
-        summary = next(each for each in kept.runs() if each.run == name)
         running = kept.is_running(summary)
-        code = _show_run(kept.replay(name), running, as_json)
+        code = _show_run(kept.replay(summary.run), running, as_json)
         if not (watch and running):
             end(code)
         time.sleep(2.0)
@@ -70,7 +69,7 @@ def _show_runs(kept: State, as_json: bool) -> None:
                 "exit_code": found.finished.exit_code if found.finished else None,
                 "targets": len(found.records),
                 "may_be_mounted": len(_open(found)),
-                "report": summary.report_dir,
+                "report": found.report_dir,
             }
             for summary, state, found in rows
         ]
@@ -137,6 +136,8 @@ def _show_run(found: RunState, running: bool, as_json: bool) -> int:
     if left:
         title = "Mounted now:" if running else "May still be mounted (bulk-restore unmount RUN):"
         click.echo("\n".join([title, *left]))
+    if not running and found.is_anything_left():
+        click.echo(f"Go on with it: bulk-restore resume {found.started.run}")
     return 3 if left and not running else 0
 
 
@@ -164,6 +165,6 @@ def report_command(run: str, directory: Path | None, state: Path | None, output:
     name = kept.find(run)
     found = kept.replay(name)
     report = summarize(found, chain_head=kept.chain_head(name))
-    for path in write(report, directory or Path(found.started.report_dir)):
+    for path in write(report, directory or Path(found.report_dir)):
         if not output.quiet:
             click.echo(path)

@@ -1,4 +1,4 @@
-"""run and unmount: the commands that change something on a server."""
+"""run: the main job, and how every command that carries out a run tells its end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -20,6 +20,7 @@ from orchestrator.cli.common import (
     only_option,
     output_options,
     readable,
+    session_file_option,
     set_option,
     state_option,
 )
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
     from orchestrator.model import ServerName
     from orchestrator.plan.loading import LoadedPlan
     from orchestrator.plan.locked import LockedPlan
-    from orchestrator.progress import JsonEvents
+    from orchestrator.progress import JsonEvents, View
 
 
-def _exit_codes() -> str:
+def exit_codes() -> str:
     """Return the table of exit codes as help shows it: click keeps what follows a \\b."""
     rows = [
         textwrap.fill(
@@ -46,7 +47,7 @@ def _exit_codes() -> str:
     return "\n".join(["\b", "Exit codes:", *rows])
 
 
-@click.command("run", epilog=_exit_codes())
+@click.command("run", epilog=exit_codes())
 @click.argument("plan", type=click.Path(path_type=Path))
 @click.option("--yes", is_flag=True, help="Do not ask; needed without a terminal.")
 @click.option(
@@ -65,6 +66,7 @@ def _exit_codes() -> str:
 @click.option("--retry-failed", metavar="RUN", help="Only what was not good in an earlier run.")
 @click.option("--json", "as_json", is_flag=True, help="Write events to stdout, one per line.")
 @click.option("--hold", metavar="DURATION", hidden=True)
+@session_file_option
 @state_option
 @set_option
 @only_option
@@ -77,9 +79,14 @@ def run_command(plan: Path, output: Output, **options: Any) -> None:
     Ctrl-C submits nothing more and lets running mounts end; the second cancels and unmounts.
     Never writes into a guest, never fails over, never mounts what the plan did not name.
     """
-    events = _json_events() if options["as_json"] else None
+    told(lambda view: _carried_out(plan, view, options), output, as_json=options["as_json"])
+
+
+def told(carry_out: Callable[[View], Outcome], output: Output, *, as_json: bool) -> NoReturn:
+    """Carry out a run, show it while it goes on, tell its end, and end the process with it."""
+    events = _json_events() if as_json else None
     try:
-        outcome = _carried_out(plan, output, options, events)
+        outcome = carry_out(events or output.view())
     except (OrchestratorError, OSError) as exc:
         if events is not None:
             events.error(str(exc))
@@ -91,6 +98,8 @@ def run_command(plan: Path, output: Output, **options: Any) -> None:
     else:
         from orchestrator.report import text
 
+        if outcome.nothing_left:
+            _say(f"Nothing is left to do of run {outcome.report.run.id}.\n")
         _say(text(outcome.report))
         if outcome.written:
             _say(f"Reports: {outcome.directory}")
@@ -99,9 +108,7 @@ def run_command(plan: Path, output: Output, **options: Any) -> None:
     end(outcome.code)
 
 
-def _carried_out(
-    path: Path, output: Output, options: dict[str, Any], events: JsonEvents | None
-) -> Outcome:
+def _carried_out(path: Path, view: View, options: dict[str, Any]) -> Outcome:
     """Load the plan, see that the run may begin, and conduct it."""
     import anyio
 
@@ -135,8 +142,9 @@ def _carried_out(
         only=options["only"],
         keys=_keys_to_retry(state, options["retry_failed"], source),
         confirm=None if options["yes"] or locked else _asking(source),
+        session_file=not options["no_session_file"],
+        overrides=options["overrides"],
     )
-    view = events or output.view()
 
     async def whole() -> Outcome:
         return await conduct(source, choices, view=view)
@@ -198,44 +206,3 @@ def _json_events() -> JsonEvents:
     from orchestrator.progress import JsonEvents
 
     return JsonEvents(sys.stdout)
-
-
-@click.command("unmount")
-@click.argument("run")
-@click.option(
-    "--plan",
-    type=click.Path(path_type=Path),
-    help="The plan file, if it moved: it says how to reach and trust the servers.",
-)
-@state_option
-@set_option
-@output_options
-@explained
-def unmount_command(
-    run: str,
-    plan: Path | None,
-    state: Path | None,
-    overrides: dict[str, str],
-    output: Output,
-) -> None:
-    """Release the mounts of RUN (an id, its start, or `last`) that are still reachable.
-
-    A mount can be reached only through the logon session that made it, and only until that
-    session has been idle for 15 minutes. What cannot be released is named, with server, VM and
-    restore point, so that a person can remove it in the Veeam console. Safe to repeat.
-    """
-    import anyio
-
-    from orchestrator.leftovers import release_leftovers
-    from orchestrator.plan.locked import load_any
-
-    _ = output  # every line is a result
-    outcome = anyio.run(
-        release_leftovers,
-        state or default_state(),
-        run,
-        lambda path: load_any(plan or path, overrides=overrides).plan,
-    )
-    for line in outcome.lines:
-        click.echo(line)
-    end(outcome.code)

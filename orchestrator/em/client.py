@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from typing import TypeVar
 from urllib.parse import quote
@@ -15,7 +15,7 @@ from orchestrator.em import transport as limits
 from orchestrator.em.credentials import resolve
 from orchestrator.em.elements import Reading
 from orchestrator.em.families import FAMILIES, Family
-from orchestrator.em.session import Opened, Token, log_off, logged_on
+from orchestrator.em.session import KeptSession, Opened, Token, logged_on, taken_up
 from orchestrator.em.transport import ConnectorFactory, Transport
 from orchestrator.em.wire import Codec, Page, XmlCodec
 from orchestrator.errors import (
@@ -60,7 +60,7 @@ class Session:
     def __init__(
         self, server: ServerName, transport: Transport, codec: Codec, opened: Opened, version: str
     ) -> None:
-        """Made by `Client.logon` and `Client.reattached_to`."""
+        """Made by `Client.logon` and `Client.take_up`."""
         self.server = server
         self.id: SessionId = opened.id
         self.token: Token = opened.token
@@ -313,8 +313,12 @@ class Client:
         connector: ConnectorFactory | None = None,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         on_session: Callable[[Session], None] = lambda session: None,
+        kept: KeptSession | None = None,
     ) -> None:
-        """`families` are those the plan mounts from; `on_session` is told of every logon."""
+        """`families` are those the plan mounts from; `on_session` is told of every logon.
+
+        `kept` is the session that an earlier process left, for `take_up`.
+        """
         self.server = settings.name
         self._settings = settings
         self._families = frozenset(FAMILIES[source].path for source in families)
@@ -322,7 +326,13 @@ class Client:
         self._connector = connector
         self._wall_clock = wall_clock
         self._on_session = on_session
+        self._kept = kept
         self._codec = XmlCodec()
+
+    @property
+    def kept(self) -> SessionId | None:
+        """The session that an earlier process left, if its token is known."""
+        return self._kept.id if self._kept is not None else None
 
     @asynccontextmanager
     async def logon(self) -> AsyncIterator[Session]:
@@ -330,44 +340,47 @@ class Client:
         username = await resolve(self._settings.username)
         password = await resolve(self._settings.password)
         transport = self._transport()
+        opening = logged_on(
+            transport,
+            self._codec,
+            username=username,
+            password=password,
+            api_version=self._settings.api_version,
+            collections=self._required(),
+        )
+        async with self._used(transport, opening) as session:
+            self._on_session(session)
+            yield session
+
+    @asynccontextmanager
+    async def take_up(self) -> AsyncIterator[Session]:
+        """Use the kept session again; leaving the context logs off.
+
+        Raises:
+            SessionLost: the server has forgotten it, or none is kept.
+            EnterpriseManagerError: the server cannot be asked.
+        """
+        if self._kept is None:
+            raise SessionLost("no session was kept", server=self.server)
+        transport = self._transport()
+        opening = taken_up(transport, self._codec, self._kept)
+        async with self._used(transport, opening) as session:
+            yield session
+
+    @asynccontextmanager
+    async def _used(
+        self, transport: Transport, opening: AbstractAsyncContextManager[Opened]
+    ) -> AsyncIterator[Session]:
+        """Yield the session that `opening` gives, until it is left; then close everything."""
         try:
-            async with logged_on(
-                transport,
-                self._codec,
-                username=username,
-                password=password,
-                api_version=self._settings.api_version,
-                collections=self._required(),
-            ) as opened:
-                session = self._session(transport, opened)
-                self._on_session(session)
+            async with opening as opened:
+                session = Session(
+                    self.server, transport, self._codec, opened, self._settings.api_version
+                )
                 try:
                     yield session
                 finally:
                     session.end()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await transport.close()
-
-    @asynccontextmanager
-    async def reattached_to(self, session: str, token: str) -> AsyncIterator[Session]:
-        """Take up a session that an earlier process opened; leaving the context logs off.
-
-        Raises:
-            SessionLost: the server has forgotten it.
-            EnterpriseManagerError: the server cannot be asked.
-        """
-        transport = self._transport()
-        opened = Opened(id=SessionId(session), token=Token(token), user="", collections=frozenset())
-        transport.use_token(token)
-        try:
-            taken = self._session(transport, opened)
-            await taken.keep_alive()
-            try:
-                yield taken
-            finally:
-                taken.end()
-            await log_off(transport, self._codec, opened.id)
         finally:
             with anyio.CancelScope(shield=True):
                 await transport.close()
@@ -386,9 +399,6 @@ class Client:
             connector=self._connector,
             wall_clock=self._wall_clock,
         )
-
-    def _session(self, transport: Transport, opened: Opened) -> Session:
-        return Session(self.server, transport, self._codec, opened, self._settings.api_version)
 
 
 def quoted(value: str) -> str:

@@ -26,6 +26,7 @@ from orchestrator.errors import (
     LogonRefused,
     MalformedResponse,
     RequestRefused,
+    SessionLost,
 )
 from orchestrator.model import SessionId
 
@@ -57,6 +58,14 @@ class Token:
     def reveal(self) -> str:
         """Return the token, for the request header and the owner-only side file only."""
         return self._value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptSession:
+    """A session that an earlier process opened, as its owner-only side file names it."""
+
+    id: SessionId
+    token: Token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +112,32 @@ async def logged_on(
     finally:
         if not transport.leave_session_open:
             await log_off(transport, codec, opened.id)
+
+
+@asynccontextmanager
+async def taken_up(transport: Transport, codec: Codec, kept: KeptSession) -> AsyncIterator[Opened]:
+    """Use a session that an earlier process opened; log off on the way out like `logged_on`.
+
+    Raises:
+        SessionLost: the server has forgotten it.
+        EnterpriseManagerError: the server cannot be asked; nothing is said of the session.
+    """
+    transport.use_token(kept.token.reveal())
+    await _confirm(transport, codec, kept)
+    try:
+        yield Opened(id=kept.id, token=kept.token, user="", collections=frozenset())
+    finally:
+        if not transport.leave_session_open:
+            await log_off(transport, codec, kept.id)
+
+
+async def _confirm(transport: Transport, codec: Codec, kept: KeptSession) -> None:
+    """Use the session once; only a second 401 says that it is gone."""
+    ask = f"/api/logonSessions/{kept.id}"
+    try:
+        await transport.send("GET", ask, codec.anything)
+    except SessionLost:
+        await transport.send("GET", ask, codec.anything)
 
 
 async def _log_on(

@@ -138,6 +138,15 @@ class Admission:
             self._queue(waiting)
         self._admit()
 
+    def occupy(self, request: MountRequest) -> Slot:
+        """Return the slot of a mount that may be open already; it counts, whatever the limits."""
+        lane = _Lane(request.wave, request.server, request.backup_server)
+        seconds = self._expected(request)
+        self._backlog_server[request.server] += seconds
+        self._backlog_backup[request.server, request.backup_server] += seconds
+        self._count(request, lane, 1)
+        return Slot(self, request, lane)
+
     def close_server(self, server: ServerName) -> None:
         """Admit nothing more on this server until it is opened again."""
         self._closed_servers.add(server)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 import structlog
 
 from orchestrator.errors import IllegalTransition
-from orchestrator.events import Event, TargetEvent, TargetPlanned
+from orchestrator.events import Event, PlaceholderReplaced, TargetEvent, TargetPlanned
 from orchestrator.lifecycle import MountRecord, apply, begin
 from orchestrator.model import MountKey
 from orchestrator.ports import Journal, Observer
@@ -33,10 +33,14 @@ class Ledger:
 
     @classmethod
     def continued(
-        cls, journal: Journal, records: Iterable[MountRecord], clock: Callable[[], float]
+        cls,
+        journal: Journal,
+        records: Iterable[MountRecord],
+        clock: Callable[[], float],
+        observers: Sequence[Observer] = (),
     ) -> Ledger:
         """Return a ledger that already knows the records of an earlier process."""
-        ledger = cls(journal, (), clock)
+        ledger = cls(journal, observers, clock)
         ledger._records = {record.planned.key: record for record in records}
         return ledger
 
@@ -70,6 +74,8 @@ class Ledger:
         self._journal.append(event)
         if after is not None:
             self._records[after.planned.key] = after
+        elif isinstance(event, PlaceholderReplaced):
+            del self._records[event.key]
         for observer in self._observers:
             self._tell(observer, event, after)
         return after

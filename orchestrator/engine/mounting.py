@@ -16,6 +16,8 @@ be known ends as `unknown` and says so. A cancelled run still unmounts, shielded
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import anyio
 
 from orchestrator.engine.admission import Slot
@@ -31,23 +33,32 @@ from orchestrator.engine.releasing import abandon, record_finished, release
 from orchestrator.engine.submitting import submit
 from orchestrator.engine.watcher import TaskVanished
 from orchestrator.events import DeadlinePassed, TargetConcluded, TaskObserved
-from orchestrator.lifecycle import Phase
+from orchestrator.lifecycle import MountRecord, Phase
 from orchestrator.model import Mount, MountRequest, Result, Task, TaskId
 from orchestrator.policy import Backoff
 
+Work = Callable[[MountRequest, Slot, Crew], Awaitable[After]]
+"""One attempt, or the rest of one: it holds the slot, and says what is left to do."""
 
-async def drive(request: MountRequest, slot: Slot, crew: Crew) -> None:
+
+async def drive(
+    request: MountRequest, slot: Slot, crew: Crew, *, first: Work | None = None
+) -> None:
     """Mount, prove and unmount one restore point, and conclude its target.
+
+    `first` takes the place of the first attempt: the rest of one that an earlier process began.
 
     Raises:
         JournalError: nothing can be recorded any more.
     """
-    faults = 0
+    work = first or _attempt
+    faults = faults_of(crew.ledger[request.key])
     held: Slot | None = slot
     began = crew.ledger.now()
     try:
         while held is not None:
-            after = await _attempt(request, held, crew)
+            after = await work(request, held, crew)
+            work = _attempt
             if after is After.CONCLUDE:
                 break
             if after is After.RETRY:
@@ -70,10 +81,19 @@ async def _attempt(request: MountRequest, slot: Slot, crew: Crew) -> After:
         slot.release()
         return After.REQUEUE
     attempt = Attempt(request=request, connection=connection, site=site, crew=crew)
+    return await holding(slot, attempt, _mount_prove_release)
+
+
+async def holding(
+    slot: Slot, attempt: Attempt, work: Callable[[Attempt], Awaitable[After]]
+) -> After:
+    """Do the work of an attempt while it holds its slot, and end it whatever happens."""
+    connection = attempt.connection
     try:
-        return await _mount_prove_release(attempt)
+        return await work(attempt)
     except OUT_OF_KNOWLEDGE as exc:
-        record_out_of_reach(request, crew, str(exc) or "the server forgot the task")
+        why = str(exc) or "the server forgot the task"
+        record_out_of_reach(attempt.request, attempt.crew, why)
         return After.CONCLUDE
     except anyio.get_cancelled_exc_class():
         await abandon(attempt)
@@ -86,17 +106,29 @@ async def _attempt(request: MountRequest, slot: Slot, crew: Crew) -> After:
 
 
 async def _mount_prove_release(attempt: Attempt) -> After:
-    started = await submit(attempt)
+    await attempt.connection.settled.wait()
+    return await go_on(attempt, await submit(attempt))
+
+
+async def go_on(attempt: Attempt, started: TaskId | Mount | After) -> After:
+    """Watch, prove and release what was started.
+
+    Raises:
+        TaskVanished, SessionLost, ServerUnusable: nobody can say any more.
+    """
     if isinstance(started, After):
         return started
     found = started if isinstance(started, Mount) else await _finished(attempt, started)
-    if isinstance(found, Task):
-        record_finished(attempt, found)
-        if not found.succeeded:
-            return After.CONCLUDE if attempt.record.overdue else After.RETRY
-        mount = await find_mount(attempt, found)
-    else:
-        mount = found
+    if isinstance(found, Mount):
+        return await prove_and_release(attempt, found)
+    record_finished(attempt, found)
+    if not found.succeeded:
+        return After.CONCLUDE if attempt.record.overdue else After.RETRY
+    return await prove_and_release(attempt, await find_mount(attempt, found))
+
+
+async def prove_and_release(attempt: Attempt, mount: Mount | None) -> After:
+    """Judge the mount of a finished task and remove it; None: it was not found."""
     if mount is None:
         why = "the task succeeded, but its mount point was not found"
         record_out_of_reach(attempt.request, attempt.crew, why)
@@ -104,6 +136,11 @@ async def _mount_prove_release(attempt: Attempt) -> After:
     judge(attempt, mount)
     await release(attempt, mount.href)
     return After.CONCLUDE
+
+
+def faults_of(record: MountRecord) -> int:
+    """Return how many attempts the target has used up by faults of its own."""
+    return sum(attempt.outcome == "failed" for attempt in record.attempts)
 
 
 async def _finished(attempt: Attempt, task: TaskId) -> Task | Mount:

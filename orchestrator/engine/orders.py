@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from orchestrator.engine.admission import Limits
-from orchestrator.events import RunStarted
+from orchestrator.events import RunResumed, RunStarted
+from orchestrator.lifecycle import MountRecord
 from orchestrator.model import (
     MountRequest,
     RestorePoint,
@@ -15,6 +16,7 @@ from orchestrator.model import (
     ServerName,
     Source,
     UnresolvedTarget,
+    WaveName,
 )
 from orchestrator.plan.settings import FailureBudget
 from orchestrator.policy import WatchPolicy
@@ -75,6 +77,16 @@ class Selection(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """What the journal says of a run that this process goes on with."""
+
+    records: Sequence[MountRecord]
+    finished: frozenset[WaveName]
+    resumed: RunResumed
+    """The first record of this process; its time is where the run's clock goes on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Orders:
     """Everything that shapes a run; times in seconds."""
 
@@ -87,3 +99,4 @@ class Orders:
     watch: WatchPolicy = field(default_factory=WatchPolicy)
     confirm: Callable[[Expansion, Sequence[ServerName]], Awaitable[bool]] | None = None
     """Asked once before anything is mounted, with the targets and the servers that wait."""
+    earlier: Earlier | None = None

@@ -19,6 +19,9 @@ from orchestrator.model import Mount, RestorePoint, Task, TaskId
 LOOKS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds before each further look. A server that answered all and shows nothing began nothing."""
 
+SETTLING_TICK = 5.0
+"""Seconds between looks at tasks that must end before their mounts tell whose they are."""
+
 MOUNT_OPERATIONS = frozenset({"MountRestorePoint", ""})
 """What a mount task calls itself; an absent Operation is not held against it."""
 
@@ -54,6 +57,60 @@ async def find_started(
         if mounts:
             return mounts[0]
     return None
+
+
+async def find_all_started(
+    connection: Connection, site: Site, points: Sequence[RestorePoint]
+) -> Sequence[TaskId | Mount | None]:
+    """Return what several lost POSTs started, in the order of their restore points.
+
+    After a crash the answers of several POSTs may be missing from the journal. A finished
+    mount tells whose it is by its restore point, so their tasks are awaited first.
+
+    Raises:
+        Unsettled: a task succeeded, and none of the points shows its mount.
+        SessionLost, ServerUnusable: as `find_started`.
+    """
+    if len(points) == 1:
+        return [await find_started(connection, site, points[0])]
+    found: list[Mount | None] = [None] * len(points)
+    tasks: list[Task] = []
+    for pause in (0.0, *LOOKS):
+        await anyio.sleep(pause)
+        tasks = await _unclaimed(connection, site)
+        while any(not task.is_final for task in tasks):
+            await anyio.sleep(SETTLING_TICK)
+            tasks = await _unclaimed(connection, site)
+        for place, point in enumerate(points):
+            if found[place] is None:
+                found[place] = await _new_mount(connection, site, point)
+        if all(found):
+            break
+    connection.watcher.claimed.update(task.id for task in tasks)
+    if sum(task.succeeded for task in tasks) > sum(mount is not None for mount in found):
+        raise Unsettled("a task succeeded, and no restore point shows its mount")
+    return _with_failures(found, [task.id for task in tasks if not task.succeeded])
+
+
+async def _new_mount(connection: Connection, site: Site, point: RestorePoint) -> Mount | None:
+    """Return the one mount of a point that is not attributed yet, and attribute it."""
+    mounts = await unclaimed_mounts(connection, site, point)
+    if len(mounts) > 1:
+        raise Unsettled("several mounts of the restore point could be the one in doubt")
+    connection.mounts.update(mount.href for mount in mounts)
+    return mounts[0] if mounts else None
+
+
+def _with_failures(
+    found: Sequence[Mount | None], failed: Sequence[TaskId]
+) -> list[TaskId | Mount | None]:
+    """Give the failed tasks to the POSTs without a mount, if there is one for each.
+
+    With fewer of them nobody can say whose they are; but nothing is mounted for any.
+    """
+    missing = sum(mount is None for mount in found)
+    tasks = iter(failed if len(failed) == missing else ())
+    return [mount if mount is not None else next(tasks, None) for mount in found]
 
 
 async def unclaimed_mounts(

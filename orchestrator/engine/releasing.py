@@ -48,19 +48,29 @@ def record_finished(attempt: Attempt, task: Task) -> None:
 async def release(attempt: Attempt, mount: Href) -> None:
     """Unmount until the server no longer lists the mount; record what became of it.
 
+    The verdict is on disk before the evidence goes.
+
     Raises:
+        JournalError: it is not.
         SessionLost, ServerUnusable: nobody can say any more.
     """
     attempt.ledger.record(UnmountStarted(at=attempt.now, key=attempt.key, mount=mount))
-    allowed = attempt.request.timeouts.unmount
-    trying = _Trying()
-    if await attempt.site.within(allowed, lambda: trying.until_gone(attempt, mount)):
-        attempt.connection.mounts.discard(mount)
+    await attempt.ledger.durable()
+    why = await remove(attempt, mount)
+    if why is None:
         attempt.ledger.record(MountReleased(at=attempt.now, key=attempt.key))
     else:
-        attempt.ledger.record(
-            MountLeft(at=attempt.now, key=attempt.key, mount=mount, reason=trying.why)
-        )
+        attempt.ledger.record(MountLeft(at=attempt.now, key=attempt.key, mount=mount, reason=why))
+
+
+async def remove(attempt: Attempt, mount: Href) -> str | None:
+    """Unmount until the mount is gone; return why it is not after the plan's time for it."""
+    trying = _Trying()
+    allowed = attempt.request.timeouts.unmount
+    if not await attempt.site.within(allowed, lambda: trying.until_gone(attempt, mount)):
+        return trying.why
+    attempt.connection.mounts.discard(mount)
+    return None
 
 
 class _Trying:

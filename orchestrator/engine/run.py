@@ -17,12 +17,12 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from orchestrator.engine import inventory
+from orchestrator.engine import inventory, resuming
 from orchestrator.engine.admission import Admission, Slot
 from orchestrator.engine.attempt import Crew, record_out_of_reach
 from orchestrator.engine.ledger import Ledger
-from orchestrator.engine.mounting import conclude, drive
-from orchestrator.engine.orders import Expansion, Orders
+from orchestrator.engine.mounting import Work, conclude, drive
+from orchestrator.engine.orders import Earlier, Expansion, Orders
 from orchestrator.engine.site import Site
 from orchestrator.errors import (
     EnterpriseManagerError,
@@ -31,6 +31,7 @@ from orchestrator.errors import (
     SessionLost,
 )
 from orchestrator.events import (
+    PlaceholderReplaced,
     RunFinished,
     RunHalted,
     StopRequested,
@@ -39,7 +40,7 @@ from orchestrator.events import (
     WaveFinished,
     WaveStarted,
 )
-from orchestrator.lifecycle import FIRM_RESULTS, HOLDING_PHASES
+from orchestrator.lifecycle import FIRM_RESULTS, HOLDING_PHASES, MountRecord
 from orchestrator.model import (
     MountKey,
     MountRequest,
@@ -50,6 +51,7 @@ from orchestrator.model import (
     UnresolvedTarget,
     WaveName,
 )
+from orchestrator.policy import SESSION_IDLE_LIMIT
 from orchestrator.ports import Durations, EnterpriseManager, Journal, NoDurations, Observer
 
 log = structlog.get_logger(__name__)
@@ -90,7 +92,9 @@ class Run:
         self._exit_code = exit_code
         self._durations = durations or NoDurations()
         self._start = 0.0
-        self.ledger = Ledger(journal, observers, self._now)
+        self._earlier = orders.earlier
+        known = orders.earlier.records if orders.earlier else ()
+        self.ledger = Ledger.continued(journal, known, self._now, observers)
         waves = [wave.name for wave in orders.started.waves]
         self._facts = {wave.name: wave for wave in orders.started.waves}
         self._waves = {name: _Wave() for name in waves}
@@ -103,9 +107,12 @@ class Run:
                 watch=orders.watch,
                 rng=random.Random(rng.random()),  # noqa: S311 - jitter, not a secret
                 on_gate=self._gate_moved,
+                left=resuming.left_in(client.kept, known),
             )
             for client in clients
         }
+        for site in self.sites.values():
+            self._gate_moved(site)  # closed until its logon
         self._crew = Crew(
             ledger=self.ledger,
             admission=self._admission,
@@ -154,13 +161,21 @@ class Run:
             JournalError: nothing can be recorded any more; everything was cancelled.
         """
         self._start = anyio.current_time()
-        self.ledger.record(self._orders.started)
+        if self._earlier is not None:
+            self._start -= self._earlier.resumed.at
+            self.ledger.record(self._earlier.resumed)
+        else:
+            self.ledger.record(self._orders.started)
         await self.ledger.durable()
         async with anyio.create_task_group() as sites:
             for site in self.sites.values():
                 sites.start_soon(site.serve)
             try:
-                await self._carry_out()
+                if self._earlier is None:
+                    await self._carry_out()
+                else:
+                    await self._carry_on(self._earlier)
+                await self.ledger.durable()  # what was released, before the sessions that prove it
             finally:
                 for site in self.sites.values():
                     site.close()
@@ -188,9 +203,7 @@ class Run:
         if expansion.broken:
             self._halt("expect", "; ".join(expansion.broken))
         self._plan(expansion)
-        for name in silent:
-            for entry in self._orders.selection.placeholders(name):
-                self._waves[entry.wave].silent.add(name)
+        self._expect(silent)
         if not self.ledger.records and not any(wave.silent for wave in self._waves.values()):
             self._halt("expect", "no target is selected: nothing would be proven")
         confirm = self._orders.confirm
@@ -198,6 +211,37 @@ class Run:
             self.stop("declined")
         await self.ledger.durable()
         await self._mount_everything(silent)
+
+    async def _carry_on(self, earlier: Earlier) -> None:
+        """Go on where an earlier process ended: first what it began, then what still waits."""
+        remains = resuming.sort_out(self._crew, retry_failed=earlier.resumed.retry_failed)
+        for request in remains.waiting:
+            self._waves[request.wave].waiting.append(request)
+        for request in [*remains.waiting, *remains.begun]:
+            self._waves[request.wave].open.add(request.key)
+        self._expect(remains.unlisted)
+        await self.ledger.durable()
+        begun = [*remains.begun, *remains.left]
+        slots = {request.key: self._admission.occupy(request) for request in begun}
+        async with anyio.create_task_group() as background:
+            taking_up = resuming.TakingUp(
+                settlement=resuming.Settlement(begun, self._crew),
+                forgotten_at=earlier.resumed.at + SESSION_IDLE_LIMIT,
+                background=background,
+            )
+            async with anyio.create_task_group() as tasks:
+                for request in remains.left:
+                    tasks.start_soon(taking_up.tidy, request, slots[request.key], self._crew)
+                for request in remains.begun:
+                    tasks.start_soon(self._mount, request, slots[request.key], taking_up.finish)
+                await self._mount_everything(remains.unlisted)
+            background.cancel_scope.cancel()
+
+    def _expect(self, silent: Sequence[ServerName]) -> None:
+        """Let the waves wait for the targets of servers that could not be asked yet."""
+        for name in silent:
+            for entry in self._orders.selection.placeholders(name):
+                self._waves[entry.wave].silent.add(name)
 
     async def _ask_everybody(
         self,
@@ -237,9 +281,12 @@ class Run:
     def _plan(self, expansion: Expansion) -> None:
         """Make every target of an expansion known, and conclude those without a point."""
         for request in expansion.requests:
-            if request.key in self.ledger:
+            if request.key not in self.ledger:
+                self.ledger.record(_planned(self._now(), request))
+            elif self.ledger[request.key].planned.point is None:  # an earlier process found none
+                resuming.reopen(self.ledger[request.key], self._crew, request)
+            else:
                 continue  # selected twice: a broken guard says so, and nothing is mounted
-            self.ledger.record(_planned(self._now(), request))
             wave = self._waves[request.wave]
             wave.open.add(request.key)
             wave.waiting.append(request)
@@ -283,7 +330,7 @@ class Run:
         wave = self._waves[name]
         for before in self._facts[name].after:
             await self._waves[before].finished.wait()
-        begun = self._accepting
+        begun = self._accepting and not self._was_finished(name)
         if begun:
             self.ledger.record(WaveStarted(at=self._now(), wave=name))
         wave.started = True
@@ -292,6 +339,13 @@ class Run:
         await wave.finished.wait()
         if begun:
             self.ledger.record(WaveFinished(at=self._now(), wave=name))
+
+    def _was_finished(self, name: WaveName) -> bool:
+        """Tell whether an earlier process finished this wave, and nothing of it is taken up."""
+        if self._earlier is None or name not in self._earlier.finished:
+            return False
+        wave = self._waves[name]
+        return not (wave.open or wave.silent)
 
     def _offer(self, wave: _Wave) -> None:
         requests, wave.waiting = wave.waiting, []
@@ -307,13 +361,13 @@ class Run:
         site.peak_mounts = max(site.peak_mounts, self._admission.open_on(request.server))
         self._tasks.start_soon(self._mount, request, slot)
 
-    async def _mount(self, request: MountRequest, slot: Slot) -> None:
+    async def _mount(self, request: MountRequest, slot: Slot, first: Work | None = None) -> None:
         with anyio.CancelScope() as scope:
             self._scopes.add(scope)
             if self._forced:
                 scope.cancel()
             try:
-                await drive(request, slot, self._crew)
+                await drive(request, slot, self._crew, first=first)
             except JournalError:
                 raise
             except Exception as exc:  # noqa: BLE001 - one mount's bug must not spread
@@ -353,11 +407,31 @@ class Run:
             if expansion.broken:
                 self._halt("expect", "; ".join(expansion.broken))
             self._plan(expansion)
+            self._drop_placeholders(site.name, expansion)
         for wave in self._waves.values():
             wave.silent.discard(site.name)
             if wave.started:
                 self._offer(wave)
             self._look_at(wave)
+
+    def _drop_placeholders(self, server: ServerName, expansion: Expansion) -> None:
+        """Let the targets go that stood for what an earlier process could not list."""
+        now_known = {request.key for request in expansion.requests}
+        now_known.update(target.key for target in expansion.unresolved)
+        for record in self.ledger.records:
+            planned = record.planned
+            if planned.server == server and planned.point is None and planned.key not in now_known:
+                self._replace(record)
+
+    def _replace(self, placeholder: MountRecord) -> None:
+        self.ledger.record(
+            PlaceholderReplaced(
+                at=self._now(),
+                key=placeholder.planned.key,
+                server=placeholder.planned.server,
+                was=placeholder.result,
+            )
+        )
 
     # --- ending ----------------------------------------------------------------------------
 
@@ -388,7 +462,8 @@ class Run:
     async def _watch_deadline(self) -> None:
         deadline = self._orders.deadline
         if deadline is not None:
-            await anyio.sleep(max(0.0, deadline - self._now()))
+            resumed_at = self._earlier.resumed.at if self._earlier is not None else 0.0
+            await anyio.sleep(max(0.0, resumed_at + deadline - self._now()))
             self._halt("deadline", f"the run took longer than {deadline:g} s")
 
     def _halt(self, reason: str, detail: str) -> None:
@@ -439,6 +514,8 @@ def _planned(at: float, request: MountRequest) -> TargetPlanned:
         policy=request.policy,
         critical=request.critical,
         objectives=request.objectives,
+        timeouts=request.timeouts,
+        retries=request.retries,
         place=request.place,
     )
 

@@ -39,8 +39,9 @@ from orchestrator.events import (
     ServerResumed,
     SessionEnded,
     SessionOpened,
+    SessionTakenUp,
 )
-from orchestrator.model import Href, SessionId
+from orchestrator.model import Href, SessionId, TaskId
 from orchestrator.policy import KEEP_ALIVE_AFTER, RECONNECT, WatchPolicy
 from orchestrator.ports import EnterpriseManager, InventorySession
 
@@ -71,6 +72,18 @@ class Connection:
     """Whether the address in a finished task's Related link has been seen to answer."""
     mounts: set[Href] = field(default_factory=set)
     """Mount points already attributed to a target; each belongs to one."""
+    settled: anyio.Event = field(default_factory=anyio.Event)
+    """Set once nothing that an earlier process asked for is in doubt: only then more is asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What the journal says of a session that an earlier process opened."""
+
+    tasks: frozenset[TaskId] = frozenset()
+    mounts: frozenset[Href] = frozenset()
+    in_doubt: bool = False
+    """Whether a mount was asked for whose answer is not in the journal."""
 
 
 class Site:
@@ -85,8 +98,12 @@ class Site:
         watch: WatchPolicy,
         rng: random.Random,
         on_gate: Callable[[Site], None],
+        left: Left | None = None,
     ) -> None:
-        """`outage`: seconds that targets may wait for this server while it is out of reach."""
+        """`outage`: seconds that targets may wait for this server while it is out of reach.
+
+        With `left`, the session that an earlier process kept is tried before any logon.
+        """
         self.name = client.server
         self._client = client
         self._ledger = ledger
@@ -95,6 +112,9 @@ class Site:
         self._rng = rng
         self.gate = Gate(self.name, lambda: on_gate(self))
         self._connection: Connection | None = None
+        self._left = left if client.kept is not None else None
+        self._taken_up: Connection | None = None
+        self._left_known = anyio.Event()
         self._decided = anyio.Event()
         self._closing = anyio.Event()
         self._down_since: float | None = None
@@ -183,6 +203,25 @@ class Site:
         self.refused = True
         self._give_up(reason)
 
+    @property
+    def had_kept(self) -> bool:
+        """True if the token of an earlier process's session was known."""
+        return self._left is not None
+
+    async def taken_up(self) -> Connection | None:
+        """Return the connection of the session that an earlier process kept; None: it is gone.
+
+        Waits until that is known.
+
+        Raises:
+            ServerUnusable: the server was given up before.
+        """
+        if self._left is not None:
+            await self._left_known.wait()
+            if self._taken_up is None and self.gate.given_up is not None:
+                raise ServerUnusable(f"{self.name}: {self.gate.given_up}")
+        return self._taken_up
+
     async def decided(self) -> None:
         """Return when the first logon has succeeded, failed for now, or failed for good."""
         await self._decided.wait()
@@ -205,22 +244,34 @@ class Site:
                 if not self._closing.is_set():
                     await self._rest(logons)
         finally:
+            self.gate.give_up("the run is over")  # nobody is left who could open it again
+            self._left_known.set()
             self._decided.set()
             self._measure()
 
     async def _one_session(self) -> None:
         try:
-            async with self._client.logon() as session:
-                await self._use(session)
+            if self._left is not None and not self._left_known.is_set():
+                await self._again(self._left)
+            else:
+                async with self._client.logon() as session:
+                    await self._use(self._open(session))
         except REFUSAL as exc:
             self.refuse(str(exc))
         except EnterpriseManagerError as exc:
             self.trouble(exc)
             self._decided.set()
 
-    async def _use(self, session: InventorySession) -> None:
+    async def _again(self, left: Left) -> None:
+        """Live with the session of an earlier process; if it is gone, say so, once."""
+        try:
+            async with self._client.take_up() as session:
+                await self._use(self._take_up(session, left))
+        except SessionLost:
+            self._left_known.set()
+
+    async def _use(self, connection: Connection) -> None:
         """Live with one session until it is lost or nobody needs it any more."""
-        connection = self._open(session)
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._watch_tasks, connection)
@@ -232,15 +283,9 @@ class Site:
             self._end(connection)
 
     def _open(self, session: InventorySession) -> Connection:
+        """Begin to use a session that was just logged on."""
         now = self._ledger.now()
         self._sessions += 1
-
-        async def persistently(ask: Callable[[], Awaitable[None]]) -> None:
-            await self.persistently(connection, ask)
-
-        watcher = Watcher(session, self._watch, persistently)
-        connection = Connection(session, watcher)
-        self._connection = connection
         self._ledger.record(
             SessionOpened(
                 at=now,
@@ -252,6 +297,31 @@ class Site:
                 certificate_sha256=session.certificate_sha256,
             )
         )
+        connection = self._connected(session)
+        connection.settled.set()
+        return connection
+
+    def _take_up(self, session: InventorySession, left: Left) -> Connection:
+        """Begin to use the session of an earlier process, with all that belongs to it."""
+        self._ledger.record(
+            SessionTakenUp(at=self._ledger.now(), server=self.name, session=session.id)
+        )
+        connection = self._connected(session)
+        connection.watcher.claimed.update(left.tasks)
+        connection.mounts.update(left.mounts)
+        if not left.in_doubt:
+            connection.settled.set()
+        self._taken_up = connection
+        self._left_known.set()
+        return connection
+
+    def _connected(self, session: InventorySession) -> Connection:
+        async def persistently(ask: Callable[[], Awaitable[None]]) -> None:
+            await self.persistently(connection, ask)
+
+        watcher = Watcher(session, self._watch, persistently)
+        connection = Connection(session, watcher)
+        self._connection = connection
         self._recover()
         self._decided.set()
         return connection
@@ -365,6 +435,7 @@ class Site:
                 )
             )
             self.gate.give_up(reason)
+            self._left_known.set()
             if self._connection is not None:
                 self._connection.over.set()
 

@@ -106,7 +106,7 @@ class State:
                 yield journal
 
     @asynccontextmanager
-    async def append_later(self, run: RunId) -> AsyncIterator[RunJournal]:
+    async def append_later(self, run: RunId, *, inline: bool = False) -> AsyncIterator[RunJournal]:
         """Open a finished or dead run's journal to add what was done about it afterwards.
 
         Raises:
@@ -115,22 +115,26 @@ class State:
         seq, head = 0, GENESIS
         for seq, head, _event in self._verified(run):  # noqa: B007 - the last ones are meant
             pass
-        connection = opened_for_writing(self._file)
+        connection = opened_for_writing(self._file, fast=inline)
         with closing(connection):
-            journal = RunJournal(connection, run, seq, head, inline=False)
+            journal = RunJournal(connection, run, seq, head, inline=inline)
             async with _flushing(journal):
                 yield journal
 
     # --- reading ---------------------------------------------------------------------------
 
     def runs(self) -> list[RunSummary]:
-        """Return all runs, the newest first; none if there is no journal yet."""
+        """Return all runs, the newest first; none if there is no journal yet.
+
+        One that was killed before its first record had done nothing, and is none.
+        """
         if not self._file.exists():
             return []
         with self._reading() as connection:
             rows = connection.execute(
                 "SELECT CAST(run AS TEXT), CAST(plan AS TEXT), CAST(plan_path AS TEXT), "
                 "CAST(started_at AS TEXT), CAST(report_dir AS TEXT) FROM runs "
+                "WHERE EXISTS (SELECT 1 FROM events WHERE events.run = runs.run) "
                 "ORDER BY started_at DESC, rowid DESC"
             )
             return [
@@ -145,18 +149,22 @@ class State:
             ]
 
     def find(self, text: str) -> RunId:
+        """Return the id of a run; see `summary`."""
+        return self.summary(text).run
+
+    def summary(self, text: str) -> RunSummary:
         """Return the run called `last`, by its id, or by the start of it.
 
         Raises:
             RunNotFound: there is none, or several.
         """
-        names = [summary.run for summary in self.runs()]
-        if not names:
+        runs = self.runs()
+        if not runs:
             raise RunNotFound(f"there are no runs in {self.directory}")
         if text == "last":
-            return names[0]
-        found = [name for name in names if name == text] or [
-            name for name in names if name.startswith(text)
+            return runs[0]
+        found = [each for each in runs if each.run == text] or [
+            each for each in runs if each.run.startswith(text)
         ]
         if len(found) != 1:
             several = "several runs start" if found else "no run starts"

@@ -7,15 +7,16 @@ within a version, never removed.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from datetime import UTC, timedelta
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from orchestrator.events import (
     Event,
+    PlaceholderReplaced,
     RunFinished,
     RunHalted,
     RunNoted,
+    RunResumed,
     RunStarted,
     ServerGivenUp,
     ServerMeasured,
@@ -23,27 +24,43 @@ from orchestrator.events import (
     ServerResumed,
     SessionEnded,
     SessionOpened,
+    SessionTakenUp,
     StopRequested,
-    TargetEvent,
     WaveFinished,
     WaveStarted,
 )
-from orchestrator.lifecycle import MountRecord
-from orchestrator.model import MountState, Result
+from orchestrator.lifecycle import MountRecord, Phase
+from orchestrator.model import MountKey, MountState, Result
 from orchestrator.progress.tally import Tally
 from orchestrator.progress.view import Lines
+from orchestrator.runstate import RunState
 
 VERSION = 1
 TYPES = ("run", "wave", "target", "server", "progress", "error", "summary")
 
 _SERVER_STATES: dict[type[Event], str] = {
     SessionOpened: "session_opened",
+    SessionTakenUp: "session_taken_up",
     SessionEnded: "session_ended",
     ServerParked: "parked",
     ServerResumed: "resumed",
     ServerGivenUp: "given_up",
     ServerMeasured: "measured",
 }
+
+
+class _Shown(NamedTuple):
+    """What an event of type `target` is written for when it changes."""
+
+    phase: Phase
+    result: Result | None
+    left: MountState | None
+    """Set once there is a result."""
+
+    @classmethod
+    def of(cls, record: MountRecord) -> _Shown:
+        left = record.mount_state if record.result is not None else None
+        return cls(record.phase, record.result, left)
 
 
 class JsonEvents:
@@ -58,8 +75,14 @@ class JsonEvents:
         self._seq = 0
         self._started: RunStarted | None = None
         self._finished = False
-        self._mounts: Counter[MountState] = Counter()
-        self._last: dict[str, tuple[str, str | None]] = {}
+        self._last: dict[MountKey, _Shown] = {}
+        """What was last written of each target."""
+
+    def take_over(self, found: RunState) -> None:
+        """Know what earlier processes wrote of the targets; only changes are written again."""
+        self._tally.take_over(found)
+        self._started = found.started
+        self._last = {key: _Shown.of(record) for key, record in found.records.items()}
 
     def observe(self, event: Event, record: MountRecord | None) -> None:
         """Write the event, if it changes anything a program may want to know."""
@@ -100,14 +123,10 @@ class JsonEvents:
         self._write("summary", self._tally.now, exit_code=exit_code, totals=self._totals())
 
     def _target(self, event: Event, record: MountRecord) -> None:
-        result = record.result.value if record.result else None
-        now = (record.phase.value, result)
-        key = record.planned.key
+        key, now = record.planned.key, _Shown.of(record)
         if self._last.get(key) == now:
             return
         self._last[key] = now
-        if record.result is not None and isinstance(event, TargetEvent):
-            self._mounts[record.mount_state] += 1
         self._write(
             "target",
             event.at,
@@ -115,7 +134,7 @@ class JsonEvents:
             server=record.planned.server,
             wave=record.planned.wave,
             phase=record.phase.value,
-            result=result,
+            result=record.result.value if record.result else None,
             mount=record.mount_state.value,
             attempt=len(record.attempts),
             message=record.message,
@@ -138,6 +157,13 @@ class JsonEvents:
                     mode=event.mode,
                     version=event.version,
                 )
+            case RunResumed(version=version):
+                self._write("run", event.at, state="resumed", version=version)
+            case PlaceholderReplaced(key=key, server=server):
+                self._last.pop(key, None)
+                self._write(
+                    "target", event.at, key=key, server=server, phase="replaced", result=None
+                )
             case WaveStarted(wave=wave):
                 self._write("wave", event.at, wave=wave, state="started")
             case WaveFinished(wave=wave):
@@ -155,7 +181,7 @@ class JsonEvents:
         tally = self._tally
         totals = {"targets": tally.targets}
         totals.update({result.value: tally.results[result] for result in Result})
-        totals["left"] = self._mounts[MountState.LEFT]
+        totals["left"] = sum(shown.left is MountState.LEFT for shown in self._last.values())
         return totals
 
     def _write(self, kind: str, at: float, **fields: Any) -> None:

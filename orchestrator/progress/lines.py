@@ -18,10 +18,12 @@ from orchestrator.events import (
     ServerResumed,
     SessionEnded,
     SessionOpened,
+    SessionTakenUp,
     StopRequested,
     SubmissionInDoubt,
     SubmissionStarted,
     TargetConcluded,
+    TargetReopened,
     TaskAccepted,
     TaskFailed,
     UnmountStarted,
@@ -32,6 +34,7 @@ from orchestrator.lifecycle import MountRecord
 from orchestrator.model import printable
 from orchestrator.progress.tally import Tally
 from orchestrator.progress.view import Lines
+from orchestrator.runstate import RunState
 
 
 class LineView:
@@ -44,6 +47,15 @@ class LineView:
         self._lines = Lines(stream)
         self._verbose = verbose
         self._tally = Tally()
+
+    def take_over(self, found: RunState) -> None:
+        """Say which run goes on, and how far it was."""
+        self._tally.take_over(found)
+        begun = found.started
+        self._lines.write(
+            f"{clock(self._tally.now)} run {begun.run} of {printable(begun.plan)} goes on: "
+            f"{self._tally.counts()}"
+        )
 
     def observe(self, event: Event, record: MountRecord | None) -> None:
         """Write the event's line, if it has one."""
@@ -72,6 +84,8 @@ def _run_line(event: Event) -> str | None:
             return f"run {run} of {printable(plan)} started"
         case SessionOpened(server=server, user=user):
             return f"{printable(server)}: logged on as {printable(user)}"
+        case SessionTakenUp(server=server):
+            return f"{printable(server)}: the earlier process's logon session goes on"
         case SessionEnded(server=server, lost=True, reason=reason):
             return f"{printable(server)}: SESSION LOST: {printable(reason)}"
         case ServerParked(server=server, reason=reason):
@@ -101,6 +115,8 @@ def _target_line(event: Event, record: MountRecord, verbose: bool) -> str | None
         case TargetConcluded(result=result, mount=mount, message=message):
             why = f": {printable(message)}" if message else ""
             return f"{key}: {result}, mount {mount}{why}"
+        case TargetReopened(was=was):
+            return f"{key}: taken up again, it was {was}"
         case TaskFailed(message=message):
             return f"{key}: the mount failed: {printable(message or 'no reason given')}"
         case SubmissionInDoubt(reason=reason):

@@ -16,6 +16,7 @@ from orchestrator.lifecycle import MountRecord
 from orchestrator.model import Result, printable
 from orchestrator.progress.lines import clock
 from orchestrator.progress.tally import Tally
+from orchestrator.runstate import RunState
 
 STYLES = {
     Result.VERIFIED: "green",
@@ -61,6 +62,11 @@ class LiveView:
         )
         self._begun = False
         self._running = False
+
+    def take_over(self, found: RunState) -> None:
+        """Count what was done before; nothing is asked any more."""
+        self._tally.take_over(found)
+        self._begun = True
 
     def observe(self, event: Event, record: MountRecord | None) -> None:
         """Count the event; it is drawn with the next frame.

@@ -6,6 +6,7 @@ from collections import Counter, deque
 
 from orchestrator.events import (
     Event,
+    PlaceholderReplaced,
     RunHalted,
     RunStarted,
     ServerGivenUp,
@@ -14,10 +15,12 @@ from orchestrator.events import (
     StopRequested,
     TargetConcluded,
     TargetPlanned,
+    TargetReopened,
     TaskAccepted,
 )
 from orchestrator.lifecycle import HOLDING_PHASES, MountRecord, Phase
 from orchestrator.model import MountKey, Result, ServerName
+from orchestrator.runstate import RunState
 
 RECENT_FAILURES = 5
 
@@ -41,6 +44,20 @@ class Tally:
         self.ending: str | None = None
         self._phase: dict[MountKey, Phase] = {}
         self._first_accepted: float | None = None
+        self._done_before = 0
+
+    def take_over(self, found: RunState) -> None:
+        """Count what earlier processes of the run did; the pace is this one's alone."""
+        self.started, self.now = found.started, found.last_at
+        for record in found.records.values():
+            server = record.planned.server
+            self.targets += 1
+            self.by_server[server] += 1
+            self._move(None, record)
+            if record.result is not None:
+                self.results[record.result] += 1
+                self.done_by_server[server] += 1
+        self._done_before = self.done
 
     def take(self, event: Event, record: MountRecord | None) -> None:
         """Count one more event."""
@@ -61,6 +78,8 @@ class Tally:
                 self.ending = f"stopping ({signal}): running mounts end and are unmounted"
             case RunHalted(detail=detail):
                 self.ending = f"halted: {detail}"
+            case PlaceholderReplaced():
+                self._forget(event)
             case _:
                 pass
 
@@ -82,6 +101,22 @@ class Tally:
             if event.result in {Result.FAILED, Result.UNKNOWN}:
                 self.failures.append(record)
 
+        elif isinstance(event, TargetReopened):
+            self._lose(event.was, planned.server)
+
+    def _forget(self, event: PlaceholderReplaced) -> None:
+        self.targets -= 1
+        self.by_server[event.server] -= 1
+        self.phases[self._phase.pop(event.key)] -= 1
+        if event.was is not None:
+            self._lose(event.was, event.server)
+
+    def _lose(self, result: Result, server: ServerName) -> None:
+        """Take a result out of the counts: its target has it no more."""
+        self.results[result] -= 1
+        self.done_by_server[server] -= 1
+        self._done_before -= 1
+
     def _move(self, before: Phase | None, record: MountRecord) -> None:
         key, server, after = record.planned.key, record.planned.server, record.phase
         if before is not None:
@@ -101,7 +136,7 @@ class Tally:
 
     def remaining_s(self) -> float | None:
         """Return the expected seconds to the end at the pace so far; None while too early."""
-        done, left = self.done, self.targets - self.done
+        done, left = self.done - self._done_before, self.targets - self.done
         if self._first_accepted is None or done < max(3, self.targets // 50) or not left:
             return None
         return (self.now - self._first_accepted) / done * left

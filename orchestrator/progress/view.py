@@ -6,6 +6,7 @@ from typing import Protocol, TextIO
 
 from orchestrator.events import Event
 from orchestrator.lifecycle import MountRecord
+from orchestrator.runstate import RunState
 
 
 class View(Protocol):
@@ -13,6 +14,10 @@ class View(Protocol):
 
     interval_s: float
     """Seconds between calls of `draw`."""
+
+    def take_over(self, found: RunState) -> None:
+        """Begin with what earlier processes of the run did; called before the first event."""
+        ...
 
     def observe(self, event: Event, record: MountRecord | None) -> None:
         """Take note of an event."""
@@ -31,6 +36,9 @@ class QuietView:
     """Shows nothing."""
 
     interval_s = 3600.0
+
+    def take_over(self, found: RunState) -> None:
+        """Take no note."""
 
     def observe(self, event: Event, record: MountRecord | None) -> None:
         """Take no note."""

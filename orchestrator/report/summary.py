@@ -123,7 +123,7 @@ class RunReport:
     exit_code: int | None
     halted: str | None
     interrupted: bool
-    resumed_from: None
+    resumed_from: str | None
     require_checks: bool
     journal_head: str | None
 
@@ -181,7 +181,7 @@ def _run(state: RunState, chain_head: str | None) -> RunReport:
         exit_code=finished.exit_code if finished else None,
         halted=f"{state.halted.reason}: {state.halted.detail}" if state.halted else None,
         interrupted=finished is None or finished.interrupted,
-        resumed_from=None,
+        resumed_from=started.run if state.resumed else None,
         require_checks=started.require_checks,
         journal_head=chain_head,
     )

@@ -260,7 +260,7 @@ def test_after_kill_9_status_names_what_may_be_mounted_and_unmount_releases_it(
 
 def test_a_second_run_of_the_same_plan_is_refused(slow: Servers, place: Place) -> None:
     """Code 6 while the first one runs; the first one is not disturbed, and can be watched."""
-    plan = slow.plan(place.directory, targets=8)
+    plan = slow.plan(place.directory, targets=40)
     first = place.start("run", plan, "--yes", "--json")
     until_running(first, 1)
 
@@ -270,7 +270,7 @@ def test_a_second_run_of_the_same_plan_is_refused(slow: Servers, place: Place) -
     assert second.returncode == 6
     assert "running" in status.stdout
     assert ended(first)[0] == 0
-    assert len(slow.truth().mounts) == 8
+    assert len(slow.truth().mounts) == 40
 
 
 def test_closed_streams_never_end_a_run(slow: Servers, place: Place) -> None:

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from orchestrator.em.client import Client, Session
+from orchestrator.em.session import KeptSession
 from orchestrator.model import Href, OsKind, RestorePointId, ServerName, Source, Task
 from orchestrator.plan.settings import EnvironmentSecret, ServerSettings
 from orchestrator.simulator.behaviour import Behaviour
@@ -55,7 +56,17 @@ class Desk:
     manager: SimulatedManager
     client: Client
     network: MemoryNetwork
+    settings: ServerSettings
     requests: list[Request] = field(default_factory=list)
+
+    def later_client(self, session: Session) -> Client:
+        """Return the client of a later process, which kept this session's token."""
+        return Client(
+            self.settings,
+            rng=random.Random(2),
+            connector=self.network.connector,
+            kept=KeptSession(id=session.id, token=session.token),
+        )
 
     def point(self, os: str = "Windows") -> Point:
         """Return the newest point of the first machine with this system."""
@@ -115,7 +126,7 @@ async def desk(
     server = face.protocol_factory()
     network.listen(HOST, 9398, server)
     try:
-        yield Desk(manager, client, network, face.requests)
+        yield Desk(manager, client, network, settings, face.requests)
     finally:
         await server.shutdown(1.0)
 

@@ -196,13 +196,14 @@ async def test_a_session_can_be_left_and_taken_up_again(monkeypatch: pytest.Monk
             session.leave_open()
         assert at.manager.truth.still_open()
 
-        async with at.client.reattached_to(session.id, session.token.reveal()) as again:
+        later = at.later_client(session)
+        async with later.take_up() as again:
             await again.unmount(mount)
 
         assert at.manager.truth.still_open() == []
         assert at.manager.truth.sessions_closed == 1
         with pytest.raises(SessionLost):
-            async with at.client.reattached_to(session.id, session.token.reveal()):
+            async with later.take_up():
                 pass
 
 

@@ -57,6 +57,13 @@ class ScriptedServer:
 
     session: ScriptedSession
     server: ServerName = ServerName("hq")
+    kept = None
+
+    @asynccontextmanager
+    async def take_up(self) -> AsyncIterator[InventorySession]:
+        """Have nothing to take up."""
+        raise SessionLost("no session was kept", server=self.server)
+        yield self.session
 
     @asynccontextmanager
     async def logon(self) -> AsyncIterator[InventorySession]:

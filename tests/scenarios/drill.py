@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,17 @@ from typing import Any
 import anyio
 import pytest
 
-from orchestrator.assembly import Choices, Outcome, World, conduct, limits_of
+from orchestrator.assembly import Choices, Outcome, World, conduct, limits_of, resume
 from orchestrator.engine.run import Run
 from orchestrator.journal import State
 from orchestrator.model import RunId
-from orchestrator.plan.loading import load_plan_text
+from orchestrator.plan.loading import LoadedPlan, load_plan_text
 from orchestrator.policy import WatchPolicy
 from orchestrator.ports import Observer
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault, FaultScript
 from orchestrator.simulator.inventory import Inventory, Point, generated
 from orchestrator.simulator.manager import SimulatedManager, User
-from orchestrator.simulator.network import MemoryNetwork
 from orchestrator.simulator.sites import Sites, host, serving
 from orchestrator.simulator.truth import GroundTruth
 from tests.invariants import assert_invariants
@@ -132,23 +132,95 @@ def every_machine(sites: Sequence[Site]) -> str:
     return "\n".join(lines) + "\n"
 
 
-async def drill(
+@dataclass(slots=True)
+class Stage:
+    """Servers and a plan, for one run or the several processes of one."""
+
+    loaded: LoadedPlan
+    sites: Sites
+    state: Path
+    report: Path
+    watch: WatchPolicy
+    seed: int
+    history: int
+    began: float
+    max_mounts: int | None = None
+    processes: int = 0
+    """How many processes worked on the run so far."""
+
+    @property
+    def now(self) -> float:
+        """Virtual seconds since the curtain rose; the run's clock, if it was started at once."""
+        return anyio.current_time() - self.began
+
+    def world(self, on_run: Callable[[Run], None] = lambda run: None) -> World:
+        """Return what the next process finds: its own dice, the same network and clocks."""
+        self.processes += 1
+        return World(
+            connector=self.sites.network.connector,
+            wall_clock=lambda: START + timedelta(seconds=self.now),
+            rng=random.Random(self.seed + 7919 * (self.processes - 1)),
+            inline=True,
+            signals=False,
+            watch=self.watch,
+            run_id=RunId(f"20261123T060000Z-{self.history:04x}"),
+            on_run=on_run,
+        )
+
+    async def run(
+        self,
+        *,
+        observers: Sequence[Observer] = (),
+        on_run: Callable[[Run], None] = lambda run: None,
+        **choices: Any,
+    ) -> Drill:
+        """Conduct the run, and check the invariants at its end."""
+        self.max_mounts = choices.get("max_mounts")
+        chosen = Choices(state=self.state, report=self.report, **choices)
+        outcome = await conduct(self.loaded, chosen, observers=observers, world=self.world(on_run))
+        return self.checked(outcome)
+
+    async def resume(
+        self,
+        *,
+        observers: Sequence[Observer] = (),
+        on_run: Callable[[Run], None] = lambda run: None,
+        **choices: Any,
+    ) -> Drill:
+        """Go on with the run in a new process, and check the invariants at its end."""
+        outcome = await resume(
+            "last",
+            lambda begun: self.loaded,
+            Choices(state=self.state, **choices),
+            observers=observers,
+            world=self.world(on_run),
+        )
+        return self.checked(outcome)
+
+    def checked(self, outcome: Outcome) -> Drill:
+        """Compare what was reported with what the servers know."""
+        report = json.loads((self.report / "report.json").read_text())
+        limits = limits_of(self.loaded.plan, self.max_mounts)
+        assert_invariants(self.sites.truth, report, limits)
+        assert report["run"]["exit_code"] == outcome.code
+        return Drill(outcome, report, self.sites.truth, self.sites, State(self.state), self.now)
+
+
+@asynccontextmanager
+async def staged(
     directory: Path,
     monkeypatch: pytest.MonkeyPatch,
     sites: Sequence[Site] = (Site(),),
     plan: str | None = None,
     *,
     extra: str = "",
-    choices: Mapping[str, Any] | None = None,
-    observers: Sequence[Observer] = (),
-    meanwhile: Callable[[Sites, Run], Any] | None = None,
     watch: WatchPolicy | None = None,
     seed: int = 0,
     history: int = 1,
-) -> Drill:
-    """Run a plan (all machines of `sites` by default) and check the invariants.
+) -> AsyncIterator[Stage]:
+    """Serve `sites` and load the plan (all their machines by default).
 
-    `extra` is added between servers and targets; `meanwhile(sites, run)` runs beside it.
+    `extra` is added between servers and targets.
     """
     monkeypatch.setenv("SCENARIO_PASSWORD", PASSWORD)
     text = servers_yaml(sites) + extra + (plan if plan is not None else every_machine(sites))
@@ -156,31 +228,43 @@ async def drill(
     truth = GroundTruth()
     managers = {site.name: site.manager(truth, place) for place, site in enumerate(sites)}
     faults = {site.name: FaultScript(site.faults, seed=seed) for site in sites}
-    network = MemoryNetwork()
-    began = anyio.current_time()
-    world = World(
-        connector=network.connector,
-        wall_clock=lambda: START + timedelta(seconds=anyio.current_time() - began),
-        rng=random.Random(seed),
-        inline=True,
-        signals=False,
-        watch=watch or WatchPolicy(),
-        run_id=RunId(f"20261123T060000Z-{history:04x}"),
-    )
-    chosen = Choices(state=directory / "state", report=directory / "report", **(choices or {}))
-    async with serving(managers, faults=faults, network=network) as serving_sites:
-        async with anyio.create_task_group() as tasks:
+    async with serving(managers, faults=faults) as serving_sites:
+        yield Stage(
+            loaded,
+            serving_sites,
+            directory / "state",
+            directory / "report",
+            watch or WatchPolicy(),
+            seed,
+            history,
+            anyio.current_time(),
+        )
+
+
+async def drill(
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sites: Sequence[Site] = (Site(),),
+    plan: str | None = None,
+    *,
+    choices: Mapping[str, Any] | None = None,
+    observers: Sequence[Observer] = (),
+    meanwhile: Callable[[Sites, Run], Any] | None = None,
+    **staging: Any,
+) -> Drill:
+    """Run a plan (all machines of `sites` by default) and check the invariants.
+
+    `meanwhile(sites, run)` runs beside it; `staging` goes to `staged`.
+    """
+    async with (
+        staged(directory, monkeypatch, sites, plan, **staging) as stage,
+        anyio.create_task_group() as tasks,
+    ):
+
+        def begin(run: Run) -> None:
             if meanwhile is not None:
-                act = meanwhile
+                tasks.start_soon(meanwhile, stage.sites, run)
 
-                def begin(run: Run) -> None:
-                    tasks.start_soon(act, serving_sites, run)
-
-                world = replace(world, on_run=begin)
-            outcome = await conduct(loaded, chosen, observers=observers, world=world)
-            tasks.cancel_scope.cancel()
-        took = anyio.current_time() - began
-    report = json.loads((directory / "report" / "report.json").read_text())
-    assert_invariants(truth, report, limits_of(loaded.plan, chosen.max_mounts))
-    assert report["run"]["exit_code"] == outcome.code
-    return Drill(outcome, report, truth, serving_sites, State(directory / "state"), took)
+        done = await stage.run(observers=observers, on_run=begin, **(choices or {}))
+        tasks.cancel_scope.cancel()
+    return done
