@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint types imports bench simulate-seeds lock clean
+.PHONY: help setup demo test check format lint types imports bench simulate-seeds simulate-crashes lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ bench: $(STAMP) ## Measure the figures of the README (some minutes)
 SEEDS ?= 1-1000
 simulate-seeds: $(STAMP) ## Hunt for violations: make simulate-seeds SEEDS=1-5000
 	$(BIN)/python -m tests.simulation $(SEEDS) --workers $(WORKERS)
+
+simulate-crashes: $(STAMP) ## Let a run die at every step and resume it; AT=SHAPE:STEP for one
+	$(BIN)/python -m tests.simulation.crashes $(AT)
 
 lock: $(STAMP) ## Resolve the locked packages anew
 	$(PYTHON) -m venv $(VENV)/lock

@@ -321,6 +321,8 @@ class Site:
 
         watcher = Watcher(session, self._watch, persistently)
         connection = Connection(session, watcher)
+        if self._closing.is_set():  # nobody needed it any more while it was being opened
+            connection.over.set()
         self._connection = connection
         self._recover()
         self._decided.set()

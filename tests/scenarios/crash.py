@@ -56,15 +56,21 @@ class Doom:
         """Return what came of the process, or None if it died at `at_step` or `at_s` seconds."""
         self.steps, self.dead, self._at_step = 0, False, at_step
         done: Drill | None = None
+        failed: Exception | None = None
         with anyio.CancelScope() as self._scope:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._dies_at, at_s)
-                done = await process()
+                try:
+                    done = await process()
+                except Exception as exc:  # noqa: BLE001 - raised again, outside of the group
+                    failed = exc
                 tasks.cancel_scope.cancel()
-        if not self.dead:
-            return done
-        self._bury()
-        return None
+        if self.dead:
+            self._bury()
+            return None
+        if failed is not None:
+            raise failed
+        return done
 
     async def _dies_at(self, at_s: float) -> None:
         if at_s < math.inf:
