@@ -17,8 +17,10 @@ Rooms, from the top; imports go down only, and `make check` proves it:
 
     cli          argv ▶ run ▶ exit code
     demo         a whole run against the simulator
-    assembly     joins the parts: from a loaded plan to a finished run with its reports
     leftovers    after a dead run: releasing what it left mounted
+    conducting   a run from its lock to its reports; its resume
+    assembly     joins the parts: from a plan and a person's choices to what the engine is told
+    attending    beside a run: its view, signals, the machine's sleep
     targeting    which targets a run takes, of a plan or a locked plan
     em           HTTP and XML: one Enterprise Manager behind the ports
     journal      SQLite: runs and events with a hash chain; replay

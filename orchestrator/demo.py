@@ -11,7 +11,8 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.assembly import Choices, Outcome, conduct
+from orchestrator.assembly import Choices
+from orchestrator.conducting import Outcome, conduct
 from orchestrator.plan.loading import load_plan
 from orchestrator.progress import View
 from orchestrator.simulator.plans import plan_for

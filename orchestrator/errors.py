@@ -13,6 +13,7 @@
     ├── ServerUnusable            this Enterprise Manager cannot be used in this run
     └── EnterpriseManagerError    one server, one request
         ├── RequestNotSent        nothing reached the server: repeat freely
+        │   └── HostExhausted     this machine lacks something: wait, and blame no server
         ├── RequestRefused        answered, nothing was started
         │   ├── NotFound          no such thing (404, or 500 for a task of another session)
         │   ├── AccessDenied      the role does not allow it (403)
@@ -110,6 +111,10 @@ class EnterpriseManagerError(OrchestratorError):
 
 class RequestNotSent(EnterpriseManagerError):
     """Nothing reached the server; repeating is always safe."""
+
+
+class HostExhausted(RequestNotSent):
+    """This machine has no file descriptor (or the like) left; it says nothing of the server."""
 
 
 class RequestRefused(EnterpriseManagerError):

@@ -92,12 +92,14 @@ class Place:
             argv += ["--report", str(self.report)]
         return argv
 
-    def start(self, verb: str, *more: str | Path, **options: Any) -> subprocess.Popen[str]:
-        """Start a command with pipes."""
+    def start(
+        self, verb: str, *more: str | Path, through: Sequence[str] = (), **options: Any
+    ) -> subprocess.Popen[str]:
+        """Start a command with pipes; `through` is a program that goes on as the command."""
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **options}
         options.setdefault("stderr", subprocess.PIPE)
         return subprocess.Popen(
-            self.arguments(verb, *more), text=True, env=self._environ(), **options
+            [*through, *self.arguments(verb, *more)], text=True, env=self._environ(), **options
         )
 
     def call(self, verb: str, *more: str | Path) -> subprocess.CompletedProcess[str]:
@@ -134,6 +136,14 @@ def until_stopping(process: subprocess.Popen[str]) -> None:
         if event["type"] == "run" and event["state"] == "stopping":
             return
     raise AssertionError("the run ended before it noticed a signal")
+
+
+def until_noted(process: subprocess.Popen[str]) -> str:
+    """Read `--json` events until the run notes something about itself; return that."""
+    for event in _events(process):
+        if event["type"] == "run" and event["state"] == "note":
+            return str(event["message"])
+    raise AssertionError("the run ended without a note")
 
 
 def _events(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:

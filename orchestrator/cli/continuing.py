@@ -20,7 +20,7 @@ from orchestrator.cli.common import (
 from orchestrator.cli.running import exit_codes, told
 
 if TYPE_CHECKING:
-    from orchestrator.assembly import Outcome
+    from orchestrator.conducting import Outcome
     from orchestrator.events import RunStarted
     from orchestrator.plan.loading import LoadedPlan
     from orchestrator.plan.locked import LockedPlan
@@ -66,7 +66,8 @@ def resume_command(run: str, plan: Path | None, output: Output, **options: Any) 
 def _carried_on(run: str, plan: Path | None, view: View, options: dict[str, Any]) -> Outcome:
     import anyio
 
-    from orchestrator.assembly import Choices, resume
+    from orchestrator.assembly import Choices
+    from orchestrator.conducting import resume
 
     choices = Choices(
         state=options["state"] or default_state(),

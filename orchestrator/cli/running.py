@@ -28,7 +28,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.report.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from orchestrator.assembly import Outcome
+    from orchestrator.conducting import Outcome
     from orchestrator.engine.orders import Expansion
     from orchestrator.model import ServerName
     from orchestrator.plan.loading import LoadedPlan
@@ -95,6 +95,10 @@ def told(carry_out: Callable[[View], Outcome], output: Output, *, as_json: bool)
         if outcome.trouble:
             events.error(outcome.trouble)
         events.sum_up(outcome.code)
+        if not outcome.written:
+            from orchestrator.report import text
+
+            click.echo(text(outcome.report), err=True)  # it stands nowhere else
     else:
         from orchestrator.report import text
 
@@ -112,7 +116,8 @@ def _carried_out(path: Path, view: View, options: dict[str, Any]) -> Outcome:
     """Load the plan, see that the run may begin, and conduct it."""
     import anyio
 
-    from orchestrator.assembly import Choices, conduct
+    from orchestrator.assembly import Choices
+    from orchestrator.conducting import conduct
     from orchestrator.plan.locked import LockedPlan, load_any
     from orchestrator.plan.quantities import duration
 

@@ -16,6 +16,7 @@ from orchestrator.em.credentials import resolve
 from orchestrator.em.elements import Reading
 from orchestrator.em.families import FAMILIES, Family
 from orchestrator.em.session import KeptSession, Opened, Token, logged_on, taken_up
+from orchestrator.em.shortage import require_room
 from orchestrator.em.transport import ConnectorFactory, Transport
 from orchestrator.em.wire import Codec, Page, XmlCodec
 from orchestrator.errors import (
@@ -40,6 +41,7 @@ from orchestrator.model import (
     TaskId,
 )
 from orchestrator.plan.settings import ServerSettings
+from orchestrator.policy import SESSION_IDLE_LIMIT
 
 T = TypeVar("T")
 
@@ -70,6 +72,7 @@ class Session:
         self._transport = transport
         self._codec = codec
         self._lost = False
+        self._asking = anyio.Lock()
 
     @property
     def certificate_sha256(self) -> str | None:
@@ -78,8 +81,8 @@ class Session:
 
     @property
     def idle_s(self) -> float:
-        """Seconds since this session was last used."""
-        return anyio.current_time() - self._transport.last_used
+        """Seconds since this session was last used, those of a suspended machine included."""
+        return self._transport.boot_clock() - self._transport.last_used
 
     @property
     def requests(self) -> int:
@@ -148,7 +151,7 @@ class Session:
         Source: POST /vmReplicaPoints/{ID}/mounts answers 202 with a task that names no point.
         """
         family = FAMILIES[source]
-        self._check()
+        await self._alive()
         body = self._codec.mount_spec(os_kind) if family.takes_os_kind else b""
         _, task = await self._guarded(
             self._transport.send(
@@ -216,6 +219,7 @@ class Session:
 
     async def unmount(self, mount: Href) -> None:
         """Remove a mount point. A 404 says that it is gone already; safe to repeat."""
+        await self._alive()
         try:
             answer, task = await self._guarded(
                 self._transport.send("DELETE", mount, self._codec.task, timeout=limits.UNMOUNT)
@@ -244,7 +248,10 @@ class Session:
 
     async def keep_alive(self) -> None:
         """Use the session. Source: any request counts; this one is small and always allowed."""
-        await self._get(f"/api/logonSessions/{self.id}", self._codec.anything)
+        self._check()
+        await self._guarded(
+            self._transport.get(f"/api/logonSessions/{self.id}", self._codec.anything)
+        )
 
     # --- requests --------------------------------------------------------------------------
 
@@ -264,7 +271,7 @@ class Session:
     async def _get(
         self, target: str, reading: Callable[[], Reading[T]], *, large: bool = False
     ) -> T:
-        self._check()
+        await self._alive()
         cap, timeout = (limits.LARGE, limits.LIST) if large else (limits.SMALL, limits.READ)
         return await self._guarded(self._transport.get(target, reading, cap=cap, timeout=timeout))
 
@@ -296,6 +303,21 @@ class Session:
             return True  # not known: the server's gate asks on
         return True
 
+    async def _alive(self) -> None:
+        """See that the session may be used; one that may have idled out is asked for first.
+
+        While this machine is suspended, nobody keeps its sessions alive.
+
+        Raises:
+            SessionLost: the server has forgotten it.
+            EnterpriseManagerError: the server cannot be asked.
+        """
+        if self.idle_s > SESSION_IDLE_LIMIT:
+            async with self._asking:
+                if self.idle_s > SESSION_IDLE_LIMIT:  # nobody has asked meanwhile
+                    await self.keep_alive()
+        self._check()
+
     def _check(self) -> None:
         if self._lost:
             raise SessionLost("the logon session is gone", server=self.server)
@@ -312,6 +334,7 @@ class Client:
         rng: random.Random,
         connector: ConnectorFactory | None = None,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        boot_clock: Callable[[], float] = anyio.current_time,
         on_session: Callable[[Session], None] = lambda session: None,
         kept: KeptSession | None = None,
     ) -> None:
@@ -325,6 +348,7 @@ class Client:
         self._rng = rng
         self._connector = connector
         self._wall_clock = wall_clock
+        self._boot_clock = boot_clock
         self._on_session = on_session
         self._kept = kept
         self._codec = XmlCodec()
@@ -337,6 +361,7 @@ class Client:
     @asynccontextmanager
     async def logon(self) -> AsyncIterator[Session]:
         """Open a session; leaving the context logs off, shielded and bounded."""
+        require_room(self.server)
         username = await resolve(self._settings.username)
         password = await resolve(self._settings.password)
         transport = self._transport()
@@ -362,6 +387,7 @@ class Client:
         """
         if self._kept is None:
             raise SessionLost("no session was kept", server=self.server)
+        require_room(self.server)
         transport = self._transport()
         opening = taken_up(transport, self._codec, self._kept)
         async with self._used(transport, opening) as session:
@@ -398,6 +424,7 @@ class Client:
             media_type=self._codec.media_type,
             connector=self._connector,
             wall_clock=self._wall_clock,
+            boot_clock=self._boot_clock,
         )
 
 

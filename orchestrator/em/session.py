@@ -12,13 +12,11 @@ from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import NoReturn
 
 import anyio
 
-from orchestrator.em.transport import Answer, Transport
+from orchestrator.em.transport import Answer, Transport, http_date
 from orchestrator.em.wire import Codec
 from orchestrator.errors import (
     AccessDenied,
@@ -181,13 +179,8 @@ def _session_in(answer: Answer) -> SessionId | None:
 
 def _offset(answer: Answer, transport: Transport) -> float | None:
     """Return server time minus ours in seconds, from the Date header, if there is one."""
-    try:
-        theirs = parsedate_to_datetime(answer.headers.get("Date", ""))
-    except (ValueError, TypeError, IndexError):
-        return None
-    if theirs.tzinfo is None:
-        theirs = theirs.replace(tzinfo=UTC)
-    return (theirs - transport.wall_clock()).total_seconds()
+    theirs = http_date(answer.headers.get("Date", ""))
+    return (theirs - transport.wall_clock()).total_seconds() if theirs is not None else None
 
 
 async def log_off(transport: Transport, codec: Codec, session: SessionId) -> None:

@@ -22,6 +22,7 @@ from yarl import URL
 from orchestrator._version import __version__
 from orchestrator.em.elements import Reading, words_of
 from orchestrator.em.links import guard
+from orchestrator.em.shortage import exhausted, is_shortage
 from orchestrator.em.tls import certificate_sha256, ssl_argument
 from orchestrator.errors import (
     AccessDenied,
@@ -117,8 +118,12 @@ class Transport:
         media_type: str,
         connector: ConnectorFactory | None = None,
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        boot_clock: Callable[[], float] = anyio.current_time,
     ) -> None:
         """`base` is scheme, host and port; only https is spoken.
+
+        `boot_clock` gives seconds and goes on while this machine is suspended, as the server's
+        clock does.
 
         Raises:
             CertificateRefused: the CA file cannot be read.
@@ -127,6 +132,7 @@ class Transport:
         self._base = base
         self._rng = rng
         self.wall_clock = wall_clock
+        self.boot_clock = boot_clock
         make = connector or _Connector
         tls = ssl_argument(trust, server)
         self._connector = make(limit=CONNECTIONS, keepalive_timeout=KEPT_S, ssl=tls)
@@ -143,7 +149,8 @@ class Transport:
         """Set when a later process is to take the session up again."""
         self.requests = 0
         self.retries = 0
-        self.last_used = anyio.current_time()
+        self.last_used = boot_clock()
+        """When the last request was answered, on the boot clock."""
 
     @property
     def certificate_sha256(self) -> str | None:
@@ -222,6 +229,7 @@ class Transport:
                 timeout=timeout,
                 allow_redirects=False,
             ) as response:
+                self.last_used = self.boot_clock()
                 value = await self._read(response, request, reading, cap, mount_post=mount_post)
                 return Answer(response.status, response.headers), value
         except EnterpriseManagerError as exc:
@@ -229,8 +237,6 @@ class Transport:
             raise
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as exc:
             raise _translated(exc, self.server, request) from None
-        finally:
-            self.last_used = anyio.current_time()
 
     async def _read(
         self,
@@ -253,11 +259,24 @@ class Transport:
                 request,
                 status,
                 words_of(body),
-                retry_after(response.headers.get("Retry-After"), self.wall_clock()),
+                retry_after(response.headers.get("Retry-After"), self._now_of(response)),
                 has_token=bool(self._token),
                 mount_post=mount_post,
             )
         return await _fed(response, reading(), cap)
+
+    def _now_of(self, response: aiohttp.ClientResponse) -> datetime:
+        """Return what time the server thinks it is; our own clock may be wrong, or jump."""
+        return http_date(response.headers.get("Date", "")) or self.wall_clock()
+
+
+def http_date(text: str) -> datetime | None:
+    """Return the moment that a header names, or None if it names none."""
+    try:
+        found = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def _session(connector: aiohttp.BaseConnector, headers: dict[str, str]) -> aiohttp.ClientSession:
@@ -316,6 +335,8 @@ def _translated(exc: Exception, server: str, request: str) -> EnterpriseManagerE
             request=request,
         )
     if isinstance(exc, aiohttp.ClientConnectorError):
+        if is_shortage(exc.os_error):
+            return exhausted(exc.os_error, server, request)
         return RequestNotSent(
             f"{server} cannot be reached: {_reason(exc.os_error)}", server=server, request=request
         )
@@ -386,11 +407,8 @@ def retry_after(value: str | None, now: datetime) -> float | None:
     if text.isascii() and text.isdigit():
         seconds = float(text[:9])
     else:
-        try:
-            wanted = parsedate_to_datetime(text)
-        except (ValueError, TypeError, IndexError, OverflowError):
+        wanted = http_date(text)
+        if wanted is None:
             return None
-        if wanted.tzinfo is None:
-            wanted = wanted.replace(tzinfo=UTC)
         seconds = (wanted - now).total_seconds()
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)

@@ -2,16 +2,21 @@
 
 The one synchronous place where state changes. There is no await between deciding and
 recording, so a coroutine that reads a record sees everything that was decided before.
+
+When the journal breaks, nothing is durable any more, and nothing that needs it may begin; but
+the rest goes on in memory, so that what is mounted is still unmounted and reported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
+import anyio
 import structlog
 
-from orchestrator.errors import IllegalTransition
-from orchestrator.events import Event, PlaceholderReplaced, TargetEvent, TargetPlanned
+from orchestrator.errors import IllegalTransition, JournalError
+from orchestrator.events import Event, PlaceholderReplaced, RunNoted, TargetEvent, TargetPlanned
 from orchestrator.lifecycle import MountRecord, apply, begin
 from orchestrator.model import MountKey
 from orchestrator.ports import Journal, Observer
@@ -30,6 +35,9 @@ class Ledger:
         self._journal = journal
         self._observers = list(observers)
         self._records: dict[MountKey, MountRecord] = {}
+        self._broke = anyio.Event()
+        self.broken: str | None = None
+        """Why the journal takes nothing any more, or None."""
 
     @classmethod
     def continued(
@@ -64,20 +72,21 @@ class Ledger:
     def record(self, event: Event) -> MountRecord | None:
         """Make `event` a fact: legal by the table, in the journal, visible, told.
 
-        Returns the target's record after a target event, else None.
+        Returns the target's record after a target event, else None. A broken journal keeps
+        nothing, but what happened is still visible and told.
 
         Raises:
             IllegalTransition: the table forbids it; nothing was recorded.
-            JournalError: it cannot be kept; the run must stop.
         """
         after = self._after(event)
-        self._journal.append(event)
+        trouble = self._not_kept(event)
         if after is not None:
             self._records[after.planned.key] = after
         elif isinstance(event, PlaceholderReplaced):
             del self._records[event.key]
-        for observer in self._observers:
-            self._tell(observer, event, after)
+        self._tell_all(event, after)
+        if trouble is not None:
+            self._go_on_without(trouble)
         return after
 
     async def durable(self) -> None:
@@ -86,7 +95,49 @@ class Ledger:
         Raises:
             JournalError: it is not; the effect that waited for it must not happen.
         """
-        await self._journal.durable()
+        if self.broken is not None:
+            raise JournalError(self.broken)
+        try:
+            await self._journal.durable()
+        except JournalError as exc:
+            self._go_on_without(exc)
+            raise
+
+    async def saved(self) -> bool:
+        """Bring everything recorded so far to disk, and tell whether that worked.
+
+        For what must happen in any case: an unmount does not wait for a broken journal.
+        """
+        with suppress(JournalError):
+            await self.durable()
+        return self.broken is None
+
+    async def breaks(self) -> str:
+        """Return why the journal takes nothing any more, as soon as that is so."""
+        await self._broke.wait()
+        assert self.broken is not None  # noqa: S101 - set before the event is
+        return self.broken
+
+    def _not_kept(self, event: Event) -> JournalError | None:
+        """Give the journal the event; return what went wrong, the first time it does."""
+        if self.broken is None:
+            try:
+                self._journal.append(event)
+            except JournalError as exc:
+                return exc
+        return None
+
+    def _go_on_without(self, trouble: JournalError) -> None:
+        """Keep nothing any more, and tell everybody once."""
+        if self.broken is None:
+            self.broken = str(trouble)
+            log.error("journal.broken", why=self.broken)
+            message = (
+                f"the journal is INCOMPLETE: {trouble}; nothing more was submitted, and what "
+                "happened from here on stands in this report only"
+            )
+            self._tell_all(RunNoted(at=self.now(), message=message), None)
+            self._broke.set()
 
     def _after(self, event: Event) -> MountRecord | None:
         if not isinstance(event, TargetEvent):
@@ -99,6 +150,10 @@ class Ledger:
         if known is None:
             raise IllegalTransition(f"{event.key} was never planned")
         return apply(known, event)
+
+    def _tell_all(self, event: Event, record: MountRecord | None) -> None:
+        for observer in self._observers:
+            self._tell(observer, event, record)
 
     def _tell(self, observer: Observer, event: Event, record: MountRecord | None) -> None:
         """Tell one observer; whatever it does wrong stays its own problem."""

@@ -47,9 +47,6 @@ async def drive(
     """Mount, prove and unmount one restore point, and conclude its target.
 
     `first` takes the place of the first attempt: the rest of one that an earlier process began.
-
-    Raises:
-        JournalError: nothing can be recorded any more.
     """
     work = first or _attempt
     faults = faults_of(crew.ledger[request.key])

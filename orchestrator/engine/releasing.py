@@ -48,14 +48,13 @@ def record_finished(attempt: Attempt, task: Task) -> None:
 async def release(attempt: Attempt, mount: Href) -> None:
     """Unmount until the server no longer lists the mount; record what became of it.
 
-    The verdict is on disk before the evidence goes.
+    The verdict is on disk before the evidence goes, unless the journal is broken.
 
     Raises:
-        JournalError: it is not.
         SessionLost, ServerUnusable: nobody can say any more.
     """
     attempt.ledger.record(UnmountStarted(at=attempt.now, key=attempt.key, mount=mount))
-    await attempt.ledger.durable()
+    await attempt.ledger.saved()
     why = await remove(attempt, mount)
     if why is None:
         attempt.ledger.record(MountReleased(at=attempt.now, key=attempt.key))

@@ -26,7 +26,6 @@ from orchestrator.engine.orders import Earlier, Expansion, Orders
 from orchestrator.engine.site import Site
 from orchestrator.errors import (
     EnterpriseManagerError,
-    JournalError,
     ServerUnusable,
     SessionLost,
 )
@@ -107,6 +106,7 @@ class Run:
                 watch=orders.watch,
                 rng=random.Random(rng.random()),  # noqa: S311 - jitter, not a secret
                 on_gate=self._gate_moved,
+                on_exhausted=lambda why: self._halt("host", why),
                 left=resuming.left_in(client.kept, known),
             )
             for client in clients
@@ -158,7 +158,7 @@ class Run:
         """Carry out the orders and return the exit code that was recorded.
 
         Raises:
-            JournalError: nothing can be recorded any more; everything was cancelled.
+            JournalError: not even the beginning can be kept; nothing was sent.
         """
         self._start = anyio.current_time()
         if self._earlier is not None:
@@ -167,21 +167,25 @@ class Run:
         else:
             self.ledger.record(self._orders.started)
         await self.ledger.durable()
-        async with anyio.create_task_group() as sites:
-            for site in self.sites.values():
-                sites.start_soon(site.serve)
-            try:
-                if self._earlier is None:
-                    await self._carry_out()
-                else:
-                    await self._carry_on(self._earlier)
-                await self.ledger.durable()  # what was released, before the sessions that prove it
-            finally:
+        async with anyio.create_task_group() as background:
+            background.start_soon(self._watch_journal)
+            async with anyio.create_task_group() as sites:
                 for site in self.sites.values():
-                    site.close()
+                    sites.start_soon(site.serve)
+                try:
+                    if self._earlier is None:
+                        await self._carry_out()
+                    else:
+                        await self._carry_on(self._earlier)
+                    await self.ledger.saved()  # the releases, before the sessions that prove them
+                finally:
+                    for site in self.sites.values():
+                        site.close()
+            background.cancel_scope.cancel()
         return await self._finish()
 
     async def _finish(self) -> int:
+        await self.ledger.saved()  # the code tells whether the journal holds all that it is about
         code = self._exit_code() if self.failure is None else 70
         ended = self._orders.started.started_at + timedelta(seconds=self._now())
         self.ledger.record(
@@ -192,7 +196,7 @@ class Run:
                 interrupted=self._stopped_by is not None,
             )
         )
-        await self.ledger.durable()
+        await self.ledger.saved()
         return code
 
     # --- preparing -------------------------------------------------------------------------
@@ -209,7 +213,7 @@ class Run:
         confirm = self._orders.confirm
         if self._accepting and confirm is not None and not await confirm(expansion, silent):
             self.stop("declined")
-        await self.ledger.durable()
+        await self.ledger.saved()
         await self._mount_everything(silent)
 
     async def _carry_on(self, earlier: Earlier) -> None:
@@ -220,7 +224,7 @@ class Run:
         for request in [*remains.waiting, *remains.begun]:
             self._waves[request.wave].open.add(request.key)
         self._expect(remains.unlisted)
-        await self.ledger.durable()
+        await self.ledger.saved()
         begun = [*remains.begun, *remains.left]
         slots = {request.key: self._admission.occupy(request) for request in begun}
         async with anyio.create_task_group() as background:
@@ -368,8 +372,6 @@ class Run:
                 scope.cancel()
             try:
                 await drive(request, slot, self._crew, first=first)
-            except JournalError:
-                raise
             except Exception as exc:  # noqa: BLE001 - one mount's bug must not spread
                 self._contain(request, exc)
             finally:
@@ -458,6 +460,10 @@ class Run:
     def _look_at(self, wave: _Wave) -> None:
         if wave.started and not wave.open and not wave.silent and not wave.waiting:
             wave.finished.set()
+
+    async def _watch_journal(self) -> None:
+        """Without a journal no intent is durable, so nothing more is submitted."""
+        self._halt("journal", await self.ledger.breaks())
 
     async def _watch_deadline(self) -> None:
         deadline = self._orders.deadline

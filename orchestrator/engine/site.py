@@ -24,6 +24,7 @@ from orchestrator.errors import (
     CertificateRefused,
     CredentialError,
     EnterpriseManagerError,
+    HostExhausted,
     LogonRefused,
     MalformedResponse,
     RequestNotSent,
@@ -33,6 +34,7 @@ from orchestrator.errors import (
     SessionLost,
 )
 from orchestrator.events import (
+    RunNoted,
     ServerGivenUp,
     ServerMeasured,
     ServerParked,
@@ -56,6 +58,9 @@ REFUSAL = (LogonRefused, CertificateRefused, CredentialError, AccessDenied)
 
 KEEP_ALIVE_TICK = 60.0
 
+SHORTAGE_OVER = 60.0
+"""Seconds without a complaint after which this machine lacks nothing; pauses are shorter."""
+
 
 @dataclass(slots=True)
 class Connection:
@@ -74,6 +79,14 @@ class Connection:
     """Mount points already attributed to a target; each belongs to one."""
     settled: anyio.Event = field(default_factory=anyio.Event)
     """Set once nothing that an earlier process asked for is in doubt: only then more is asked."""
+
+
+@dataclass(slots=True)
+class Shortage:
+    """Since when this machine lacks something for its requests to one server, and until when."""
+
+    since: float
+    last: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +111,12 @@ class Site:
         watch: WatchPolicy,
         rng: random.Random,
         on_gate: Callable[[Site], None],
+        on_exhausted: Callable[[str], None] = lambda why: None,
         left: Left | None = None,
     ) -> None:
         """`outage`: seconds that targets may wait for this server while it is out of reach.
+
+        `on_exhausted` is told why when this machine itself could not do its part for as long.
 
         With `left`, the session that an earlier process kept is tried before any logon.
         """
@@ -110,6 +126,7 @@ class Site:
         self._outage = outage
         self._watch = watch
         self._rng = rng
+        self._on_exhausted = on_exhausted
         self.gate = Gate(self.name, lambda: on_gate(self))
         self._connection: Connection | None = None
         self._left = left if client.kept is not None else None
@@ -119,6 +136,7 @@ class Site:
         self._closing = anyio.Event()
         self._down_since: float | None = None
         self._trouble: Exception | None = None
+        self._short: Shortage | None = None
         self._waited_s = 0.0
         self._sessions = 0
         self._requests = 0
@@ -147,12 +165,36 @@ class Site:
                 raise SessionLost("the logon session is gone", server=self.name)
             try:
                 return await ask()
+            except HostExhausted as exc:
+                await self.spare(exc)
             except TROUBLE as exc:
                 self.trouble(exc)
             except SessionLost:
                 self.lose(connection)
                 raise
             await self.gate.passed()
+
+    async def spare(self, exc: HostExhausted) -> None:
+        """Wait a little, because this machine lacks something; the gate stays as it is.
+
+        After as long as an outage may last the run is halted, but what is mounted still waits:
+        it may yet be unmounted.
+
+        Raises:
+            ServerUnusable: it has lasted twice as long.
+        """
+        now, short = self._ledger.now(), self._short
+        if short is None or now - short.last > SHORTAGE_OVER:
+            short = self._short = Shortage(since=now, last=now)
+            self._ledger.record(RunNoted(at=now, message=f"requests wait: {exc}"))
+        short.last = now
+        lasted = now - short.since
+        if lasted > 2 * self._outage:
+            self._give_up(str(exc))
+            raise ServerUnusable(f"{self.name}: {exc}")
+        await anyio.sleep(min(max(1.0, lasted / 2), RECONNECT.ceiling))
+        if self._ledger.now() - short.since > self._outage:
+            self._on_exhausted(str(exc))
 
     async def within(self, seconds: float, ask: Callable[[], Awaitable[T]]) -> T | None:
         """Return what `ask` returns, or None after `seconds` in which the server was usable.
@@ -422,7 +464,8 @@ class Site:
         since = self._down_since if self._down_since is not None else self._ledger.now()
         remaining = since + self._outage - self._ledger.now()
         if remaining <= 0 and self.gate.given_up is None:
-            self._give_up(f"out of reach for {self._outage:g} s: {exc}")
+            own = isinstance(exc, HostExhausted)
+            self._give_up(f"{'not asked' if own else 'out of reach'} for {self._outage:g} s: {exc}")
         if self.gate.given_up is not None:
             return False
         with anyio.move_on_after(min(pause, remaining)):

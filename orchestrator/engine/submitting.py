@@ -13,6 +13,8 @@ from orchestrator.engine.attempt import After, Attempt
 from orchestrator.engine.proving import record_found
 from orchestrator.errors import (
     ForbiddenAction,
+    HostExhausted,
+    JournalError,
     MalformedResponse,
     RequestNotSent,
     RequestRefused,
@@ -36,11 +38,12 @@ async def submit(attempt: Attempt) -> TaskId | Mount | After:
     From the recorded intent to the known fate there is no place where a cancellation could
     tear them apart: that part is shielded, and bounded by the request's own timeout.
 
+    An intent that cannot be kept is not acted on: nothing is sent.
+
     Raises:
-        JournalError: the intent could not be kept; nothing was sent.
         SessionLost, ServerUnusable, Unsettled: sent, and what became of it cannot be known.
     """
-    outcome: TaskId | Mount | After = After.REQUEUE
+    outcome: TaskId | Mount | After | HostExhausted = After.REQUEUE
     with anyio.CancelScope(shield=True):
         attempt.ledger.record(
             SubmissionStarted(
@@ -51,26 +54,37 @@ async def submit(attempt: Attempt) -> TaskId | Mount | After:
                 point=attempt.request.point.id,
             )
         )
-        await attempt.ledger.durable()
+        try:
+            await attempt.ledger.durable()
+        except JournalError as exc:
+            return _not_sent(attempt, str(exc))
         async with attempt.connection.posting:
             if _still_wanted(attempt):
                 outcome = await _post(attempt)
             else:
                 outcome = _not_sent(attempt, "the run or its session ended before the POST")
+    if isinstance(outcome, HostExhausted):
+        await attempt.site.spare(outcome)
+        return After.REQUEUE
     return outcome
 
 
 def _still_wanted(attempt: Attempt) -> bool:
     """Tell whether the POST should still be sent after waiting for its turn."""
-    return not attempt.connection.lost and attempt.crew.accepting() and attempt.site.gate.is_open
+    if attempt.connection.lost or attempt.ledger.broken is not None:
+        return False
+    return attempt.crew.accepting() and attempt.site.gate.is_open
 
 
-async def _post(attempt: Attempt) -> TaskId | Mount | After:
+async def _post(attempt: Attempt) -> TaskId | Mount | After | HostExhausted:
     request = attempt.request
     try:
         task = await attempt.session.start_mount(
             request.point.id, request.point.source, request.os_kind
         )
+    except HostExhausted as exc:
+        _not_sent(attempt, str(exc))
+        return exc
     except RequestNotSent as exc:
         attempt.site.trouble(exc)
         return _not_sent(attempt, str(exc))

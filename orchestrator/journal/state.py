@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from statistics import median
 from typing import TextIO
 
 import anyio
+import structlog
 
 from orchestrator.errors import JournalDamaged, JournalError, RunLocked, RunNotFound
 from orchestrator.events import Event, RunStarted, from_json
@@ -34,6 +35,8 @@ from orchestrator.journal.writing import RunJournal
 from orchestrator.model import RunId, ServerName
 from orchestrator.ports import Durations
 from orchestrator.runstate import RunState, fold
+
+log = structlog.get_logger(__name__)
 
 GLANCES, GLANCE_S = 10, 0.02
 """How often, and how many seconds apart, a lock is tried that somebody may only be looking at."""
@@ -135,7 +138,7 @@ class State:
                 "SELECT CAST(run AS TEXT), CAST(plan AS TEXT), CAST(plan_path AS TEXT), "
                 "CAST(started_at AS TEXT), CAST(report_dir AS TEXT) FROM runs "
                 "WHERE EXISTS (SELECT 1 FROM events WHERE events.run = runs.run) "
-                "ORDER BY started_at DESC, rowid DESC"
+                "ORDER BY rowid DESC"  # not by a wall clock that may have been set back
             )
             return [
                 RunSummary(
@@ -242,10 +245,11 @@ class State:
 
     @contextmanager
     def plan_lock(self, plan: str, run: RunId) -> Iterator[None]:
-        """Hold the lock of a plan; the lock of a dead process frees itself.
+        """Hold the lock of a plan; the lock of a dead process frees itself, and is explained.
 
         Raises:
             RunLocked: another process runs this plan; the message says which.
+            JournalError: the lock cannot be written.
         """
         private_directory(self.directory)
         path = self._lock_path(plan)
@@ -261,12 +265,16 @@ class State:
                     f"the plan {plan!r} is being run already ({holder}); wait for it to end, or "
                     "stop it with SIGINT"
                 )
-            file.truncate()
-            json.dump({"pid": os.getpid(), "host": socket.gethostname(), "run": run}, file)
-            file.flush()
+            _explain_what_a_dead_process_left(file.read(), run)
+            mine = {"pid": os.getpid(), "host": socket.gethostname(), "run": run}
+            try:
+                os.ftruncate(file.fileno(), 0)
+                os.pwrite(file.fileno(), json.dumps(mine).encode(), 0)
+            except OSError as exc:
+                raise JournalError(f"the lock {path} cannot be written: {exc.strerror}") from exc
             yield
-            file.seek(0)
-            file.truncate()
+            with suppress(OSError):  # whoever reads it later finds a lock that is free
+                os.ftruncate(file.fileno(), 0)
 
     def is_running(self, summary: RunSummary) -> bool:
         """Tell whether a living process on this machine holds the run's lock."""
@@ -346,6 +354,16 @@ def _taken(file: TextIO) -> bool:
         else:
             return True
     return False
+
+
+def _explain_what_a_dead_process_left(text: str, run: RunId) -> None:
+    """Say whose lock this was, if its process ended without giving it back."""
+    if text and f'"{run}"' not in text:  # not where its own run is gone on with
+        log.warning(
+            "lock.left_by_dead_process",
+            was=_holder(text),
+            look="bulk-restore status shows what it left; bulk-restore unmount releases it",
+        )
 
 
 def _holder(text: str) -> str:

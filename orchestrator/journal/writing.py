@@ -110,7 +110,7 @@ class RunJournal:
                         self._write, rows, durations, limiter=self._thread
                     )
             self._committed = last
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, RuntimeError) as exc:  # RuntimeError: not even a thread is left
             self._failed = f"the journal cannot be written: {exc}"
             raise JournalError(self._failed) from exc
         finally:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import anyio
 
-from orchestrator.assembly import Choices, conduct
+from orchestrator.assembly import Choices
+from orchestrator.conducting import conduct
 from orchestrator.events import Event
 from orchestrator.journal import state
 from orchestrator.journal.writing import RunJournal

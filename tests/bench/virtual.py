@@ -11,7 +11,8 @@ from pathlib import Path
 
 import anyio
 
-from orchestrator.assembly import Choices, World, conduct, limits_of
+from orchestrator.assembly import Choices, World, limits_of
+from orchestrator.conducting import conduct
 from orchestrator.engine.admission import Limits
 from orchestrator.events import Event, RunStarted, TaskFailed, TaskSucceeded
 from orchestrator.lifecycle import MountRecord

@@ -182,19 +182,40 @@ def test_an_illegal_event_leaves_no_trace(history: list[TargetEvent], illegal: T
     assert [event for event, _ in listener.told] == history
 
 
-def test_what_the_journal_does_not_take_did_not_happen() -> None:
-    """The error reaches the caller, no record changes and nobody is told."""
+@pytest.mark.anyio
+async def test_a_broken_journal_stops_what_needs_it_and_nothing_else() -> None:
+    """Events go on being legal, visible and told; nothing is durable; all are told, once."""
     journal, listener = ListJournal(full_at=1), Listener()
     book = ledger(journal, listener)
     book.record(planned())
 
-    with pytest.raises(JournalError, match="no space left"):
-        book.record(STARTED)
-    with pytest.raises(JournalError, match="no space left"):
-        book.record(RunNoted(at=1, message="x"))
+    book.record(STARTED)
+    book.record(ACCEPTED)
 
-    assert book[KEY].phase is Phase.QUEUED
-    assert len(listener.told) == 1
+    assert journal.events == [planned()]
+    assert book[KEY].phase is Phase.RUNNING
+    told = [type(event) for event, _ in listener.told]
+    assert told == [TargetPlanned, SubmissionStarted, RunNoted, TaskAccepted]
+    assert await book.breaks() == "no space left"
+    assert not await book.saved()
+    with pytest.raises(JournalError, match="no space left"):
+        await book.durable()
+    with pytest.raises(IllegalTransition):
+        book.record(STARTED)
+
+
+@pytest.mark.anyio
+async def test_a_journal_that_broke_is_not_asked_again() -> None:
+    """What it says later, when there is room once more, would have a gap before it."""
+    journal = ListJournal(full_at=0)
+    book = ledger(journal)
+    book.record(planned())
+
+    journal.full_at = 1000
+    book.record(STARTED)
+
+    assert journal.events == []
+    assert not await book.saved()
 
 
 @pytest.mark.anyio

@@ -18,7 +18,8 @@ from typing import Any
 import anyio
 import pytest
 
-from orchestrator.assembly import Choices, Outcome, World, conduct, limits_of, resume
+from orchestrator.assembly import Choices, World, limits_of
+from orchestrator.conducting import Outcome, conduct, resume
 from orchestrator.engine.run import Run
 from orchestrator.journal import State
 from orchestrator.model import RunId

@@ -1,0 +1,76 @@
+"""What goes on beside a run: its view, the signals of the process, the sleep of the machine."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import anyio
+import structlog
+
+from orchestrator.engine.run import Run
+from orchestrator.events import RunNoted
+from orchestrator.progress import View
+
+log = structlog.get_logger(__name__)
+
+SUSPENSION_TICK = 15.0
+"""Seconds between looks whether the machine was suspended; shorter ones go unnoticed."""
+
+Signals = AsyncIterator[signal.Signals]
+
+
+@contextmanager
+def caught_signals() -> Iterator[Signals]:
+    """Catch what would end the process; whoever obeys it reads it from what is yielded.
+
+    From before the run until after its reports: a signal in between is never the end of one.
+    SIGHUP says that the terminal is gone, which is no reason to stop.
+    """
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        yield signals
+
+
+@asynccontextmanager
+async def accompanied(
+    run: Run, view: View, signals: Signals | None, boot_clock: Callable[[], float]
+) -> AsyncIterator[None]:
+    """Draw the view, obey signals and look for suspensions while the run goes on."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_draw, run, view)
+        tasks.start_soon(_note_suspensions, run, boot_clock)
+        if signals is not None:
+            tasks.start_soon(_obey, run, signals)
+        try:
+            yield
+        finally:
+            tasks.cancel_scope.cancel()
+            view.close()
+
+
+async def _draw(run: Run, view: View) -> None:
+    while True:
+        await anyio.sleep(view.interval_s)
+        view.draw(run.ledger.now())
+
+
+async def _note_suspensions(run: Run, boot_clock: Callable[[], float]) -> None:
+    """Say in the report that the machine slept: its times do not count that."""
+    asleep = boot_clock() - anyio.current_time()
+    while True:
+        await anyio.sleep(SUSPENSION_TICK)
+        before, asleep = asleep, boot_clock() - anyio.current_time()
+        if asleep - before >= SUSPENSION_TICK:
+            slept = f"this machine was suspended for {asleep - before:.0f} s"
+            message = f"{slept}, which the times in this report do not count"
+            run.ledger.record(RunNoted(at=run.ledger.now(), message=message))
+
+
+async def _obey(run: Run, signals: Signals) -> None:
+    """Stop the run gently on the first signal, at once on the second; outlive the terminal."""
+    async for number in signals:
+        if number != signal.SIGHUP:
+            run.stop(signal.Signals(number).name)
+        else:
+            log.info("terminal.gone")

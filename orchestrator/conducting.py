@@ -1,0 +1,338 @@
+"""A run from its lock to its reports, and the resume of one that ended too early."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+
+from orchestrator.assembly import Choices, Plan, World, beginning, clients, going_on, orders_of
+from orchestrator.attending import Signals, accompanied, caught_signals
+from orchestrator.em.client import Session
+from orchestrator.em.session import KeptSession, Token
+from orchestrator.engine.orders import Earlier
+from orchestrator.engine.run import Run
+from orchestrator.errors import CannotResume, JournalError, OrchestratorError
+from orchestrator.events import Event, RunStarted
+from orchestrator.journal import RunJournal, State
+from orchestrator.lifecycle import MountRecord
+from orchestrator.model import RunId, SessionId
+from orchestrator.plan.locked import LockedPlan
+from orchestrator.plan.settings import RestorePlan
+from orchestrator.ports import Observer
+from orchestrator.progress import QuietView, View
+from orchestrator.report import ExitCode, Report, exit_code, summarize, write
+from orchestrator.runstate import RunState
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A finished run: how the process should end, and where its reports are.
+
+    `trouble` is what a person must be told beside the report; without anything in `written`
+    the report stands nowhere but here.
+    """
+
+    code: int
+    report: Report
+    directory: Path
+    written: tuple[Path, ...] = ()
+    trouble: str | None = None
+    nothing_left: bool = False
+    """True for a resume that found nothing to do."""
+
+
+async def conduct(
+    source: Plan,
+    choices: Choices,
+    *,
+    view: View | None = None,
+    observers: Sequence[Observer] = (),
+    world: World | None = None,
+) -> Outcome:
+    """Carry out a plan from the first logon to the last unmount, and write its reports.
+
+    Raises:
+        RunLocked: another process runs this plan.
+        JournalError: the journal cannot even be opened; nothing was sent.
+    """
+    world = world or World()
+    state = State(choices.state)
+    started = beginning(source, choices, world)
+    with _signals(world) as signals, state.plan_lock(source.plan.name, started.run):
+        part = _Part(source, started, state, choices, world, signals)
+        return await part.carried_out(view or QuietView(), observers)
+
+
+async def resume(
+    run: str,
+    plan_of: Callable[[RunStarted], Plan],
+    choices: Choices,
+    *,
+    view: View | None = None,
+    observers: Sequence[Observer] = (),
+    world: World | None = None,
+) -> Outcome:
+    """Go on with a run that was interrupted, stopped or halted, and write its reports.
+
+    `plan_of` loads the plan that the run was started with.
+
+    Raises:
+        RunLocked: its process, or another run of the plan, still goes on.
+        RunNotFound, JournalDamaged: there is no such run, or its journal cannot be trusted.
+        CannotResume: it never began, or the plan is not the same any more; nothing was sent.
+    """
+    world = world or World()
+    state = State(choices.state)
+    summary = state.summary(run)
+    with _signals(world) as signals, state.plan_lock(summary.plan, summary.run):
+        found = state.replay(summary.run)
+        if not found.is_anything_left(retry_failed=choices.retry_failed):
+            return _as_it_was(found, state)
+        _require_begun(found)
+        source = plan_of(found.started)
+        _require_same(source, found.started)
+        part = _Part(source, found.started, state, choices, world, signals, found)
+        return await part.carried_out(view or QuietView(), observers)
+
+
+def _signals(world: World) -> AbstractContextManager[Signals | None]:
+    """Catch the process's signals until the reports are written."""
+    return caught_signals() if world.signals else nullcontext()
+
+
+def _as_it_was(found: RunState, state: State) -> Outcome:
+    """Return the outcome of a run with which nothing is left to do, its reports written again."""
+    run = found.started.run
+    with suppress(OSError):
+        state.forget_sessions(run)
+    code = found.finished.exit_code if found.finished else ExitCode.INTERNAL
+    outcome = Outcome(
+        code=code,
+        report=summarize(found, chain_head=state.chain_head(run)),
+        directory=Path(found.report_dir),
+        nothing_left=True,
+    )
+    return _reported(outcome, state)
+
+
+def _require_begun(found: RunState) -> None:
+    """See that nobody is asked for something that nobody ever confirmed."""
+    begun = any(wave.started_at is not None for wave in found.waves.values())
+    if not (begun or found.started.confirmed):
+        raise CannotResume(
+            f"run {found.started.run} ended before it was confirmed, and nothing was mounted; "
+            f"start it anew: bulk-restore run {found.started.plan_path}"
+        )
+
+
+def _require_same(source: Plan, started: RunStarted) -> None:
+    """See that the plan is, byte for byte, what the run was started with."""
+    if isinstance(source, LockedPlan):
+        same = source.sha256 == started.locked_sha256
+    else:
+        same = started.locked_sha256 is None and source.sha256 == started.plan_sha256
+    if not same:
+        raise CannotResume(
+            f"{source.path} is not the plan that run {started.run} was started with: it was "
+            "changed since. Name a copy of the old one with --plan, or release what the run left "
+            f"(bulk-restore unmount {started.run}) and run the new plan"
+        )
+
+
+# --- one process's part ---------------------------------------------------------------------
+
+
+class Following:
+    """An observer that folds the run as it goes, for its exit code and its report."""
+
+    def __init__(self, state: RunState | None = None) -> None:
+        """Before the first event of this process; `state` is what earlier ones did."""
+        self.state = state
+
+    def observe(self, event: Event, record: MountRecord | None) -> None:
+        """Fold one more event in."""
+        if isinstance(event, RunStarted):
+            self.state = RunState(event)
+        elif self.state is not None:
+            self.state.take(event, record)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One process's part in a run: all of it, or what the processes before `found` left."""
+
+    source: Plan
+    started: RunStarted
+    state: State
+    choices: Choices
+    world: World
+    signals: Signals | None
+    found: RunState | None = None
+
+    async def carried_out(self, view: View, observers: Sequence[Observer]) -> Outcome:
+        """Do this part and write the reports of the whole."""
+        earlier = self._earlier()
+        directory = earlier.resumed.report_dir if earlier else self.started.report_dir
+        if self.found is not None:
+            view.take_over(self.found)
+        following = Following(self.found)
+        code, head, trouble = await self._run(following, view, observers, earlier)
+        if following.state is None:
+            raise JournalError(trouble or "the journal did not take the run's first record")
+        report = summarize(following.state, chain_head=head)
+        report = replace(report, run=replace(report.run, exit_code=int(code)))
+        outcome = Outcome(code=int(code), report=report, directory=Path(directory), trouble=trouble)
+        return _reported(outcome, self.state)
+
+    def _earlier(self) -> Earlier | None:
+        if self.found is None:
+            return None
+        waves = self.found.waves.items()
+        return Earlier(
+            records=tuple(self.found.records.values()),
+            finished=frozenset(name for name, wave in waves if wave.finished_at is not None),
+            resumed=going_on(self.found, self.choices, self.world),
+        )
+
+    async def _run(
+        self,
+        following: Following,
+        view: View,
+        observers: Sequence[Observer],
+        earlier: Earlier | None,
+    ) -> tuple[int, str | None, str | None]:
+        """Run; return exit code, journal head and what went wrong locally, if anything."""
+        run: Run | None = None
+        kept = _KeptSessions(self.state, self.started.run, self.source.plan)
+        keep = kept.keep if self.choices.session_file else _keep_nothing
+
+        def code_now() -> int:
+            if run is not None and run.ledger.broken is not None:
+                return ExitCode.LOCAL_IO
+            return exit_code(following.state) if following.state else ExitCode.INTERNAL
+
+        try:
+            async with self._journal() as journal:
+                run = Run(
+                    orders_of(self.source, self.started, self.world, self.choices.confirm, earlier),
+                    clients(self.source.plan, self.world, keep, kept.usable()),
+                    journal,
+                    [following, view, *observers],
+                    exit_code=code_now,
+                    rng=self.world.rng,
+                    durations=self.state.durations(),
+                )
+                self.world.on_run(run)
+                clock = self.world.clock_with_suspension
+                async with accompanied(run, view, self.signals, clock):
+                    code = await run.execute()
+                head = journal.head
+        except Exception as exc:  # noqa: BLE001 - the end of a run must be reported, whatever it is
+            return _failed(exc)
+        finally:
+            if run is not None and not any(record.may_be_open for record in run.ledger.records):
+                with suppress(OSError):  # they are closed, so whoever finds them cannot use them
+                    self.state.forget_sessions(self.started.run)
+        trouble = f"internal error: {run.failure!r}" if run.failure else None
+        return code, head, trouble
+
+    def _journal(self) -> AbstractAsyncContextManager[RunJournal]:
+        if self.found is None:
+            return self.state.open_run(self.started, inline=self.world.inline)
+        return self.state.append_later(self.started.run, inline=self.world.inline)
+
+
+class _KeptSessions:
+    """The tokens of a run's sessions, in its owner-only side file."""
+
+    def __init__(self, state: State, run: RunId, plan: RestorePlan) -> None:
+        self._state, self._run, self._plan = state, run, plan
+        self._known = state.load_sessions(run)
+
+    def usable(self) -> dict[str, KeptSession]:
+        """Return the sessions of servers that are still where the run found them."""
+        return {
+            server: KeptSession(id=SessionId(known["session"]), token=Token(known["token"]))
+            for server, settings in self._plan.servers.items()
+            if (known := self._known.get(server)) is not None and known["url"] == settings.url
+        }
+
+    def keep(self, session: Session) -> None:
+        """Write down the token of a new session; that it cannot be kept stops nothing."""
+        self._known[session.server] = {
+            "session": session.id,
+            "token": session.token.reveal(),
+            "url": self._plan.servers[session.server].url,
+        }
+        try:
+            self._state.save_sessions(self._run, self._known)
+        except (OSError, JournalError) as exc:
+            log.warning("sessions.not_kept", why=str(exc))
+
+
+def _keep_nothing(_session: Session) -> None:
+    """Write no token anywhere."""
+
+
+# --- the end --------------------------------------------------------------------------------
+
+
+def _reported(outcome: Outcome, state: State) -> Outcome:
+    """Write the reports, beside the journal if their own directory does not take them."""
+    for place in (outcome.directory, state.directory / "reports" / outcome.report.run.id):
+        try:
+            written = tuple(write(outcome.report, place))
+        except OSError as exc:
+            outcome = _troubled(
+                outcome,
+                ExitCode.LOCAL_IO,
+                f"the reports cannot be written to {place}: {exc.strerror}",
+            )
+        except Exception as exc:
+            log.exception("report.internal_error")
+            return _troubled(outcome, ExitCode.INTERNAL, f"internal error in a report: {exc!r}")
+        else:
+            if place != outcome.directory:
+                outcome = replace(outcome, trouble=f"{outcome.trouble}; they are in {place}")
+            return replace(outcome, directory=place, written=written)
+    if outcome.report.run.journal_head is not None:
+        later = f"bulk-restore report {outcome.report.run.id} --report DIRECTORY"
+        outcome = replace(outcome, trouble=f"{outcome.trouble}; make them later: {later}")
+    return outcome
+
+
+def _troubled(outcome: Outcome, code: ExitCode, trouble: str) -> Outcome:
+    """Return the outcome with one more local trouble; an internal error stays one."""
+    if outcome.code == ExitCode.INTERNAL:
+        code = ExitCode.INTERNAL
+    before = f"{outcome.trouble}; " if outcome.trouble else ""
+    run = replace(outcome.report.run, exit_code=int(code))
+    return replace(
+        outcome,
+        code=int(code),
+        report=replace(outcome.report, run=run),
+        trouble=f"{before}{trouble}",
+    )
+
+
+def _failed(exc: Exception) -> tuple[int, str | None, str]:
+    cause = _first_cause(exc)
+    if isinstance(cause, JournalError):
+        return ExitCode.LOCAL_IO, None, str(cause)
+    log.error("run.internal_error", exc_info=exc)
+    known = isinstance(cause, OrchestratorError)
+    return ExitCode.INTERNAL, None, str(cause) if known else f"internal error: {cause!r}"
+
+
+def _first_cause(exc: BaseException) -> BaseException:
+    """Return the first leaf of nested exception groups; a journal's error comes first."""
+    if not isinstance(exc, BaseExceptionGroup):
+        return exc
+    leaves = [_first_cause(each) for each in exc.exceptions]
+    return next((leaf for leaf in leaves if isinstance(leaf, JournalError)), leaves[0])

@@ -1,0 +1,1 @@
+"""Faults of the machine that the program runs on: disk, descriptors, clocks, terminal."""

@@ -1,0 +1,31 @@
+"""File systems that only one process sees: full ones and read-only ones, without being root."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+
+@cache
+def _allowed() -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    probe = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+
+def with_tmpfs(directory: Path, options: str) -> list[str]:
+    """Return what goes before a command so that it sees a file system of its own there.
+
+    `options` are those of mount, such as `size=400k` or `ro`. The test is skipped where the
+    system does not let us.
+    """
+    if not _allowed():
+        pytest.skip("this system lets nobody mount a file system in a namespace of his own")
+    directory.mkdir(parents=True, exist_ok=True)
+    script = f'mount -t tmpfs -o {options} none "$0" && exec "$@"'
+    return ["unshare", "-rm", "sh", "-c", script, str(directory)]

@@ -1,0 +1,82 @@
+"""The disk fails in the middle of a run: nothing more is asked for, all of it is cleaned up."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+import pytest
+
+from orchestrator.assembly import limits_of
+from orchestrator.journal import State
+from orchestrator.plan.loading import load_plan
+from tests.host.namespaces import with_tmpfs
+from tests.invariants import assert_invariants
+from tests.processes import Place, Servers, ended, until_running
+
+pytestmark = pytest.mark.process
+
+
+def check(running: Servers, place: Place, plan: Path) -> None:
+    """Compare the written report with what the servers say, and see that nothing is open."""
+    assert_invariants(running.truth(), place.values(), limits_of(load_plan(plan).plan, None))
+    assert not running.truth().still_open()
+
+
+def assert_ended_in_order(running: Servers, place: Place, plan: Path, targets: int) -> None:
+    """The run was halted by its journal after some mounts, and its report says so."""
+    check(running, place, plan)
+    assert 0 < len(running.truth().mounts) < targets
+    assert running.truth().sessions_closed == running.truth().logons
+    report = place.values()
+    assert report["run"]["exit_code"] == 74
+    assert report["run"]["halted"].startswith("journal: the journal cannot be written")
+    assert report["run"]["journal_head"] is None
+    assert "the journal is INCOMPLETE" in (place.report / "report.txt").read_text()
+
+
+def test_a_journal_that_cannot_grow_ends_the_run_in_order(slow: Servers, place: Place) -> None:
+    """After the first write error no mount is asked for, every mount is removed, code 74.
+
+    What is on disk is a whole beginning: it can be read, and every mount's intent is in it.
+    """
+    plan = slow.plan(place.directory, targets=40)
+    process = place.start("run", plan, "--yes", "--json")
+    until_running(process, 3)
+    wal = place.directory / "state" / "journal.sqlite-wal"
+
+    full = wal.stat().st_size
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (full, full))
+    code, _, err = ended(process)
+
+    assert code == 74, err
+    assert "the journal cannot be written" in err
+    assert_ended_in_order(slow, place, plan, 40)
+    state = State(place.directory / "state")
+    records = state.replay(state.find("last")).records.values()
+    assert len(slow.truth().mounts) <= sum(len(record.attempts) for record in records)
+
+
+def test_a_full_disk_ends_the_run_in_order(slow: Servers, place: Place) -> None:
+    """ENOSPC in the middle: the same as any other error of the disk."""
+    plan = slow.plan(place.directory, targets=40)
+    small = with_tmpfs(place.directory / "state", "size=400k")
+
+    code, _, err = ended(place.start("run", plan, "--yes", through=small))
+
+    assert code == 74, err
+    assert "the journal cannot be written: database or disk is full" in err
+    assert_ended_in_order(slow, place, plan, 40)
+
+
+def test_a_disk_that_is_full_from_the_start_sends_nothing(slow: Servers, place: Place) -> None:
+    """No journal, no logon."""
+    plan = slow.plan(place.directory, targets=4)
+    small = with_tmpfs(place.directory / "state", "size=4k")
+
+    code, _, err = ended(place.start("run", plan, "--yes", through=small))
+
+    assert code == 74, err
+    assert "cannot be written" in err
+    assert "next: " in err
+    assert slow.truth().logons == 0
