@@ -247,11 +247,13 @@ class Session:
         self._transport.leave_session_open = True
 
     async def keep_alive(self) -> None:
-        """Use the session. Source: any request counts; this one is small and always allowed."""
+        """Use the session, by one request: it is the gate's probe, and a dead server gets few.
+
+        Source: any request counts; this one is small and always allowed.
+        """
         self._check()
-        await self._guarded(
-            self._transport.get(f"/api/logonSessions/{self.id}", self._codec.anything)
-        )
+        target = f"/api/logonSessions/{self.id}"
+        await self._guarded(self._transport.send("GET", target, self._codec.anything))
 
     # --- requests --------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ no moment in which a slot is free and nobody has looked.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -87,11 +88,16 @@ class Admission:
         limits: Limits,
         waves: Iterable[WaveName],
         expected: Callable[[MountRequest], float],
+        allowance: Callable[[ServerName], float] = lambda server: math.inf,
     ) -> None:
-        """`waves` in the order of the plan; `expected` gives a mount's seconds, roughly."""
+        """`waves` in the order of the plan; `expected` gives a mount's seconds, roughly.
+
+        `allowance` says how many mounts a server bears now (see `pace`); the limits hold too.
+        """
         self._limits = limits
         self._order = {wave: place for place, wave in enumerate(waves)}
         self._expected = expected
+        self._allowance = allowance
         self._lanes: dict[_Lane, list[_Waiting]] = {}
         self._behind: dict[Machine, list[_Waiting]] = defaultdict(list)
         self._open_run = 0
@@ -117,6 +123,10 @@ class Admission:
     def open_on(self, server: ServerName) -> int:
         """Slots that are held on one Enterprise Manager now."""
         return self._open_server[server]
+
+    def working_on(self, server: ServerName) -> int:
+        """Slots that are held there and will be given back."""
+        return self._open_server[server] - self._forfeited[server]
 
     def offer(self, requests: Iterable[MountRequest], deliver: Deliver) -> None:
         """Queue `requests`; `deliver` gets each one with its slot, now or later.
@@ -228,6 +238,7 @@ class Admission:
         server_limit = self._limits.servers.get(server)
         return (
             self._open_backup[backup] < self._backup_limit(backup)
+            and self.working_on(server) < self._allowance(server)
             and (server_limit is None or self._open_server[server] < server_limit)
             and (wave_limit is None or self._open_wave[lane.wave] < wave_limit)
         )

@@ -45,8 +45,6 @@ class Crew:
     """False once the run submits nothing more."""
     unsubmitted: Callable[[MountRequest], tuple[Result, str]]
     """What to conclude, and why, for a target that was never submitted."""
-    outage: float
-    """Seconds after which a target stops waiting for a server that keeps turning it away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,6 @@ async def drive(
     work = first or _attempt
     faults = faults_of(crew.ledger[request.key])
     held: Slot | None = slot
-    began = crew.ledger.now()
     try:
         while held is not None:
             after = await work(request, held, crew)
@@ -63,11 +62,9 @@ async def drive(
                 if faults >= request.retries.attempts:
                     break
                 await _pause(request, faults, crew)
-            elif crew.ledger.now() - began > crew.outage:
-                break
             held = await _next_slot(request, crew)
     finally:
-        conclude(request, crew)
+        conclude(request, crew, withdrawn=held is None)
 
 
 async def _attempt(request: MountRequest, slot: Slot, crew: Crew) -> After:
@@ -191,11 +188,12 @@ async def _watched_to_its_end(attempt: Attempt, task: TaskId) -> Task:
     return found
 
 
-def conclude(request: MountRequest, crew: Crew) -> None:
+def conclude(request: MountRequest, crew: Crew, *, withdrawn: bool = False) -> None:
     """Record the one result of a target, saying no more than its record allows.
 
-    A verdict that was reached stands, whatever became of the mount afterwards: that is a
-    fact of its own. Nothing happens if the target has its result already.
+    One that was `withdrawn` while it waited for another try has not failed if its server only
+    ever turned it away. A verdict that was reached stands, whatever became of the mount
+    afterwards: that is a fact of its own. Nothing happens if the target has its result already.
     """
     record = crew.ledger[request.key]
     if record.is_final:
@@ -205,7 +203,7 @@ def conclude(request: MountRequest, crew: Crew) -> None:
         result = record.verdict
     elif record.phase is Phase.OUT_OF_REACH:
         result = Result.UNKNOWN
-    elif record.ever_submitted:
+    elif record.ever_submitted and not (withdrawn and _only_turned_away(record)):
         result = Result.FAILED
     else:
         result, message = crew.unsubmitted(request)
@@ -218,6 +216,11 @@ def conclude(request: MountRequest, crew: Crew) -> None:
             message=message,
         )
     )
+
+
+def _only_turned_away(record: MountRecord) -> bool:
+    """Tell whether no attempt started anything on the server."""
+    return all(attempt.outcome in {"not_sent", "refused"} for attempt in record.attempts)
 
 
 async def _pause(request: MountRequest, faults: int, crew: Crew) -> None:

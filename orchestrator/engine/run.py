@@ -18,11 +18,12 @@ import structlog
 from anyio.abc import TaskGroup
 
 from orchestrator.engine import inventory, resuming
-from orchestrator.engine.admission import Admission, Slot
+from orchestrator.engine.admission import Admission, Limits, Slot
 from orchestrator.engine.attempt import Crew, record_out_of_reach
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.mounting import Work, conclude, drive
 from orchestrator.engine.orders import Earlier, Expansion, Orders
+from orchestrator.engine.pace import Pace
 from orchestrator.engine.site import Site
 from orchestrator.errors import (
     EnterpriseManagerError,
@@ -97,7 +98,12 @@ class Run:
         waves = [wave.name for wave in orders.started.waves]
         self._facts = {wave.name: wave for wave in orders.started.waves}
         self._waves = {name: _Wave() for name in waves}
-        self._admission = Admission(orders.limits, waves, self._expected_or_guess)
+        self._admission = Admission(
+            orders.limits,
+            waves,
+            self._expected_or_guess,
+            lambda server: self.sites[server].pace.allowance,
+        )
         self.sites = {
             client.server: Site(
                 client,
@@ -107,6 +113,7 @@ class Run:
                 rng=random.Random(rng.random()),  # noqa: S311 - jitter, not a secret
                 on_gate=self._gate_moved,
                 on_exhausted=lambda why: self._halt("host", why),
+                pace=self._pace(client.server, orders.limits),
                 left=resuming.left_in(client.kept, known),
             )
             for client in clients
@@ -121,7 +128,6 @@ class Run:
             expected=lambda request: self._durations.expected(request.server, request.vm),
             accepting=lambda: self._accepting,
             unsubmitted=self._unsubmitted,
-            outage=orders.outage,
         )
         self._scopes: set[anyio.CancelScope] = set()
         self._accepting = True
@@ -140,6 +146,9 @@ class Run:
     def _expected_or_guess(self, request: MountRequest) -> float:
         seconds = self._durations.expected(request.server, request.vm)
         return UNKNOWN_DURATION if seconds is None else seconds
+
+    def _pace(self, server: ServerName, limits: Limits) -> Pace:
+        return Pace(limits.servers.get(server), lambda: self._admission.working_on(server))
 
     # --- from outside ----------------------------------------------------------------------
 

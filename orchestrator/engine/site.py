@@ -18,6 +18,7 @@ import structlog
 
 from orchestrator.engine.gate import Gate
 from orchestrator.engine.ledger import Ledger
+from orchestrator.engine.pace import TICK, Pace
 from orchestrator.engine.watcher import Watcher
 from orchestrator.errors import (
     AccessDenied,
@@ -60,6 +61,8 @@ KEEP_ALIVE_TICK = 60.0
 
 SHORTAGE_OVER = 60.0
 """Seconds without a complaint after which this machine lacks nothing; pauses are shorter."""
+PROBE_ALLOWANCE = 20.0
+"""Seconds that a probe may take: one swallowed by a dead link must not hide its recovery."""
 
 
 @dataclass(slots=True)
@@ -112,6 +115,7 @@ class Site:
         rng: random.Random,
         on_gate: Callable[[Site], None],
         on_exhausted: Callable[[str], None] = lambda why: None,
+        pace: Pace | None = None,
         left: Left | None = None,
     ) -> None:
         """`outage`: seconds that targets may wait for this server while it is out of reach.
@@ -127,7 +131,9 @@ class Site:
         self._watch = watch
         self._rng = rng
         self._on_exhausted = on_exhausted
-        self.gate = Gate(self.name, lambda: on_gate(self))
+        self._on_gate = on_gate
+        self.gate = Gate(self.name, self._moved)
+        self.pace = pace or Pace()
         self._connection: Connection | None = None
         self._left = left if client.kept is not None else None
         self._taken_up: Connection | None = None
@@ -137,6 +143,10 @@ class Site:
         self._down_since: float | None = None
         self._trouble: Exception | None = None
         self._short: Shortage | None = None
+        self._openings = 0
+        self._unanswered = 0
+        self._turned_away = 0
+        self._turned_away_since = 0.0
         self._waited_s = 0.0
         self._sessions = 0
         self._requests = 0
@@ -163,16 +173,23 @@ class Site:
         while True:
             if connection.lost:
                 raise SessionLost("the logon session is gone", server=self.name)
+            if not self.gate.is_open:
+                await self.gate.passed()
+                continue
+            asked_in = self._openings
             try:
-                return await ask()
+                answer = await ask()
             except HostExhausted as exc:
                 await self.spare(exc)
             except TROUBLE as exc:
-                self.trouble(exc)
+                if asked_in == self._openings:  # later, it says nothing about the server now
+                    self.trouble(exc)
             except SessionLost:
                 self.lose(connection)
                 raise
-            await self.gate.passed()
+            else:
+                self.pace.good()
+                return answer
 
     async def spare(self, exc: HostExhausted) -> None:
         """Wait a little, because this machine lacks something; the gate stays as it is.
@@ -219,12 +236,33 @@ class Site:
     def trouble(self, exc: Exception) -> None:
         """Note that the server could not be used; its targets wait from now on."""
         self._trouble = exc
+        if self.gate.is_open and _is_overload(exc):
+            self.pace.overloaded(self._ledger.now())
         if self._down_since is None:
+            self._unanswered = 0
             self._down_since = self._ledger.now()
             self._ledger.record(
                 ServerParked(at=self._ledger.now(), server=self.name, reason=str(exc))
             )
         self.gate.close()
+
+    def accepted(self) -> None:
+        """Note that the server took a mount."""
+        self._turned_away = 0
+        self.pace.good()
+
+    def turned_away(self, connection: Connection, why: str) -> None:
+        """Note that the server started nothing for a mount POST, by no fault of the target's.
+
+        A server that answers probes and takes no mount at all is given up after the outage too.
+        """
+        now = self._ledger.now()
+        if not self._turned_away:
+            self._turned_away_since = now
+        self._turned_away += 1
+        idle = not connection.watcher.in_flight and not connection.mounts
+        if idle and now - self._turned_away_since > self._outage:
+            self._give_up(f"took no mount for {self._outage:g} s: {why}")
 
     def lose(self, connection: Connection) -> None:
         """Note that the session is gone; a new logon follows, for new targets only."""
@@ -302,6 +340,7 @@ class Site:
             self.refuse(str(exc))
         except EnterpriseManagerError as exc:
             self.trouble(exc)
+            self._unanswered += 1
             self._decided.set()
 
     async def _again(self, left: Left) -> None:
@@ -319,6 +358,7 @@ class Site:
                 tasks.start_soon(self._watch_tasks, connection)
                 tasks.start_soon(self._keep_alive, connection)
                 tasks.start_soon(self._probe, connection)
+                tasks.start_soon(self._quicken)
                 await connection.over.wait()
                 tasks.cancel_scope.cancel()
         finally:
@@ -398,7 +438,13 @@ class Site:
             if record.attempts and record.attempts[-1].session == connection.session.id
         )
 
+    def _moved(self) -> None:
+        """Let admission look again: the gate or the pace has moved."""
+        self._on_gate(self)
+
     def _recover(self) -> None:
+        if self._sessions > 1 or self._down_since is not None:
+            self.pace.reopened(self._unanswered)
         if self._down_since is not None:
             waited = self._ledger.now() - self._down_since
             self._waited_s += waited
@@ -406,6 +452,7 @@ class Site:
             self._ledger.record(
                 ServerResumed(at=self._ledger.now(), server=self.name, waited_s=waited)
             )
+        self._openings += 1
         self.gate.open()
 
     async def _watch_tasks(self, connection: Connection) -> None:
@@ -440,12 +487,15 @@ class Site:
             if connection.lost:
                 return
             attempt += 1
-            if not await self._rest(attempt):
+            if not await self._rest(max(attempt, self._turned_away)):
                 return
             try:
-                await connection.session.keep_alive()
-            except TROUBLE as exc:
-                self._trouble = exc
+                with anyio.fail_after(PROBE_ALLOWANCE):
+                    await connection.session.keep_alive()
+            except (TimeoutError, *TROUBLE) as exc:
+                self._unanswered += 1
+                if not isinstance(exc, TimeoutError):
+                    self._trouble = exc
                 continue
             except SessionLost:
                 self.lose(connection)
@@ -455,6 +505,14 @@ class Site:
                 return
             attempt = 0
             self._recover()
+
+    async def _quicken(self) -> None:
+        """Step the pace up while the gate is open, and let admission look again."""
+        while True:
+            await self.pace.limiting()
+            await anyio.sleep(TICK)
+            if self.gate.is_open and self.pace.tick(self._ledger.now()):
+                self._moved()
 
     async def _rest(self, attempt: int) -> bool:
         """Pause before the next probe; False when the outage has lasted too long."""
@@ -495,3 +553,9 @@ class Site:
                 sessions=self._sessions,
             )
         )
+
+
+def _is_overload(exc: Exception) -> bool:
+    """Tell whether load may be the cause: an answer that says so, or none in time."""
+    busy = isinstance(exc, ServiceBusy) and exc.status != 401  # 401: the session may still live
+    return busy or isinstance(exc, ResponseLost)

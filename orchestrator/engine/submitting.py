@@ -87,9 +87,11 @@ async def _post(attempt: Attempt) -> TaskId | Mount | After | HostExhausted:
         return exc
     except RequestNotSent as exc:
         attempt.site.trouble(exc)
+        attempt.site.turned_away(attempt.connection, str(exc))
         return _not_sent(attempt, str(exc))
     except ServiceBusy as exc:
         attempt.site.trouble(exc)
+        attempt.site.turned_away(attempt.connection, str(exc))
         return _refused(attempt, str(exc), busy=True)
     except (RequestRefused, ForbiddenAction) as exc:
         return _refused(attempt, str(exc))
@@ -100,6 +102,7 @@ async def _post(attempt: Attempt) -> TaskId | Mount | After | HostExhausted:
     except (ResponseLost, MalformedResponse) as exc:
         attempt.ledger.record(SubmissionInDoubt(at=attempt.now, key=attempt.key, reason=str(exc)))
         return await _settle(attempt)
+    attempt.site.accepted()
     attempt.connection.watcher.claimed.add(task.id)
     attempt.ledger.record(TaskAccepted(at=attempt.now, key=attempt.key, task=task.id))
     return task.id
@@ -108,6 +111,8 @@ async def _post(attempt: Attempt) -> TaskId | Mount | After | HostExhausted:
 async def _settle(attempt: Attempt) -> TaskId | Mount | After:
     """Find out what the lost POST started; nothing is repeated before that is known."""
     started = await recovery.find_started(attempt.connection, attempt.site, attempt.request.point)
+    if started is not None:
+        attempt.site.accepted()
     if isinstance(started, Mount):
         return record_found(attempt, started)
     if started is not None:
@@ -123,6 +128,7 @@ async def _settle(attempt: Attempt) -> TaskId | Mount | After:
             proved_absent=True,
         )
     )
+    attempt.site.turned_away(attempt.connection, "answers of mount requests are lost")
     return After.REQUEUE
 
 

@@ -27,6 +27,8 @@ class Behaviour:
         new points appear at once, and removed ones stay listed.
     quoted_cookie_is_refused: what a real one does with quotes is unknown.
     message_share: share of finished tasks that carry a Message.
+    bears_mounts, bears_requests: with so many mounts open, a further mount is a 503; with so
+        many requests in work, any further request is. None is no such bound.
     """
 
     href_host: str = "localhost"
@@ -47,6 +49,8 @@ class Behaviour:
     collection_every_s: float = 0.0
     quoted_cookie_is_refused: bool = True
     message_share: float = 0.8
+    bears_mounts: int | None = None
+    bears_requests: int | None = None
     byte_order_mark: bool = False
     camel_case_json: bool = False
     shuffle_attributes: bool = False

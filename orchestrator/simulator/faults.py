@@ -19,6 +19,7 @@ KINDS = {
     "drop_after": "act, then close the connection without an answer",
     "delay": "wait `seconds` before acting",
     "reset_mid_body": "act, send half the answer, reset",
+    "drip": "act, send the answer in ten pieces over `seconds`",
     "truncated": "act, send half the answer with a matching Content-Length",
     "html_503": "503 with a web page, as HTTP.sys does",
     "xml_503": "503 with an Error; `retry_after` is sent as it is",

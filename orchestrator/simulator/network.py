@@ -7,6 +7,7 @@ swallow connections, or cut the ones it has. There is no TLS here; https URLs wo
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -127,6 +128,8 @@ class MemoryNetwork:
         self._pipes: dict[tuple[str, int], list[_Pipe]] = {}
         self.refusing: set[str] = set()
         self.swallowing: set[str] = set()
+        self.attempts: Counter[str] = Counter()
+        """Connections tried, by host, whether they were made or not."""
         self.connections = 0
         """Connections ever made."""
 
@@ -155,6 +158,7 @@ class MemoryNetwork:
             ConnectionRefusedError: nobody listens there, or the host refuses.
         """
         loop = asyncio.get_running_loop()
+        self.attempts[host] += 1
         if host in self.swallowing:
             await loop.create_future()
         if self.connect_s:

@@ -58,6 +58,7 @@ class Face:
         self.manager = manager
         self.faults = faults or FaultScript()
         self._rng = random.Random(seed)  # noqa: S311 - a simulation, not a secret
+        self._in_work = 0
 
     def protocol_factory(self) -> web.Server:
         """Return what makes a server protocol per connection; call it for each."""
@@ -71,9 +72,20 @@ class Face:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, or misbehave as the script says."""
+        self.manager.truth.received[self.manager.name] += 1
+        self._in_work += 1
+        try:
+            return await self._handled(request)
+        finally:
+            self._in_work -= 1
+
+    async def _handled(self, request: web.BaseRequest) -> web.StreamResponse:
         target = request.raw_path
         path = target.partition("?")[0]
         fault = self.faults.strike(request.method, path, self.manager.clock())
+        if self._overloaded(request.method, path):
+            self.manager.truth.overloads[self.manager.name] += 1
+            return self._failure(request, 503, "The service is temporarily unavailable.")
         if self.manager.behaviour.latency_s:
             await asyncio.sleep(self.manager.behaviour.latency_s)
         if fault is not None:
@@ -83,6 +95,17 @@ class Face:
         reply = await self._answered(request, target)
         response = self._encoded(request, reply)
         return await self._after(fault, request, response) if fault is not None else response
+
+    def _overloaded(self, method: str, path: str) -> bool:
+        """Tell whether the server has more in work than it bears."""
+        manager, behaviour = self.manager, self.manager.behaviour
+        if behaviour.bears_requests is not None and self._in_work > behaviour.bears_requests:
+            return True
+        mounting = method == "POST" and path.endswith("/mounts")
+        open_now = manager.truth.open_now[f"server:{manager.name}"]
+        return (
+            mounting and behaviour.bears_mounts is not None and open_now >= behaviour.bears_mounts
+        )
 
     async def _answered(self, request: web.BaseRequest, target: str) -> Reply:
         path, _, query = target.partition("?")
@@ -182,6 +205,15 @@ class Face:
                 {k: v for k, v in response.headers.items() if k != "Content-Length"}
             )
             return half
+        if fault.kind == "drip":
+            dripping = web.StreamResponse(status=response.status, headers=response.headers)
+            dripping.content_length = len(body)
+            await dripping.prepare(request)
+            piece = max(1, -(-len(body) // 10))
+            for start in range(0, len(body), piece):
+                await asyncio.sleep(fault.seconds / 10)
+                await dripping.write(body[start : start + piece])
+            return dripping
         if fault.kind == "reset_mid_body":
             partial = web.StreamResponse(status=response.status, headers=response.headers)
             partial.content_length = max(2, len(body))

@@ -44,6 +44,10 @@ class GroundTruth:
 
     mounts: list[MountFate] = field(default_factory=list)
     requests: Counter[str] = field(default_factory=Counter)
+    received: Counter[str] = field(default_factory=Counter)
+    """Requests that reached a server, by its name, whatever it did with them."""
+    overloads: Counter[str] = field(default_factory=Counter)
+    """Those that it refused because it had too much in work."""
     bytes_sent: int = 0
     """Bodies of all answers, in bytes."""
     dangerous: int = 0
@@ -89,6 +93,8 @@ class GroundTruth:
         return {
             "mounts": [asdict(fate) for fate in self.mounts],
             "requests": dict(self.requests),
+            "received": dict(self.received),
+            "overloads": dict(self.overloads),
             "bytes_sent": self.bytes_sent,
             "dangerous": self.dangerous,
             "logons": self.logons,
@@ -112,7 +118,8 @@ class GroundTruth:
                 ended = fate.orphaned_at if fate.orphaned else fate.closed_at
                 if ended is not None:
                     moments.append((ended, 0, fate))
-            whole.requests.update(part["requests"])  # type: ignore[call-overload]  # the same
+            for name in ("requests", "received", "overloads"):
+                getattr(whole, name).update(part[name])
             for name in ("bytes_sent", "dangerous", "logons", *_SESSION_ENDS):
                 setattr(whole, name, getattr(whole, name) + part[name])
         for _at, opening, fate in sorted(moments, key=lambda moment: moment[:2]):

@@ -7,6 +7,7 @@ import anyio
 import defusedxml.ElementTree as SafeTree
 import pytest
 
+from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import KINDS, Fault, FaultScript
 from orchestrator.simulator.network import MemoryNetwork
 from tests.simulator.wire import MOUNT_S, NS, Wire, wired
@@ -46,6 +47,42 @@ async def test_a_delay_is_of_the_given_length() -> None:
     async with wired(faults=[Fault(kind="delay", path="/tasks", seconds=25.0)]) as wire:
         assert (await wire.get("tasks")).status == 200
         assert anyio.current_time() == 25.0
+
+
+async def test_a_dripping_answer_is_whole_in_the_end() -> None:
+    """Drip: the right answer, piece by piece over the given time."""
+    async with wired(faults=[Fault(kind="drip", path="/tasks", seconds=30.0)]) as wire:
+        answer = await wire.get("tasks")
+
+        assert (answer.status, answer.texts("TaskId")) == (200, [])
+        assert anyio.current_time() == pytest.approx(30.0)
+
+
+async def test_a_server_with_enough_mounts_open_refuses_one_more() -> None:
+    """Overload by mounts: further POSTs are a 503 that starts nothing, everything else goes on."""
+    async with wired(behaviour=Behaviour(bears_mounts=1)) as wire:
+        statuses = [(await wire.start(wire.point())).status for _each in range(2)]
+
+        assert statuses == [202, 503]
+        assert len(wire.truth.mounts) == 1
+        assert (await wire.get("tasks")).status == 200
+        assert (sum(wire.truth.overloads.values()), len(wire.truth.overloads)) == (1, 1)
+
+
+async def test_a_server_with_enough_requests_in_work_refuses_one_more() -> None:
+    """Overload by requests: whatever it is, beyond so many at once it is a 503."""
+    async with wired() as wire:
+        wire.manager.behaviour = Behaviour(bears_requests=2, latency_s=1.0)
+        statuses: list[int] = []
+
+        async def ask() -> None:
+            statuses.append((await wire.get("tasks")).status)
+
+        async with anyio.create_task_group() as tasks:
+            for _each in range(3):
+                tasks.start_soon(ask)
+
+        assert sorted(statuses) == [200, 200, 503]
 
 
 async def test_a_reset_in_the_middle_of_a_body() -> None:
@@ -227,7 +264,7 @@ def test_every_kind_has_a_test_here() -> None:
     assert set(KINDS) == {
         *("drop_before", "drop_after", "delay", "reset_mid_body", "truncated", "html_503"),
         *("xml_503", "error_500", "unauthorized", "forget_session", "restart", "html_200"),
-        *("black_hole", "clock_jump"),
+        *("black_hole", "clock_jump", "drip"),
     }
 
 
