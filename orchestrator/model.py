@@ -129,8 +129,11 @@ class Task:
 
     @property
     def is_final(self) -> bool:
-        """True only for Finished: OperationFinished may already claim success and is not."""
-        return self.state is TaskState.FINISHED
+        """True only for Finished with its Result: OperationFinished may claim success and is not.
+
+        Without the Result nobody can say yet how it ended.
+        """
+        return self.state is TaskState.FINISHED and self.success is not None
 
     @property
     def succeeded(self) -> bool:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from orchestrator.simulator.clock import VirtualTimeLoop
+from tests.simulation.hits import table
 
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, Any]]:
     """Return the backend: asyncio on a loop whose time jumps."""
     return "asyncio", {"loop_factory": VirtualTimeLoop}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what the simulation's seeds have struck, if they were played."""
+    hits: Counter[str] = Counter()
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "simulation":
+                hits.update(json.loads(str(value)))
+    if hits:
+        terminalreporter.section("simulation")
+        terminalreporter.write_line(table(hits))

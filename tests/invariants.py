@@ -60,18 +60,22 @@ def assert_open_mounts_are_named(truth: GroundTruth, targets: list[dict[str, Any
 def assert_limits_held(truth: GroundTruth, limits: Limits) -> None:
     """No limit was exceeded at any instant, counted at the servers."""
     for place, peak in truth.peaks.items():
-        kind, _, name = place.partition(":")
-        server, _, rest = name.partition("/")
-        allowed: int | None = limits.run
-        if kind == "server":
-            allowed = {str(key): value for key, value in limits.servers.items()}.get(server)
-        elif kind == "backup":
-            named = {f"{s}/{b}": value for (s, b), value in limits.backup_servers.items()}
-            allowed = named.get(name, limits.backup_server_default)
-        elif kind == "vm":
-            allowed = limits.per_vm
-        assert allowed is None or peak <= allowed, f"{place}: {peak} open, {allowed} allowed"
-        assert rest or kind in {"total", "server"}
+        most = allowed(limits, place)
+        assert most is None or peak <= most, f"{place}: {peak} open, {most} allowed"
+
+
+def allowed(limits: Limits, place: str) -> int | None:
+    """Return how many mounts may be open at a place of `GroundTruth.peaks`; None: any number."""
+    kind, _, name = place.partition(":")
+    if kind == "server":
+        return {str(key): value for key, value in limits.servers.items()}.get(name)
+    if kind == "backup":
+        named = {f"{s}/{b}": value for (s, b), value in limits.backup_servers.items()}
+        return named.get(name, limits.backup_server_default)
+    if kind == "vm":
+        return limits.per_vm
+    assert kind == "total", place
+    return limits.run
 
 
 def assert_one_mount_per_intent(truth: GroundTruth, targets: list[dict[str, Any]]) -> None:

@@ -39,6 +39,7 @@ from orchestrator.model import (
     Source,
     Task,
     TaskId,
+    TaskState,
 )
 from orchestrator.plan.settings import ServerSettings
 from orchestrator.policy import SESSION_IDLE_LIMIT
@@ -226,7 +227,7 @@ class Session:
             )
         except NotFound:
             return
-        while answer.status == 202 and not task.is_final:
+        while answer.status == 202 and task.state is not TaskState.FINISHED:
             await anyio.sleep(UNMOUNT_TASK_TICK)
             task = await self.task(task.id)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+from functools import cache
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -50,6 +51,12 @@ def certificate_sha256(transport: asyncio.BaseTransport) -> str | None:
     return hashlib.sha256(certificate).hexdigest() if certificate else None
 
 
+@cache
+def _system_context() -> ssl.SSLContext:
+    """Return the one context for system trust: read once per process, and never changed."""
+    return ssl.create_default_context()
+
+
 def ssl_argument(trust: Trust, server: str) -> ssl.SSLContext | aiohttp.Fingerprint | bool:
     """Return what aiohttp's connector takes for this trust.
 
@@ -58,7 +65,7 @@ def ssl_argument(trust: Trust, server: str) -> ssl.SSLContext | aiohttp.Fingerpr
     """
     match trust:
         case SystemTrust():
-            return ssl.create_default_context()
+            return _system_context()
         case CaFileTrust(path=path):
             try:
                 return ssl.create_default_context(cafile=path)

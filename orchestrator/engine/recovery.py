@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import anyio
 
 from orchestrator.engine.site import Connection, Site
-from orchestrator.model import Mount, RestorePoint, Task, TaskId
+from orchestrator.errors import RequestRefused
+from orchestrator.model import Mount, RestorePoint, Task, TaskId, TaskState
 
 LOOKS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds before each further look. A server that answered all and shows nothing began nothing."""
@@ -40,23 +41,46 @@ async def find_started(
 
     Raises:
         Unsettled: several could be it; nobody can say which.
+        RequestRefused: the server does not say.
         SessionLost: the session is gone, and the proof with it.
         ServerUnusable: the server was given up.
     """
+    refused: RequestRefused | None = None
     for pause in (0.0, *LOOKS):  # the longest pause must be followed by a look
         await anyio.sleep(pause)
-        tasks = await _unclaimed(connection, site)
-        if len(tasks) > 1:
-            raise Unsettled("several tasks of this session could be the one in doubt")
-        if tasks:
-            connection.watcher.claimed.add(tasks[0].id)
-            return tasks[0].id
-        mounts = await unclaimed_mounts(connection, site, point)
-        if len(mounts) > 1:
-            raise Unsettled("several mounts of the restore point could be the one in doubt")
-        if mounts:
-            return mounts[0]
+        try:
+            started = await _look(connection, site, point)
+        except Unsettled:
+            connection.unsettled = True
+            raise
+        except RequestRefused as exc:  # this look has shown nothing; the next one may
+            refused = exc
+        else:
+            refused = None
+            if started is not None:
+                return started
+    if refused is not None:
+        connection.unsettled = True
+        raise refused
     return None
+
+
+async def _look(connection: Connection, site: Site, point: RestorePoint) -> TaskId | Mount | None:
+    """Return the task or mount that the lost POST has started, claimed, if it shows by now."""
+    tasks = await _unclaimed(connection, site)
+    if len(tasks) > 1 or (tasks and connection.unsettled):
+        raise Unsettled("several tasks of this session could be the one in doubt")
+    if tasks:
+        connection.watcher.claimed.add(tasks[0].id)
+        return tasks[0].id
+    mounts = await unclaimed_mounts(connection, site, point)
+    if len(mounts) > 1:
+        raise Unsettled("several mounts of the restore point could be the one in doubt")
+    if not mounts:
+        return None
+    late = await _unclaimed(connection, site)  # it may have begun since the tasks were read
+    connection.watcher.claimed.update(task.id for task in late)
+    return mounts[0]
 
 
 async def find_all_started(
@@ -78,7 +102,7 @@ async def find_all_started(
     for pause in (0.0, *LOOKS):
         await anyio.sleep(pause)
         tasks = await _unclaimed(connection, site)
-        while any(not task.is_final for task in tasks):
+        while any(task.state is not TaskState.FINISHED for task in tasks):
             await anyio.sleep(SETTLING_TICK)
             tasks = await _unclaimed(connection, site)
         for place, point in enumerate(points):

@@ -80,6 +80,8 @@ class Connection:
     """Whether the address in a finished task's Related link has been seen to answer."""
     mounts: set[Href] = field(default_factory=set)
     """Mount points already attributed to a target; each belongs to one."""
+    unsettled: bool = False
+    """A POST in doubt was given up: a task that shows later may still be its own."""
     settled: anyio.Event = field(default_factory=anyio.Event)
     """Set once nothing that an earlier process asked for is in doubt: only then more is asked."""
 
@@ -403,7 +405,7 @@ class Site:
 
         watcher = Watcher(session, self._watch, persistently)
         connection = Connection(session, watcher)
-        if self._closing.is_set():  # nobody needed it any more while it was being opened
+        if self._closing.is_set():  # the run ended while this logon was on its way
             connection.over.set()
         self._connection = connection
         self._recover()

@@ -222,7 +222,7 @@ class Watcher:
             watched.settled.set()
             return
         for way in tuple(watched.omitted_by):
-            if not (way is _Way.OPEN and found.is_final):
+            if not (way is _Way.OPEN and found.state is TaskState.FINISHED):
                 self._drop(way, f"it did not show {task}")
         watched.omitted_by.clear()
         self._settle(found)

@@ -50,6 +50,7 @@ class RunJournal:
         self._committed = seq
         self._committing: anyio.Event | None = None
         self._failed: str | None = None
+        self._appended = anyio.Event()
         self._thread = anyio.CapacityLimiter(1)
 
     @property
@@ -69,6 +70,7 @@ class RunJournal:
         self._seq += 1
         self._head = chained(self._head, self._run, self._seq, kind, body)
         self._rows.append((self._run, self._seq, event.at, kind, body, self._head))
+        self._appended.set()
         self._time(event)
 
     async def durable(self) -> None:
@@ -89,6 +91,7 @@ class RunJournal:
     async def flush_now_and_then(self) -> None:
         """Commit what nobody waits for; run it beside the run until it is cancelled."""
         while self._failed is None:
+            await self._appended.wait()
             await anyio.sleep(FLUSH_EVERY)
             if self._rows and self._failed is None:
                 try:
@@ -99,6 +102,7 @@ class RunJournal:
     async def _commit(self) -> None:
         done = self._committing = anyio.Event()
         rows, self._rows = self._rows, []
+        self._appended = anyio.Event()
         durations, self._durations = self._durations, []
         last = self._seq
         try:

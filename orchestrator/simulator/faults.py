@@ -30,7 +30,19 @@ KINDS = {
     "html_200": "200 with a web page, as on a wrong port",
     "black_hole": "never answer",
     "clock_jump": "put the server's clock `seconds` forward, then act",
+    "forbidden": "403 without acting",
+    "hollow_204": "204 without acting",
+    "error_500_after": "act, then 500 with an Error",
+    "proxy_page": "act, then 502 with a web page, as a proxy does that lost the server",
+    "act_later": "drop the connection, and act `seconds` later all the same",
+    "late": "act, then wait `seconds` before answering",
+    "odd_state": "show unfinished tasks in a state nobody knows",
+    "state_back": "show every task as Running, also one that was further",
+    "no_result": "show tasks without their Result",
+    "no_related": "show tasks without their Related link",
 }
+DISGUISES = frozenset({"odd_state", "state_back", "no_result", "no_related"})
+"""Kinds that only change how tasks look in one answer."""
 
 
 @dataclass(slots=True, kw_only=True)

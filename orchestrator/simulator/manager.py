@@ -14,6 +14,7 @@ from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.inventory import Inventory, Point
@@ -103,9 +104,11 @@ class SimulatedManager:
         seed: int = 0,
         duration: Callable[[Point, random.Random], float] | None = None,
         clock: Callable[[], float] | None = None,
+        epoch: datetime | None = None,
     ) -> None:
         """`duration` gives the seconds a mount takes; `clock` the loop's by default.
 
+        `epoch` is what its wall clock shows when `clock` is 0; by default it shows the real time.
         `skew` may be changed at any time: the server's clock jumps.
         """
         self.name = name
@@ -116,6 +119,7 @@ class SimulatedManager:
         self.skew = 0.0
         base = clock or (lambda: asyncio.get_running_loop().time())
         self.clock: Callable[[], float] = lambda: base() + self.skew
+        self._epoch = epoch
         self.sessions: dict[str, SimSession] = {}
         self._rng = random.Random(seed)  # noqa: S311 - a simulation, not a secret
         self._duration = duration or usual_duration
@@ -123,6 +127,12 @@ class SimulatedManager:
         self._queues: dict[str, deque[tuple[SimSession, SimTask]]] = {}
         self._listed: dict[str, Point] | None = None
         self._collected_at = float("-inf")
+
+    def wall_clock(self) -> datetime:
+        """Return what the server's Date header says."""
+        if self._epoch is None:
+            return datetime.now(UTC) + timedelta(seconds=self.skew)
+        return self._epoch + timedelta(seconds=self.clock())
 
     # --- sessions --------------------------------------------------------------------------
 

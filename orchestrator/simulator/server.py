@@ -12,6 +12,7 @@ import binascii
 import random
 import re
 from base64 import b64decode
+from email.utils import format_datetime
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -20,7 +21,7 @@ from aiohttp import web
 
 from orchestrator.simulator import answers
 from orchestrator.simulator.exchange import Call, Refusal, Reply
-from orchestrator.simulator.faults import Fault, FaultScript
+from orchestrator.simulator.faults import DISGUISES, Fault, FaultScript
 from orchestrator.simulator.manager import SimSession, SimulatedManager
 from orchestrator.simulator.writing import Writer, as_json
 
@@ -45,6 +46,7 @@ REASONS = {
     500: "InternalServerError",
     503: "ServiceUnavailable",
 }
+BROKEN = "Object reference not set to an instance of an object."
 HTML = b"<!DOCTYPE HTML><html><head><title>Service Unavailable</title></head><body></body></html>"
 
 
@@ -75,9 +77,12 @@ class Face:
         self.manager.truth.received[self.manager.name] += 1
         self._in_work += 1
         try:
-            return await self._handled(request)
+            response = await self._handled(request)
         finally:
             self._in_work -= 1
+        if not response.prepared:
+            response.headers["Date"] = format_datetime(self.manager.wall_clock(), usegmt=True)
+        return response
 
     async def _handled(self, request: web.BaseRequest) -> web.StreamResponse:
         target = request.raw_path
@@ -92,7 +97,10 @@ class Face:
             early = await self._before(fault, request)
             if early is not None:
                 return early
-        reply = await self._answered(request, target)
+        try:
+            reply = await self._answered(request, target, fault)
+        except ConnectionResetError:  # the client left before its request was whole
+            return _dropped(request)
         response = self._encoded(request, reply)
         return await self._after(fault, request, response) if fault is not None else response
 
@@ -107,7 +115,9 @@ class Face:
             mounting and behaviour.bears_mounts is not None and open_now >= behaviour.bears_mounts
         )
 
-    async def _answered(self, request: web.BaseRequest, target: str) -> Reply:
+    async def _answered(
+        self, request: web.BaseRequest, target: str, fault: Fault | None = None
+    ) -> Reply:
         path, _, query = target.partition("?")
         call = Call(
             method=request.method,
@@ -117,11 +127,16 @@ class Face:
             body=await request.read(),
             writer=Writer(self.manager.behaviour, request.headers.get("Host", ""), self._rng),
         )
+        if fault is not None and fault.kind in DISGUISES:
+            call.writer.disguise = fault.kind
         try:
             return await self._dispatch(call)
         except Refusal as refusal:
             xml = call.writer.error(refusal.status, refusal.message)
             return Reply(refusal.status, xml)
+        finally:
+            if call.writer.disguise and not call.writer.disguised and fault is not None:
+                fault.struck -= 1  # there was nothing to change
 
     def _encoded(self, request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
         """Encode by what Accept asks for; errors carry no charset."""
@@ -153,6 +168,10 @@ class Face:
                 await asyncio.sleep(fault.seconds)
             case "drop_before":
                 return _dropped(request)
+            case "act_later":
+                await request.read()
+                _dropped(request)
+                await asyncio.sleep(fault.seconds)
             case "black_hole":
                 await asyncio.sleep(86_400.0)
             case "clock_jump":
@@ -168,9 +187,11 @@ class Face:
             case "unauthorized":
                 return self._failure(request, 401, "Session is not found or has expired.")
             case "error_500":
-                return self._failure(
-                    request, 500, "Object reference not set to an instance of an object."
-                )
+                return self._failure(request, 500, BROKEN)
+            case "forbidden":
+                return self._failure(request, 403, "Access denied.")
+            case "hollow_204":
+                return web.Response(status=204, reason=REASONS[204], headers=HEADERS)
             case "xml_503":
                 extra = {"Retry-After": fault.retry_after} if fault.retry_after else {}
                 return self._failure(request, 503, "The service is temporarily unavailable.", extra)
@@ -199,21 +220,20 @@ class Face:
         body = getattr(response, "body", b"") or b""
         if fault.kind == "drop_after":
             return _dropped(request)
+        if fault.kind == "error_500_after":
+            return self._failure(request, 500, BROKEN)
+        if fault.kind == "proxy_page":
+            return web.Response(status=502, body=HTML, headers={"Content-Type": "text/html"})
+        if fault.kind == "late":
+            await asyncio.sleep(fault.seconds)
+        if fault.kind == "drip" and body:
+            return await _dripped(request, response, body, fault.seconds)
         if fault.kind == "truncated":
             half = web.Response(status=response.status, body=body[: len(body) // 2])
             half.headers.update(
                 {k: v for k, v in response.headers.items() if k != "Content-Length"}
             )
             return half
-        if fault.kind == "drip":
-            dripping = web.StreamResponse(status=response.status, headers=response.headers)
-            dripping.content_length = len(body)
-            await dripping.prepare(request)
-            piece = max(1, -(-len(body) // 10))
-            for start in range(0, len(body), piece):
-                await asyncio.sleep(fault.seconds / 10)
-                await dripping.write(body[start : start + piece])
-            return dripping
         if fault.kind == "reset_mid_body":
             partial = web.StreamResponse(status=response.status, headers=response.headers)
             partial.content_length = max(2, len(body))
@@ -305,3 +325,18 @@ def _dropped(request: web.BaseRequest) -> web.StreamResponse:
     if request.transport is not None:
         request.transport.abort()
     return web.Response(status=500)
+
+
+async def _dripped(
+    request: web.BaseRequest, response: web.StreamResponse, body: bytes, seconds: float
+) -> web.StreamResponse:
+    """Send a body in eight pieces over `seconds`."""
+    slow = web.StreamResponse(status=response.status, headers=response.headers)
+    slow.content_length = len(body)
+    await slow.prepare(request)
+    size = -(-len(body) // 8)
+    for start in range(0, len(body), size):
+        await asyncio.sleep(seconds / 8)
+        await slow.write(body[start : start + size])
+    await slow.write_eof()
+    return slow

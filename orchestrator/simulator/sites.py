@@ -5,7 +5,7 @@ What scenario tests and forecasts run against: the whole client, no sockets, vir
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -43,17 +43,21 @@ async def serving(
     *,
     faults: Mapping[str, FaultScript] | None = None,
     network: MemoryNetwork | None = None,
+    face: Callable[[SimulatedManager, FaultScript | None], Face] = Face,
 ) -> AsyncIterator[Sites]:
-    """Serve `managers` until the context is left. They should share one GroundTruth."""
+    """Serve `managers` until the context is left. They should share one GroundTruth.
+
+    `face` makes the REST face of a manager: a test may look on at every request.
+    """
     net = network or MemoryNetwork()
     truth = next(iter(managers.values())).truth
     sites = Sites(managers, net, truth)
     servers = []
     for name, manager in managers.items():
-        face = Face(manager, (faults or {}).get(name))
-        server = face.protocol_factory()
+        shown = face(manager, (faults or {}).get(name))
+        server = shown.protocol_factory()
         servers.append(server)
-        sites.faces[name] = face
+        sites.faces[name] = shown
         net.listen(host(name), PORT, server)
     try:
         yield sites

@@ -46,6 +46,10 @@ class Writer:
         """`host` is what the request named; Hrefs may carry another."""
         self._behaviour = behaviour
         self._rng = rng
+        self.disguise = ""
+        """A kind of fault that changes how tasks look, or nothing."""
+        self.disguised = False
+        """Whether it has changed anything."""
         chosen = behaviour.href_host
         port = host.rpartition(":")[2] if ":" in host else "9398"
         if chosen == "request":
@@ -201,22 +205,36 @@ class Writer:
     def task(self, task: SimTask, *, whole: bool = False) -> str:
         """One Task: a running one names no restore point."""
         path = f"tasks/{task.id}"
+        state = self._shown_state(task)
         links = self.delete_link(path, "Task")
-        if task.state == "Finished" and task.success and task.mount is not None:
-            links += self._related(task.mount)
-        if task.state == "Finished" and task.download is not None:
+        if state == "Finished" and task.success and task.mount is not None:
+            if self.disguise == "no_related":
+                self.disguised = True
+            else:
+                links += self._related(task.mount)
+        if state == "Finished" and task.download is not None:
             links += self.link(task.download, "Download")
         result = ""
-        if task.success is not None:
+        if task.success is not None and self.disguise in {"state_back", "no_result"}:
+            self.disguised = True
+        elif task.success is not None:
             message = f"<Message>{escape(task.message)}</Message>" if task.message else ""
             success = "true" if task.success else "false"
             result = self.element("Result", [("Success", success)], message)
         inner = (
-            f"<Links>{links}</Links><TaskId>{task.id}</TaskId><State>{task.state}</State>"
+            f"<Links>{links}</Links><TaskId>{task.id}</TaskId><State>{state}</State>"
             f"<Operation>{task.operation}</Operation>{result}"
         )
         attributes = [("Href", f"{self.base}/{path}"), ("Type", "Task")]
         return (self.document if whole else self.element)("Task", attributes, inner)
+
+    def _shown_state(self, task: SimTask) -> str:
+        if self.disguise == "state_back":
+            return "Running"
+        if self.disguise == "odd_state" and task.state != "Finished":
+            self.disguised = True
+            return "WaitingForCollection"
+        return task.state
 
     def _related(self, mount: SimMount) -> str:
         form = self._behaviour.related

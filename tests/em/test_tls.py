@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.em.client import Client
+from orchestrator.em.tls import ssl_argument
 from orchestrator.em.transport import Transport
 from orchestrator.em.wire import XmlCodec
 from orchestrator.errors import CertificateRefused, EnterpriseManagerError, RequestNotSent
@@ -108,6 +109,15 @@ async def test_a_self_signed_certificate_is_refused_with_advice(certificate: Cer
     assert "ca_file" in str(refusal.value)
     assert "self-signed certificate" in str(refusal.value)
     assert server.bytes_received == 0
+
+
+def test_the_system_is_asked_once_for_the_certificates_it_trusts() -> None:
+    """Every session of a process shares one context that checks names and certificates."""
+    first, second = (ssl_argument(SystemTrust(), server) for server in ("hq", "dr"))
+
+    assert first is second
+    assert isinstance(first, ssl.SSLContext)
+    assert (first.check_hostname, first.verify_mode) == (True, ssl.CERT_REQUIRED)
 
 
 async def test_a_certificate_of_another_authority_is_refused(

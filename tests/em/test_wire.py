@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -58,6 +59,18 @@ def test_a_mount_task_is_read(
     assert task.operation == "MountRestorePoint"
     assert task.is_final == (state == "Finished")
     assert task.succeeded == (state == "Finished" and success is True)
+
+
+def test_finished_without_a_result_is_not_final() -> None:
+    """Nobody can say yet how it ended: it is read again, and not taken for a failure."""
+    whole = sample("task.mount.finished-failed.no-message")
+    without = re.sub(rb"<Result[^>]*?(/>|>.*?</Result>)", b"", whole, flags=re.DOTALL)
+
+    task = read(CODEC.task(), without)
+
+    assert without != whole
+    assert (task.state.value, task.success) == ("Finished", None)
+    assert not task.is_final
 
 
 def test_operation_finished_with_a_result_is_not_final() -> None:

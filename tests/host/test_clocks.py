@@ -17,6 +17,7 @@ import pytest
 from orchestrator.assembly import World
 from orchestrator.engine.run import Run
 from orchestrator.model import RunId
+from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.sites import Sites
 from tests.scenarios import drill as drills
 from tests.scenarios.drill import START, Drill, Site, drill
@@ -97,10 +98,10 @@ class Machine:
         face = sites.faces[name]
         handle = face._answered
 
-        async def answered(request: Any, target: str) -> Any:
+        async def answered(request: Any, target: str, fault: Fault | None = None) -> Any:
             token = request.headers.get("X-RestSvcSessionId", "")
             self.asked.append((request.method, target.partition("?")[0], token))
-            return await handle(request, target)
+            return await handle(request, target, fault)
 
         face._answered = answered  # type: ignore[method-assign]  # it only listens
 

@@ -82,6 +82,7 @@ class Site:
             truth=truth,
             seed=seed,
             duration=fixed,
+            epoch=START,
         )
 
 

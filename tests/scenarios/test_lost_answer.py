@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
 from tests.scenarios.drill import Site, drill
 
@@ -75,3 +76,57 @@ async def test_only_one_post_of_a_session_is_unanswered_at_a_time(
     asked = sorted(fate.requested_at for fate in done.truth.mounts)
     assert done.outcome.code == 0
     assert all(later - earlier > 4.99 for earlier, later in pairwise(asked))
+
+
+async def test_a_task_that_begins_between_two_looks_is_not_taken_for_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is found by its mount owns its task too: the next lost answer never adopts it."""
+    faults = [
+        Fault(kind="act_later", method="POST", path="/mounts$", seconds=1.0, count=2),
+        Fault(kind="delay", method="GET", path="/mounts$", seconds=10.0, count=1),
+    ]
+    site = Site(machines=2, backup_servers=1, faults=faults, mount_s=2.0)
+
+    done = await drill(tmp_path, monkeypatch, [site])
+
+    assert set(done.results().values()) == {"mounted"}
+    assert len(done.truth.mounts) == 2
+    assert not done.truth.still_open()
+
+
+async def test_a_server_that_fails_to_answer_for_a_while_still_settles_the_doubt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look that ends in 500 shows nothing; the next one finds the mount."""
+    faults = [
+        Fault(kind="drop_after", method="POST", path=MOUNTS, count=1),
+        Fault(kind="error_500", method="GET", path=r"/tasks$", count=7),
+    ]
+
+    done = await drill(tmp_path, monkeypatch, [Site(machines=2, faults=faults)])
+
+    assert set(done.results().values()) == {"mounted"}
+    assert len(done.truth.mounts) == 2
+
+
+async def test_a_doubt_that_was_given_up_is_not_taken_for_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What may still begin for an earlier POST in doubt is adopted by nobody else."""
+    faults = [
+        Fault(kind="act_later", method="POST", path=MOUNTS, seconds=50.0, count=1),
+        Fault(kind="error_500", method="GET", path=r"/tasks$", count=21),
+        Fault(kind="drop_before", method="POST", path=MOUNTS, count=1),
+    ]
+    site = Site(
+        machines=3,
+        backup_servers=1,
+        faults=faults,
+        limit=3,
+        behaviour=Behaviour(related="own_family"),
+    )
+
+    done = await drill(tmp_path, monkeypatch, [site])
+
+    assert sorted(done.results().values()) == ["mounted", "unknown", "unknown"]

@@ -11,6 +11,7 @@ import pytest
 from orchestrator.engine.run import Run
 from orchestrator.report import summarize
 from orchestrator.report.as_json import render
+from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.sites import Sites
 from tests.scenarios.drill import Site, drill
 
@@ -51,6 +52,26 @@ async def test_the_second_signal_unmounts_what_is_known_and_names_the_rest(
     assert done.truth.sessions_closed == 0
     assert done.state.load_sessions(done.state.find("last"))
     assert done.took_s < 100
+
+
+async def test_a_stop_does_not_wait_for_a_session_that_is_still_being_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A logon that succeeds after everything else has ended is followed by the logoff."""
+    slow = [
+        Fault(kind="drop_before", path="/sessionMngr", count=1),
+        Fault(kind="late", path="/sessionMngr", seconds=50.0, count=1),
+    ]
+
+    async def stop(_sites: Sites, run: Run) -> None:
+        await anyio.sleep(20)
+        run.stop("SIGTERM")
+
+    sites = [Site("hq", machines=2, mount_s=5.0), Site("dr", machines=2, faults=slow)]
+    done = await drill(tmp_path, monkeypatch, sites, meanwhile=stop)
+
+    assert done.took_s < 60
+    assert done.truth.sessions_closed == 2
 
 
 async def test_the_report_can_be_rebuilt_from_the_journal_alone(

@@ -3,45 +3,49 @@
 from __future__ import annotations
 
 import argparse
-import io
 import sys
-import tempfile
+import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
-from orchestrator import logs
-from tests.simulation.nemesis import played
+from tests.simulation.hits import assert_enough, table
+from tests.simulation.nemesis import Violation, played, scratch
+
+ENOUGH = 2000
+"""From this many seeds on, every kind of fault must have struck often enough."""
 
 
-def tried(seed: int) -> tuple[int, str, Counter[str]]:
-    """Play one seed; return it with what was wrong, if anything, and how its targets ended."""
-    logs.configure(verbosity=-1, stream=io.StringIO())
-    with tempfile.TemporaryDirectory(prefix="bulk-restore-seed-") as temporary:
+def tried(seed: int) -> tuple[str, Counter[str]]:
+    """Play one seed; return what was wrong, if anything, and what struck."""
+    with scratch() as directory:
         try:
-            done = played(seed, Path(temporary))
-        except Exception as exc:
-            return seed, f"{type(exc).__name__}: {exc}"[:400], Counter()
-        return seed, "", Counter(done.results().values())
+            return "", played(seed, directory).hits
+        except Violation as exc:
+            return str(exc), Counter()
 
 
 def main() -> int:
     """Play all seeds of the range; return 1 if one of them failed."""
     parser = argparse.ArgumentParser(prog="make simulate-seeds")
-    parser.add_argument("seeds", help="FIRST-LAST")
+    parser.add_argument("seeds", help="FIRST-LAST, or one seed")
     parser.add_argument("--workers", type=int, default=None)
     chosen = parser.parse_args()
     first, _, last = chosen.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
     failed = 0
-    results: Counter[str] = Counter()
-    with ProcessPoolExecutor(chosen.workers) as pool:
-        for seed, wrong, ended in pool.map(tried, seeds, chunksize=4):
-            results += ended
+    hits: Counter[str] = Counter()
+    began = time.monotonic()
+    with ProcessPoolExecutor(min(chosen.workers or 1, len(seeds))) as pool:
+        for wrong, struck in pool.map(tried, seeds, chunksize=8):
+            hits.update(struck)
             if wrong:
                 failed += 1
-                print(f"seed {seed}: {wrong}\n  make simulate-seeds SEEDS={seed}", flush=True)
-    print(f"{len(seeds)} seeds, {failed} failed; targets: {dict(results)}")
+                print(wrong, flush=True)
+    took = time.monotonic() - began
+    print(table(hits))
+    print(f"{len(seeds)} seeds, {failed} failed, {len(seeds) / took:.1f} a second")
+    if not failed and len(seeds) >= ENOUGH:
+        assert_enough(hits)
     return 1 if failed else 0
 
 

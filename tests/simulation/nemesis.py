@@ -1,182 +1,316 @@
-"""A story per seed: servers, their moods, and what goes wrong until calm returns.
+"""Plays a story: the whole program on virtual time against servers that misbehave.
 
-Faults happen only before `CALM_S`; afterwards everything must come to its end by itself. The
-same seed always tells the same story.
+Safety while faults are on: `witness` compares every step with what the servers know.
+Liveness once they are off: everything must be over by the story's own deadline. At the end
+the report is held against the truth.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
+import logging
+import os
 import random
-from collections.abc import Iterator
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
+from aiohttp import web
+from anyio.abc import TaskGroup
+from structlog.testing import capture_logs
 
+from orchestrator.assembly import Choices, World, limits_of
+from orchestrator.conducting import Outcome, conduct
 from orchestrator.engine.run import Run
+from orchestrator.model import RunId
+from orchestrator.plan.loading import load_plan_text
 from orchestrator.report import ExitCode
-from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.clock import run_virtual
-from orchestrator.simulator.faults import Fault
-from orchestrator.simulator.sites import Sites, host
-from tests.scenarios.drill import Drill, Site, drill
+from orchestrator.simulator.faults import FaultScript
+from orchestrator.simulator.inventory import Inventory, Point, generated
+from orchestrator.simulator.manager import SimSession, SimulatedManager, User
+from orchestrator.simulator.network import MemoryNetwork
+from orchestrator.simulator.server import Face
+from orchestrator.simulator.sites import host, serving
+from tests.invariants import assert_invariants
+from tests.simulation.story import ACCOUNT, PASSWORD, Place, Story, plan_of, told
+from tests.simulation.witness import Witness
 
-CALM_S = 900.0
-"""Virtual seconds after which nothing goes wrong any more."""
+START = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
+NEVER = 1e9
 
-ENDS_S = 3 * 3600.0
-"""No story lasts longer: outage, task and unmount deadlines all fit well within it."""
 
-TASKS, MOUNTS, MOUNT = r"/tasks|/query", r"/mounts$", r"/mounts/\d+"
-ANYWHERE = ""
+class Violation(AssertionError):
+    """What must never be, has been."""
 
-LIMITED = """defaults:
-  timeouts: {{mount: 10m, unmount: 3m}}
-  retries: {{attempts: {attempts}, delay: 5s}}
-limits: {{outage: {outage}m, failures: {failures}}}
-"""
+
+class _Network(MemoryNetwork):
+    """Counts what goes wrong with connections, and lets none go anywhere else."""
+
+    def __init__(self, witness: Witness) -> None:
+        super().__init__()
+        self._witness = witness
+        self.flapping: set[str] = set()
+        self.known: set[str] = set()
+
+    async def connect(self, name: str, port: int, protocol: Any) -> Any:
+        self._witness.demand(name in self.known, f"a connection to {name}")
+        if name in self.swallowing:
+            self._witness.hits["swallowed"] += 1
+        elif name in self.refusing:
+            self._witness.hits["flapping" if name in self.flapping else "refused"] += 1
+        return await super().connect(name, port, protocol)
+
+    def cut(self, host: str) -> None:
+        used = any(pipes for place, pipes in self._pipes.items() if place[0] == host)
+        if used:
+            self._witness.hits["flapping" if host in self.flapping else "cut"] += 1
+        super().cut(host)
+
+
+class _Manager(SimulatedManager):
+    """Tells the witness what it forgets of tasks that nobody has read to their end."""
+
+    def forget_old_tasks(self, session: SimSession) -> None:
+        before = len(session.tasks)
+        super().forget_old_tasks(session)
+        if isinstance(self.truth, Witness) and session.id not in self.truth.strangers:
+            self.truth.hits["task_purged"] += before - len(session.tasks)
+
+
+class _Face(Face):
+    """Shows the witness every request before anything goes wrong with it."""
+
+    def __init__(
+        self, witness: Witness, manager: SimulatedManager, faults: FaultScript | None
+    ) -> None:
+        super().__init__(manager, faults)
+        self._witness = witness
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        token = request.headers.get("X-RestSvcSessionId", "")
+        self._witness.hits["requests"] += 1
+        self._witness.arrived(self.manager, request.method, request.raw_path, token)
+        answer = await super().handle(request)
+        reachable = request.transport is not None and not request.transport.is_closing()
+        if answer.status == 401 and reachable and "/sessionmngr" in request.raw_path.lower():
+            self._witness.logon_refused(self.manager.name)
+        return answer
 
 
 @dataclass(slots=True)
-class Story:
-    """What a seed stands for."""
+class Played:
+    """What came of a story."""
 
-    seed: int
-    sites: list[Site]
-    limits: str
-    troubles: list[tuple[float, str, str]] = field(default_factory=list)
-    """Network troubles as (second, what, server)."""
-    signals: list[tuple[float, str]] = field(default_factory=list)
-
-
-def told(seed: int) -> Story:
-    """Return the story of a seed."""
-    rng = random.Random(seed)
-    names = ["hq", "dr", "branch"][: rng.choice([1, 1, 2, 3])]
-    evil = rng.choice([0.0, 0.02, 0.1, 0.3])
-    sites = [_site(rng, name, evil) for name in names]
-    limits = LIMITED.format(
-        attempts=rng.choice([1, 2, 3]),
-        outage=rng.choice([2, 10, 40]),
-        failures=rng.choice(["100%", "100%", "2"]),
-    )
-    story = Story(seed, sites, limits)
-    for name in names:
-        for what, back in (("refuse", "answer"), ("swallow", "answer"), ("cut", "")):
-            if rng.random() < evil:
-                at = rng.uniform(0, CALM_S * 0.8)
-                story.troubles.append((at, what, name))
-                if back:
-                    story.troubles.append((rng.uniform(at, CALM_S), back, name))
-    if rng.random() < 0.2:
-        first = rng.uniform(0, CALM_S)
-        story.signals = [(first, rng.choice(["SIGINT", "SIGTERM"]))]
-        if rng.random() < 0.5:
-            story.signals.append((first + rng.uniform(0, 120), "SIGTERM"))
-    return story
+    story: Story
+    outcome: Outcome
+    report: dict[str, Any]
+    hits: Counter[str] = field(default_factory=Counter)
+    took_s: float = 0.0
 
 
-def _site(rng: random.Random, name: str, evil: float) -> Site:
-    mood = Behaviour(
-        href_host=rng.choice(["localhost", "request", "evil.example.org"]),
-        related=rng.choice(["other_family", "own_family", "absent"]),
-        related_answers=rng.random() < 0.5,
-        operation_finished_share=rng.choice([0.0, 0.3, 1.0]),
-        operation_finished_s=rng.choice([0.4, 30.0]),
-        empty_mounts_are_404=rng.random() < 0.5,
-        filters_tasks=rng.random() < 0.7,
-        purge_finished_after=rng.choice([None, None, 60.0]),
-        cancel_leaves_mount=rng.random() < 0.5,
-        backup_server_slots=rng.choice([1, 4, 64]),
-        unmount_s=rng.choice([0.0, 5.0]),
-        latency_s=rng.choice([0.0, 0.05, 1.0]),
-        message_share=rng.choice([0.0, 1.0]),
-        byte_order_mark=rng.random() < 0.2,
-        shuffle_attributes=rng.random() < 0.2,
-    )
-    return Site(
-        name,
-        machines=rng.randint(2, 5),
-        backup_servers=rng.randint(1, 2),
-        behaviour=mood,
-        faults=list(_faults(rng, evil)),
-        limit=rng.randint(1, 4),
-        mount_s=rng.choice([5.0, 60.0, 240.0]),
-    )
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Yield a directory for one story, in memory where the system has such a place."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(
+        prefix="story-", dir=memory if memory.is_dir() and os.access(memory, os.W_OK) else None
+    ) as name:
+        yield Path(name)
 
 
-def _faults(rng: random.Random, evil: float) -> Iterator[Fault]:
-    usual = (
-        ("drop_before", ANYWHERE),
-        ("drop_after", ANYWHERE),
-        ("drop_before", MOUNTS),
-        ("drop_after", MOUNTS),
-        ("reset_mid_body", ANYWHERE),
-        ("truncated", ANYWHERE),
-        ("truncated", MOUNTS),
-        ("html_503", ANYWHERE),
-        ("xml_503", ANYWHERE),
-        ("error_500", ANYWHERE),
-        ("error_500", MOUNTS),
-        ("html_200", ANYWHERE),
-        ("html_200", TASKS),
-        ("delay", ANYWHERE),
-        ("black_hole", MOUNTS),
-        ("black_hole", TASKS),
-    )
-    for kind, path in usual:
-        if rng.random() < 0.35:
-            yield Fault(
-                kind=kind,
-                path=path,
-                probability=evil * rng.choice([0.2, 1.0]),
-                until_s=CALM_S,
-                seconds=rng.choice([1.0, 30.0, 200.0]),
-                retry_after=rng.choice([None, "1", "30", "soon", "99999999"]),
-            )
-    for kind, share in (("forget_session", 0.3), ("restart", 0.3), ("unauthorized", 0.2)):
-        if rng.random() < share and evil:
-            yield Fault(
-                kind=kind,
-                path=rng.choice([MOUNTS, TASKS, MOUNT]),
-                skip=rng.randint(0, 15),
-                count=1,
-                until_s=CALM_S,
-            )
+def played(seed: int, directory: Path) -> Played:
+    """Play the story of a seed to its end.
 
-
-def played(seed: int, directory: Path) -> Drill:
-    """Play the story of a seed to its end; the invariants are checked on the way."""
+    Raises:
+        Violation: an invariant was broken; the text says which, when, and how to play it again.
+    """
     story = told(seed)
+    try:
+        with capture_logs(), pytest.MonkeyPatch.context() as patch:
+            patch.setenv("STORY_PASSWORD", PASSWORD)
+            patch.setattr(logging.getLogger("aiohttp.server"), "disabled", True)  # clients leave
 
-    async def happen(sites: Sites, run: Run) -> None:
-        events = [*story.troubles, *((at, "signal", name) for at, name in story.signals)]
+            async def play() -> Played:
+                return await _Play(story, directory).play()
+
+            return run_virtual(play)
+    except Exception as exc:
+        cause: BaseException = exc
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        what = str(cause) or repr(cause)
+        again = f"play it again: make simulate-seeds SEEDS={seed}"
+        raise Violation(f"seed {seed}: {what[:1500]}\n  {again}") from exc
+
+
+class _Play:
+    """One story being played."""
+
+    def __init__(self, story: Story, directory: Path) -> None:
+        self.story = story
+        self.directory = directory
+        self.scope = anyio.CancelScope()
+        self.managers: dict[str, SimulatedManager] = {}
+
+    async def play(self) -> Played:
+        story = self.story
+        inventories = {place.name: _inventory(place) for place in story.places}
+        listed = {
+            name: [
+                (machine.name, self._os_of(machine.os, place))
+                for place, machine in enumerate(inventory.machines)
+            ]
+            for name, inventory in inventories.items()
+        }
+        plan = load_plan_text(plan_of(story, listed).encode(), self.directory / "plan.yaml")
+        limits = limits_of(plan.plan)
+        self.witness = witness = Witness(limits, self.managers, self.scope.cancel)
+        for place in story.places:
+            self.managers[place.name] = self._manager(place, inventories[place.name])
+        self.network = _Network(witness)
+        self.network.known = {host(place.name) for place in story.places}
+        faults = {place.name: FaultScript(place.rules, seed=place.seed) for place in story.places}
+        loop = asyncio.get_running_loop()
+        loop.call_later(10 * story.ends_s, loop.stop)  # even if something shields itself for ever
+        outcome: Outcome | None = None
+        async with serving(
+            self.managers, faults=faults, network=self.network, face=partial(_Face, witness)
+        ):
+            with self.scope, anyio.move_on_after(story.ends_s) as deadline:
+                async with anyio.create_task_group() as tasks:
+                    world = World(
+                        connector=self.network.connector,
+                        wall_clock=lambda: START + timedelta(seconds=anyio.current_time()),
+                        rng=random.Random(story.seed),
+                        inline=True,
+                        signals=False,
+                        watch=story.watch,
+                        run_id=RunId(f"20261123T060000Z-{story.seed % 65536:04x}"),
+                        on_run=partial(self._begin, tasks),
+                    )
+                    outcome = await conduct(
+                        plan,
+                        Choices(state=self.directory / "state", report=self.directory / "report"),
+                        observers=[witness],
+                        world=world,
+                    )
+                    tasks.cancel_scope.cancel()
+        now = anyio.current_time()
+        if witness.violation is not None:
+            raise Violation(f"after {now:g} s: {witness.violation}")
+        if deadline.cancelled_caught or outcome is None:
+            raise Violation(f"not over after {story.ends_s:g} s")
+        return self._judged(outcome, now)
+
+    def _os_of(self, os: str, place: int) -> str:
+        wrong = self.story.wrong_os and place == 0
+        return {"windows": "linux", "linux": "windows"}[os.lower()] if wrong else os.lower()
+
+    def _judged(self, outcome: Outcome, now: float) -> Played:
+        report = json.loads((self.directory / "report" / "report.json").read_text())
+        assert_invariants(self.witness.ours(), report, self.witness.limits)
+        assert report["run"]["exit_code"] == outcome.code
+        assert outcome.code not in {ExitCode.INTERNAL, ExitCode.LOCAL_IO}, outcome.trouble
+        hits = self.witness.hits
+        hits["seeds"] += 1
+        for place in self.story.places:
+            for number, fault in enumerate(place.rules):
+                hits[place.faults[number]] += fault.struck
+        for target in report["targets"]:
+            hits["targets"] += 1
+            hits[f"result_{target['result']}"] += 1
+        return Played(self.story, outcome, report, hits, now)
+
+    # --- the servers -------------------------------------------------------------------------
+
+    def _manager(self, place: Place, inventory: Inventory) -> SimulatedManager:
+        return _Manager(
+            place.name,
+            inventory,
+            users={ACCOUNT: User(ACCOUNT, PASSWORD)},
+            behaviour=place.behaviour,
+            truth=self.witness,
+            seed=place.seed,
+            duration=self._duration(place),
+        )
+
+    def _duration(self, place: Place) -> Callable[[Point, random.Random], float]:
+        def seconds(point: Point, rng: random.Random) -> float:
+            point.fails = "Failed to mount restore point." if rng.random() < place.failing else None
+            if rng.random() < place.stuck:
+                self.witness.hits["task_stuck"] += 1
+                return rng.choice([300.0, 700.0])
+            return place.mount_s * rng.uniform(0.8, 1.2)
+
+        return seconds
+
+    # --- what happens ------------------------------------------------------------------------
+
+    def _begin(self, tasks: TaskGroup, run: Run) -> None:
+        tasks.start_soon(self._happen, run)
+
+    async def _happen(self, run: Run) -> None:
+        """Let what the story foresees happen, each at its time."""
+        story = self.story
+        events = [(at, what, name) for at, what, name in story.network]
+        events += [(at, "stop", name) for at, name in story.signals]
+        events += [(at, "stranger", name) for at, name in story.strangers]
         for at, what, name in sorted(events):
             await anyio.sleep(max(0.0, at - anyio.current_time()))
-            if what == "signal":
+            if what == "stop":
+                again = self.witness.hits["stop_once"] > 0
+                self.witness.hits["stop_twice" if again else "stop_once"] += 1
                 run.stop(name)
-            elif what == "cut":
-                sites.network.cut(host(name))
-            elif what == "refuse":
-                sites.network.refusing.add(host(name))
-            elif what == "swallow":
-                sites.network.swallowing.add(host(name))
+            elif what == "stranger":
+                self._visit(self.managers[name])
             else:
-                sites.network.refusing.discard(host(name))
-                sites.network.swallowing.discard(host(name))
+                self._link(what, host(name))
 
-    async def play() -> Drill:
-        with pytest.MonkeyPatch.context() as patch, anyio.fail_after(ENDS_S):
-            return await drill(
-                directory,
-                patch,
-                story.sites,
-                extra=story.limits,
-                meanwhile=happen,
-                seed=seed,
-            )
+    def _visit(self, manager: SimulatedManager) -> None:
+        """Let somebody else, of the same account, mount what the run mounts too."""
+        session = manager.logon(ACCOUNT, PASSWORD)
+        assert session is not None
+        self.witness.strangers.add(session.id)
+        session.last_used = NEVER
+        for machine in manager.inventory.machines[:2]:
+            point = machine.points[0]
+            manager.start_mount(session, point.family, point, machine.os)
+            self.witness.hits["stranger"] += 1
 
-    done = run_virtual(play)
-    assert done.outcome.code != ExitCode.INTERNAL, done.outcome.trouble
-    return done
+    def _link(self, what: str, name: str) -> None:
+        network = self.network
+        network.refusing.discard(name)
+        network.swallowing.discard(name)
+        network.flapping.discard(name)
+        if what == "swallowed":
+            network.swallowing.add(name)
+        elif what in {"refused", "flapping"}:
+            network.refusing.add(name)
+        if what == "flapping":
+            network.flapping.add(name)
+        if what != "well":
+            network.cut(name)
+
+
+def _inventory(place: Place) -> Inventory:
+    inventory = generated(
+        place.seed,
+        machines=place.machines,
+        backup_servers=place.backup_servers,
+        points=2,
+        prefix=f"{place.name}-",
+        awkward=False,
+    )
+    for machine in inventory.machines:
+        machine.backup_server.exclusive = place.exclusive
+    return inventory

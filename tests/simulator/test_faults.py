@@ -33,6 +33,17 @@ async def test_the_mount_happens_although_the_answer_is_lost() -> None:
         assert (await wire.get("tasks")).texts("TaskId") == ["task-1"]
 
 
+async def test_the_mount_begins_after_the_connection_is_gone() -> None:
+    """Drop the connection and act later: the request was in a queue."""
+    fault = Fault(kind="act_later", method="POST", path=MOUNT, seconds=12.0)
+    async with wired(faults=[fault]) as wire:
+        await lost(wire)
+        before = len(wire.truth.mounts)
+        await anyio.sleep(12.5)
+
+        assert (before, len(wire.truth.mounts)) == (0, 1)
+
+
 async def test_a_request_dropped_before_acting_does_nothing() -> None:
     """Drop before acting: no mount, no task."""
     async with wired(faults=[Fault(kind="drop_before", method="POST", path=MOUNT)]) as wire:
@@ -130,6 +141,63 @@ async def test_wrong_answers(kind: str, status: int, is_html: bool) -> None:
             assert answer.xml.attrib["StatusCode"] == str(status)
         assert (answer.headers.get("WWW-Authenticate") is not None) == (status == 401)
         assert (await wire.get("tasks")).status == 200
+
+
+@pytest.mark.parametrize(("kind", "status"), [("error_500_after", 500), ("proxy_page", 502)])
+async def test_wrong_answers_to_what_was_done(kind: str, status: int) -> None:
+    """A 500, or a proxy's page: the mount happens all the same."""
+    async with wired(faults=[Fault(kind=kind, path=MOUNT, count=1)]) as wire:
+        assert (await wire.start(wire.point())).status == status
+        assert len(wire.truth.mounts) == 1
+
+
+@pytest.mark.parametrize(("kind", "status"), [("forbidden", 403), ("hollow_204", 204)])
+async def test_an_unmount_that_does_nothing(kind: str, status: int) -> None:
+    """Refused, or confirmed: the mount is still there."""
+    async with wired(faults=[Fault(kind=kind, method="DELETE", count=1)]) as wire:
+        await wire.mounted(wire.point())
+        mount = f"vmReplicaPoints/{wire.point().id}/mounts/1"
+
+        assert (await wire.delete(mount)).status == status
+        assert (await wire.get(mount)).status == 200
+        assert (await wire.delete(mount)).status == 204
+        assert (await wire.get(mount)).status == 404
+
+
+@pytest.mark.parametrize("kind", ["late", "drip"])
+async def test_a_slow_answer_comes_after_the_deed(kind: str) -> None:
+    """Late, or in pieces: the mount has begun long before the answer is whole."""
+    async with wired(faults=[Fault(kind=kind, path=MOUNT, seconds=40.0)]) as wire:
+        answer = await wire.start(wire.point())
+
+        assert (answer.status, anyio.current_time()) == (202, 40.0)
+        assert [fate.requested_at for fate in wire.truth.mounts] == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "after_s", "state", "result", "related"),
+    [
+        ("odd_state", 0.0, "WaitingForCollection", 0, 0),
+        ("state_back", MOUNT_S + 1, "Running", 0, 0),
+        ("no_result", MOUNT_S + 1, "Finished", 0, 1),
+        ("no_related", MOUNT_S + 1, "Finished", 1, 0),
+    ],
+)
+async def test_tasks_that_look_odd(
+    kind: str, after_s: float, state: str, result: int, related: int
+) -> None:
+    """In one answer a task looks odd, and only where there is something to disguise."""
+    async with wired(faults=[Fault(kind=kind, path="/tasks", count=1)]) as wire:
+        await wire.get("tasks")
+        await wire.start(wire.point())
+        await anyio.sleep(after_s)
+
+        odd, usual = await wire.get("tasks"), await wire.get("tasks")
+
+        shown = (odd.texts("State"), len(odd.all("Result")), len(odd.hrefs("Related")))
+        assert shown == ([state], result, related)
+        assert usual.texts("State") == ["Finished" if after_s else "Running"]
+        assert len(usual.all("Result")) == len(usual.hrefs("Related")) == bool(after_s)
 
 
 @pytest.mark.parametrize("kind", ["html_503", "xml_503"])
@@ -264,7 +332,8 @@ def test_every_kind_has_a_test_here() -> None:
     assert set(KINDS) == {
         *("drop_before", "drop_after", "delay", "reset_mid_body", "truncated", "html_503"),
         *("xml_503", "error_500", "unauthorized", "forget_session", "restart", "html_200"),
-        *("black_hole", "clock_jump", "drip"),
+        *("black_hole", "clock_jump", "forbidden", "hollow_204", "error_500_after", "proxy_page"),
+        *("act_later", "late", "drip", "odd_state", "state_back", "no_result", "no_related"),
     }
 
 

@@ -1,0 +1,93 @@
+"""What the nemesis does, how often each kind must have struck, and the table that shows it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+KINDS: Mapping[str, str] = {
+    "post_reset_before": "a mount POST is reset before it has an effect",
+    "post_reset_after": "a mount POST is reset after its effect",
+    "post_silent_before": "a mount POST is never answered, and has no effect",
+    "post_silent_after": "a mount POST has its effect and is answered too late",
+    "post_acted_later": "a mount POST is reset, and has its effect seconds later",
+    "post_half_body": "half of a mount POST's answer arrives",
+    "post_proxy_page": "a mount POST has its effect, a proxy answers 502",
+    "post_page_200": "a mount POST is answered with a web page, and has no effect",
+    "post_500_before": "a mount POST fails with 500 before its effect",
+    "post_500_after": "a mount POST fails with 500 after its effect",
+    "get_reset": "a read is reset",
+    "get_silent": "a read is never answered",
+    "get_half_body": "half of what was read arrives",
+    "get_page": "a read is answered with a web page",
+    "get_500": "a read fails with 500",
+    "delete_reset_before": "an unmount is reset before its effect",
+    "delete_reset_after": "an unmount is reset after its effect",
+    "delete_silent": "an unmount is never answered, and has no effect",
+    "delete_proxy_page": "an unmount has its effect, a proxy answers 502",
+    "delete_500_before": "an unmount fails with 500 before its effect",
+    "delete_500_after": "an unmount fails with 500 after its effect",
+    "unmount_refused": "an unmount is refused with 403",
+    "unmount_slow": "an unmount takes minutes",
+    "unmount_ineffective": "an unmount is confirmed, and the mount is still listed",
+    "busy": "503 without Retry-After",
+    "busy_seconds": "503 with Retry-After in seconds",
+    "busy_date": "503 with Retry-After as a date",
+    "busy_absurd": "503 with an absurd Retry-After",
+    "busy_page": "503 with a web page",
+    "slow": "an answer takes long",
+    "dripping": "an answer drips",
+    "refused": "a connection is refused",
+    "swallowed": "a connection is never made",
+    "cut": "connections in use are cut",
+    "flapping": "the link goes up and down, with connections in use",
+    "session_expired": "the session idled out by the server's clock",
+    "session_killed": "the session is ended by somebody else",
+    "service_restart": "the service restarts: every session is gone",
+    "passing_401": "one 401, and the session still lives",
+    "logon_busy": "a logon is answered with 503",
+    "logon_lost": "a logon's answer is lost",
+    "logon_refused": "a logon is refused",
+    "odd_state": "a task in a state nobody knows",
+    "state_back": "a task that was further is shown as running",
+    "no_result": "a task that has ended is shown without its result",
+    "no_related": "a task that succeeded is shown without its link",
+    "task_failed": "a mount fails at the server",
+    "task_stuck": "a mount takes longer than its plan allows",
+    "task_purged": "a finished task is forgotten before the run reads it again",
+    "stranger": "somebody else mounts the same restore point",
+    "stop_once": "a stop signal",
+    "stop_twice": "a second stop signal",
+}
+
+LEAST = 200
+"""How often every kind must have struck over the seeds of `make test`."""
+
+CERTAIN = 0.95
+"""Share of the POSTs in doubt, with a living session, that must end certain."""
+
+
+def table(hits: Counter[str]) -> str:
+    """Return how often everything struck, and how the POSTs in doubt ended."""
+    rows = [f"{hits[kind]:>7}  {kind:<20} {what}" for kind, what in KINDS.items()]
+    certain, unsure = hits["doubt_certain"], hits["doubt_uncertain"]
+    doubts = max(1, certain + unsure)
+    rows += [
+        f"{certain + unsure:>7}  POSTs in doubt with a living session, "
+        f"{certain / doubts:.2%} of them certain in the end",
+        f"{hits['doubt_session_gone']:>7}  more whose session or server was gone",
+        f"{hits['targets']:>7}  targets over {hits['seeds']} seeds, {hits['requests']} requests: "
+        + ", ".join(f"{hits[f'result_{name}']} {name}" for name in RESULTS),
+    ]
+    return "\n".join(rows)
+
+
+RESULTS = ("mounted", "failed", "unknown", "skipped", "cancelled")
+
+
+def assert_enough(hits: Counter[str]) -> None:
+    """Every kind has struck often enough, and nearly every doubt was settled."""
+    rare = {kind: hits[kind] for kind in KINDS if hits[kind] < LEAST}
+    assert not rare, f"struck fewer than {LEAST} times: {rare}"
+    certain, unsure = hits["doubt_certain"], hits["doubt_uncertain"]
+    assert certain >= CERTAIN * (certain + unsure), f"{unsure} of {certain + unsure} POSTs unsure"

@@ -1,0 +1,310 @@
+"""What a seed stands for: servers, their moods, a plan, and what will go wrong.
+
+A few well-aimed troubles per story, drawn from `RULES`; together the stories of a thousand
+seeds play every kind often. The same seed always tells the same story.
+
+Traps of the protocol reference (section 11) that stories play, by number:
+    refused as a request when it arrives    1 2 3 11 12 16 17 18 19 20
+    a limit counted at the servers          37
+    how servers behave                      5 7 8 9 13 21 22 23 24 25 26 27 30 32 33 34
+    what strikes                            6 10 15 16
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from orchestrator.policy import WatchPolicy
+from orchestrator.simulator.behaviour import Behaviour
+from orchestrator.simulator.faults import Fault
+from orchestrator.simulator.sites import PORT, host
+
+CALM_S = 600.0
+"""Virtual seconds after which nothing goes wrong any more."""
+
+ACCOUNT = "LAB\\svc-drill"
+PASSWORD = "not-a-real-password"
+
+POINT_MOUNTS, ONE_MOUNT, LOGON = r"/mounts$", r"/mounts/\d+$", r"/sessionMngr"
+READS, TASKS = r"/(tasks|query|mounts|logonSessions)", r"/(tasks|query)"
+
+RULES: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "post_reset_before": (("drop_before",), "POST", POINT_MOUNTS),
+    "post_reset_after": (("drop_after",), "POST", POINT_MOUNTS),
+    "post_silent_before": (("black_hole",), "POST", POINT_MOUNTS),
+    "post_silent_after": (("late",), "POST", POINT_MOUNTS),
+    "post_acted_later": (("act_later",), "POST", POINT_MOUNTS),
+    "post_half_body": (("truncated", "reset_mid_body"), "POST", POINT_MOUNTS),
+    "post_proxy_page": (("proxy_page",), "POST", POINT_MOUNTS),
+    "post_page_200": (("html_200",), "POST", POINT_MOUNTS),
+    "post_500_before": (("error_500",), "POST", POINT_MOUNTS),
+    "post_500_after": (("error_500_after",), "POST", POINT_MOUNTS),
+    "get_reset": (("drop_before", "drop_after"), "GET", READS),
+    "get_silent": (("black_hole",), "GET", READS),
+    "get_half_body": (("truncated", "reset_mid_body"), "GET", READS),
+    "get_page": (("html_200", "proxy_page"), "GET", READS),
+    "get_500": (("error_500",), "GET", READS),
+    "delete_reset_before": (("drop_before",), "DELETE", ONE_MOUNT),
+    "delete_reset_after": (("drop_after",), "DELETE", ONE_MOUNT),
+    "delete_silent": (("black_hole",), "DELETE", ONE_MOUNT),
+    "delete_proxy_page": (("proxy_page",), "DELETE", ONE_MOUNT),
+    "delete_500_before": (("error_500",), "DELETE", ONE_MOUNT),
+    "delete_500_after": (("error_500_after",), "DELETE", ONE_MOUNT),
+    "unmount_refused": (("forbidden",), "DELETE", ONE_MOUNT),
+    "unmount_slow": (("delay", "late"), "DELETE", ONE_MOUNT),
+    "unmount_ineffective": (("hollow_204",), "DELETE", ONE_MOUNT),
+    "busy": (("xml_503",), "", ""),
+    "busy_seconds": (("xml_503",), "", ""),
+    "busy_date": (("xml_503",), "", ""),
+    "busy_absurd": (("xml_503",), "", ""),
+    "busy_page": (("html_503",), "", ""),
+    "slow": (("delay", "late"), "", ""),
+    "dripping": (("drip",), "", ""),
+    "session_expired": (("clock_jump",), "", READS),
+    "session_killed": (("forget_session",), "", READS),
+    "service_restart": (("restart",), "", READS),
+    "passing_401": (("unauthorized",), "", READS),
+    "logon_busy": (("xml_503", "html_503"), "POST", LOGON),
+    "logon_lost": (("drop_after", "truncated"), "POST", LOGON),
+    "logon_refused": (("unauthorized",), "POST", LOGON),
+    "odd_state": (("odd_state",), "GET", TASKS),
+    "state_back": (("state_back",), "GET", TASKS),
+    "no_result": (("no_result",), "GET", TASKS),
+    "no_related": (("no_related",), "GET", TASKS),
+}
+"""Kind of hit: the simulator's kinds of fault for it, the method and the path."""
+
+ONCE = {"session_expired", "session_killed", "service_restart", "passing_401", "logon_refused"}
+DISGUISED = {"odd_state", "state_back", "no_result", "no_related"}
+WEIGHTS = {
+    **dict.fromkeys((kind for kind in RULES if kind.startswith(("post", "delete", "unm"))), 2.0),
+    **dict.fromkeys(ONCE | DISGUISED, 2.0),
+    "logon_refused": 1.4,
+    "no_related": 3.0,
+    "delete_silent": 3.0,
+    "unmount_slow": 3.0,
+}
+"""Weights other than 1, for what cannot strike often in one story."""
+
+RETRY_AFTER = {
+    "busy_seconds": ("1", "7", "45"),
+    "busy_date": ("Mon, 23 Nov 2026 06:01:30 GMT", "Mon, 23 Nov 2026 06:06:00 GMT"),
+    "busy_absurd": ("soon", "-5", "99999999999999999999", "Mon, 23 Nov 2099 06:00:00 GMT", "1e9"),
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Place:
+    """One server of a story."""
+
+    name: str
+    seed: int
+    machines: int
+    backup_servers: int
+    exclusive: bool
+    behaviour: Behaviour
+    limit: int
+    backup_limit: int
+    mount_s: float
+    failing: float
+    """Share of mounts that fail at the server."""
+    stuck: float
+    """Share of mounts that take longer than the plan allows."""
+    faults: dict[int, str] = field(default_factory=dict)
+    """What each fault of `rules` is counted as, by its place there."""
+    rules: list[Fault] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
+class Story:
+    """What a seed stands for. Times in virtual seconds."""
+
+    seed: int
+    places: list[Place]
+    settings: str
+    waves: bool
+    critical: bool
+    missing: bool
+    """One target names a machine that is not there."""
+    wrong_os: bool
+    watch: WatchPolicy
+    network: list[tuple[float, str, str]] = field(default_factory=list)
+    """(second, what, server): what is one of the network's kinds, or "well"."""
+    signals: list[tuple[float, str]] = field(default_factory=list)
+    strangers: list[tuple[float, str]] = field(default_factory=list)
+    """(second, server) of somebody else's mounts."""
+
+    @property
+    def ends_s(self) -> float:
+        """When everything must be over: faults, what they left, and the targets' own deadlines."""
+        rounds = max(
+            -(-place.machines // min(place.limit, place.backup_limit)) for place in self.places
+        )
+        return CALM_S + 900.0 + rounds * 900.0
+
+
+def told(seed: int) -> Story:
+    """Return the story of a seed."""
+    rng = random.Random(seed)
+    names = ["hq", "dr", "branch"][: rng.choices([1, 2, 3], [64, 28, 8])[0]]
+    large = rng.random() < 0.03
+    places = [_place(rng, name, large=large) for name in names]
+    pace = rng.choice([8.0, 15.0, 30.0])
+    story = Story(
+        seed=seed,
+        places=places,
+        settings=_settings(rng),
+        waves=rng.random() < 0.2,
+        critical=rng.random() < 0.3,
+        missing=rng.random() < 0.05,
+        wrong_os=rng.random() < 0.05,
+        watch=WatchPolicy(shortest=pace, crowded=pace, longest=3 * pace),
+    )
+    if rng.random() < 0.95:
+        for _ in range(rng.choice([4, 5, 6, 7, 8, 9])):
+            _trouble(rng, rng.choice(places))
+    for place in places:
+        order = list(range(len(place.rules)))
+        rng.shuffle(order)
+        place.faults = {new: place.faults[old] for new, old in enumerate(order)}
+        place.rules = [place.rules[old] for old in order]
+        _network(rng, story, place.name)
+        if rng.random() < 0.2:
+            story.strangers.append((rng.uniform(0.0, 90.0), place.name))
+    if rng.random() < 0.3:
+        first = rng.uniform(0.0, 150.0)
+        story.signals = [(first, rng.choice(["SIGINT", "SIGTERM"]))]
+        if rng.random() < 0.65:
+            story.signals.append((first + rng.choice([0.0, 0.5, 3.0, 15.0, 60.0]), "SIGTERM"))
+    return story
+
+
+def _place(rng: random.Random, name: str, *, large: bool) -> Place:
+    mood = Behaviour(
+        href_host=rng.choice(["localhost", "request", "evil.example.org"]),
+        related=rng.choice(["other_family", "own_family", "absent"]),
+        related_answers=rng.random() < 0.5,
+        operation_finished_share=rng.choice([0.0, 0.3, 1.0]),
+        operation_finished_s=rng.choice([0.4, 30.0]),
+        empty_mounts_are_404=rng.random() < 0.5,
+        filters_tasks=rng.random() < 0.7,
+        paging_keeps_filter=rng.random() < 0.5,
+        purge_finished_after=rng.choice([None, None, 0.0, 10.0]),
+        cancel_leaves_mount=rng.random() < 0.5,
+        backup_server_slots=rng.choice([1, 4, 64]),
+        unmount_s=rng.choice([0.0, 5.0]),
+        latency_s=rng.choice([0.0, 0.05, 1.0]),
+        message_share=rng.choice([0.0, 1.0]),
+        byte_order_mark=rng.random() < 0.2,
+        shuffle_attributes=rng.random() < 0.1,
+    )
+    return Place(
+        name=name,
+        seed=rng.getrandbits(32),
+        machines=rng.randint(15, 30) if large else rng.choice([2, 3, 3, 4, 4, 5, 6]),
+        backup_servers=rng.choice([1, 1, 2]),
+        exclusive=rng.random() < 0.1,
+        behaviour=mood,
+        limit=rng.randint(1, 5),
+        backup_limit=rng.choice([1, 2, 4]),
+        mount_s=rng.choice([5.0, 40.0, 90.0]),
+        failing=rng.choice([0.0, 0.0, 0.2]),
+        stuck=rng.choice([0.0, 0.0, 0.1]),
+    )
+
+
+def _settings(rng: random.Random) -> str:
+    return (
+        "defaults:\n"
+        "  timeouts: {mount: 4m, unmount: 3m}\n"
+        f"  retries: {{attempts: {rng.choice([1, 2, 3])}, delay: 5s}}\n"
+        f"limits: {{outage: {rng.choice([1, 5, 20, 20])}m, "
+        f"failures: {rng.choice(['100%', '100%', '2'])}"
+        f"{rng.choice(['', '', ', mounts: 3'])}}}\n"
+    )
+
+
+def _trouble(rng: random.Random, place: Place) -> None:
+    kinds = list(RULES)
+    hit = rng.choices(kinds, [WEIGHTS.get(kind, 1.0) for kind in kinds])[0]
+    alternatives, method, path = RULES[hit]
+    kind = rng.choice(alternatives)
+    seconds = {"clock_jump": 1000.0, "drip": 40.0}.get(kind, rng.choice([5.0, 30.0, 100.0]))
+    if hit == "post_silent_after":
+        seconds = 400.0
+    if hit == "post_acted_later":
+        seconds = rng.choice([0.2, 3.0, 20.0])
+    if hit == "unmount_slow":
+        seconds = rng.choice([60.0, 150.0, 400.0])
+    place.faults[len(place.rules)] = hit
+    place.rules.append(
+        Fault(
+            kind=kind,
+            method=method,
+            path=path,
+            skip=_skip(rng, hit, method),
+            count=1 if hit in ONCE else rng.choice([1, 1, 2, 3, 4]),
+            probability=1.0 if hit in ONCE else rng.choice([0.5, 1.0, 1.0]),
+            until_s=CALM_S,
+            seconds=seconds,
+            retry_after=rng.choice(RETRY_AFTER[hit]) if hit in RETRY_AFTER else None,
+        )
+    )
+
+
+def _skip(rng: random.Random, hit: str, method: str) -> int:
+    """Return how many requests pass before the first that may be struck."""
+    if hit.startswith("logon") or hit in DISGUISED:
+        return 0
+    return rng.choice([0, 0, 0, 1, 2, 4] if method else [0, 1, 3, 6, 10])
+
+
+def _network(rng: random.Random, story: Story, name: str) -> None:
+    """Add what happens to the links of one server."""
+    if rng.random() > 0.35:
+        return
+    at = rng.uniform(0.0, 200.0)
+    what = rng.choice(["refused", "swallowed", "cut", "flapping"])
+    if what == "cut":
+        story.network.append((at, what, name))
+        return
+    for _ in range(rng.randint(3, 6) if what == "flapping" else 1):
+        story.network.append((at, what, name))
+        lasting = rng.uniform(1.0, 8.0) if what == "flapping" else rng.uniform(5.0, 240.0)
+        story.network.append((min(at + lasting, CALM_S), "well", name))
+        at += lasting + rng.uniform(1.0, 15.0)
+
+
+def plan_of(story: Story, machines: dict[str, list[tuple[str, str]]]) -> str:
+    """Return the plan; `machines` are (name, operating system) by server."""
+    lines = ["version: 1", "name: story", "servers:"]
+    for place in story.places:
+        lines += [
+            f"  {place.name}:",
+            f"    url: https://{host(place.name)}:{PORT}",
+            f"    username: {ACCOUNT}",
+            "    password: {env: STORY_PASSWORD}",
+            f"    limits: {{mounts: {place.limit}}}",
+            "    backup_servers:",
+            f"      vbr-{place.name}-01: {{mounts: {place.backup_limit}}}",
+        ]
+    rows = [
+        f"{{vm: {name}, server: {server}, os: {os}}}"
+        for server, listed in machines.items()
+        for name, os in listed
+    ]
+    if story.missing:
+        rows.append(f"{{vm: nowhere, server: {story.places[0].name}}}")
+    head = "\n".join(lines) + "\n" + story.settings
+    if not story.waves or len(rows) < 2:
+        return head + "targets:\n" + "".join(f"  - {row}\n" for row in rows)
+    half = len(rows) // 2
+    first = "".join(f"      - {row}\n" for row in rows[:half])
+    second = "".join(f"      - {row}\n" for row in rows[half:])
+    critical = "true" if story.critical else "false"
+    return (
+        f"{head}waves:\n"
+        f"  - name: first\n    critical: {critical}\n    targets:\n{first}"
+        f"  - name: second\n    after: [first]\n    targets:\n{second}"
+    )

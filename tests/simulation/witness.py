@@ -1,0 +1,315 @@
+"""Sees every request arrive, every effect happen and every event recorded, and compares them.
+
+The ground truth of one play. Whatever must never be is noticed at the step where it happens:
+the first violation ends the play. What can only be judged at the end is in `invariants`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from orchestrator.engine.admission import Limits
+from orchestrator.events import (
+    Event,
+    MountFound,
+    MountReleased,
+    OutOfReach,
+    RunFinished,
+    ServerGivenUp,
+    SessionEnded,
+    SessionOpened,
+    SubmissionInDoubt,
+    SubmissionNotSent,
+    SubmissionRefused,
+    SubmissionStarted,
+    TargetConcluded,
+    TargetEvent,
+    TargetPlanned,
+    TaskAccepted,
+    TaskFailed,
+    TaskSucceeded,
+    UnmountStarted,
+    VerdictReached,
+)
+from orchestrator.lifecycle import MountRecord
+from orchestrator.model import MountState, Result
+from orchestrator.simulator.manager import SimSession, SimulatedManager
+from orchestrator.simulator.truth import GroundTruth, MountFate
+from tests.invariants import allowed
+
+GOOD = {Result.MOUNTED, Result.VERIFIED}
+MOUNTS_OF = re.compile(r"/([0-9a-f-]{36})/mounts(?:/(\d+))?", re.IGNORECASE)
+ASKED_TASK = re.compile(r'TaskId=="([^"]*)"')
+
+
+@dataclass(slots=True)
+class _Aim:
+    """What one target has done so far, as its events and the servers tell."""
+
+    server: str
+    point: str
+    readable: bool = False
+    """Mounted as the system it is: its volumes can be seen."""
+    session: str = ""
+    pending: bool = False
+    """An intent was recorded, and not yet what became of it."""
+    posted: bool = False
+    """The POST of the current intent has arrived."""
+    made: MountFate | None = None
+    """What the current intent has started, if anything."""
+    doubtful: bool = False
+    unknown: bool = False
+    """The current intent was posted, and its fate was given up as unknown."""
+    unmounting: bool = False
+    concluded: bool = False
+
+
+class Witness(GroundTruth):
+    """The truth of one play; also an observer of the run and of every request."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        managers: Mapping[str, SimulatedManager],
+        on_violation: Callable[[], None],
+    ) -> None:
+        """`managers` are asked which sessions live; `on_violation` ends the play."""
+        super().__init__()
+        self.violation: str | None = None
+        self.hits: Counter[str] = Counter()
+        self.strangers: set[str] = set()
+        """Sessions of somebody else, whose mounts must not be touched."""
+        self.limits = limits
+        self._managers = managers
+        self._on_violation = on_violation
+        self._aims: dict[str, _Aim] = {}
+        self._by_point: dict[tuple[str, str], _Aim] = {}
+        self._by_task: dict[tuple[str, str, str], MountFate] = {}
+        self._asking: dict[str, _Aim] = {}
+        self._tasks: dict[str, set[str]] = {}
+        self._opened: dict[str, str] = {}
+        self._lost: set[str] = set()
+        self._given_up: set[str] = set()
+        self._refused: set[str] = set()
+        self._over = False
+
+    def violated(self, what: str) -> None:
+        """Note what must never be; only the first counts."""
+        if self.violation is None:
+            self.violation = what
+            self._on_violation()
+
+    def demand(self, holds: bool, what: str) -> None:
+        """Note a violation unless `holds`."""
+        if not holds:
+            self.violated(what)
+
+    def ours(self) -> GroundTruth:
+        """Return the truth without what strangers did and what left no mount."""
+        mine = GroundTruth(peaks=self.peaks, dangerous=self.dangerous)
+        mine.mounts = [
+            fate
+            for fate in self.mounts
+            if fate.session not in self.strangers and fate.closed_by != "failed"
+        ]
+        return mine
+
+    # --- effects -----------------------------------------------------------------------------
+
+    def opened(self, fate: MountFate) -> None:
+        """Check a mount the moment a server starts it."""
+        if fate.session in self.strangers:
+            self.mounts.append(fate)
+            return
+        super().opened(fate)
+        self._by_task[fate.server, fate.session, fate.task] = fate
+        for place, count in self.open_now.items():
+            most = allowed(self.limits, place)
+            self.demand(most is None or count <= most, f"{place}: {count} open, {most} allowed")
+        aim = self._by_point.get((fate.server, fate.point))
+        if aim is None or not (aim.pending or aim.unknown):
+            self.violated(f"a mount that nobody intended: {fate}")
+        else:
+            self.demand(aim.made is None, f"two mounts of one intent: {fate}")
+            aim.made = fate
+
+    def closed(self, fate: MountFate, at: float, by: str) -> None:
+        """Check who ends a mount."""
+        stranger = fate.session in self.strangers
+        self.demand(not stranger or by == "failed", f"a stranger's mount was touched: {fate}")
+        if by == "failed":
+            self.hits["task_failed"] += 1
+        super().closed(fate, at, by)
+
+    def _count_down(self, fate: MountFate) -> None:
+        if fate.session not in self.strangers:
+            super()._count_down(fate)
+
+    # --- requests ----------------------------------------------------------------------------
+
+    def arrived(self, manager: SimulatedManager, method: str, target: str, token: str) -> None:
+        """Check a request the moment it reaches a server, before anything goes wrong with it."""
+        path, _, query = target.partition("?")
+        server, session = manager.name, manager.sessions.get(token)
+        self.demand(not self._over, f"{method} {path} after the run's last record")
+        self.demand("action=failover" not in query.lower(), f"failover was called: {target}")
+        if "/sessionmngr" in path.lower():
+            self._logon_arrived(server)
+            return
+        place = MOUNTS_OF.search(path)
+        if place is None:
+            self.demand("action=restore" not in query, f"a full restore was called: {target}")
+            self.demand(method != "POST", f"an unforeseen POST: {target}")
+        if session is None:
+            return
+        if method == "DELETE" and "/logonsessions/" in path.lower():
+            self._logoff_arrived(path.rpartition("/")[2], session)
+        elif place is not None and method == "POST":
+            self._post_arrived(server, place[1].lower(), session)
+        elif place is not None and method == "DELETE":
+            self._unmount_arrived(server, place[1].lower(), int(place[2] or 0), session)
+        self._tasks_asked(path, query, session)
+
+    def _logon_arrived(self, server: str) -> None:
+        self.demand(server not in self._refused, f"{server}: a refused logon was repeated")
+        self.demand(server not in self._opened, f"{server}: a second logon beside a session")
+
+    def logon_refused(self, server: str) -> None:
+        """Note that a logon was answered with 401: it must not be repeated."""
+        self._refused.add(server)
+
+    def _logoff_arrived(self, named: str, session: SimSession) -> None:
+        self.demand(named == session.id, f"session {named} was ended by {session.id}")
+        if session.id in self._lost:
+            return
+        for fate in self.still_open():
+            self.demand(fate.session != session.id, f"logged off before the unmount of {fate}")
+
+    def _post_arrived(self, server: str, point: str, session: SimSession) -> None:
+        aim = self._by_point.get((server, point))
+        if aim is None or not aim.pending:
+            self.violated(f"{server}: a POST for {point} without a recorded intent")
+            return
+        self.demand(not aim.posted, f"{server}: the POST for {point} was repeated")
+        self.demand(aim.session == session.id, f"{server}: a POST in another session than intended")
+        before = self._asking.get(session.id)
+        self.demand(before is None or before is aim, f"{server}: two POSTs unanswered at once")
+        self._asking[session.id] = aim
+        aim.posted = True
+
+    def _unmount_arrived(self, server: str, point: str, number: int, session: SimSession) -> None:
+        aim = self._by_point.get((server, point))
+        named = aim is not None and aim.unmounting and aim.made is not None
+        self.demand(
+            named and aim is not None and aim.made is not None and aim.made.number == number,
+            f"{server}: an unmount of {point}@{number} that nobody announced",
+        )
+        self.demand(session.id not in self.strangers, f"{server}: a stranger's token was used")
+
+    def _tasks_asked(self, path: str, query: str, session: SimSession) -> None:
+        asked = re.findall(r"/tasks/([^/]+)$", path)
+        if query:
+            asked += ASKED_TASK.findall(dict(parse_qsl(query)).get("filter", ""))
+        unknown = set(asked) - self._tasks.get(session.id, set())
+        self.demand(not unknown, f"{unknown} asked of session {session.id}, which never gave them")
+
+    # --- events ------------------------------------------------------------------------------
+
+    def observe(self, event: Event, record: MountRecord | None) -> None:
+        """Compare an event with what the servers know, the moment it is recorded."""
+        _ = record
+        match event:
+            case TargetPlanned(key=key):
+                point = event.point.id if event.point is not None else ""
+                aim = self._aims[key] = self._by_point[event.server, point] = _Aim(
+                    event.server, point
+                )
+                listed = self._managers[event.server].inventory.by_id.get(point)
+                aim.readable = listed is not None and listed.machine.os == event.os_kind
+            case SessionOpened(server=server, session=session):
+                self.demand(self._lives(server, session), f"{server}: {session} was never opened")
+                self._opened[server] = session
+            case SessionEnded(server=server, session=session, lost=lost):
+                self._opened.pop(server, None)
+                if lost:
+                    self._lost.add(session)
+            case ServerGivenUp(server=server):
+                self._given_up.add(server)
+            case RunFinished():
+                self._over = True
+            case TargetEvent(key=key):
+                self._target(self._aims[key], event)
+
+    def _lives(self, server: str, session: str) -> bool:
+        return any(each.id == session for each in self._managers[server].sessions.values())
+
+    def _target(self, aim: _Aim, event: TargetEvent) -> None:
+        self.demand(not aim.concluded, f"{event} after the target's result")
+        fate = aim.made
+        match event:
+            case SubmissionStarted(session=session):
+                aim.session = session
+                aim.pending, aim.posted, aim.made = True, False, None
+                aim.unmounting = aim.unknown = False
+            case SubmissionNotSent() | SubmissionRefused():
+                # a mount that failed and whose task was forgotten has left nothing to be seen
+                none = fate is None or fate.closed_by == "failed"
+                self.demand(none, f"{event}, yet the server started {fate}")
+                self._answered(aim, certain=True)
+            case SubmissionInDoubt():
+                aim.doubtful = aim.posted
+            case TaskAccepted(task=task):
+                mine = self._by_task.get((aim.server, aim.session, task))
+                self.demand(mine is not None and mine is fate, f"{event}, but it made {fate}")
+                self._tasks.setdefault(aim.session, set()).add(task)
+                self._answered(aim, certain=True)
+            case MountFound(mount=mount):
+                place = MOUNTS_OF.search(mount)
+                number = int(place[2] or 0) if place else 0
+                same = fate is not None and fate.succeeded is True and fate.number == number
+                self.demand(same, f"{event}, but it made {fate}")
+                self._answered(aim, certain=True)
+            case TaskSucceeded():
+                self.demand(fate is not None and fate.succeeded is True, f"{event}, but {fate}")
+            case TaskFailed():
+                self.demand(fate is not None and fate.succeeded is False, f"{event}, but {fate}")
+            case VerdictReached(result=result):
+                good = fate is not None and fate.succeeded is True and aim.readable
+                self.demand(result not in GOOD or good, f"{event}, but {fate}")
+            case UnmountStarted():
+                aim.unmounting = True
+            case MountReleased():
+                gone = fate is not None and fate.closed_by == "unmounted"
+                self.demand(gone, f"{event}, but {fate}")
+            case OutOfReach():
+                self._answered(aim, certain=False)
+            case TargetConcluded():
+                self._concluded(aim, event)
+
+    def _answered(self, aim: _Aim, *, certain: bool) -> None:
+        """Note that the current intent's fate is known, or never will be."""
+        if self._asking.get(aim.session) is aim:
+            del self._asking[aim.session]
+        if aim.doubtful:
+            gone = aim.server in self._given_up or not self._lives(aim.server, aim.session)
+            how = "certain" if certain else "session_gone" if gone else "uncertain"
+            self.hits[f"doubt_{how}"] += 1
+            aim.unknown = not certain
+        aim.pending = aim.doubtful = False
+
+    def _concluded(self, aim: _Aim, event: TargetConcluded) -> None:
+        aim.concluded = True
+        mine = [
+            fate
+            for fate in self.mounts
+            if (fate.server, fate.point) == (aim.server, aim.point)
+            and fate.session not in self.strangers
+        ]
+        if event.result in GOOD:
+            self.demand(any(fate.succeeded for fate in mine), f"{event}, but {mine}")
+        if event.mount in {MountState.NONE, MountState.RELEASED}:
+            self.demand(not any(fate.is_open for fate in mine), f"{event}, but {mine}")
