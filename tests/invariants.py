@@ -79,13 +79,18 @@ def allowed(limits: Limits, place: str) -> int | None:
 
 
 def assert_one_mount_per_intent(truth: GroundTruth, targets: list[dict[str, Any]]) -> None:
-    """There are at most as many mounts of a point as attempts that may have reached the server."""
-    made = Counter((fate.server, fate.point) for fate in truth.mounts)
+    """There are at most as many mounts of a point as attempts that may have made one.
+
+    A mount that failed made nothing: of one whose POST a crash swallowed, nobody can know.
+    """
+    made = Counter(
+        (fate.server, fate.point) for fate in truth.mounts if fate.succeeded is not False
+    )
     intents = Counter(
         (target["server"], attempt["point_id"])
         for target in targets
         for attempt in target["attempts"]
-        if attempt["outcome"] in {"success", "failed", "unknown"}
+        if attempt["outcome"] in {"success", "unknown"}
     )
     for place, count in made.items():
         assert count <= intents[place], f"{place}: {count} mounts, {intents[place]} intents"

@@ -166,7 +166,8 @@ class SimulatedManager:
     def _expire_later(self, session: SimSession) -> None:
         """Look again when the session could have idled too long: nobody needs to ask for it."""
         left = session.last_used + self.behaviour.idle_limit_s - self.clock()
-        asyncio.get_running_loop().call_later(max(0.0, left), self._look_again, session)
+        later = max(0.001, left)  # what rounding leaves of a second would not move a virtual clock
+        asyncio.get_running_loop().call_later(later, self._look_again, session)
 
     def _look_again(self, session: SimSession) -> None:
         if session.token not in self.sessions:

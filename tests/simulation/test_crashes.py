@@ -11,9 +11,10 @@ from tests.simulation.crashes import SHAPES, died_at, steps_of
 PARTS = 8
 """Tests per shape, so that several processes can share the work."""
 
-FOUND = (("slow", 98), ("waves", 1))
+FOUND = (("slow", 98), ("waves", 1), ("purged", 55), ("failing", 15))
 """Stories that once showed a bug: a session found again that nobody needed any more was held
-open for ever, and a run that died before its first record."""
+open for ever, a run that died before its first record, a clock that rounding stopped, and a
+failed task whose POST a crash had swallowed."""
 
 _steps_of = cache(steps_of)
 
