@@ -32,7 +32,7 @@ from orchestrator.model import MountKey, RunId, ServerName, Source
 from orchestrator.plan.inventory import inventory_needs
 from orchestrator.plan.loading import LoadedPlan
 from orchestrator.plan.locked import LockedPlan
-from orchestrator.plan.settings import RestorePlan
+from orchestrator.plan.settings import EnvironmentSecret, RestorePlan
 from orchestrator.policy import WatchPolicy
 from orchestrator.runstate import RunState
 from orchestrator.targeting import LockedSelection, Narrowing, PlanSelection
@@ -107,6 +107,12 @@ def clients(
     families = {
         server: inventory_needs(plan, server).sources or {Source.REPLICA} for server in plan.servers
     }
+    references = (
+        reference
+        for settings in plan.servers.values()
+        for reference in (settings.username, settings.password)
+    )
+    withheld = frozenset(one.name for one in references if isinstance(one, EnvironmentSecret))
     return [
         Client(
             settings,
@@ -117,6 +123,7 @@ def clients(
             boot_clock=world.clock_with_suspension,
             on_session=on_session,
             kept=(kept or {}).get(name),
+            withheld=withheld,
         )
         for name, settings in plan.servers.items()
     ]

@@ -310,7 +310,7 @@ def _concluded(record: MountRecord, event: TargetConcluded) -> MountRecord:
             f"{record.planned.key}: concluded with mount {event.mount}, but it may be open"
         )
     never_submitted = event.result in {Result.SKIPPED, Result.CANCELLED}
-    if never_submitted and record.ever_submitted and record.mount_state is MountState.UNKNOWN:
+    if never_submitted and record.may_be_open:
         raise IllegalTransition(f"{record.planned.key}: {event.result} with a mount in doubt")
     return replace(
         record,

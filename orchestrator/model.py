@@ -6,6 +6,8 @@ session, Href. Ours: mount request, result, mount state.
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -129,9 +131,9 @@ class Task:
 
     @property
     def is_final(self) -> bool:
-        """True only for Finished with its Result: OperationFinished may claim success and is not.
+        """True only for Finished with a Result: without one, nothing says that nothing is mounted.
 
-        Without the Result nobody can say yet how it ended.
+        OperationFinished may already claim success and is not final.
         """
         return self.state is TaskState.FINISHED and self.success is not None
 
@@ -252,3 +254,16 @@ def printable(text: str, limit: int = 300) -> str:
         for char in text[: limit + 1]
     )
     return shown if len(text) <= limit else shown[: limit - 1] + "…"
+
+
+def printable_json(document: str) -> str:
+    """Return a JSON document that is safe to show: what could steer a terminal is escaped.
+
+    It still means the same: such characters stand only inside of its texts.
+    """
+    return _UNUSUAL.sub(
+        lambda found: found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1], document
+    )
+
+
+_UNUSUAL = re.compile(r"[^\n\x20-\x7e]")

@@ -124,7 +124,7 @@ def plan_command(
     loaded = load_plan(plan, overrides=overrides)
     found = anyio.run(_expanded, loaded, only)
     if as_json:
-        click.echo(json.dumps(_as_values(found, loaded), indent=1, ensure_ascii=False))
+        click.echo(json.dumps(_as_values(found, loaded), indent=1))
     elif not output.quiet:
         _show(found, explain)
     for line in found.broken:

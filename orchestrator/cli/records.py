@@ -125,7 +125,7 @@ def _show_run(found: RunState, running: bool, as_json: bool) -> int:
     if as_json:
         values = as_values(report)
         values["state"] = _state_of(found, running)
-        click.echo(json.dumps(values, indent=1, ensure_ascii=False))
+        click.echo(json.dumps(values, indent=1))
         return 3 if left and not running else 0
     click.echo(f"{found.started.run}: {_state_of(found, running)}")
     if found.finished is not None:

@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
+from itertools import count
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -53,7 +54,8 @@ NAMES_PER_QUERY = 40
 FILTER_BYTES = 5000
 """Machine names in one query: as many as keep the URL well below HTTP.sys's 16 KB."""
 
-MAX_PAGES = 10_000
+MAX_ROWS = 200_000
+"""Rows of one listing, all pages together."""
 UNMOUNT_TASK_TICK = 1.0
 
 
@@ -108,6 +110,8 @@ class Session:
         page = await self._get(target, lambda: self._codec.points(family))
         if len(page.rows) != 1:
             raise MalformedResponse(f"{self.server} answered with {len(page.rows)} points, not 1")
+        if page.rows[0].id != point.lower():
+            raise MalformedResponse(f"{self.server} answered with another restore point")
         return page.rows[0]
 
     async def points_of_machines(
@@ -168,7 +172,10 @@ class Session:
 
     async def task(self, task: TaskId) -> Task:
         """Read one task."""
-        return await self._get(f"/api/tasks/{quote(task, safe='')}", self._codec.task)
+        found = await self._get(f"/api/tasks/{quote(task, safe='')}", self._codec.task)
+        if found.id != task:
+            raise MalformedResponse(f"{self.server} answered with another task than {task}")
+        return found
 
     async def tasks(self) -> Sequence[Task]:
         """Read all tasks of this session in one request."""
@@ -196,6 +203,8 @@ class Session:
         found = await self._get(mount, self._codec.mounts)
         if len(found) != 1:
             raise MalformedResponse(f"{self.server} answered with {len(found)} mounts, not 1")
+        if found[0].href.rpartition("/")[2] != mount.rpartition("/")[2]:
+            raise MalformedResponse(f"{self.server} answered with another mount point")
         return found[0]
 
     async def mounts(self, point: RestorePointId, source: Source) -> Sequence[Mount]:
@@ -262,14 +271,19 @@ class Session:
         self, base: str, reading: Callable[[], Reading[Page[T]]]
     ) -> AsyncIterator[Page[T]]:
         """Yield every page; page addresses are built here, because links may lose the filter."""
-        for number in range(1, MAX_PAGES + 1):
+        rows = 0
+        before: Sequence[T] = ()
+        for number in count(1):
             page = await self._get(
                 f"{base}&pageSize={PAGE_SIZE}&page={number}", reading, large=True
             )
+            rows += len(page.rows)
+            if rows > MAX_ROWS or (page.rows and page.rows == before):
+                raise MalformedResponse(f"{self.server} lists without end")
             yield page
             if not page.has_next or not page.rows:
                 return
-        raise MalformedResponse(f"{self.server} lists more than {MAX_PAGES} pages")
+            before = page.rows
 
     async def _get(
         self, target: str, reading: Callable[[], Reading[T]], *, large: bool = False
@@ -340,10 +354,12 @@ class Client:
         boot_clock: Callable[[], float] = anyio.current_time,
         on_session: Callable[[Session], None] = lambda session: None,
         kept: KeptSession | None = None,
+        withheld: frozenset[str] = frozenset(),
     ) -> None:
         """`families` are those the plan mounts from; `on_session` is told of every logon.
 
-        `kept` is the session that an earlier process left, for `take_up`.
+        `kept` is the session that an earlier process left, for `take_up`. Programs that know
+        a secret do not see the environment variables `withheld`.
         """
         self.server = settings.name
         self._settings = settings
@@ -354,6 +370,7 @@ class Client:
         self._boot_clock = boot_clock
         self._on_session = on_session
         self._kept = kept
+        self._withheld = withheld
         self._codec = XmlCodec()
 
     @property
@@ -365,8 +382,8 @@ class Client:
     async def logon(self) -> AsyncIterator[Session]:
         """Open a session; leaving the context logs off, shielded and bounded."""
         require_room(self.server)
-        username = await resolve(self._settings.username)
-        password = await resolve(self._settings.password)
+        username = await resolve(self._settings.username, withheld=self._withheld)
+        password = await resolve(self._settings.password, withheld=self._withheld)
         transport = self._transport()
         opening = logged_on(
             transport,

@@ -27,8 +27,12 @@ COMMAND_TIMEOUT = 30.0
 MAX_BYTES = 64 * 1024
 
 
-async def resolve(reference: str | SecretReference) -> str:
+async def resolve(
+    reference: str | SecretReference, *, withheld: frozenset[str] = frozenset()
+) -> str:
     """Return the secret that `reference` names; a plain text is its own value.
+
+    A program that is started for it does not see the environment variables `withheld`.
 
     Raises:
         CredentialError: it is missing, empty, unreadable, or readable by others.
@@ -49,7 +53,7 @@ async def resolve(reference: str | SecretReference) -> str:
                 raise CredentialError(f"{reference}: this process was given no credentials")
             return _from_file(Path(directory) / name, str(reference), owner_only=False)
         case CommandSecret(argv=argv):
-            return await _from_command(argv, str(reference))
+            return await _from_command(argv, str(reference), withheld)
         case KeyringSecret(service=service, user=user):
             return _from_keyring(service, user, str(reference))
 
@@ -75,11 +79,14 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-async def _from_command(argv: tuple[str, ...], shown: str) -> str:
+async def _from_command(argv: tuple[str, ...], shown: str, withheld: frozenset[str]) -> str:
     """Run the program without a shell; what it prints is the secret, its errors are its own."""
+    environment = {name: value for name, value in os.environ.items() if name not in withheld}
     try:
         with anyio.fail_after(COMMAND_TIMEOUT):
-            done = await anyio.run_process(list(argv), check=False, stdin=DEVNULL, stderr=DEVNULL)
+            done = await anyio.run_process(
+                list(argv), check=False, stdin=DEVNULL, stderr=DEVNULL, env=environment
+            )
     except TimeoutError:
         raise CredentialError(f"{shown} did not end within {COMMAND_TIMEOUT:g} s") from None
     except OSError as exc:

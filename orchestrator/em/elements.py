@@ -2,7 +2,7 @@
 
 Only the row at hand has a light tree, so a list of 50,000 tasks costs the memory of one.
 Refused: document types, entities, processing that reaches outside, more than `MAX_DEPTH`
-levels, `MAX_NODES` elements or `MAX_TEXT` characters in one of them.
+levels, `MAX_NODES` elements, `MAX_TEXT` characters in one of them, or `MAX_HELD` bytes in all.
 """
 
 from __future__ import annotations
@@ -16,9 +16,14 @@ from xml.parsers import expat  # hardened below exactly as defusedxml does, but 
 from orchestrator.errors import MalformedResponse
 
 MAX_DEPTH = 24
-MAX_NODES = 5_000_000
+MAX_NODES = 2_000_000
 MAX_TEXT = 1024 * 1024
 """Characters in one element, and bytes in one tag: longer ones cost the square of their length."""
+MAX_ATTRIBUTES = 64
+MAX_HELD = 32 * 1024 * 1024
+"""Bytes of memory that one answer may cost, as estimated by `cost_of` and these two."""
+NODE_COST = 320
+ATTRIBUTE_COST = 120
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -73,15 +78,20 @@ class XmlReading(Generic[T]):
         self,
         finish: Callable[[Node], T],
         row: str | None = None,
-        on_row: Callable[[Node], None] | None = None,
+        on_row: Callable[[Node], int] | None = None,
     ) -> None:
-        """`finish` makes the value from the root, whose rows are gone by then."""
+        """`finish` makes the value from the root, whose rows are gone by then.
+
+        `on_row` keeps what it needs of a row, and returns how many bytes that costs.
+        """
         self._finish = finish
         self._row = row
         self._on_row = on_row
         self._document = Node("", {})
         self._stack = [self._document]
         self._nodes = 0
+        self._held = 0
+        self._held_before_row = 0
         self._fed = 0
         self._first = True
         parser = expat.ParserCreate()
@@ -136,21 +146,42 @@ class XmlReading(Generic[T]):
             raise MalformedResponse("the answer has more elements or levels than any real one")
         if ":" in name:
             name = name.rpartition(":")[2]
+        if name == self._row:
+            self._held_before_row = self._held
+        values = sum(map(cost_of, attributes.values()))
+        self._hold(NODE_COST + ATTRIBUTE_COST * len(attributes) + values)
+        if len(attributes) > MAX_ATTRIBUTES:
+            raise MalformedResponse("the answer has more attributes than any real one")
         node = Node(name, attributes)
-        stack[-1].children.append(node)
+        parent = stack[-1]
+        parent.text = ""  # no answer mixes text and elements; joining it would cost its square
+        parent.children.append(node)
         stack.append(node)
 
     def _end(self, _name: str) -> None:
         node = self._stack.pop()
         if node.tag == self._row and self._on_row is not None and len(self._stack) > 1:
-            self._on_row(node)
+            kept = self._on_row(node)
             self._stack[-1].children.pop()
+            self._held = self._held_before_row
+            self._hold(kept)
 
     def _characters(self, text: str) -> None:
         node = self._stack[-1]
         node.text += text
+        self._hold(cost_of(text))
         if len(node.text) > MAX_TEXT:
             raise MalformedResponse("the answer has a longer text than any real one")
+
+    def _hold(self, cost: int) -> None:
+        self._held += cost
+        if self._held > MAX_HELD:
+            raise MalformedResponse("the answer holds more than any real one")
+
+
+def cost_of(text: str) -> int:
+    """Return about how many bytes a text takes: one wide character makes all of them wide."""
+    return len(text) if text.isascii() else 4 * len(text)
 
 
 def _refuse_dtd(*_arguments: object) -> NoReturn:
@@ -166,6 +197,11 @@ def _refuse_html(chunk: bytes) -> None:
 
 
 # --- errors ------------------------------------------------------------------------------
+
+
+PAGE_HEAD = 64 * 1024
+"""Bytes of a web page in which its title must stand."""
+_TITLE = re.compile(rb"<title[^<>]{0,200}>([^<]{1,200})</title>", re.IGNORECASE)
 
 
 def words_of(body: bytes) -> str | None:
@@ -199,7 +235,7 @@ def _xml_message(text: bytes) -> str | None:
         reading.feed(text)
         return reading.close()
     except MalformedResponse:
-        title = re.search(rb"<title[^>]*>([^<]{1,200})</title>", text, re.IGNORECASE)
+        title = _TITLE.search(text[:PAGE_HEAD])
         return title.group(1).decode("utf-8", errors="replace") if title else None
 
 

@@ -18,13 +18,15 @@ _GUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _POINT = rf"/api/(?:vmReplicaPoints|vmRestorePoints|agents/agentRestorePoints)/{_GUID}"
 _MOUNT = rf"{_POINT}/mounts/[0-9A-Za-z_-]{{1,40}}"
 
+GUID = re.compile(_GUID)
+
 MOUNT_PATH = re.compile(rf"^{_MOUNT}$", re.IGNORECASE)
 """The address of one mount point, in any family."""
 
 _ORIGIN = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#]*")
 _DOTS = re.compile(r"(?:^|[/\\])\.\.?(?:[/\\]|$)")
 """A segment that a server may resolve, so that the path would mean another one."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _SAFE = "/:$@!&'()*+,;=-._~%?"
 
 _READING = ("listall", "listdirs", "listfiles", "download")

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import anyio
 
+from orchestrator.em.links import GUID
 from orchestrator.em.transport import Answer, Transport, http_date
 from orchestrator.em.wire import Codec
 from orchestrator.errors import (
@@ -31,7 +32,9 @@ from orchestrator.model import SessionId
 LOGOFF_GRACE = 10.0
 """Seconds that a logoff may take; the session dies by itself after 15 idle minutes."""
 
-_GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+_TOKEN = re.compile(r"[!-~]{1,4096}")
+"""What can be sent back in a header as it came."""
 
 
 class Token:
@@ -156,7 +159,7 @@ async def _log_on(
         raise
     token = answer.headers.get("X-RestSvcSessionId")
     session = body.session or _session_in(answer)
-    if not token or session is None:
+    if not token or not _TOKEN.fullmatch(token) or session is None:
         raise MalformedResponse(
             f"{transport.server} answered the logon without a session; is this the REST API of "
             "Enterprise Manager (port 9398 by default)?",
@@ -173,7 +176,7 @@ async def _log_on(
 
 def _session_in(answer: Answer) -> SessionId | None:
     """Return the session's GUID from the Location header, if it is there."""
-    found = _GUID.search(answer.headers.get("Location", "").rpartition("/")[2])
+    found = GUID.search(answer.headers.get("Location", "").rpartition("/")[2])
     return SessionId(found.group().lower()) if found else None
 
 

@@ -405,7 +405,7 @@ def retry_after(value: str | None, now: datetime) -> float | None:
         return None
     text = value.strip()
     if text.isascii() and text.isdigit():
-        seconds = float(text[:9])
+        seconds = float(text)
     else:
         wanted = http_date(text)
         if wanted is None:

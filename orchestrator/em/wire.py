@@ -10,11 +10,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from orchestrator.em.elements import Node, Reading, XmlReading
+from orchestrator.em.elements import Node, Reading, XmlReading, cost_of
 from orchestrator.em.families import Family
-from orchestrator.em.links import MOUNT_PATH, mount_href, rerooted
+from orchestrator.em.links import GUID, MOUNT_PATH, mount_href, rerooted
 from orchestrator.errors import MalformedResponse
 from orchestrator.model import (
     BackupServerName,
@@ -32,6 +32,10 @@ from orchestrator.model import (
 )
 
 NAMESPACE = "http://www.veeam.com/ent/v1.0"
+MAX_DOWNLOADS = 4
+"""Staged files of one task that are kept: a task stages one."""
+LONGEST_WORDS = 2000
+"""Characters of a task's message that are kept."""
 T = TypeVar("T")
 
 
@@ -143,7 +147,17 @@ def _rows(tag: str, make: Callable[[Node], T], roots: set[str]) -> XmlReading[Pa
             found.append(make(root))
         return Page(rows=found, has_next=_has_next(root))
 
-    return XmlReading(finish, tag, lambda node: found.append(make(node)))
+    def keep(node: Node) -> int:
+        found.append(make(node))
+        return _cost(found[-1])
+
+    return XmlReading(finish, tag, keep)
+
+
+def _cost(row: Any) -> int:
+    """Return about how many bytes the value of a row takes, its texts above all."""
+    values = (getattr(row, name) for name in row.__slots__)
+    return 600 + sum(cost_of(value) for value in values if isinstance(value, str))
 
 
 def _has_next(root: Node) -> bool:
@@ -171,7 +185,7 @@ def _logon(root: Node) -> LogonAnswer:
     )
     session = root.value("SessionId")
     return LogonAnswer(
-        session=SessionId(session.lower()) if session else None,
+        session=SessionId(session.lower()) if session and GUID.fullmatch(session) else None,
         user=root.value("UserName") or "",
         collections=collections,
     )
@@ -186,6 +200,7 @@ def _one_task(root: Node) -> Task:
     return _task(node)
 
 
+_NAME = re.compile(r"[\w.:-]{1,100}", re.ASCII)
 _STATES = {state.value: state for state in TaskState}
 
 
@@ -195,24 +210,29 @@ def _task(node: Node) -> Task:
     Source: reference 5.1; a missing Result is "no answer yet" even where State is Finished.
     """
     name = node.value("TaskId")
-    if name is None:
-        raise MalformedResponse("a task without TaskId")
+    if name is None or not _NAME.fullmatch(name):
+        raise MalformedResponse("a task without a TaskId that could be asked for")
     result = node.child("Result")
     success: bool | None = None
     message: str | None = None
     if result is not None:
         success = result.attributes.get("Success", "").strip().lower() in {"true", "1"}
-        message = result.value("Message")
+        message = _shortened(result.value("Message"))
     mount, downloads = _task_links(node.links)
     return Task(
         id=TaskId(name),
         state=_STATES.get(node.value("State") or "", TaskState.UNKNOWN),
-        operation=node.value("Operation") or "",
+        operation=(node.value("Operation") or "")[:100],
         success=success,
         message=message,
         mount=mount,
         downloads=downloads,
     )
+
+
+def _shortened(text: str | None) -> str | None:
+    """Return the server's words as far as anybody wants to read them."""
+    return text[:LONGEST_WORDS] if text else None
 
 
 def _task_links(links: list[dict[str, str]]) -> tuple[MountLink | None, tuple[Href, ...]]:
@@ -222,7 +242,7 @@ def _task_links(links: list[dict[str, str]]) -> tuple[MountLink | None, tuple[Hr
         rel = link.get("Rel")
         if rel == "Related" and mount is None and link.get("Type", "").endswith("PointMount"):
             mount = _mount_link(link)
-        elif rel == "Download":
+        elif rel == "Download" and len(downloads) < MAX_DOWNLOADS:
             href = rerooted(link.get("Href", ""))
             if href is not None:
                 downloads.append(href)
@@ -236,7 +256,7 @@ def _mount_link(link: dict[str, str]) -> MountLink | None:
     point, _, number = link.get("Name", "").rpartition("@")
     return MountLink(
         href=href,
-        point=RestorePointId(point.lower()) if point else None,
+        point=RestorePointId(point.lower()) if GUID.fullmatch(point) else None,
         number=number if re.fullmatch(r"[0-9A-Za-z_-]{1,40}", number) else None,
     )
 
@@ -249,8 +269,8 @@ def _point(node: Node, family: Family) -> RestorePoint:
     uid = node.attributes.get("UID", "")
     point = uid.rpartition(":")[2].lower()
     created = moment(node.value("CreationTimeUTC"))
-    if not point or created is None:
-        raise MalformedResponse("a restore point without UID or CreationTimeUTC")
+    if not GUID.fullmatch(point) or created is None:
+        raise MalformedResponse("a restore point without the GUID of a UID or CreationTimeUTC")
     name = node.attributes.get("Name", "")
     backup_server, job = _parents(node.links)
     return RestorePoint(

@@ -62,7 +62,7 @@ async def _by_link(attempt: Attempt, task: Task) -> Mount | None:
         if href in connection.mounts:
             continue
         mount = await _read(attempt, href)
-        if mount is not None:
+        if mount is not None and mount.href not in connection.mounts:
             connection.related_links_work = href == link.href
             return mount
     return None

@@ -172,6 +172,7 @@ class Site:
             ServerUnusable: the server was given up.
             EnterpriseManagerError: a refusal that is about this request.
         """
+        failing_since: float | None = None
         while True:
             if connection.lost:
                 raise SessionLost("the logon session is gone", server=self.name)
@@ -186,6 +187,10 @@ class Site:
             except TROUBLE as exc:
                 if asked_in == self._openings:  # later, it says nothing about the server now
                     self.trouble(exc)
+                now = self._ledger.now()
+                failing_since = now if failing_since is None else failing_since
+                if now - failing_since > self._outage:  # though probes have been answered
+                    self._give_up(f"one request has failed for {self._outage:g} s: {exc}")
             except SessionLost:
                 self.lose(connection)
                 raise
@@ -219,13 +224,14 @@ class Site:
         """Return what `ask` returns, or None after `seconds` in which the server was usable.
 
         Time during which the server was out of reach does not count: its trouble never
-        costs a target its deadline. `ask` is started again after such a time.
+        costs a target its deadline, for as long in all as the plan waits for a server. `ask` is
+        started again after such a time.
         """
         parked_before, granted, allowance = self._parked_s(), 0.0, seconds
         while True:
             with anyio.move_on_after(allowance):
                 return await ask()
-            allowance = self._parked_s() - parked_before - granted
+            allowance = min(self._parked_s() - parked_before, self._outage) - granted
             if allowance <= 0:
                 return None
             granted += allowance

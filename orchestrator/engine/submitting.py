@@ -103,6 +103,10 @@ async def _post(attempt: Attempt) -> TaskId | Mount | After | HostExhausted:
         attempt.ledger.record(SubmissionInDoubt(at=attempt.now, key=attempt.key, reason=str(exc)))
         return await _settle(attempt)
     attempt.site.accepted()
+    if task.id in attempt.connection.watcher.claimed:
+        why = f"the server answered with {task.id}, which is another target's task"
+        attempt.ledger.record(SubmissionInDoubt(at=attempt.now, key=attempt.key, reason=why))
+        raise recovery.Unsettled(why)
     attempt.connection.watcher.claimed.add(task.id)
     attempt.ledger.record(TaskAccepted(at=attempt.now, key=attempt.key, task=task.id))
     return task.id

@@ -307,12 +307,17 @@ class State:
         fresh.replace(path)
 
     def load_sessions(self, run: RunId) -> dict[str, dict[str, str]]:
-        """Return what `save_sessions` kept, or nothing."""
+        """Return what `save_sessions` kept, or as much of it as can be read."""
         try:
             found = json.loads(self._sessions_path(run).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
-        return found if isinstance(found, dict) else {}
+        kept = found.items() if isinstance(found, dict) else ()
+        return {
+            server: facts
+            for server, facts in kept
+            if isinstance(facts, dict) and all(isinstance(fact, str) for fact in facts.values())
+        }
 
     def forget_sessions(self, run: RunId) -> None:
         """Remove the side file: the run ended and logged off."""

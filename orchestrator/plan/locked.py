@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.errors import PlanError
-from orchestrator.model import MountKey, MountRequest, UnresolvedTarget
+from orchestrator.model import MountKey, MountRequest, UnresolvedTarget, printable_json
 from orchestrator.plan.expansion import Expansion
 from orchestrator.plan.inventory_file import read_bytes
 from orchestrator.plan.loading import NO_OVERRIDES, LoadedPlan, load_plan_text, unreadable
@@ -102,7 +102,7 @@ def lock(loaded: LoadedPlan, expansion: Expansion, *, created_at: datetime, vers
         "sha256": _hash(body),
         "locked": body,
     }
-    return json.dumps(document, ensure_ascii=False, indent=1).encode() + b"\n"
+    return printable_json(json.dumps(document, ensure_ascii=False, indent=1)).encode() + b"\n"
 
 
 def _dump(kind: Any, value: object, *, brief: bool = False) -> Any:

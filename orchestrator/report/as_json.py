@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from orchestrator.model import printable_json
 from orchestrator.report.objectives import Objective
 from orchestrator.report.summary import AttemptReport, Report, ServerReport, TargetReport
 
@@ -15,7 +16,7 @@ SCHEMA_VERSION = 1
 
 def render(report: Report) -> str:
     """Return report.json: RFC 3339 times in UTC, seconds, stable order."""
-    return to_json(as_values(report), indent=1).decode() + "\n"
+    return printable_json(to_json(as_values(report), indent=1).decode()) + "\n"
 
 
 def as_values(report: Report) -> dict[str, Any]:

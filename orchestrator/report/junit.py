@@ -1,7 +1,8 @@
 """junit.xml: a suite per wave, a case per target; read by GitHub, GitLab, Jenkins and Azure.
 
 failed -> failure, unknown -> error, skipped and cancelled -> skipped; a mount left behind is
-an error whatever the result. Characters that XML forbids are replaced.
+an error whatever the result. Characters that XML forbids are replaced; those that could steer
+a terminal stand as references.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from orchestrator.report.summary import Report, TargetReport
 
 _FORBIDDEN = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
+_UNUSUAL = re.compile(r"[^\n\x20-\x7e]")
+
 
 def render(report: Report) -> str:
     """Return the whole file."""
@@ -25,10 +28,13 @@ def render(report: Report) -> str:
         suites.append(_suite(wave.name, moment(wave.started_at), targets, report))
     counts = _counts(report.targets, report)
     inner = "".join(suites)
-    return (
+    document = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         f"<testsuites name={_quoted(report.run.plan)} {counts}"
         f' time="{report.run.duration_s:.3f}">\n{inner}</testsuites>\n'
+    )
+    return _UNUSUAL.sub(
+        lambda found: found[0] if found[0].isprintable() else f"&#x{ord(found[0]):x};", document
     )
 
 

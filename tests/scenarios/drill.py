@@ -30,6 +30,7 @@ from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault, FaultScript
 from orchestrator.simulator.inventory import Inventory, Point, generated
 from orchestrator.simulator.manager import SimulatedManager, User
+from orchestrator.simulator.server import Face
 from orchestrator.simulator.sites import Sites, host, serving
 from orchestrator.simulator.truth import GroundTruth
 from tests.invariants import assert_invariants
@@ -219,10 +220,11 @@ async def staged(
     watch: WatchPolicy | None = None,
     seed: int = 0,
     history: int = 1,
+    face: Callable[[SimulatedManager, FaultScript | None], Face] = Face,
 ) -> AsyncIterator[Stage]:
     """Serve `sites` and load the plan (all their machines by default).
 
-    `extra` is added between servers and targets.
+    `extra` is added between servers and targets; `face` makes the servers' REST faces.
     """
     monkeypatch.setenv("SCENARIO_PASSWORD", PASSWORD)
     text = servers_yaml(sites) + extra + (plan if plan is not None else every_machine(sites))
@@ -230,7 +232,7 @@ async def staged(
     truth = GroundTruth()
     managers = {site.name: site.manager(truth, place) for place, site in enumerate(sites)}
     faults = {site.name: FaultScript(site.faults, seed=seed) for site in sites}
-    async with serving(managers, faults=faults) as serving_sites:
+    async with serving(managers, faults=faults, face=face) as serving_sites:
         yield Stage(
             loaded,
             serving_sites,

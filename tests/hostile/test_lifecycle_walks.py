@@ -1,0 +1,259 @@
+"""Long random walks over the transition table, judged by a second opinion of what they prove."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import IllegalTransition
+from orchestrator.events import (
+    DeadlinePassed,
+    MountFound,
+    MountLeft,
+    MountReleased,
+    OutOfReach,
+    SubmissionInDoubt,
+    SubmissionNotSent,
+    SubmissionRefused,
+    SubmissionStarted,
+    TargetConcluded,
+    TargetEvent,
+    TargetPlanned,
+    TargetReopened,
+    TaskAccepted,
+    TaskFailed,
+    TaskObserved,
+    TaskSucceeded,
+    UnmountStarted,
+    VerdictReached,
+)
+from orchestrator.lifecycle import TRANSITIONS, MountRecord, Phase, apply, begin
+from orchestrator.model import (
+    Href,
+    MountKey,
+    MountState,
+    OsKind,
+    RestorePointId,
+    Result,
+    ServerName,
+    SessionId,
+    TaskId,
+    TaskState,
+    WaveName,
+)
+
+KEY, TASK, MOUNT = MountKey("w/hq/dc01"), TaskId("task-1"), Href("/api/x/mounts/1")
+GOOD = {Result.VERIFIED, Result.MOUNTED}
+UNTOUCHED = {Result.SKIPPED, Result.CANCELLED}
+GONE = {MountState.NONE, MountState.RELEASED}
+PLANNED = TargetPlanned(
+    at=0.0,
+    key=KEY,
+    wave=WaveName("w"),
+    server=ServerName("hq"),
+    label="dc01",
+    os_kind=OsKind.WINDOWS,
+)
+Chosen = Callable[[random.Random], dict[str, Any]]
+WHY: dict[str, Any] = {"reason": "so"}
+
+FIELDS: Mapping[type[TargetEvent], Chosen] = {
+    SubmissionStarted: lambda rng: {
+        "attempt": rng.randint(1, 3),
+        "session": SessionId("s"),
+        "point": RestorePointId("p"),
+    },
+    SubmissionNotSent: lambda _: WHY,
+    SubmissionRefused: lambda rng: WHY | {"proved_absent": rng.random() < 0.5},
+    SubmissionInDoubt: lambda _: WHY,
+    TaskAccepted: lambda rng: {"task": TASK, "adopted": rng.random() < 0.5},
+    TaskObserved: lambda rng: {"task": TASK, "state": rng.choice(list(TaskState))},
+    DeadlinePassed: lambda _: {"phase": "mount", "allowed_s": 1.0},
+    TaskSucceeded: lambda rng: {"task": TASK, "mount": rng.choice([MOUNT, None])},
+    TaskFailed: lambda _: {"task": TASK},
+    MountFound: lambda rng: {"mount": MOUNT, "roots": rng.choice([(), ("C:",), ("/", "/v")])},
+    VerdictReached: lambda rng: {"result": rng.choice(list(Result))},
+    UnmountStarted: lambda _: {"mount": MOUNT},
+    MountReleased: lambda _: {"by_hand": False},
+    MountLeft: lambda _: {"mount": MOUNT, "reason": "in use"},
+    OutOfReach: lambda _: WHY,
+    TargetConcluded: lambda rng: {
+        "result": rng.choice(list(Result)),
+        "mount": rng.choice(list(MountState)),
+    },
+    TargetReopened: lambda rng: {"was": rng.choice(list(Result))},
+}
+
+
+@dataclass(slots=True)
+class Opinion:
+    """What the accepted events prove, kept apart from the record that they make."""
+
+    may_be_open: bool = False
+    unmounting: bool = False
+    readable: bool = False
+    verdict: Result | None = None
+    result: Result | None = None
+
+    def hear(self, event: TargetEvent) -> None:
+        """Take an accepted event for what it says about the server, whatever the phase."""
+        if isinstance(event, MountReleased) and not (event.by_hand or self.unmounting):
+            raise AssertionError("released, and nobody had asked for it")
+        match event:
+            case SubmissionStarted():
+                self.may_be_open, self.readable, self.verdict = True, False, None
+                self.unmounting = False
+            case UnmountStarted():
+                self.unmounting = True
+            case SubmissionNotSent() | SubmissionRefused() | TaskFailed() | MountReleased():
+                self.may_be_open = False
+            case MountFound(roots=roots):
+                self.may_be_open, self.readable = True, bool(roots)
+            case TaskSucceeded() | MountLeft() | OutOfReach():
+                self.may_be_open = True
+            case VerdictReached(result=result):
+                self.verdict = result
+            case TargetConcluded(result=result):
+                self.result = result
+            case TargetReopened():
+                self.result = self.verdict = None
+            case _:
+                pass
+
+    def check(self, record: MountRecord) -> None:
+        """Compare what the record claims with what was proved."""
+        assert record.is_final == (record.result is not None) == (record.phase is Phase.DONE)
+        assert record.result is self.result
+        if self.may_be_open:
+            assert record.is_final or record.mount_state not in GONE, "a silent leftover"
+            assert not record.is_final or record.may_be_open, "a silent leftover"
+            assert record.phase is not Phase.QUEUED, "its slot would be free"
+            assert record.result not in UNTOUCHED, "called untouched while it may be open"
+        if {record.result, record.verdict} & GOOD:
+            assert self.readable, "good without a readable volume"
+            assert self.verdict in GOOD, "good without a verdict"
+
+
+def step(rng: random.Random, record: MountRecord, at: float) -> TargetEvent:
+    """Return an event: mostly one that the table names here, sometimes any at all."""
+    likely = list(TRANSITIONS[record.phase])
+    kind = rng.choice(likely if rng.random() < 0.8 else list(FIELDS))
+    fields = FIELDS[kind](rng)
+    if kind is TargetConcluded and rng.random() < 0.6:
+        fields["mount"] = record.mount_state
+        fields["result"] = record.verdict or fields["result"]
+    if kind is MountReleased and record.phase in {Phase.OUT_OF_REACH, Phase.DONE}:
+        fields["by_hand"] = True
+    if kind is TargetReopened and record.result is not None and rng.random() < 0.5:
+        fields["was"] = record.result
+    return kind(at=at, key=KEY, **fields)
+
+
+def check_the_step(before: MountRecord, event: TargetEvent, after: MountRecord) -> None:
+    """Check one accepted event against the table, and what may happen after the end."""
+    assert after.phase is TRANSITIONS[before.phase][type(event)]
+    if isinstance(event, SubmissionStarted):
+        assert not before.may_be_open, "mounted a second time over one that may be open"
+    if not before.is_final:
+        return
+    if isinstance(event, TargetReopened):
+        assert not before.may_be_open, "reopened, and something may be open"
+        assert before.result not in GOOD
+        assert before.result is event.was
+        assert (after.result, after.verdict, after.concluded_at) == (None, None, None)
+        assert after.attempts == before.attempts
+    else:
+        assert isinstance(event, MountReleased), "the last word was changed"
+        assert (after.phase, after.result) == (Phase.DONE, before.result)
+
+
+def test_no_walk_claims_what_was_not_proved() -> None:
+    """Whatever is tried in whatever order: no illegal phase, a last word that lasts, nothing
+    good without its proof, nothing gone that may be there; and what is refused changes nothing.
+    """
+    seen: Counter[Phase] = Counter()
+    met: Counter[str] = Counter()
+    for seed in range(900):
+        rng = random.Random(f"walk-{seed}")
+        record, opinion, accepted = begin(PLANNED), Opinion(), list[TargetEvent]()
+        for at in range(1, 40):
+            event = step(rng, record, float(at))
+            try:
+                after = apply(record, event)
+            except IllegalTransition:
+                met["refused"] += 1
+                continue
+            check_the_step(record, event, after)
+            opinion.hear(event)
+            opinion.check(after)
+            record = after
+            accepted.append(event)
+            seen[record.phase] += 1
+            met[type(event).__name__] += 1
+            met[f"result {record.result}"] += 1
+        again = begin(PLANNED)
+        for event in accepted:
+            again = apply(again, event)
+        assert again == record, "a replay tells another story"
+    assert set(seen) == set(Phase)
+    assert all(met[kind.__name__] > 50 for kind in FIELDS), met
+    assert met["result verified"] > 20
+    assert met["refused"] > 1000
+
+
+WAYS: Mapping[Phase, tuple[type[TargetEvent], ...]] = {
+    Phase.QUEUED: (),
+    Phase.SUBMITTING: (SubmissionStarted,),
+    Phase.IN_DOUBT: (SubmissionStarted, SubmissionInDoubt),
+    Phase.RUNNING: (SubmissionStarted, TaskAccepted),
+    Phase.COLLECTING: (SubmissionStarted, TaskAccepted, TaskSucceeded),
+    Phase.VERIFYING: (SubmissionStarted, TaskAccepted, TaskSucceeded, MountFound),
+    Phase.UNMOUNTING: (SubmissionStarted, TaskAccepted, MountFound, UnmountStarted),
+    Phase.OUT_OF_REACH: (SubmissionStarted, TaskAccepted, OutOfReach),
+    Phase.DONE: (TargetConcluded,),
+}
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_what_the_table_does_not_name_is_refused_in_every_phase(phase: Phase) -> None:
+    """Phase by phase, each kind of event: the table's own, or IllegalTransition and no other."""
+    rng = random.Random(str(phase))
+    record = begin(PLANNED)
+    for kind in WAYS[phase]:
+        fields = FIELDS[kind](rng)
+        if kind is TargetConcluded:
+            fields = {"result": Result.FAILED, "mount": MountState.NONE}
+        record = apply(record, kind(at=1.0, key=KEY, **fields))
+    assert record.phase is phase
+
+    for kind in FIELDS:
+        if kind not in TRANSITIONS[phase]:
+            with pytest.raises(IllegalTransition, match="not allowed"):
+                apply(record, kind(at=2.0, key=KEY, **FIELDS[kind](rng)))
+
+
+@pytest.mark.parametrize("way", [OutOfReach, MountLeft])
+@pytest.mark.parametrize("result", sorted(set(Result) - GOOD - UNTOUCHED))
+def test_a_target_with_something_open_is_never_reopened(
+    way: type[TargetEvent], result: Result
+) -> None:
+    """Until its mount is released, nobody may mount it again; then they may."""
+    rng = random.Random(0)
+    record = begin(PLANNED)
+    kinds = (SubmissionStarted, TaskAccepted, MountFound, UnmountStarted, way)
+    for kind in kinds:
+        record = apply(record, kind(at=1.0, key=KEY, **FIELDS[kind](rng)))
+    end = TargetConcluded(at=2.0, key=KEY, result=result, mount=record.mount_state)
+    record = apply(record, end)
+    again = TargetReopened(at=4.0, key=KEY, was=result)
+
+    with pytest.raises(IllegalTransition, match="may be open"):
+        apply(record, again)
+    released = apply(record, MountReleased(at=3.0, key=KEY, by_hand=True))
+
+    assert apply(released, again).phase is Phase.QUEUED
