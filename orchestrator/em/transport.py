@@ -250,7 +250,7 @@ class Transport:
         status = response.status
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise MalformedResponse(f"{self.server} compressed an answer; it was not asked to")
-        if status == 204:
+        if status == 204 or (status == 200 and response.method == "DELETE"):
             return None  # type: ignore[return-value]  # nothing to read, and nobody asks
         if status not in {200, 201, 202}:
             body = await _collected(response, SMALL)

@@ -89,28 +89,57 @@ async def find_all_started(
     """Return what several lost POSTs started, in the order of their restore points.
 
     After a crash the answers of several POSTs may be missing from the journal. A finished
-    mount tells whose it is by its restore point, so their tasks are awaited first.
+    mount tells whose it is by its restore point, so their tasks are awaited first, however
+    long they run: the caller sets the limit.
 
     Raises:
         Unsettled: a task succeeded, and none of the points shows its mount.
-        SessionLost, ServerUnusable: as `find_started`.
+        RequestRefused, SessionLost, ServerUnusable: as `find_started`.
     """
     if len(points) == 1:
         return [await find_started(connection, site, points[0])]
     found: list[Mount | None] = [None] * len(points)
-    tasks: list[Task] = []
+    tasks: Sequence[Task] = ()
+    refused: RequestRefused | None = None
     for pause in (0.0, *LOOKS):
         await anyio.sleep(pause)
-        tasks = await _unclaimed(connection, site)
-        while any(task.state is not TaskState.FINISHED for task in tasks):
-            await anyio.sleep(SETTLING_TICK)
-            tasks = await _unclaimed(connection, site)
-        for place, point in enumerate(points):
-            if found[place] is None:
-                found[place] = await _new_mount(connection, site, point)
+        try:
+            tasks = await _all_finished(connection, site)
+            for place, point in enumerate(points):
+                if found[place] is None:
+                    found[place] = await _new_mount(connection, site, point)
+        except RequestRefused as exc:  # this look has shown less; the next one may show it
+            refused = exc
+            continue
+        refused = None
         if all(found):
             break
-    connection.watcher.claimed.update(task.id for task in tasks)
+    if refused is not None:
+        raise refused
+    return await _attributed(connection, site, found, tasks)
+
+
+async def _all_finished(connection: Connection, site: Site) -> Sequence[Task]:
+    """Return the mount tasks that nobody has claimed, once all of them have finished."""
+    tasks = await _unclaimed(connection, site)
+    while any(task.state is not TaskState.FINISHED for task in tasks):
+        await anyio.sleep(SETTLING_TICK)
+        tasks = await _unclaimed(connection, site)
+    return tasks
+
+
+async def _attributed(
+    connection: Connection, site: Site, found: Sequence[Mount | None], tasks: Sequence[Task]
+) -> list[TaskId | Mount | None]:
+    """Claim every task, and give each POST its mount, its failed task, or nothing.
+
+    A task may have begun to show only since the last look: with a mount found for every POST
+    it is one of theirs; otherwise it may be any of those that are still missing.
+    """
+    late = {task.id for task in await _unclaimed(connection, site)} - {task.id for task in tasks}
+    if late and not all(found):
+        raise Unsettled("a task that could be one in doubt has only just begun to show")
+    connection.watcher.claimed.update(late, (task.id for task in tasks))
     if sum(task.succeeded for task in tasks) > sum(mount is not None for mount in found):
         raise Unsettled("a task succeeded, and no restore point shows its mount")
     return _with_failures(found, [task.id for task in tasks if not task.succeeded])

@@ -28,7 +28,7 @@ from orchestrator.engine.proving import find_mount, find_without_task, record_fo
 from orchestrator.engine.recovery import Unsettled, find_all_started, unclaimed_mounts
 from orchestrator.engine.releasing import release, remove
 from orchestrator.engine.site import Connection, Left, Site
-from orchestrator.errors import NotFound, ServerUnusable
+from orchestrator.errors import NotFound, RequestRefused, ServerUnusable
 from orchestrator.events import (
     MountReleased,
     SubmissionInDoubt,
@@ -218,8 +218,9 @@ class Settlement:
             if found is None:
                 raise Unsettled(f"tasks of the earlier process still run after {allowed:g} s")
             self._found.update(zip([each.key for each in doubtful], found, strict=True))
-        except Unsettled as exc:
-            self._failed[session] = exc
+        except (Unsettled, RequestRefused) as exc:
+            connection.unsettled = True
+            self._failed[session] = Unsettled(str(exc))
         finally:
             connection.settled.set()
 

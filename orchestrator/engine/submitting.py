@@ -128,7 +128,7 @@ async def _settle(attempt: Attempt) -> TaskId | Mount | After:
         SubmissionRefused(
             at=attempt.now,
             key=attempt.key,
-            reason="its answer was lost, and the server started nothing",
+            reason="its answer was lost, and nothing came of it",
             proved_absent=True,
         )
     )

@@ -193,6 +193,23 @@ async def test_an_unmount_that_takes_a_task_is_waited_for(monkeypatch: pytest.Mo
     assert len(at.sent("GET", "task-12")) == 3
 
 
+@pytest.mark.parametrize("body", [b"", b"<Task", b"OK"], ids=["empty", "half a task", "text"])
+async def test_an_unmount_that_is_answered_with_200_needs_no_body(
+    body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the mount is gone is read afterwards, whatever the answer says."""
+
+    def done(request: Request) -> web.Response | None:
+        if request.method == "DELETE" and "/mounts/" in request.target:
+            return web.Response(body=body)
+        return None
+
+    async with desk(monkeypatch, override=done) as at, at.client.logon() as session:
+        _, mount = await mounted(session, at)
+        await session.unmount(mount)
+        assert await session.is_mounted(mount)
+
+
 async def test_a_directory_is_read_to_its_last_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Traps 26 and 29: every page, at the address the server gave, encoded as it was."""
     monkeypatch.setattr("orchestrator.em.client.PAGE_SIZE", 100)

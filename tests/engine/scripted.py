@@ -60,6 +60,8 @@ class ScriptedSession:
     asked: list[str] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     listed: list[Mount] = field(default_factory=list)
+    listed_of: dict[RestorePointId, list[Mount]] = field(default_factory=dict)
+    appears_after: dict[TaskId, tuple[int, ScriptedTask]] = field(default_factory=dict)
     server: ServerName = ServerName("hq")
     id: SessionId = SessionId("session-1")
     user: str = "u"
@@ -86,7 +88,9 @@ class ScriptedSession:
         return found
 
     async def tasks(self) -> Sequence[Task]:
-        """Show everything."""
+        """Show everything; what `appears_after` so many lists is added before the next."""
+        lists = self.asked.count("list")
+        self.script.update({t: new for t, (n, new) in self.appears_after.items() if lists >= n})
         return await self._answer("list", self.script)
 
     async def open_tasks(self) -> Sequence[Task]:
@@ -128,10 +132,11 @@ class ScriptedSession:
         _unexpected(mount)
 
     async def mounts(self, point: RestorePointId, source: Source) -> Sequence[Mount]:
-        """Show the mounts in `listed`, whatever the point."""
-        _ = point, source
-        await self._arrive("mounts", len(self.listed))
-        return tuple(self.listed)
+        """Show the mounts in `listed_of` for this point, and those in `listed` for any."""
+        _ = source
+        found = (*self.listed, *self.listed_of.get(point, ()))
+        await self._arrive("mounts", len(found))
+        return found
 
     def mount_href(self, point: RestorePointId, source: Source, number: str) -> Href:
         """Is not in the script."""

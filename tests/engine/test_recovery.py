@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import anyio
@@ -13,11 +13,12 @@ import pytest
 
 from orchestrator.engine import recovery
 from orchestrator.engine.ledger import Ledger
-from orchestrator.engine.recovery import LOOKS, Unsettled, find_started
+from orchestrator.engine.recovery import LOOKS, Unsettled, find_all_started, find_started
 from orchestrator.engine.site import Connection, Site
 from orchestrator.errors import (
     EnterpriseManagerError,
     RequestNotSent,
+    RequestRefused,
     ResponseLost,
     ServerUnusable,
     ServiceBusy,
@@ -273,6 +274,59 @@ async def test_a_search_that_is_cancelled_claims_nothing() -> None:
         found = await find_started(connection, site, POINT)
 
     assert found == LOST
+
+
+OTHER = replace(POINT, id=RestorePointId("0f1e2d3c-0000-4000-8000-000000000002"))
+
+
+async def test_of_several_posts_each_gets_the_mount_of_its_own_point() -> None:
+    """Finished mounts tell whose they are; their tasks are claimed, the late one too."""
+    late = TaskId("task-9")
+    session = ScriptedSession({OURS: running(), LOST: running(seconds=60)})
+
+    async def appear() -> None:
+        await anyio.sleep(60)
+        session.listed_of = {POINT.id: [mount(1)], OTHER.id: [mount(2)]}
+        session.appears_after[late] = (session.asked.count("list") + 1, running(seconds=1))
+
+    async with connected(session) as (connection, site), anyio.create_task_group() as tasks:
+        tasks.start_soon(appear)
+        found = await find_all_started(connection, site, [POINT, OTHER])
+
+    assert found == [mount(1), mount(2)]
+    assert connection.watcher.claimed == {OURS, LOST, late}
+
+
+async def test_of_several_posts_a_refused_look_is_no_proof() -> None:
+    """A server that does not say what runs has not said that nothing runs."""
+    session = ScriptedSession({OURS: running()})
+    session.fails = {"list": RequestRefused("not now")}
+
+    async def repair() -> None:
+        await anyio.sleep(5)
+        session.fails = {}
+
+    async with connected(session) as (connection, site), anyio.create_task_group() as tasks:
+        tasks.start_soon(repair)
+        found = await find_all_started(connection, site, [POINT, OTHER])
+        session.fails = {"list": RequestRefused("never")}
+        with pytest.raises(RequestRefused):
+            await find_all_started(connection, site, [POINT, OTHER])
+
+    assert found == [None, None]
+
+
+async def test_of_several_posts_a_task_that_shows_last_leaves_the_doubt() -> None:
+    """It may be any of those that show no mount: nothing is claimed, and nothing is repeated."""
+    late = TaskId("task-9")
+    session = ScriptedSession({OURS: running()})
+    session.appears_after[late] = (len(LOOKS) + 1, running())
+
+    async with connected(session) as (connection, site):
+        with pytest.raises(Unsettled):
+            await find_all_started(connection, site, [POINT, OTHER])
+
+    assert connection.watcher.claimed == {OURS}
 
 
 def test_the_looks_outlast_a_slow_answer() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -290,3 +290,68 @@ async def test_random_damage_is_found_or_harmless(state: State) -> None:
         assert seen == events[: len(seen)]
 
     assert found > 50
+
+
+def assert_a_beginning(state: State, whole: list[Event]) -> int:
+    """Check that what can be read is a beginning of `whole`, or refused; return its length."""
+    seen: list[Event] = []
+    try:
+        seen.extend(state.events(RUN))
+    except JournalError:
+        return 0
+    assert seen == whole[: len(seen)]
+    return len(seen)
+
+
+def every_byte_near_an_edge(size: int, edges: range, near: int = 40) -> Iterator[int]:
+    """Yield the sizes that a file of `size` bytes may be cut to, densest where frames meet."""
+    for edge in edges:
+        yield from range(max(0, edge - near), min(edge + near, size))
+    yield from range(0, size, 211)
+    yield size
+
+
+async def test_every_prefix_of_the_write_ahead_log_is_a_beginning(tmp_path: Path) -> None:
+    """Wherever a crash has cut the log, what is left is what was written first, in order."""
+    state = State(tmp_path / "state")
+    first = started()
+    async with state.open_run(first, inline=True) as journal:
+        for event in (first, *EVENTS):
+            journal.append(event)
+            await journal.durable()
+        main = database(state).read_bytes()
+        log = database(state).with_name("journal.sqlite-wal").read_bytes()
+        whole = list(state.events(RUN))
+    cut = State(tmp_path / "cut")
+    cut.directory.mkdir()
+    page = 4096 + 24
+    lengths: dict[int, int] = {}
+
+    for size in sorted(set(every_byte_near_an_edge(len(log), range(32, len(log), page)))):
+        for left in cut.directory.iterdir():
+            left.unlink()
+        database(cut).write_bytes(main)
+        database(cut).with_name("journal.sqlite-wal").write_bytes(log[:size])
+        lengths[size] = assert_a_beginning(cut, whole)
+
+    assert len(whole) == LAST
+    assert list(lengths.values()) == sorted(lengths.values()), "a longer log never says less"
+    assert set(lengths.values()) == set(range(LAST + 1)), "every record is durable by itself"
+
+
+async def test_every_prefix_of_the_file_is_a_beginning_or_refused(
+    state: State, tmp_path: Path
+) -> None:
+    """A journal that was copied half says what it holds from its beginning, or is refused."""
+    with closing(sqlite3.connect(database(state))) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    whole, events = database(state).read_bytes(), list(state.events(RUN))
+    cut = State(tmp_path / "cut")
+    cut.directory.mkdir()
+    length = 0
+
+    for size in sorted(set(every_byte_near_an_edge(len(whole), range(0, len(whole), 4096)))):
+        database(cut).write_bytes(whole[:size])
+        length = assert_a_beginning(cut, events)
+
+    assert length == LAST, "the last one was whole"
