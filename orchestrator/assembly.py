@@ -189,6 +189,7 @@ def beginning(source: Plan, choices: Choices, world: World) -> RunStarted:
                 name=wave.name,
                 after=wave.after,
                 critical=wave.critical,
+                on_error=wave.on_error,
                 mounts_limit=wave.mounts_limit,
                 objectives=wave.objectives,
             )

@@ -25,6 +25,7 @@ from orchestrator.model import (
     MountKey,
     MountState,
     Objectives,
+    OnError,
     OsKind,
     PhaseTimeouts,
     RestorePoint,
@@ -77,6 +78,7 @@ class WaveFacts:
     name: WaveName
     after: tuple[WaveName, ...] = ()
     critical: bool = False
+    on_error: OnError = OnError.CONTINUE
     mounts_limit: int | None = None
     objectives: Objectives = Objectives()
 

@@ -49,6 +49,17 @@ class Source(StrEnum):
     AGENT = "agent"
 
 
+class OnError(StrEnum):
+    """What follows if not every target of a wave ends well."""
+
+    CONTINUE = "continue"
+    """The waves after it start all the same."""
+    SKIP_DEPENDENTS = "skip_dependents"
+    """The waves that wait for it, and those that wait for these, are skipped."""
+    HALT = "halt"
+    """Nothing more is submitted in the whole run."""
+
+
 class TaskState(StrEnum):
     """State of a server task. Only FINISHED is final; OPERATION_FINISHED never is."""
 

@@ -45,6 +45,7 @@ from orchestrator.model import (
     MountKey,
     MountRequest,
     MountState,
+    OnError,
     RestorePoint,
     Result,
     ServerName,
@@ -133,6 +134,8 @@ class Run:
         self._accepting = True
         self._not_accepting = anyio.Event()
         self._halted: str | None = None
+        self._skipped: dict[WaveName, str] = {}
+        """Waves that do not start because of one before them, and why."""
         self._stopped_by: str | None = None
         self._forced = False
         self._failed = 0
@@ -343,7 +346,10 @@ class Run:
         wave = self._waves[name]
         for before in self._facts[name].after:
             await self._waves[before].finished.wait()
-        begun = self._accepting and not self._was_finished(name)
+        why = self._why_skipped(name) if self._accepting else None
+        if why is not None:
+            self._skipped[name] = why
+        begun = self._accepting and name not in self._skipped and not self._was_finished(name)
         if begun:
             self.ledger.record(WaveStarted(at=self._now(), wave=name))
         wave.started = True
@@ -352,6 +358,18 @@ class Run:
         await wave.finished.wait()
         if begun:
             self.ledger.record(WaveFinished(at=self._now(), wave=name))
+
+    def _why_skipped(self, name: WaveName) -> str | None:
+        """Return why a wave must not start: one before it was skipped, or did not end well."""
+        after = self._facts[name].after
+        strict = [wave for wave in after if self._facts[wave].on_error is OnError.SKIP_DEPENDENTS]
+        reasons = [self._skipped[wave] for wave in after if wave in self._skipped]
+        reasons += [
+            f"wave {record.planned.wave} did not end well: {record.planned.key} is {record.result}"
+            for record in self.ledger.records
+            if record.planned.wave in strict and record.result not in FIRM_RESULTS
+        ]
+        return reasons[0] if reasons else None
 
     def _was_finished(self, name: WaveName) -> bool:
         """Tell whether an earlier process finished this wave, and nothing of it is taken up."""
@@ -362,7 +380,11 @@ class Run:
 
     def _offer(self, wave: _Wave) -> None:
         requests, wave.waiting = wave.waiting, []
-        self._admission.offer(requests, self._deliver)
+        if requests and requests[0].wave in self._skipped:
+            for request in requests:
+                self._deliver(request, None)
+        else:
+            self._admission.offer(requests, self._deliver)
 
     def _deliver(self, request: MountRequest, slot: Slot | None) -> None:
         """Start the mount that was admitted, or conclude the one that never will be."""
@@ -502,6 +524,8 @@ class Run:
             self._admission.close_server(site.name)
 
     def _unsubmitted(self, request: MountRequest) -> tuple[Result, str]:
+        if request.wave in self._skipped:
+            return Result.SKIPPED, self._skipped[request.wave]
         return self._why_never(request.server)
 
     def _why_never(self, server: ServerName) -> tuple[Result, str]:

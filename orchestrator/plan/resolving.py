@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from orchestrator.model import Objectives, ServerName, WaveName
+from orchestrator.model import Objectives, OnError, ServerName, WaveName
 from orchestrator.plan.document import Block, Items, Text
 from orchestrator.plan.inheritance import Inherited, inherit, merge_objectives
 from orchestrator.plan.problems import Problems
@@ -183,10 +183,11 @@ def _wave(node: object, context: _Context) -> Wave | None:
         # Only the server matters now: no target shall complain that it has none.
         inherited = replace(inherited, server=ServerName(str(node["server"])))
     name = WaveName(file.name if file else str(node.get("name", "?")))
+    on_error = _on_error(file, node, problems)
     entries = context.targets(
         node.get("targets"),
         name,
-        critical=bool(file and file.critical),
+        critical=on_error is OnError.HALT,
         inherited=inherited,
         objectives=merge_objectives(context.objectives, file.objectives if file else None),
     )
@@ -196,7 +197,22 @@ def _wave(node: object, context: _Context) -> Wave | None:
         name=name,
         entries=entries,
         after=tuple(dict.fromkeys(WaveName(after) for after in file.after or ())),
-        critical=bool(file.critical),
+        critical=on_error is OnError.HALT,
+        on_error=on_error,
         mounts_limit=file.limits.mounts if file.limits else None,
         objectives=merge_objectives(Objectives(), file.objectives),
     )
+
+
+def _on_error(file: WaveFile | None, node: Block, problems: Problems) -> OnError:
+    """Return what a failure in the wave leads to; `critical: true` is the short form of halt."""
+    if file is None:
+        return OnError.CONTINUE
+    if not file.critical:
+        return file.on_error or OnError.CONTINUE
+    if file.on_error not in {None, OnError.HALT}:
+        problems.add(
+            node["on_error"].position,
+            f"a critical wave halts the run, so it cannot {file.on_error}: leave one out",
+        )
+    return OnError.HALT

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import PlainValidator, WithJsonSchema
 
-from orchestrator.model import OsKind, RestorePointId, Source
+from orchestrator.model import OnError, OsKind, RestorePointId, Source
 from orchestrator.plan import quantities
 from orchestrator.plan.problems import did_you_mean
 from orchestrator.plan.quantities import shown
@@ -211,6 +211,11 @@ def policy(text: str) -> PolicyName:
     return _word(text, {p.value: p for p in PolicyName}, "policies")
 
 
+def on_error(text: str) -> OnError:
+    """Return what follows a failure in a wave."""
+    return _word(text, {each.value: each for each in OnError}, "reactions to an error")
+
+
 def os_kind(text: str) -> OsKind:
     """Return the guest's operating system."""
     return _word(text, {"windows": OsKind.WINDOWS, "linux": OsKind.LINUX}, "operating systems")
@@ -268,6 +273,7 @@ Url = Annotated[str, scalar(url), text_schema("^https://", "https://em-hq.exampl
 ApiVersion = Annotated[str, scalar(api_version), choice_schema(["latest", "v1_5", "v1_6", "v1_7"])]
 FilePath = Annotated[str, scalar(path), text_schema()]
 Policy = Annotated[PolicyName, scalar(policy), choice_schema([p.value for p in PolicyName])]
+OnErrorWord = Annotated[OnError, scalar(on_error), choice_schema([each.value for each in OnError])]
 Os = Annotated[OsKind, scalar(os_kind), choice_schema(["windows", "linux"])]
 SourceKind = Annotated[Source, scalar(source), choice_schema([s.value for s in Source])]
 Failures = Annotated[

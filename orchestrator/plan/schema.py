@@ -254,6 +254,11 @@ class WaveFile(OverridableFile):
     critical: kinds.Truth | None = Field(
         None, description="true: any failure in this wave halts the run."
     )
+    on_error: kinds.OnErrorWord | None = Field(
+        None,
+        description="What follows if a target of this wave does not end well: continue (the "
+        "default), skip_dependents (the waves that wait for it are skipped), halt (as critical).",
+    )
     limits: MountLimitFile | None = Field(None, description="What this wave may use.")
     objectives: ObjectivesFile | None = Field(
         None, description="Objectives of this wave, merged with the run's key by key."

@@ -19,6 +19,7 @@ from orchestrator.model import (
     AttemptPolicy,
     BackupServerName,
     Objectives,
+    OnError,
     OsKind,
     PhaseTimeouts,
     RestorePointId,
@@ -277,12 +278,14 @@ class Wave:
     """A set of targets that start together, once every wave in `after` has ended.
 
     `objectives` are the wave's own; those that hold for its targets are on the entries.
+    A `critical` wave is one whose `on_error` is to halt.
     """
 
     name: WaveName
     entries: tuple[Entry, ...]
     after: tuple[WaveName, ...] = ()
     critical: bool = False
+    on_error: OnError = OnError.CONTINUE
     mounts_limit: int | None = None
     objectives: Objectives = Objectives()
 

@@ -83,6 +83,7 @@ STRUCTURAL = [
     *("unknown-top-level-key", "misspelt-selector", "no-selector", "two-selectors"),
     *("target-as-text", "targets-as-mapping", "targets-and-waves", "wave-without-targets"),
     *("version-2", "mode-unknown", "os-no", "os-misspelt", "critical-yes", "retries"),
+    "on-error-misspelt",
     *("literal-password", "literal-password-in-quotes", "password-two-references"),
     *("password-misspelt", "password-unknown-reference", "password-command-text"),
     *("duration-without-unit", "plain-http", "server-name", "wave-name"),

@@ -143,6 +143,62 @@ async def test_a_critical_target_that_fails_halts_the_run(
     assert done.report["run"]["halted"].startswith("critical")
 
 
+def sql_fails(inventory: Inventory) -> None:
+    """Let the mount of one machine fail."""
+    for point in inventory.machine("hq-sql0001").points:
+        point.fails = "Failed."
+
+
+def in_waves(first: str) -> str:
+    """Return a plan: `first`, two waves that wait for it one after the other, and one free."""
+    return (
+        f"waves:\n  - {{name: first, {first}targets: [{{vm: hq-sql0001}}, {{vm: hq-app0000}}]}}\n"
+        "  - {name: second, after: [first], targets: [{vm: hq-web0002}]}\n"
+        "  - {name: third, after: [second], targets: [{vm: hq-mail0005}]}\n"
+        "  - {name: free, targets: [{vm: hq-dc0004}]}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "code", "second"),
+    [
+        ("", 1, "mounted"),
+        ("on_error: continue, ", 1, "mounted"),
+        ("on_error: skip_dependents, ", 1, "skipped"),
+        ("on_error: halt, ", 5, "skipped"),
+        ("critical: true, on_error: halt, ", 5, "skipped"),
+    ],
+)
+async def test_what_follows_an_error_is_what_the_wave_says(
+    first: str, code: int, second: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The waves after it start, or they and those after them are skipped, or the run halts."""
+    sites = [Site(change=sql_fails)]
+
+    done = await drill(tmp_path, monkeypatch, sites, in_waves(first))
+
+    assert done.outcome.code == code
+    results = done.results()
+    assert results.pop("hq-dc0004") == results.pop("hq-app0000") == "mounted"
+    assert results == {"hq-sql0001": "failed", "hq-web0002": second, "hq-mail0005": second}
+    if "skip" in first:
+        why = "wave first did not end well: first/hq/hq-sql0001 is failed"
+        assert why in done.target("hq-web0002")["message"]
+        assert why in done.target("hq-mail0005")["message"]
+        waves = {wave["name"]: wave["started_at"] for wave in done.report["waves"]}
+        assert waves["second"] is waves["third"] is None
+
+
+async def test_waves_after_one_that_ended_well_are_not_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an error `on_error` changes nothing."""
+    done = await drill(tmp_path, monkeypatch, plan=in_waves("on_error: skip_dependents, "))
+
+    assert done.outcome.code == 0
+    assert set(done.results().values()) == {"mounted"}
+
+
 async def test_the_failure_budget_stops_submitting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -296,6 +296,33 @@ async def test_what_nobody_confirmed_is_not_resumed(
         assert not stage.sites.truth.mounts
 
 
+async def test_an_error_before_the_crash_still_skips_what_depends_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a wave's `on_error` says holds for the resumed run, until the failed one is retried."""
+
+    def fails(inventory: Inventory) -> None:
+        for point in inventory.machine("hq-sql0001").points:
+            point.fails = "Failed."
+
+    plan = (
+        "waves:\n  - {name: first, on_error: skip_dependents, targets: [{vm: hq-sql0001}]}\n"
+        "  - {name: slow, targets: [{vm: hq-app0000}]}\n"
+        "  - {name: last, after: [first, slow], targets: [{vm: hq-web0002}]}\n"
+    )
+    async with staged(tmp_path, monkeypatch, [Site(change=fails, mount_s=60.0)], plan) as stage:
+        await died(stage, Doom(stage, monkeypatch), 30.0)
+        done = await stage.resume()
+
+        assert done.results() == {
+            "hq-sql0001": "failed", "hq-app0000": "mounted", "hq-web0002": "skipped",
+        }  # fmt: skip
+        for point in stage.sites.managers["hq"].inventory.machine("hq-sql0001").points:
+            point.fails = None
+        done = await stage.resume(retry_failed=True)
+        assert set(done.results().values()) == {"mounted"}
+
+
 async def test_a_run_that_still_goes_on_is_not_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
