@@ -198,6 +198,9 @@ class _Part:
             records=tuple(self.found.records.values()),
             finished=frozenset(name for name, wave in waves if wave.finished_at is not None),
             resumed=going_on(self.found, self.choices, self.world),
+            attributed=[
+                each for server in self.found.servers.values() for each in server.attributed
+            ],
         )
 
     async def _run(

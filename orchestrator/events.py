@@ -150,6 +150,18 @@ class SessionTakenUp(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TasksAttributed(Event):
+    """Tasks belong to targets whose mounts were found; nobody needs to know which to which.
+
+    Without it a later process would take them for tasks that are in doubt.
+    """
+
+    server: ServerName
+    session: SessionId
+    tasks: tuple[TaskId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionEnded(Event):
     """A logon session ended: by our own logoff, or because the server lost it."""
 
@@ -431,6 +443,7 @@ _ALL: tuple[type[Event], ...] = (
     RunResumed,
     SessionOpened,
     SessionTakenUp,
+    TasksAttributed,
     SessionEnded,
     ServerParked,
     ServerResumed,

@@ -29,6 +29,7 @@ from orchestrator.events import (
     StopRequested,
     TargetEvent,
     TargetPlanned,
+    TasksAttributed,
     WaveFinished,
     WaveStarted,
 )
@@ -46,6 +47,7 @@ class ServerState:
     sessions: list[SessionOpened] = field(default_factory=list)
     taken_up: int = 0
     """How often a later process took up a session that an earlier one had opened."""
+    attributed: list[TasksAttributed] = field(default_factory=list)
     ended: list[SessionEnded] = field(default_factory=list)
     parked: ServerParked | None = None
     """Set while the server cannot be used."""
@@ -167,6 +169,8 @@ class RunState:
                 self.servers[server].sessions.append(event)
             case SessionTakenUp(server=server):
                 self.servers[server].taken_up += 1
+            case TasksAttributed(server=server):
+                self.servers[server].attributed.append(event)
             case SessionEnded(server=server):
                 self.servers[server].ended.append(event)
             case ServerParked(server=server):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from orchestrator.engine.admission import Limits
-from orchestrator.events import RunResumed, RunStarted
+from orchestrator.events import RunResumed, RunStarted, TasksAttributed
 from orchestrator.lifecycle import MountRecord
 from orchestrator.model import (
     MountRequest,
@@ -84,6 +84,7 @@ class Earlier:
     finished: frozenset[WaveName]
     resumed: RunResumed
     """The first record of this process; its time is where the run's clock goes on."""
+    attributed: Sequence[TasksAttributed] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

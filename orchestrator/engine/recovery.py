@@ -79,7 +79,7 @@ async def _look(connection: Connection, site: Site, point: RestorePoint) -> Task
     if not mounts:
         return None
     late = await _unclaimed(connection, site)  # it may have begun since the tasks were read
-    connection.watcher.claimed.update(task.id for task in late)
+    site.attribute(connection, (task.id for task in late))
     return mounts[0]
 
 
@@ -139,9 +139,11 @@ async def _attributed(
     late = {task.id for task in await _unclaimed(connection, site)} - {task.id for task in tasks}
     if late and not all(found):
         raise Unsettled("a task that could be one in doubt has only just begun to show")
-    connection.watcher.claimed.update(late, (task.id for task in tasks))
+    everything = late.union(task.id for task in tasks)
     if sum(task.succeeded for task in tasks) > sum(mount is not None for mount in found):
+        connection.watcher.claimed.update(everything)  # no later POST's task, in any case
         raise Unsettled("a task succeeded, and no restore point shows its mount")
+    site.attribute(connection, everything)
     return _with_failures(found, [task.id for task in tasks if not task.succeeded])
 
 

@@ -35,6 +35,7 @@ from orchestrator.events import (
     SubmissionRefused,
     TargetReopened,
     TaskAccepted,
+    TasksAttributed,
 )
 from orchestrator.lifecycle import HOLDING_PHASES, MountRecord, Phase
 from orchestrator.model import (
@@ -150,11 +151,15 @@ def request_of(record: MountRecord) -> MountRequest:
     )
 
 
-def left_in(session: SessionId | None, records: Iterable[MountRecord]) -> Left | None:
+def left_in(
+    session: SessionId | None,
+    records: Iterable[MountRecord],
+    attributed: Iterable[TasksAttributed] = (),
+) -> Left | None:
     """Return what the journal says of a session, or None if there is no session."""
     if session is None:
         return None
-    tasks: set[TaskId] = set()
+    tasks = {task for each in attributed if each.session == session for task in each.tasks}
     mounts: set[Href] = set()
     in_doubt = False
     for record in records:

@@ -95,6 +95,7 @@ class Run:
         self._start = 0.0
         self._earlier = orders.earlier
         known = orders.earlier.records if orders.earlier else ()
+        attributed = orders.earlier.attributed if orders.earlier else ()
         self.ledger = Ledger.continued(journal, known, self._now, observers)
         waves = [wave.name for wave in orders.started.waves]
         self._facts = {wave.name: wave for wave in orders.started.waves}
@@ -115,7 +116,7 @@ class Run:
                 on_gate=self._gate_moved,
                 on_exhausted=lambda why: self._halt("host", why),
                 pace=self._pace(client.server, orders.limits),
-                left=resuming.left_in(client.kept, known),
+                left=resuming.left_in(client.kept, known, attributed),
             )
             for client in clients
         }

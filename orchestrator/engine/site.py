@@ -9,7 +9,7 @@ server is given up when the outage has lasted as long as the plan allows.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -43,6 +43,7 @@ from orchestrator.events import (
     SessionEnded,
     SessionOpened,
     SessionTakenUp,
+    TasksAttributed,
 )
 from orchestrator.model import Href, SessionId, TaskId
 from orchestrator.policy import KEEP_ALIVE_AFTER, RECONNECT, WatchPolicy
@@ -271,6 +272,20 @@ class Site:
         idle = not connection.watcher.in_flight and not connection.mounts
         if idle and now - self._turned_away_since > self._outage:
             self._give_up(f"took no mount for {self._outage:g} s: {why}")
+
+    def attribute(self, connection: Connection, tasks: Iterable[TaskId]) -> None:
+        """Note that tasks belong to targets whose mounts were found, whichever to whichever."""
+        found = tuple(sorted(tasks))
+        if found:
+            connection.watcher.claimed.update(found)
+            self._ledger.record(
+                TasksAttributed(
+                    at=self._ledger.now(),
+                    server=self.name,
+                    session=SessionId(connection.session.id),
+                    tasks=found,
+                )
+            )
 
     def lose(self, connection: Connection) -> None:
         """Note that the session is gone; a new logon follows, for new targets only."""

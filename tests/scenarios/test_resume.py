@@ -11,6 +11,8 @@ import pytest
 
 from orchestrator.engine.run import Run
 from orchestrator.errors import CannotResume, RunLocked, RunNotFound
+from orchestrator.journal import State
+from orchestrator.lifecycle import Phase
 from orchestrator.report import summarize
 from orchestrator.report.as_json import render
 from orchestrator.simulator.faults import Fault
@@ -115,22 +117,53 @@ async def test_an_unsubmitted_rest_does_not_wait_for_slots_that_nobody_wants(
         assert done.took_s < 5 * MINUTE
 
 
-async def test_several_lost_answers_are_told_apart_by_their_restore_points(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("answer_s", "at_s", "accepted"),
+    [(20.0, 15.0, 1), (0.0, 0.2, 3)],
+    ids=["an answer on its way", "answers that no commit had kept"],
+)
+async def test_lost_answers_are_told_apart_by_their_restore_points(
+    answer_s: float,
+    at_s: float,
+    accepted: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """POSTs that were accepted while the process died are found, and none is repeated."""
-    slow = [Fault(kind="delay", path="/mounts$", method="POST", seconds=20.0)]
+    slow = [Fault(kind="drip", path="/mounts$", method="POST", seconds=answer_s)]
     async with staged(tmp_path, monkeypatch, [Site(machines=3, faults=slow)]) as stage:
-        doom = Doom(stage, monkeypatch)
-        face = stage.sites.faces["hq"]
-        assert await doom.lives(stage.run, at_s=15.0) is None
+        await died(stage, Doom(stage, monkeypatch), at_s)
+        left = State(stage.state).replay(State(stage.state).summary("last").run)
+        assert sum(posts(stage).values()) == accepted
+        assert {record.phase for record in left.records.values()} == {Phase.SUBMITTING}
         await anyio.sleep(30.0)
-        face.faults.faults.clear()
+        stage.sites.faces["hq"].faults.faults.clear()
 
         done = await stage.resume()
 
         assert counted(done) == {"mounted": 3}
-        assert max(posts(stage).values()) == 1
+        assert posts(stage) == {fate.point: 1 for fate in done.truth.mounts}
+        assert len(done.truth.mounts) == 3
+
+
+async def test_a_second_death_does_not_forget_what_the_first_resume_has_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks of mounts that were found again are nobody's doubt in a later process."""
+    dripping = Fault(kind="drip", path="/mounts$", method="POST", skip=3, seconds=20.0)
+    site = Site(machines=6, limit=3, mount_s=30.0, faults=[dripping])
+    async with staged(tmp_path, monkeypatch, [site]) as stage:
+        doom = Doom(stage, monkeypatch)
+        await died(stage, doom, 0.2)
+        assert await doom.lives(stage.resume, at_s=60.0) is None
+        assert sum(posts(stage).values()) > 3
+        await anyio.sleep(30.0)
+        stage.sites.faces["hq"].faults.faults.clear()
+
+        done = await stage.resume()
+
+        assert counted(done) == {"mounted": 6}
+        assert len(done.truth.mounts) == 6
 
 
 async def test_a_stopped_run_goes_on_and_removes_what_it_left(
