@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint types imports bench simulate-seeds simulate-crashes lock clean
+.PHONY: help setup demo test check format lint types imports bench simulate-seeds simulate-crashes strikes mutants lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,12 @@ simulate-seeds: $(STAMP) ## Hunt for violations: make simulate-seeds SEEDS=1-500
 
 simulate-crashes: $(STAMP) ## Let a run die at every step and resume it; AT=SHAPE:STEP for one
 	$(BIN)/python -m tests.simulation.crashes $(AT)
+
+strikes: $(STAMP) ## Kill and stop real processes at random instants; AT=kill:NUMBER for one
+	$(BIN)/python -m tests.strikes $(AT)
+
+mutants: $(STAMP) ## Plant known bugs into a copy and see the tests catch them; ONLY="NAME..."
+	$(BIN)/python -m tests.mutants $(ONLY) --workers $(WORKERS)
 
 lock: $(STAMP) ## Resolve the locked packages anew
 	$(PYTHON) -m venv $(VENV)/lock

@@ -86,7 +86,7 @@ class Place:
     def arguments(self, verb: str, *more: str | Path) -> list[str]:
         """Return argv of a command that uses this place's journal, and its report directory."""
         argv = [sys.executable, "-m", "orchestrator", verb, *map(str, more)]
-        if verb in {"run", "status", "unmount", "report"}:
+        if verb in {"run", "resume", "status", "unmount", "report"}:
             argv += ["--state", str(self.directory / "state")]
         if verb == "run":
             argv += ["--report", str(self.report)]

@@ -6,10 +6,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
+from orchestrator.journal import State
+from orchestrator.runstate import RunState
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
-from tests.scenarios.drill import Site, drill
+from orchestrator.simulator.server import Face
+from tests.scenarios.drill import Site, drill, staged
 
 pytestmark = pytest.mark.anyio
 
@@ -34,6 +38,32 @@ async def test_the_task_of_a_lost_answer_is_adopted(
     assert done.outcome.code == 0
     assert len(adopted) == 1
     assert len(done.truth.mounts) == 8
+
+
+async def test_every_intent_is_on_disk_before_its_post_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever finds the journal after a crash knows of every mount that may have been made."""
+    intended: list[bool] = []
+
+    class Reading(Face):
+        async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+            if request.method == "POST" and request.path.endswith("/mounts"):
+                point = request.path.split("/")[-2]
+                journal = State(stage.state)
+                found = journal.replay(journal.summary("last").run)
+                intended.append(point in _intents(found))
+            return await super().handle(request)
+
+    async with staged(tmp_path, monkeypatch, [Site(machines=8)], face=Reading) as stage:
+        await stage.run()
+
+    assert intended == [True] * 8
+
+
+def _intents(found: RunState) -> set[str]:
+    """Return the points for which the journal holds an attempt."""
+    return {attempt.point for record in found.records.values() for attempt in record.attempts}
 
 
 async def test_a_post_that_never_arrived_is_proved_absent_and_asked_again(

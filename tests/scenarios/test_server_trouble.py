@@ -37,6 +37,32 @@ async def test_a_server_that_is_down_at_the_start_is_waited_for(
     assert max(fate.requested_at for fate in done.truth.mounts if fate.server == "hq") < 300
 
 
+async def test_an_outage_does_not_count_against_a_mounts_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read late because its server was away is not late."""
+    site = Site(machines=4, limit=4, mount_s=60.0)
+
+    async def away(serving: Sites, run: Run) -> None:
+        _ = run
+        await anyio.sleep(30)
+        serving.network.refusing.add(host("hq"))
+        serving.network.cut(host("hq"))
+        await anyio.sleep(120)
+        serving.network.refusing.discard(host("hq"))
+
+    done = await drill(
+        tmp_path,
+        monkeypatch,
+        [site],
+        extra="defaults: {timeouts: {mount: 100s}}\n",
+        meanwhile=away,
+    )
+
+    assert done.took_s > 150
+    assert Counter(done.results().values()) == {"mounted": 4}
+
+
 async def test_an_outage_past_the_limit_skips_its_targets_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +153,27 @@ async def test_a_lost_session_makes_its_mounts_unknown_and_logs_on_once_more(
     assert counts["mounted"] == 20 - counts["unknown"]
     assert done.truth.logons == 2
     assert done.report["servers"][0]["sessions"] == 2
+
+
+async def test_an_unmount_is_never_asked_of_another_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new session knows no mount of the old one: its 404 would prove nothing."""
+    refused = Fault(kind="error_500", method="DELETE", path="/mounts/")
+    site = Site(machines=3, limit=3, mount_s=60.0, faults=[refused])
+
+    async def restart(serving: Sites, run: Run) -> None:
+        _ = run
+        await anyio.sleep(100)
+        serving.managers["hq"].restart()
+        serving.faces["hq"].faults.faults.clear()
+
+    done = await drill(tmp_path, monkeypatch, [site], meanwhile=restart)
+
+    assert done.outcome.code == 3
+    assert Counter(done.results().values()) == {"mounted": 3}
+    assert {target["mount"] for target in done.report["targets"]} == {"unknown"}
+    assert not any(fate.closed_by == "unmounted" for fate in done.truth.mounts)
 
 
 async def test_a_session_is_kept_alive_while_its_targets_wait(
