@@ -1,0 +1,168 @@
+"""`resume` as people use it after a crash: real processes, HTTPS, a journal on disk."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator.assembly import limits_of
+from orchestrator.demo import settings_for
+from orchestrator.plan.loading import load_plan
+from tests.invariants import assert_invariants
+from tests.processes import PASSWORD, Place, Servers, ended, kill, served, servers, until_running
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def slow() -> Iterator[Servers]:
+    """Serve two servers whose mounts take long enough to be interrupted."""
+    with servers(seconds=(1.0, 2.0)) as running:
+        yield running
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """Return this test's own journal and report directory."""
+    return Place(tmp_path)
+
+
+def killed(running: Servers, place: Place, *, targets: int, options: tuple[str, ...] = ()) -> Path:
+    """Start a run, kill it while the one task of its first wave runs, and return its plan.
+
+    So nothing is in doubt, for which a resume would look half a minute.
+    """
+    plan = running.plan(place.directory, targets=targets)
+    process = place.start("run", plan, "--yes", "--json", *options)
+    until_running(process, 1)
+    kill(process)
+    return plan
+
+
+def test_a_killed_run_goes_on_to_its_end(slow: Servers, place: Place) -> None:
+    """Everything is mounted once and removed; `--json` ends with the summary of the whole."""
+    plan = killed(slow, place, targets=20)
+
+    done = place.call("resume", "last", "--json")
+
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert (events[-1]["type"], events[-1]["exit_code"]) == ("summary", 0)
+    assert events[-1]["totals"]["mounted"] == 20
+    truth = slow.truth()
+    assert_invariants(truth, place.values(), limits_of(load_plan(plan).plan, None))
+    assert (len(truth.mounts), truth.still_open()) == (20, [])
+    assert truth.sessions_closed == truth.logons == 2
+    assert place.values()["run"]["resumed_from"] == place.values()["run"]["id"]
+
+
+def test_a_resume_of_what_has_ended_does_nothing(slow: Servers, place: Place) -> None:
+    """It may be repeated: the reports are written once more, and nobody is asked anything."""
+    killed(slow, place, targets=6)
+    first = place.call("resume", "last")
+    report = (place.report / "report.json").read_bytes()
+    (place.report / "report.json").unlink()
+    asked = slow.truth().requests
+
+    again = place.call("resume", "last")
+
+    assert (first.returncode, again.returncode) == (0, 0), again.stderr
+    assert (place.report / "report.json").read_bytes() == report
+    assert slow.truth().requests == asked
+
+
+def test_a_run_that_is_alive_is_left_alone(slow: Servers, place: Place) -> None:
+    """Code 6, and the message says which process goes on."""
+    plan = slow.plan(place.directory, targets=40)
+    process = place.start("run", plan, "--yes", "--json")
+    until_running(process, 1)
+
+    refused = place.call("resume", "last")
+    process.send_signal(signal.SIGINT)
+
+    assert refused.returncode == 6
+    assert f"process {process.pid} on " in refused.stderr
+    assert ended(process)[0] == 130
+
+
+def test_a_stopped_run_is_resumed_where_it_was(slow: Servers, place: Place) -> None:
+    """After Ctrl-C nothing is mounted twice, and what was cancelled is mounted now."""
+    process = place.start("run", slow.plan(place.directory, targets=20), "--yes", "--json")
+    until_running(process, 2)
+    process.send_signal(signal.SIGINT)
+    assert ended(process)[0] == 130
+    before = place.values()["totals"]
+    assert before["cancelled"] > 0
+
+    done = place.call("resume", "last")
+
+    assert done.returncode == 0, done.stderr
+    assert place.values()["totals"]["mounted"] == 20
+    assert len(slow.truth().mounts) == 20
+
+
+def test_another_plan_is_refused_unless_the_old_one_is_named(slow: Servers, place: Place) -> None:
+    """Code 2 and nothing sent; with --plan and the very same bytes it goes on."""
+    plan = killed(slow, place, targets=6)
+    copy = place.directory / "as-it-was.yaml"
+    copy.write_bytes(plan.read_bytes())
+    plan.write_text(plan.read_text() + "# changed\n")
+    asked = slow.truth().requests
+
+    refused = place.call("resume", "last")
+
+    assert refused.returncode == 2
+    assert "is not the plan that run" in refused.stderr
+    assert "--plan" in refused.stderr
+    assert slow.truth().requests == asked
+    done = place.call("resume", "last", "--plan", copy)
+    assert done.returncode == 0, done.stderr
+    assert place.values()["totals"]["mounted"] == 6
+
+
+def test_a_run_that_never_was_cannot_be_resumed(place: Place) -> None:
+    """Code 2, and the message says what was looked for."""
+    for name in ("last", "20260101T000000Z-0000"):
+        refused = place.call("resume", name)
+
+        assert refused.returncode == 2
+        assert "no run" in refused.stderr
+
+
+def test_without_a_session_file_nobody_can_know(slow: Servers, place: Place) -> None:
+    """No token is kept anywhere; what was mounted is unknown, named, and said in the exit code."""
+    killed(slow, place, targets=1, options=("--no-session-file",))
+    assert not list((place.directory / "state").glob("sessions-*"))
+
+    done = place.call("resume", "last", "--no-session-file")
+
+    assert done.returncode == 3, done.stderr
+    (target,) = place.values()["targets"]
+    assert (target["result"], target["mount"]) == ("unknown", "unknown")
+    assert target["vm"] in done.stdout
+    assert not list((place.directory / "state").glob("sessions-*"))
+
+
+def test_only_retry_failed_mounts_again_what_failed(place: Place) -> None:
+    """A failed target stays failed until somebody asks for another try."""
+    (settings,) = settings_for(1, machines=60, password=PASSWORD, duration_range=(0.1, 0.5))
+    last_post = {"kind": "forbidden", "method": "POST", "path": "/mounts$", "skip": 5, "count": 1}
+    with served([replace(settings, faults=[last_post])]) as running:
+        plan = running.plan(place.directory, targets=6)
+        first = place.call("run", plan, "--yes")
+        assert (first.returncode, place.values()["totals"]["failed"]) == (1, 1), first.stderr
+
+        same = place.call("resume", "last")
+        assert same.returncode == 1
+        assert len(running.truth().mounts) == 5
+
+        done = place.call("resume", "last", "--retry-failed")
+        assert done.returncode == 0, done.stderr
+        assert place.values()["totals"]["mounted"] == 6
+        assert len(running.truth().mounts) == 6
