@@ -57,10 +57,10 @@ def copied() -> Iterator[Path]:
         yield Path(directory)
 
 
-def plant(mutant: Mutant, directory: Path) -> str:
+def plant(mutant: Mutant, directory: Path, *, only_try: bool = False) -> str:
     """Apply the mutant's patch to a copy; return why it does not apply, or nothing."""
     done = subprocess.run(
-        ["git", "apply", str(mutant.patch)],
+        ["git", "apply", *(["--check"] if only_try else []), str(mutant.patch)],
         cwd=directory,
         env={**os.environ, "GIT_CEILING_DIRECTORIES": str(directory.parent)},
         text=True,
