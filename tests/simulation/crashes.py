@@ -14,8 +14,6 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -31,6 +29,7 @@ from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.inventory import Inventory
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Drill, Site, Stage, staged
+from tests.simulation.nemesis import scratch
 
 T = TypeVar("T")
 
@@ -162,11 +161,10 @@ def _staged(shape: str, play: Callable[[Stage, Doom], Awaitable[T]]) -> T:
 
     async def whole() -> T:
         with (
-            TemporaryDirectory(prefix="bulk-restore-crash-") as directory,
+            scratch() as place,
             pytest.MonkeyPatch.context() as patch,
             anyio.fail_after(ENDS_S),
         ):
-            place = Path(directory)
             async with staged(
                 place, patch, found.sites, found.plan, extra=RETRIES, watch=CALM
             ) as stage:
