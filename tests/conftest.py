@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections import Counter
 from typing import Any
@@ -28,3 +29,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if hits:
         terminalreporter.section("simulation")
         terminalreporter.write_line(table(hits))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector thousands of collected tests: they stay until the end."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
