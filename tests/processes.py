@@ -1,4 +1,4 @@
-"""Real servers in their own processes, and the command as a real process beside them."""
+"""Real servers over HTTPS, and the command as a real process beside them."""
 
 from __future__ import annotations
 
@@ -7,20 +7,63 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from orchestrator.demo import settings_for
-from orchestrator.simulator.plans import plan_for
-from orchestrator.simulator.process import PASSWORD_VARIABLE, Settings, Simulation, simulation
+from orchestrator.simulator.certificates import Certificate, self_signed
+from orchestrator.simulator.plans import Served, plan_for
+from orchestrator.simulator.process import PASSWORD_VARIABLE, Settings, listening, simulation
 from orchestrator.simulator.truth import GroundTruth
 
 PASSWORD = "n0t-a-real-password"
+
+
+class Witnessed(Served, Protocol):
+    """Simulated servers that tell what really happened."""
+
+    async def truth(self) -> GroundTruth:
+        """Return it, over all servers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """Simulated servers in a thread of this process: as real, and sooner there."""
+
+    settings: Sequence[Settings]
+    urls: Mapping[str, str]
+    certificate: Certificate
+    truths: Sequence[GroundTruth]
+
+    async def truth(self) -> GroundTruth:
+        """Return what really happened so far, over all servers."""
+        return GroundTruth.from_json([truth.as_json() for truth in self.truths])
+
+
+@asynccontextmanager
+async def here(settings: Sequence[Settings]) -> AsyncIterator[Here]:
+    """Serve in this process; nothing that is measured should run beside it."""
+    async with AsyncExitStack() as stack:
+        certificate = self_signed(Path(stack.enter_context(TemporaryDirectory())))
+        urls: dict[str, str] = {}
+        truths: list[GroundTruth] = []
+        for each in settings:
+            server = listening(each, certificate.certificate, certificate.key)
+            port, truth = await stack.enter_async_context(server)
+            urls[each.name] = f"https://127.0.0.1:{port}"
+            truths.append(truth)
+        yield Here(settings, urls, certificate, truths)
 
 
 @dataclass(slots=True)
@@ -28,7 +71,7 @@ class Servers:
     """Running simulated servers, seen from code without an event loop."""
 
     portal: BlockingPortal
-    simulation: Simulation
+    simulation: Witnessed
 
     def truth(self) -> GroundTruth:
         """Return what really happened so far."""
@@ -58,10 +101,15 @@ def servers(*, count: int = 2, seconds: tuple[float, float] = (0.1, 0.5)) -> Ite
 
 
 @contextmanager
-def served(settings: Sequence[Settings]) -> Iterator[Servers]:
-    """Serve whatever the settings say; their password is PASSWORD."""
+def served(settings: Sequence[Settings], *, apart: bool = False) -> Iterator[Servers]:
+    """Serve whatever the settings say, each `apart` in a process or all of them in this one.
+
+    Their password is PASSWORD.
+    """
     with start_blocking_portal() as portal:
-        context = simulation(settings, password=PASSWORD)
+        context: AbstractAsyncContextManager[Witnessed] = here(settings)
+        if apart:
+            context = simulation(settings, password=PASSWORD)
         with portal.wrap_async_context_manager(context) as running:
             yield Servers(portal, running)
 

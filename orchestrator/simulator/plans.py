@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
+from orchestrator.simulator.certificates import Certificate
 from orchestrator.simulator.inventory import Machine
-from orchestrator.simulator.process import ACCOUNT, PASSWORD_VARIABLE, Simulation
+from orchestrator.simulator.process import ACCOUNT, PASSWORD_VARIABLE, Settings
 
 SERVER_MOUNTS = 24
 RUN_MOUNTS = 60
 BACKUP_SERVER_MOUNTS = 8
 
 
+class Served(Protocol):
+    """Simulated servers that run somewhere."""
+
+    @property
+    def settings(self) -> Sequence[Settings]:
+        """What each server was started with."""
+
+    @property
+    def urls(self) -> Mapping[str, str]:
+        """Address of each server by name."""
+
+    @property
+    def certificate(self) -> Certificate:
+        """The certificate of all of them."""
+
+
 def plan_for(
-    simulation: Simulation,
+    simulation: Served,
     *,
     targets: int,
     name: str = "simulated-drill",
@@ -64,7 +82,7 @@ def plan_for(
     return "\n".join(lines) + "\n"
 
 
-def _chosen(simulation: Simulation, targets: int) -> list[tuple[str, Machine]]:
+def _chosen(simulation: Served, targets: int) -> list[tuple[str, Machine]]:
     """Return the machines in turn from each server, so that all of them are used."""
     per_server: list[Sequence[tuple[str, Machine]]] = [
         [(settings.name, machine) for machine in settings.inventory().machines]

@@ -82,7 +82,11 @@ class Settings:
 # --- the child ---------------------------------------------------------------------------------
 
 
-async def _serve(settings: Settings) -> None:
+@asynccontextmanager
+async def listening(
+    settings: Settings, certificate: Path, key: Path
+) -> AsyncIterator[tuple[int, GroundTruth]]:
+    """Serve one server over HTTPS in this process; yields its port and what really happens."""
     truth = GroundTruth()
     manager = SimulatedManager(
         settings.name,
@@ -95,20 +99,26 @@ async def _serve(settings: Settings) -> None:
     )
     face = Face(manager, FaultScript.from_json(settings.faults, seed=settings.seed))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(settings.certificate, settings.key)
-    loop = asyncio.get_running_loop()
+    context.load_cert_chain(certificate, key)
     web_server = face.protocol_factory()
-    server = await loop.create_server(
+    server = await asyncio.get_running_loop().create_server(
         web_server, "127.0.0.1", settings.port, ssl=context, backlog=BACKLOG
     )
-    port = server.sockets[0].getsockname()[1]
-    print(json.dumps({"port": port}), flush=True)  # noqa: T201 - the side channel
-    requests = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(requests), sys.stdin)
-    while await requests.readline():
-        print(json.dumps(truth.as_json()), flush=True)  # noqa: T201 - the side channel
-    server.close()
-    await web_server.shutdown(0.5)
+    try:
+        yield server.sockets[0].getsockname()[1], truth
+    finally:
+        server.close()
+        await web_server.shutdown(0.5)
+
+
+async def _serve(settings: Settings) -> None:
+    async with listening(settings, Path(settings.certificate), Path(settings.key)) as (port, truth):
+        print(json.dumps({"port": port}), flush=True)  # noqa: T201 - the side channel
+        requests = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(requests), sys.stdin)
+        while await requests.readline():
+            print(json.dumps(truth.as_json()), flush=True)  # noqa: T201 - the side channel
 
 
 def main() -> None:
@@ -154,7 +164,7 @@ class _Child:
             self.process.stdout.close()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Simulation:
     """Running simulated servers."""
 

@@ -142,7 +142,7 @@ def _job(shape: Shape) -> Iterator[tuple[Servers, dict[str, Server], Path]]:
     ]
     with (
         tempfile.TemporaryDirectory(prefix="bulk-restore-bench-") as temporary,
-        served(settings) as running,
+        served(settings, apart=True) as running,
     ):
         pin = running.simulation.certificate.fingerprint_sha256
         servers = {
