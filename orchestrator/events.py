@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.errors import JournalDamaged
 from orchestrator.model import (
+    NO_SEARCH,
     AttemptPolicy,
     BackupServerName,
     Href,
@@ -32,13 +33,16 @@ from orchestrator.model import (
     RestorePointId,
     Result,
     RunId,
+    Search,
     ServerName,
     SessionId,
     Source,
     TaskId,
     TaskState,
+    Unmount,
     WaveName,
 )
+from orchestrator.proof import CheckOutcome, CheckSets, Download, DownloadOutcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +118,14 @@ class RunStarted(Event):
     deadline_s: float | None = None
     confirmed: bool = False
     """Whether it may begin unasked: `--yes`, or a locked plan."""
+    check_sets: CheckSets = field(default_factory=dict)
+    seed: int = 0
+    """Of every random choice of targets and points; a resume chooses by it again."""
+    unmount: Unmount = Unmount.ALWAYS
+    keep_failed_s: float | None = None
+    """How long a mount whose checks failed is held for a person."""
+    hold_s: float | None = None
+    """How long every mount is held; None: not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,6 +296,10 @@ class TargetPlanned(TargetEvent):
     timeouts: PhaseTimeouts = PhaseTimeouts()
     retries: AttemptPolicy = AttemptPolicy()
     place: str = ""
+    checks: tuple[str, ...] = ()
+    downloads: tuple[Download, ...] = ()
+    search: Search = NO_SEARCH
+    incident_at: datetime | None = None
 
     @property
     def backup_server(self) -> BackupServerName:
@@ -380,11 +396,36 @@ class MountFound(TargetEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CheckMade(TargetEvent):
+    """One assertion about the mounted guest was judged, or could not be."""
+
+    outcome: CheckOutcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileCopied(TargetEvent):
+    """One file was copied out of the mount, or written into the guest, or was not."""
+
+    outcome: DownloadOutcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictReached(TargetEvent):
     """What the content of the mount says; the mount is still open."""
 
     result: Result
     message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountKept(TargetEvent):
+    """The mount stays open because the plan asks for it; the verdict is reached.
+
+    `until` is when it will be removed, on the run's clock; None: when somebody ends the hold.
+    """
+
+    reason: str
+    until: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -418,12 +459,24 @@ class OutOfReach(TargetEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PointChosen(TargetEvent):
+    """Another restore point is tried from now on; nothing of the target is mounted."""
+
+    point: RestorePoint
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetConcluded(TargetEvent):
-    """The final answer for this target."""
+    """The final answer for this target.
+
+    `point` is the one that the answer is about, where another was tried after it.
+    """
 
     result: Result
     mount: MountState
     message: str | None = None
+    point: RestorePointId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -467,11 +520,15 @@ _ALL: tuple[type[Event], ...] = (
     TaskSucceeded,
     TaskFailed,
     MountFound,
+    CheckMade,
+    FileCopied,
     VerdictReached,
+    MountKept,
     UnmountStarted,
     MountReleased,
     MountLeft,
     OutOfReach,
+    PointChosen,
     TargetConcluded,
     TargetReopened,
 )

@@ -132,13 +132,13 @@ async def _tasks_end(session: Session) -> None:
 
 async def _release(record: MountRecord, session: Session, ledger: Ledger) -> list[str]:
     """Unmount everything of one restore point in this session, and see that it is gone."""
-    planned = record.planned
-    if planned.point is None:
+    planned, point = record.planned, record.point
+    if point is None:
         return []
     open_mounts: dict[Href, None] = {}
     if record.mount is not None and await session.is_mounted(record.mount):
         open_mounts[record.mount] = None
-    for mount in await session.mounts(planned.point.id, planned.source):
+    for mount in await session.mounts(point.id, planned.source):
         open_mounts[mount.href] = None
     for href in open_mounts:
         await session.unmount(href)
@@ -177,7 +177,7 @@ def _by_hand(records: Sequence[MountRecord], why: str) -> list[str]:
     lines = [f"not released ({printable(why)}):"]
     for record in records:
         planned = record.planned
-        point = planned.point.name if planned.point else "?"
+        point = record.point.name if record.point else "?"
         lines.append(
             f"  {printable(planned.key)}: {printable(planned.vm)} on backup server "
             f"{printable(planned.backup_server)} behind {printable(planned.server)}, restore point "

@@ -15,11 +15,15 @@ from typing import Any
 
 from orchestrator.errors import IllegalTransition
 from orchestrator.events import (
+    CheckMade,
     DeadlinePassed,
+    FileCopied,
     MountFound,
+    MountKept,
     MountLeft,
     MountReleased,
     OutOfReach,
+    PointChosen,
     SubmissionInDoubt,
     SubmissionNotSent,
     SubmissionRefused,
@@ -38,11 +42,13 @@ from orchestrator.events import (
 from orchestrator.model import (
     Href,
     MountState,
+    RestorePoint,
     RestorePointId,
     Result,
     SessionId,
     TaskId,
 )
+from orchestrator.proof import CheckOutcome, DownloadOutcome, Fate
 
 
 class Phase(StrEnum):
@@ -54,6 +60,7 @@ class Phase(StrEnum):
     RUNNING = "running"
     COLLECTING = "collecting"
     VERIFYING = "verifying"
+    HELD = "held"
     UNMOUNTING = "unmounting"
     OUT_OF_REACH = "out_of_reach"
     DONE = "done"
@@ -62,6 +69,7 @@ class Phase(StrEnum):
 TRANSITIONS: Mapping[Phase, Mapping[type[TargetEvent], Phase]] = {
     Phase.QUEUED: {
         SubmissionStarted: Phase.SUBMITTING,
+        PointChosen: Phase.QUEUED,
         TargetConcluded: Phase.DONE,
     },
     Phase.SUBMITTING: {
@@ -90,7 +98,14 @@ TRANSITIONS: Mapping[Phase, Mapping[type[TargetEvent], Phase]] = {
     },
     Phase.VERIFYING: {
         DeadlinePassed: Phase.VERIFYING,
+        CheckMade: Phase.VERIFYING,
+        FileCopied: Phase.VERIFYING,
         VerdictReached: Phase.VERIFYING,
+        MountKept: Phase.HELD,  # the plan asks for it
+        UnmountStarted: Phase.UNMOUNTING,
+        OutOfReach: Phase.OUT_OF_REACH,
+    },
+    Phase.HELD: {
         UnmountStarted: Phase.UNMOUNTING,
         OutOfReach: Phase.OUT_OF_REACH,
     },
@@ -119,6 +134,7 @@ HOLDING_PHASES = frozenset(
         Phase.RUNNING,
         Phase.COLLECTING,
         Phase.VERIFYING,
+        Phase.HELD,
         Phase.UNMOUNTING,
     }
 )
@@ -142,6 +158,10 @@ class AttemptRecord:
     outcome: str = "unknown"
     """success, failed, refused, not_sent, or unknown while nothing is certain."""
     message: str | None = None
+    checks: tuple[CheckOutcome, ...] = ()
+    downloads: tuple[DownloadOutcome, ...] = ()
+    verdict: Result | None = None
+    verdict_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +169,9 @@ class MountRecord:
     """Everything known of one target: the fold of its events. Times as in AttemptRecord."""
 
     planned: TargetPlanned
+    point: RestorePoint | None
+    """The restore point that is tried now, or that the result is about."""
+    point_why: str = ""
     phase: Phase = Phase.QUEUED
     since: float = 0.0
     phases_s: Mapping[Phase, float]
@@ -157,8 +180,11 @@ class MountRecord:
     mount_state: MountState = MountState.NONE
     roots: tuple[str, ...] = ()
     verdict: Result | None = None
+    """Of the newest attempt; see `proven` for the best one."""
     verdict_at: float | None = None
     overdue: bool = False
+    kept_until: float | None = None
+    """While HELD: when it will be removed, on the run's clock; None: when somebody says so."""
     result: Result | None = None
     concluded_at: float | None = None
     message: str | None = None
@@ -167,6 +193,19 @@ class MountRecord:
     def is_final(self) -> bool:
         """True once the target has its one result."""
         return self.phase is Phase.DONE
+
+    @property
+    def proven(self) -> AttemptRecord | None:
+        """The attempt with a good verdict; of several, the one with the newest restore point.
+
+        Only the last attempt at a point says anything about it.
+        """
+        last = {each.point: each for each in self.attempts}
+        good = [each for each in last.values() if each.verdict in FIRM_RESULTS]
+        candidates = [point.id for point in self.planned.search.candidates]
+        if len(good) > 1 and candidates:
+            return min(good, key=lambda each: candidates.index(each.point))
+        return good[-1] if good else None
 
     @property
     def may_be_open(self) -> bool:
@@ -181,7 +220,13 @@ class MountRecord:
 
 def begin(planned: TargetPlanned) -> MountRecord:
     """Return the record of a target that was just planned."""
-    return MountRecord(planned=planned, since=planned.at, phases_s={})
+    return MountRecord(
+        planned=planned,
+        point=planned.point,
+        point_why=planned.policy,
+        since=planned.at,
+        phases_s={},
+    )
 
 
 def apply(record: MountRecord, event: TargetEvent) -> MountRecord:
@@ -212,6 +257,10 @@ def _attempt(record: MountRecord, **changes: object) -> tuple[AttemptRecord, ...
 
 
 def _started(record: MountRecord, event: SubmissionStarted) -> MountRecord:
+    if record.point is not None and record.point.id != event.point:
+        raise IllegalTransition(
+            f"{record.planned.key}: about to mount {event.point}, which was not chosen"
+        )
     attempt = AttemptRecord(
         number=event.attempt,
         point=event.point,
@@ -227,6 +276,7 @@ def _started(record: MountRecord, event: SubmissionStarted) -> MountRecord:
         verdict=None,
         verdict_at=None,
         overdue=False,
+        kept_until=None,
         message=None,
     )
 
@@ -282,10 +332,50 @@ def _found(record: MountRecord, event: MountFound) -> MountRecord:
     )
 
 
+def _checked(record: MountRecord, event: CheckMade) -> MountRecord:
+    made = (*record.attempts[-1].checks, event.outcome)
+    return replace(record, attempts=_attempt(record, checks=made))
+
+
+def _copied(record: MountRecord, event: FileCopied) -> MountRecord:
+    made = (*record.attempts[-1].downloads, event.outcome)
+    return replace(record, attempts=_attempt(record, downloads=made))
+
+
 def _verdict(record: MountRecord, event: VerdictReached) -> MountRecord:
-    if event.result in FIRM_RESULTS and not record.roots:
-        raise IllegalTransition(f"{record.planned.key}: {event.result} without one readable volume")
-    return replace(record, verdict=event.result, verdict_at=event.at, message=event.message)
+    why = _overclaimed(record, event.result) if event.result in FIRM_RESULTS else None
+    if why is not None:
+        raise IllegalTransition(f"{record.planned.key}: {event.result} {why}")
+    attempts = _attempt(record, verdict=event.result, verdict_at=event.at)
+    return replace(
+        record,
+        attempts=attempts,
+        verdict=event.result,
+        verdict_at=event.at,
+        message=event.message,
+    )
+
+
+def _overclaimed(record: MountRecord, result: Result) -> str | None:
+    """Return what a good verdict claims beyond what was seen, or None."""
+    attempt, asked = record.attempts[-1], set(record.planned.checks)
+    if not record.roots:
+        return "without one readable volume"
+    if (result is Result.VERIFIED) is not bool(asked):
+        return "with checks that were asked for" if asked else "without a check"
+    if asked - {outcome.name for outcome in attempt.checks}:
+        return "before every check was made"
+    if not all(outcome.passed for outcome in attempt.checks):
+        return "with a check that failed"
+    if any(outcome.fate in {Fate.FAILED, Fate.UNKNOWN} for outcome in attempt.downloads):
+        return "with a file that was not copied"
+    return None
+
+
+def _kept(record: MountRecord, event: MountKept) -> MountRecord:
+    if record.verdict is None:
+        raise IllegalTransition(f"{record.planned.key}: held before its verdict")
+    return replace(record, mount_state=MountState.KEPT, kept_until=event.until)
 
 
 def _released(record: MountRecord, _event: MountReleased) -> MountRecord:
@@ -300,10 +390,16 @@ def _out_of_reach(record: MountRecord, event: OutOfReach) -> MountRecord:
     return replace(record, mount_state=MountState.UNKNOWN, message=event.reason)
 
 
+def _point_chosen(record: MountRecord, event: PointChosen) -> MountRecord:
+    return replace(record, point=event.point, point_why=event.why)
+
+
 def _concluded(record: MountRecord, event: TargetConcluded) -> MountRecord:
-    if event.result in FIRM_RESULTS and record.verdict is not event.result:
+    about = event.point or (record.attempts[-1].point if record.attempts else None)
+    verdict = next((e.verdict for e in reversed(record.attempts) if e.point == about), None)
+    if event.result in FIRM_RESULTS and event.result is not verdict:
         raise IllegalTransition(
-            f"{record.planned.key}: concluded {event.result}, but the verdict is {record.verdict}"
+            f"{record.planned.key}: concluded {event.result}, but the verdict is {verdict}"
         )
     if record.may_be_open and event.mount in {MountState.NONE, MountState.RELEASED}:
         raise IllegalTransition(
@@ -314,11 +410,22 @@ def _concluded(record: MountRecord, event: TargetConcluded) -> MountRecord:
         raise IllegalTransition(f"{record.planned.key}: {event.result} with a mount in doubt")
     return replace(
         record,
+        point=_about(record, about),
         result=event.result,
         mount_state=event.mount,
         message=event.message if event.message is not None else record.message,
         concluded_at=event.at,
     )
+
+
+def _about(record: MountRecord, point: RestorePointId | None) -> RestorePoint | None:
+    """Return the restore point that a conclusion is about; None: the one chosen last."""
+    if point is None or record.point is None:
+        return record.point
+    for known in (record.point, record.planned.point, *record.planned.search.candidates):
+        if known is not None and known.id == point:
+            return known
+    raise IllegalTransition(f"{record.planned.key}: concluded about a point it never had")
 
 
 def _reopened(record: MountRecord, event: TargetReopened) -> MountRecord:
@@ -332,6 +439,8 @@ def _reopened(record: MountRecord, event: TargetReopened) -> MountRecord:
     return replace(
         record,
         planned=planned,
+        point=planned.point,
+        point_why=planned.policy,
         mount_state=_before(record),
         verdict=None,
         verdict_at=None,
@@ -366,11 +475,15 @@ _CHANGES: Mapping[type[TargetEvent], Callable[[MountRecord, Any], MountRecord]] 
     TaskSucceeded: _succeeded,
     TaskFailed: _task_failed,
     MountFound: _found,
+    CheckMade: _checked,
+    FileCopied: _copied,
     VerdictReached: _verdict,
+    MountKept: _kept,
     UnmountStarted: _unchanged,
     MountReleased: _released,
     MountLeft: _left,
     OutOfReach: _out_of_reach,
+    PointChosen: _point_chosen,
     TargetConcluded: _concluded,
     TargetReopened: _reopened,
 }

@@ -13,6 +13,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NewType
 
+from orchestrator.proof import Download
+
 ServerName = NewType("ServerName", str)
 """Name of one Enterprise Manager in the plan."""
 BackupServerName = NewType("BackupServerName", str)
@@ -58,6 +60,16 @@ class OnError(StrEnum):
     """The waves that wait for it, and those that wait for these, are skipped."""
     HALT = "halt"
     """Nothing more is submitted in the whole run."""
+
+
+class Unmount(StrEnum):
+    """What the plan says about removing mounts."""
+
+    ALWAYS = "always"
+    ON_SUCCESS = "on_success"
+    """A mount whose verdict is not good stays open until somebody ends the hold."""
+    NEVER = "never"
+    """Every mount stays open until somebody ends the hold."""
 
 
 class TaskState(StrEnum):
@@ -201,13 +213,47 @@ class Objectives:
     rpo: float | None = None
 
 
+class Cause(StrEnum):
+    """Why another restore point may be tried in place of one."""
+
+    MOUNT_FAILED = "mount_failed"
+    """It was refused, or its task failed as often as the plan allows."""
+    CHECK_FAILED = "check_failed"
+
+
+class Order(StrEnum):
+    """In which order a target's restore points are tried."""
+
+    LINEAR = "linear"
+    """From the newest back, until one is good: nothing is assumed."""
+    BISECT = "bisect"
+    """The newest, then by halves: assumes that every point before a good one is good."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """Which other restore points of the machine may be tried, and for which causes.
+
+    `candidates` are all points that may be mounted, newest first, the first choice among
+    them; none means that there is no other choice.
+    """
+
+    candidates: tuple[RestorePoint, ...] = ()
+    on: tuple[Cause, ...] = (Cause.MOUNT_FAILED, Cause.CHECK_FAILED)
+    order: Order = Order.LINEAR
+
+
+NO_SEARCH = Search()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountRequest:
     """One restore point to mount, as expanded from the plan.
 
     `key` identifies the request across runs and journals; it depends only on the plan entry
     and the machine, never on position or time. `label` is what people call the target.
-    `place` is `line:column` of the plan entry, for messages.
+    `place` is `line:column` of the plan entry, for messages. `checks` are names of check
+    sets. The RPO counts back from `incident_at` where the plan names one.
     """
 
     key: MountKey
@@ -223,6 +269,10 @@ class MountRequest:
     policy: str = "latest"
     """Why this point: the plan's policy in words, for the report."""
     place: str = ""
+    checks: tuple[str, ...] = ()
+    downloads: tuple[Download, ...] = ()
+    search: Search = NO_SEARCH
+    incident_at: datetime | None = None
 
     @property
     def vm(self) -> str:

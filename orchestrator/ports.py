@@ -6,13 +6,14 @@ views and reports implement Observer; `cli` joins them. Nothing here has behavio
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from orchestrator.events import Event
 from orchestrator.lifecycle import MountRecord
 from orchestrator.model import (
+    FileSystemEntry,
     Href,
     Mount,
     OsKind,
@@ -156,6 +157,54 @@ class InventorySession(LogonSession, Protocol):
         ...
 
 
+class GuestSession(InventorySession, Protocol):
+    """The verbs for the files of a mounted guest."""
+
+    def guest_href(self, mount: Href, path: str) -> Href:
+        """Return the address of a guest path below a mount; `path` begins with the volume."""
+        ...
+
+    async def entry(self, file: Href) -> FileSystemEntry:
+        """Read one file or directory of a mounted guest.
+
+        Raises:
+            NotFound: there is no such path, or no such mount.
+        """
+        ...
+
+    async def browse(self, directory: Href) -> Sequence[FileSystemEntry]:
+        """List a directory of a mounted guest, all pages.
+
+        Raises:
+            NotFound: there is no such directory, or no such mount.
+        """
+        ...
+
+    async def stage(self, file: Href) -> Task:
+        """Ask for a file to be staged for download: changes nothing in the guest; repeatable.
+
+        The finished task's `downloads` are the addresses to fetch.
+        """
+        ...
+
+    async def fetch(self, download: Href, take: Callable[[bytes], None], *, limit: int) -> int:
+        """Read a staged file in pieces and return its size in bytes. Repeatable from the start.
+
+        Raises:
+            MalformedResponse: it is larger than `limit` bytes, or ends before its own length.
+        """
+        ...
+
+    async def restore_to_guest(self, file: Href, *, overwrite: bool) -> Task:
+        """Ask for a file to be written into the original guest. Sent once, never repeated here.
+
+        Raises:
+            ForbiddenAction: this client was not told that it may write; nothing was sent.
+            ResponseLost: it may or may not have been started.
+        """
+        ...
+
+
 class EnterpriseManager(Protocol):
     """One Enterprise Manager that can be logged on to."""
 
@@ -169,7 +218,7 @@ class EnterpriseManager(Protocol):
         """The session that an earlier process of this run left, if its token is known."""
         ...
 
-    def take_up(self) -> AbstractAsyncContextManager[InventorySession]:
+    def take_up(self) -> AbstractAsyncContextManager[GuestSession]:
         """Use the kept session again; leaving the context logs off as `logon` does.
 
         Raises (on entering):
@@ -178,7 +227,7 @@ class EnterpriseManager(Protocol):
         """
         ...
 
-    def logon(self) -> AbstractAsyncContextManager[InventorySession]:
+    def logon(self) -> AbstractAsyncContextManager[GuestSession]:
         """Open a logon session; leaving the context logs off, shielded and bounded.
 
         Raises (on entering):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -14,11 +15,15 @@ from hypothesis import strategies as st
 from orchestrator import events
 from orchestrator.errors import IllegalTransition
 from orchestrator.events import (
+    CheckMade,
     DeadlinePassed,
+    FileCopied,
     MountFound,
+    MountKept,
     MountLeft,
     MountReleased,
     OutOfReach,
+    PointChosen,
     SubmissionInDoubt,
     SubmissionNotSent,
     SubmissionRefused,
@@ -49,18 +54,28 @@ from orchestrator.model import (
     MountKey,
     MountState,
     OsKind,
+    RestorePoint,
     RestorePointId,
     Result,
+    Search,
     ServerName,
     SessionId,
     TaskId,
     TaskState,
     WaveName,
 )
+from orchestrator.proof import CheckOutcome, DownloadOutcome, Fate
 
 KEY, TASK, MOUNT = MountKey("w/hq/dc01"), TaskId("task-1"), Href("/mounts/1")
 FIRM = sorted(FIRM_RESULTS)
 CLOSED = {MountState.NONE, MountState.RELEASED}
+POINTS = tuple(
+    RestorePoint(
+        id=RestorePointId(name), name=name, vm="dc01", created_at=datetime(2026, 1, day, tzinfo=UTC)
+    )
+    for name, day in (("p", 2), ("q", 1))
+)
+GOOD_CHECK = CheckOutcome(name="boot", path="C:", expected="exists", observed="so", passed=True)
 PLANNED = TargetPlanned(
     at=1.0,
     key=KEY,
@@ -68,7 +83,10 @@ PLANNED = TargetPlanned(
     server=ServerName("hq"),
     label="dc01",
     os_kind=OsKind.WINDOWS,
+    point=POINTS[0],
+    search=Search(candidates=POINTS),
 )
+CHECKED = replace(PLANNED, checks=("boot",))
 
 SMOOTH = (
     SubmissionStarted,
@@ -79,11 +97,12 @@ SMOOTH = (
     UnmountStarted,
     MountReleased,
 )
+SMOOTH_CHECKED = (*SMOOTH[:4], CheckMade, *SMOOTH[4:])
 EXTRA: dict[type[TargetEvent], dict[str, st.SearchStrategy[Any]]] = {
     SubmissionStarted: {
         "attempt": st.integers(1, 9),
         "session": st.just(SessionId("s")),
-        "point": st.just(RestorePointId("p")),
+        "point": st.sampled_from([point.id for point in POINTS]),
     },
     SubmissionNotSent: {"reason": st.just("no route")},
     SubmissionRefused: {"reason": st.just("busy"), "proved_absent": st.booleans()},
@@ -94,12 +113,24 @@ EXTRA: dict[type[TargetEvent], dict[str, st.SearchStrategy[Any]]] = {
     TaskSucceeded: {"task": st.just(TASK), "mount": st.sampled_from([MOUNT, None])},
     TaskFailed: {"task": st.just(TASK)},
     MountFound: {"mount": st.just(MOUNT), "roots": st.sampled_from([("C:",), ("/", "/v"), ()])},
+    CheckMade: {"outcome": st.sampled_from([GOOD_CHECK, replace(GOOD_CHECK, passed=False)])},
+    FileCopied: {
+        "outcome": st.sampled_from(Fate).map(
+            lambda fate: DownloadOutcome(path="C:/a", to="/a", fate=fate)
+        )
+    },
     VerdictReached: {"result": st.sampled_from(FIRM) | st.sampled_from(Result)},
+    MountKept: {"reason": st.just("asked"), "until": st.sampled_from([None, 60.0])},
     UnmountStarted: {"mount": st.just(MOUNT)},
     MountReleased: {"by_hand": st.booleans()},
     MountLeft: {"mount": st.just(MOUNT), "reason": st.just("in use")},
     OutOfReach: {"reason": st.just("session lost")},
-    TargetConcluded: {"result": st.sampled_from(Result), "mount": st.sampled_from(MountState)},
+    PointChosen: {"point": st.sampled_from(POINTS), "why": st.just("older")},
+    TargetConcluded: {
+        "result": st.sampled_from(Result),
+        "mount": st.sampled_from(MountState),
+        "point": st.sampled_from([None, *(point.id for point in POINTS)]),
+    },
     TargetReopened: {"was": st.sampled_from(Result)},
 }
 
@@ -111,8 +142,12 @@ def drawn(draw: Callable[[st.SearchStrategy[Any]], Any], kind: type[TargetEvent]
 
 def true_to(record: MountRecord, event: TargetEvent) -> TargetEvent:
     """Return the event, or if it names a result, with the one that the record bears out."""
+    if isinstance(event, SubmissionStarted) and record.point is not None:
+        return replace(event, point=record.point.id)
+    if isinstance(event, VerdictReached) and record.planned.checks:
+        return replace(event, result=Result.VERIFIED)
     if isinstance(event, TargetConcluded) and record.verdict is not None:
-        return replace(event, result=record.verdict, mount=record.mount_state)
+        return replace(event, result=record.verdict, mount=record.mount_state, point=None)
     if isinstance(event, TargetReopened) and record.result is not None:
         return replace(event, was=record.result)
     return event
@@ -125,9 +160,10 @@ def lives(draw: st.DrawFn) -> list[tuple[TargetEvent, MountRecord]]:
     Each begins like a smooth mount, for a while. What the table forbids is tried as
     well, and must be refused.
     """
-    record, lived = begin(PLANNED), list[tuple[TargetEvent, MountRecord]]()
+    planned, way = draw(st.sampled_from([(PLANNED, SMOOTH), (CHECKED, SMOOTH_CHECKED)]))
+    record, lived = begin(planned), list[tuple[TargetEvent, MountRecord]]()
     at = PLANNED.at
-    smooth = list(SMOOTH[: draw(st.integers(0, len(SMOOTH)))])
+    smooth = list(way[: draw(st.integers(0, len(way)))])
     for _step in range(draw(st.integers(1, 30))):
         at += draw(st.sampled_from([0.0, 1.0, 2.5]))
         likely = list(TRANSITIONS[record.phase])
@@ -173,6 +209,8 @@ def test_whatever_may_be_mounted_is_said_to_be_open_and_holds_its_slot(
         mounted = on_the_server(happened)
         if mounted != "no":
             known = MountState.LEFT if mounted == "yes" else MountState.UNKNOWN
+            if any(isinstance(each, MountKept) for each in happened[_last_start(happened) :]):
+                known = record.mount_state
             assert record.may_be_open
             assert record.is_final or record.mount_state is known
             assert record.phase is not Phase.QUEUED
@@ -181,19 +219,25 @@ def test_whatever_may_be_mounted_is_said_to_be_open_and_holds_its_slot(
             assert record.is_final or not record.may_be_open
 
 
+def _last_start(happened: Sequence[TargetEvent]) -> int:
+    """Return where the newest attempt begins."""
+    return max(n for n, event in enumerate(happened) if isinstance(event, SubmissionStarted))
+
+
 @given(lives())
 @settings(max_examples=200, deadline=None)
 def test_success_is_said_only_of_what_was_proved(
     lived: list[tuple[TargetEvent, MountRecord]],
 ) -> None:
-    """Verified and mounted need, in the last attempt: the mount, a readable volume, the verdict."""
+    """Verified and mounted need, in the last attempt at the point that the conclusion names: the
+    mount, a readable volume, the verdict.
+    """
     happened = [event for event, _record in lived]
     concluded = [event for event in happened if isinstance(event, TargetConcluded)]
     for conclusion in concluded:
         if conclusion.result not in FIRM_RESULTS:
             continue
-        starts = [n for n, event in enumerate(happened) if isinstance(event, SubmissionStarted)]
-        attempt = happened[starts[-1] : happened.index(conclusion)]
+        attempt = _last_attempt(happened[: happened.index(conclusion)], conclusion.point)
         found = next(n for n, event in enumerate(attempt) if isinstance(event, MountFound))
         verdicts = [n for n, event in enumerate(attempt) if isinstance(event, VerdictReached)]
         proof, verdict = attempt[found], attempt[verdicts[-1]]
@@ -203,6 +247,16 @@ def test_success_is_said_only_of_what_was_proved(
         assert verdict.result is conclusion.result
         assert found < verdicts[-1]
         assert not any(isinstance(event, TaskFailed | SubmissionRefused) for event in attempt)
+
+
+def _last_attempt(
+    happened: Sequence[TargetEvent], point: RestorePointId | None
+) -> Sequence[TargetEvent]:
+    """Return the events of the last attempt, or of the last one at `point`."""
+    starts = [(n, e) for n, e in enumerate(happened) if isinstance(e, SubmissionStarted)]
+    begin_at = [n for n, event in starts if point is None or event.point == point][-1]
+    after = [n for n, _event in starts if n > begin_at]
+    return happened[begin_at : after[0] if after else len(happened)]
 
 
 @given(lives())
@@ -338,17 +392,32 @@ def test_what_may_be_mounted_is_never_mounted_again() -> None:
 # --- claims ---------------------------------------------------------------------------------
 
 
+def checked(kinds: Sequence[type[TargetEvent]]) -> list[type[TargetEvent]]:
+    """Return the classes with a check made before each verdict."""
+    return [
+        each
+        for kind in kinds
+        for each in ((CheckMade, kind) if kind is VerdictReached else (kind,))
+    ]
+
+
 def lived_through(*kinds: type[TargetEvent], **fields: Any) -> MountRecord:
     """Return the record after events of these classes; `fields` go to those that have them."""
-    usual: dict[str, Any] = {
-        "attempt": 1, "session": "s", "point": "p", "reason": "r", "task": TASK, "mount": MOUNT,
-        "roots": ("/",), "result": Result.VERIFIED, "phase": "mount", "allowed_s": 1.0,
-    }  # fmt: skip
-    record = begin(PLANNED)
-    for kind in kinds:
-        known = {name: value for name, value in (usual | fields).items() if name in EXTRA[kind]}
-        record = apply(record, kind(at=2.0, key=KEY, **known))
+    record = begin(CHECKED if fields.get("result") is Result.VERIFIED else PLANNED)
+    for kind in checked(kinds) if record.planned.checks else kinds:
+        record = apply(record, kind(at=2.0, key=KEY, **usual(kind, **fields)))
     return record
+
+
+def usual(kind: type[TargetEvent], **fields: Any) -> dict[str, Any]:
+    """Return what an event of this class says, with `fields` where it has them."""
+    everything: dict[str, Any] = {
+        "attempt": 1, "session": "s", "point": "p", "reason": "r", "task": TASK, "mount": MOUNT,
+        "roots": ("/",), "result": Result.MOUNTED, "outcome": GOOD_CHECK,
+        "phase": "mount", "allowed_s": 1.0,
+    }  # fmt: skip
+    said = everything | fields
+    return {name: value for name, value in said.items() if name in EXTRA[kind]}
 
 
 TO_A_MOUNT = SMOOTH[:4]
@@ -375,10 +444,10 @@ def test_a_mount_that_may_be_open_is_not_concluded_as_closed(
     record = lived_through(*TO_A_MOUNT, VerdictReached, UnmountStarted, way)
 
     with pytest.raises(IllegalTransition, match="may be open"):
-        concluded(record, Result.VERIFIED, claimed)
-    honest = concluded(record, Result.VERIFIED, record.mount_state)
+        concluded(record, Result.MOUNTED, claimed)
+    honest = concluded(record, Result.MOUNTED, record.mount_state)
 
-    assert (honest.result, honest.may_be_open) == (Result.VERIFIED, True)
+    assert (honest.result, honest.may_be_open) == (Result.MOUNTED, True)
 
 
 @pytest.mark.parametrize("result", [Result.SKIPPED, Result.CANCELLED])
@@ -399,3 +468,57 @@ def test_an_earlier_attempt_proves_nothing_for_a_later_one(result: Result) -> No
     with pytest.raises(IllegalTransition, match="the verdict is None"):
         concluded(again, result, MountState.RELEASED)
     assert (again.mount_state, again.roots) == (MountState.RELEASED, ())
+
+
+# --- checks and other points ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("planned", "extra", "result", "why"),
+    [
+        (CHECKED, (), Result.VERIFIED, "before every check was made"),
+        (CHECKED, (GOOD_CHECK,), Result.MOUNTED, "with checks that were asked for"),
+        (CHECKED, (replace(GOOD_CHECK, passed=False),), Result.VERIFIED, "a check that failed"),
+        (CHECKED, (replace(GOOD_CHECK, name="other"),), Result.VERIFIED, "before every check"),
+        (PLANNED, (), Result.VERIFIED, "without a check"),
+        (PLANNED, (DownloadOutcome(path="a", to="/a", fate=Fate.FAILED),), Result.MOUNTED, "file"),
+        (PLANNED, (DownloadOutcome(path="a", to=None, fate=Fate.UNKNOWN),), Result.MOUNTED, "file"),
+    ],
+)
+def test_no_verdict_claims_more_than_its_checks_and_files(
+    planned: TargetPlanned,
+    extra: Sequence[CheckOutcome | DownloadOutcome],
+    result: Result,
+    why: str,
+) -> None:
+    """Verified is every check that was asked for, made and passed; a missing file is not good."""
+    record = begin(planned)
+    for kind in TO_A_MOUNT:
+        record = apply(record, kind(at=2.0, key=KEY, **usual(kind)))
+    for each in extra:
+        if isinstance(each, CheckOutcome):
+            record = apply(record, CheckMade(at=2.0, key=KEY, outcome=each))
+        else:
+            record = apply(record, FileCopied(at=2.0, key=KEY, outcome=each))
+
+    with pytest.raises(IllegalTransition, match=why):
+        apply(record, VerdictReached(at=2.0, key=KEY, result=result))
+
+
+def test_only_the_chosen_point_is_mounted_and_only_a_tried_one_is_concluded() -> None:
+    """What is asked for is what was chosen, and a result names the point that it is about."""
+    good = lived_through(*SMOOTH, result=Result.MOUNTED)
+    chosen = apply(good, PointChosen(at=3.0, key=KEY, point=POINTS[1], why="by halves"))
+    p, q = (point.id for point in POINTS)
+    wrong = SubmissionStarted(at=3.0, key=KEY, attempt=2, session=SessionId("s"), point=p)
+
+    with pytest.raises(IllegalTransition, match="not chosen"):
+        apply(chosen, wrong)
+    untried = TargetConcluded(
+        at=3.0, key=KEY, result=Result.MOUNTED, mount=MountState.RELEASED, point=q
+    )
+    with pytest.raises(IllegalTransition, match="the verdict is None"):
+        apply(chosen, untried)
+    after = apply(chosen, replace(untried, point=p))
+
+    assert (after.result, after.point) == (Result.MOUNTED, POINTS[0])

@@ -107,7 +107,7 @@ def _open(found: RunState) -> list[str]:
     for record in found.records.values():
         if record.may_be_open:
             planned = record.planned
-            point = planned.point.name if planned.point else "?"
+            point = record.point.name if record.point else "?"
             lines.append(
                 f"  {printable(planned.key)}: {record.phase.value.replace('_', ' ')}, "
                 f"mount {record.mount_state.value}; {printable(planned.server)}, "

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from itertools import count
 from typing import TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import anyio
 
@@ -22,6 +22,7 @@ from orchestrator.em.transport import ConnectorFactory, Transport
 from orchestrator.em.wire import Codec, Page, XmlCodec
 from orchestrator.errors import (
     EnterpriseManagerError,
+    ForbiddenAction,
     MalformedResponse,
     NotFound,
     RequestRefused,
@@ -74,6 +75,8 @@ class Session:
         self.clock_offset_s = opened.clock_offset_s
         self._transport = transport
         self._codec = codec
+        self.may_write = False
+        """True only where a person insisted that files are written into guests."""
         self._lost = False
         self._asking = anyio.Lock()
 
@@ -239,6 +242,50 @@ class Session:
         while answer.status == 202 and task.state is not TaskState.FINISHED:
             await anyio.sleep(UNMOUNT_TASK_TICK)
             task = await self.task(task.id)
+
+    # --- the mounted guest -------------------------------------------------------------------
+
+    def guest_href(self, mount: Href, path: str) -> Href:
+        """Return the address of a guest path below a mount.
+
+        Source: reference 6.2: slashes forward, `:` and `$` literal, the rest percent-encoded.
+        """
+        return Href(f"{mount}/{quote(path.replace(chr(92), '/').strip('/'), safe=_GUEST_SAFE)}")
+
+    async def entry(self, file: Href) -> FileSystemEntry:
+        """Read one file or directory; some servers answer for a directory with its listing."""
+        page = await self._get(file, self._codec.entries, large=True)
+        wanted = file.partition("?")[0].rpartition("/")[2].casefold()
+        found = [each for each in page.rows if _last(each.href) == wanted]
+        if len(page.rows) == 1 and found:
+            return found[0]
+        path = unquote(file.partition("/mounts/")[2].partition("/")[2].partition("?")[0])
+        name = path.rpartition("/")[2]
+        return FileSystemEntry(path=path, name=name, href=file, is_directory=True)
+
+    async def stage(self, file: Href) -> Task:
+        """Stage a file for download; nothing in the guest changes, so it may be repeated."""
+        return await self._restore(file, self._codec.staging_spec())
+
+    async def restore_to_guest(self, file: Href, *, overwrite: bool) -> Task:
+        """Write a file into the original guest; sent once, never repeated here."""
+        if not self.may_write:
+            raise ForbiddenAction("this run may not write into a guest", server=self.server)
+        return await self._restore(file, self._codec.original_location_spec(overwrite=overwrite))
+
+    async def _restore(self, file: Href, body: bytes) -> Task:
+        """Source: POST .../mounts/{n}/{path}?action=restore answers 202 with a task."""
+        await self._alive()
+        target = f"{file.partition('?')[0]}?action=restore"
+        _, task = await self._guarded(
+            self._transport.send("POST", target, self._codec.task, body=body, timeout=limits.POST)
+        )
+        return task
+
+    async def fetch(self, download: Href, take: Callable[[bytes], None], *, limit: int) -> int:
+        """Read a staged file in pieces; its size in bytes. Source: GET ...?action=download."""
+        await self._alive()
+        return await self._guarded(self._transport.stream(download, take, limit=limit))
 
     async def browse(self, directory: Href) -> Sequence[FileSystemEntry]:
         """List a directory of a mounted guest, all pages. `directory` is an entry's own Href."""
@@ -446,6 +493,15 @@ class Client:
             wall_clock=self._wall_clock,
             boot_clock=self._boot_clock,
         )
+
+
+_GUEST_SAFE = "/:$@!&'()*+,;=-._~"
+"""What stands for itself in a guest path; `%`, `#`, `?` and everything else is encoded."""
+
+
+def _last(href: Href) -> str:
+    """Return the last segment of an address as it is compared: case never matters here."""
+    return href.partition("?")[0].rstrip("/").rpartition("/")[2].casefold()
 
 
 def quoted(value: str) -> str:

@@ -79,6 +79,8 @@ READ = Patience(120.0, 60.0).as_timeout()
 LIST = Patience(300.0, 60.0).as_timeout()
 POST = Patience(180.0, 120.0).as_timeout()
 """A mount POST answers at once, unless the service queues it behind others."""
+FILE = Patience(4 * 3600.0, 120.0).as_timeout()
+"""A download lasts as long as its size asks for; the plan's limit of the phase bounds it."""
 UNMOUNT = Patience(300.0, 300.0).as_timeout()
 """An unmount works synchronously, so its silence is work. Source: reference 6.1."""
 
@@ -238,6 +240,17 @@ class Transport:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as exc:
             raise _translated(exc, self.server, request) from None
 
+    async def stream(self, target: str, take: Callable[[bytes], None], *, limit: int) -> int:
+        """Hand over the body of `target` as it comes, up to `limit` bytes; return its size.
+
+        Raises:
+            MalformedResponse: it is larger, or shorter than its own Content-Length.
+            EnterpriseManagerError: as `send`.
+        """
+        counted = _Counted(take)
+        await self.send("GET", target, lambda: counted, cap=limit, timeout=FILE)
+        return counted.size
+
     async def _read(
         self,
         response: aiohttp.ClientResponse,
@@ -268,6 +281,21 @@ class Transport:
     def _now_of(self, response: aiohttp.ClientResponse) -> datetime:
         """Return what time the server thinks it is; our own clock may be wrong, or jump."""
         return http_date(response.headers.get("Date", "")) or self.wall_clock()
+
+
+class _Counted:
+    """A body that somebody else takes; implements `Reading`."""
+
+    def __init__(self, take: Callable[[bytes], None]) -> None:
+        self._take = take
+        self.size = 0
+
+    def feed(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        self._take(chunk)
+
+    def close(self) -> None:
+        return None
 
 
 def http_date(text: str) -> datetime | None:

@@ -65,6 +65,14 @@ class Codec(Protocol):
         """Return the body of a mount request."""
         ...
 
+    def staging_spec(self) -> bytes:
+        """Return the body that stages a file for download."""
+        ...
+
+    def original_location_spec(self, *, overwrite: bool) -> bytes:
+        """Return the body that writes a file into the original guest."""
+        ...
+
     def logon(self) -> Reading[LogonAnswer]:
         """Read a LogonSession."""
         ...
@@ -107,6 +115,15 @@ class XmlCodec:
             "</StartMountSpec>"
         ).encode()
 
+    def staging_spec(self) -> bytes:
+        """Return the FileRestoreSpec that stages a file for download."""
+        return _restore_spec("<ForDirectDownload />")
+
+    def original_location_spec(self, *, overwrite: bool) -> bytes:
+        """Return the FileRestoreSpec that writes into the guest, with its job's credentials."""
+        kept = "true" if overwrite else "false"
+        return _restore_spec(f'<ToOriginalLocation Overwrite="{kept}" />')
+
     def logon(self) -> Reading[LogonAnswer]:
         """Read a LogonSession."""
         return XmlReading(_logon)
@@ -135,6 +152,13 @@ class XmlCodec:
     def anything(self) -> Reading[None]:
         """Read and forget."""
         return XmlReading(lambda _root: None)
+
+
+def _restore_spec(inner: str) -> bytes:
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>'
+        f'<FileRestoreSpec xmlns="{NAMESPACE}">{inner}</FileRestoreSpec>'
+    ).encode()
 
 
 def _rows(tag: str, make: Callable[[Node], T], roots: set[str]) -> XmlReading[Page[T]]:

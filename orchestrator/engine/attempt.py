@@ -16,7 +16,7 @@ from orchestrator.errors import EnterpriseManagerError, ServerUnusable
 from orchestrator.events import OutOfReach, SubmissionInDoubt
 from orchestrator.lifecycle import MountRecord, Phase
 from orchestrator.model import MountKey, MountRequest, Result, ServerName
-from orchestrator.ports import InventorySession
+from orchestrator.ports import GuestSession
 
 OUT_OF_KNOWLEDGE = (EnterpriseManagerError, ServerUnusable, TaskVanished, Unsettled)
 """After one of these, past the POST, nobody can say what became of the attempt."""
@@ -72,7 +72,7 @@ class Attempt:
         return self.crew.ledger
 
     @property
-    def session(self) -> InventorySession:
+    def session(self) -> GuestSession:
         """The logon session that owns the task and the mount."""
         return self.connection.session
 

@@ -28,7 +28,7 @@ from orchestrator.engine.attempt import (
     Crew,
     record_out_of_reach,
 )
-from orchestrator.engine.proving import find_mount, find_without_task, judge
+from orchestrator.engine.proving import find_mount, find_without_task, prove
 from orchestrator.engine.releasing import abandon, record_finished, release
 from orchestrator.engine.submitting import submit
 from orchestrator.engine.watcher import TaskVanished
@@ -127,7 +127,7 @@ async def prove_and_release(attempt: Attempt, mount: Mount | None) -> After:
         why = "the task succeeded, but its mount point was not found"
         record_out_of_reach(attempt.request, attempt.crew, why)
         return After.CONCLUDE
-    judge(attempt, mount)
+    await prove(attempt, mount)
     await release(attempt, mount.href)
     return After.CONCLUDE
 

@@ -7,10 +7,15 @@ volume of the guest could be read.
 from __future__ import annotations
 
 from orchestrator.engine.attempt import Attempt
+from orchestrator.engine.copying import copy_out
+from orchestrator.engine.examining import examine
+from orchestrator.engine.guest import Guest
 from orchestrator.engine.recovery import unclaimed_mounts
 from orchestrator.errors import RequestRefused
-from orchestrator.events import MountFound, VerdictReached
+from orchestrator.events import DeadlinePassed, MountFound, VerdictReached
+from orchestrator.lifecycle import AttemptRecord
 from orchestrator.model import Href, Mount, Result, Task
+from orchestrator.proof import Fate
 
 
 async def find_mount(attempt: Attempt, task: Task) -> Mount | None:
@@ -84,14 +89,63 @@ async def _read(attempt: Attempt, href: Href) -> Mount | None:
         return None
 
 
-def judge(attempt: Attempt, mount: Mount) -> None:
-    """Record the verdict: readable means that at least one volume answered."""
-    result, message = Result.MOUNTED, None
-    if attempt.record.overdue:
-        result, message = Result.FAILED, attempt.record.message
-    elif not mount.roots:
-        result = Result.FAILED
-        message = "mounted, but no volume is readable (is the plan's `os` right?)"
+async def prove(attempt: Attempt, mount: Mount) -> None:
+    """Make every check, copy every file, and record the verdict.
+
+    Readable means that at least one volume answered; verified, that every check passed too.
+
+    Raises:
+        SessionLost, ServerUnusable: nobody can say any more.
+    """
+    if attempt.record.overdue or not mount.roots:
+        _record_verdict(attempt, Result.FAILED, _unreadable(attempt, mount))
+        return
+    allowed = attempt.request.timeouts.checks
+    guest = Guest(attempt, mount)
+
+    async def everything() -> bool:
+        await examine(guest)
+        await copy_out(guest)
+        return True
+
+    if await attempt.site.within(allowed, everything) is None:
+        attempt.ledger.record(
+            DeadlinePassed(at=attempt.now, key=attempt.key, phase="checks", allowed_s=allowed)
+        )
+        _record_verdict(attempt, Result.FAILED, attempt.record.message)
+        return
+    wrong = _what_is_wrong(attempt.record.attempts[-1])
+    if wrong is not None:
+        _record_verdict(attempt, Result.FAILED, wrong)
+    else:
+        good = Result.VERIFIED if attempt.request.checks else Result.MOUNTED
+        _record_verdict(attempt, good, None)
+
+
+def _unreadable(attempt: Attempt, mount: Mount) -> str | None:
+    if not mount.roots and not attempt.record.overdue:
+        return "mounted, but no volume is readable (is the plan's `os` right?)"
+    return attempt.record.message
+
+
+def _what_is_wrong(attempt: AttemptRecord) -> str | None:
+    """Return in one line which checks failed and which files were not copied, or None."""
+    failed = [
+        f"{check.name}: {check.path}: expected {check.expected}, observed {check.observed}"
+        for check in attempt.checks
+        if not check.passed
+    ]
+    failed += [
+        f"{copied.path} was not copied: {copied.message}"
+        for copied in attempt.downloads
+        if copied.fate in {Fate.FAILED, Fate.UNKNOWN}
+    ]
+    if not failed:
+        return None
+    return failed[0] + (f" (and {len(failed) - 1} more)" if len(failed) > 1 else "")
+
+
+def _record_verdict(attempt: Attempt, result: Result, message: str | None) -> None:
     attempt.ledger.record(
         VerdictReached(at=attempt.now, key=attempt.key, result=result, message=message)
     )

@@ -133,21 +133,25 @@ def reopen(record: MountRecord, crew: Crew, request: MountRequest | None = None)
 
 def request_of(record: MountRecord) -> MountRequest:
     """Return the request of a target, exactly as it was planned."""
-    planned = record.planned
-    assert planned.point is not None  # noqa: S101 - targets without one are never requested
+    planned, point = record.planned, record.point
+    assert point is not None  # noqa: S101 - targets without one are never requested
     return MountRequest(
         key=planned.key,
         wave=planned.wave,
         server=planned.server,
         label=planned.label,
-        point=planned.point,
+        point=point,
         os_kind=planned.os_kind,
         critical=planned.critical,
         timeouts=planned.timeouts,
         retries=planned.retries,
         objectives=planned.objectives,
-        policy=planned.policy,
+        policy=record.point_why,
         place=planned.place,
+        checks=planned.checks,
+        downloads=planned.downloads,
+        search=planned.search,
+        incident_at=planned.incident_at,
     )
 
 

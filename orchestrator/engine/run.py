@@ -557,6 +557,10 @@ def _planned(at: float, request: MountRequest) -> TargetPlanned:
         timeouts=request.timeouts,
         retries=request.retries,
         place=request.place,
+        checks=request.checks,
+        downloads=request.downloads,
+        search=request.search,
+        incident_at=request.incident_at,
     )
 
 

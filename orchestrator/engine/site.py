@@ -47,7 +47,7 @@ from orchestrator.events import (
 )
 from orchestrator.model import Href, SessionId, TaskId
 from orchestrator.policy import KEEP_ALIVE_AFTER, RECONNECT, WatchPolicy
-from orchestrator.ports import EnterpriseManager, InventorySession
+from orchestrator.ports import EnterpriseManager, GuestSession
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -70,7 +70,7 @@ PROBE_ALLOWANCE = 20.0
 class Connection:
     """One logon session and what belongs to it alone."""
 
-    session: InventorySession
+    session: GuestSession
     watcher: Watcher
     posting: anyio.Lock = field(default_factory=anyio.Lock)
     """Held from a mount POST until its fate is known: one unanswered POST per session."""
@@ -387,7 +387,7 @@ class Site:
         finally:
             self._end(connection)
 
-    def _open(self, session: InventorySession) -> Connection:
+    def _open(self, session: GuestSession) -> Connection:
         """Begin to use a session that was just logged on."""
         now = self._ledger.now()
         self._sessions += 1
@@ -406,7 +406,7 @@ class Site:
         connection.settled.set()
         return connection
 
-    def _take_up(self, session: InventorySession, left: Left) -> Connection:
+    def _take_up(self, session: GuestSession, left: Left) -> Connection:
         """Begin to use the session of an earlier process, with all that belongs to it."""
         self._ledger.record(
             SessionTakenUp(at=self._ledger.now(), server=self.name, session=session.id)
@@ -420,7 +420,7 @@ class Site:
         self._left_known.set()
         return connection
 
-    def _connected(self, session: InventorySession) -> Connection:
+    def _connected(self, session: GuestSession) -> Connection:
         async def persistently(ask: Callable[[], Awaitable[None]]) -> None:
             await self.persistently(connection, ask)
 

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from orchestrator.model import printable_json
+from orchestrator.proof import CheckOutcome
 from orchestrator.report.objectives import Objective
 from orchestrator.report.summary import AttemptReport, Report, ServerReport, TargetReport
 
@@ -104,8 +105,18 @@ def _target(target: TargetReport) -> dict[str, Any]:
         },
         "attempts": [_attempt(attempt) for attempt in target.attempts],
         "phases_s": dict(target.phases_s),
-        "checks": [],
-        "downloads": [],
+        "checks": [_check(check) for check in target.checks],
+        "downloads": [
+            {
+                "path": copied.path,
+                "to": copied.to,
+                "fate": copied.fate.value,
+                "size": copied.size,
+                "sha256": copied.sha256,
+                "message": copied.message,
+            }
+            for copied in target.downloads
+        ],
         "objectives": {each.kind: _objective(each, brief=True) for each in target.objectives},
     }
 
@@ -121,7 +132,24 @@ def _attempt(attempt: AttemptReport) -> dict[str, Any]:
         "outcome": attempt.outcome,
         "adopted": attempt.adopted,
         "message": attempt.message,
+        "verdict": attempt.verdict.value if attempt.verdict else None,
+        "failed_checks": [_check(check) for check in attempt.failed_checks],
     }
+
+
+def _check(check: CheckOutcome) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "name": check.name,
+        "path": check.path,
+        "expected": check.expected,
+        "observed": check.observed,
+        "passed": check.passed,
+    }
+    if check.warning:
+        values["warning"] = True
+    if check.measured is not None:
+        values["measured"] = {"files": check.measured.files, "bytes": check.measured.bytes}
+    return values
 
 
 def _objective(objective: Objective, *, brief: bool = False) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Recovery objectives against what was measured. Seconds throughout.
 
-RTO: run start to verdict. RPO: run start minus the point's creation. A target without a good
-verdict has met no RTO; nothing is invented for it.
+RTO: run start to the last verdict. RPO: run start, or the plan's `incident_time`, minus the
+creation of the point that was proven. A target without a good verdict has met no RTO; nothing
+is invented for it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.lifecycle import FIRM_RESULTS, MountRecord
+from orchestrator.lifecycle import MountRecord
 from orchestrator.model import Objectives
 from orchestrator.runstate import RunState
 
@@ -64,14 +65,20 @@ def _worst(values: Sequence[float | None]) -> float | None:
 
 
 def _rto(record: MountRecord) -> float | None:
-    return record.verdict_at if record.verdict in FIRM_RESULTS else None
+    proven = record.proven
+    if proven is None:
+        return None
+    return record.verdict_at if record.verdict_at is not None else proven.verdict_at
 
 
 def _rpo(record: MountRecord, state: RunState) -> float | None:
-    point = record.planned.point
-    if point is None or record.verdict not in FIRM_RESULTS:
+    proven, point = record.proven, record.point
+    if proven is None or point is None:
         return None
-    return (state.started.started_at - point.created_at).total_seconds()
+    if point.id != proven.point:  # not concluded yet: another point is being tried
+        point = next(each for each in record.planned.search.candidates if each.id == proven.point)
+    until = record.planned.incident_at or state.started.started_at
+    return (until - point.created_at).total_seconds()
 
 
 def _both(scope: str, wanted: Objectives, rto: float | None, rpo: float | None) -> list[Objective]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.model import MountState, Result
+from orchestrator.proof import Fate
 from orchestrator.report.as_json import SCHEMA_VERSION
 
 TIME = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"}
@@ -31,6 +32,13 @@ OBJECTIVE = {
     "met": {"type": ["boolean", "null"]},
 }
 PHASES = ("queued", "submitting", "running", "collecting", "verifying", "unmounting")
+CHECK = {
+    "name": TEXT,
+    "path": TEXT,
+    "expected": TEXT,
+    "observed": TEXT,
+    "passed": {"type": "boolean"},
+}
 
 
 def report_json_schema() -> dict[str, Any]:
@@ -104,6 +112,14 @@ def _server() -> dict[str, Any]:
     )
 
 
+def _check() -> dict[str, Any]:
+    return _thing(
+        CHECK,
+        warning={"type": "boolean"},
+        measured=_thing({"files": COUNT, "bytes": COUNT}),
+    )
+
+
 def _target() -> dict[str, Any]:
     point = _thing(
         {
@@ -124,7 +140,9 @@ def _target() -> dict[str, Any]:
             "finished_at": _or_null(TIME),
             "outcome": {"enum": ["success", "failed", "refused", "not_sent", "unknown"]},
             "message": _or_null(TEXT),
-        }
+        },
+        verdict={"enum": [*(result.value for result in Result), None]},
+        failed_checks=_listed(_check()),
     )
     return _thing(
         {
@@ -140,8 +158,19 @@ def _target() -> dict[str, Any]:
             "point": _or_null(point),
             "attempts": _listed(attempt),
             "phases_s": _thing(dict.fromkeys(PHASES, SECONDS)),
-            "checks": _listed({"type": "object"}),
-            "downloads": _listed({"type": "object"}),
+            "checks": _listed(_check()),
+            "downloads": _listed(
+                _thing(
+                    {
+                        "path": TEXT,
+                        "to": _or_null(TEXT),
+                        "fate": {"enum": [fate.value for fate in Fate]},
+                        "size": {"type": ["integer", "null"]},
+                        "sha256": _or_null(TEXT),
+                        "message": _or_null(TEXT),
+                    }
+                )
+            ),
             "objectives": {
                 "type": "object",
                 "properties": {"rto": _thing(OBJECTIVE), "rpo": _thing(OBJECTIVE)},

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.lifecycle import AttemptRecord, MountRecord, Phase
-from orchestrator.model import MountState, RestorePoint, Result
+from orchestrator.model import MountState, Result
+from orchestrator.proof import CheckOutcome, DownloadOutcome
 from orchestrator.report.objectives import (
     Objective,
     run_objectives,
@@ -18,12 +19,15 @@ from orchestrator.report.objectives import (
 )
 from orchestrator.runstate import RunState, ServerState
 
-PHASES = ("queued", "submitting", "running", "collecting", "verifying", "unmounting")
+PHASES = ("queued", "submitting", "running", "collecting", "verifying", "held", "unmounting")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointReport:
-    """The chosen restore point. `age_s` counts back from the start of the run."""
+    """The restore point that the result is about. `age_s` counts back from the start of the run.
+
+    `fallback_depth` is how many newer points of the plan's choice were passed over.
+    """
 
     id: str
     name: str
@@ -46,11 +50,16 @@ class AttemptReport:
     outcome: str
     adopted: bool
     message: str | None
+    verdict: Result | None
+    failed_checks: tuple[CheckOutcome, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetReport:
-    """One target: its one result, its mount, and how it got there."""
+    """One target: its one result, its mount, and how it got there.
+
+    `checks` and `downloads` are those of the attempt that the result is about.
+    """
 
     key: str
     wave: str
@@ -70,6 +79,8 @@ class TargetReport:
     attempts: tuple[AttemptReport, ...]
     phases_s: Mapping[str, float]
     verdict_s: float | None
+    checks: tuple[CheckOutcome, ...]
+    downloads: tuple[DownloadOutcome, ...]
     objectives: tuple[Objective, ...]
 
 
@@ -157,7 +168,7 @@ def summarize(state: RunState, *, chain_head: str | None = None) -> Report:
         targets=targets,
         objectives=(*run_objectives(state), *wave_objectives(state)),
         not_proven=_not_proven(targets),
-        warnings=_warnings(state),
+        warnings=_warnings(state, targets),
     )
 
 
@@ -235,6 +246,7 @@ def _waves(state: RunState, targets: Sequence[TargetReport]) -> tuple[WaveReport
 
 def _target(record: MountRecord, state: RunState) -> TargetReport:
     planned = record.planned
+    about = record.proven or (record.attempts[-1] if record.attempts else None)
     return TargetReport(
         key=planned.key,
         wave=planned.wave,
@@ -250,10 +262,12 @@ def _target(record: MountRecord, state: RunState) -> TargetReport:
         message=record.message if record.is_final else _unfinished(record),
         roots=record.roots,
         mount_href=record.mount,
-        point=_point(planned.point, planned.policy, state),
+        point=_point(record, state),
         attempts=tuple(_attempt(attempt, state) for attempt in record.attempts),
         phases_s=_phases(record),
         verdict_s=record.verdict_at,
+        checks=about.checks if about else (),
+        downloads=about.downloads if about else (),
         objectives=tuple(target_objectives(record, state)),
     )
 
@@ -270,15 +284,18 @@ def _unfinished(record: MountRecord) -> str:
     return f"not concluded: last seen {record.phase.value.replace('_', ' ')}"
 
 
-def _point(point: RestorePoint | None, policy: str, state: RunState) -> PointReport | None:
+def _point(record: MountRecord, state: RunState) -> PointReport | None:
+    point = record.point
     if point is None:
         return None
+    newest_first = [candidate.id for candidate in record.planned.search.candidates]
     return PointReport(
         id=point.id,
         name=point.name,
         created_at=point.created_at,
         age_s=round((state.started.started_at - point.created_at).total_seconds(), 3),
-        policy=policy,
+        policy=record.point_why,
+        fallback_depth=newest_first.index(point.id) if point.id in newest_first else 0,
     )
 
 
@@ -293,6 +310,8 @@ def _attempt(attempt: AttemptRecord, state: RunState) -> AttemptReport:
         outcome=attempt.outcome,
         adopted=attempt.adopted,
         message=attempt.message,
+        verdict=attempt.verdict,
+        failed_checks=tuple(outcome for outcome in attempt.checks if not outcome.passed),
     )
 
 
@@ -309,11 +328,14 @@ def _moment(state: RunState, at: float | None) -> datetime | None:
 
 def _not_proven(targets: Sequence[TargetReport]) -> tuple[str, ...]:
     """Say what a green report does not mean."""
-    said = [
-        "The VMs were not booted, and their applications were not started.",
-        "No file content was checked: mounted means that the guest's volumes could be listed.",
-    ]
+    said = ["The VMs were not booted, and their applications were not started."]
     results = {target.result for target in targets}
+    if Result.VERIFIED in results:
+        said.append("Verified means that the plan's checks passed, and nothing beyond them.")
+    if Result.MOUNTED in results or Result.VERIFIED not in results:
+        said.append(
+            "No file content was checked: mounted means that the guest's volumes could be listed."
+        )
     if results & {Result.FAILED, Result.SKIPPED, Result.CANCELLED}:
         said.append("Nothing is said about the restore points of targets that were not mounted.")
     if Result.UNKNOWN in results:
@@ -321,7 +343,7 @@ def _not_proven(targets: Sequence[TargetReport]) -> tuple[str, ...]:
     return tuple(said)
 
 
-def _warnings(state: RunState) -> tuple[str, ...]:
+def _warnings(state: RunState, targets: Sequence[TargetReport]) -> tuple[str, ...]:
     found = [
         f"{facts.name}: its certificate was NOT checked (insecure); anyone could have answered"
         for facts in state.started.servers
@@ -331,4 +353,10 @@ def _warnings(state: RunState) -> tuple[str, ...]:
         found += [f"{name}: a session was lost: {end.reason}" for end in server.ended if end.lost]
         if server.given_up is not None:
             found.append(f"{name} was given up: {server.given_up.reason}")
+    found += [
+        f"{target.key}: {check.name}: {check.path}: {check.observed}"
+        for target in targets
+        for check in target.checks
+        if check.warning
+    ]
     return (*found, *(note.message for note in state.notes))

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import cast
 
 import anyio
 import pytest
@@ -35,7 +36,7 @@ from orchestrator.model import (
     TaskId,
 )
 from orchestrator.policy import WatchPolicy
-from orchestrator.ports import InventorySession
+from orchestrator.ports import GuestSession
 from tests.engine.scripted import ScriptedSession, ScriptedTask
 
 pytestmark = pytest.mark.anyio
@@ -61,15 +62,15 @@ class ScriptedServer:
     kept = None
 
     @asynccontextmanager
-    async def take_up(self) -> AsyncIterator[InventorySession]:
+    async def take_up(self) -> AsyncIterator[GuestSession]:
         """Have nothing to take up."""
         raise SessionLost("no session was kept", server=self.server)
-        yield self.session
+        yield cast("GuestSession", self.session)
 
     @asynccontextmanager
-    async def logon(self) -> AsyncIterator[InventorySession]:
-        """Give the session."""
-        yield self.session
+    async def logon(self) -> AsyncIterator[GuestSession]:
+        """Give the session, which has no guest to look into."""
+        yield cast("GuestSession", self.session)
 
 
 @dataclass(slots=True)

@@ -5,18 +5,23 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from orchestrator.errors import IllegalTransition
 from orchestrator.events import (
+    CheckMade,
     DeadlinePassed,
+    FileCopied,
     MountFound,
+    MountKept,
     MountLeft,
     MountReleased,
     OutOfReach,
+    PointChosen,
     SubmissionInDoubt,
     SubmissionNotSent,
     SubmissionRefused,
@@ -38,19 +43,28 @@ from orchestrator.model import (
     MountKey,
     MountState,
     OsKind,
+    RestorePoint,
     RestorePointId,
     Result,
+    Search,
     ServerName,
     SessionId,
     TaskId,
     TaskState,
     WaveName,
 )
+from orchestrator.proof import CheckOutcome, DownloadOutcome, Fate
 
 KEY, TASK, MOUNT = MountKey("w/hq/dc01"), TaskId("task-1"), Href("/api/x/mounts/1")
 GOOD = {Result.VERIFIED, Result.MOUNTED}
 UNTOUCHED = {Result.SKIPPED, Result.CANCELLED}
 GONE = {MountState.NONE, MountState.RELEASED}
+POINTS = tuple(
+    RestorePoint(
+        id=RestorePointId(name), name=name, vm="dc01", created_at=datetime(2026, 1, 1, tzinfo=UTC)
+    )
+    for name in ("p", "q")
+)
 PLANNED = TargetPlanned(
     at=0.0,
     key=KEY,
@@ -58,7 +72,10 @@ PLANNED = TargetPlanned(
     server=ServerName("hq"),
     label="dc01",
     os_kind=OsKind.WINDOWS,
+    point=POINTS[0],
+    search=Search(candidates=POINTS),
 )
+CHECKED = replace(PLANNED, checks=("boot",))
 Chosen = Callable[[random.Random], dict[str, Any]]
 WHY: dict[str, Any] = {"reason": "so"}
 
@@ -66,7 +83,7 @@ FIELDS: Mapping[type[TargetEvent], Chosen] = {
     SubmissionStarted: lambda rng: {
         "attempt": rng.randint(1, 3),
         "session": SessionId("s"),
-        "point": RestorePointId("p"),
+        "point": rng.choice(POINTS).id,
     },
     SubmissionNotSent: lambda _: WHY,
     SubmissionRefused: lambda rng: WHY | {"proved_absent": rng.random() < 0.5},
@@ -77,6 +94,10 @@ FIELDS: Mapping[type[TargetEvent], Chosen] = {
     TaskSucceeded: lambda rng: {"task": TASK, "mount": rng.choice([MOUNT, None])},
     TaskFailed: lambda _: {"task": TASK},
     MountFound: lambda rng: {"mount": MOUNT, "roots": rng.choice([(), ("C:",), ("/", "/v")])},
+    CheckMade: lambda rng: {"outcome": outcome(rng)},
+    FileCopied: lambda rng: {"outcome": copied(rng)},
+    MountKept: lambda rng: WHY | {"until": rng.choice([None, 60.0])},
+    PointChosen: lambda rng: {"point": rng.choice(POINTS), "why": "older"},
     VerdictReached: lambda rng: {"result": rng.choice(list(Result))},
     UnmountStarted: lambda _: {"mount": MOUNT},
     MountReleased: lambda _: {"by_hand": False},
@@ -85,9 +106,32 @@ FIELDS: Mapping[type[TargetEvent], Chosen] = {
     TargetConcluded: lambda rng: {
         "result": rng.choice(list(Result)),
         "mount": rng.choice(list(MountState)),
+        "point": rng.choice([None, *(point.id for point in POINTS)]),
     },
     TargetReopened: lambda rng: {"was": rng.choice(list(Result))},
 }
+
+
+def outcome(rng: random.Random) -> CheckOutcome:
+    """Return an assertion that mostly holds."""
+    good = rng.random() < 0.8
+    return CheckOutcome(name="boot", path="C:", expected="exists", observed="so", passed=good)
+
+
+def copied(rng: random.Random) -> DownloadOutcome:
+    """Return a file's fate, mostly a good one."""
+    fate = rng.choice([Fate.SAVED, Fate.SAVED, Fate.RESTORED, Fate.FAILED, Fate.UNKNOWN])
+    return DownloadOutcome(path="C:/a", to="/a", fate=fate)
+
+
+WEIGHTS: Mapping[type[TargetEvent], int] = {
+    PointChosen: 2,
+    FileCopied: 1,
+    MountKept: 3,
+    DeadlinePassed: 1,
+    VerdictReached: 8,
+}
+"""How likely an event is where it is allowed; 4 where nothing is said."""
 
 
 @dataclass(slots=True)
@@ -97,7 +141,13 @@ class Opinion:
     may_be_open: bool = False
     unmounting: bool = False
     readable: bool = False
+    made: list[bool] = field(default_factory=list)
+    """What this attempt's checks and copies said."""
     verdict: Result | None = None
+    verdicts: dict[str, Result | None] = field(default_factory=dict)
+    """What the last attempt at each restore point proved."""
+    point: str = ""
+    asked: bool = False
     result: Result | None = None
 
     def hear(self, event: TargetEvent) -> None:
@@ -105,9 +155,10 @@ class Opinion:
         if isinstance(event, MountReleased) and not (event.by_hand or self.unmounting):
             raise AssertionError("released, and nobody had asked for it")
         match event:
-            case SubmissionStarted():
+            case SubmissionStarted(point=point):
                 self.may_be_open, self.readable, self.verdict = True, False, None
-                self.unmounting = False
+                self.unmounting, self.made, self.point = False, [], point
+                self.verdicts[point] = None
             case UnmountStarted():
                 self.unmounting = True
             case SubmissionNotSent() | SubmissionRefused() | TaskFailed() | MountReleased():
@@ -116,10 +167,22 @@ class Opinion:
                 self.may_be_open, self.readable = True, bool(roots)
             case TaskSucceeded() | MountLeft() | OutOfReach():
                 self.may_be_open = True
+            case CheckMade(outcome=made):
+                self.made.append(made.passed)
+            case FileCopied(outcome=file):
+                self.made.append(file.fate in {Fate.SAVED, Fate.RESTORED})
             case VerdictReached(result=result):
                 self.verdict = result
-            case TargetConcluded(result=result):
+                self.verdicts[self.point] = result
+                if result in GOOD:
+                    assert self.readable, "good without a readable volume"
+                    assert all(self.made), "good with a check that failed"
+                    assert (result is Result.VERIFIED) == self.asked
+            case TargetConcluded(result=result, point=point):
                 self.result = result
+                if result in GOOD:
+                    about = self.verdicts[point or self.point]
+                    assert result is about, "good without a verdict"
             case TargetReopened():
                 self.result = self.verdict = None
             case _:
@@ -134,16 +197,19 @@ class Opinion:
             assert not record.is_final or record.may_be_open, "a silent leftover"
             assert record.phase is not Phase.QUEUED, "its slot would be free"
             assert record.result not in UNTOUCHED, "called untouched while it may be open"
-        if {record.result, record.verdict} & GOOD:
-            assert self.readable, "good without a readable volume"
-            assert self.verdict in GOOD, "good without a verdict"
+        if record.result in GOOD and record.point is not None:
+            assert record.result is self.verdicts[record.point.id], "good of another point"
 
 
 def step(rng: random.Random, record: MountRecord, at: float) -> TargetEvent:
     """Return an event: mostly one that the table names here, sometimes any at all."""
-    likely = list(TRANSITIONS[record.phase])
+    likely = [kind for kind in TRANSITIONS[record.phase] for _ in range(WEIGHTS.get(kind, 4))]
     kind = rng.choice(likely if rng.random() < 0.8 else list(FIELDS))
     fields = FIELDS[kind](rng)
+    if kind is SubmissionStarted and record.point is not None and rng.random() < 0.9:
+        fields["point"] = record.point.id
+    if kind is VerdictReached and record.planned.checks and rng.random() < 0.5:
+        fields["result"] = Result.VERIFIED
     if kind is TargetConcluded and rng.random() < 0.6:
         fields["mount"] = record.mount_state
         fields["result"] = record.verdict or fields["result"]
@@ -158,6 +224,8 @@ def check_the_step(before: MountRecord, event: TargetEvent, after: MountRecord) 
     """Check one accepted event against the table, and what may happen after the end."""
     assert after.phase is TRANSITIONS[before.phase][type(event)]
     if isinstance(event, SubmissionStarted):
+        assert before.point is not None
+        assert event.point == before.point.id, "mounted another point than the chosen one"
         assert not before.may_be_open, "mounted a second time over one that may be open"
     if not before.is_final:
         return
@@ -178,9 +246,11 @@ def test_no_walk_claims_what_was_not_proved() -> None:
     """
     seen: Counter[Phase] = Counter()
     met: Counter[str] = Counter()
-    for seed in range(900):
+    for seed in range(2500):
         rng = random.Random(f"walk-{seed}")
-        record, opinion, accepted = begin(PLANNED), Opinion(), list[TargetEvent]()
+        first = CHECKED if seed % 2 else PLANNED
+        record, opinion = begin(first), Opinion(asked=first is CHECKED)
+        accepted = list[TargetEvent]()
         for at in range(1, 40):
             event = step(rng, record, float(at))
             try:
@@ -196,7 +266,7 @@ def test_no_walk_claims_what_was_not_proved() -> None:
             seen[record.phase] += 1
             met[type(event).__name__] += 1
             met[f"result {record.result}"] += 1
-        again = begin(PLANNED)
+        again = begin(first)
         for event in accepted:
             again = apply(again, event)
         assert again == record, "a replay tells another story"
@@ -213,9 +283,17 @@ WAYS: Mapping[Phase, tuple[type[TargetEvent], ...]] = {
     Phase.RUNNING: (SubmissionStarted, TaskAccepted),
     Phase.COLLECTING: (SubmissionStarted, TaskAccepted, TaskSucceeded),
     Phase.VERIFYING: (SubmissionStarted, TaskAccepted, TaskSucceeded, MountFound),
+    Phase.HELD: (SubmissionStarted, TaskAccepted, MountFound, VerdictReached, MountKept),
     Phase.UNMOUNTING: (SubmissionStarted, TaskAccepted, MountFound, UnmountStarted),
     Phase.OUT_OF_REACH: (SubmissionStarted, TaskAccepted, OutOfReach),
     Phase.DONE: (TargetConcluded,),
+}
+
+
+WITHOUT_CHANCE: Mapping[type[TargetEvent], dict[str, Any]] = {
+    SubmissionStarted: {"point": POINTS[0].id},
+    VerdictReached: {"result": Result.FAILED},
+    TargetConcluded: {"result": Result.FAILED, "mount": MountState.NONE, "point": None},
 }
 
 
@@ -225,9 +303,7 @@ def test_what_the_table_does_not_name_is_refused_in_every_phase(phase: Phase) ->
     rng = random.Random(str(phase))
     record = begin(PLANNED)
     for kind in WAYS[phase]:
-        fields = FIELDS[kind](rng)
-        if kind is TargetConcluded:
-            fields = {"result": Result.FAILED, "mount": MountState.NONE}
+        fields = FIELDS[kind](rng) | WITHOUT_CHANCE.get(kind, {})
         record = apply(record, kind(at=1.0, key=KEY, **fields))
     assert record.phase is phase
 
@@ -247,7 +323,8 @@ def test_a_target_with_something_open_is_never_reopened(
     record = begin(PLANNED)
     kinds = (SubmissionStarted, TaskAccepted, MountFound, UnmountStarted, way)
     for kind in kinds:
-        record = apply(record, kind(at=1.0, key=KEY, **FIELDS[kind](rng)))
+        fields = FIELDS[kind](rng) | WITHOUT_CHANCE.get(kind, {})
+        record = apply(record, kind(at=1.0, key=KEY, **fields))
     end = TargetConcluded(at=2.0, key=KEY, result=result, mount=record.mount_state)
     record = apply(record, end)
     again = TargetReopened(at=4.0, key=KEY, was=result)

@@ -44,7 +44,7 @@ STORIES: dict[str, Any] = {
     "in trouble": {"faults": TROUBLE},
     "session lost": {"faults": LOST},
     "crash at the logon": {"crash": (transport, "_fed")},
-    "crash at the verdict": {"crash": (mounting, "judge")},
+    "crash at the verdict": {"crash": (mounting, "prove")},
     "crash while watching": {"crash": (mounting, "record_finished")},
 }
 

@@ -61,7 +61,7 @@ def note(number: int) -> RunNoted:
 
 
 def mounted(vm: str, *, begin: float = 1.0, seconds: float = 60.0) -> list[Event]:
-    """Return a whole life: planned, mounted, verified, and released after `seconds`."""
+    """Return a whole life: planned, mounted, read, and released after `seconds`."""
     key, href, task = MountKey(f"w/hq/{vm}"), Href(f"/mounts/{vm}"), TaskId("task-1")
     end = begin + seconds
     return [
@@ -79,10 +79,10 @@ def mounted(vm: str, *, begin: float = 1.0, seconds: float = 60.0) -> list[Event
         TaskAccepted(at=begin, key=key, task=task),
         TaskSucceeded(at=end, key=key, task=task, mount=href),
         MountFound(at=end, key=key, mount=href, roots=("/",)),
-        VerdictReached(at=end, key=key, result=Result.VERIFIED),
+        VerdictReached(at=end, key=key, result=Result.MOUNTED),
         UnmountStarted(at=end, key=key, mount=href),
         MountReleased(at=end, key=key),
-        TargetConcluded(at=end, key=key, result=Result.VERIFIED, mount=MountState.RELEASED),
+        TargetConcluded(at=end, key=key, result=Result.MOUNTED, mount=MountState.RELEASED),
     ]
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from orchestrator.events import (
+    CheckMade,
     Event,
     MountFound,
     MountReleased,
@@ -39,11 +40,16 @@ from orchestrator.model import (
     TaskId,
     WaveName,
 )
+from orchestrator.proof import CheckOutcome
 
 HOSTILE = "[/x][bold]no\x1b[2J\x1b]0;owned\x07 disk\r\nfake line\u202e\x9b31m end"
 """What a bad server may say: markup, escape sequences, line ends, reversed text."""
 
 STARTED_AT = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
+
+BOOTS = CheckOutcome(
+    name="boot", path="C:\\Windows", expected="exists", observed="a directory", passed=True
+)
 
 
 class Observer(Protocol):
@@ -117,7 +123,7 @@ def key(vm: str, server: str = "hq") -> MountKey:
 
 
 def planned(vm: str, server: str = "hq") -> TargetPlanned:
-    """Return the first event of a target."""
+    """Return the first event of a target, which asks for one check."""
     return TargetPlanned(
         at=0,
         key=key(vm, server),
@@ -125,6 +131,7 @@ def planned(vm: str, server: str = "hq") -> TargetPlanned:
         server=ServerName(server),
         label=vm,
         os_kind=OsKind.WINDOWS,
+        checks=("boot",),
     )
 
 
@@ -165,6 +172,7 @@ def verified(vm: str, at: float, server: str = "hq") -> list[Event]:
         accepted(vm, at + 1, server),
         TaskSucceeded(at=at + 2, key=name, task=TaskId(f"task-{vm}"), mount=mount),
         MountFound(at=at + 3, key=name, mount=mount, roots=("C:",)),
+        CheckMade(at=at + 4, key=name, outcome=BOOTS),
         VerdictReached(at=at + 4, key=name, result=Result.VERIFIED),
         UnmountStarted(at=at + 5, key=name, mount=mount),
         MountReleased(at=at + 6, key=name),

@@ -12,6 +12,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from orchestrator.events import (
+    CheckMade,
     Event,
     MountFound,
     MountLeft,
@@ -46,6 +47,7 @@ from orchestrator.model import (
     TaskId,
     WaveName,
 )
+from orchestrator.proof import CheckOutcome
 from orchestrator.report import as_json
 from orchestrator.report.summary import Report
 from orchestrator.runstate import RunState, fold
@@ -55,6 +57,9 @@ RUN = RunId("20261123T060000Z-7f3a")
 SESSION = SessionId("6fc27d4e-1f0e-4c1b-8b2a-0d6a5b1f9c11")
 HOSTILE = '[/x]<b a="1">&amp;\x1b[2J\x00]]>\r\nfake line\u202e\ufffe\x9b31m "end\''
 """Markup, escape sequences, line ends, reversed text and what XML forbids, in one text."""
+BOOTS = CheckOutcome(
+    name="boot", path="C:\\Windows", expected="exists", observed="a directory", passed=True
+)
 WAVES = ("directory", "databases")
 NO_OBJECTIVES = Objectives()
 
@@ -160,6 +165,7 @@ def life(
         os_kind=OsKind.WINDOWS,
         point=point,
         objectives=objectives,
+        checks=("boot",) if fate is Fate.VERIFIED else (),
     )
     return [planned, *_after_the_plan(key, point.id, fate, words)]
 
@@ -189,6 +195,7 @@ def _after_the_plan(
         events += [
             TaskSucceeded(at=at, key=key, task=task, message="Ok", mount=href),
             MountFound(at=(at := at + COLLECTING_S), key=key, mount=href, roots=("C:",)),
+            *([CheckMade(at=at, key=key, outcome=BOOTS)] if fate is Fate.VERIFIED else []),
             VerdictReached(at=(at := at + VERIFYING_S), key=key, result=result, message=words),
             UnmountStarted(at=at, key=key, mount=href),
         ]

@@ -85,6 +85,7 @@ def test_the_phases_are_the_seconds_between_the_events() -> None:
         "running": 40.0,
         "collecting": 1.5,
         "verifying": 2.0,
+        "held": 0.0,
         "unmounting": 1.0,
     }
     assert target.verdict_s == 47.0
