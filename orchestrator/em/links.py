@@ -29,6 +29,9 @@ _DOTS = re.compile(r"(?:^|[/\\])\.\.?(?:[/\\]|$)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _SAFE = "/:$@!&'()*+,;=-._~%?"
 
+_ACTING_QUERY = re.compile(r"^(?:|action=restore|v=[a-z0-9_]{1,10})$", re.IGNORECASE)
+"""Every query that a request other than GET has, to the letter."""
+
 _READING = ("listall", "listdirs", "listfiles", "download")
 
 _ALLOWED: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = tuple(
@@ -37,7 +40,7 @@ _ALLOWED: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = tuple(
         (
             "GET",
             r"/api/.*",
-            ("", "listall", "listdirs", "listfiles", "download"),
+            ("", *_READING),
         ),
         ("POST", r"/api/sessionMngr/", ("",)),
         ("POST", rf"{_POINT}/mounts", ("",)),
@@ -80,8 +83,8 @@ def guard(method: str, target: str) -> None:
     actions = _actions(plain_query)
     action = actions[0] if actions else ""
     hidden = _CONTROL.search(plain_path + plain_query) or _DOTS.search(plain_path)
-    acting = method != "GET" and "failover" in plain_query.lower()
-    if len(actions) <= 1 and "?" not in query and not hidden and not acting:
+    strange = method != "GET" and not _ACTING_QUERY.match(query)
+    if len(actions) <= 1 and "?" not in query and not hidden and not strange:
         for verb, pattern, allowed in _ALLOWED:
             if verb == method and action in allowed and pattern.match(path):
                 return
