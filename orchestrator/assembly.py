@@ -204,6 +204,7 @@ def beginning(source: Plan, choices: Choices, world: World) -> RunStarted:
         keys=tuple(sorted(choices.keys)) if choices.keys is not None else None,
         deadline_s=choices.deadline if choices.deadline is not None else plan.limits.deadline,
         confirmed=choices.confirm is None,
+        utc_offset_s=_utc_offset(now),
     )
 
 
@@ -224,6 +225,11 @@ def going_on(found: RunState, choices: Choices, world: World) -> RunResumed:
         report_dir=_text(choices.report.absolute()) if choices.report else found.report_dir,
         retry_failed=choices.retry_failed,
     )
+
+
+def _utc_offset(now: datetime) -> float:
+    offset = now.astimezone().utcoffset()
+    return offset.total_seconds() if offset is not None else 0.0
 
 
 def _text(path: Path) -> str:

@@ -118,6 +118,8 @@ class RunStarted(Event):
     deadline_s: float | None = None
     confirmed: bool = False
     """Whether it may begin unasked: `--yes`, or a locked plan."""
+    utc_offset_s: float = 0.0
+    """Local time of the machine minus UTC, for reports that people read."""
     check_sets: CheckSets = field(default_factory=dict)
     seed: int = 0
     """Of every random choice of targets and points; a resume chooses by it again."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.errors import IllegalTransition
 from orchestrator.events import (
@@ -164,6 +164,14 @@ class AttemptRecord:
     verdict_at: float | None = None
 
 
+class Span(NamedTuple):
+    """A phase of a target's life, from `start` to `end` seconds on the run's clock."""
+
+    phase: Phase
+    start: float
+    end: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountRecord:
     """Everything known of one target: the fold of its events. Times as in AttemptRecord."""
@@ -174,7 +182,8 @@ class MountRecord:
     point_why: str = ""
     phase: Phase = Phase.QUEUED
     since: float = 0.0
-    phases_s: Mapping[Phase, float]
+    spans: tuple[Span, ...] = ()
+    """The phases that are over, in order; the present one began at `since`."""
     attempts: tuple[AttemptRecord, ...] = ()
     mount: Href | None = None
     mount_state: MountState = MountState.NONE
@@ -188,6 +197,14 @@ class MountRecord:
     result: Result | None = None
     concluded_at: float | None = None
     message: str | None = None
+
+    @property
+    def phases_s(self) -> Mapping[Phase, float]:
+        """Seconds spent in each phase that is over."""
+        spent: dict[Phase, float] = {}
+        for span in self.spans:
+            spent[span.phase] = spent.get(span.phase, 0.0) + span.end - span.start
+        return spent
 
     @property
     def is_final(self) -> bool:
@@ -225,7 +242,6 @@ def begin(planned: TargetPlanned) -> MountRecord:
         point=planned.point,
         point_why=planned.policy,
         since=planned.at,
-        phases_s={},
     )
 
 
@@ -243,11 +259,8 @@ def apply(record: MountRecord, event: TargetEvent) -> MountRecord:
     changed = _CHANGES[type(event)](record, event)
     if after is record.phase:
         return changed
-    spent = {
-        **record.phases_s,
-        record.phase: record.phases_s.get(record.phase, 0.0) + event.at - record.since,
-    }
-    return replace(changed, phase=after, since=event.at, phases_s=spent)
+    over = Span(record.phase, record.since, event.at)
+    return replace(changed, phase=after, since=event.at, spans=(*record.spans, over))
 
 
 def _attempt(record: MountRecord, **changes: object) -> tuple[AttemptRecord, ...]:

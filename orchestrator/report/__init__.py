@@ -1,7 +1,7 @@
 """What the journal says, rendered: one fold, several renderings that cannot disagree.
 
     report = summarize(state)          # pure
-    write(report, directory)           # report.json, junit.xml, report.txt
+    write(report, directory)           # report.json, .html, .md, .csv, .txt, junit.xml
 
 Result and mount are two facts and stay two facts in every rendering. What was not measured
 is absent or null, never invented.

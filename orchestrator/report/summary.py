@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from orchestrator.lifecycle import AttemptRecord, MountRecord, Phase
+from orchestrator.lifecycle import AttemptRecord, MountRecord, Phase, Span
 from orchestrator.model import MountState, Result
 from orchestrator.proof import CheckOutcome, DownloadOutcome
 from orchestrator.report.objectives import (
@@ -78,6 +78,7 @@ class TargetReport:
     point: PointReport | None
     attempts: tuple[AttemptReport, ...]
     phases_s: Mapping[str, float]
+    spans: tuple[Span, ...]
     verdict_s: float | None
     checks: tuple[CheckOutcome, ...]
     downloads: tuple[DownloadOutcome, ...]
@@ -130,6 +131,8 @@ class RunReport:
     host: str
     started_at: datetime
     finished_at: datetime | None
+    utc_offset_s: float
+    """Local time of the machine minus UTC when the run began."""
     duration_s: float
     exit_code: int | None
     halted: str | None
@@ -188,6 +191,7 @@ def _run(state: RunState, chain_head: str | None) -> RunReport:
         host=started.host,
         started_at=started.started_at,
         finished_at=finished.finished_at if finished else None,
+        utc_offset_s=started.utc_offset_s,
         duration_s=finished.at if finished else state.last_at,
         exit_code=finished.exit_code if finished else None,
         halted=f"{state.halted.reason}: {state.halted.detail}" if state.halted else None,
@@ -265,6 +269,7 @@ def _target(record: MountRecord, state: RunState) -> TargetReport:
         point=_point(record, state),
         attempts=tuple(_attempt(attempt, state) for attempt in record.attempts),
         phases_s=_phases(record),
+        spans=record.spans,
         verdict_s=record.verdict_at,
         checks=about.checks if about else (),
         downloads=about.downloads if about else (),
@@ -317,8 +322,9 @@ def _attempt(attempt: AttemptRecord, state: RunState) -> AttemptReport:
 
 def _phases(record: MountRecord) -> dict[str, float]:
     """Return seconds per phase; time in doubt counts as submitting."""
-    spent = {name: record.phases_s.get(Phase(name), 0.0) for name in PHASES}
-    spent["submitting"] += record.phases_s.get(Phase.IN_DOUBT, 0.0)
+    seconds = record.phases_s
+    spent = {name: seconds.get(Phase(name), 0.0) for name in PHASES}
+    spent["submitting"] += seconds.get(Phase.IN_DOUBT, 0.0)
     return {name: round(seconds, 3) for name, seconds in spent.items()}
 
 

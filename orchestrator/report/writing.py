@@ -6,13 +6,16 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from orchestrator.report import as_json, junit
+from orchestrator.report import as_csv, as_html, as_json, as_markdown, junit
 from orchestrator.report.summary import Report
 from orchestrator.report.text import text
 
 RENDERINGS: Mapping[str, Callable[[Report], str]] = {
     "report.json": as_json.render,
+    "report.html": as_html.render,
     "junit.xml": junit.render,
+    "report.md": as_markdown.render,
+    "report.csv": as_csv.render,
     "report.txt": text,
 }
 """File name -> how it is made. A new rendering is one more line."""

@@ -13,7 +13,7 @@ from orchestrator.report import Report, summarize, text, write, writing
 from orchestrator.report.as_json import render
 from tests.report.builders import HOSTILE, Fate, finished, life, run_of
 
-NAMES = ["report.json", "junit.xml", "report.txt"]
+NAMES = list(writing.RENDERINGS)
 
 
 def report(*labels: str) -> Report:

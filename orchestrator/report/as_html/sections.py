@@ -1,0 +1,226 @@
+"""Everything of the page but the targets and the pictures."""
+
+from __future__ import annotations
+
+from statistics import median, quantiles
+
+from orchestrator.model import MountState, Result
+from orchestrator.report.as_html.markup import ABSENT, local, row, section, shown, table, utc
+from orchestrator.report.exit_codes import ExitCode
+from orchestrator.report.objectives import Objective
+from orchestrator.report.summary import PHASES, Report, TargetReport
+from orchestrator.report.text import duration
+
+OPEN_MOUNTS = frozenset({MountState.LEFT, MountState.UNKNOWN, MountState.KEPT})
+NAMED = 500
+"""Targets that are named as needing a person; the rest is counted."""
+
+KINDS = {
+    Result.VERIFIED: "good",
+    Result.MOUNTED: "good",
+    Result.FAILED: "bad",
+    Result.UNKNOWN: "doubt",
+    Result.SKIPPED: "",
+    Result.CANCELLED: "",
+}
+"""How a result is coloured."""
+
+
+def needs_a_person(target: TargetReport) -> bool:
+    """Tell whether somebody must look: nobody knows, or something is or may be mounted."""
+    return target.result is Result.UNKNOWN or target.mount in OPEN_MOUNTS
+
+
+def heading(report: Report) -> str:
+    """Return title, answer and totals."""
+    run = report.run
+    code = run.exit_code
+    about = {member.value: member.about for member in ExitCode}
+    kind, word = "doubt", "Not ended"
+    if code is not None:
+        kind = "good" if code == 0 else "doubt" if code == ExitCode.IN_DOUBT else "bad"
+        word = {"good": "Good", "doubt": "In doubt", "bad": "Not good"}[kind]
+    why = (
+        "the run has not ended, or was killed" if code is None else about.get(code, "no such code")
+    )
+    notes = [
+        f"HALTED: {shown(run.halted)}" if run.halted else "",
+        "Interrupted." if run.interrupted else "",
+        "Resumed by a later process." if run.resumed_from else "",
+    ]
+    tiles = "".join(
+        f"<li><b>{count}</b>{name}</li>"
+        for name, count in report.totals.items()
+        if count or name in {"targets", "verified", "mounted", "failed", "unknown", "left"}
+    )
+    return (
+        f"<h1>{shown(run.plan)}</h1>"
+        f'<p class="soft">{shown(run.description, 2000) if run.description else ""}</p>'
+        f'<div class="answer {kind}"><b>{word}</b> · exit code {ABSENT if code is None else code}: '
+        f"{shown(why)}<p>{' '.join(filter(None, notes))}</p></div>"
+        f'<ul class="tiles">{tiles}</ul>'
+    )
+
+
+def run_facts(report: Report) -> str:
+    """Return who ran what, when and why."""
+    run = report.run
+    began = f"{local(run.started_at, run.utc_offset_s)} · {utc(run.started_at)}"
+    ended = (
+        f"{local(run.finished_at, run.utc_offset_s)} · {utc(run.finished_at)}"
+        if run.finished_at
+        else ABSENT
+    )
+    facts = [
+        ("Run", f"<code>{shown(run.id)}</code>"),
+        ("Reason", shown(run.reason)),
+        ("Mode", shown(run.mode)),
+        ("Run by", f"{shown(run.user)} on {shown(run.host)}"),
+        ("Began", began),
+        ("Ended", ended),
+        ("Took", duration(run.duration_s)),
+        ("Plan file", f"<code>{shown(run.plan_path)}</code>"),
+    ]
+    return section("The run", table((), (row(fact) for fact in facts), kind="narrow"))
+
+
+def to_do(report: Report) -> str:
+    """Return what needs a person, first of all."""
+    found = [target for target in report.targets if needs_a_person(target)]
+    if not found:
+        return ""
+    rows = (
+        row(
+            (
+                f"<b>{shown(each.key)}</b>",
+                each.result.value,
+                f'<b class="doubt">{each.mount.value}</b>',
+                f"{shown(each.vm)} on {shown(each.backup_server)} behind {shown(each.server)}",
+                shown(each.point.name if each.point else None),
+                shown(each.message),
+            )
+        )
+        for each in found[:NAMED]
+    )
+    more = f"<p>and {len(found) - NAMED} more, see report.csv</p>" if len(found) > NAMED else ""
+    how = (
+        "<p>Within 15 minutes of the last request, "
+        f"<code>bulk-restore unmount {shown(report.run.id)}</code> may still release what is open. "
+        "Later: in the Veeam Backup &amp; Replication console of the backup server, find the "
+        "running file-level restore session of the restore point and stop it.</p>"
+        if any(each.mount in OPEN_MOUNTS for each in found)
+        else ""
+    )
+    head = ("Target", "Result", "Mount", "Where", "Restore point", "Why")
+    return section("Needs a person", how, table(head, rows), more)
+
+
+def objectives(report: Report) -> str:
+    """Return the objectives of run and waves, and those that single targets missed."""
+    missed = [each for target in report.targets for each in target.objectives if not each.met]
+    rows = [_objective(each) for each in (*report.objectives, *missed[:50])]
+    more = len(missed) - 50
+    note = f"<p>and {more} more of single targets, see report.json</p>" if more > 0 else ""
+    if not rows:
+        return section("Objectives", "<p>The plan names no objective that could be missed.</p>")
+    head = ("Of", "Objective", "Wanted", "Reached", "Margin", "")
+    return section("Objectives", table(head, rows, kind="narrow"), note)
+
+
+def _objective(each: Objective) -> str:
+    reached = "not measured" if each.actual_s is None else duration(each.actual_s)
+    margin = ABSENT
+    if each.actual_s is not None:
+        spare = each.target_s - each.actual_s
+        margin = f"{'' if spare >= 0 else '−'}{duration(abs(spare))}"
+    met = '<b class="good">met</b>' if each.met else '<b class="bad">MISSED</b>'
+    return row(
+        (shown(each.scope), each.kind.upper(), duration(each.target_s), reached, margin, met)
+    )
+
+
+def phases(report: Report) -> str:
+    """Return where the time went: seconds per phase over all targets that were submitted."""
+    ran = [target for target in report.targets if target.attempts]
+    if not ran:
+        return ""
+    rows = []
+    for name in PHASES:
+        spent = sorted(target.phases_s[name] for target in ran)
+        if spent[-1] == 0:
+            continue
+        late = quantiles(spent, n=20)[-1] if len(spent) > 1 else spent[0]
+        cells = (sum(spent), median(spent), min(late, spent[-1]), spent[-1])
+        rows.append(row((name, *(duration(value) for value in cells))))
+    head = ("Phase", "All targets", "Median", "95 % within", "Longest")
+    return section("Where the time went", table(head, rows, kind="narrow"))
+
+
+def waves(report: Report) -> str:
+    """Return when each wave ran."""
+    rows = (
+        row((shown(each.name), str(each.targets), utc(each.started_at), utc(each.finished_at)))
+        for each in report.waves
+    )
+    return section("Waves", table(("Wave", "Targets", "Began", "Ended"), rows, kind="narrow"))
+
+
+def servers(report: Report) -> str:
+    """Return every Enterprise Manager: trust, certificate, clock, load."""
+    rows = []
+    for each in report.servers:
+        limit = "" if each.mounts_limit is None else f" of {each.mounts_limit}"
+        offset = ABSENT if each.clock_offset_s is None else f"{each.clock_offset_s:+.1f} s"
+        insecure = each.tls == "insecure"
+        trust = '<b class="bad">NOT CHECKED (insecure)</b>' if insecure else shown(each.tls)
+        rows.append(
+            row(
+                (
+                    f"<b>{shown(each.name)}</b><br><code>{shown(each.url)}</code>",
+                    f"{trust}<br><code>{shown(each.certificate_sha256)}</code>",
+                    f"{shown(each.api_version)}<br>{shown(each.user)}",
+                    offset,
+                    ABSENT if each.peak_mounts is None else f"{each.peak_mounts}{limit}",
+                    f"{each.sessions} / {_count(each.requests)} / {_count(each.retries)}",
+                    shown(each.problem),
+                )
+            )
+        )
+    head = (
+        "Enterprise Manager",
+        "Trust, certificate SHA-256",
+        "API, account",
+        "Clock",
+        "Most mounts",
+        "Logons / requests / repeated",
+        "Problem",
+    )
+    return section("Servers", table(head, rows))
+
+
+def _count(number: int | None) -> str:
+    return ABSENT if number is None else str(number)
+
+
+def warnings(report: Report) -> str:
+    """Return what the run wants to be known."""
+    lines = "".join(f"<li>{shown(line, 500)}</li>" for line in report.warnings)
+    return section("Warnings", f"<ul>{lines}</ul>" if lines else "")
+
+
+def evidence(report: Report) -> str:
+    """Return what the report rests on, what it does not prove, and where it is signed."""
+    run = report.run
+    facts = [
+        ("Plan SHA-256", f"<code>{shown(run.plan_sha256)}</code>"),
+        ("Locked plan SHA-256", f"<code>{shown(run.locked_sha256)}</code>"),
+        ("Journal chain head", f"<code>{shown(run.journal_head)}</code>"),
+        ("Program", f"bulk-restore {shown(run.version)}"),
+    ]
+    not_proven = "".join(f"<li>{shown(line, 500)}</li>" for line in report.not_proven)
+    return (
+        section("Not proven", f"<ul>{not_proven}</ul>")
+        + section("Evidence", table((), (row(fact) for fact in facts), kind="narrow"))
+        + '<div class="sign"><p>Carried out by, date</p><p>Checked by, date</p>'
+        "<p>Accepted by, date</p></div>"
+    )

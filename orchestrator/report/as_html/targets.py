@@ -1,0 +1,167 @@
+"""The targets: those that are not good in full, then all of them in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from orchestrator.lifecycle import FIRM_RESULTS
+from orchestrator.model import MountState, Result
+from orchestrator.proof import CheckOutcome, DownloadOutcome
+from orchestrator.report.as_html.markup import ABSENT, row, section, shown, table, utc
+from orchestrator.report.as_html.sections import KINDS
+from orchestrator.report.summary import AttemptReport, Report, TargetReport
+from orchestrator.report.text import duration
+
+IN_FULL = 200
+GOOD_IN_FULL = 100
+"""Targets that are shown with everything about them; the others stand in report.json."""
+
+ORDER = (
+    Result.UNKNOWN,
+    Result.FAILED,
+    Result.SKIPPED,
+    Result.CANCELLED,
+    Result.VERIFIED,
+    Result.MOUNTED,
+)
+
+
+def not_good(report: Report) -> str:
+    """Return every target that is not good, with all that is known of it."""
+    found = [
+        target
+        for result in ORDER
+        for target in report.targets
+        if target.result is result and (result not in FIRM_RESULTS or _is_open(target))
+    ]
+    tried = [target for target in found if target.attempts]
+    untried = [target for target in found if not target.attempts]
+    parts = [_in_full(target) for target in tried[:IN_FULL]]
+    if len(tried) > IN_FULL:
+        parts.append(f"<p>and {len(tried) - IN_FULL} more, see report.json</p>")
+    rows = (
+        row((f"<b>{shown(each.key)}</b>", each.result.value, shown(each.message)))
+        for each in untried[:IN_FULL]
+    )
+    if untried:
+        parts.append(table(("Never mounted", "Result", "Why"), rows))
+    if len(untried) > IN_FULL:
+        parts.append(f"<p>and {len(untried) - IN_FULL} more, see report.json</p>")
+    return section("Not good", *parts)
+
+
+def _is_open(target: TargetReport) -> bool:
+    return target.mount not in {MountState.NONE, MountState.RELEASED}
+
+
+def everything(report: Report) -> str:
+    """Return one row for every target, and their checks and files while they are few."""
+    rows = (_row(target) for target in report.targets)
+    head = ("Target", "Result", "Mount", "Restore point", "Age", "Verdict after", "Checks")
+    good = [each for each in report.targets if each.result in FIRM_RESULTS and _has_detail(each)]
+    detail = "".join(_in_full(target) for target in good[:GOOD_IN_FULL])
+    if len(good) > GOOD_IN_FULL:
+        detail += f"<p>and {len(good) - GOOD_IN_FULL} more in full, see report.json</p>"
+    return section("All targets", table(head, rows)) + section("What was checked", detail)
+
+
+def _has_detail(target: TargetReport) -> bool:
+    several = len(target.attempts) > 1
+    return bool(target.checks or target.downloads or several) and not _is_open(target)
+
+
+def _row(target: TargetReport) -> str:
+    point, passed = target.point, sum(check.passed for check in target.checks)
+    verdict = ABSENT if target.verdict_s is None else duration(target.verdict_s)
+    kind = KINDS[target.result]
+    named = f' class="{kind}"' if kind else ""
+    return (
+        f"<tr><td>{shown(target.key)}<td{named}>{target.result.value}<td>{target.mount.value}"
+        f"<td>{shown(point.name if point else None)}"
+        f"<td>{duration(point.age_s) if point else ABSENT}<td>{verdict}"
+        f"<td>{f'{passed}/{len(target.checks)}' if target.checks else ABSENT}"
+    )
+
+
+def _in_full(target: TargetReport) -> str:
+    point = target.point
+    head = (
+        f"<h3>{shown(target.key)}</h3>"
+        f'<p><b class="{KINDS[target.result]}">{target.result.value}</b>, mount '
+        f"{target.mount.value}{', critical' if target.critical else ''}: "
+        f"{shown(target.message, 1000)}</p>"
+        f'<p class="soft">{shown(target.vm)} ({target.os}, {target.source}) on '
+        f"{shown(target.backup_server)} behind {shown(target.server)}</p>"
+    )
+    if point is not None:
+        older = f", {point.fallback_depth} newer passed over" if point.fallback_depth else ""
+        head += (
+            f"<p>Restore point {shown(point.name)}, {duration(point.age_s)} old at the start"
+            f"{older}: {shown(point.policy)}</p>"
+        )
+    return (
+        f'<div class="target">{head}{_attempts(target.attempts)}{_checks(target.checks)}'
+        f"{_files(target.downloads)}</div>"
+    )
+
+
+def _attempts(attempts: Iterable[AttemptReport]) -> str:
+    rows = []
+    for each in attempts:
+        failed = "; ".join(
+            f"{check.name}: {check.path}: {check.observed}" for check in each.failed_checks
+        )
+        rows.append(
+            row(
+                (
+                    f"<code>{shown(each.point_id)}</code>",
+                    f"{shown(each.task_id)}<br>session {shown(each.session)}",
+                    utc(each.submitted_at),
+                    utc(each.finished_at),
+                    f"{shown(each.outcome)}{' (found again)' if each.adopted else ''}",
+                    shown(each.verdict.value if each.verdict else None),
+                    shown(each.message or failed, 500),
+                )
+            )
+        )
+    head = ("Attempt at point", "Task", "Asked", "Finished", "Task ended", "Verdict", "Words")
+    return table(head, rows) if rows else ""
+
+
+def _checks(checks: Iterable[CheckOutcome]) -> str:
+    rows = [
+        row(
+            (
+                shown(each.name),
+                f"<code>{shown(each.path)}</code>",
+                shown(each.expected),
+                shown(each.observed),
+                _passed(each),
+            )
+        )
+        for each in checks
+    ]
+    return table(("Check", "Path", "Expected", "Observed", ""), rows) if rows else ""
+
+
+def _passed(check: CheckOutcome) -> str:
+    if not check.passed:
+        return '<b class="bad">FAILED</b>'
+    return '<b class="doubt">warning</b>' if check.warning else '<b class="good">passed</b>'
+
+
+def _files(files: Iterable[DownloadOutcome]) -> str:
+    rows = [
+        row(
+            (
+                f"<code>{shown(each.path)}</code>",
+                f"<code>{shown(each.to)}</code>" if each.to else "the original guest",
+                each.fate.value,
+                ABSENT if each.size is None else f"{each.size:,} B",
+                f"<code>{shown(each.sha256)}</code>",
+                shown(each.message),
+            )
+        )
+        for each in files
+    ]
+    return table(("File", "To", "Fate", "Size", "SHA-256", "Words"), rows) if rows else ""
