@@ -6,17 +6,19 @@ owner-only side file until the run's clean end; every mount of that session is t
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 
+from orchestrator.assembly import World
 from orchestrator.em.client import Client, Session
 from orchestrator.em.session import KeptSession, Token
 from orchestrator.engine.ledger import Ledger
-from orchestrator.errors import CredentialError, EnterpriseManagerError
+from orchestrator.engine.recovery import LOOKS
+from orchestrator.engine.resuming import left_in
+from orchestrator.errors import CredentialError, EnterpriseManagerError, RequestRefused
 from orchestrator.events import (
     MountReleased,
     OutOfReach,
@@ -26,7 +28,16 @@ from orchestrator.events import (
 )
 from orchestrator.journal import State
 from orchestrator.lifecycle import HOLDING_PHASES, MountRecord, Phase
-from orchestrator.model import Href, MountState, Result, RunId, ServerName, SessionId, printable
+from orchestrator.model import (
+    Href,
+    MountState,
+    Result,
+    RunId,
+    ServerName,
+    SessionId,
+    TaskId,
+    printable,
+)
 from orchestrator.plan.settings import RestorePlan
 from orchestrator.ports import Journal
 from orchestrator.report import ExitCode
@@ -47,7 +58,11 @@ class Released:
 
 
 async def release_leftovers(
-    directory: Path, run: str, plan_of: Callable[[RunStarted], RestorePlan]
+    directory: Path,
+    run: str,
+    plan_of: Callable[[RunStarted], RestorePlan],
+    *,
+    world: World | None = None,
 ) -> Released:
     """Unmount what is left of a run; `plan_of` loads the plan that the run was started with.
 
@@ -59,11 +74,11 @@ async def release_leftovers(
     state = State(directory)
     summary = state.summary(run)
     with state.plan_lock(summary.plan, summary.run):
-        return await _released(state, summary.run, plan_of)
+        return await _released(state, summary.run, plan_of, world or World())
 
 
 async def _released(
-    state: State, name: RunId, plan_of: Callable[[RunStarted], RestorePlan]
+    state: State, name: RunId, plan_of: Callable[[RunStarted], RestorePlan], world: World
 ) -> Released:
     """Release while the lock is held: nobody else adds to the run's journal meanwhile."""
     found = state.replay(name)
@@ -73,12 +88,12 @@ async def _released(
         return Released(lines=(f"{name}: nothing is left mounted",), code=ExitCode.GOOD)
     plan = plan_of(found.started)
     lines: list[str] = [] if left else [f"{name}: nothing is left mounted"]
-    async with state.append_later(name) as journal:
+    async with state.append_later(name, inline=world.inline) as journal:
         ledger = _continued(found, journal)
         servers = [record.planned.server for record in left]
         for server in dict.fromkeys([*servers, *map(ServerName, sessions)]):
             mine = [record for record in left if record.planned.server == server]
-            lines += await _on_one_server(server, mine, plan, sessions, ledger)
+            lines += await _on_one_server(server, mine, plan, sessions.get(server), ledger, world)
     still = [each for each in ledger.records if each.may_be_open]
     if not still:
         state.forget_sessions(name)
@@ -95,39 +110,78 @@ async def _on_one_server(
     server: ServerName,
     records: Sequence[MountRecord],
     plan: RestorePlan,
-    sessions: dict[str, dict[str, str]],
+    kept: dict[str, str] | None,
     ledger: Ledger,
+    world: World,
 ) -> list[str]:
     """Release what is left on one server, perhaps nothing, and end the run's session there."""
-    kept = sessions.get(server)
     if kept is None or server not in plan.servers:
         return _by_hand(records, "the session's token is not kept any more")
     if plan.servers[server].url != kept["url"]:
         return _by_hand(records, f"the plan's address is not the run's ({kept['url']})")
+    session = SessionId(kept["session"])
+    mine = [record for record in records if record.attempts[-1].session == session]
+    others = [record for record in records if record.attempts[-1].session != session]
+    lines = _by_hand(others, "the session that mounted it is not the one whose token is kept")
     client = Client(
         plan.servers[server],
-        rng=random.SystemRandom(),
-        kept=KeptSession(id=SessionId(kept["session"]), token=Token(kept["token"])),
+        rng=world.rng,
+        connector=world.connector,
+        kept=KeptSession(id=session, token=Token(kept["token"])),
     )
     try:
-        async with client.take_up() as session:
+        async with client.take_up() as taken_up:
             try:
-                await _tasks_end(session)
-                return [line for each in records for line in await _release(each, session, ledger)]
+                lines += await _in_its_session(mine, taken_up, ledger)
             finally:
-                if any(ledger[record.planned.key].may_be_open for record in records):
-                    session.leave_open()  # logging off would put them out of everybody's reach
+                if any(ledger[record.planned.key].may_be_open for record in mine):
+                    taken_up.leave_open()  # logging off would put them out of everybody's reach
     except (EnterpriseManagerError, CredentialError) as exc:
-        return _by_hand(records, str(exc))
+        still = [record for record in mine if ledger[record.planned.key].may_be_open]
+        lines += _by_hand(still, str(exc))
+    return lines
 
 
-async def _tasks_end(session: Session) -> None:
-    """Wait until no mount task of the session runs any more, or long enough."""
-    with anyio.move_on_after(WAIT_FOR_TASKS):
+async def _in_its_session(
+    records: Sequence[MountRecord], session: Session, ledger: Ledger
+) -> list[str]:
+    """Release what one session left; what refuses to go does not keep the others."""
+    running = await _unfinished(session, ledger)
+    waiting = [record for record in records if _may_yet_be_mounted(record, running)]
+    lines = _by_hand(waiting, "a mount task still runs, and may yet end mounted")
+    for record in records:
+        if _may_yet_be_mounted(record, running):
+            continue
+        try:
+            lines += await _release(record, session, ledger)
+        except RequestRefused as exc:
+            lines += _by_hand([record], str(exc))
+    return lines
+
+
+def _may_yet_be_mounted(record: MountRecord, running: frozenset[TaskId]) -> bool:
+    """Tell whether one of the running tasks is, or may be, the target's own."""
+    task = record.attempts[-1].task
+    return record.mount is None and (task in running if task is not None else bool(running))
+
+
+async def _unfinished(session: Session, ledger: Ledger) -> frozenset[TaskId]:
+    """Wait for the session's mount tasks; return those that have not ended in the time for it.
+
+    A POST that was not answered may begin a little later: its task is looked for as long as a
+    run would.
+    """
+    left = left_in(session.id, ledger.records)
+    known = left.tasks if left else frozenset()
+    began = anyio.current_time()
+    while True:
         tasks = await session.tasks()
-        while any(not task.is_final for task in tasks):
-            await anyio.sleep(TICK)
-            tasks = await session.tasks()
+        running = frozenset(task.id for task in tasks if not task.is_final)
+        late = left is not None and left.in_doubt and all(task.id in known for task in tasks)
+        waited = anyio.current_time() - began
+        if waited >= (WAIT_FOR_TASKS if running else sum(LOOKS) if late else 0.0):
+            return running
+        await anyio.sleep(TICK)
 
 
 async def _release(record: MountRecord, session: Session, ledger: Ledger) -> list[str]:

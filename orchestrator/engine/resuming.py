@@ -28,6 +28,7 @@ from orchestrator.engine.proving import find_mount, find_without_task, record_fo
 from orchestrator.engine.recovery import Unsettled, find_all_started, unclaimed_mounts
 from orchestrator.engine.releasing import release, remove
 from orchestrator.engine.site import Connection, Left, Site
+from orchestrator.engine.watcher import TaskVanished
 from orchestrator.errors import NotFound, RequestRefused, ServerUnusable
 from orchestrator.events import (
     MountReleased,
@@ -358,13 +359,24 @@ class TakingUp:
             if isinstance(started, Mount):
                 return [started.href]
             task = started
+        ended = True
         if task is not None and record.mount is None:
-            await attempt.site.within(
+            ended = await self._has_ended(attempt, task)
+        found = await unclaimed_mounts(attempt.connection, attempt.site, attempt.request.point)
+        if not (ended or found):
+            raise Unsettled(f"nobody saw {task} end; it may yet be mounted")
+        return [mount.href for mount in found]
+
+    async def _has_ended(self, attempt: Attempt, task: TaskId) -> bool:
+        """Wait for the task of an earlier process, as long as a run would; False: not seen to."""
+        try:
+            found = await attempt.site.within(
                 2 * attempt.request.timeouts.mount,
                 lambda: attempt.connection.watcher.finished(task),
             )
-        found = await unclaimed_mounts(attempt.connection, attempt.site, attempt.request.point)
-        return [mount.href for mount in found]
+        except TaskVanished:
+            return False
+        return found is not None
 
 
 def _give_up(request: MountRequest, crew: Crew, why: str) -> None:
