@@ -16,6 +16,7 @@
         │   └── HostExhausted     this machine lacks something: wait, and blame no server
         ├── RequestRefused        answered, nothing was started
         │   ├── NotFound          no such thing (404, or 500 for a task of another session)
+        │   │   └── PageNotFound  so says whoever stands in front of the service: ask the service
         │   ├── AccessDenied      the role does not allow it (403)
         │   └── ServiceBusy       overload or maintenance: repeat after a pause
         ├── ResponseLost          it may have taken effect: in doubt
@@ -123,6 +124,10 @@ class RequestRefused(EnterpriseManagerError):
 
 class NotFound(RequestRefused):
     """The named thing does not exist, or not in this logon session."""
+
+
+class PageNotFound(NotFound):
+    """A 404 without the service's own words: while it is stopped, the system answers so."""
 
 
 class AccessDenied(RequestRefused):

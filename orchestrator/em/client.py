@@ -25,6 +25,7 @@ from orchestrator.errors import (
     ForbiddenAction,
     MalformedResponse,
     NotFound,
+    PageNotFound,
     RequestRefused,
     ServiceBusy,
     SessionLost,
@@ -342,17 +343,26 @@ class Session:
     async def _guarded(self, request: Awaitable[T]) -> T:
         try:
             return await request
+        except PageNotFound as exc:
+            if not await self._answers():
+                raise _busy(exc, "and its service does not answer") from None
+            raise
         except SessionLost as exc:
             if not self._lost and await self._may_live():
-                raise ServiceBusy(
-                    f"{exc}, but the session may still live",
-                    server=exc.server,
-                    request=exc.request,
-                    status=exc.status,
-                    words=exc.words,
-                ) from None
+                raise _busy(exc, "but the session may still live") from None
             self._lost = True
             raise
+
+    async def _answers(self) -> bool:
+        """Ask once whether the service itself is there: only then a thing can be missing.
+
+        Whoever answers in its place, while it is stopped, finds no mount either.
+        """
+        try:
+            await self._transport.send("GET", f"/api/logonSessions/{self.id}", self._codec.anything)
+        except EnterpriseManagerError:
+            return False
+        return True
 
     async def _may_live(self) -> bool:
         """Ask once whether a 401 was the session's end: only a second one says so.
@@ -502,6 +512,17 @@ _GUEST_SAFE = "/:$@!&'()*+,;=-._~"
 def _last(href: Href) -> str:
     """Return the last segment of an address as it is compared: case never matters here."""
     return href.partition("?")[0].rstrip("/").rpartition("/")[2].casefold()
+
+
+def _busy(exc: EnterpriseManagerError, but: str) -> ServiceBusy:
+    """Return what says that an answer is to be waited for, not believed."""
+    return ServiceBusy(
+        f"{exc}, {but}",
+        server=exc.server,
+        request=exc.request,
+        status=exc.status,
+        words=exc.words,
+    )
 
 
 def quoted(value: str) -> str:

@@ -217,6 +217,22 @@ def words_of(body: bytes) -> str | None:
     return _shortened(text.decode("utf-8", errors="replace"))
 
 
+def is_error(body: bytes) -> bool:
+    """Tell whether an error body is the service's own: an Error in XML, or JSON.
+
+    Others answer in front of it: HTTP.sys with HTML, also while it is stopped, and proxies.
+    """
+    text = body.removeprefix(b"\xef\xbb\xbf").strip()
+    if text.startswith((b"{", b"[")):
+        return True
+    reading = XmlReading(lambda root: root.tag == "Error")
+    try:
+        reading.feed(text)
+        return reading.close()
+    except MalformedResponse:
+        return False
+
+
 def _json_message(text: bytes) -> str | None:
     try:
         found = json.loads(text)

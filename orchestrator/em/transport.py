@@ -20,7 +20,7 @@ import anyio
 from yarl import URL
 
 from orchestrator._version import __version__
-from orchestrator.em.elements import Reading, words_of
+from orchestrator.em.elements import Reading, is_error, words_of
 from orchestrator.em.links import guard
 from orchestrator.em.shortage import exhausted, is_shortage
 from orchestrator.em.tls import certificate_sha256, ssl_argument
@@ -31,6 +31,7 @@ from orchestrator.errors import (
     LogonRefused,
     MalformedResponse,
     NotFound,
+    PageNotFound,
     RequestNotSent,
     RequestRefused,
     ResponseLost,
@@ -275,6 +276,7 @@ class Transport:
                 retry_after(response.headers.get("Retry-After"), self._now_of(response)),
                 has_token=bool(self._token),
                 mount_post=mount_post,
+                is_page=not is_error(body),
             )
         return await _fed(response, reading(), cap)
 
@@ -395,6 +397,7 @@ def _error(
     *,
     has_token: bool,
     mount_post: bool,
+    is_page: bool,
 ) -> EnterpriseManagerError:
     """Return what a status other than success means. Source: reference section 8."""
     quoted = f": {words!r}" if words else ""
@@ -404,7 +407,9 @@ def _error(
         kind = SessionLost if has_token else LogonRefused
     elif status == 403:
         kind = AccessDenied
-    elif status == 404 or (status == 500 and words and words.startswith(TASK_OF_ANOTHER_SESSION)):
+    elif status == 404:
+        kind = PageNotFound if is_page else NotFound
+    elif status == 500 and words and words.startswith(TASK_OF_ANOTHER_SESSION):
         kind = NotFound
     elif mount_post and status in {500, 502, 504}:
         kind = ResponseLost

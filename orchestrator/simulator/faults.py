@@ -22,6 +22,7 @@ KINDS = {
     "drip": "act, send the answer in ten pieces over `seconds`",
     "truncated": "act, send half the answer with a matching Content-Length",
     "html_503": "503 with a web page, as HTTP.sys does",
+    "html_404": "404 with a web page, as HTTP.sys does while the service is stopped",
     "xml_503": "503 with an Error; `retry_after` is sent as it is",
     "error_500": "500 with an Error",
     "unauthorized": "401, as if the session were gone",

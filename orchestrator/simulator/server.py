@@ -195,8 +195,8 @@ class Face:
             case "xml_503":
                 extra = {"Retry-After": fault.retry_after} if fault.retry_after else {}
                 return self._failure(request, 503, "The service is temporarily unavailable.", extra)
-            case "html_503" | "html_200":
-                status = 503 if fault.kind == "html_503" else 200
+            case "html_503" | "html_404" | "html_200":
+                status = int(fault.kind.removeprefix("html_"))
                 extra = {"Retry-After": fault.retry_after} if fault.retry_after else {}
                 return web.Response(
                     status=status, body=HTML, headers={**extra, "Content-Type": "text/html"}

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import anyio
 import pytest
+from aiohttp import web
 
 from orchestrator.engine.run import Run
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.inventory import Inventory
+from orchestrator.simulator.server import Face
 from orchestrator.simulator.sites import Sites, host
 from tests.scenarios.drill import Site, drill
 
@@ -174,6 +176,26 @@ async def test_an_unmount_is_never_asked_of_another_session(
     assert Counter(done.results().values()) == {"mounted": 3}
     assert {target["mount"] for target in done.report["targets"]} == {"unknown"}
     assert not any(fate.closed_by == "unmounted" for fate in done.truth.mounts)
+
+
+async def test_a_404_from_in_front_of_a_stopped_service_is_no_unmount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HTTP.sys knows no mount; whether it is gone, only the service can say."""
+
+    class StopsAtTheFirstUnmount(Face):
+        async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+            if request.method == "DELETE" and not self.faults.faults:
+                until = self.manager.clock() + 60.0
+                self.faults.faults.append(Fault(kind="html_404", until_s=until))
+            return await super().handle(request)
+
+    done = await drill(
+        tmp_path, monkeypatch, [Site(machines=4, limit=4)], face=StopsAtTheFirstUnmount
+    )
+
+    assert done.outcome.code == 0
+    assert {fate.closed_by for fate in done.truth.mounts} == {"unmounted"}
 
 
 async def test_a_session_is_kept_alive_while_its_targets_wait(

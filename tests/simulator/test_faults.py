@@ -121,6 +121,7 @@ async def test_truncated_xml_looks_whole_to_http() -> None:
     ("kind", "status", "is_html"),
     [
         ("html_503", 503, True),
+        ("html_404", 404, True),
         ("xml_503", 503, False),
         ("error_500", 500, False),
         ("html_200", 200, True),
@@ -333,7 +334,16 @@ def test_every_kind_has_a_test_here() -> None:
         *("drop_before", "drop_after", "delay", "reset_mid_body", "truncated", "html_503"),
         *("xml_503", "error_500", "unauthorized", "forget_session", "restart", "html_200"),
         *("black_hole", "clock_jump", "forbidden", "hollow_204", "error_500_after", "proxy_page"),
-        *("act_later", "late", "drip", "odd_state", "state_back", "no_result", "no_related"),
+        *(
+            "html_404",
+            "act_later",
+            "late",
+            "drip",
+            "odd_state",
+            "state_back",
+            "no_result",
+            "no_related",
+        ),
     }
 
 
