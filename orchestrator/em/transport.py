@@ -58,6 +58,8 @@ LARGE: Final = 64 * 1024 * 1024
 
 RETRIES: Final = 2
 MAX_RETRY_AFTER: Final = 300.0
+NOT_ACTED_ON: Final = frozenset({501, 503, 505})
+"""Server errors that say that a request was not even begun; the others leave it in doubt."""
 TASK_OF_ANOTHER_SESSION: Final = "There is no backup task"
 """How the server's HTTP 500 for an unknown task begins. Source: reference 5.3."""
 
@@ -409,10 +411,10 @@ def _error(
         kind = AccessDenied
     elif status == 404:
         kind = PageNotFound if is_page else NotFound
+    elif mount_post and status >= 500 and status not in NOT_ACTED_ON:
+        kind = ResponseLost
     elif status == 500 and words and words.startswith(TASK_OF_ANOTHER_SESSION):
         kind = NotFound
-    elif mount_post and status in {500, 502, 504}:
-        kind = ResponseLost
     elif status in {408, 429, 502, 503, 504}:
         return ServiceBusy(
             message,
