@@ -121,9 +121,16 @@ class HostExhausted(RequestNotSent):
 class RequestRefused(EnterpriseManagerError):
     """The server answered and started nothing."""
 
+    @property
+    def is_internal(self) -> bool:
+        """True if something broke inside the server (500): for now, or for this request always."""
+        return self.status == 500
+
 
 class NotFound(RequestRefused):
     """The named thing does not exist, or not in this logon session."""
+
+    is_internal = False
 
 
 class PageNotFound(NotFound):

@@ -343,8 +343,9 @@ class Session:
     async def _guarded(self, request: Awaitable[T]) -> T:
         try:
             return await request
-        except PageNotFound as exc:
-            if not await self._answers():
+        except RequestRefused as exc:
+            at_all = exc.is_internal or isinstance(exc, PageNotFound)
+            if at_all and not await self._answers():
                 raise _busy(exc, "and its service does not answer") from None
             raise
         except SessionLost as exc:
@@ -354,7 +355,7 @@ class Session:
             raise
 
     async def _answers(self) -> bool:
-        """Ask once whether the service itself is there: only then a thing can be missing.
+        """Ask once whether the service is there and well: only then it is about the request.
 
         Whoever answers in its place, while it is stopped, finds no mount either.
         """

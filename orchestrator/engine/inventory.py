@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from orchestrator.engine.orders import Needs
-from orchestrator.engine.site import Connection, Site
+from orchestrator.engine.site import PATIENCE, Connection, Site
 from orchestrator.errors import NotFound
 from orchestrator.model import RestorePoint, RestorePointId, Source
 from orchestrator.ports import InventorySession
@@ -44,7 +44,7 @@ async def gather(connection: Connection, site: Site, needs: Needs) -> Sequence[R
     """
 
     async def ask(read: Callable[[], Awaitable[Any]]) -> Any:
-        return await site.persistently(connection, read)
+        return await site.persistently(connection, read, patience=PATIENCE)
 
     return await _gathered(connection.session, needs, ask)
 

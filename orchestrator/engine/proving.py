@@ -11,6 +11,7 @@ from orchestrator.engine.copying import copy_out
 from orchestrator.engine.examining import examine
 from orchestrator.engine.guest import Guest
 from orchestrator.engine.recovery import unclaimed_mounts
+from orchestrator.engine.site import PATIENCE
 from orchestrator.errors import RequestRefused
 from orchestrator.events import DeadlinePassed, MountFound, VerdictReached
 from orchestrator.lifecycle import AttemptRecord
@@ -75,7 +76,9 @@ async def _by_link(attempt: Attempt, task: Task) -> Mount | None:
 
 async def _by_list(attempt: Attempt) -> Mount | None:
     """Return the one mount of the point that belongs to no other target, if it is the one."""
-    found = await unclaimed_mounts(attempt.connection, attempt.site, attempt.request.point)
+    found = await unclaimed_mounts(
+        attempt.connection, attempt.site, attempt.request.point, patience=PATIENCE
+    )
     return found[0] if len(found) == 1 else None
 
 

@@ -169,11 +169,11 @@ def _with_failures(
 
 
 async def unclaimed_mounts(
-    connection: Connection, site: Site, point: RestorePoint
+    connection: Connection, site: Site, point: RestorePoint, *, patience: float = 0.0
 ) -> Sequence[Mount]:
     """Return the mounts of a point in this session that belong to no target yet."""
     listed = await site.persistently(
-        connection, lambda: connection.session.mounts(point.id, point.source)
+        connection, lambda: connection.session.mounts(point.id, point.source), patience=patience
     )
     return [mount for mount in listed if mount.href not in connection.mounts]
 

@@ -27,7 +27,7 @@ from orchestrator.engine.mounting import conclude, faults_of, go_on, holding, pr
 from orchestrator.engine.proving import find_mount, find_without_task, record_found
 from orchestrator.engine.recovery import Unsettled, find_all_started, unclaimed_mounts
 from orchestrator.engine.releasing import release, remove
-from orchestrator.engine.site import Connection, Left, Site
+from orchestrator.engine.site import PATIENCE, Connection, Left, Site
 from orchestrator.engine.watcher import TaskVanished
 from orchestrator.errors import NotFound, RequestRefused, ServerUnusable
 from orchestrator.events import (
@@ -389,7 +389,7 @@ async def _mount_of(attempt: Attempt, task: TaskId) -> Mount | None:
     """Return the mount of a finished task, whose own words may be purged by now."""
     try:
         found = await attempt.site.persistently(
-            attempt.connection, lambda: attempt.session.task(task)
+            attempt.connection, lambda: attempt.session.task(task), patience=PATIENCE
         )
     except NotFound:
         return await find_without_task(attempt)
@@ -400,7 +400,7 @@ async def _read_again(attempt: Attempt, mount: Href) -> Mount | None:
     """Return the mount as it is now, or None if nothing answers there any more."""
     try:
         return await attempt.site.persistently(
-            attempt.connection, lambda: attempt.session.mount(mount)
+            attempt.connection, lambda: attempt.session.mount(mount), patience=PATIENCE
         )
     except NotFound:
         return None

@@ -29,6 +29,7 @@ from orchestrator.errors import (
     LogonRefused,
     MalformedResponse,
     RequestNotSent,
+    RequestRefused,
     ResponseLost,
     ServerUnusable,
     ServiceBusy,
@@ -57,6 +58,9 @@ TROUBLE = (RequestNotSent, ResponseLost, ServiceBusy, MalformedResponse)
 
 REFUSAL = (LogonRefused, CertificateRefused, CredentialError, AccessDenied)
 """A logon that failed like this is never repeated."""
+
+PATIENCE = 300.0
+"""Seconds for which a read is repeated that the server, alive and well, fails inside."""
 
 KEEP_ALIVE_TICK = 60.0
 
@@ -163,10 +167,13 @@ class Site:
         """Return the living session, or None while the server cannot be used."""
         return self._connection if self.gate.is_open else None
 
-    async def persistently(self, connection: Connection, ask: Callable[[], Awaitable[T]]) -> T:
+    async def persistently(
+        self, connection: Connection, ask: Callable[[], Awaitable[T]], *, patience: float = 0.0
+    ) -> T:
         """Return what `ask` returns, waiting out the server's trouble.
 
-        Only for requests that may be repeated.
+        Only for requests that may be repeated. An internal error of the server may be this
+        request's for good, so it closes no gate; it is repeated for `patience` seconds.
 
         Raises:
             SessionLost: the session is gone, and its answers with it.
@@ -174,6 +181,7 @@ class Site:
             EnterpriseManagerError: a refusal that is about this request.
         """
         failing_since: float | None = None
+        broken_since: float | None = None
         while True:
             if connection.lost:
                 raise SessionLost("the logon session is gone", server=self.name)
@@ -195,6 +203,12 @@ class Site:
             except SessionLost:
                 self.lose(connection)
                 raise
+            except RequestRefused as exc:
+                now = self._ledger.now()
+                broken_since = now if broken_since is None else broken_since
+                if not exc.is_internal or now - broken_since >= patience:
+                    raise
+                await anyio.sleep(RECONNECT.delay(1 + int((now - broken_since) / 10), self._rng))
             else:
                 self.pace.good()
                 return answer
@@ -422,7 +436,7 @@ class Site:
 
     def _connected(self, session: GuestSession) -> Connection:
         async def persistently(ask: Callable[[], Awaitable[None]]) -> None:
-            await self.persistently(connection, ask)
+            await self.persistently(connection, ask, patience=PATIENCE)
 
         watcher = Watcher(session, self._watch, persistently)
         connection = Connection(session, watcher)

@@ -168,6 +168,14 @@ class Watcher:
         return self._policy.interval(in_flight=len(lasting), expected=expected)
 
     async def _tick(self) -> None:
+        ways = set(self._ways)
+        try:
+            await self._read_all()
+        except RequestRefused:
+            self._ways = ways  # it fails whatever is asked: that says nothing of the ways
+            raise
+
+    async def _read_all(self) -> None:
         missing = set(self._watched)
         if len(missing) > IDS_PER_READ or _Way.BY_ID not in self._ways:
             missing = await self._read(_Way.OPEN, missing)

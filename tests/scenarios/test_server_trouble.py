@@ -15,7 +15,8 @@ from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.inventory import Inventory
 from orchestrator.simulator.server import Face
 from orchestrator.simulator.sites import Sites, host
-from tests.scenarios.drill import Site, drill
+from orchestrator.simulator.truth import GroundTruth
+from tests.scenarios.drill import Site, drill, every_machine
 
 pytestmark = pytest.mark.anyio
 
@@ -134,6 +135,36 @@ async def test_a_burst_of_503_is_waited_out(
 
     assert done.outcome.code == 0
     assert len(done.truth.mounts) == 12
+
+
+@pytest.mark.parametrize("path", ["", "/tasks|/query", "/mounts"])
+@pytest.mark.parametrize("began", [0.0, 50.0])
+async def test_a_burst_of_500_is_waited_out(
+    path: str, began: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that fails inside for a while is not given up, and no target pays for it."""
+    burst = Fault(kind="error_500", method="GET", path=path, from_s=began, until_s=began + 60.0)
+
+    done = await drill(tmp_path, monkeypatch, [Site(machines=12, limit=4, faults=[burst])])
+
+    assert done.outcome.code == 0
+    assert len(done.truth.mounts) == 12
+
+
+async def test_a_read_that_always_fails_costs_its_own_target_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is well otherwise: after some patience that one target is unknown, and named."""
+    plan = every_machine([Site(machines=4)])
+    point = Site(machines=4).manager(GroundTruth(), 0).inventory.machine("hq-app0000").points[0]
+    broken = Fault(kind="error_500", method="GET", path=f"{point.id}/mounts")
+
+    done = await drill(tmp_path, monkeypatch, [Site(machines=4, faults=[broken])], plan)
+
+    assert Counter(done.results().values()) == {"mounted": 3, "unknown": 1}
+    assert done.target("hq-app0000")["mount"] == "unknown"
+    assert done.outcome.code == 3
+    assert done.took_s < 600
 
 
 async def test_a_lost_session_makes_its_mounts_unknown_and_logs_on_once_more(
