@@ -9,7 +9,8 @@ from __future__ import annotations
 import anyio
 
 from orchestrator.engine.attempt import OUT_OF_KNOWLEDGE, Attempt, record_out_of_reach
-from orchestrator.engine.proving import find_mount
+from orchestrator.engine.proving import find_mount, judge
+from orchestrator.engine.submitting import settle
 from orchestrator.errors import NotFound, RequestRefused
 from orchestrator.events import (
     MountLeft,
@@ -19,7 +20,7 @@ from orchestrator.events import (
     UnmountStarted,
 )
 from orchestrator.lifecycle import HOLDING_PHASES, Phase
-from orchestrator.model import Href, Task
+from orchestrator.model import Href, Mount, Task
 from orchestrator.policy import RELEASE
 
 CLEANUP_GRACE = 60.0
@@ -112,6 +113,10 @@ async def abandon(attempt: Attempt) -> None:
 
 async def _let_go(attempt: Attempt) -> None:
     """Release whatever this attempt has got hold of so far."""
+    mount: object = None
+    if attempt.record.phase is Phase.IN_DOUBT:
+        async with attempt.connection.posting:
+            mount = await settle(attempt)
     record = attempt.record
     if record.phase in {Phase.RUNNING, Phase.COLLECTING}:
         task = await _last_look(attempt)
@@ -120,7 +125,9 @@ async def _let_go(attempt: Attempt) -> None:
         if record.phase is Phase.RUNNING:
             record_finished(attempt, task)
         if task.succeeded:
-            await find_mount(attempt, task)
+            mount = await find_mount(attempt, task)
+    if isinstance(mount, Mount):
+        judge(attempt, mount)
     record = attempt.record
     if record.phase in {Phase.VERIFYING, Phase.UNMOUNTING} and record.mount is not None:
         await release(attempt, record.mount)

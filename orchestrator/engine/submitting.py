@@ -35,8 +35,9 @@ from orchestrator.model import Mount, TaskId
 async def submit(attempt: Attempt) -> TaskId | Mount | After:
     """Ask for the mount; return its task (or its mount, found there), or what to do instead.
 
-    From the recorded intent to the known fate there is no place where a cancellation could
-    tear them apart: that part is shielded, and bounded by the request's own timeout.
+    From the recorded intent to the recorded answer there is no place where a cancellation could
+    tear them apart: that part is shielded, and bounded by the request's own timeout. Settling a
+    lost answer may take as long as an outage, so it can be cancelled; see `releasing.abandon`.
 
     An intent that cannot be kept is not acted on: nothing is sent.
 
@@ -44,7 +45,7 @@ async def submit(attempt: Attempt) -> TaskId | Mount | After:
         SessionLost, ServerUnusable, Unsettled: sent, and what became of it cannot be known.
     """
     outcome: TaskId | Mount | After | HostExhausted = After.REQUEUE
-    with anyio.CancelScope(shield=True):
+    with anyio.CancelScope(shield=True) as whole:
         attempt.ledger.record(
             SubmissionStarted(
                 at=attempt.now,
@@ -60,7 +61,9 @@ async def submit(attempt: Attempt) -> TaskId | Mount | After:
             return _not_sent(attempt, str(exc))
         async with attempt.connection.posting:
             if _still_wanted(attempt):
-                outcome = await _post(attempt)
+                posted = await _post(attempt)
+                whole.shield = posted is not None
+                outcome = await settle(attempt) if posted is None else posted
             else:
                 outcome = _not_sent(attempt, "the run or its session ended before the POST")
     if isinstance(outcome, HostExhausted):
@@ -76,7 +79,8 @@ def _still_wanted(attempt: Attempt) -> bool:
     return attempt.crew.accepting() and attempt.site.gate.is_open
 
 
-async def _post(attempt: Attempt) -> TaskId | Mount | After | HostExhausted:
+async def _post(attempt: Attempt) -> TaskId | After | HostExhausted | None:
+    """Send the request, once; return None if its answer is lost."""
     request = attempt.request
     try:
         task = await attempt.session.start_mount(
@@ -101,7 +105,7 @@ async def _post(attempt: Attempt) -> TaskId | Mount | After | HostExhausted:
         return _not_sent(attempt, str(exc))
     except (ResponseLost, MalformedResponse) as exc:
         attempt.ledger.record(SubmissionInDoubt(at=attempt.now, key=attempt.key, reason=str(exc)))
-        return await _settle(attempt)
+        return None
     attempt.site.accepted()
     if task.id in attempt.connection.watcher.claimed:
         why = f"the server answered with {task.id}, which is another target's task"
@@ -112,8 +116,11 @@ async def _post(attempt: Attempt) -> TaskId | Mount | After | HostExhausted:
     return task.id
 
 
-async def _settle(attempt: Attempt) -> TaskId | Mount | After:
-    """Find out what the lost POST started; nothing is repeated before that is known."""
+async def settle(attempt: Attempt) -> TaskId | Mount | After:
+    """Find out what the lost POST started; nothing is repeated before that is known.
+
+    Only while the session's `posting` lock is held.
+    """
     started = await recovery.find_started(attempt.connection, attempt.site, attempt.request.point)
     if started is not None:
         attempt.site.accepted()

@@ -12,7 +12,7 @@ from orchestrator.engine.run import Run
 from orchestrator.report import summarize
 from orchestrator.report.as_json import render
 from orchestrator.simulator.faults import Fault
-from orchestrator.simulator.sites import Sites
+from orchestrator.simulator.sites import Sites, host
 from tests.scenarios.drill import Site, drill
 
 pytestmark = pytest.mark.anyio
@@ -112,3 +112,46 @@ async def test_a_second_run_knows_how_long_mounts_take(
     seconds = {f.vm: (f.closed_at or 0) - f.requested_at for f in first.truth.mounts}
     order = [f.vm for f in sorted(second.truth.mounts, key=lambda f: f.requested_at)]
     assert order[0] == max(seconds, key=lambda vm: seconds[vm])
+
+
+async def test_the_second_signal_does_not_wait_for_an_outage_to_settle_a_doubt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lost answer on a server that is away ends as unknown within the grace of the clean-up."""
+    slow = Fault(kind="drip", method="POST", path="/mounts$", seconds=8.0)
+    stopped: list[float] = []
+
+    async def stop(sites: Sites, run: Run) -> None:
+        await anyio.sleep(20)
+        sites.network.refusing.add(host("hq"))
+        sites.network.cut(host("hq"))
+        await anyio.sleep(25)
+        run.stop("SIGINT")
+        await anyio.sleep(1)
+        run.stop("SIGINT")
+        stopped.append(run.ledger.now())
+
+    done = await drill(tmp_path, monkeypatch, [Site(machines=8, faults=[slow])], meanwhile=stop)
+
+    assert done.outcome.code == 3
+    assert Counter(done.results().values()) == {"unknown": 3, "cancelled": 5}
+    assert done.took_s - stopped[0] < 70
+
+
+async def test_the_second_signal_still_settles_a_doubt_that_can_be_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server answers everything else: what the lost POST started is found and removed."""
+    lost = Fault(kind="drop_after", method="POST", path="/mounts$", count=1)
+    blind = Fault(kind="error_500", method="GET", path="/tasks$", count=6)
+
+    async def stop(_sites: Sites, run: Run) -> None:
+        await anyio.sleep(1.0)
+        run.stop("SIGINT")
+        run.stop("SIGINT")
+
+    site = Site(machines=1, mount_s=1.0, faults=[lost, blind])
+    done = await drill(tmp_path, monkeypatch, [site], meanwhile=stop)
+
+    assert done.results() == {"hq-app0000": "mounted"}
+    assert not done.truth.still_open()
