@@ -202,9 +202,21 @@ def _asking(
                 click.echo(f"  {target.key}: {target.reason}", err=True)
         if silent:
             click.echo(f"Not answering yet, will be waited for: {', '.join(silent)}", err=True)
-        return click.confirm("Mount them now?", default=False, err=True)
+        click.echo("Mount them now? [y/N]: ", nl=False, err=True)
+        return _typed().strip().lower() in {"y", "yes"}
 
     return confirm
+
+
+def _typed() -> str:
+    """Return the line that a person types; whoever stops the run need not type any more."""
+    import select
+
+    import anyio
+
+    while not select.select([sys.stdin], [], [], 0.2)[0]:
+        anyio.from_thread.check_cancelled()
+    return sys.stdin.readline()
 
 
 def _json_events() -> JsonEvents:

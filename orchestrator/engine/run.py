@@ -10,7 +10,7 @@ log off last.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 import anyio
@@ -224,10 +224,26 @@ class Run:
         if not self.ledger.records and not any(wave.silent for wave in self._waves.values()):
             self._halt("expect", "no target is selected: nothing would be proven")
         confirm = self._orders.confirm
-        if self._accepting and confirm is not None and not await confirm(expansion, silent):
-            self.stop("declined")
+        if self._accepting and confirm is not None:
+            agreed = await self._unless_stopped(lambda: confirm(expansion, silent))
+            if not agreed and self._stopped_by is None and self._halted is None:
+                self.stop("declined")
         await self.ledger.saved()
         await self._mount_everything(silent)
+
+    async def _unless_stopped(self, ask: Callable[[], Awaitable[bool]]) -> bool:
+        """Return the answer, or False once nothing more is to be submitted."""
+        answer = False
+        async with anyio.create_task_group() as tasks:
+
+            async def until_stopped() -> None:
+                await self._not_accepting.wait()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(until_stopped)
+            answer = await ask()
+            tasks.cancel_scope.cancel()
+        return answer
 
     async def _carry_on(self, earlier: Earlier) -> None:
         """Go on where an earlier process ended: first what it began, then what still waits."""

@@ -139,6 +139,28 @@ def test_on_a_terminal_a_run_asks_first(
     assert (code == 0) == (answer == "y")
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_can_be_stopped_while_it_asks(
+    number: signal.Signals, code: int, quick: Servers, place: Place
+) -> None:
+    """A signal is an answer too: nobody needs to type anything, and nothing is mounted."""
+    plan = quick.plan(place.directory, targets=3)
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "w"), os.fdopen(theirs, "rb") as terminal:
+        process = place.start("run", plan, stdin=terminal)
+        assert process.stderr is not None
+        asked = ""
+        while "Mount them now?" not in asked:
+            asked += process.stderr.read(1)
+        process.send_signal(number)
+        done = process.wait(30)
+        process.communicate()
+
+    assert done == code
+    assert not quick.truth().mounts
+    assert {target["result"] for target in place.values()["targets"]} == {"cancelled"}
+
+
 def test_options_can_be_set_by_environment_variables(quick: Servers, tmp_path: Path) -> None:
     """BULK_RESTORE_<COMMAND>_<OPTION> stands for the option."""
     place = Place(tmp_path, {"BULK_RESTORE_RUN_YES": "1", "BULK_RESTORE_RUN_REASON": "from CI"})
