@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, NoReturn, Protocol, TypeVar
 from xml.parsers import expat  # hardened below exactly as defusedxml does, but as a stream
 
@@ -204,17 +204,22 @@ PAGE_HEAD = 64 * 1024
 _TITLE = re.compile(rb"<title[^<>]{0,200}>([^<]{1,200})</title>", re.IGNORECASE)
 
 
-def words_of(body: bytes) -> str | None:
+def words_of(body: bytes, secrets: Iterable[str] = ()) -> str | None:
     """Return what an error body says, whatever form it has; None if it says nothing.
 
+    What it repeats of our `secrets` is left out.
     Source: reference section 8: XML, JSON in either case, HTML from in front of the service.
     """
     text = body.removeprefix(b"\xef\xbb\xbf").strip()
     if text.startswith((b"{", b"[")):
-        return _shortened(_json_message(text))
-    if text.startswith(b"<"):
-        return _shortened(_xml_message(text))
-    return _shortened(text.decode("utf-8", errors="replace"))
+        said = _json_message(text)
+    elif text.startswith(b"<"):
+        said = _xml_message(text)
+    else:
+        said = text.decode("utf-8", errors="replace")
+    for secret in secrets:
+        said = said.replace(secret, "***") if said else said
+    return said.strip()[:300] or None if said else None
 
 
 def is_error(body: bytes) -> bool:
@@ -253,7 +258,3 @@ def _xml_message(text: bytes) -> str | None:
     except MalformedResponse:
         title = _TITLE.search(text[:PAGE_HEAD])
         return title.group(1).decode("utf-8", errors="replace") if title else None
-
-
-def _shortened(text: str | None) -> str | None:
-    return text.strip()[:300] or None if text else None

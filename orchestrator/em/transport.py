@@ -9,7 +9,8 @@ one loses the answer of a request that must not be repeated.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from base64 import b64decode
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -58,6 +59,8 @@ LARGE: Final = 64 * 1024 * 1024
 
 RETRIES: Final = 2
 MAX_RETRY_AFTER: Final = 300.0
+SHORTEST_SECRET: Final = 4
+"""Characters; leaving out anything shorter would tell more of it than it hides."""
 NOT_ACTED_ON: Final = frozenset({501, 503, 505})
 """Server errors that say that a request was not even begun; the others leave it in doubt."""
 TASK_OF_ANOTHER_SESSION: Final = "There is no backup task"
@@ -235,7 +238,9 @@ class Transport:
                 allow_redirects=False,
             ) as response:
                 self.last_used = self.boot_clock()
-                value = await self._read(response, request, reading, cap, mount_post=mount_post)
+                value = await self._read(
+                    response, request, reading, cap, _secrets(every), mount_post=mount_post
+                )
                 return Answer(response.status, response.headers), value
         except EnterpriseManagerError as exc:
             exc.server, exc.request = self.server, request
@@ -260,6 +265,7 @@ class Transport:
         request: str,
         reading: Callable[[], Reading[T]],
         cap: int,
+        secrets: Sequence[str],
         *,
         mount_post: bool,
     ) -> T:
@@ -274,7 +280,7 @@ class Transport:
                 self.server,
                 request,
                 status,
-                words_of(body),
+                words_of(body, secrets),
                 retry_after(response.headers.get("Retry-After"), self._now_of(response)),
                 has_token=bool(self._token),
                 mount_post=mount_post,
@@ -300,6 +306,16 @@ class _Counted:
 
     def close(self) -> None:
         return None
+
+
+def _secrets(headers: Mapping[str, str]) -> Sequence[str]:
+    """Return what an error must not repeat, though the server may: pages show what was asked."""
+    found = [headers.get("X-RestSvcSessionId", "")]
+    _, _, credentials = headers.get("Authorization", "").partition(" ")
+    if credentials:
+        _, _, password = b64decode(credentials).decode("utf-8", errors="replace").partition(":")
+        found += [credentials, password]
+    return [secret for secret in found if len(secret) >= SHORTEST_SECRET]
 
 
 def http_date(text: str) -> datetime | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import socket
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -289,10 +290,23 @@ async def test_without_a_connection_nothing_was_sent() -> None:
             await start(transport)
 
 
-@pytest.mark.parametrize("answer", [LOST["reset without a word"], reply(401, b"")])
+ECHO = "no session ab/cd+ef==, no account Basic YW5uYTpzZWNyZXQ= (secret)"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        LOST["reset without a word"],
+        reply(401, b""),
+        reply(401, sample("error.401").replace(b'Message="', f'Message="{ECHO}'.encode())),
+        reply(500, json.dumps({"Message": f"{'x' * 290}{ECHO}"}).encode()),
+        reply(403, f"<html><title>{ECHO}</title>".encode()),
+        reply(400, ECHO.encode()),
+    ],
+)
 async def test_errors_hold_no_secret(answer: Reply) -> None:
     """Trap 4: neither token nor Authorization stands in a message or its chain."""
-    authorization = {"Authorization": "Basic c2VjcmV0OnNlY3JldA=="}
+    authorization = {"Authorization": "Basic YW5uYTpzZWNyZXQ="}
     async with talking(lambda n, r: answer) as (_, transport):
         with pytest.raises(EnterpriseManagerError) as failure:
             await transport.send("DELETE", MOUNT, CODEC.task, headers=authorization)
@@ -301,7 +315,8 @@ async def test_errors_hold_no_secret(answer: Reply) -> None:
     shown = f"{error!r} {error} {vars(error)}"
     assert error.__suppress_context__ or error.__context__ is None
     assert "ab/cd" not in shown
-    assert "c2Vj" not in shown
+    assert "YW5u" not in shown
+    assert "secret" not in shown
 
 
 async def test_idle_time_counts_from_the_last_answer() -> None:
