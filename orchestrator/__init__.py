@@ -28,7 +28,7 @@ Rooms, from the top; imports go down only, and `make check` proves it:
     progress     what a person sees meanwhile
     logs         structlog set-up, redaction
     simulator    Enterprise Managers to test against; shares no parser with em
-    engine       the run: admission, gate, pace, mounts, watcher, recovery, ledger
+    engine       the run: admission, gate, pace, mounts, watcher, recovery, strays, ledger
     ports        what the engine needs from outside
     runstate     the fold of a run's events: what is known of it
     lifecycle    what may follow what

@@ -147,10 +147,12 @@ async def _in_its_session(
 ) -> list[str]:
     """Release what one session left; what refuses to go does not keep the others."""
     running = await _unfinished(session, ledger)
-    waiting = [record for record in records if _may_yet_be_mounted(record, running)]
+    left = left_in(session.id, ledger.records)
+    unowned = running.difference(left.tasks if left else ())
+    waiting = [each for each in records if _may_yet_be_mounted(each, running, unowned)]
     lines = _by_hand(waiting, "a mount task still runs, and may yet end mounted")
     for record in records:
-        if _may_yet_be_mounted(record, running):
+        if _may_yet_be_mounted(record, running, unowned):
             continue
         try:
             lines += await _release(record, session, ledger)
@@ -159,10 +161,12 @@ async def _in_its_session(
     return lines
 
 
-def _may_yet_be_mounted(record: MountRecord, running: frozenset[TaskId]) -> bool:
-    """Tell whether one of the running tasks is, or may be, the target's own."""
-    task = record.attempts[-1].task
-    return record.mount is None and (task in running if task is not None else bool(running))
+def _may_yet_be_mounted(
+    record: MountRecord, running: frozenset[TaskId], unowned: frozenset[TaskId]
+) -> bool:
+    """Tell whether one of the running tasks is the target's own, or nobody's and so perhaps its."""
+    own = record.mount is None and record.attempts[-1].task in running
+    return own or (record.mount_state is MountState.UNKNOWN and bool(unowned))
 
 
 async def _unfinished(session: Session, ledger: Ledger) -> frozenset[TaskId]:

@@ -122,6 +122,8 @@ TRANSITIONS: Mapping[Phase, Mapping[type[TargetEvent], Phase]] = {
     },
     Phase.DONE: {
         MountReleased: Phase.DONE,  # by the `unmount` command, or a resumed run
+        MountLeft: Phase.DONE,  # by a lost request that was carried out late
+        OutOfReach: Phase.DONE,  # perhaps so
         TargetReopened: Phase.QUEUED,  # by a resumed run
     },
 }
@@ -391,15 +393,22 @@ def _kept(record: MountRecord, event: MountKept) -> MountRecord:
     return replace(record, mount_state=MountState.KEPT, kept_until=event.until)
 
 
+def _require_submitted(record: MountRecord) -> None:
+    if record.result in {Result.SKIPPED, Result.CANCELLED}:
+        raise IllegalTransition(f"{record.planned.key}: {record.result} with a mount in doubt")
+
+
 def _released(record: MountRecord, _event: MountReleased) -> MountRecord:
     return replace(record, mount_state=MountState.RELEASED)
 
 
 def _left(record: MountRecord, event: MountLeft) -> MountRecord:
+    _require_submitted(record)
     return replace(record, mount=event.mount, mount_state=MountState.LEFT, message=event.reason)
 
 
 def _out_of_reach(record: MountRecord, event: OutOfReach) -> MountRecord:
+    _require_submitted(record)
     return replace(record, mount_state=MountState.UNKNOWN, message=event.reason)
 
 

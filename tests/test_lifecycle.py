@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -259,10 +259,18 @@ def _last_attempt(
     return happened[begin_at : after[0] if after else len(happened)]
 
 
+LEARNT: Mapping[type[TargetEvent], MountState] = {
+    MountReleased: MountState.RELEASED,
+    MountLeft: MountState.LEFT,
+    OutOfReach: MountState.UNKNOWN,
+}
+"""What may become known of a mount after the conclusion."""
+
+
 @given(lives())
 @settings(max_examples=100, deadline=None)
 def test_a_conclusion_is_the_last_word(lived: list[tuple[TargetEvent, MountRecord]]) -> None:
-    """A result stays; a release may be added, and only a resume takes up what is not good."""
+    """A result stays; of the mount more may be learnt; only a resume takes up what is not good."""
     for (_before, earlier), (event, later) in pairwise(lived):
         assert earlier.is_final == (earlier.phase in FINAL_PHASES)
         if isinstance(event, TargetReopened):
@@ -270,8 +278,7 @@ def test_a_conclusion_is_the_last_word(lived: list[tuple[TargetEvent, MountRecor
             assert not earlier.may_be_open
             assert (later.result, later.verdict, later.concluded_at) == (None, None, None)
         elif earlier.is_final:
-            assert isinstance(event, MountReleased)
-            assert later.mount_state is MountState.RELEASED
+            assert later.mount_state is LEARNT[type(event)]
             assert (later.phase, later.result, later.verdict, later.concluded_at) == (
                 earlier.phase,
                 earlier.result,

@@ -24,13 +24,15 @@ async def find_mount(attempt: Attempt, task: Task) -> Mount | None:
 
     The Related link may point into the other family, at another id, or be missing: its
     number on the restore point that was posted to is tried too, then the point's own list.
-    A mount point already attributed to another target is never taken.
+    A mount point already attributed to another target is never taken. The link of a task that
+    was adopted may be another target's, whose lost request acted late: only the list counts.
     Source: reference 5.2.
 
     Raises:
         SessionLost, ServerUnusable: nobody can say any more.
     """
-    mount = await _by_link(attempt, task) or await _by_list(attempt)
+    adopted = attempt.record.attempts[-1].adopted
+    mount = (None if adopted else await _by_link(attempt, task)) or await _by_list(attempt)
     return None if mount is None else record_found(attempt, mount)
 
 

@@ -67,7 +67,7 @@ async def find_started(
 
 async def _look(connection: Connection, site: Site, point: RestorePoint) -> TaskId | Mount | None:
     """Return the task or mount that the lost POST has started, claimed, if it shows by now."""
-    tasks = await _unclaimed(connection, site)
+    tasks = await unclaimed_tasks(connection, site)
     if len(tasks) > 1 or (tasks and connection.unsettled):
         raise Unsettled("several tasks of this session could be the one in doubt")
     if tasks:
@@ -78,7 +78,7 @@ async def _look(connection: Connection, site: Site, point: RestorePoint) -> Task
         raise Unsettled("several mounts of the restore point could be the one in doubt")
     if not mounts:
         return None
-    late = await _unclaimed(connection, site)  # it may have begun since the tasks were read
+    late = await unclaimed_tasks(connection, site)  # it may have begun since the tasks were read
     site.attribute(connection, (task.id for task in late))
     return mounts[0]
 
@@ -121,10 +121,10 @@ async def find_all_started(
 
 async def _all_finished(connection: Connection, site: Site) -> Sequence[Task]:
     """Return the mount tasks that nobody has claimed, once all of them have finished."""
-    tasks = await _unclaimed(connection, site)
+    tasks = await unclaimed_tasks(connection, site)
     while any(task.state is not TaskState.FINISHED for task in tasks):
         await anyio.sleep(SETTLING_TICK)
-        tasks = await _unclaimed(connection, site)
+        tasks = await unclaimed_tasks(connection, site)
     return tasks
 
 
@@ -136,7 +136,9 @@ async def _attributed(
     A task may have begun to show only since the last look: with a mount found for every POST
     it is one of theirs; otherwise it may be any of those that are still missing.
     """
-    late = {task.id for task in await _unclaimed(connection, site)} - {task.id for task in tasks}
+    late = {task.id for task in await unclaimed_tasks(connection, site)} - {
+        task.id for task in tasks
+    }
     if late and not all(found):
         raise Unsettled("a task that could be one in doubt has only just begun to show")
     everything = late.union(task.id for task in tasks)
@@ -178,7 +180,8 @@ async def unclaimed_mounts(
     return [mount for mount in listed if mount.href not in connection.mounts]
 
 
-async def _unclaimed(connection: Connection, site: Site) -> list[Task]:
+async def unclaimed_tasks(connection: Connection, site: Site) -> list[Task]:
+    """Return the mount tasks of this session that belong to no target yet."""
     tasks = await site.persistently(connection, connection.session.tasks)
     return [
         task

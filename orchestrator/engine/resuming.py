@@ -25,7 +25,12 @@ from orchestrator.engine.attempt import (
 )
 from orchestrator.engine.mounting import conclude, faults_of, go_on, holding, prove_and_release
 from orchestrator.engine.proving import find_mount, find_without_task, record_found
-from orchestrator.engine.recovery import Unsettled, find_all_started, unclaimed_mounts
+from orchestrator.engine.recovery import (
+    Unsettled,
+    find_all_started,
+    unclaimed_mounts,
+    unclaimed_tasks,
+)
 from orchestrator.engine.releasing import release, remove
 from orchestrator.engine.site import PATIENCE, Connection, Left, Site
 from orchestrator.engine.watcher import TaskVanished
@@ -330,6 +335,7 @@ class TakingUp:
                 proved_absent=True,
             )
         )
+        attempt.connection.absent[attempt.key] = attempt.request
         return After.REQUEUE
 
     async def _remove_if_reachable(self, attempt: Attempt) -> After:
@@ -345,6 +351,10 @@ class TakingUp:
         record, mounts = attempt.record, dict.fromkeys(await self._mounts_of(attempt))
         if record.mount is not None:
             mounts[record.mount] = None
+        if record.mount_state is MountState.UNKNOWN:
+            tasks = await unclaimed_tasks(attempt.connection, attempt.site)
+            if not all(task.is_final for task in tasks):
+                raise Unsettled("a task that belongs to no target still runs")
         for mount in mounts:
             if await remove(attempt, mount) is not None:
                 return

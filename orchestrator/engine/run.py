@@ -12,12 +12,13 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 
 import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from orchestrator.engine import inventory, resuming
+from orchestrator.engine import inventory, resuming, strays
 from orchestrator.engine.admission import Admission, Limits, Slot
 from orchestrator.engine.attempt import Crew, record_out_of_reach
 from orchestrator.engine.ledger import Ledger
@@ -190,12 +191,20 @@ class Run:
                         await self._carry_out()
                     else:
                         await self._carry_on(self._earlier)
+                    await self._look_for_strays()
                     await self.ledger.saved()  # the releases, before the sessions that prove them
                 finally:
                     for site in self.sites.values():
                         site.close()
             background.cancel_scope.cancel()
         return await self._finish()
+
+    async def _look_for_strays(self) -> None:
+        """Remove what lost requests have begun since; a second signal waits for no task."""
+        async with anyio.create_task_group() as tasks:
+            for site in self.sites.values():
+                wait = 0.0 if self._forced else strays.WAIT
+                tasks.start_soon(partial(strays.remove_strays, site, self._crew, wait=wait))
 
     async def _finish(self) -> int:
         await self.ledger.saved()  # the code tells whether the journal holds all that it is about

@@ -46,7 +46,7 @@ from orchestrator.events import (
     SessionTakenUp,
     TasksAttributed,
 )
-from orchestrator.model import Href, SessionId, TaskId
+from orchestrator.model import Href, MountKey, MountRequest, SessionId, TaskId
 from orchestrator.policy import KEEP_ALIVE_AFTER, RECONNECT, WatchPolicy
 from orchestrator.ports import EnterpriseManager, GuestSession
 
@@ -87,6 +87,8 @@ class Connection:
     """Mount points already attributed to a target; each belongs to one."""
     unsettled: bool = False
     """A POST in doubt was given up: a task that shows later may still be its own."""
+    absent: dict[MountKey, MountRequest] = field(default_factory=dict)
+    """Requests that were lost and showed no effect; should one act later, nobody waits for it."""
     settled: anyio.Event = field(default_factory=anyio.Event)
     """Set once nothing that an earlier process asked for is in doubt: only then more is asked."""
 
