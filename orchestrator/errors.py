@@ -17,6 +17,7 @@
         ├── RequestRefused        answered, nothing was started
         │   ├── NotFound          no such thing (404, or 500 for a task of another session)
         │   │   └── PageNotFound  so says whoever stands in front of the service: ask the service
+        │   ├── Unreadable        only this answer of a server that is well cannot be read
         │   ├── AccessDenied      the role does not allow it (403)
         │   └── ServiceBusy       overload or maintenance: repeat after a pause
         ├── ResponseLost          it may have taken effect: in doubt
@@ -135,6 +136,12 @@ class NotFound(RequestRefused):
 
 class PageNotFound(NotFound):
     """A 404 without the service's own words: while it is stopped, the system answers so."""
+
+
+class Unreadable(RequestRefused):
+    """An answer that cannot be read, from a server that is well: it is about this one request."""
+
+    is_internal = True
 
 
 class AccessDenied(RequestRefused):

@@ -29,6 +29,7 @@ from orchestrator.errors import (
     RequestRefused,
     ServiceBusy,
     SessionLost,
+    Unreadable,
 )
 from orchestrator.model import (
     FileSystemEntry,
@@ -338,7 +339,16 @@ class Session:
     ) -> T:
         await self._alive()
         cap, timeout = (limits.LARGE, limits.LIST) if large else (limits.SMALL, limits.READ)
-        return await self._guarded(self._transport.get(target, reading, cap=cap, timeout=timeout))
+        try:
+            return await self._guarded(
+                self._transport.get(target, reading, cap=cap, timeout=timeout)
+            )
+        except MalformedResponse as exc:
+            if await self._answers():
+                raise Unreadable(
+                    str(exc), server=exc.server, request=exc.request, status=exc.status
+                ) from None
+            raise
 
     async def _guarded(self, request: Awaitable[T]) -> T:
         try:

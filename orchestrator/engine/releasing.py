@@ -140,7 +140,7 @@ async def _last_look(attempt: Attempt) -> Task | None:
         return None
     try:
         found = await attempt.site.persistently(
-            attempt.connection, lambda: attempt.session.task(task)
+            attempt.connection, lambda: attempt.session.task(task), patience=CLEANUP_GRACE
         )
     except NotFound:
         return None

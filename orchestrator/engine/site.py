@@ -59,7 +59,7 @@ TROUBLE = (RequestNotSent, ResponseLost, ServiceBusy, MalformedResponse)
 REFUSAL = (LogonRefused, CertificateRefused, CredentialError, AccessDenied)
 """A logon that failed like this is never repeated."""
 
-PATIENCE = 300.0
+PATIENCE = 180.0
 """Seconds for which a read is repeated that the server, alive and well, fails inside."""
 
 KEEP_ALIVE_TICK = 60.0

@@ -183,8 +183,16 @@ class Watcher:
             missing = missing.difference(some) | await self._read(_Way.BY_ID, set(some))
         if missing and not self._ways & {_Way.BY_ID, _Way.OPEN}:
             missing = await self._read(_Way.LIST, missing)
+        refused: list[RequestRefused] = []
         for task in sorted(missing):
-            await self._read_one(task)
+            try:
+                await self._read_one(task)
+            except ServiceBusy:
+                raise
+            except RequestRefused as exc:  # its own trouble, unless everything is refused
+                refused.append(exc)
+        if refused and len(refused) >= len(self._watched):
+            raise refused[0]
 
     async def _read(self, way: _Way, wanted: set[TaskId]) -> set[TaskId]:
         """Read in one way; return the wanted tasks that it did not show."""

@@ -151,13 +151,14 @@ async def test_a_burst_of_500_is_waited_out(
     assert len(done.truth.mounts) == 12
 
 
+@pytest.mark.parametrize("kind", ["error_500", "html_200", "truncated"])
 async def test_a_read_that_always_fails_costs_its_own_target_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server is well otherwise: after some patience that one target is unknown, and named."""
     plan = every_machine([Site(machines=4)])
     point = Site(machines=4).manager(GroundTruth(), 0).inventory.machine("hq-app0000").points[0]
-    broken = Fault(kind="error_500", method="GET", path=f"{point.id}/mounts")
+    broken = Fault(kind=kind, method="GET", path=f"{point.id}/mounts")
 
     done = await drill(tmp_path, monkeypatch, [Site(machines=4, faults=[broken])], plan)
 
@@ -165,6 +166,24 @@ async def test_a_read_that_always_fails_costs_its_own_target_only(
     assert done.target("hq-app0000")["mount"] == "unknown"
     assert done.outcome.code == 3
     assert done.took_s < 600
+
+
+async def test_a_task_that_cannot_be_read_costs_its_own_target_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are read one by one; it is late, and its mount is found and removed."""
+    broken = [
+        Fault(kind="truncated", method="GET", path="/query$", from_s=10.0),
+        Fault(kind="truncated", method="GET", path="/tasks$"),
+        Fault(kind="truncated", method="GET", path="/tasks/task-1$"),
+    ]
+    site = Site(machines=4, limit=4, mount_s=60.0, faults=broken)
+    short = "defaults: {timeouts: {mount: 100s}}\n"
+
+    done = await drill(tmp_path, monkeypatch, [site], extra=short)
+
+    assert Counter(done.results().values()) == {"mounted": 3, "failed": 1}
+    assert {target["mount"] for target in done.report["targets"]} == {"released"}
 
 
 async def test_a_lost_session_makes_its_mounts_unknown_and_logs_on_once_more(
