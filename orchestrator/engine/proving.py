@@ -127,6 +127,17 @@ async def prove(attempt: Attempt, mount: Mount) -> None:
         _record_verdict(attempt, good, None)
 
 
+def judge_unseen(attempt: Attempt, mount: Mount) -> None:
+    """Record the verdict of a stopped attempt, where its readable volumes are all it asks for.
+
+    There is no time left to look at files, so one that asks for more gets no verdict.
+    """
+    if attempt.record.overdue or not mount.roots:
+        _record_verdict(attempt, Result.FAILED, _unreadable(attempt, mount))
+    elif not (attempt.request.checks or attempt.request.downloads):
+        _record_verdict(attempt, Result.MOUNTED, None)
+
+
 def _unreadable(attempt: Attempt, mount: Mount) -> str | None:
     if not mount.roots and not attempt.record.overdue:
         return "mounted, but no volume is readable (is the plan's `os` right?)"

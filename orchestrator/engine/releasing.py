@@ -9,7 +9,7 @@ from __future__ import annotations
 import anyio
 
 from orchestrator.engine.attempt import OUT_OF_KNOWLEDGE, Attempt, record_out_of_reach
-from orchestrator.engine.proving import find_mount, judge
+from orchestrator.engine.proving import find_mount, judge_unseen
 from orchestrator.engine.submitting import settle
 from orchestrator.errors import NotFound, RequestRefused
 from orchestrator.events import (
@@ -127,7 +127,7 @@ async def _let_go(attempt: Attempt) -> None:
         if task.succeeded:
             mount = await find_mount(attempt, task)
     if isinstance(mount, Mount):
-        judge(attempt, mount)
+        judge_unseen(attempt, mount)
     record = attempt.record
     if record.phase in {Phase.VERIFYING, Phase.UNMOUNTING} and record.mount is not None:
         await release(attempt, record.mount)
