@@ -54,7 +54,12 @@ async def _still_running(connection: Connection, site: Site, wait: float) -> fro
 
 
 async def _remove(attempt: Attempt) -> None:
-    """Remove the mounts of one restore point that belong to no target."""
+    """Remove the mounts of one restore point that belong to no target.
+
+    Where the target's own may be open, that is said already, and left to `unmount` and `resume`.
+    """
+    if attempt.record.may_be_open:
+        return
     strays = await unclaimed_mounts(attempt.connection, attempt.site, attempt.request.point)
     for mount in strays:
         why = "a mount request that had shown no effect was carried out later"
