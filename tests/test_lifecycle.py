@@ -221,7 +221,8 @@ def test_whatever_may_be_mounted_is_said_to_be_open_and_holds_its_slot(
 
 def _last_start(happened: Sequence[TargetEvent]) -> int:
     """Return where the newest attempt begins."""
-    return max(n for n, event in enumerate(happened) if isinstance(event, SubmissionStarted))
+    starts = [n for n, event in enumerate(happened) if isinstance(event, SubmissionStarted)]
+    return max(starts, default=0)
 
 
 @given(lives())
