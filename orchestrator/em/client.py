@@ -15,8 +15,16 @@ import anyio
 from orchestrator.em import transport as limits
 from orchestrator.em.credentials import resolve
 from orchestrator.em.elements import Reading
+from orchestrator.em.facts import BackupServer, OpenSession, ServiceRoot
 from orchestrator.em.families import FAMILIES, Family
-from orchestrator.em.session import KeptSession, Opened, Token, logged_on, taken_up
+from orchestrator.em.session import (
+    KeptSession,
+    Opened,
+    Token,
+    clock_offset,
+    logged_on,
+    taken_up,
+)
 from orchestrator.em.shortage import require_room
 from orchestrator.em.transport import ConnectorFactory, Transport
 from orchestrator.em.wire import Codec, Page, XmlCodec
@@ -75,6 +83,8 @@ class Session:
         self.user = opened.user
         self.api_version = version
         self.clock_offset_s = opened.clock_offset_s
+        self.collections = opened.collections
+        """Paths below /api/ that the account may use, lower case; empty where none were told."""
         self._transport = transport
         self._codec = codec
         self.may_write = False
@@ -152,6 +162,36 @@ class Session:
             for point in page.rows:
                 found.setdefault(point.id, point)
         return list(found.values())
+
+    async def newest_point(self, source: Source) -> RestorePoint | None:
+        """Read the newest restore point that the server lists of a family, or None.
+
+        Raises:
+            AccessDenied: the role may not list this family.
+        """
+        family = FAMILIES[source]
+        page = await self._get(
+            f"/api/query?type={family.entity}&format=Entities&sortDesc=CreationTime"
+            "&pageSize=1&page=1",
+            lambda: self._codec.points(family),
+            large=True,
+        )
+        return max(page.rows, key=lambda point: point.created_at, default=None)
+
+    # --- the server itself ------------------------------------------------------------------
+
+    async def open_sessions(self) -> Sequence[OpenSession]:
+        """List the logon sessions that are open, also those of other programs and accounts."""
+        return await self._get("/api/logonSessions", self._codec.open_sessions, large=True)
+
+    async def backup_servers(self) -> Sequence[BackupServer]:
+        """List the backup servers behind this one.
+
+        Raises:
+            AccessDenied: not to this role; a File Restore Operator may not. Source: reference 2.7.
+        """
+        target = "/api/backupServers?format=Entity"
+        return await self._get(target, self._codec.backup_servers, large=True)
 
     # --- tasks and mounts ------------------------------------------------------------------
 
@@ -445,6 +485,28 @@ class Client:
     def kept(self) -> SessionId | None:
         """The session that an earlier process left, if its token is known."""
         return self._kept.id if self._kept is not None else None
+
+    async def service_root(self) -> ServiceRoot:
+        """Read what the service tells without a logon; changes nothing.
+
+        Source: GET /api/ needs no authentication.
+
+        Raises:
+            EnterpriseManagerError: as for any request.
+        """
+        require_room(self.server)
+        transport = self._transport()
+        try:
+            answer, versions = await transport.send("GET", "/api/", self._codec.versions)
+            return ServiceRoot(
+                versions=versions,
+                certificate_sha256=transport.certificate_sha256,
+                certificate_expires=transport.certificate_expires,
+                clock_offset_s=clock_offset(answer, transport),
+            )
+        finally:
+            with anyio.CancelScope(shield=True):
+                await transport.close()
 
     @asynccontextmanager
     async def logon(self) -> AsyncIterator[Session]:

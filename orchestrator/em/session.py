@@ -170,7 +170,7 @@ async def _log_on(
         token=Token(token),
         user=body.user or username,
         collections=body.collections,
-        clock_offset_s=_offset(answer, transport),
+        clock_offset_s=clock_offset(answer, transport),
     )
 
 
@@ -180,7 +180,7 @@ def _session_in(answer: Answer) -> SessionId | None:
     return SessionId(found.group().lower()) if found else None
 
 
-def _offset(answer: Answer, transport: Transport) -> float | None:
+def clock_offset(answer: Answer, transport: Transport) -> float | None:
     """Return server time minus ours in seconds, from the Date header, if there is one."""
     theirs = http_date(answer.headers.get("Date", ""))
     return (theirs - transport.wall_clock()).total_seconds() if theirs is not None else None

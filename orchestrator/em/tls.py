@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
 import aiohttp
+from cryptography import x509
 
 from orchestrator.errors import CertificateRefused
 from orchestrator.plan.settings import (
@@ -49,6 +51,18 @@ def certificate_sha256(transport: asyncio.BaseTransport) -> str | None:
     tls = transport.get_extra_info("ssl_object")
     certificate = tls.getpeercert(binary_form=True) if tls is not None else None
     return hashlib.sha256(certificate).hexdigest() if certificate else None
+
+
+def certificate_expires(transport: asyncio.BaseTransport) -> datetime | None:
+    """Return until when the peer's certificate is valid; None without TLS or if it says no time."""
+    tls = transport.get_extra_info("ssl_object")
+    certificate = tls.getpeercert(binary_form=True) if tls is not None else None
+    if not certificate:
+        return None
+    try:
+        return x509.load_der_x509_certificate(certificate).not_valid_after_utc
+    except ValueError:
+        return None
 
 
 @cache

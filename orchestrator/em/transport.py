@@ -24,7 +24,7 @@ from orchestrator._version import __version__
 from orchestrator.em.elements import Reading, is_error, words_of
 from orchestrator.em.links import guard
 from orchestrator.em.shortage import exhausted, is_shortage
-from orchestrator.em.tls import certificate_sha256, ssl_argument
+from orchestrator.em.tls import certificate_expires, certificate_sha256, ssl_argument
 from orchestrator.errors import (
     AccessDenied,
     CertificateRefused,
@@ -106,10 +106,14 @@ class _Connector(aiohttp.TCPConnector):
     """A TCP connector that remembers which certificate the server showed."""
 
     certificate_sha256: str | None = None
+    certificate_expires: datetime | None = None
 
     async def _wrap_create_connection(self, *args: Any, **kwargs: Any) -> Any:
         transport, protocol = await super()._wrap_create_connection(*args, **kwargs)
-        self.certificate_sha256 = certificate_sha256(transport) or self.certificate_sha256
+        shown = certificate_sha256(transport)
+        if shown is not None and shown != self.certificate_sha256:
+            self.certificate_sha256 = shown
+            self.certificate_expires = certificate_expires(transport)
         return transport, protocol
 
 
@@ -164,6 +168,11 @@ class Transport:
     def certificate_sha256(self) -> str | None:
         """SHA-256 of the certificate the server showed, or None without TLS."""
         return getattr(self._connector, "certificate_sha256", None)
+
+    @property
+    def certificate_expires(self) -> datetime | None:
+        """Until when that certificate is valid."""
+        return getattr(self._connector, "certificate_expires", None)
 
     def use_token(self, token: str | None) -> None:
         """Send `token` with every request from now on, or none."""

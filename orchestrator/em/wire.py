@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, Protocol, TypeVar
 
+from orchestrator.em import facts
 from orchestrator.em.elements import Node, Reading, XmlReading, cost_of
 from orchestrator.em.families import Family
 from orchestrator.em.links import GUID, MOUNT_PATH, mount_href, rerooted
@@ -101,6 +102,18 @@ class Codec(Protocol):
         """Read an answer whose content does not matter, as long as it is one."""
         ...
 
+    def versions(self) -> Reading[tuple[str, ...]]:
+        """Read the API versions of a service root."""
+        ...
+
+    def open_sessions(self) -> Reading[Sequence[facts.OpenSession]]:
+        """Read the list of logon sessions."""
+        ...
+
+    def backup_servers(self) -> Reading[Sequence[facts.BackupServer]]:
+        """Read the list of backup servers."""
+        ...
+
 
 class XmlCodec:
     """The XML form, stable from version 9 to 13."""
@@ -152,6 +165,18 @@ class XmlCodec:
     def anything(self) -> Reading[None]:
         """Read and forget."""
         return XmlReading(lambda _root: None)
+
+    def versions(self) -> Reading[tuple[str, ...]]:
+        """Read a service root."""
+        return facts.versions()
+
+    def open_sessions(self) -> Reading[Sequence[facts.OpenSession]]:
+        """Read LogonSessions."""
+        return facts.open_sessions()
+
+    def backup_servers(self) -> Reading[Sequence[facts.BackupServer]]:
+        """Read BackupServers."""
+        return facts.backup_servers()
 
 
 def _restore_spec(inner: str) -> bytes:

@@ -9,6 +9,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 
+from orchestrator.simulator.backup_servers import backup_servers
 from orchestrator.simulator.exchange import Call, Refusal, Reply, os_kind_of
 from orchestrator.simulator.inventory import Point, entry_at, listing, roots
 from orchestrator.simulator.manager import (
@@ -51,7 +52,8 @@ async def answer(
     if head == "backupservers":
         if session.user.role not in ROLES_THAT_LIST_BACKUP_SERVERS:
             raise Refusal(403, "Access denied.")
-        return Reply(200, call.writer.document("EntityReferences", [], ""))
+        _only(call, "GET")
+        return backup_servers(manager, call, parts[1:])
     raise Refusal(404, "Not found.")
 
 
