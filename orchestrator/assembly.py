@@ -25,7 +25,7 @@ from orchestrator.em.client import Client, Session
 from orchestrator.em.session import KeptSession
 from orchestrator.em.transport import ConnectorFactory
 from orchestrator.engine.admission import Limits
-from orchestrator.engine.orders import Earlier, Expansion, Orders
+from orchestrator.engine.orders import Earlier, Expansion, Orders, Selection
 from orchestrator.engine.run import Run
 from orchestrator.events import RunResumed, RunStarted, ServerFacts, WaveFacts
 from orchestrator.model import MountKey, RunId, ServerName, Source
@@ -244,6 +244,13 @@ def _user() -> str:
         return str(os.getuid())
 
 
+def selection_of(source: Plan, narrowing: Narrowing, now: datetime) -> Selection:
+    """Return what chooses the targets; ages of restore points are measured back from `now`."""
+    if isinstance(source, LockedPlan):
+        return LockedSelection(source, narrowing)
+    return PlanSelection(source.plan, narrowing, now)
+
+
 def orders_of(
     source: Plan,
     started: RunStarted,
@@ -255,11 +262,7 @@ def orders_of(
     plan = source.plan
     keys = frozenset(map(MountKey, started.keys)) if started.keys is not None else None
     narrowing = Narrowing(only=started.only, keys=keys)
-    selection = (
-        LockedSelection(source, narrowing)
-        if isinstance(source, LockedPlan)
-        else PlanSelection(plan, narrowing, started.started_at)
-    )
+    selection = selection_of(source, narrowing, started.started_at)
 
     async def confirmed(expansion: Expansion, silent: Sequence[ServerName]) -> bool:
         return confirm is None or await anyio.to_thread.run_sync(confirm, expansion, silent)

@@ -14,6 +14,7 @@ from orchestrator._version import __version__
 COMMANDS = {
     "validate": ("planning", "Check plan files offline and show every error."),
     "plan": ("planning", "Log on, expand a plan and show what would be mounted."),
+    "check": ("checking", "Ask whether a plan could be run now; change nothing."),
     "run": ("running", "Mount, prove, unmount and report what a plan names."),
     "resume": ("continuing", "Go on with an interrupted run from its journal."),
     "status": ("records", "Show runs, their states, and what may still be mounted."),
@@ -21,13 +22,11 @@ COMMANDS = {
     "report": ("records", "Rebuild the reports of a run from the journal alone."),
     "simulate": ("simulating", "Start simulated Enterprise Managers on loopback."),
     "demo": ("simulating", "Simulator, plan, run and report in one go."),
-    "schema": ("planning", "Print a published JSON Schema: plan, report or events."),
+    "schema": ("planning", "Print a published JSON Schema: plan, report, events or check."),
 }
 """Command -> (module of this package, what the list of commands says)."""
 
-LATER = {
-    "check": "readiness check of a plan",
-}
+LATER: dict[str, str] = {}
 """Commands of the contract that this version does not have yet, and says so."""
 
 

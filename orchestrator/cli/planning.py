@@ -58,7 +58,7 @@ def validate_command(plans: tuple[Path, ...], overrides: dict[str, str], output:
 
 
 @click.command("schema")
-@click.argument("what", type=click.Choice(["plan", "report", "events"]))
+@click.argument("what", type=click.Choice(["plan", "report", "events", "check"]))
 @explained
 def schema_command(what: str) -> None:
     """Print a published JSON Schema.
@@ -74,6 +74,10 @@ def schema_command(what: str) -> None:
         from orchestrator.report import report_json_schema
 
         schema = report_json_schema()
+    elif what == "check":
+        from orchestrator.readiness import readiness_json_schema
+
+        schema = readiness_json_schema()
     else:
         from orchestrator.progress import events_json_schema
 

@@ -20,7 +20,7 @@ from yarl import URL
 
 from orchestrator.em.elements import words_of
 from orchestrator.em.links import MOUNT_PATH, guard, mount_href, rerooted
-from orchestrator.em.session import _offset
+from orchestrator.em.session import clock_offset
 from orchestrator.em.transport import Answer, Transport, retry_after
 from orchestrator.errors import ForbiddenAction, MalformedResponse, PlanError
 from orchestrator.journal import State
@@ -295,7 +295,7 @@ def test_a_damaged_retry_after_or_date_is_nothing_or_within_its_bounds() -> None
         pause = retry_after(value, NOW)
         pauses += pause is not None
         assert pause is None or 0.0 <= pause <= 300.0
-        offset = _offset(Answer(200, {"Date": value}), clock)
+        offset = clock_offset(Answer(200, {"Date": value}), clock)
         assert offset is None or abs(offset) < 1e12
         json.dumps([pause, offset], allow_nan=False)
     assert pauses > 100

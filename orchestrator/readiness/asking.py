@@ -1,0 +1,131 @@
+"""One server is asked: the service root, one logon, a handful of reads, the logoff.
+
+No mount is asked for, nothing is deleted but our own session. Each answer stands for itself:
+what one question could not learn does not keep the next from being asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import anyio
+
+from orchestrator.em.client import Client, Session
+from orchestrator.em.facts import BackupServer, OpenSession, ServiceRoot
+from orchestrator.engine.inventory import gather_once
+from orchestrator.engine.orders import Needs
+from orchestrator.errors import (
+    OrchestratorError,
+    RequestRefused,
+    SessionLost,
+)
+from orchestrator.model import RestorePoint, ServerName, SessionId, Source
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedOn:
+    """What the logon told."""
+
+    session: SessionId
+    user: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Sight:
+    """What one server showed: per question an answer, the error, or None if it was not asked."""
+
+    server: ServerName
+    sources: tuple[Source, ...]
+    root: ServiceRoot | OrchestratorError | None = None
+    logon: LoggedOn | OrchestratorError | None = None
+    clock_offset_s: float | None = None
+    certificate_sha256: str | None = None
+    sessions: Sequence[OpenSession] | OrchestratorError | None = None
+    backup_servers: Sequence[BackupServer] | OrchestratorError | None = None
+    newest: dict[Source, RestorePoint | OrchestratorError | None] = field(default_factory=dict)
+    points: Sequence[RestorePoint] | OrchestratorError | None = None
+    mounting: dict[Source, OrchestratorError | None] = field(default_factory=dict)
+    """Families whose mounts were asked for, and None where the role may see them."""
+    broke_off: OrchestratorError | None = None
+    """Why the session ended before every question was asked."""
+    patience: float = 0.0
+    out_of_patience: bool = False
+    """True if `patience` seconds were not enough for all questions."""
+
+    @property
+    def listed(self) -> Sequence[RestorePoint]:
+        """The restore points that the plan asked for and the server listed."""
+        points = self.points
+        return points if points is not None and not isinstance(points, OrchestratorError) else ()
+
+
+async def look(
+    client: Client, needs: Needs, sources: Sequence[Source], *, patience: float
+) -> Sight:
+    """Ask one server everything, within `patience` seconds and the grace of a logoff."""
+    sight = Sight(server=client.server, sources=tuple(sources), patience=patience)
+    with anyio.move_on_after(patience) as scope:
+        await _look(client, needs, sight)
+    sight.out_of_patience = scope.cancelled_caught
+    return sight
+
+
+async def _look(client: Client, needs: Needs, sight: Sight) -> None:
+    sight.root = await answer_or_error(client.service_root())
+    if isinstance(sight.root, ServiceRoot):
+        sight.clock_offset_s = sight.root.clock_offset_s
+    elif not isinstance(sight.root, RequestRefused):
+        return  # unreachable, not trusted, or not this service: no account is sent there
+    try:
+        async with client.logon() as session:
+            sight.logon = LoggedOn(session=session.id, user=session.user)
+            if session.clock_offset_s is not None:
+                sight.clock_offset_s = session.clock_offset_s
+            await _read(session, needs, sight)
+    except OrchestratorError as exc:
+        if sight.logon is None:
+            sight.logon = exc
+        else:
+            sight.broke_off = exc
+
+
+async def _read(session: Session, needs: Needs, sight: Sight) -> None:
+    sight.points = await answer_or_error(gather_once(session, needs))
+    for source in sight.sources:
+        sight.newest[source] = await answer_or_error(session.newest_point(source))
+        await _look_at_mounts(session, source, sight)
+    sight.sessions = await answer_or_error(session.open_sessions())
+    sight.backup_servers = await answer_or_error(session.backup_servers())
+
+
+async def _look_at_mounts(session: Session, source: Source, sight: Sight) -> None:
+    """List this session's mounts of some point: who may not list them may not mount either.
+
+    Source: reference 2.7: POST, GET and DELETE of mounts are allowed to the same roles.
+    """
+    known = [point for point in sight.listed if point.source is source]
+    newest = sight.newest[source]
+    if isinstance(newest, RestorePoint):
+        known.append(newest)
+    if not known:
+        return
+    found = await answer_or_error(session.mounts(known[0].id, source))
+    sight.mounting[source] = found if isinstance(found, OrchestratorError) else None
+
+
+async def answer_or_error(question: Awaitable[T]) -> T | OrchestratorError:
+    """Return the answer, or the error in its place; a lost session ends the asking.
+
+    Raises:
+        SessionLost: no further question would be answered.
+    """
+    try:
+        return await question
+    except SessionLost:
+        raise
+    except OrchestratorError as exc:
+        return exc
