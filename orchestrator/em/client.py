@@ -508,12 +508,24 @@ class Client:
             with anyio.CancelScope(shield=True):
                 await transport.close()
 
+    async def find_secrets(self) -> bool:
+        """See that the account's secrets can be found, without using them; True if so.
+
+        Raises:
+            CredentialError: one cannot.
+        """
+        await self._account()
+        return True
+
+    async def _account(self) -> tuple[str, str]:
+        username = await resolve(self._settings.username, withheld=self._withheld)
+        return username, await resolve(self._settings.password, withheld=self._withheld)
+
     @asynccontextmanager
     async def logon(self) -> AsyncIterator[Session]:
         """Open a session; leaving the context logs off, shielded and bounded."""
         require_room(self.server)
-        username = await resolve(self._settings.username, withheld=self._withheld)
-        password = await resolve(self._settings.password, withheld=self._withheld)
+        username, password = await self._account()
         transport = self._transport()
         opening = logged_on(
             transport,

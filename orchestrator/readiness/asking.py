@@ -42,6 +42,8 @@ class Sight:
     sources: tuple[Source, ...]
     root: ServiceRoot | OrchestratorError | None = None
     logon: LoggedOn | OrchestratorError | None = None
+    secret: bool | OrchestratorError | None = None
+    """Looked for on its own only where no logon was tried."""
     clock_offset_s: float | None = None
     certificate_sha256: str | None = None
     sessions: Sequence[OpenSession] | OrchestratorError | None = None
@@ -79,6 +81,7 @@ async def _look(client: Client, needs: Needs, sight: Sight) -> None:
     if isinstance(sight.root, ServiceRoot):
         sight.clock_offset_s = sight.root.clock_offset_s
     elif not isinstance(sight.root, RequestRefused):
+        sight.secret = await answer_or_error(client.find_secrets())
         return  # unreachable, not trusted, or not this service: no account is sent there
     try:
         async with client.logon() as session:

@@ -108,7 +108,12 @@ def _api_version(about: Subject, sight: Sight, settings: ServerSettings) -> Find
 def _logon(about: Subject, sight: Sight) -> Iterator[Finding]:
     logon = sight.logon
     if logon is None:
-        yield about.not_visible("secret", _why_not(sight, None))
+        if isinstance(sight.secret, OrchestratorError):
+            yield about.problem("secret", str(sight.secret))
+        elif sight.secret is None:
+            yield about.not_visible("secret", _why_not(sight, None))
+        else:
+            yield about.ok("secret", "found")
         yield about.not_visible("logon", _why_not(sight, None))
     elif isinstance(logon, CredentialError):
         yield about.problem("secret", str(logon))
@@ -189,7 +194,7 @@ def _sessions(about: Subject, sight: Sight) -> Finding:
 
 
 def _open_mounts(about: Subject, settings: ServerSettings, held: Mapping[str, int]) -> Finding:
-    """Other sessions' mounts are not told by the server; those of our own runs the journal knows."""
+    """What other sessions hold the server does not tell; our own runs, the journal does."""
     if not held:
         return about.not_visible(
             "open_mounts", "mounts of other logon sessions cannot be seen through the API"
@@ -257,7 +262,7 @@ def _limits(about: Subject, sight: Sight, settings: ServerSettings) -> Finding:
 
 def _why_not(sight: Sight, answer: object, otherwise: str = "") -> str:
     """Say why there is no answer: the role, the server's words, or that nobody asked."""
-    if isinstance(answer, AccessDenied):
+    if isinstance(answer, AccessDenied) or isinstance(sight.logon, AccessDenied):
         return "not visible to this role"
     if isinstance(sight.root, CertificateRefused):
         return f"{NOT_ASKED}the server is not trusted"

@@ -108,8 +108,10 @@ def _at_a_glance(readiness: Readiness) -> list[str]:
 def _totals(readiness: Readiness) -> str:
     totals = readiness.totals
     return (
-        f"{sum(totals.values())} answers: {totals[Status.OK]} ok, {totals[Status.WARNING]} "
-        f"warnings, {totals[Status.PROBLEM]} problems, {totals[Status.NOT_VISIBLE]} not visible"
+        f"{_counted(sum(totals.values()), 'answer')}: {totals[Status.OK]} ok, "
+        f"{_counted(totals[Status.WARNING], 'warning')}, "
+        f"{_counted(totals[Status.PROBLEM], 'problem')}, "
+        f"{totals[Status.NOT_VISIBLE]} not visible"
     )
 
 
