@@ -17,6 +17,8 @@ from orchestrator.em.facts import BackupServer, OpenSession, ServiceRoot
 from orchestrator.engine.inventory import gather_once
 from orchestrator.engine.orders import Needs
 from orchestrator.errors import (
+    AccessDenied,
+    CertificateRefused,
     OrchestratorError,
     RequestRefused,
     SessionLost,
@@ -63,6 +65,22 @@ class Sight:
         """The restore points that the plan asked for and the server listed."""
         points = self.points
         return points if points is not None and not isinstance(points, OrchestratorError) else ()
+
+    def why_not(self, answer: object, otherwise: str = "") -> str:
+        """Say why there is no answer: the role, the server's words, or that nobody asked."""
+        if isinstance(answer, AccessDenied) or isinstance(self.logon, AccessDenied):
+            return "not visible to this role"
+        if isinstance(self.root, CertificateRefused):
+            return "not asked: the server is not trusted"
+        if isinstance(self.root, OrchestratorError) and self.logon is None:
+            return "not asked: the server cannot be reached"
+        if isinstance(answer, OrchestratorError) and answer is not self.logon:
+            return str(answer)
+        if isinstance(self.logon, OrchestratorError):
+            return "not asked: no logon"
+        if self.out_of_patience:
+            return f"not asked: {self.patience:g} s were over"
+        return otherwise or "not asked: the logon session ended"
 
 
 async def look(

@@ -28,7 +28,6 @@ STALE_S = 86_400.0
 """If nothing newer than this is listed, the data collection may have stopped."""
 
 COLLECTION = "Enterprise Manager collects every 15 minutes by default"
-NOT_ASKED = "not asked: "
 
 
 def server_findings(
@@ -93,7 +92,7 @@ def _trust(about: Subject, sight: Sight, settings: ServerSettings, now: datetime
 
 def _api_version(about: Subject, sight: Sight, settings: ServerSettings) -> Finding:
     if not isinstance(sight.root, ServiceRoot):
-        return about.not_visible("api_version", _why_not(sight, sight.root))
+        return about.not_visible("api_version", sight.why_not(sight.root))
     offered = sight.root.versions
     if not offered:
         return about.not_visible("api_version", "the server names none")
@@ -111,10 +110,10 @@ def _logon(about: Subject, sight: Sight) -> Iterator[Finding]:
         if isinstance(sight.secret, OrchestratorError):
             yield about.problem("secret", str(sight.secret))
         elif sight.secret is None:
-            yield about.not_visible("secret", _why_not(sight, None))
+            yield about.not_visible("secret", sight.why_not(None))
         else:
             yield about.ok("secret", "found")
-        yield about.not_visible("logon", _why_not(sight, None))
+        yield about.not_visible("logon", sight.why_not(None))
     elif isinstance(logon, CredentialError):
         yield about.problem("secret", str(logon))
         yield about.not_visible("logon", "not tried: a secret is missing")
@@ -136,7 +135,7 @@ def _logon_with_secret(about: Subject, logon: LoggedOn | OrchestratorError) -> F
 def _clock(about: Subject, sight: Sight) -> Finding:
     offset = sight.clock_offset_s
     if offset is None:
-        return about.not_visible("clock", _why_not(sight, sight.root, "the server told no time"))
+        return about.not_visible("clock", sight.why_not(sight.root, "the server told no time"))
     way = "ahead of" if offset > 0 else "behind"
     if abs(offset) > CLOCK_OFF_S:
         return about.warning(
@@ -153,7 +152,7 @@ def _role(about: Subject, sight: Sight) -> Iterator[Finding]:
         yield about.problem("role", str(sight.logon))
         return
     if not isinstance(sight.logon, LoggedOn):
-        yield about.not_visible("role", _why_not(sight, sight.logon))
+        yield about.not_visible("role", sight.why_not(sight.logon))
         return
     for source in sight.sources:
         item = "role" if len(sight.sources) == 1 else f"role_{source}"
@@ -176,7 +175,7 @@ def _role(about: Subject, sight: Sight) -> Iterator[Finding]:
 def _sessions(about: Subject, sight: Sight) -> Finding:
     found = sight.sessions
     if found is None or isinstance(found, OrchestratorError) or not _is_on(sight.logon):
-        return about.not_visible("sessions", _why_not(sight, found))
+        return about.not_visible("sessions", sight.why_not(found))
     mine = sight.logon
     assert isinstance(mine, LoggedOn)  # noqa: S101 - as _is_on says
     others = [
@@ -212,7 +211,7 @@ def _inventory(about: Subject, sight: Sight) -> Finding:
     if isinstance(sight.points, OrchestratorError):
         return about.problem("inventory", f"restore points cannot be read: {sight.points}")
     if sight.points is None:
-        return about.not_visible("inventory", _why_not(sight, sight.logon))
+        return about.not_visible("inventory", sight.why_not(sight.logon))
     return about.ok("inventory", f"{_counted(len(sight.points), 'restore point')} of the plan's")
 
 
@@ -221,7 +220,7 @@ def _inventory_age(about: Subject, sight: Sight, now: datetime) -> Finding:
     found = [point for point in sight.newest.values() if isinstance(point, RestorePoint)]
     if not found:
         refused = [each for each in sight.newest.values() if isinstance(each, OrchestratorError)]
-        why = _why_not(sight, refused[0] if refused else None, "no restore point is listed at all")
+        why = sight.why_not(refused[0] if refused else None, "no restore point is listed at all")
         return about.not_visible("inventory_age", why)
     newest = max(found, key=lambda point: point.created_at)
     age = (now - newest.created_at).total_seconds() + (sight.clock_offset_s or 0.0)
@@ -234,7 +233,7 @@ def _inventory_age(about: Subject, sight: Sight, now: datetime) -> Finding:
 def _backup_servers(about: Subject, sight: Sight) -> Finding:
     found = sight.backup_servers
     if found is None or isinstance(found, OrchestratorError):
-        return about.not_visible("backup_servers", _why_not(sight, found))
+        return about.not_visible("backup_servers", sight.why_not(found))
     shown = ", ".join(f"{each.name} {each.version or ''}".rstrip() for each in found[:10])
     more = f" and {len(found) - 10} more" if len(found) > 10 else ""
     return about.ok("backup_servers", f"{shown}{more}; when each was last collected is not told")
@@ -243,7 +242,7 @@ def _backup_servers(about: Subject, sight: Sight) -> Finding:
 def _limits(about: Subject, sight: Sight, settings: ServerSettings) -> Finding:
     """Compare the backup servers that the plan limits with those there are."""
     if not sight.listed:
-        return about.not_visible("limits", _why_not(sight, sight.logon, "no restore point to see"))
+        return about.not_visible("limits", sight.why_not(sight.logon, "no restore point to see"))
     known = {point.backup_server for point in sight.listed}
     if sight.backup_servers is not None and not isinstance(sight.backup_servers, OrchestratorError):
         known |= {each.name for each in sight.backup_servers}
@@ -258,23 +257,6 @@ def _limits(about: Subject, sight: Sight, settings: ServerSettings) -> Finding:
     each = ", ".join(f"{name}: {settings.mounts_on(name)}" for name in carrying[:10])
     total = "no limit" if settings.mounts_limit is None else str(settings.mounts_limit)
     return about.ok("limits", f"mounts at once: {total} in all; {each}")
-
-
-def _why_not(sight: Sight, answer: object, otherwise: str = "") -> str:
-    """Say why there is no answer: the role, the server's words, or that nobody asked."""
-    if isinstance(answer, AccessDenied) or isinstance(sight.logon, AccessDenied):
-        return "not visible to this role"
-    if isinstance(sight.root, CertificateRefused):
-        return f"{NOT_ASKED}the server is not trusted"
-    if isinstance(sight.root, OrchestratorError) and sight.logon is None:
-        return f"{NOT_ASKED}the server cannot be reached"
-    if isinstance(answer, OrchestratorError) and answer is not sight.logon:
-        return str(answer)
-    if isinstance(sight.logon, OrchestratorError):
-        return f"{NOT_ASKED}no logon"
-    if sight.out_of_patience:
-        return f"{NOT_ASKED}{sight.patience:g} s were over"
-    return otherwise or f"{NOT_ASKED}the logon session ended"
 
 
 def _counted(number: int, what: str) -> str:

@@ -42,6 +42,8 @@ async def test_a_run_of_the_same_plan_is_seen_with_what_it_holds(
         tasks.start_soon(stage.run)
         await anyio.sleep(30.0)
         during = await checked_beside_a_run(stage)
+        await anyio.sleep(60.0)
+        later = await checked_beside_a_run(stage)
         await anyio.sleep(3600.0)
         after = await checked_beside_a_run(stage)
 
@@ -49,6 +51,8 @@ async def test_a_run_of_the_same_plan_is_seen_with_what_it_holds(
     assert "20261123T060000Z-0001" in during.of("scenario", "same_plan").detail
     busy = [each for each in during.readiness.findings if each.item == "other_run"]
     assert len(busy) == during.readiness.targets == 8
+    left = [each for each in later.readiness.findings if each.item == "other_run"]
+    assert 0 < len(left) < 8, "what that run has done with is free again"
     held = during.of("hq", "open_mounts")
     assert held.status is WARNING
     assert "holds 6 mounts there now" in held.detail

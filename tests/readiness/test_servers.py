@@ -25,6 +25,7 @@ from orchestrator.readiness.asking import Sight
 from orchestrator.readiness.servers import server_findings
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.inventory import Inventory
+from tests.plan.builders import point
 from tests.readiness.desk import Answers, asked, at_desk, checked, older
 from tests.scenarios.drill import ACCOUNT, PASSWORD, START, Site, Stage
 
@@ -320,8 +321,8 @@ async def test_agents_need_a_role_that_may_list_them(
     """A File Restore Operator may not: the run could not find their points either."""
 
     def change(inventory: Inventory) -> None:
-        for point in inventory.by_id.values():
-            point.family = "agents/agentRestorePoints"
+        for each in inventory.by_id.values():
+            each.family = "agents/agentRestorePoints"
         inventory.__init__(inventory.machines)  # type: ignore[misc]  # indexed again
 
     plan = "targets:\n  - {vm: hq-app0000, source: agent}\n"
@@ -364,6 +365,20 @@ def test_trust_names_its_kind_the_certificate_and_its_end(
     assert told.status is status
     assert says in told.detail
     assert f"{START + timedelta(days=days):%Y-%m-%d}" in told.detail
+
+
+@pytest.mark.parametrize(("offset", "status"), [(0.0, OK), (7200.0, WARNING)])
+def test_the_age_of_the_inventory_goes_by_the_servers_clock(offset: float, status: Status) -> None:
+    """It is the server that wrote the time of the point."""
+    newest = replace(point("a"), created_at=START - timedelta(hours=23))
+    sight = Sight(
+        server=HQ,
+        sources=(Source.REPLICA,),
+        clock_offset_s=offset,
+        newest={Source.REPLICA: newest},
+    )
+
+    assert answer(sight, "inventory_age", NoTrust()).status is status
 
 
 def test_a_refused_certificate_is_a_problem_of_trust_alone() -> None:
