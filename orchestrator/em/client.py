@@ -256,6 +256,18 @@ class Session:
         """List this session's mounts of a point; before the first mount it may be a 404."""
         return await self._mount_list(f"/api/{FAMILIES[source].path}/{point}/mounts")
 
+    async def see_mounts(self, point: RestorePointId, source: Source) -> None:
+        """Return if this account may list a point's mounts: the same roles may make them.
+
+        Source: reference 2.7.
+
+        Raises:
+            AccessDenied: its role may not.
+            NotFound: nothing is said of the role; some servers have no list before a mount.
+        """
+        target = f"/api/{FAMILIES[source].path}/{point}/mounts"
+        await self._get(target, self._codec.mounts, large=True)
+
     async def _mount_list(self, target: str) -> Sequence[Mount]:
         try:
             return await self._get(target, self._codec.mounts, large=True)

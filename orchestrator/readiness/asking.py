@@ -124,18 +124,14 @@ async def _read(session: Session, needs: Needs, sight: Sight) -> None:
 
 
 async def _look_at_mounts(session: Session, source: Source, sight: Sight) -> None:
-    """List this session's mounts of some point: who may not list them may not mount either.
-
-    Source: reference 2.7: POST, GET and DELETE of mounts are allowed to the same roles.
-    """
+    """List this session's mounts of some point: who may not list them may not mount either."""
     known = [point for point in sight.listed if point.source is source]
     newest = sight.newest[source]
     if isinstance(newest, RestorePoint):
         known.append(newest)
     if not known:
         return
-    found = await answer_or_error(session.mounts(known[0].id, source))
-    sight.mounting[source] = found if isinstance(found, OrchestratorError) else None
+    sight.mounting[source] = await answer_or_error(session.see_mounts(known[0].id, source))
 
 
 async def answer_or_error(question: Awaitable[T]) -> T | OrchestratorError:

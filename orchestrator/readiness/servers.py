@@ -11,6 +11,7 @@ from orchestrator.errors import (
     CertificateRefused,
     CredentialError,
     LogonRefused,
+    NotFound,
     OrchestratorError,
 )
 from orchestrator.model import RestorePoint
@@ -167,6 +168,10 @@ def _role(about: Subject, sight: Sight) -> Iterator[Finding]:
                     item,
                     f"{source}: the account sees restore points and may not mount them; "
                     "File Restore Operator is enough",
+                )
+            case NotFound():
+                yield about.not_visible(
+                    item, f"{source}: the server has no list of mounts to show before a mount"
                 )
             case OrchestratorError() as exc:
                 yield about.not_visible(item, f"{source}: {exc}")

@@ -72,21 +72,25 @@ def _section(title: str, findings: Iterable[Finding]) -> list[str]:
 
 
 def _grouped(findings: Iterable[Finding]) -> Iterable[str]:
-    """Yield one row per thing to say; targets of which the same is said share it.
+    """Yield one row per thing to say; items and names of which the same is said share it.
 
     Targets whose failure would halt the run come first.
     """
-    groups: dict[tuple[Scope, str, str], list[Finding]] = {}
+    items: dict[tuple[Scope, str, str], list[Finding]] = {}
     for each in sorted(findings, key=lambda each: not each.critical):
-        groups.setdefault((each.scope, each.item, each.detail), []).append(each)
-    for (_, item, detail), members in groups.items():
+        items.setdefault((each.scope, each.name, each.detail), []).append(each)
+    groups: dict[tuple[Scope, str, str], list[Finding]] = {}
+    for (scope, _, detail), same in items.items():
+        words = ", ".join(_in_words(each.item) for each in same)
+        groups.setdefault((scope, words, detail), []).append(same[0])
+    for (_, words, detail), members in groups.items():
         names = ", ".join(
             printable(each.name, 120) + (" (critical)" if each.critical else "")
             for each in members[:NAMED]
         )
         if len(members) > NAMED:
             names += f" and {len(members) - NAMED} more"
-        yield f"{names}: {_in_words(item)}: {printable(detail, 500)}"
+        yield f"{names}: {words}: {printable(detail, 500)}"
 
 
 def _at_a_glance(readiness: Readiness) -> list[str]:

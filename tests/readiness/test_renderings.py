@@ -98,6 +98,23 @@ def test_five_thousand_targets_are_calm() -> None:
     assert f"  {names}: replica state: not told" in shown
 
 
+def test_what_is_said_of_several_items_is_said_once() -> None:
+    """An unreachable server is one row of what was not asked; two of them share it."""
+    other = Subject(Scope.SERVER, "dr")
+    found = readiness(
+        *(
+            about.not_visible(item, "not asked")
+            for about in (SERVER, other)
+            for item in ("logon", "inventory_age")
+        ),
+        other.not_visible("role", "no point"),
+    )
+
+    rows = text(found).partition("Not visible from here:\n")[2].partition("\n\n")[0].splitlines()
+
+    assert rows == ["  hq, dr: logon, inventory age: not asked", "  dr: role: no point"]
+
+
 def test_quiet_is_the_answer_and_its_reasons() -> None:
     """-q leaves one line where all is well; strict makes warnings reasons."""
     warned = readiness(SERVER.ok("clock", "+0 s"), SERVER.warning("trust", "insecure"))

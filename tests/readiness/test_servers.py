@@ -23,6 +23,7 @@ from orchestrator.plan.settings import (
 from orchestrator.readiness import Finding, Status
 from orchestrator.readiness.asking import Sight
 from orchestrator.readiness.servers import server_findings
+from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.inventory import Inventory
 from tests.plan.builders import point
@@ -131,6 +132,17 @@ async def test_backup_servers_are_told_where_the_role_may_see_them(
     assert told.status is status
     wanted = "vbr-hq-01 12.3.2.3617" if status is OK else "not visible to this role"
     assert wanted in told.detail
+
+
+async def test_a_server_without_lists_of_mounts_says_nothing_of_the_role(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A 404 before the first mount is no permission."""
+    behaviour = Behaviour(empty_mounts_are_404=True)
+    found = await checked(tmp_path, monkeypatch, [Site(behaviour=behaviour)])
+
+    assert found.of("hq", "role").status is NOT_VISIBLE
+    assert found.readiness.is_ready
 
 
 @pytest.mark.parametrize("kind", ["drop_before", "html_200", "black_hole"])
