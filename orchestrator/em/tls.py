@@ -13,7 +13,6 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import aiohttp
-from cryptography import x509
 
 from orchestrator.errors import CertificateRefused
 from orchestrator.plan.settings import (
@@ -46,19 +45,22 @@ class Fingerprints(aiohttp.Fingerprint):
             )
 
 
+def peer_certificate(transport: asyncio.BaseTransport) -> bytes | None:
+    """Return the peer's certificate as DER, or None without TLS."""
+    tls = transport.get_extra_info("ssl_object")
+    return (tls.getpeercert(binary_form=True) or None) if tls is not None else None
+
+
 def certificate_sha256(transport: asyncio.BaseTransport) -> str | None:
     """Return the peer certificate's SHA-256 as hex, or None without TLS."""
-    tls = transport.get_extra_info("ssl_object")
-    certificate = tls.getpeercert(binary_form=True) if tls is not None else None
+    certificate = peer_certificate(transport)
     return hashlib.sha256(certificate).hexdigest() if certificate else None
 
 
-def certificate_expires(transport: asyncio.BaseTransport) -> datetime | None:
-    """Return until when the peer's certificate is valid; None without TLS or if it says no time."""
-    tls = transport.get_extra_info("ssl_object")
-    certificate = tls.getpeercert(binary_form=True) if tls is not None else None
-    if not certificate:
-        return None
+def certificate_expires(certificate: bytes) -> datetime | None:
+    """Return until when a certificate (DER) is valid, or None if it says no time."""
+    from cryptography import x509  # its start costs every run, and only a check asks
+
     try:
         return x509.load_der_x509_certificate(certificate).not_valid_after_utc
     except ValueError:

@@ -8,6 +8,7 @@ one loses the answer of a request that must not be repeated.
 
 from __future__ import annotations
 
+import hashlib
 import random
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,7 @@ from orchestrator._version import __version__
 from orchestrator.em.elements import Reading, is_error, words_of
 from orchestrator.em.links import guard
 from orchestrator.em.shortage import exhausted, is_shortage
-from orchestrator.em.tls import certificate_expires, certificate_sha256, ssl_argument
+from orchestrator.em.tls import certificate_expires, peer_certificate, ssl_argument
 from orchestrator.errors import (
     AccessDenied,
     CertificateRefused,
@@ -105,15 +106,11 @@ class Answer:
 class _Connector(aiohttp.TCPConnector):
     """A TCP connector that remembers which certificate the server showed."""
 
-    certificate_sha256: str | None = None
-    certificate_expires: datetime | None = None
+    certificate: bytes | None = None
 
     async def _wrap_create_connection(self, *args: Any, **kwargs: Any) -> Any:
         transport, protocol = await super()._wrap_create_connection(*args, **kwargs)
-        shown = certificate_sha256(transport)
-        if shown is not None and shown != self.certificate_sha256:
-            self.certificate_sha256 = shown
-            self.certificate_expires = certificate_expires(transport)
+        self.certificate = peer_certificate(transport) or self.certificate
         return transport, protocol
 
 
@@ -167,12 +164,19 @@ class Transport:
     @property
     def certificate_sha256(self) -> str | None:
         """SHA-256 of the certificate the server showed, or None without TLS."""
-        return getattr(self._connector, "certificate_sha256", None)
+        shown = self._certificate
+        return hashlib.sha256(shown).hexdigest() if shown is not None else None
 
     @property
     def certificate_expires(self) -> datetime | None:
         """Until when that certificate is valid."""
-        return getattr(self._connector, "certificate_expires", None)
+        shown = self._certificate
+        return certificate_expires(shown) if shown is not None else None
+
+    @property
+    def _certificate(self) -> bytes | None:
+        found: bytes | None = getattr(self._connector, "certificate", None)
+        return found
 
     def use_token(self, token: str | None) -> None:
         """Send `token` with every request from now on, or none."""

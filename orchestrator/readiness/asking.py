@@ -47,7 +47,6 @@ class Sight:
     secret: bool | OrchestratorError | None = None
     """Looked for on its own only where no logon was tried."""
     clock_offset_s: float | None = None
-    certificate_sha256: str | None = None
     sessions: Sequence[OpenSession] | OrchestratorError | None = None
     backup_servers: Sequence[BackupServer] | OrchestratorError | None = None
     newest: dict[Source, RestorePoint | OrchestratorError | None] = field(default_factory=dict)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from orchestrator.em.client import Client
-from orchestrator.em.tls import ssl_argument
+from orchestrator.em.tls import certificate_expires, ssl_argument
 from orchestrator.em.transport import Transport
 from orchestrator.em.wire import XmlCodec
 from orchestrator.errors import CertificateRefused, EnterpriseManagerError, RequestNotSent
@@ -199,3 +200,27 @@ async def test_no_credentials_go_to_a_server_that_is_not_trusted(
     assert isinstance(refusal.value, CertificateRefused)
     assert "pa55" not in repr(refusal.value)
     assert server.bytes_received == 0
+
+
+async def test_the_end_of_a_certificate_is_seen(certificate: Certificate) -> None:
+    """A pin says nothing of it, so a person may want to know."""
+    async with raw_server(lambda n, r: reply(), tls=context(certificate)) as server:
+        transport = Transport(
+            "hq",
+            f"https://localhost:{server.port}",
+            FingerprintTrust(sha256=(certificate.fingerprint_sha256,)),
+            rng=Prompt(),
+            media_type="application/xml",
+        )
+        assert transport.certificate_expires is None
+        await transport.get("/api/tasks/task-12", CODEC.task)
+        await transport.close()
+
+    assert transport.certificate_expires is not None
+    left = transport.certificate_expires - datetime.now(UTC)
+    assert timedelta(days=6) < left <= timedelta(days=7)
+
+
+def test_what_is_no_certificate_has_no_end() -> None:
+    """Whatever a server showed: an answer, and no exception of a library."""
+    assert certificate_expires(b"\x30\x03\x02\x01\x01") is None
