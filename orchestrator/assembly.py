@@ -27,13 +27,16 @@ from orchestrator.em.transport import ConnectorFactory
 from orchestrator.engine.admission import Limits
 from orchestrator.engine.orders import Earlier, Expansion, Orders, Selection
 from orchestrator.engine.run import Run
+from orchestrator.errors import PlanError
 from orchestrator.events import RunResumed, RunStarted, ServerFacts, WaveFacts
 from orchestrator.model import MountKey, RunId, ServerName, Source
 from orchestrator.plan.inventory import inventory_needs
 from orchestrator.plan.loading import LoadedPlan
 from orchestrator.plan.locked import LockedPlan
+from orchestrator.plan.problems import START, Problem
 from orchestrator.plan.settings import EnvironmentSecret, RestorePlan
 from orchestrator.policy import WatchPolicy
+from orchestrator.proof import Download
 from orchestrator.runstate import RunState
 from orchestrator.targeting import LockedSelection, Narrowing, PlanSelection
 
@@ -48,7 +51,8 @@ class Choices:
 
     `only` are globs over key, label and VM; `keys` restricts to exactly these keys. `overrides`
     are the plan's variables that were set. A resumed run keeps what its first process was told;
-    only `report`, `session_file` and `retry_failed` can be chosen anew.
+    only `report`, `session_file` and `retry_failed` can be chosen anew. `hold` is how long every
+    mount is held open; `yes_write` allows what the plan writes into guests.
     """
 
     state: Path
@@ -63,6 +67,8 @@ class Choices:
     session_file: bool = True
     overrides: Mapping[str, str] = field(default_factory=dict)
     retry_failed: bool = False
+    hold: float | None = None
+    yes_write: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +211,37 @@ def beginning(source: Plan, choices: Choices, world: World) -> RunStarted:
         deadline_s=choices.deadline if choices.deadline is not None else plan.limits.deadline,
         confirmed=choices.confirm is None,
         utc_offset_s=_utc_offset(now),
+        check_sets=dict(plan.checks),
+        unmount=plan.cleanup.unmount,
+        keep_failed_s=plan.cleanup.keep_failed,
+        hold_s=choices.hold,
     )
+
+
+def require_allowed_writes(source: Plan, choices: Choices) -> None:
+    """See that a person allowed what the plan writes into guests; nothing was sent yet.
+
+    Raises:
+        PlanError: nobody did; it names the first targets that would.
+    """
+    if choices.yes_write:
+        return
+    writers = _writers(source)
+    if writers:
+        named = ", ".join(writers[:5]) + (", …" if len(writers) > 5 else "")
+        message = f"it writes into guests ({named}): allow that with --yes-write, or leave it out"
+        raise PlanError((Problem(file=_text(source.path), position=START, message=message),))
+
+
+def _writers(source: Plan) -> list[str]:
+    """Return the targets that write into guests, as messages call them."""
+    if isinstance(source, LockedPlan):
+        return [str(each.key) for each in source.requests if _writes(each.downloads)]
+    return [str(each) for each in source.plan.entries() if _writes(each.downloads)]
+
+
+def _writes(downloads: Sequence[Download]) -> bool:
+    return any(download.writes_into_guest for download in downloads)
 
 
 def going_on(found: RunState, choices: Choices, world: World) -> RunResumed:

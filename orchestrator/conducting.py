@@ -9,7 +9,16 @@ from pathlib import Path
 
 import structlog
 
-from orchestrator.assembly import Choices, Plan, World, beginning, clients, going_on, orders_of
+from orchestrator.assembly import (
+    Choices,
+    Plan,
+    World,
+    beginning,
+    clients,
+    going_on,
+    orders_of,
+    require_allowed_writes,
+)
 from orchestrator.attending import Signals, accompanied, caught_signals
 from orchestrator.em.client import Session
 from orchestrator.em.session import KeptSession, Token
@@ -58,9 +67,11 @@ async def conduct(
     """Carry out a plan from the first logon to the last unmount, and write its reports.
 
     Raises:
+        PlanError: it would write into guests, and nobody allowed that; nothing was sent.
         RunLocked: another process runs this plan.
         JournalError: the journal cannot even be opened; nothing was sent.
     """
+    require_allowed_writes(source, choices)
     world = world or World()
     state = State(choices.state)
     started = beginning(source, choices, world)

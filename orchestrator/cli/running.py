@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from orchestrator.model import ServerName
     from orchestrator.plan.loading import LoadedPlan
     from orchestrator.plan.locked import LockedPlan
+    from orchestrator.plan.settings import RestorePlan
     from orchestrator.progress import JsonEvents, View
 
 
@@ -65,7 +66,17 @@ def exit_codes() -> str:
 @click.option("--require-checks", is_flag=True, help="A target without checks is not good enough.")
 @click.option("--retry-failed", metavar="RUN", help="Only what was not good in an earlier run.")
 @click.option("--json", "as_json", is_flag=True, help="Write events to stdout, one per line.")
-@click.option("--hold", metavar="DURATION", hidden=True)
+@click.option(
+    "--hold",
+    metavar="DURATION",
+    help="Keep every mount open so long after its verdict, for a person to look: 30m. It keeps "
+    "its slots.",
+)
+@click.option(
+    "--yes-write",
+    is_flag=True,
+    help="Allow what a plan in recovery mode says to write into guests.",
+)
 @session_file_option
 @state_option
 @set_option
@@ -77,7 +88,8 @@ def run_command(plan: Path, output: Output, **options: Any) -> None:
 
     Asks for confirmation on a terminal; without one it needs --yes or a locked plan. The first
     Ctrl-C submits nothing more and lets running mounts end; the second cancels and unmounts.
-    Never writes into a guest, never fails over, never mounts what the plan did not name.
+    Writes into a guest only where a plan in recovery mode says so and --yes-write allows it; never
+    fails over, never mounts what the plan did not name.
     """
     told(lambda view: _carried_out(plan, view, options), output, as_json=options["as_json"])
 
@@ -119,18 +131,12 @@ def _carried_out(path: Path, view: View, options: dict[str, Any]) -> Outcome:
     from orchestrator.assembly import Choices
     from orchestrator.conducting import conduct
     from orchestrator.plan.locked import LockedPlan, load_any
-    from orchestrator.plan.quantities import duration
+    from orchestrator.plan.quantities import duration, positive_duration
 
-    if options["hold"] is not None:
-        fail(ExitCode.USAGE, "--hold is not supported yet: every mount is removed at once")
+    deadline = _duration("--deadline", options["deadline"], duration)
+    hold = _duration("--hold", options["hold"], positive_duration)
     source = load_any(path, overrides=options["overrides"])
     state = options["state"] or default_state()
-    deadline = None
-    if options["deadline"] is not None:
-        try:
-            deadline = duration(options["deadline"])
-        except ValueError as exc:
-            fail(ExitCode.USAGE, f"--deadline: {exc}")
     locked = isinstance(source, LockedPlan)
     if not (options["yes"] or locked or sys.stdin.isatty()):
         fail(
@@ -146,15 +152,25 @@ def _carried_out(path: Path, view: View, options: dict[str, Any]) -> Outcome:
         require_checks=options["require_checks"],
         only=options["only"],
         keys=_keys_to_retry(state, options["retry_failed"], source),
-        confirm=None if options["yes"] or locked else _asking(source),
+        confirm=None if options["yes"] or locked else _asking(source.plan, hold),
         session_file=not options["no_session_file"],
         overrides=options["overrides"],
+        hold=hold,
+        yes_write=options["yes_write"],
     )
 
     async def whole() -> Outcome:
         return await conduct(source, choices, view=view)
 
     return anyio.run(whole)
+
+
+def _duration(option: str, text: str | None, read: Callable[[str], float]) -> float | None:
+    """Return the seconds that an option names, or end with what is wrong with it."""
+    try:
+        return None if text is None else read(text)
+    except ValueError as exc:
+        fail(ExitCode.USAGE, f"{option}: {exc}")
 
 
 def _say(message: str) -> None:
@@ -188,20 +204,13 @@ def _keys_to_retry(
 
 
 def _asking(
-    source: LoadedPlan | LockedPlan,
+    plan: RestorePlan, hold: float | None
 ) -> Callable[[Expansion, Sequence[ServerName]], bool]:
     def confirm(expansion: Expansion, silent: Sequence[ServerName]) -> bool:
-        servers = ", ".join(source.plan.servers)
-        click.echo(f"Plan {source.plan.name} on {servers}: {source.plan.mode}", err=True)
-        click.echo(
-            f"{len(expansion.requests)} restore points will be mounted and removed.", err=True
-        )
-        if expansion.unresolved:
-            click.echo(f"{len(expansion.unresolved)} targets have no restore point:", err=True)
-            for target in expansion.unresolved[:10]:
-                click.echo(f"  {target.key}: {target.reason}", err=True)
-        if silent:
-            click.echo(f"Not answering yet, will be waited for: {', '.join(silent)}", err=True)
+        from orchestrator.cli.question import lines_before
+
+        for line in lines_before(plan, expansion, silent, hold=hold):
+            click.echo(line, err=True)
         click.echo("Mount them now? [y/N]: ", nl=False, err=True)
         return _typed().strip().lower() in {"y", "yes"}
 

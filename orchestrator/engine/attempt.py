@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from orchestrator.engine.admission import Admission
@@ -17,6 +17,7 @@ from orchestrator.events import OutOfReach, SubmissionInDoubt
 from orchestrator.lifecycle import MountRecord, Phase
 from orchestrator.model import MountKey, MountRequest, Result, ServerName
 from orchestrator.ports import GuestSession
+from orchestrator.proof import CheckSets
 
 OUT_OF_KNOWLEDGE = (EnterpriseManagerError, ServerUnusable, TaskVanished, Unsettled)
 """After one of these, past the POST, nobody can say what became of the attempt."""
@@ -45,6 +46,7 @@ class Crew:
     """False once the run submits nothing more."""
     unsubmitted: Callable[[MountRequest], tuple[Result, str]]
     """What to conclude, and why, for a target that was never submitted."""
+    check_sets: CheckSets = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -131,6 +131,7 @@ class Run:
             expected=lambda request: self._durations.expected(request.server, request.vm),
             accepting=lambda: self._accepting,
             unsubmitted=self._unsubmitted,
+            check_sets=orders.started.check_sets,
         )
         self._scopes: set[anyio.CancelScope] = set()
         self._accepting = True

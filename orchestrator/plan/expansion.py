@@ -23,6 +23,7 @@ from orchestrator.model import (
     UnresolvedTarget,
     WaveName,
 )
+from orchestrator.plan.downloads import downloads_of
 from orchestrator.plan.inventory import Inventory, Machine
 from orchestrator.plan.selection import Choice, NoChoice, choose
 from orchestrator.plan.settings import Entry, Expectation, RestorePlan, SelectorKind
@@ -292,6 +293,8 @@ def _request(key: MountKey, candidate: _Candidate, choice: Choice) -> MountReque
         objectives=entry.objectives,
         policy=choice.why,
         place=entry.place,
+        checks=entry.checks,
+        downloads=downloads_of(entry, key),
     )
 
 

@@ -12,6 +12,7 @@ from orchestrator.model import (
     ServerName,
     Source,
 )
+from orchestrator.plan.check_sets import NOTHING_ASKED, Asked, DeclaredSets, inherit_asked
 from orchestrator.plan.document import Block
 from orchestrator.plan.problems import Problems, did_you_mean
 from orchestrator.plan.quantities import shown
@@ -36,6 +37,7 @@ class Inherited:
     point: PointPolicy = PointPolicy()
     timeouts: PhaseTimeouts = PhaseTimeouts()
     retries: AttemptPolicy = AttemptPolicy()
+    asked: Asked = NOTHING_ASKED
 
 
 def inherit(
@@ -43,14 +45,15 @@ def inherit(
     section: OverridableFile,
     node: Block,
     servers: Servers,
+    declared: DeclaredSets,
     problems: Problems,
     *,
     one_point: bool = False,
 ) -> Inherited:
     """Return `above` with what `section` says instead; wrong values go to `problems`.
 
-    A point replaces the inherited one as a whole, timeouts and retries are merged key by key.
-    `one_point` says that a policy may name a single restore point here.
+    A point or a list of checks replaces the inherited one as a whole, timeouts and retries are
+    merged key by key. `one_point` says that a policy may name a single restore point here.
     """
     if not section.model_fields_set & _OVERRIDABLE:
         return above
@@ -77,6 +80,7 @@ def inherit(
         point=point,
         timeouts=_timeouts(above.timeouts, section.timeouts),
         retries=retries,
+        asked=inherit_asked(above.asked, section, node, declared, problems),
     )
 
 

@@ -20,12 +20,14 @@ from orchestrator.plan.quantities import shown
 T = TypeVar("T")
 
 COLUMNS = ("vm", "server", "os", "before", "label", "checks")
-_READ = ("vm", "server", "os", "before", "label")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One machine of an inventory file; None where its cell is empty or not there."""
+    """One machine of an inventory file; None where its cell is empty or not there.
+
+    `checks` are names of check sets, without doubles.
+    """
 
     position: Position
     vm: str
@@ -33,6 +35,8 @@ class Row:
     os_kind: OsKind | None = None
     before: datetime | None = None
     label: str | None = None
+    checks: tuple[str, ...] | None = None
+    checks_position: Position = START
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +120,7 @@ def _header(cells: list[str], position: Position, problems: Problems) -> list[st
     for index, name in enumerate(names):
         place = Position(position.line, _column(cells, index))
         if name not in COLUMNS:
-            advice = did_you_mean(name, _READ, noun="columns")
+            advice = did_you_mean(name, COLUMNS, noun="columns")
             problems.add(place, f"unknown column {shown(name)}: {advice}")
         elif name in names[:index]:
             problems.add(place, f"the column {shown(name)} stands twice: keep one")
@@ -177,8 +181,7 @@ def _row(cells: list[str], header: Sequence[str], line: int, problems: Problems)
     os_kind = row.read("os", scalars.os_kind)
     before = row.read("before", quantities.instant)
     label = row.read("label", scalars.line)
-    if row.text("checks") is not None:
-        row.refuse(row.at("checks"), "'checks' is not supported yet: leave the cell empty")
+    checks = row.read("checks", _names)
     if vm is None and row.good and "vm" in header:
         row.refuse(Position(line, 1), "this row names no vm")
     if vm is None or not row.good:
@@ -186,8 +189,25 @@ def _row(cells: list[str], header: Sequence[str], line: int, problems: Problems)
     position = Position(line, 1)
     server = row.text("server")
     return [
-        Row(position=position, vm=vm, server=server, os_kind=os_kind, before=before, label=label)
+        Row(
+            position=position,
+            vm=vm,
+            server=server,
+            os_kind=os_kind,
+            before=before,
+            label=label,
+            checks=checks,
+            checks_position=row.at("checks") if checks is not None else position,
+        )
     ]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Return the names in a cell, separated by spaces or `;`."""
+    names = text.replace(";", " ").split()
+    if not names:
+        raise ValueError(f"{shown(text)} holds no name of a check set: leave the cell empty")
+    return tuple(dict.fromkeys(names))
 
 
 def _column(cells: Sequence[str], index: int) -> int:

@@ -27,6 +27,9 @@ def plan_json_schema() -> dict[str, Any]:
         "propertyNames": {"pattern": f"^{VARIABLE_NAME_PATTERN}$"},
     }
     properties["servers"] |= {"propertyNames": {"pattern": NAME_PATTERN}, "minProperties": 1}
+    properties["checks"] |= {"propertyNames": {"pattern": NAME_PATTERN}}
+    properties["checks"]["additionalProperties"]["minItems"] = 1
+    definitions["Download"]["oneOf"] = _exactly_one(("to", "write"))
     for holder in (properties, definitions["Wave"]["properties"]):
         holder["targets"]["minItems"] = 1
     properties["waves"]["minItems"] = 1

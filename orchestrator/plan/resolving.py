@@ -10,15 +10,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from orchestrator.model import Objectives, OnError, ServerName, WaveName
+from orchestrator.plan.check_sets import DeclaredSets, resolve_check_sets
 from orchestrator.plan.document import Block, Items, Text
+from orchestrator.plan.downloads import check_same_files
 from orchestrator.plan.inheritance import Inherited, inherit, merge_objectives
 from orchestrator.plan.problems import Problems
 from orchestrator.plan.quantities import shown
 from orchestrator.plan.reading import read_section
 from orchestrator.plan.references import check_order, check_twice
-from orchestrator.plan.schema import DefaultsFile, LimitsFile, PlanFile, WaveFile
+from orchestrator.plan.schema import CleanupFile, DefaultsFile, LimitsFile, PlanFile, WaveFile
 from orchestrator.plan.servers import Servers, resolve_servers
-from orchestrator.plan.settings import Entry, RestorePlan, RunLimits, Wave
+from orchestrator.plan.settings import Cleanup, Entry, RestorePlan, RunLimits, Wave
 from orchestrator.plan.targets import Placed, Surroundings, resolve_target
 
 DEFAULT_WAVE = WaveName("default")
@@ -32,6 +34,8 @@ class _Context:
     base: Path
     shown_base: Path
     servers: Servers
+    declared: DeclaredSets
+    may_write: bool
     inherited: Inherited
     objectives: Objectives
     placed: list[Placed] = field(default_factory=list)
@@ -59,6 +63,8 @@ class _Context:
             inherited=inherited,
             objectives=objectives,
             servers=self.servers,
+            declared=self.declared,
+            may_write=self.may_write,
             base=self.base,
             shown_base=self.shown_base,
             files=self.files,
@@ -84,17 +90,21 @@ def resolve(tree: Block, problems: Problems, *, base: Path, shown_base: Path) ->
     """
     header = read_section(PlanFile, tree, problems, noun="the plan")
     servers = resolve_servers(tree.get("servers"), problems, base)
+    declared = resolve_check_sets(tree.get("checks"), problems, base)
     objectives = merge_objectives(Objectives(), header.objectives if header else None)
     context = _Context(
         problems=problems,
         base=base,
         shown_base=shown_base,
         servers=servers,
-        inherited=_defaults(tree, servers, problems),
+        declared=declared,
+        may_write=_may_write(tree, problems),
+        inherited=_defaults(tree, servers, declared, problems),
         objectives=objectives,
     )
     waves = tuple(_waves(tree, context))
     check_twice(context.placed)
+    check_same_files(context.placed)
     if header is None or problems:
         return Resolved(plan=None, files=context.files)
     plan = RestorePlan(
@@ -106,18 +116,33 @@ def resolve(tree: Block, problems: Problems, *, base: Path, shown_base: Path) ->
         waves=waves,
         limits=_limits(header.limits),
         objectives=objectives,
+        checks=declared.sets,
+        cleanup=_cleanup(header.cleanup),
     )
     return Resolved(plan=plan, files=context.files)
 
 
-def _defaults(tree: Block, servers: Servers, problems: Problems) -> Inherited:
+def _may_write(tree: Block, problems: Problems) -> bool:
+    """Return whether the plan's mode allows to write into guests; one nobody knows is no no."""
+    mode = tree.get("mode")
+    return mode == "recovery" or (isinstance(mode, Text) and problems.known_at(mode.position))
+
+
+def _cleanup(file: CleanupFile | None) -> Cleanup:
+    """Return what happens to mounts; where the plan says nothing they are removed."""
+    return Cleanup(**file.said()) if file else Cleanup()
+
+
+def _defaults(
+    tree: Block, servers: Servers, declared: DeclaredSets, problems: Problems
+) -> Inherited:
     """Return what `defaults` gives; what is wrong with its own keys was reported already."""
     start = Inherited(server=servers.only)
     node = tree.get("defaults")
     section = read_section(DefaultsFile, node, Problems(problems.source), noun="'defaults'")
     if section is None or not isinstance(node, Block):
         return start
-    return inherit(start, section, node, servers, problems)
+    return inherit(start, section, node, servers, declared, problems)
 
 
 def _limits(file: LimitsFile | None) -> RunLimits:
@@ -178,7 +203,7 @@ def _wave(node: object, context: _Context) -> Wave | None:
         return None
     inherited = context.inherited
     if file is not None:
-        inherited = inherit(inherited, file, node, context.servers, problems)
+        inherited = inherit(inherited, file, node, context.servers, context.declared, problems)
     elif isinstance(node.get("server"), Text):
         # Only the server matters now: no target shall complain that it has none.
         inherited = replace(inherited, server=ServerName(str(node["server"])))

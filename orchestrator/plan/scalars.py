@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import PlainValidator, WithJsonSchema
 
 from orchestrator.model import OnError, OsKind, RestorePointId, Source
+from orchestrator.model import Unmount as UnmountRule
 from orchestrator.plan import quantities
 from orchestrator.plan.problems import did_you_mean
 from orchestrator.plan.quantities import shown
@@ -120,19 +121,13 @@ def version(text: str) -> int:
 
 
 def mode(text: str) -> str:
-    """Return the run's mode; only `drill` exists so far."""
-    if text == "recovery":
-        raise ValueError("mode: recovery is not supported yet: 'drill' mounts the same points")
-    return _word(text, {"drill": "drill"}, "modes")
+    """Return the run's mode: only `recovery` may write into guests."""
+    return word(text, {"drill": "drill", "recovery": "recovery"}, "modes")
 
 
-def unmount(text: str) -> str:
-    """Return when mounts are removed; only `always` exists so far."""
-    if text in {"on_success", "never"}:
-        raise ValueError(
-            f"unmount: {text} is not supported yet: with 'always' every mount is removed"
-        )
-    return _word(text, {"always": "always"}, "choices")
+def unmount(text: str) -> UnmountRule:
+    """Return when mounts are removed."""
+    return word(text, {each.value: each for each in UnmountRule}, "choices")
 
 
 def guid(text: str) -> RestorePointId:
@@ -208,22 +203,22 @@ def policy(text: str) -> PolicyName:
             f"policy: {text} is not supported yet: use latest, before (with 'time') "
             "or id (with 'id')"
         )
-    return _word(text, {p.value: p for p in PolicyName}, "policies")
+    return word(text, {p.value: p for p in PolicyName}, "policies")
 
 
 def on_error(text: str) -> OnError:
     """Return what follows a failure in a wave."""
-    return _word(text, {each.value: each for each in OnError}, "reactions to an error")
+    return word(text, {each.value: each for each in OnError}, "reactions to an error")
 
 
 def os_kind(text: str) -> OsKind:
     """Return the guest's operating system."""
-    return _word(text, {"windows": OsKind.WINDOWS, "linux": OsKind.LINUX}, "operating systems")
+    return word(text, {"windows": OsKind.WINDOWS, "linux": OsKind.LINUX}, "operating systems")
 
 
 def source(text: str) -> Source:
     """Return the restore-point family."""
-    return _word(text, {s.value: s for s in Source}, "sources")
+    return word(text, {s.value: s for s in Source}, "sources")
 
 
 def failures(text: str) -> FailureBudget:
@@ -238,7 +233,8 @@ def failures(text: str) -> FailureBudget:
         ) from None
 
 
-def _word(text: str, words: Mapping[str, T], noun: str) -> T:
+def word(text: str, words: Mapping[str, T], noun: str) -> T:
+    """Return what one of some words means; `noun` is their plural."""
     if text not in words:
         raise ValueError(f"{shown(text)} is not known here: {did_you_mean(text, words, noun=noun)}")
     return words[text]
@@ -261,8 +257,10 @@ Line = Annotated[str, scalar(line), text_schema()]
 Paragraph = Annotated[str, scalar(paragraph), text_schema()]
 Name = Annotated[str, scalar(name), text_schema(NAME_PATTERN)]
 Version = Annotated[int, scalar(version), WithJsonSchema({"enum": [1, "1"]})]
-Mode = Annotated[str, scalar(mode), choice_schema(["drill"])]
-Unmount = Annotated[str, scalar(unmount), choice_schema(["always"])]
+Mode = Annotated[str, scalar(mode), choice_schema(["drill", "recovery"])]
+Unmount = Annotated[
+    UnmountRule, scalar(unmount), choice_schema([each.value for each in UnmountRule])
+]
 Guid = Annotated[
     RestorePointId,
     scalar(guid),

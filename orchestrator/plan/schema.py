@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SkipValidation, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from orchestrator.plan import contents
 from orchestrator.plan import scalars as kinds
 from orchestrator.plan.secrets import Account, Secret
 
@@ -23,28 +24,17 @@ HIDDEN: dict[str, Any] = {"x-not-supported": True}
 """Marks what the published schema leaves out."""
 
 
-def _later(instead: str, *, allow_empty: bool = False) -> PlainValidator:
+def _later(instead: str) -> PlainValidator:
     """Return the validator of a key that belongs to later work."""
 
-    def refuse(value: object) -> None:
-        if not (allow_empty and value == []):
-            raise PydanticCustomError(
-                NOT_SUPPORTED, "not supported yet: {instead}", {"instead": instead}
-            )
+    def refuse(_value: object) -> None:
+        raise PydanticCustomError(
+            NOT_SUPPORTED, "not supported yet: {instead}", {"instead": instead}
+        )
 
     return PlainValidator(refuse)
 
 
-_NO_CHECKS = "remove the key; a mount whose volumes can be read counts as mounted"
-_EMPTY_LIST = WithJsonSchema(
-    {"type": "array", "maxItems": 0, "description": "Not supported yet; may only be empty."}
-)
-
-ChecksLater = Annotated[None, _later(_NO_CHECKS, allow_empty=True), _EMPTY_LIST]
-DownloadLater = Annotated[
-    None, _later("remove the key; nothing is copied out of a mount", allow_empty=True), _EMPTY_LIST
-]
-ChecksSectionLater = Annotated[None, _later(_NO_CHECKS), WithJsonSchema(HIDDEN)]
 FallbackLater = Annotated[
     None,
     _later("remove the key; 'retries' tries the same point again"),
@@ -58,9 +48,6 @@ QueryLater = Annotated[
 ]
 SampleLater = Annotated[
     None, _later("remove the key; every selected VM is mounted"), WithJsonSchema(HIDDEN)
-]
-HoldLater = Annotated[
-    None, _later("remove the key; every mount is removed at once"), WithJsonSchema(HIDDEN)
 ]
 PointChoiceLater = Annotated[
     None, _later("use policy 'before' with a 'time', or 'id'"), WithJsonSchema(HIDDEN)
@@ -190,6 +177,82 @@ class ExpectFile(Section):
     max: kinds.Count | None = Field(None, description="At most so many.")
 
 
+class PathCheckFile(Section):
+    """One file or directory must be there, and be what the other keys say."""
+
+    path: contents.GuestPath = Field(description="A file or directory of the guest.")
+    min_size: contents.Size | None = Field(None, description="At least so large: 5GiB.")
+    max_size: contents.Size | None = Field(None, description="At most so large.")
+    modified_within: kinds.PositiveDuration | None = Field(
+        None, description="Last changed at most so long before the restore point was made."
+    )
+    owner: kinds.Line | None = Field(None, description="Its owner, as the server names it.")
+    sha256: contents.Sha256 | None = Field(None, description="The SHA-256 of its content.")
+    contains: contents.SearchedText | None = Field(
+        None, description="A text that stands in its content."
+    )
+    matches: contents.Expression | None = Field(
+        None, description="A regular expression that is found in a line of its content."
+    )
+    magic: contents.Magic | None = Field(
+        None, description="The bytes it begins with, in hex: 4D 5A."
+    )
+    max_download: contents.Volume | None = Field(
+        None, description="A larger file is not looked into, and fails; 1MiB by default."
+    )
+
+
+class DirCheckFile(Section):
+    """The names in one directory."""
+
+    dir: contents.GuestPath = Field(description="A directory of the guest.")
+    glob: contents.NameGlob | None = Field(
+        None, description="Which of its entries are counted; all by default."
+    )
+    min_count: kinds.Count | None = Field(None, description="At least so many.")
+    max_count: kinds.Count | None = Field(None, description="At most so many.")
+    modified_within: kinds.PositiveDuration | None = Field(
+        None, description="The newest changed at most so long before the restore point was made."
+    )
+    absent: contents.NameGlobs | None = Field(
+        None, description="Patterns of names of which none may be there, such as ransom notes."
+    )
+
+
+class BaselineCheckFile(Section):
+    """Files and bytes of a directory, compared with the last run that verified the target."""
+
+    baseline: contents.GuestPath = Field(description="A directory of the guest.")
+    count: contents.Tolerance | None = Field(
+        None, description="By how much the number of files may differ; 10% by default."
+    )
+    size: contents.Tolerance | None = Field(
+        None, description="By how much their bytes in all may differ; 10% by default."
+    )
+
+
+class ExecCheckFile(Section):
+    """A program of your own judges the guest: it ends with 0 (good), 1 (bad) or 2 (warning)."""
+
+    exec: contents.CommandLine = Field(
+        description="Program and arguments, started without a shell; a path is relative to the "
+        "plan."
+    )
+    timeout: kinds.PositiveDuration | None = Field(
+        None, description="How long it may take; 5m by default."
+    )
+
+
+CheckFile = PathCheckFile | DirCheckFile | BaselineCheckFile | ExecCheckFile
+CHECK_KINDS: dict[str, type[Section]] = {
+    "path": PathCheckFile,
+    "dir": DirCheckFile,
+    "baseline": BaselineCheckFile,
+    "exec": ExecCheckFile,
+}
+"""The model of each kind of check, by the key that makes it one."""
+
+
 class OverridableFile(Section):
     """Settings that 'defaults' gives and every wave and target may override."""
 
@@ -205,11 +268,45 @@ class OverridableFile(Section):
     )
     timeouts: TimeoutsFile | None = Field(None, description="Time limits, merged key by key.")
     retries: RetriesFile | None = Field(None, description="Attempts, merged key by key.")
-    checks: ChecksLater = None
+    checks: list[kinds.Line] | None = Field(
+        None,
+        description="Names of sets under 'checks' that must pass; replaces an inherited list as "
+        "a whole, [] asks for none.",
+    )
 
 
 class DefaultsFile(OverridableFile):
     """Settings for every target that does not say otherwise."""
+
+
+class DownloadFile(Section):
+    """Files to copy out of the mounted guest, or back into the original one."""
+
+    path: contents.GuestPath = Field(
+        description="A file of the guest, or a directory of which 'glob' chooses files."
+    )
+    to: contents.LocalPath | None = Field(
+        None,
+        description="Where they go, relative to the plan; a directory ends in '/'. Where a "
+        "target stands for several machines, each gets a directory of its own below.",
+    )
+    glob: contents.NameGlob | None = Field(
+        None, description="Which files of the directory 'path'; those below it are not meant."
+    )
+    max_size: contents.Volume | None = Field(
+        None, description="At most so many bytes, all files together; 1GiB by default."
+    )
+    max_files: contents.Files | None = Field(
+        None, description="At most so many files; 1000 by default."
+    )
+    overwrite: kinds.Truth | None = Field(
+        None, description="true replaces files that are there already."
+    )
+    write: contents.Original | None = Field(
+        None,
+        description="original: into the guest it came from, in place of 'to'. Needs 'mode: "
+        "recovery', and --yes-write when it runs.",
+    )
 
 
 class TargetFile(OverridableFile):
@@ -223,7 +320,7 @@ class TargetFile(OverridableFile):
     from_file: kinds.FilePath | None = Field(
         None,
         description="Selector: a CSV file with a header (vm and optionally server, os, before, "
-        "label), relative to the plan.",
+        "label, checks), relative to the plan.",
     )
     label: kinds.Line | None = Field(None, description="What people call this target.")
     critical: kinds.Truth | None = Field(None, description="true: its failure halts the run.")
@@ -240,7 +337,7 @@ class TargetFile(OverridableFile):
     match: MatchLater = None
     query: QueryLater = None
     sample: SampleLater = None
-    download: DownloadLater = None
+    download: list[DownloadFile] | None = Field(None, description="Files to copy after the checks.")
 
 
 class WaveFile(OverridableFile):
@@ -286,8 +383,14 @@ class LimitsFile(Section):
 class CleanupFile(Section):
     """What happens to mounts at the end."""
 
-    unmount: kinds.Unmount | None = Field(None, description="always: every mount is removed.")
-    keep_failed: HoldLater = None
+    unmount: kinds.Unmount | None = Field(
+        None,
+        description="always (default): every mount is removed; on_success: one whose verdict is "
+        "not good stays open, and so does every one with never, until somebody ends it.",
+    )
+    keep_failed: kinds.PositiveDuration | None = Field(
+        None, description="How long a mount whose checks failed stays open for a person."
+    )
 
 
 class PlanFile(Section):
@@ -297,7 +400,9 @@ class PlanFile(Section):
     name: kinds.Line = Field(description="The plan's name, in the journal and every report.")
     description: kinds.Paragraph | None = Field(None, description="What the plan is for.")
     mode: kinds.Mode | None = Field(
-        None, description="drill (default): mounts, looks and unmounts; writes into no guest."
+        None,
+        description="drill (default): mounts, looks and unmounts; writes into no guest. "
+        "recovery: may also write files into guests, where a target says so.",
     )
     reason: kinds.Line | None = Field(
         None, description="Why it runs, such as a change number; kept in journal and reports."
@@ -311,7 +416,9 @@ class PlanFile(Section):
     defaults: DefaultsFile | None = Field(None, description="Settings for every target.")
     limits: LimitsFile | None = Field(None, description="Limits of the whole run.")
     objectives: ObjectivesFile | None = Field(None, description="Objectives of the whole run.")
-    checks: ChecksSectionLater = None
+    checks: SkipValidation[dict[str, list[CheckFile]]] | None = Field(
+        None, description="Sets of checks by name: what must be true of a guest's files."
+    )
     targets: SkipValidation[list[TargetFile]] | None = Field(
         None, description="What to mount, as one wave called 'default'."
     )

@@ -25,8 +25,10 @@ from orchestrator.model import (
     RestorePointId,
     ServerName,
     Source,
+    Unmount,
     WaveName,
 )
+from orchestrator.proof import CheckSets, Download
 
 # --- secrets: references only, resolved at logon by the client -----------------------------
 
@@ -247,7 +249,9 @@ class Entry:
     """One target entry of the plan with every default applied.
 
     `value` is the restore point's id, the VM's name or the job's name. `place` is
-    `line:column` in the plan, or `file:line` for a row of an inventory file.
+    `line:column` in the plan, or `file:line` for a row of an inventory file. `checks` are
+    names of check sets. `several` says that what stands in the plan may mean several machines:
+    then each machine's downloads go to a directory of its own.
     """
 
     kind: SelectorKind
@@ -267,6 +271,9 @@ class Entry:
     all_backup_servers: bool = False
     exclude: tuple[str, ...] = ()
     expect: Expectation | None = None
+    checks: tuple[str, ...] = ()
+    downloads: tuple[Download, ...] = ()
+    several: bool = False
 
     def __str__(self) -> str:
         """Return what the plan says, for messages: `vm 'dc01' (12:5)`."""
@@ -291,6 +298,14 @@ class Wave:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cleanup:
+    """When mounts are removed; one whose checks failed is first kept `keep_failed` seconds."""
+
+    unmount: Unmount = Unmount.ALWAYS
+    keep_failed: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RestorePlan:
     """A valid plan. Waves are in the order of the file; `after` has no cycles."""
 
@@ -302,6 +317,8 @@ class RestorePlan:
     reason: str | None = None
     limits: RunLimits = RunLimits()
     objectives: Objectives = Objectives()
+    checks: CheckSets = field(default_factory=dict)
+    cleanup: Cleanup = Cleanup()
 
     def entries(self, server: ServerName | None = None) -> tuple[Entry, ...]:
         """Return the entries of all waves in order, or those of one server."""

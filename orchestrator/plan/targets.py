@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from orchestrator.model import BackupServerName, Objectives, ServerName, WaveName
 from orchestrator.plan import scalars
+from orchestrator.plan.check_sets import (
+    Asked,
+    DeclaredSets,
+    require_declared,
+    require_fitting,
+)
 from orchestrator.plan.document import Block
+from orchestrator.plan.downloads import Downloads, resolve_downloads
 from orchestrator.plan.inheritance import Inherited, inherit
 from orchestrator.plan.inventory_file import InventoryFile, Row, read_inventory
 from orchestrator.plan.problems import Position, Problems, did_you_mean
@@ -26,7 +33,7 @@ from orchestrator.plan.settings import (
     SelectorKind,
 )
 
-_Shape = tuple[tuple[str, str], ...]
+_Shape = tuple[tuple[str, str | tuple[str, ...]], ...]
 
 _NAMES = ("vm", "label")
 _SELECTORS = ("id", "vm", "job", "from_file")
@@ -40,11 +47,12 @@ _GOES_WITH: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 class Placed(NamedTuple):
-    """An entry, and where later problems with it belong."""
+    """An entry, and where later problems with it, and with each of its downloads, belong."""
 
     entry: Entry
     problems: Problems
     position: Position
+    downloads: tuple[Position, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +64,9 @@ class Surroundings:
     inherited: Inherited
     objectives: Objectives
     servers: Servers
+    declared: DeclaredSets
+    may_write: bool
+    """Whether the plan's mode allows to write into guests."""
     base: Path
     shown_base: Path
     files: dict[str, str]
@@ -92,9 +103,12 @@ def _shape(node: object) -> _Shape | None:
     rest = []
     for pair in node.items():
         if pair[0] not in _NAMES:
-            if not isinstance(pair[1], str):
+            if isinstance(pair[1], str):
+                rest.append(pair)
+            elif pair[0] == "checks" and all(isinstance(item, str) for item in pair[1]):
+                rest.append((pair[0], tuple(pair[1])))
+            else:
                 return None
-            rest.append(pair)
     return tuple(rest)
 
 
@@ -117,9 +131,12 @@ def _common(entry: Entry) -> dict[str, Any]:
     return {f.name: getattr(entry, f.name) for f in fields(entry) if f.name not in own}
 
 
-def _placed(node: Block, problems: Problems, **entry: Any) -> Placed:
+def _placed(
+    node: Block, problems: Problems, *, downloads_at: tuple[Position, ...] = (), **entry: Any
+) -> Placed:
     position = node.position
-    return Placed(Entry(place=f"{position[0]}:{position[1]}", **entry), problems, position)
+    made = Entry(place=f"{position[0]}:{position[1]}", **entry)
+    return Placed(made, problems, position, downloads_at)
 
 
 def _read_in_full(node: object, around: Surroundings, problems: Problems) -> Iterator[Placed]:
@@ -133,18 +150,38 @@ def _read_in_full(node: object, around: Surroundings, problems: Problems) -> Ite
     if getattr(file, selector) is None:
         return
     one_point = selector == "vm"
-    settings = inherit(around.inherited, file, node, around.servers, problems, one_point=one_point)
+    settings = inherit(
+        around.inherited,
+        file,
+        node,
+        around.servers,
+        around.declared,
+        problems,
+        one_point=one_point,
+    )
+    downloads = resolve_downloads(
+        file.download,
+        node.get("download"),
+        problems,
+        base=around.base,
+        may_write=around.may_write,
+        several=_may_be_several(file, selector),
+    )
     expect = _expectation(file, node, selector, problems)
     if selector == "from_file":
-        yield from _rows(file, node, settings, expect, around, problems)
+        yield from _rows(file, node, settings, expect, downloads, around, problems)
         return
     if settings.server is None:
         if "server" not in node:
             _no_server(around.servers, node.position, problems)
         return
+    target = f"{selector} {shown(getattr(file, selector))} ({node.position})"
+    require_fitting(settings.asked, settings.os_kind, target, around.declared, problems)
+    downloads.require_fitting(settings.os_kind, target, problems)
     yield _placed(
         node,
         problems,
+        downloads_at=downloads.places,
         kind=SelectorKind(selector),
         value=getattr(file, selector),
         wave=around.wave,
@@ -161,7 +198,15 @@ def _read_in_full(node: object, around: Surroundings, problems: Problems) -> Ite
         all_backup_servers=bool(file.all),
         exclude=tuple(file.exclude or ()),
         expect=expect,
+        checks=settings.asked.names,
+        downloads=downloads.wanted,
+        several=_may_be_several(file, selector),
     )
+
+
+def _may_be_several(file: TargetFile, selector: str) -> bool:
+    """Return whether a target may stand for several machines."""
+    return selector not in {"id", "vm"} or bool(file.all)
 
 
 def _selector(file: TargetFile, node: Block, problems: Problems) -> str | None:
@@ -237,6 +282,7 @@ def _rows(
     node: Block,
     settings: Inherited,
     expect: Expectation | None,
+    downloads: Downloads,
     around: Surroundings,
     problems: Problems,
 ) -> Iterator[Placed]:
@@ -249,8 +295,45 @@ def _rows(
     around.files[inventory.name] = inventory.sha256
     for row in inventory.rows:
         if not any(fnmatchcase(row.vm, glob) for glob in file.exclude or ()):
-            yield from _row(row, inventory, file, settings, expect, around)
+            asked = _asked_in(row, inventory, settings, around, problems)
+            downloads.require_fitting(
+                row.os_kind or settings.os_kind, _row_words(row, inventory), problems
+            )
+            for entry in _row(row, inventory, file, settings, expect, around):
+                whole = replace(entry, checks=asked, downloads=downloads.wanted, several=True)
+                places = (row.position,) * len(downloads.wanted)
+                yield Placed(whole, inventory.problems, row.position, places)
     problems.include(inventory.problems)
+
+
+def _row_words(row: Row, inventory: InventoryFile) -> str:
+    return f"vm {shown(row.vm)} ({inventory.name}:{row.position.line})"
+
+
+def _asked_in(
+    row: Row,
+    inventory: InventoryFile,
+    settings: Inherited,
+    around: Surroundings,
+    problems: Problems,
+) -> tuple[str, ...]:
+    """Return the check sets that a row asks for, after seeing that they exist and fit."""
+    asked, declared = settings.asked, around.declared
+    if row.checks is not None:
+        for name in row.checks:
+            require_declared(name, row.checks_position, declared, inventory.problems)
+        asked = Asked(names=row.checks, places=(row.checks_position,) * len(row.checks))
+    elif row.os_kind is not None:
+        asked = Asked(names=asked.names, places=(row.position,) * len(asked.names))
+    its_own = row.checks is not None or row.os_kind is not None
+    require_fitting(
+        asked,
+        row.os_kind or settings.os_kind,
+        _row_words(row, inventory),
+        declared,
+        inventory.problems if its_own else problems,
+    )
+    return asked.names
 
 
 def _row(
@@ -260,7 +343,7 @@ def _row(
     settings: Inherited,
     expect: Expectation | None,
     around: Surroundings,
-) -> Iterator[Placed]:
+) -> Iterator[Entry]:
     server = ServerName(row.server) if row.server else settings.server
     if server is None:
         _no_server(around.servers, row.position, inventory.problems)
@@ -272,7 +355,7 @@ def _row(
     point = settings.point
     if row.before is not None:
         point = PointPolicy(policy=PolicyName.BEFORE, time=row.before)
-    entry = Entry(
+    yield Entry(
         kind=SelectorKind.VM,
         value=row.vm,
         wave=around.wave,
@@ -289,4 +372,3 @@ def _row(
         backup_server=BackupServerName(file.backup_server) if file.backup_server else None,
         expect=expect,
     )
-    yield Placed(entry, inventory.problems, row.position)

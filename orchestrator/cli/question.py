@@ -1,0 +1,125 @@
+"""What a person reads before a run is confirmed: everything it will do beyond looking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from orchestrator.engine.orders import Expansion
+from orchestrator.model import MountRequest, ServerName, Unmount, printable
+from orchestrator.plan.settings import RestorePlan
+
+NAMED = 10
+"""How many targets or places are named before it says how many more there are."""
+
+
+def lines_before(
+    plan: RestorePlan,
+    expansion: Expansion,
+    silent: Sequence[ServerName],
+    *,
+    hold: float | None = None,
+) -> list[str]:
+    """Return the lines above the question; `silent` are the servers that do not answer yet.
+
+    `hold` is how long every mount is held open, in seconds.
+    """
+    requests = expansion.requests
+    lines = [f"Plan {printable(plan.name)} on {', '.join(plan.servers)}: {plan.mode}"]
+    removed = "mounted" if plan.cleanup.unmount is Unmount.NEVER else "mounted and removed"
+    lines.append(f"{len(requests)} restore points will be {removed}.")
+    lines += _checked(requests)
+    lines += _copied(requests)
+    lines += _written(requests)
+    lines += _held(plan, hold)
+    if expansion.unresolved:
+        lines.append(f"{len(expansion.unresolved)} targets have no restore point:")
+        lines += [
+            f"  {printable(target.key)}: {printable(target.reason)}"
+            for target in expansion.unresolved[:NAMED]
+        ]
+    if silent:
+        lines.append(f"Not answering yet, will be waited for: {', '.join(silent)}")
+    return lines
+
+
+def _checked(requests: Sequence[MountRequest]) -> Iterator[str]:
+    checked = sum(1 for request in requests if request.checks)
+    if checked:
+        rest = len(requests) - checked
+        others = f"; {rest} are only mounted and read" if rest else ""
+        yield f"{checked} of them have checks{others}."
+
+
+def _copied(requests: Sequence[MountRequest]) -> Iterator[str]:
+    """Say how many files are copied out of how many guests, and where to."""
+    copies = [
+        (request, download)
+        for request in requests
+        for download in request.downloads
+        if not download.writes_into_guest
+    ]
+    if not copies:
+        return
+    single = sum(1 for _, download in copies if download.glob is None)
+    chosen = sum(download.max_files for _, download in copies if download.glob is not None)
+    counts = [_files(single)] if single else []
+    counts += [f"up to {_files(chosen)} chosen by name"] if chosen else []
+    targets = len({request.key for request, _ in copies})
+    places = [printable(str(download.to)) for _, download in copies]
+    yield f"{' and '.join(counts)} will be copied out of {targets} guests, to {_named(places)}"
+
+
+def _written(requests: Sequence[MountRequest]) -> Iterator[str]:
+    """Say loudly what is written into which guests."""
+    writes = [
+        (request, download)
+        for request in requests
+        for download in request.downloads
+        if download.writes_into_guest
+    ]
+    if not writes:
+        return
+    single = sum(1 for _, download in writes if download.glob is None)
+    chosen = " and those chosen by name" if single < len(writes) else ""
+    guests = len({request.key for request, _ in writes})
+    yield f"WILL WRITE INTO GUESTS: {_files(single)}{chosen}, into {guests} original machines:"
+    for request, download in writes[:NAMED]:
+        what = download.path if download.glob is None else f"{download.path} ({download.glob})"
+        instead = ", replacing what is there" if download.overwrite else ""
+        yield f"  {printable(request.key)}: {printable(what)}{instead}"
+    if len(writes) > NAMED:
+        yield f"  and {len(writes) - NAMED} more"
+
+
+def _held(plan: RestorePlan, hold: float | None) -> Iterator[str]:
+    """Say which mounts stay open after their verdict, and until when."""
+    unmount, keep = plan.cleanup.unmount, plan.cleanup.keep_failed
+    until = "until you end it with 'bulk-restore unmount last'"
+    if unmount is Unmount.NEVER:
+        yield f"No mount is removed by itself: each stays open {until}."
+        return
+    if hold is not None:
+        yield f"Every mount is held open for {_span(hold)} after its verdict."
+    if unmount is Unmount.ON_SUCCESS:
+        yield f"A mount whose verdict is not good stays open {until}."
+    elif keep is not None:
+        yield f"A mount whose checks failed is held open for {_span(keep)}."
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
+
+
+def _named(names: Iterable[str]) -> str:
+    """Return different names in one line, the first of many."""
+    different = list(dict.fromkeys(names))
+    more = len(different) - NAMED
+    return ", ".join(different[:NAMED]) + (f" and {more} more places" if more > 0 else "")
+
+
+def _span(seconds: float) -> str:
+    """Return a duration as a plan would write it."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g}{unit}"
+    return f"{seconds:g}s"

@@ -1,0 +1,173 @@
+"""What is copied out of a guest, or back into it: read from the plan, and where it comes to lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from orchestrator.model import MountKey, OsKind
+from orchestrator.plan.document import Block, Items
+from orchestrator.plan.guest_paths import base_name, os_of, quoted
+from orchestrator.plan.problems import Position, Problems
+from orchestrator.plan.quantities import shown
+from orchestrator.plan.schema import DownloadFile
+from orchestrator.plan.servers import rooted
+from orchestrator.plan.settings import Entry, SelectorKind
+from orchestrator.proof import Download
+
+if TYPE_CHECKING:
+    from orchestrator.plan.targets import Placed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Downloads:
+    """What a target copies. For each, where it stands, and where its guest path does."""
+
+    wanted: tuple[Download, ...] = ()
+    places: tuple[Position, ...] = ()
+    paths: tuple[Position, ...] = ()
+
+    def require_fitting(self, os_kind: OsKind, target: str, problems: Problems) -> None:
+        """See that a guest of the target can have the paths; said once for each."""
+        for download, position in zip(self.wanted, self.paths, strict=True):
+            if os_of(download.path) is not os_kind and not problems.known_at(position):
+                problems.add(
+                    position,
+                    f"{quoted(download.path)} is a path of {os_of(download.path)}, but {target} "
+                    f"is {os_kind}: correct its 'os' or the path",
+                )
+
+
+def resolve_downloads(
+    files: Sequence[DownloadFile] | None,
+    node: object,
+    problems: Problems,
+    *,
+    base: Path,
+    may_write: bool,
+    several: bool,
+) -> Downloads:
+    """Return what a target copies, after noting everything that is wrong with it.
+
+    Relative local paths start at `base`. `several` says that the target may stand for several
+    machines, `may_write` that the plan's mode allows to write into guests.
+    """
+    if not files or not isinstance(node, Items):
+        return Downloads()
+    wanted, places, paths = [], [], []
+    for file, item in zip(files, node, strict=True):
+        wrong = _contradiction(file, item, may_write=may_write, several=several)
+        if wrong is not None:
+            problems.add(*wrong)
+            continue
+        wanted.append(_download(file, base))
+        places.append(item["write" if file.to is None else "to"].position)
+        paths.append(item["path"].position)
+    return Downloads(wanted=tuple(wanted), places=tuple(places), paths=tuple(paths))
+
+
+def _contradiction(
+    file: DownloadFile, node: Block, *, may_write: bool, several: bool
+) -> tuple[Position, str] | None:
+    """Return which keys of one download do not hold together and why, or None."""
+    if file.to is None and file.write is None:
+        return node.position, "say where the files go: 'to: PATH' (or 'write: original')"
+    if file.to is not None and file.write is not None:
+        second = max(node.key("to").position, node.key("write").position)
+        return second, "'to' and 'write' exclude each other: write two entries"
+    if file.write is not None and not may_write:
+        at = node.key("write").position
+        return at, "drill mode cannot write into a guest: that needs 'mode: recovery'"
+    if file.glob is None and not base_name(file.path):
+        whole = f"{quoted(file.path)} is a whole volume: choose its files with 'glob'"
+        return node["path"].position, whole
+    if file.to is not None and several and not file.to.endswith("/"):
+        return (
+            node["to"].position,
+            "this target may stand for several machines, so 'to' is a directory: "
+            f"write {shown(file.to + '/')}",
+        )
+    return None
+
+
+def _download(file: DownloadFile, base: Path) -> Download:
+    said = file.said()
+    said.pop("write", None)
+    to = said.pop("to", None)
+    if to is not None:
+        to = _local(to, base, is_directory=to.endswith("/") or file.glob is not None)
+    return Download(to=to, **said)
+
+
+def _local(to: str, base: Path, *, is_directory: bool) -> str:
+    """Return an absolute path; a directory, as any place for several files is, ends in `/`."""
+    path = rooted(to, base)
+    return path if not is_directory or path.endswith("/") else f"{path}/"
+
+
+def downloads_of(entry: Entry, key: MountKey) -> tuple[Download, ...]:
+    """Return what one target of an entry copies, and where to.
+
+    Where the entry may stand for several machines, each has a directory of its own, named by
+    what follows wave and server in its key: no two machines write the same file.
+    """
+    if not entry.several:
+        return entry.downloads
+    return tuple(_in_own_directory(each, key.split("/", 2)[-1]) for each in entry.downloads)
+
+
+def _in_own_directory(download: Download, name: str) -> Download:
+    if download.to is None:
+        return download
+    return replace(download, to=f"{download.to}{_directory_name(name)}/")
+
+
+def _directory_name(name: str) -> str:
+    """Return a machine's name as one directory's: what might lead elsewhere is written as %XX."""
+    # The key may hold what a server calls a machine.
+    safe = quote(name, safe=" @()+=,")
+    return safe.replace(".", "%2E") if set(safe) == {"."} else safe
+
+
+# --- the same file twice -------------------------------------------------------------------
+
+
+def check_same_files(placed: Iterable[Placed]) -> None:
+    """Note every local file that two downloads would write, as far as the file shows it.
+
+    Two that write unknown names into one directory are a problem if one may overwrite; else
+    the second leaves what it finds alone, and says so.
+    """
+    first: dict[str, tuple[Placed, Download]] = {}
+    for item in placed:
+        for download, position in zip(item.entry.downloads, item.downloads, strict=False):
+            local = _local_name(item.entry, download)
+            if local is None:
+                continue
+            other, before = first.setdefault(local, (item, download))
+            if before is download:
+                continue
+            if not local.endswith("/"):
+                what = "writes the same file"
+            elif download.overwrite or before.overwrite:
+                what = "writes into the same directory, and one may overwrite the other's files"
+            else:
+                continue
+            item.problems.add(position, f"{other.entry} {what}: give each a place of its own")
+
+
+def _local_name(entry: Entry, download: Download) -> str | None:
+    """Return the file that a download writes, or its directory where its names are not known."""
+    to = download.to
+    if to is None:
+        return None
+    if entry.several:
+        if entry.kind is not SelectorKind.VM or entry.all_backup_servers:
+            return to
+        to = f"{to}{_directory_name(entry.label or entry.value)}/"
+    if not to.endswith("/") or download.glob is not None:
+        return to
+    return to + base_name(download.path)
