@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from orchestrator.engine.orders import Expansion
 from orchestrator.model import MountRequest, ServerName, Unmount, printable
 from orchestrator.plan.settings import RestorePlan
+from orchestrator.proof import Download
 
 NAMED = 10
 """How many targets or places are named before it says how many more there are."""
@@ -46,8 +47,8 @@ def _checked(requests: Sequence[MountRequest]) -> Iterator[str]:
     checked = sum(1 for request in requests if request.checks)
     if checked:
         rest = len(requests) - checked
-        others = f"; {rest} are only mounted and read" if rest else ""
-        yield f"{checked} of them have checks{others}."
+        others = f", {rest} only mounted and read" if rest else ""
+        yield f"With checks: {checked}{others}."
 
 
 def _copied(requests: Sequence[MountRequest]) -> Iterator[str]:
@@ -60,13 +61,10 @@ def _copied(requests: Sequence[MountRequest]) -> Iterator[str]:
     ]
     if not copies:
         return
-    single = sum(1 for _, download in copies if download.glob is None)
-    chosen = sum(download.max_files for _, download in copies if download.glob is not None)
-    counts = [_files(single)] if single else []
-    counts += [f"up to {_files(chosen)} chosen by name"] if chosen else []
-    targets = len({request.key for request, _ in copies})
+    guests = len({request.key for request, _ in copies})
     places = [printable(str(download.to)) for _, download in copies]
-    yield f"{' and '.join(counts)} will be copied out of {targets} guests, to {_named(places)}"
+    count = _count(download for _, download in copies)
+    yield f"To be copied out of {guests} guests: {count}, to {_named(places)}"
 
 
 def _written(requests: Sequence[MountRequest]) -> Iterator[str]:
@@ -79,10 +77,9 @@ def _written(requests: Sequence[MountRequest]) -> Iterator[str]:
     ]
     if not writes:
         return
-    single = sum(1 for _, download in writes if download.glob is None)
-    chosen = " and those chosen by name" if single < len(writes) else ""
     guests = len({request.key for request, _ in writes})
-    yield f"WILL WRITE INTO GUESTS: {_files(single)}{chosen}, into {guests} original machines:"
+    count = _count(download for _, download in writes)
+    yield f"WILL WRITE INTO GUESTS: {count}; original machines written to: {guests}"
     for request, download in writes[:NAMED]:
         what = download.path if download.glob is None else f"{download.path} ({download.glob})"
         instead = ", replacing what is there" if download.overwrite else ""
@@ -104,6 +101,16 @@ def _held(plan: RestorePlan, hold: float | None) -> Iterator[str]:
         yield f"A mount whose verdict is not good stays open {until}."
     elif keep is not None:
         yield f"A mount whose checks failed is held open for {_span(keep)}."
+
+
+def _count(downloads: Iterable[Download]) -> str:
+    """Return how many files are meant, as far as it is known before a guest is mounted."""
+    downloads = tuple(downloads)
+    single = sum(1 for download in downloads if download.glob is None)
+    chosen = sum(download.max_files for download in downloads if download.glob is not None)
+    counts = [_files(single)] if single else []
+    counts += [f"up to {_files(chosen)} chosen by name"] if chosen else []
+    return " and ".join(counts)
 
 
 def _files(count: int) -> str:

@@ -90,6 +90,8 @@ STRUCTURAL = [
     *("tls-empty", "fingerprint", "fingerprint-not-a-list", "api-version"),
     *("expect-empty", "mounts-negative", "failures", "point-id", "key-without-value"),
     *("selectors-later", "points-later", "checks-as-texts", "download-misspelt"),
+    *("checks-as-a-list", "check-kinds", "check-paths", "check-values", "check-counts"),
+    *("download-values", "download-write", "cleanup"),
     *("variable-name", "variable-structure", "backup-server-limit"),
 ]
 
@@ -113,6 +115,15 @@ TAKEN = [
     "waves: [{name: a.b-c_1, after: [], targets: [{job: x, expect: {min: 0}}]}]\n",
     "targets: [{vm: a, checks: []}]\ncleanup: {unmount: always}\nmode: drill\n",
     "targets: [{vm: a}]\n  # a comment\n",
+    "checks: {a: [{path: 'C:\\x', min_size: 1B, magic: 0400, owner: 7}], b: [{dir: 'C:/'}]}\n"
+    "targets: [{vm: a, checks: [a, b]}]\n",
+    "checks: {a: [{exec: [x, 7, '-v']}, {baseline: /x, count: 5%}, {dir: /x, absent: [7]}]}\n"
+    "targets: [{vm: a}]\n",
+    f"checks: {{a: [{{path: /x, sha256: {'1' * 64}}}]}}\ntargets: [{{vm: a}}]\n",
+    "variables: {p: /x}\nchecks: {a: [{path: '${p}', max_size: '${s:-1B}'}]}\n"
+    "targets: [{vm: a, download: [{path: 'Volume$0:/x', to: x, max_files: 3}]}]\n",
+    "mode: recovery\ncleanup: {unmount: never, keep_failed: 30m}\n"
+    "targets: [{vm: a, download: [{path: 'C:\\x', write: original, overwrite: true}]}]\n",
     "targets: [{vm: a, timeouts: {mount: 1h}, retries: {delay: 0s, max_delay: 0s}}]\n",
 ]
 

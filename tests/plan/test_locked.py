@@ -77,6 +77,35 @@ def test_what_is_loaded_is_what_was_locked() -> None:
     assert differences(locked, expansion) == ()
 
 
+def test_a_locked_plan_keeps_checks_downloads_and_what_stays_mounted() -> None:
+    """Whoever approved it approved these too, and they are what is run."""
+    body = (
+        "mode: recovery\ncleanup: {unmount: on_success, keep_failed: 30m}\n"
+        "checks:\n"
+        "  a: [{path: 'C:\\a', magic: 4D 5A}, {dir: 'C:\\d', absent: ['*x']}]\n"
+        "  b: [{baseline: 'C:\\d', size: 20%}, {exec: [judge, -v], timeout: 9s}]\n"
+        "targets:\n"
+        "  - vm: dc01\n"
+        "    checks: [b, a]\n"
+        "    download: [{path: 'C:\\a', to: out/}, {path: 'C:\\b', write: original}]\n"
+    )
+    loaded = load(body, base=Path("/plans"))
+    expansion = expand(loaded.plan, {HQ: Inventory(POINTS)}, now=NOW)
+
+    locked = load_locked(lock(loaded, expansion, created_at=NOW, version="9.9"), Path("x"))
+
+    assert locked.plan.mode == "recovery"
+    assert locked.plan.checks == loaded.plan.checks
+    assert [len(each) for each in locked.plan.checks.values()] == [2, 2]
+    assert locked.plan.cleanup == loaded.plan.cleanup
+    (request,) = locked.requests
+    assert request.checks == ("b", "a")
+    assert [(each.path, each.to) for each in request.downloads] == [
+        ("C:\\a", "/plans/out/"),
+        ("C:\\b", None),
+    ]
+
+
 def test_the_same_plan_and_inventory_lock_to_the_same_bytes() -> None:
     """A locked plan can be compared, signed and kept under version control."""
     loaded = load(BODY, two_servers=True)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.model import OsKind, RestorePoint, RestorePointId, ServerName
+from orchestrator.model import OsKind, RestorePoint, RestorePointId, ServerName, Unmount
 from orchestrator.plan.expansion import expand, placeholders
 from orchestrator.plan.inventory import Inventory
-from orchestrator.plan.loading import load_plan
+from orchestrator.plan.loading import load_plan, load_plan_text
 from orchestrator.plan.settings import RestorePlan, SelectorKind
+from orchestrator.proof import BaselineCheck, DirCheck, ExecCheck, PathCheck
 from tests.plan.builders import NOW, point
 
 ROOT = Path(__file__).parent.parent.parent / "plans"
@@ -115,3 +116,43 @@ def test_the_complete_plan_reads_its_inventory_file() -> None:
     assert [entry.server for entry in wave.entries] == ["dr", "dr", "dr", "dr", "hq"]
     assert wave.entries[2].os_kind is OsKind.LINUX
     assert (wave.entries[3].label, wave.entries[3].point.policy) == ("branch-ledger", "before")
+    assert (wave.entries[0].checks, wave.entries[2].checks) == (
+        ("boot-volume",),
+        ("web-config", "web-judge"),
+    )
+
+
+def test_the_complete_plan_shows_every_kind_of_check_and_each_set_is_asked_for() -> None:
+    """Who starts from it finds an example of everything, and none that does nothing."""
+    plan = load_plan(ROOT / "complete.yaml").plan
+
+    every = [check for checks in plan.checks.values() for check in checks]
+    assert {type(check) for check in every} == {PathCheck, DirCheck, BaselineCheck, ExecCheck}
+    assert {name for entry in plan.entries() for name in entry.checks} == set(plan.checks)
+    for field in ("sha256", "contains", "matches", "magic", "owner", "modified_within"):
+        assert any(getattr(check, field, None) for check in every), field
+
+
+def test_the_complete_plan_copies_files_to_the_places_its_comments_name() -> None:
+    """Below the plan's own directory, wherever the process was started; a drill writes nowhere."""
+    plan = load_plan(ROOT / "complete.yaml").plan
+    sql = next(entry for entry in plan.entries() if entry.value == "sql01")
+
+    assert [download.to for download in sql.downloads] == [
+        f"{ROOT}/restored/sql01/",
+        f"{ROOT}/restored/sql01/logs/",
+    ]
+    assert plan.mode == "drill"
+    assert not any(d.writes_into_guest for entry in plan.entries() for d in entry.downloads)
+    assert (plan.cleanup.unmount, plan.cleanup.keep_failed) == (Unmount.ALWAYS, 1800)
+
+
+def test_the_recovery_example_of_the_complete_plan_is_right() -> None:
+    """What a comment says loads, once the mode is what the comment demands."""
+    text = (ROOT / "complete.yaml").read_text()
+    recovery = text.replace("mode: drill ", "mode: recovery ").replace("# - {vm", "- {vm")
+
+    plan = load_plan_text(recovery.encode(), ROOT / "complete.yaml").plan
+
+    written = [d for entry in plan.entries() for d in entry.downloads if d.writes_into_guest]
+    assert [download.path for download in written] == ["/etc/nginx/nginx.conf"]
