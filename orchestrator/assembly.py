@@ -222,15 +222,17 @@ def require_allowed_writes(source: Plan, choices: Choices) -> None:
     """See that a person allowed what the plan writes into guests; nothing was sent yet.
 
     Raises:
-        PlanError: nobody did; it names the first targets that would.
+        PlanError: nobody did, or it is no recovery; it names the first targets that would.
     """
-    if choices.yes_write:
-        return
     writers = _writers(source)
-    if writers:
-        named = ", ".join(writers[:5]) + (", …" if len(writers) > 5 else "")
+    named = ", ".join(writers[:5]) + (", …" if len(writers) > 5 else "")
+    if writers and source.plan.mode != "recovery":
+        message = f"a {source.plan.mode} cannot write into guests, and this one would ({named})"
+    elif writers and not choices.yes_write:
         message = f"it writes into guests ({named}): allow that with --yes-write, or leave it out"
-        raise PlanError((Problem(file=_text(source.path), position=START, message=message),))
+    else:
+        return
+    raise PlanError((Problem(file=_text(source.path), position=START, message=message),))
 
 
 def _writers(source: Plan) -> list[str]:

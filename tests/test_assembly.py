@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -78,6 +79,15 @@ def test_writing_into_a_guest_needs_a_word_of_its_own(kind: int, named: str) -> 
     assert named in str(caught.value)
     assert "dc02" not in str(caught.value)
     require_allowed_writes(plan, Choices(state=Path("state"), yes_write=True))
+
+
+def test_a_drill_that_would_write_is_refused_whoever_allows_it() -> None:
+    """The loader lets none through; should one come another way, it ends here."""
+    loaded = load(BODY)
+    drill = replace(loaded, plan=replace(loaded.plan, mode="drill"))
+
+    with pytest.raises(PlanError, match="a drill cannot write into guests"):
+        require_allowed_writes(drill, Choices(state=Path("state"), yes_write=True))
 
 
 def test_copying_out_needs_no_such_word() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,13 @@ _CONTENT = ("sha256", "contains", "matches", "magic")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeclaredSets:
-    """The check sets that could be read, and every name that the plan declares.
+    """The check sets that could be read, and every name that the plan declares, if that is known.
 
     `demands` holds for each system the sets with a path that only it can have, and that path.
     """
 
     sets: CheckSets
-    names: tuple[str, ...]
+    names: tuple[str, ...] | None
     demands: Mapping[OsKind, Mapping[str, str]]
 
     def foreign_to(self, os_kind: OsKind) -> Mapping[str, str]:
@@ -71,7 +71,7 @@ def resolve_check_sets(node: object, problems: Problems, base: Path) -> Declared
         return NO_SETS
     if not isinstance(node, Block):
         read_section(Section, node, problems, noun="'checks' of the plan")
-        return NO_SETS
+        return replace(NO_SETS, names=None)
     sets: CheckSets = {}
     demands: dict[OsKind, dict[str, str]] = {each: {} for each in OsKind}
     for name, items in node.fields():
@@ -255,7 +255,7 @@ def require_declared(
     name: str, position: Position, declared: DeclaredSets, problems: Problems
 ) -> None:
     """See that there is a check set called `name`."""
-    if name not in declared.names:
+    if declared.names is not None and name not in declared.names:
         advice = did_you_mean(name, declared.names, noun="check sets")
         problems.add(position, f"there is no check set {shown(name)}: {advice}")
 

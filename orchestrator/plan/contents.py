@@ -13,7 +13,9 @@ from orchestrator.plan import quantities
 from orchestrator.plan.guest_paths import GUEST_PATH_PATTERN, guest_path, holds_control
 from orchestrator.plan.quantities import shown
 from orchestrator.plan.scalars import (
+    VARIABLE_PATTERN,
     choice_schema,
+    count_schema,
     line,
     scalar,
     single,
@@ -203,18 +205,7 @@ Size = Annotated[
 Volume = Annotated[
     int, scalar(volume), text_schema(quantities.SIZE_PATTERN, "512KiB", "5GiB", "500MB")
 ]
-Files = Annotated[
-    int,
-    scalar(number_of_files),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 1},
-                {"type": "string", "pattern": rf"{quantities.COUNT_PATTERN}|\$\{{[A-Za-z_]"},
-            ]
-        }
-    ),
-]
+Files = Annotated[int, scalar(number_of_files), count_schema(1)]
 Tolerance = Annotated[
     float, scalar(quantities.fraction), text_schema(quantities.PERCENT_PATTERN, "10%")
 ]
@@ -225,7 +216,7 @@ Sha256 = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "pattern": rf"{SHA256_PATTERN}|\$\{{[A-Za-z_]"},
+                {"type": "string", "pattern": f"{SHA256_PATTERN}|{VARIABLE_PATTERN}"},
                 {"type": "number"},
             ]
         }
@@ -237,7 +228,7 @@ Magic = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "pattern": rf"{MAGIC_PATTERN}|\$\{{[A-Za-z_]"},
+                {"type": "string", "pattern": f"{MAGIC_PATTERN}|{VARIABLE_PATTERN}"},
                 {"type": "number"},
             ],
             "examples": ["4D 5A", "504b0304"],

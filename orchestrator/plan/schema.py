@@ -236,7 +236,7 @@ class ExecCheckFile(Section):
 
     exec: contents.CommandLine = Field(
         description="Program and arguments, started without a shell; a path is relative to the "
-        "plan."
+        "plan. They are journaled: no secret belongs here."
     )
     timeout: kinds.PositiveDuration | None = Field(
         None, description="How long it may take; 5m by default."

@@ -126,7 +126,9 @@ def test_a_damaged_plan_is_a_plan_or_problems_with_places(path: Path) -> None:
             assert 1 <= problem.position.line <= data.count(b"\n") + data.count(b"\r") + 2
             assert problem.position.column >= 1
             assert problem.message.strip()
-            assert str(path) in str(problem)
+            # a damaged name may be missed by a row of the plan's inventory file
+            assert problem.file in {str(path), str(path.parent / "inventory/branch-vms.csv")}
+            assert problem.file in str(problem)
     assert refused > 20
 
 

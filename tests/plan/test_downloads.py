@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import PlanError
-from orchestrator.model import MountKey, Unmount
+from orchestrator.model import MountKey, Unmount, WaveName
 from orchestrator.plan.downloads import downloads_of
-from orchestrator.plan.settings import Cleanup, Entry
+from orchestrator.plan.settings import Cleanup, Entry, SelectorKind
 from orchestrator.proof import Download
-from tests.plan.builders import expanded, load, point
+from tests.plan.builders import HQ, expanded, load, point
 
 BASE = Path("/plans")
 
@@ -133,9 +133,15 @@ NAMES = st.text(
 @given(NAMES, NAMES)
 def test_no_name_leads_out_of_the_directory_and_no_two_share_one(one: str, other: str) -> None:
     """What a server calls its machines never chooses the place."""
-    entry = Entry.__new__(Entry)
-    object.__setattr__(entry, "several", True)
-    object.__setattr__(entry, "downloads", (Download(path="/a", to="/out/"),))
+    entry = Entry(
+        kind=SelectorKind.JOB,
+        value="j",
+        wave=WaveName("w"),
+        server=HQ,
+        place="1:1",
+        downloads=(Download(path="/a", to="/out/"),),
+        several=True,
+    )
 
     found = [downloads_of(entry, MountKey(f"w/hq/{name}"))[0].to for name in (one, other)]
 
