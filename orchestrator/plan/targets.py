@@ -294,15 +294,15 @@ def _rows(
         return
     around.files[inventory.name] = inventory.sha256
     for row in inventory.rows:
-        if not any(fnmatchcase(row.vm, glob) for glob in file.exclude or ()):
-            asked = _asked_in(row, inventory, settings, around, problems)
-            downloads.require_fitting(
-                row.os_kind or settings.os_kind, _row_words(row, inventory), problems
-            )
-            for entry in _row(row, inventory, file, settings, expect, around):
-                whole = replace(entry, checks=asked, downloads=downloads.wanted, several=True)
-                places = (row.position,) * len(downloads.wanted)
-                yield Placed(whole, inventory.problems, row.position, places)
+        if any(fnmatchcase(row.vm, glob) for glob in file.exclude or ()):
+            continue
+        entry = _row(row, inventory, file, settings, expect, around)
+        if entry is not None:
+            checks = _asked_in(row, inventory, settings, around, problems)
+            downloads.require_fitting(entry.os_kind, _row_words(row, inventory), problems)
+            whole = replace(entry, checks=checks, downloads=downloads.wanted, several=True)
+            places = (row.position,) * len(downloads.wanted)
+            yield Placed(whole, inventory.problems, row.position, places)
     problems.include(inventory.problems)
 
 
@@ -343,19 +343,19 @@ def _row(
     settings: Inherited,
     expect: Expectation | None,
     around: Surroundings,
-) -> Iterator[Entry]:
+) -> Entry | None:
     server = ServerName(row.server) if row.server else settings.server
     if server is None:
         _no_server(around.servers, row.position, inventory.problems)
-        return
+        return None
     if row.server and server not in around.servers.names:
         advice = did_you_mean(server, around.servers.names, noun="servers")
         inventory.problems.add(row.position, f"there is no server {shown(server)}: {advice}")
-        return
+        return None
     point = settings.point
     if row.before is not None:
         point = PointPolicy(policy=PolicyName.BEFORE, time=row.before)
-    yield Entry(
+    return Entry(
         kind=SelectorKind.VM,
         value=row.vm,
         wave=around.wave,
