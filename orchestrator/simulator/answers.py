@@ -10,19 +10,19 @@ import re
 from collections.abc import Sequence
 
 from orchestrator.simulator.backup_servers import backup_servers
+from orchestrator.simulator.browsing import guest_path, visible_roots
 from orchestrator.simulator.exchange import Call, Refusal, Reply, os_kind_of
-from orchestrator.simulator.inventory import Point, entry_at, listing, roots
+from orchestrator.simulator.inventory import AGENTS, Point
 from orchestrator.simulator.manager import (
     FAMILY_ENTITIES,
     ROLES_THAT_LIST_BACKUP_SERVERS,
     ROLES_THAT_MOUNT,
     ROLES_THAT_SEE_POINTS,
-    SimMount,
     SimSession,
     SimulatedManager,
 )
-from orchestrator.simulator.queries import answer_query, may_list, page_of, paging, points_of
-from orchestrator.simulator.writing import ENTITY, guest
+from orchestrator.simulator.queries import answer_query, may_list, points_of
+from orchestrator.simulator.writing import ENTITY
 
 GUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
 NOT_ALLOWED = "Method is not allowed."
@@ -171,14 +171,23 @@ def _mount_collection(
     if point is None or (point.family != path and not related):
         raise Refusal(404, f"VM replica point [{point_id}] is not found.")
     if call.method == "POST":
-        task = manager.start_mount(session, path, point, os_kind_of(call))
+        task = manager.start_mount(session, path, point, _os_kind(call, point))
         return Reply(202, call.writer.task(task, whole=True))
     mounts = session.mounts.get((point.family, point_id), {})
     never = not session.mount_count.get((point.family, point_id))
     if never and manager.behaviour.empty_mounts_are_404:
         raise Refusal(404, "There are no mounts.")
-    rows = "".join(call.writer.mount(mount, _roots(mount)) for mount in mounts.values())
+    rows = "".join(call.writer.mount(mount, visible_roots(mount)) for mount in mounts.values())
     return Reply(200, call.writer.document(f"{ENTITY[path]}Mounts", [], rows))
+
+
+def _os_kind(call: Call, point: Point) -> str:
+    """Return the system that is mounted; for agents no body is documented. Source: reference 7."""
+    if point.family != AGENTS:
+        return os_kind_of(call)
+    if call.body:
+        raise Refusal(400, "The request body is not valid.")
+    return point.machine.os
 
 
 async def _one_mount(
@@ -188,57 +197,12 @@ async def _one_mount(
     mount = manager.find_mount(session, path, parts[0].lower(), number)
     if mount is None:
         raise Refusal(404, f"Mount point [{parts[2]}] is not found.")
-    if len(parts) > 3:
-        return _guest_path(manager, call, session, mount, "/".join(parts[3:]))
+    if len(parts) > 3 or (call.path.endswith("/") and "/" in visible_roots(mount)):
+        return guest_path(manager, call, session, mount, "/".join(parts[3:]))
     _only(call, "GET", "DELETE")
     if call.method == "DELETE":
         if manager.behaviour.unmount_s:
             await asyncio.sleep(manager.behaviour.unmount_s)
         manager.unmount(session, mount)
         return Reply(204)
-    return Reply(200, call.writer.mount(mount, _roots(mount), whole=True))
-
-
-def _roots(mount: SimMount) -> Sequence[str]:
-    """Return the volumes; with the wrong OsKind there are none to see."""
-    machine = mount.point.machine
-    return roots(machine) if machine.os == mount.os_kind else ()
-
-
-def _guest_path(
-    manager: SimulatedManager, call: Call, session: SimSession, mount: SimMount, path: str
-) -> Reply:
-    action = call.query.get("action", "").lower()
-    address = f"{mount.family}/{mount.point.id}/mounts/{mount.number}"
-    entry, entries = entry_at(mount.point, path), listing(mount.point, path)
-    if not _roots(mount) or (entry is None and entries is None):
-        raise Refusal(404, "The path is not found.")
-    if call.method == "POST" and action == "restore":
-        task = manager.new_task(session, "FileRestoreFromMountPoint")
-        task.state, task.success, task.message = "Finished", True, "Ok"
-        task.download = f"{address}/{guest(path.lower())}?action=download"
-        return Reply(202, call.writer.task(task, whole=True))
-    _only(call, "GET")
-    if action == "download":
-        return Reply(200, raw=f"{mount.point.id} {path.lower()}\n".encode())
-    if entry is not None and entries is None:
-        inner = call.writer.entry(address, entry)
-        return Reply(200, call.writer.document("FileSystemEntry", [], inner))
-    entries = entries or []
-    if action == "listdirs":
-        entries = [entry for entry in entries if entry.size is None]
-    elif action == "listfiles":
-        entries = [entry for entry in entries if entry.size is not None]
-    page, size = page_of(call, 100)
-    shown = entries[(page - 1) * size : page * size]
-    groups = call.writer.element("Links", [], call.writer.up_link(address, path))
-    for tag, is_directory in (("Files", False), ("Directories", True)):
-        rows = [entry for entry in shown if (entry.size is None) is is_directory]
-        if rows:
-            inner = "".join(call.writer.entry(address, entry) for entry in rows)
-            groups += f"<{tag}>{inner}</{tag}>"
-    pages = max(1, -(-len(entries) // size))
-    base = f"{address}/{guest(path)}?action={action or 'listAll'}"
-    links = paging(call, base, page, size, pages)
-    href = f"{call.writer.base}/{base}&pageSize={size}&page={page}"
-    return Reply(200, call.writer.document("FileSystemEntries", [("Href", href)], groups + links))
+    return Reply(200, call.writer.mount(mount, visible_roots(mount), whole=True))

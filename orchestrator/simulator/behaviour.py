@@ -21,6 +21,14 @@ class Behaviour:
     purge_finished_after: a finished task is forgotten after this; None is never.
     cancel_leaves_mount: DELETE of a running task leaves its mount behind.
     backup_server_slots: mounts a backup server works on at once; the others queue.
+    stage_s, stage_bytes_per_s: how long restoring or staging a file takes: so much, and its
+        size over the rate (None is no limit). download_bytes_per_s: how fast a staged one comes.
+    download_links: Download links of one staged file; all lead to it.
+    download_link_case: "lower" (as documented), "lower_windows", or "kept".
+    chunked_downloads: no Content-Length at a download.
+    plain_entries: an address without `action` shows a directory as itself ("replicas", as
+        documented), or "always"; otherwise as its listing.
+    raw_hrefs: spaces, brackets and non-ASCII letters stand in Hrefs of files as they are.
     unmount_s: how long an unmount takes. latency_s: before every answer.
     idle_limit_s: a token dies after this without a request.
     collection_every_s: how often the inventory is collected. With 0 there is no collection:
@@ -43,6 +51,14 @@ class Behaviour:
     purge_finished_after: float | None = None
     cancel_leaves_mount: bool = True
     backup_server_slots: int = 64
+    stage_s: float = 1.0
+    stage_bytes_per_s: float | None = None
+    download_bytes_per_s: float | None = None
+    download_links: int = 1
+    download_link_case: str = "lower"
+    chunked_downloads: bool = False
+    plain_entries: str = "replicas"
+    raw_hrefs: bool = False
     unmount_s: float = 0.0
     latency_s: float = 0.0
     idle_limit_s: float = 900.0

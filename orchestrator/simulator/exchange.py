@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import defusedxml.ElementTree as SafeTree
 from defusedxml.common import DefusedXmlException
 
+from orchestrator.simulator.truth import MountFate
 from orchestrator.simulator.writing import Writer
+
+SPACE = "{http://www.veeam.com/ent/v1.0}"
+NO_ROOT = "Node [root] does not exist."
+NO_NODE = "Object reference not set to an instance of an object."
+"""Observed texts: a body that is not understood, and one that lacks a required node."""
+INVALID = "The request body is not valid."
 
 
 class Refusal(Exception):
@@ -42,6 +50,25 @@ class Reply:
     xml: str | None = None
     raw: bytes | None = None
     headers: dict[str, str] | None = None
+    stream: Stream | None = None
+
+
+@dataclass(slots=True)
+class Stream:
+    """A body that is sent piece by piece; `fate` counts what has been sent."""
+
+    pieces: Iterator[bytes]
+    size: int
+    fate: MountFate
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreSpec:
+    """What a FileRestoreSpec asks for."""
+
+    into_guest: bool
+    overwrite: bool = False
+    credentials: bool = False
 
 
 def os_kind_of(call: Call) -> str:
@@ -65,20 +92,89 @@ def _os_kind_in_json(body: bytes) -> str:
     try:
         value = json.loads(body)
     except ValueError as exc:
-        raise Refusal(400, "Node [root] does not exist.") from exc
+        raise Refusal(400, NO_ROOT) from exc
     return str({key.lower(): kind for key, kind in value.items()}.get("oskind", "Windows"))
 
 
 def _os_kind_in_xml(body: bytes) -> str:
-    space = "{http://www.veeam.com/ent/v1.0}"
+    for child in _root(body, "StartMountSpec"):
+        if child.tag != f"{SPACE}OsKind":
+            raise Refusal(400, INVALID)
+        return (child.text or "").strip()
+    return "Windows"
+
+
+def _root(body: bytes, tag: str) -> Any:
     try:
         root = SafeTree.fromstring(body, forbid_dtd=True)
     except (SafeTree.ParseError, DefusedXmlException) as exc:
-        raise Refusal(400, "Node [root] does not exist.") from exc
-    if root.tag != f"{space}StartMountSpec":
-        raise Refusal(400, "Node [root] does not exist.")
-    for child in root:
-        if child.tag != f"{space}OsKind":
-            raise Refusal(400, "The request body is not valid.")
-        return (child.text or "").strip()
-    return "Windows"
+        raise Refusal(400, NO_ROOT) from exc
+    if root.tag != f"{SPACE}{tag}":
+        raise Refusal(400, NO_ROOT)
+    return root
+
+
+def restore_spec_of(call: Call) -> RestoreSpec:
+    """Return what a FileRestoreSpec asks for. Source: reference 6.3.
+
+    Raises:
+        Refusal: root, namespace, choice, attribute or order is wrong, or there is no body.
+    """
+    if call.body.lstrip().startswith(b"{"):
+        return _restore_spec_in_json(call.body)
+    root = _root(call.body, "FileRestoreSpec")
+    if not len(root):
+        raise Refusal(500, NO_NODE)
+    if len(root) > 1:
+        raise Refusal(400, INVALID)
+    (chosen,) = root
+    if chosen.tag == f"{SPACE}ForDirectDownload":
+        if len(chosen) or chosen.attrib:
+            raise Refusal(400, INVALID)
+        return RestoreSpec(into_guest=False)
+    if chosen.tag != f"{SPACE}ToOriginalLocation" or set(chosen.attrib) - _ORIGINAL:
+        raise Refusal(400, INVALID)
+    overwrite = chosen.attrib.get("Overwrite", "false")
+    if overwrite not in {"true", "false"}:
+        raise Refusal(400, INVALID)
+    return RestoreSpec(
+        into_guest=True, overwrite=overwrite == "true", credentials=_credentials_in_xml(chosen)
+    )
+
+
+_ORIGINAL = {"Overwrite", "PermissionsOnly"}
+
+
+def _credentials_in_xml(chosen: Any) -> bool:
+    """Tell whether credentials are brought; their order matters."""
+    if not len(chosen):
+        return False
+    given = chosen[0]
+    names = [child.tag for child in given]
+    if len(chosen) > 1 or given.tag != f"{SPACE}GuestCredentials":
+        raise Refusal(400, INVALID)
+    if names != [f"{SPACE}UserName", f"{SPACE}Password"]:
+        raise Refusal(400, INVALID)
+    return True
+
+
+def _restore_spec_in_json(body: bytes) -> RestoreSpec:
+    try:
+        value = json.loads(body)
+    except ValueError as exc:
+        raise Refusal(400, NO_ROOT) from exc
+    spec = {key.lower(): inner for key, inner in value.items() if inner is not None}
+    if not spec:
+        raise Refusal(500, NO_NODE)
+    if set(spec) == {"fordirectdownload"}:
+        return RestoreSpec(into_guest=False)
+    if set(spec) != {"tooriginallocation"} or not isinstance(spec["tooriginallocation"], dict):
+        raise Refusal(400, INVALID)
+    inner = {key.lower(): value for key, value in spec["tooriginallocation"].items()}
+    overwrite = inner.get("overwrite", False)
+    given = inner.get("guestcredentials")
+    if not isinstance(overwrite, bool) or not isinstance(given, dict | None):
+        raise Refusal(400, INVALID)
+    if given is not None and {key.lower() for key in given} != {"username", "password"}:
+        raise Refusal(400, INVALID)
+    return RestoreSpec(into_guest=True, overwrite=overwrite, credentials=given is not None)

@@ -21,6 +21,11 @@ KINDS = {
     "reset_mid_body": "act, send half the answer, reset",
     "drip": "act, send the answer in ten pieces over `seconds`",
     "truncated": "act, send half the answer with a matching Content-Length",
+    "close_mid_body": "act, send half of a file, close",
+    "silent_mid_body": "act, send half of a file, say nothing for `seconds`, close",
+    "too_long": "send more bytes of a file than Content-Length says",
+    "grown": "send a file with more bytes than its listing says",
+    "gzip": "send a file as if it were compressed, which nobody asked for",
     "html_503": "503 with a web page, as HTTP.sys does",
     "html_404": "404 with a web page, as HTTP.sys does while the service is stopped",
     "xml_503": "503 with an Error; `retry_after` is sent as it is",
@@ -41,14 +46,37 @@ KINDS = {
     "state_back": "show every task as Running, also one that was further",
     "no_result": "show tasks without their Result",
     "no_related": "show tasks without their Related link",
+    "task_fails": "accept a restore or staging whose task will fail",
+    "task_vanishes": "accept a restore or staging and forget its task",
+    "page_repeats": "show the page of a directory before the one that was asked for",
+    "bare_next": "show a directory whose paging links have lost their action",
+    "foreign_hrefs": "show a directory whose entries' Hrefs name another host",
+    "evil_hrefs": "show a directory whose entries' Hrefs fail the point over",
+    "elsewhere": "show a directory whose entries are said to be in another one",
+    "both_entries": "show one file as a directory and a file at once",
 }
-DISGUISES = frozenset({"odd_state", "state_back", "no_result", "no_related"})
-"""Kinds that only change how tasks look in one answer."""
+DISGUISES = frozenset(
+    {
+        *("odd_state", "state_back", "no_result", "no_related", "task_fails", "task_vanishes"),
+        *("page_repeats", "bare_next", "foreign_hrefs", "evil_hrefs", "elsewhere"),
+        "both_entries",
+    }
+)
+"""Kinds that only change how one answer looks, or what comes of its task."""
+FILE_KINDS = frozenset(
+    {
+        *("close_mid_body", "silent_mid_body", "too_long", "grown", "gzip", "task_fails"),
+        *("task_vanishes", "page_repeats", "bare_next", "foreign_hrefs", "evil_hrefs"),
+        *("elsewhere", "both_entries"),
+    }
+)
+"""Kinds that only requests for the files of a guest meet."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Fault:
-    """One rule. Matches `method` and the regular expression `path`, within the time window.
+    """One rule. Matches `method` and the regular expressions `path` and `query`, within the
+    time window.
 
     The first `skip` matches pass, then it strikes with `probability`, at most `count` times.
     """
@@ -56,6 +84,7 @@ class Fault:
     kind: str
     method: str = ""
     path: str = ""
+    query: str = ""
     skip: int = 0
     count: int | None = None
     probability: float = 1.0
@@ -85,10 +114,10 @@ class FaultScript:
         """Return the script of a JSON list."""
         return cls([Fault(**row) for row in rows], seed=seed)
 
-    def strike(self, method: str, path: str, now: float) -> Fault | None:
+    def strike(self, method: str, path: str, now: float, query: str = "") -> Fault | None:
         """Return the fault that this request meets, if any."""
         for fault in self.faults:
-            if self._matches(fault, method, path, now):
+            if self._matches(fault, method, path, now, query):
                 fault.seen += 1
                 spent = fault.count is not None and fault.struck >= fault.count
                 if fault.seen > fault.skip and not spent and self._rng.random() < fault.probability:
@@ -96,9 +125,10 @@ class FaultScript:
                     return fault
         return None
 
-    def _matches(self, fault: Fault, method: str, path: str, now: float) -> bool:
+    def _matches(self, fault: Fault, method: str, path: str, now: float, query: str) -> bool:
         return (
             (not fault.method or fault.method == method)
             and fault.from_s <= now < fault.until_s
             and re.search(fault.path, path) is not None
+            and re.search(fault.query, query, re.IGNORECASE) is not None
         )

@@ -1,4 +1,4 @@
-"""Generated machines: backup servers, replication jobs, restore points, guest file trees.
+"""Generated machines: backup servers, jobs, restore points. Their files are in `guests`.
 
 Deterministic by seed. Mount durations are heavy-tailed (lognormal around 150 s, at most
 half an hour) and mostly a property of the machine, so that a history of earlier runs helps.
@@ -8,9 +8,17 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from orchestrator.simulator.files import GuestFile
+
+REPLICAS = "vmReplicaPoints"
+BACKUPS = "vmRestorePoints"
+AGENTS = "agents/agentRestorePoints"
+"""Families of restore points, as paths below /api/."""
 
 MEDIAN_S = 150.0
 LONGEST_S = 1800.0
@@ -45,6 +53,9 @@ class Machine:
     """A replicated machine. `mount_s` is how long its mounts usually take.
 
     While the replica is `running` (failed over) or its `job_active`, no mount of it succeeds.
+    `files` change the usual tree of its system (None removes a path), `roots` its volumes: for
+    Linux names of any kind, `/` included. Without `guest_credentials` the job knows none for
+    the guest, so that nothing can be written into it unless the request brings them.
     """
 
     name: str
@@ -56,6 +67,9 @@ class Machine:
     points: list[Point] = field(default_factory=list)
     running: bool = False
     job_active: bool = False
+    files: dict[str, GuestFile | None] = field(default_factory=dict)
+    roots: tuple[str, ...] | None = None
+    guest_credentials: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -65,10 +79,14 @@ class Point:
     id: str
     machine: Machine
     created_at: datetime
-    family: str = "vmReplicaPoints"
+    family: str = REPLICAS
     fails: str | None = None
     gone: bool = False
     """Removed by retention: still listed until the next collection."""
+    changes: dict[str, GuestFile | None] = field(default_factory=dict)
+    """What this point has otherwise than its machine: damaged, missing and added files."""
+    built: tuple[Any, Any] | None = field(default=None, repr=False)
+    """The point's files as `guests` has put them together, and from what."""
 
     @property
     def name(self) -> str:
@@ -114,11 +132,12 @@ def generated(
     now: datetime = datetime(2026, 11, 23, 6, 0, tzinfo=UTC),
     prefix: str = "",
     awkward: bool = True,
+    families: Sequence[str] = (REPLICAS,),
 ) -> Inventory:
     """Return an inventory of `machines` with `points` restore points each.
 
     Points go back from `now`, about one a day. With `awkward`, a few machines have names
-    that need quoting and escaping.
+    that need quoting and escaping. The machines are of the `families` in turn.
     """
     rng = random.Random(seed)  # noqa: S311 - a simulation, not a secret
     servers = [
@@ -145,7 +164,12 @@ def generated(
         )
         start = now - timedelta(minutes=rng.uniform(10, 1400))
         machine.points = [
-            Point(_guid(rng), machine, (start - timedelta(days=day)).replace(microsecond=0))
+            Point(
+                _guid(rng),
+                machine,
+                (start - timedelta(days=day)).replace(microsecond=0),
+                families[number % len(families)],
+            )
             for day in range(points)
         ]
         made.append(machine)
@@ -157,74 +181,3 @@ TIERS = ("Tier 1", "Tier 2", "Branch")
 
 def _guid(rng: random.Random) -> str:
     return str(uuid.UUID(int=rng.getrandbits(128), version=4))
-
-
-# --- guest file systems ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class GuestEntry:
-    """A file or directory of a guest; `size` None for a directory."""
-
-    path: str
-    name: str
-    size: int | None
-    modified_at: datetime
-
-
-def roots(machine: Machine) -> tuple[str, ...]:
-    """Return the volume roots of a mounted guest. [INFERRED] for Linux: no example is public."""
-    return ("Volume$0:", "C:", "E:") if machine.os == "Windows" else ("root",)
-
-
-def listing(point: Point, path: str) -> list[GuestEntry] | None:
-    """Return a directory's entries, or None if there is no such directory.
-
-    Made on the spot and the same every time; Windows paths are matched in any case.
-    """
-    tree = WINDOWS if point.machine.os == "Windows" else LINUX
-    wanted = path.strip("/")
-    key = wanted.casefold() if point.machine.os == "Windows" else wanted
-    children = tree.get(key)
-    if children is None:
-        return None
-    at = point.created_at - timedelta(hours=1)
-    return [
-        GuestEntry(f"{wanted}/{name}", name, size, at - timedelta(minutes=place))
-        for place, (name, size) in enumerate(children)
-    ]
-
-
-def entry_at(point: Point, path: str) -> GuestEntry | None:
-    """Return one file or directory below a volume root, or None."""
-    above, _, name = path.strip("/").rpartition("/")
-    same = str.casefold if point.machine.os == "Windows" else str
-    entries = listing(point, above) or []
-    return next((entry for entry in entries if same(entry.name) == same(name)), None)
-
-
-WINDOWS: dict[str, list[tuple[str, int | None]]] = {
-    "volume$0:": [("Boot", None), ("bootmgr", 413_738)],
-    "volume$0:/boot": [("BCD", 32_768)],
-    "c:": [("Program Files", None), ("Users", None), ("Windows", None), ("pagefile.sys", 2**33)],
-    "c:/program files": [],
-    "c:/users": [("Public", None)],
-    "c:/users/public": [],
-    "c:/windows": [("System32", None), ("notepad.exe", 201_216)],
-    "c:/windows/system32": [("config", None), ("ntdll.dll", 2_031_888)],
-    "c:/windows/system32/config": [("SYSTEM", 15_728_640), ("SAM", 65_536), ("SOFTWARE", 2**26)],
-    "e:": [("Data", None), ("Finance 2026", None), ("100% real", None)],
-    "e:/data": [(f"table-{number:04}.mdf", 1_048_576 * (number + 1)) for number in range(250)],
-    "e:/finance 2026": [("ledger & notes.xlsx", 48_213), ("desktop.ini", 174), ("Archive", None)],
-    "e:/finance 2026/archive": [],
-    "e:/100% real": [("a#b?.txt", 12)],
-}
-LINUX: dict[str, list[tuple[str, int | None]]] = {
-    "root": [("etc", None), ("srv", None), ("var", None)],
-    "root/etc": [("nginx", None), ("hostname", 9), ("fstab", 412)],
-    "root/etc/nginx": [("nginx.conf", 2_412)],
-    "root/srv": [("www", None)],
-    "root/srv/www": [("BUILD_ID", 40), ("index.html", 9_120)],
-    "root/var": [("log", None)],
-    "root/var/log": [(f"syslog.{number}", 1_000_000 + number) for number in range(120)],
-}

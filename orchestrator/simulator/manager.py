@@ -38,12 +38,18 @@ OTHER_FAMILY = {
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """An account: name as typed, password, role, and the jobs it may see (None is all)."""
+    """An account: name as typed, password, role, and the jobs it may see (None is all).
+
+    It may restore files only to their own place where `in_place_only`, and only those with
+    one of the `extensions` (with the dot, lower case) where any are named.
+    """
 
     name: str
     password: str
     role: str = "File Restore Operator"
     scope: frozenset[str] | None = None
+    in_place_only: bool = False
+    extensions: frozenset[str] | None = None
 
     def sees(self, point: Point) -> bool:
         """Tell whether a point is within the restore scope; outside it is simply absent."""
@@ -60,7 +66,8 @@ class SimTask:
     success: bool | None = None
     message: str | None = None
     mount: SimMount | None = None
-    download: str | None = None
+    downloads: list[str] = field(default_factory=list)
+    credentials_needed: bool = False
     finished_at: float | None = None
 
 
@@ -74,6 +81,8 @@ class SimMount:
     os_kind: str
     fate: MountFate
     ready: bool = False
+    staged: dict[str, str] = field(default_factory=dict)
+    """Path of the Download link, as paths are compared, and the file it leads to."""
 
 
 @dataclass(slots=True, eq=False)

@@ -23,6 +23,7 @@ from orchestrator.simulator import answers
 from orchestrator.simulator.exchange import Call, Refusal, Reply
 from orchestrator.simulator.faults import DISGUISES, Fault, FaultScript
 from orchestrator.simulator.manager import SimSession, SimulatedManager
+from orchestrator.simulator.streaming import streamed
 from orchestrator.simulator.writing import Writer, as_json
 
 HEADERS = {
@@ -46,6 +47,8 @@ REASONS = {
     500: "InternalServerError",
     503: "ServiceUnavailable",
 }
+ANSWER_LOST = frozenset({"drop_after", "error_500_after", "proxy_page"})
+"""Kinds that act, and then give another answer or none."""
 BROKEN = "Object reference not set to an instance of an object."
 HTML = b"<!DOCTYPE HTML><html><head><title>Service Unavailable</title></head><body></body></html>"
 
@@ -86,8 +89,8 @@ class Face:
 
     async def _handled(self, request: web.BaseRequest) -> web.StreamResponse:
         target = request.raw_path
-        path = target.partition("?")[0]
-        fault = self.faults.strike(request.method, path, self.manager.clock())
+        path, _, query = target.partition("?")
+        fault = self.faults.strike(request.method, path, self.manager.clock(), query)
         if self._overloaded(request.method, path):
             self.manager.truth.overloads[self.manager.name] += 1
             return self._failure(request, 503, "The service is temporarily unavailable.")
@@ -101,6 +104,8 @@ class Face:
             reply = await self._answered(request, target, fault)
         except ConnectionResetError:  # the client left before its request was whole
             return _dropped(request)
+        if reply.stream is not None:
+            return await self._streamed(request, reply, fault)
         response = self._encoded(request, reply)
         return await self._after(fault, request, response) if fault is not None else response
 
@@ -158,6 +163,30 @@ class Face:
         return web.Response(
             status=reply.status, reason=REASONS.get(reply.status), body=body, headers=headers
         )
+
+    async def _streamed(
+        self, request: web.BaseRequest, reply: Reply, fault: Fault | None
+    ) -> web.StreamResponse:
+        """Send a file; what strikes after acting strikes while it is sent."""
+        assert reply.stream is not None  # noqa: S101 - the caller looked
+        if fault is not None and fault.kind in ANSWER_LOST:
+            return await self._after(fault, request, web.Response(status=200))
+        headers = {**HEADERS, **(reply.headers or {})}
+        headers["Date"] = format_datetime(self.manager.wall_clock(), usegmt=True)
+        before = reply.stream.fate.downloaded_bytes
+        try:
+            return await streamed(
+                request,
+                headers,
+                reply.stream,
+                self.manager.behaviour,
+                fault=fault.kind if fault is not None else "",
+                seconds=fault.seconds if fault is not None else 0.0,
+            )
+        except ConnectionError:  # the client has left
+            return _dropped(request)
+        finally:
+            self.manager.truth.bytes_sent += reply.stream.fate.downloaded_bytes - before
 
     # --- faults ----------------------------------------------------------------------------
 

@@ -31,6 +31,12 @@ class MountFate:
     orphaned: bool = False
     orphaned_at: float | None = None
     """Its session is gone, so nobody can unmount it any more."""
+    staged: int = 0
+    """Files staged for download."""
+    downloaded: int = 0
+    """Downloads that were sent to their end."""
+    downloaded_bytes: int = 0
+    """Bytes of files sent, also those of downloads that were cut."""
 
     @property
     def is_open(self) -> bool:
@@ -50,6 +56,10 @@ class GroundTruth:
     """Those that it refused because it had too much in work."""
     bytes_sent: int = 0
     """Bodies of all answers, in bytes."""
+    guest_writes: list[tuple[str, str, str, bool]] = field(default_factory=list)
+    """Files written into an original guest: session, point, path, and whether over another."""
+    guest_write_orders: int = 0
+    """Accepted requests to do so, whatever came of them."""
     dangerous: int = 0
     """Calls of `action=failover` or of a full restore: must stay 0."""
     logons: int = 0
@@ -96,6 +106,8 @@ class GroundTruth:
             "received": dict(self.received),
             "overloads": dict(self.overloads),
             "bytes_sent": self.bytes_sent,
+            "guest_writes": [list(write) for write in self.guest_writes],
+            "guest_write_orders": self.guest_write_orders,
             "dangerous": self.dangerous,
             "logons": self.logons,
             "sessions_expired": self.sessions_expired,
@@ -120,7 +132,9 @@ class GroundTruth:
                     moments.append((ended, 0, fate))
             for name in ("requests", "received", "overloads"):
                 getattr(whole, name).update(part[name])
-            for name in ("bytes_sent", "dangerous", "logons", *_SESSION_ENDS):
+            for write in part["guest_writes"]:  # type: ignore[attr-defined]  # likewise
+                whole.guest_writes.append(tuple(write))
+            for name in _SUMS:
                 setattr(whole, name, getattr(whole, name) + part[name])
         for _at, opening, fate in sorted(moments, key=lambda moment: moment[:2]):
             for place in _places(fate):
@@ -131,7 +145,14 @@ class GroundTruth:
         return whole
 
 
-_SESSION_ENDS = ("sessions_expired", "sessions_closed")
+_SUMS = (
+    "bytes_sent",
+    "guest_write_orders",
+    "dangerous",
+    "logons",
+    "sessions_expired",
+    "sessions_closed",
+)
 
 
 def _places(fate: MountFate) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import json
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -18,7 +19,8 @@ from xml.sax.saxutils import escape, quoteattr
 import defusedxml.ElementTree as SafeTree
 
 from orchestrator.simulator.behaviour import Behaviour
-from orchestrator.simulator.inventory import GuestEntry, Point
+from orchestrator.simulator.guests import GuestEntry
+from orchestrator.simulator.inventory import Point
 from orchestrator.simulator.manager import (
     OTHER_FAMILY,
     SimMount,
@@ -47,7 +49,7 @@ class Writer:
         self._behaviour = behaviour
         self._rng = rng
         self.disguise = ""
-        """A kind of fault that changes how tasks look, or nothing."""
+        """A kind of fault that changes how this answer looks, or nothing."""
         self.disguised = False
         """Whether it has changed anything."""
         chosen = behaviour.href_host
@@ -212,15 +214,18 @@ class Writer:
                 self.disguised = True
             else:
                 links += self._related(task.mount)
-        if state == "Finished" and task.download is not None:
-            links += self.link(task.download, "Download")
+        if state == "Finished":
+            links += "".join(self.link(path, "Download") for path in task.downloads)
         result = ""
         if task.success is not None and self.disguise in {"state_back", "no_result"}:
             self.disguised = True
         elif task.success is not None:
             message = f"<Message>{escape(task.message)}</Message>" if task.message else ""
             success = "true" if task.success else "false"
-            result = self.element("Result", [("Success", success)], message)
+            attributes = [("Success", success)]
+            if task.credentials_needed:
+                attributes += [("CredentialsNeeded", "true"), ("ConfirmationNeeded", "false")]
+            result = self.element("Result", attributes, message)
         inner = (
             f"<Links>{links}</Links><TaskId>{task.id}</TaskId><State>{state}</State>"
             f"<Operation>{task.operation}</Operation>{result}"
@@ -256,8 +261,11 @@ class Writer:
         entries = "".join(
             self.element(
                 "DirectoryEntry",
-                [("Href", f"{self.base}/{path}/{root}"), ("Type", "DirectoryEntry")],
-                f"<Path>{root}</Path><Name>{root}</Name>",
+                [
+                    ("Href", f"{self.base}/{path}/{self._guest(root.lstrip('/'))}"),
+                    ("Type", "DirectoryEntry"),
+                ],
+                f"<Path>{_text(root)}</Path><Name>{_text(root)}</Name>",
             )
             for root in roots
         )
@@ -269,7 +277,7 @@ class Writer:
 
     def up_link(self, mount_path: str, path: str) -> str:
         """Return the link to the directory above; a volume root has none."""
-        above = guest(path.strip("/").rpartition("/")[0])
+        above = self._guest(path.strip("/").rpartition("/")[0])
         if not above:
             return ""
         above += "/" if "/" not in above else ""
@@ -279,7 +287,14 @@ class Writer:
 
     def entry(self, mount_path: str, entry: GuestEntry) -> str:
         """One file or directory of a guest."""
-        path = f"{mount_path}/{guest(entry.path)}"
+        if self.disguises("elsewhere"):
+            entry = replace(entry, path=f"{entry.path.partition('/')[0]}/Elsewhere/{entry.name}")
+        path = f"{mount_path}/{self._guest(entry.path)}"
+        href = f"{self.base}/{path}"
+        if self.disguises("foreign_hrefs"):
+            href = f"https://elsewhere.example.org:9398/api/{path}"
+        elif self.disguises("evil_hrefs"):
+            href = f"{self.base}/{mount_path.partition('/mounts/')[0]}?action=failover"
         links = [self.up_link(mount_path, entry.path)]
         if entry.size is None:
             links += [
@@ -288,15 +303,26 @@ class Writer:
             ]
         links.append(self.link(f"{path}?action=restore", "Restore"))
         inner = (
-            f"<Links>{''.join(links)}</Links><Path>{escape(entry.path)}</Path>"
-            f"<Name>{escape(entry.name)}</Name>"
+            f"<Links>{''.join(links)}</Links><Path>{_text(entry.path)}</Path>"
+            f"<Name>{_text(entry.name if entry.shown is None else entry.shown)}</Name>"
         )
         tag = "DirectoryEntry"
         if entry.size is not None:
             tag = "FileEntry"
             modified = moment(entry.modified_at)
-            inner += f"<Size>{entry.size}</Size><ModifiedDateUTC>{modified}</ModifiedDateUTC>"
-        return self.element(tag, [("Href", f"{self.base}/{path}"), ("Type", tag)], inner)
+            owner = f"<Owner>{_text(entry.owner)}</Owner>" if entry.owner else ""
+            inner += f"<Size>{entry.size}</Size>{owner}"
+            inner += f"<ModifiedDateUTC>{modified}</ModifiedDateUTC>"
+        return self.element(tag, [("Href", href), ("Type", tag)], inner)
+
+    def disguises(self, kind: str) -> bool:
+        """Tell whether this answer is to look wrong in this way, and note that it does."""
+        struck = self.disguise == kind
+        self.disguised = self.disguised or struck
+        return struck
+
+    def _guest(self, path: str) -> str:
+        return guest(path, raw=self._behaviour.raw_hrefs)
 
     def error(self, status: int, message: str) -> str:
         """An Error."""
@@ -304,10 +330,20 @@ class Writer:
         return self.document("Error", attributes, "")
 
 
-def guest(path: str) -> str:
-    """Return a guest path as the server writes it: `:` and `$` literal, the rest encoded."""
+def guest(path: str, *, raw: bool = False) -> str:
+    """Return a guest path as the server writes it: `:` and `$` literal, the rest encoded.
 
-    return quote(path, safe="/:$&'()")
+    `raw` leaves spaces, brackets and letters of other alphabets as they are.
+    """
+    if not raw:
+        return quote(path, safe="/:$&'()")
+    shown = (c if c in " []" or (not c.isascii() and c.isprintable()) else guest(c) for c in path)
+    return "".join(shown)
+
+
+def _text(value: str) -> str:
+    """Return text for an element. A control character is written although XML has none."""
+    return re.sub(r"[\x00-\x1f]", lambda found: f"&#{ord(found[0])};", escape(value))
 
 
 def moment(at: datetime) -> str:

@@ -118,9 +118,9 @@ class _Doomed(FaultScript):
         self._inner = inner
         self._doom = doom
 
-    def strike(self, method: str, path: str, now: float) -> Fault | None:
+    def strike(self, method: str, path: str, now: float, query: str = "") -> Fault | None:
         if self._doom.passes():
             return Fault(kind="drop_before")
         if self._doom.passes():
             return Fault(kind="drop_after")
-        return self._inner.strike(method, path, now)
+        return self._inner.strike(method, path, now, query)

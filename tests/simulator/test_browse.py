@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 
+from orchestrator.simulator.guests import read
 from tests.simulator.wire import Answer, Wire, family, wired
 
 pytestmark = pytest.mark.anyio
@@ -97,7 +99,7 @@ async def test_a_large_directory_comes_in_pages(page: int, count: int, more: boo
         ("Volume$0:/Boot", 200),
         ("C:/nothing", 404),
         ("D:", 404),
-        ("C:?page=x", 400),
+        ("C:?action=listAll&page=x", 400),
     ],
 )
 async def test_single_paths(path: str, status: int) -> None:
@@ -129,13 +131,14 @@ async def test_a_download_link_is_lower_cased() -> None:
         await wire.mounted(wire.point())
         mount = f"vmReplicaPoints/{wire.point().id}/mounts/1"
 
-        staged = await wire.post(f"{mount}/E:/Finance%202026/Desktop.INI?action=restore")
-        (link,) = staged.below("Download")
+        accepted = await wire.restore(f"{mount}/E:/Finance%202026/Desktop.INI")
+        await anyio.sleep(2.0)
+        (link,) = (await wire.get("tasks/task-2")).below("Download")
 
-        assert (staged.status, link) == (
-            202,
-            f"{mount}/e:/finance%202026/desktop.ini?action=download",
-        )
-        assert (await wire.get(link)).body != b""
-        assert (await wire.post(f"{mount}/E:/nothing?action=restore")).status == 404
+        assert (accepted.status, accepted.texts("State")) == (202, ["Running"])
+        assert link == f"{mount}/e:/finance%202026/desktop.ini?action=download"
+        body = (await wire.get(link)).body
+        assert body == read(wire.point(), "E:/Finance 2026/desktop.ini")
+        assert len(body) == 174
+        assert (await wire.restore(f"{mount}/E:/nothing")).status == 404
         assert wire.truth.dangerous == 0

@@ -18,7 +18,7 @@ from yarl import URL
 
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault, FaultScript
-from orchestrator.simulator.inventory import Inventory, Point, generated
+from orchestrator.simulator.inventory import AGENTS, Inventory, Point, generated
 from orchestrator.simulator.manager import SimulatedManager, User
 from orchestrator.simulator.network import MemoryNetwork
 from orchestrator.simulator.sites import serving
@@ -30,6 +30,10 @@ ACCOUNT = "LAB\\svc-drill"
 PASSWORD = "not:a-real-pässword"
 MOUNT_S = 60.0
 SPEC = b'<StartMountSpec xmlns="http://www.veeam.com/ent/v1.0"><OsKind>%s</OsKind></StartMountSpec>'
+DOWNLOAD_SPEC = (
+    b'<FileRestoreSpec xmlns="http://www.veeam.com/ent/v1.0"><ForDirectDownload />'
+    b"</FileRestoreSpec>"
+)
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 STEADY = Behaviour(operation_finished_share=0.0, message_share=1.0)
 """No chance in it: straight to Finished, always with a Message."""
@@ -144,9 +148,19 @@ class Wire:
         return await self.post("sessionMngr/?v=latest", token="", headers=basic)
 
     async def start(self, point: Point, os: str = "", **how: Any) -> Answer:
-        """Start a mount of this point."""
-        body = SPEC % (os or point.machine.os).encode()
+        """Start a mount of this point; for agents no body is documented."""
+        body = SPEC % (os or point.machine.os).encode() if point.family != AGENTS else b""
         return await self.post(f"{point.family}/{point.id}/mounts", body=body, **how)
+
+    async def restore(self, file: str, body: bytes = DOWNLOAD_SPEC, **how: Any) -> Answer:
+        """Ask for a file to be restored; `file` is its address."""
+        return await self.post(f"{file}?action=restore", body=body, **how)
+
+    async def staged(self, file: str) -> str:
+        """Stage a file, wait for it, and return its Download link."""
+        (task,) = (await self.restore(file)).texts("TaskId")
+        await anyio.sleep(60.0)
+        return (await self.get(f"tasks/{task}")).below("Download")[0]
 
     async def mounted(self, point: Point, os: str = "") -> Answer:
         """Mount this point and return its finished task."""
