@@ -19,6 +19,7 @@
         │   │   └── PageNotFound  so says whoever stands in front of the service: ask the service
         │   ├── Unreadable        only this answer of a server that is well cannot be read
         │   ├── AccessDenied      the role does not allow it (403)
+        │   ├── GuestUnreadable   about this path of a guest nothing can be read; go on elsewhere
         │   └── ServiceBusy       overload or maintenance: repeat after a pause
         ├── ResponseLost          it may have taken effect: in doubt
         ├── SessionLost           the logon session is gone; its tasks and mounts are out of reach
@@ -146,6 +147,10 @@ class Unreadable(RequestRefused):
 
 class AccessDenied(RequestRefused):
     """The account's role or scope does not allow this."""
+
+
+class GuestUnreadable(RequestRefused):
+    """What the server says of a guest's path cannot be read, though it answers well otherwise."""
 
 
 class ServiceBusy(RequestRefused):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 from typing import TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import anyio
 
+from orchestrator.em import guests
 from orchestrator.em import transport as limits
 from orchestrator.em.credentials import resolve
 from orchestrator.em.elements import Reading
@@ -31,6 +33,7 @@ from orchestrator.em.wire import Codec, Page, XmlCodec
 from orchestrator.errors import (
     EnterpriseManagerError,
     ForbiddenAction,
+    GuestUnreadable,
     MalformedResponse,
     NotFound,
     PageNotFound,
@@ -74,7 +77,14 @@ class Session:
     """One logon session; implements `ports.InventorySession`."""
 
     def __init__(
-        self, server: ServerName, transport: Transport, codec: Codec, opened: Opened, version: str
+        self,
+        server: ServerName,
+        transport: Transport,
+        codec: Codec,
+        opened: Opened,
+        version: str,
+        *,
+        may_write: bool = False,
     ) -> None:
         """Made by `Client.logon` and `Client.take_up`."""
         self.server = server
@@ -87,8 +97,7 @@ class Session:
         """Paths below /api/ that the account may use, lower case; empty where none were told."""
         self._transport = transport
         self._codec = codec
-        self.may_write = False
-        """True only where a person insisted that files are written into guests."""
+        self._may_write = may_write
         self._lost = False
         self._asking = anyio.Lock()
 
@@ -250,7 +259,9 @@ class Session:
             raise MalformedResponse(f"{self.server} answered with {len(found)} mounts, not 1")
         if found[0].href.rpartition("/")[2] != mount.rpartition("/")[2]:
             raise MalformedResponse(f"{self.server} answered with another mount point")
-        return found[0]
+        return replace(
+            found[0], roots=tuple(guests.root_of(mount, root) for root in found[0].roots)
+        )
 
     async def mounts(self, point: RestorePointId, source: Source) -> Sequence[Mount]:
         """List this session's mounts of a point; before the first mount it may be a 404."""
@@ -300,22 +311,26 @@ class Session:
     # --- the mounted guest -------------------------------------------------------------------
 
     def guest_href(self, mount: Href, path: str) -> Href:
-        """Return the address of a guest path below a mount.
+        """Return the address of a guest path below a mount, as a plan writes it.
 
+        A backslash is a separator here; a Linux name that holds one has its own Href in the
+        listing of its directory.
         Source: reference 6.2: slashes forward, `:` and `$` literal, the rest percent-encoded.
         """
-        return Href(f"{mount}/{quote(path.replace(chr(92), '/').strip('/'), safe=_GUEST_SAFE)}")
+        return guests.address(mount, path)
 
     async def entry(self, file: Href) -> FileSystemEntry:
-        """Read one file or directory; some servers answer for a directory with its listing."""
-        page = await self._get(file, self._codec.entries, large=True)
-        wanted = file.partition("?")[0].rpartition("/")[2].casefold()
-        found = [each for each in page.rows if _last(each.href) == wanted]
-        if len(page.rows) == 1 and found:
-            return found[0]
-        path = unquote(file.partition("/mounts/")[2].partition("/")[2].partition("?")[0])
-        name = path.rpartition("/")[2]
-        return FileSystemEntry(path=path, name=name, href=file, is_directory=True)
+        """Read one file or directory; some servers answer for a directory with its listing.
+
+        Raises:
+            GuestUnreadable: the answer is about something else, or cannot be read.
+        """
+        asked = guests.bare(file)
+
+        async def once() -> FileSystemEntry:
+            return guests.itself(asked, await self._get(asked, self._codec.entries, large=True))
+
+        return await self._readable(once)
 
     async def stage(self, file: Href) -> Task:
         """Stage a file for download; nothing in the guest changes, so it may be repeated."""
@@ -323,16 +338,27 @@ class Session:
 
     async def restore_to_guest(self, file: Href, *, overwrite: bool) -> Task:
         """Write a file into the original guest; sent once, never repeated here."""
-        if not self.may_write:
+        if not self._may_write:
             raise ForbiddenAction("this run may not write into a guest", server=self.server)
-        return await self._restore(file, self._codec.original_location_spec(overwrite=overwrite))
+        spec = self._codec.original_location_spec(overwrite=overwrite)
+        return await self._restore(file, spec, once=True)
 
-    async def _restore(self, file: Href, body: bytes) -> Task:
-        """Source: POST .../mounts/{n}/{path}?action=restore answers 202 with a task."""
+    async def _restore(self, file: Href, body: bytes, *, once: bool = False) -> Task:
+        """Ask for a restore; one that is sent `once` is in doubt after any 500.
+
+        Source: POST .../mounts/{n}/{path}?action=restore answers 202 with a task.
+        """
         await self._alive()
         target = f"{file.partition('?')[0]}?action=restore"
         _, task = await self._guarded(
-            self._transport.send("POST", target, self._codec.task, body=body, timeout=limits.POST)
+            self._transport.send(
+                "POST",
+                target,
+                self._codec.task,
+                body=body,
+                timeout=limits.POST,
+                mount_post=once,
+            )
         )
         return task
 
@@ -342,12 +368,49 @@ class Session:
         return await self._guarded(self._transport.stream(download, take, limit=limit))
 
     async def browse(self, directory: Href) -> Sequence[FileSystemEntry]:
-        """List a directory of a mounted guest, all pages. `directory` is an entry's own Href."""
-        found: list[FileSystemEntry] = []
-        base = f"{directory.partition('?')[0]}?action=listAll"
-        async for page in self._pages(base, self._codec.entries):
-            found += page.rows
-        return found
+        """List a directory of a mounted guest, all pages. `directory` is an entry's own Href.
+
+        Each entry's Href lies below `directory` and means the entry's name, whatever host, mount
+        or action the server's own named.
+
+        Raises:
+            GuestUnreadable: the pages are not the listing of this directory, or cannot be read.
+        """
+        return await self._readable(lambda: self._browse(guests.bare(directory)))
+
+    async def _browse(self, directory: Href) -> Sequence[FileSystemEntry]:
+        found: dict[Href, FileSystemEntry] = {}
+        async for page in self._pages(f"{directory}?action=listAll", self._codec.entries):
+            if page.is_itself:
+                raise MalformedResponse("the answer is no listing; is it a directory?")
+            if page.has_next and not page.rows:
+                raise MalformedResponse("the listing says that there is more, and shows nothing")
+            for row in page.rows:
+                entry = guests.listed_in(directory, row)
+                if entry.href in found:  # a mounted guest does not change: a page came twice
+                    raise MalformedResponse("the listing shows an entry twice")
+                found[entry.href] = entry
+        return list(found.values())
+
+    async def _readable(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask about a guest, a second time if the answer cannot be read.
+
+        One odd file name can make the answer about its directory unreadable for ever. That
+        must not look like the server's trouble, for which everything on it would wait: if
+        the server answers well in between, it is the guest's.
+
+        Raises:
+            GuestUnreadable: both answers could not be read.
+            EnterpriseManagerError: as for any request.
+        """
+        try:
+            return await ask()
+        except MalformedResponse:
+            await self.keep_alive()
+        try:
+            return await ask()
+        except MalformedResponse as exc:
+            raise GuestUnreadable(str(exc), server=self.server, request=exc.request) from exc
 
     def end(self) -> None:
         """Send nothing more on this session: whoever still holds it learns that it is gone."""
@@ -475,8 +538,12 @@ class Client:
         on_session: Callable[[Session], None] = lambda session: None,
         kept: KeptSession | None = None,
         withheld: frozenset[str] = frozenset(),
+        may_write: bool = False,
     ) -> None:
         """`families` are those the plan mounts from; `on_session` is told of every logon.
+
+        With `may_write` its sessions write files into original guests when asked to: true only
+        where a person insisted.
 
         `kept` is the session that an earlier process left, for `take_up`. Programs that know
         a secret do not see the environment variables `withheld`.
@@ -491,6 +558,7 @@ class Client:
         self._on_session = on_session
         self._kept = kept
         self._withheld = withheld
+        self._may_write = may_write
         self._codec = XmlCodec()
 
     @property
@@ -575,7 +643,12 @@ class Client:
         try:
             async with opening as opened:
                 session = Session(
-                    self.server, transport, self._codec, opened, self._settings.api_version
+                    self.server,
+                    transport,
+                    self._codec,
+                    opened,
+                    self._settings.api_version,
+                    may_write=self._may_write,
                 )
                 try:
                     yield session
@@ -600,15 +673,6 @@ class Client:
             wall_clock=self._wall_clock,
             boot_clock=self._boot_clock,
         )
-
-
-_GUEST_SAFE = "/:$@!&'()*+,;=-._~"
-"""What stands for itself in a guest path; `%`, `#`, `?` and everything else is encoded."""
-
-
-def _last(href: Href) -> str:
-    """Return the last segment of an address as it is compared: case never matters here."""
-    return href.partition("?")[0].rstrip("/").rpartition("/")[2].casefold()
 
 
 def _busy(exc: EnterpriseManagerError, but: str) -> ServiceBusy:

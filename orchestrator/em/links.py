@@ -23,6 +23,8 @@ GUID = re.compile(_GUID)
 MOUNT_PATH = re.compile(rf"^{_MOUNT}$", re.IGNORECASE)
 """The address of one mount point, in any family."""
 
+_GUEST = re.compile(rf"^{_MOUNT}/(.*)$", re.IGNORECASE)
+
 _ORIGIN = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#]*")
 _DOTS = re.compile(r"(?:^|[/\\])\.\.?(?:[/\\]|$)")
 """A segment that a server may resolve, so that the path would mean another one."""
@@ -70,6 +72,15 @@ def mount_href(href: str) -> Href | None:
     """Return the address if `href` is a mount point's, in any family; else None."""
     path = rerooted(href)
     return path if path is not None and MOUNT_PATH.match(path) else None
+
+
+def guest_part(href: str) -> str | None:
+    """Return what stands behind the mount point in an address, still encoded; None if nothing can.
+
+    The empty text is the root of a guest whose only volume is `/`.
+    """
+    found = _GUEST.match(href.partition("?")[0])
+    return found[1] if found is not None else None
 
 
 def guard(method: str, target: str) -> None:

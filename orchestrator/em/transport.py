@@ -264,12 +264,25 @@ class Transport:
     async def stream(self, target: str, take: Callable[[bytes], None], *, limit: int) -> int:
         """Hand over the body of `target` as it comes, up to `limit` bytes; return its size.
 
+        What `take` raises comes out as it is, and the connection is closed.
+
         Raises:
-            MalformedResponse: it is larger, or shorter than its own Content-Length.
+            MalformedResponse: it is larger, or no file at all (another success than 200).
+            ResponseLost: it ended before its own Content-Length.
             EnterpriseManagerError: as `send`.
         """
         counted = _Counted(take)
-        await self.send("GET", target, lambda: counted, cap=limit, timeout=FILE)
+        try:
+            answer, _ = await self.send("GET", target, lambda: counted, cap=limit, timeout=FILE)
+        except _TakerFailed as exc:
+            raise exc.error from None
+        if answer.status != 200:
+            raise MalformedResponse(
+                f"{self.server} answered with {answer.status} in place of a file",
+                server=self.server,
+                request=f"GET {target.partition('?')[0]}",
+                status=answer.status,
+            )
         return counted.size
 
     async def _read(
@@ -306,6 +319,14 @@ class Transport:
         return http_date(response.headers.get("Date", "")) or self.wall_clock()
 
 
+class _TakerFailed(Exception):
+    """Whoever takes a body could not: nothing of the server's, so nobody may translate it."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
 class _Counted:
     """A body that somebody else takes; implements `Reading`."""
 
@@ -315,7 +336,10 @@ class _Counted:
 
     def feed(self, chunk: bytes) -> None:
         self.size += len(chunk)
-        self._take(chunk)
+        try:
+            self._take(chunk)
+        except Exception as exc:
+            raise _TakerFailed(exc) from exc
 
     def close(self) -> None:
         return None
@@ -353,7 +377,10 @@ def _session(connector: aiohttp.BaseConnector, headers: dict[str, str]) -> aioht
 
 
 async def _fed(response: aiohttp.ClientResponse, reading: Reading[T], cap: int) -> T:
-    """Feed the body to `reading` as it comes, up to `cap` bytes."""
+    """Feed the body to `reading` as it comes, up to `cap` bytes; ask for none of a longer one."""
+    if (response.content_length or 0) > cap:
+        response.close()
+        raise MalformedResponse(f"the answer is larger than {cap} bytes")
     size = 0
     async for chunk in response.content.iter_chunked(CHUNK):
         size += len(chunk)

@@ -42,10 +42,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page(Generic[T]):
-    """One page of a query. `has_next`: the server says there is more."""
+    """One page of a query. `has_next`: the server says there is more.
+
+    `is_itself`: the rows are the thing that was asked for, not what is in it.
+    """
 
     rows: Sequence[T]
     has_next: bool
+    is_itself: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -379,22 +383,26 @@ def _entries(root: Node) -> Page[FileSystemEntry]:
             found += [_entry(node) for node in group.children] if group is not None else []
     else:
         raise MalformedResponse(f"the answer is a {root.tag[:80]}, not a directory")
-    return Page(rows=found, has_next=_has_next(root))
+    return Page(rows=found, has_next=_has_next(root), is_itself=root.tag == "FileSystemEntry")
 
 
 def _entry(node: Node) -> FileSystemEntry:
-    href = rerooted(node.attributes.get("Href", ""))
-    if href is None:
-        raise MalformedResponse("an entry whose Href is no path below /api/")
+    """Make an entry; without a Href that can be used it has none, and must be addressed by name."""
     return FileSystemEntry(
-        path=node.value("Path") or "",
-        name=node.value("Name") or "",
-        href=href,
+        path=_exactly(node, "Path"),
+        name=_exactly(node, "Name"),
+        href=rerooted(node.attributes.get("Href", "")) or Href(""),
         is_directory=node.tag == "DirectoryEntry",
         size=_whole(node.value("Size")),
         owner=node.value("Owner"),
         modified_at=moment(node.value("ModifiedDateUTC")),
     )
+
+
+def _exactly(node: Node, tag: str) -> str:
+    """Return a name as it is: white space at its ends belongs to it."""
+    found = node.child(tag)
+    return found.text if found is not None else ""
 
 
 def moment(text: str | None) -> datetime | None:

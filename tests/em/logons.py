@@ -95,6 +95,7 @@ async def desk(
     families: Sequence[Source] = (Source.REPLICA,),
     change: Callable[[Inventory], None] = lambda inventory: None,
     override: Override = lambda request: None,
+    may_write: bool = False,
 ) -> AsyncIterator[Desk]:
     """Serve one simulated server and make a client for it, not logged on yet."""
     monkeypatch.setenv("EM_TEST_PASSWORD", password)
@@ -122,6 +123,7 @@ async def desk(
         rng=random.Random(1),
         connector=network.connector,
         wall_clock=lambda: START,
+        may_write=may_write,
     )
     server = face.protocol_factory()
     network.listen(HOST, 9398, server)
@@ -133,8 +135,13 @@ async def desk(
 
 async def mounted(session: Session, at: Desk) -> tuple[Task, Href]:
     """Mount the first Windows machine and wait for it; return the task and the mount."""
-    point = at.point()
-    task = await session.start_mount(RestorePointId(point.id), Source.REPLICA, OsKind.WINDOWS)
+    return await mounted_as(session, at, "Windows")
+
+
+async def mounted_as(session: Session, at: Desk, os: str) -> tuple[Task, Href]:
+    """Mount the first machine with this system, as `mounted` does."""
+    point = at.point(os)
+    task = await session.start_mount(RestorePointId(point.id), Source.REPLICA, OsKind(os))
     await anyio.sleep(MOUNT_S + 1.0)
     finished = await session.task(task.id)
     return finished, session.mount_href(RestorePointId(point.id), Source.REPLICA, "1")

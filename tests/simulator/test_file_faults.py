@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import aiohttp
 import anyio
 import pytest
@@ -16,9 +18,9 @@ pytestmark = pytest.mark.anyio
 
 PATH = "C:/Windows/notepad.exe"
 SIZE = 201_216
-DOWNLOAD = {"method": "GET", "query": "action=download"}
-STAGE = {"method": "POST", "query": "action=restore"}
-LIST = {"method": "GET", "query": "action=list"}
+DOWNLOAD: dict[str, Any] = {"method": "GET", "query": "action=download"}
+STAGE: dict[str, Any] = {"method": "POST", "query": "action=restore"}
+LIST: dict[str, Any] = {"method": "GET", "query": "action=list"}
 CHUNKED = Behaviour(operation_finished_share=0.0, chunked_downloads=True)
 
 
