@@ -152,13 +152,16 @@ class Session:
     async def points_of_job(self, job: str, source: Source) -> Sequence[RestorePoint]:
         """Read all points that a job made, newest first.
 
+        Agents' points do not name their job: that it was asked for is how it is known.
+
         Raises:
             RequestRefused: the query has no field for the jobs of this family.
         """
         family = FAMILIES[source]
         if family.job_field is None:
             raise RequestRefused(f"{family.path} cannot be asked for by job", server=self.server)
-        return await self._points(family, f"{family.job_field}=={quoted(job)}")
+        points = await self._points(family, f"{family.job_field}=={quoted(job)}")
+        return [point if point.job else replace(point, job=job) for point in points]
 
     async def _points(self, family: Family, condition: str) -> list[RestorePoint]:
         """Read every page of one query; pages are no snapshot, so each point counts once."""
@@ -371,7 +374,7 @@ class Session:
         """List a directory of a mounted guest, all pages. `directory` is an entry's own Href.
 
         Each entry's Href lies below `directory` and means the entry's name, whatever host, mount
-        or action the server's own named.
+        or action the server's own named. A path that is no directory is its only entry.
 
         Raises:
             GuestUnreadable: the pages are not the listing of this directory, or cannot be read.
@@ -382,7 +385,7 @@ class Session:
         found: dict[Href, FileSystemEntry] = {}
         async for page in self._pages(f"{directory}?action=listAll", self._codec.entries):
             if page.is_itself:
-                raise MalformedResponse("the answer is no listing; is it a directory?")
+                return [guests.itself(directory, page)]
             if page.has_next and not page.rows:
                 raise MalformedResponse("the listing says that there is more, and shows nothing")
             for row in page.rows:

@@ -21,7 +21,7 @@ from orchestrator.simulator.manager import (
     SimSession,
     SimulatedManager,
 )
-from orchestrator.simulator.queries import answer_query, may_list, points_of
+from orchestrator.simulator.queries import answer_query, may_list, may_read, points_of
 from orchestrator.simulator.writing import ENTITY
 
 GUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
@@ -127,7 +127,7 @@ async def _point(
     if point is not None and not session.user.sees(point):
         point = None
     if len(parts) == 1:
-        may_list(session, path)
+        may_read(session)
         if point is None or point.family != path:
             raise Refusal(404, f"VM replica point [{parts[0]}] is not found.")
         acting = call.query.get("action", "").lower() in {"failover", "restore"}

@@ -10,7 +10,8 @@ class Behaviour:
     """Knobs of one server; times in seconds.
 
     href_host: "localhost", "request" (the host the client used), or any other host name.
-    related: "other_family" (as documented), "own_family", or "absent".
+    related: "documented" (replicas lead into the backups, the others to themselves),
+        "other_family", "own_family", or "absent".
     related_answers: whether the other family's address of a mount works.
     operation_finished_share: share of mounts that pass through OperationFinished.
     operation_finished_s: how long they stay there.
@@ -40,7 +41,7 @@ class Behaviour:
     """
 
     href_host: str = "localhost"
-    related: str = "other_family"
+    related: str = "documented"
     related_answers: bool = False
     operation_finished_share: float = 0.3
     operation_finished_s: float = 0.4

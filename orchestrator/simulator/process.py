@@ -29,7 +29,7 @@ import anyio.to_thread
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.certificates import Certificate, self_signed
 from orchestrator.simulator.faults import FaultScript
-from orchestrator.simulator.inventory import Inventory, Point, generated
+from orchestrator.simulator.inventory import REPLICAS, Inventory, Point, generated
 from orchestrator.simulator.manager import SimulatedManager, User, usual_duration
 from orchestrator.simulator.server import Face
 from orchestrator.simulator.truth import GroundTruth
@@ -43,7 +43,7 @@ BACKLOG = 512
 class Settings:
     """One simulated server. Durations in seconds: the inventory's own times `duration_scale`,
     or, where `duration_range` is given, evenly within it. `awkward` machines have names and
-    points that go wrong.
+    points that go wrong; machines are of the `families` in turn.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Settings:
     duration_scale: float = 1.0
     duration_range: tuple[float, float] | None = None
     awkward: bool = True
+    families: Sequence[str] = (REPLICAS,)
     behaviour: Mapping[str, Any] = field(default_factory=dict)
     faults: Sequence[Mapping[str, Any]] = ()
     certificate: str = ""
@@ -70,6 +71,7 @@ class Settings:
             points=self.points,
             prefix=f"{self.name}-",
             awkward=self.awkward,
+            families=self.families,
         )
 
     def duration(self, point: Point, rng: random.Random) -> float:

@@ -28,13 +28,23 @@ from orchestrator.simulator.query import (
     parsed,
     rank,
 )
-from orchestrator.simulator.writing import ENTITY, moment
+from orchestrator.simulator.writing import ENTITY, moment, restore_point_name
 
 
 def may_list(session: SimSession, path: str) -> None:
     """Refuse a role that may not see points of this family. Source: reference 2.7."""
     agents = path == "agents/agentRestorePoints"
     if session.user.role not in (ROLES_THAT_LIST_AGENTS if agents else ROLES_THAT_SEE_POINTS):
+        raise Refusal(403, "Access denied.")
+
+
+def may_read(session: SimSession) -> None:
+    """Refuse a role that may not see a point whose id it knows.
+
+    [INFERRED] for agents: the table of roles denies the File Restore Operator to list and query
+    them, and lets it mount one by its known id.
+    """
+    if session.user.role not in ROLES_THAT_SEE_POINTS:
         raise Refusal(403, "Access denied.")
 
 
@@ -98,7 +108,7 @@ _SHARED: Mapping[str, Field] = {
 }
 _RESTORE_POINT: Mapping[str, Field] = {
     "restorepointid": lambda point: f"urn:veeam:RestorePoint:{point.machine.job_id}",
-    "restorepointname": lambda point: point.machine.job,
+    "restorepointname": lambda point: restore_point_name(point),
 }
 POINT_FIELDS: Mapping[str, Mapping[str, Field]] = {
     "vmReplicaPoints": {

@@ -149,11 +149,9 @@ class Writer:
         elif family == "vmRestorePoints":
             links.append(self.link(f"{path}?action=restore", "Restore"))
         server = machine.backup_server
-        parent = "replicas" if family == "vmReplicaPoints" else "restorePoints"
-        kind = "ReplicaReference" if family == "vmReplicaPoints" else "RestorePointReference"
         links += [
             self.link(f"backupServers/{server.id}", "Up", "BackupServerReference", server.name),
-            self.link(f"{parent}/{machine.job_id}", "Up", kind, machine.job),
+            *self._parents(point),
             self.link(path, "Alternate", f"{entity}Reference", point.name),
             self.link(f"{path}/mounts", "Down", f"{entity}MountList"),
             self.link(f"{path}/mounts", "Create", f"{entity}Mount"),
@@ -174,6 +172,21 @@ class Writer:
             "<Algorithm>Full</Algorithm><PointType>Snapshot</PointType>"
         )
         return (self.document if whole else self.element)(entity, attributes, inner)
+
+    def _parents(self, point: Point) -> list[str]:
+        """Return the Up links to what the point is part of.
+
+        A replica's names the job. A backup's restore point is named after its time and its file
+        after the machine: nothing names the job. Source: the documented examples.
+        """
+        machine = point.machine
+        if point.family == "vmReplicaPoints":
+            return [self.link(f"replicas/{machine.job_id}", "Up", "ReplicaReference", machine.job)]
+        name, file = restore_point_name(point), f"{machine.name}{point.created_at:%Y-%m-%d}.vbk"
+        return [
+            self.link(f"restorePoints/{machine.job_id}", "Up", "RestorePointReference", name),
+            self.link(f"backupFiles/{point.id}", "Up", "BackupFileReference", file),
+        ]
 
     def point_reference(self, point: Point, *, whole: bool = False) -> str:
         """One restore point as a reference: no mounts link, no creation time."""
@@ -245,7 +258,9 @@ class Writer:
         form = self._behaviour.related
         if form == "absent":
             return ""
-        family = mount.family if form == "own_family" else OTHER_FAMILY[mount.family]
+        family = mount.family
+        if form == "other_family" or (form == "documented" and family == "vmReplicaPoints"):
+            family = OTHER_FAMILY[family]
         point = mount.point.id
         return self.link(
             f"{family}/{point}/mounts/{mount.number}",
@@ -344,6 +359,12 @@ def guest(path: str, *, raw: bool = False) -> str:
 def _text(value: str) -> str:
     """Return text for an element. A control character is written although XML has none."""
     return re.sub(r"[\x00-\x1f]", lambda found: f"&#{ord(found[0])};", escape(value))
+
+
+def restore_point_name(point: Point) -> str:
+    """Return the name of a backup's restore point: its time, as a database writes it."""
+    hour = f"{point.created_at:%I}".lstrip("0").rjust(2)
+    return f"{point.created_at:%b %d %Y} {hour}:{point.created_at:%M%p}"
 
 
 def moment(at: datetime) -> str:

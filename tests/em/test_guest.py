@@ -12,6 +12,7 @@ from aiohttp import web
 
 from orchestrator.em import transport as limits
 from orchestrator.em.client import Session
+from orchestrator.em.families import FAMILIES
 from orchestrator.errors import (
     AccessDenied,
     EnterpriseManagerError,
@@ -23,7 +24,7 @@ from orchestrator.errors import (
     ResponseLost,
     ServiceBusy,
 )
-from orchestrator.model import FileSystemEntry, Href
+from orchestrator.model import FileSystemEntry, Href, OsKind, RestorePointId, Source
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.files import NEVER, GuestFile
@@ -31,6 +32,7 @@ from orchestrator.simulator.guests import awkward_names, many, read
 from orchestrator.simulator.inventory import Inventory
 from tests.em.logons import desk, mounted, mounted_as
 from tests.em.rawserver import Request
+from tests.simulator.wire import family
 
 pytestmark = pytest.mark.anyio
 
@@ -325,6 +327,17 @@ async def test_half_a_listing_is_none(
         assert len(await session.browse(session.guest_href(mount, "E:"))) == 3
 
 
+async def test_a_file_is_its_own_listing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever browses a file sees by its address that it is no directory."""
+    async with desk(monkeypatch) as at, at.client.logon() as session:
+        _, mount = await mounted(session, at)
+        file = session.guest_href(mount, NOTEPAD)
+
+        (entry,) = await session.browse(file)
+
+    assert (entry.href, entry.is_directory) == (file, False)
+
+
 async def test_one_odd_name_makes_no_server_unusable(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that XML cannot hold spoils its directory's listing, and nothing else."""
     files: dict[str, GuestFile | None] = {"E:/odd/bell\x07.txt": GuestFile(size=1)}
@@ -360,6 +373,72 @@ async def test_an_unreadable_directory_is_a_refusal(monkeypatch: pytest.MonkeyPa
         _, mount = await mounted(session, at)
         with pytest.raises(RequestRefused, match="denied"):
             await session.browse(session.guest_href(mount, "E:/secret"))
+
+
+# --- families ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("os", ["Windows", "Linux"])
+@pytest.mark.parametrize("source", Source)
+async def test_every_family_from_mount_to_unmount(
+    monkeypatch: pytest.MonkeyPatch, source: Source, os: str
+) -> None:
+    """Mount, browse, stage, download, unmount: a family is a path and some names, no more."""
+    path = FAMILIES[source].path
+
+    def change(inventory: Inventory) -> None:
+        family(inventory, path)
+
+    async with (
+        desk(monkeypatch, change=change, families=[source]) as at,
+        at.client.logon() as session,
+    ):
+        point = RestorePointId(at.point(os).id)
+        read_point = await session.point(point, source)
+        task = await session.start_mount(point, source, OsKind(os))
+        await anyio.sleep(61.0)
+        finished = await session.task(task.id)
+        mount = session.mount_href(point, source, "1")
+        roots = (await session.mount(mount)).roots
+        volume = named(await session.browse(roots[-1].href))
+        directory, file = ("100% real", "a#b?.txt") if os == "Windows" else ("etc", "hostname")
+        files = named(await session.browse(volume[directory].href))
+        content = await fetched(session, await staged(session, files[file].href))
+        await session.unmount(mount)
+
+        assert not await session.is_mounted(mount)
+
+    posted, _ = at.sent("POST", "/mounts")
+    own, other = f"/api/{path}/{point}/mounts/1", f"/api/vmRestorePoints/{point}/mounts/1"
+    assert posted.target == f"/api/{path}/{point}/mounts"
+    assert (posted.body == b"") is (source is Source.AGENT)
+    assert finished.mount is not None
+    assert finished.mount.href == (other if source is Source.REPLICA else own)
+    assert (read_point.vm, read_point.source) == (at.point(os).machine.name, source)
+    assert read_point.backup_server == at.point(os).machine.backup_server.name
+    assert (read_point.job != "") is (source is Source.REPLICA)
+    assert content == read(at.point(os), f"{roots[-1].path}/{directory}/{file}")
+    (fate,) = at.manager.truth.mounts
+    assert (fate.staged, fate.downloaded, fate.closed_by) == (1, 1, "unmounted")
+
+
+async def test_an_agents_job_is_known_from_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its points do not name their job, and the query has a field for it."""
+    async with (
+        desk(
+            monkeypatch,
+            change=lambda inventory: family(inventory, FAMILIES[Source.AGENT].path),
+            role="Portal Administrator",
+        ) as at,
+        at.client.logon() as session,
+    ):
+        job = at.point().machine.job
+        points = await session.points_of_job(job, Source.AGENT)
+
+    assert {point.job for point in points} == {job}
+    assert {point.vm for point in points} == {
+        machine.name for machine in at.manager.inventory.machines if machine.job == job
+    }
 
 
 # --- staging and writing -----------------------------------------------------------------------
@@ -481,7 +560,7 @@ async def test_a_takers_own_error_comes_out_as_itself(
 async def test_no_more_than_the_limit_is_taken(
     monkeypatch: pytest.MonkeyPatch, chunked: bool
 ) -> None:
-    """A larger file is refused before its first byte where its length is known."""
+    """A larger file is given up at the limit, and its connection with the rest is closed."""
     behaviour = Behaviour(operation_finished_share=0.0, chunked_downloads=chunked)
     async with desk(monkeypatch, behaviour=behaviour) as at, at.client.logon() as session:
         _, mount = await mounted(session, at)
@@ -492,7 +571,7 @@ async def test_no_more_than_the_limit_is_taken(
         before = at.network.connections
         whole = await fetched(session, link, limit=2_031_888)
 
-        assert sum(taken) <= 1_000_000 if chunked else taken == []
+        assert 900_000 < sum(taken) <= 1_000_000
         assert len(whole) == 2_031_888
         assert at.network.connections == before + 1  # the one with the rest in it was closed
 

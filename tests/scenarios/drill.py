@@ -28,7 +28,7 @@ from orchestrator.policy import WatchPolicy
 from orchestrator.ports import Observer
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault, FaultScript
-from orchestrator.simulator.inventory import Inventory, Point, generated
+from orchestrator.simulator.inventory import REPLICAS, Inventory, Point, generated
 from orchestrator.simulator.manager import SimulatedManager, User
 from orchestrator.simulator.server import Face
 from orchestrator.simulator.sites import Sites, host, serving
@@ -54,6 +54,7 @@ class Site:
     limit: int = 6
     mount_s: float | None = 60.0
     change: Callable[[Inventory], None] = lambda inventory: None
+    families: Sequence[str] = (REPLICAS,)
 
     def manager(self, truth: GroundTruth, seed: int) -> SimulatedManager:
         """Return the server; `mount_s` None means the inventory's own heavy-tailed times."""
@@ -64,6 +65,7 @@ class Site:
             points=3,
             prefix=f"{self.name}-",
             awkward=False,
+            families=self.families,
         )
         self.change(inventory)
         seconds = self.mount_s

@@ -379,7 +379,7 @@ def test_the_defaults_are_awkward() -> None:
 
     assert (knobs.href_host, knobs.related, knobs.related_answers) == (
         "localhost",
-        "other_family",
+        "documented",
         False,
     )
     assert knobs.strict_media_types

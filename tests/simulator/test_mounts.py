@@ -154,6 +154,24 @@ async def test_the_related_link_takes_every_form(
 
 
 @pytest.mark.parametrize(
+    ("own", "documented"),
+    [
+        ("vmReplicaPoints", "vmRestorePoints"),
+        ("vmRestorePoints", "vmRestorePoints"),
+        ("agents/agentRestorePoints", "agents/agentRestorePoints"),
+    ],
+)
+async def test_where_each_familys_related_link_leads(own: str, documented: str) -> None:
+    """As documented: replicas into the backups, backups and agents to themselves."""
+    async with wired(change=lambda inventory: family(inventory, own)) as wire:
+        point = wire.point()
+
+        task = await wire.mounted(point)
+
+        assert task.below("Related") == [f"{documented}/{point.id}/mounts/1"]
+
+
+@pytest.mark.parametrize(
     ("os", "attribute", "text"),
     [
         ("Windows", "running", "replica VM is running"),

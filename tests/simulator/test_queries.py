@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.simulator.inventory import Inventory, Point
 from orchestrator.simulator.query import parsed
+from orchestrator.simulator.writing import restore_point_name
 from tests.simulator.wire import Answer, Wire, family, in_states, wired
 
 pytestmark = pytest.mark.anyio
@@ -57,6 +58,7 @@ async def test_every_documented_field_can_be_filtered(path: str, entity: str, fi
             "BackupServerName": machine.backup_server.name,
             "VmDisplayName": machine.name,
             "ComputerName": machine.name,
+            "RestorePointName": restore_point_name(point),
         }.get(field, machine.job)
 
     role = "Portal Administrator"

@@ -17,6 +17,7 @@ MAY = {
     "GET query?type=VmReplicaPoint": ROLES,
     "GET query?type=AgentRestorePoint": ("Portal Administrator", "Portal User"),
     "GET agents/agentRestorePoints": ("Portal Administrator", "Portal User"),
+    "GET agents/agentRestorePoints/{point}": ROLES,
     "POST vmReplicaPoints/{point}/mounts": ROLES[:2],
     "GET vmReplicaPoints/{point}/mounts": ROLES[:2],
     "DELETE vmReplicaPoints/{point}/mounts/1": ROLES[:2],
