@@ -105,10 +105,13 @@ def clients(
     world: World,
     on_session: Callable[[Session], None] = lambda _: None,
     kept: Mapping[str, KeptSession] | None = None,
+    *,
+    may_write: bool = False,
 ) -> list[Client]:
     """Return one client per server of the plan; nothing is sent before their logon.
 
-    `kept` are sessions of an earlier process, by server.
+    `kept` are sessions of an earlier process, by server. With `may_write` they write files into
+    original guests when asked to.
     """
     families = {
         server: inventory_needs(plan, server).sources or {Source.REPLICA} for server in plan.servers
@@ -130,6 +133,7 @@ def clients(
             on_session=on_session,
             kept=(kept or {}).get(name),
             withheld=withheld,
+            may_write=may_write,
         )
         for name, settings in plan.servers.items()
     ]

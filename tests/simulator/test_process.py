@@ -14,8 +14,9 @@ import anyio
 import pytest
 
 from orchestrator.simulator.certificates import self_signed
+from orchestrator.simulator.guests import read
 from orchestrator.simulator.process import ACCOUNT, Settings, simulation
-from tests.simulator.wire import NS, SPEC, TOKEN, Answer
+from tests.simulator.wire import DOWNLOAD_SPEC, NS, SPEC, TOKEN, Answer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.process]
 
@@ -37,7 +38,7 @@ def settings(name: str, seed: int) -> Settings:
         machines=8,
         password=PASSWORD,
         duration_range=(0.0, 0.01),
-        behaviour={"operation_finished_share": 0.0, "href_host": "request"},
+        behaviour={"operation_finished_share": 0.0, "href_host": "request", "stage_s": 0.05},
         faults=[{"kind": "xml_503", "path": "/querySvc$"}],
     )
 
@@ -102,6 +103,35 @@ async def test_two_servers_as_processes_over_https(tmp_path: Path) -> None:
         ]
         assert (truth.logons, truth.dangerous) == (2, 0)
     assert [child.returncode for child in children] == [0, 0]
+
+
+async def test_a_file_is_staged_and_downloaded_over_https(tmp_path: Path) -> None:
+    """Megabytes through a real socket and TLS, with their length; the side channel counts them."""
+    one = settings("hq", 1)
+    path = "E:/Data/table-0004.mdf"
+    async with simulation([one], password=PASSWORD, directory=tmp_path) as running:
+        trusted = ssl.create_default_context(cafile=str(running.certificate.certificate))
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=trusted), cookie_jar=aiohttp.DummyCookieJar()
+        ) as http:
+            base = f"{running.urls['hq']}/api"
+            token = (await asked(http, "POST", f"{base}/sessionMngr/?v=latest")).headers[TOKEN]
+            point = next(
+                found for found in one.inventory().machines if found.os == "Windows"
+            ).points[0]
+            mounts = f"{base}/vmReplicaPoints/{point.id}/mounts"
+            started = await asked(http, "POST", mounts, token, SPEC % b"Windows")
+            await finished(http, started.hrefs("Delete")[0], token)
+            order = f"{mounts}/1/{path}?action=restore"
+            accepted = await asked(http, "POST", order, token, DOWNLOAD_SPEC)
+            staged = await finished(http, accepted.hrefs("Delete")[0], token)
+            answer = await asked(http, "GET", staged.hrefs("Download")[0], token)
+        truth = await running.truth()
+
+    assert answer.headers["Content-Length"] == str(5 * 1024 * 1024)
+    assert answer.body == read(point, path)
+    (fate,) = truth.mounts
+    assert (fate.staged, fate.downloaded, fate.downloaded_bytes) == (1, 1, 5 * 1024 * 1024)
 
 
 async def test_the_certificate_is_self_signed_and_has_the_named_fingerprint(
