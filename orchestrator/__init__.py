@@ -28,12 +28,14 @@ Rooms, from the top; imports go down only, and `make check` proves it:
     report       what the journal says, rendered
     progress     what a person sees meanwhile
     logs         structlog set-up, redaction
+    programs     a user's own program that judges a guest, as a child process
     simulator    Enterprise Managers to test against; shares no parser with em
     engine       the run: admission, gate, pace, mounts, watcher, recovery, strays, ledger
     ports        what the engine needs from outside
     runstate     the fold of a run's events: what is known of it
     lifecycle    what may follow what
     plan         the file and its expansion
+    checks       verdicts on what was read of a mounted guest
     events       facts
     policy       delays and limits
     model        the vocabulary

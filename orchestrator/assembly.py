@@ -37,6 +37,8 @@ from orchestrator.plan.problems import START, Problem
 from orchestrator.plan.settings import EnvironmentSecret, RestorePlan
 from orchestrator.policy import WatchPolicy
 from orchestrator.proof import Download
+from orchestrator.ports import Programs
+from orchestrator.programs import ChildProcesses
 from orchestrator.runstate import RunState
 from orchestrator.targeting import LockedSelection, Narrowing, PlanSelection
 
@@ -87,6 +89,8 @@ class World:
     signals: bool = True
     watch: WatchPolicy = WatchPolicy()
     run_id: RunId | None = None
+    programs: Programs | None = None
+    """What runs the plan's own programs; None: child processes of this one."""
     on_run: Callable[[Run], None] = lambda run: None
     """Told of the run before it begins: how whoever embeds it can stop it."""
 
@@ -116,12 +120,7 @@ def clients(
     families = {
         server: inventory_needs(plan, server).sources or {Source.REPLICA} for server in plan.servers
     }
-    references = (
-        reference
-        for settings in plan.servers.values()
-        for reference in (settings.username, settings.password)
-    )
-    withheld = frozenset(one.name for one in references if isinstance(one, EnvironmentSecret))
+    withheld = secret_variables(plan)
     return [
         Client(
             settings,
@@ -137,6 +136,21 @@ def clients(
         )
         for name, settings in plan.servers.items()
     ]
+
+
+def secret_variables(plan: RestorePlan) -> frozenset[str]:
+    """Return the environment variables that hold a secret of the plan: no child sees them."""
+    references = (
+        reference
+        for settings in plan.servers.values()
+        for reference in (settings.username, settings.password)
+    )
+    return frozenset(one.name for one in references if isinstance(one, EnvironmentSecret))
+
+
+def programs(plan: RestorePlan, world: World) -> Programs:
+    """Return what runs the programs that judge a guest."""
+    return world.programs or ChildProcesses(secret_variables(plan))
 
 
 def limits_of(plan: RestorePlan, max_mounts: int | None = None) -> Limits:

@@ -18,6 +18,7 @@ from orchestrator.assembly import (
     going_on,
     orders_of,
     require_allowed_writes,
+    programs,
 )
 from orchestrator.attending import Signals, accompanied, caught_signals
 from orchestrator.em.client import Session
@@ -31,8 +32,9 @@ from orchestrator.lifecycle import MountRecord
 from orchestrator.model import RunId, SessionId
 from orchestrator.plan.locked import LockedPlan
 from orchestrator.plan.settings import RestorePlan
-from orchestrator.ports import Observer
+from orchestrator.ports import Baselines, NoBaselines, Observer
 from orchestrator.progress import QuietView, View
+from orchestrator.proof import BaselineCheck
 from orchestrator.report import ExitCode, Report, exit_code, summarize, write
 from orchestrator.runstate import RunState
 
@@ -241,6 +243,8 @@ class _Part:
                     exit_code=code_now,
                     rng=self.world.rng,
                     durations=self.state.durations(),
+                    baselines=self._baselines(),
+                    programs=programs(self.source.plan, self.world),
                 )
                 self.world.on_run(run)
                 clock = self.world.clock_with_suspension
@@ -255,6 +259,13 @@ class _Part:
                     self.state.forget_sessions(self.started.run)
         trouble = f"internal error: {run.failure!r}" if run.failure else None
         return code, head, trouble
+
+    def _baselines(self) -> Baselines:
+        """Return what earlier runs measured, if this one compares with it."""
+        checks = (check for checks in self.started.check_sets.values() for check in checks)
+        if not any(isinstance(check, BaselineCheck) for check in checks):
+            return NoBaselines()
+        return self.state.baselines(before=self.started.run)
 
     def _journal(self) -> AbstractAsyncContextManager[RunJournal]:
         if self.found is None:

@@ -6,10 +6,11 @@ views and reports implement Observer; `cli` joins them. Nothing here has behavio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from orchestrator.checks import Ended
 from orchestrator.events import Event
 from orchestrator.lifecycle import MountRecord
 from orchestrator.model import (
@@ -25,6 +26,7 @@ from orchestrator.model import (
     Task,
     TaskId,
 )
+from orchestrator.proof import Measured
 
 
 class LogonSession(Protocol):
@@ -282,3 +284,58 @@ class NoDurations:
         """Return None."""
         _ = server, vm
         return None
+
+
+class Baselines(Protocol):
+    """What earlier runs measured in the directories of a machine."""
+
+    def measured(self, server: ServerName, vm: str, path: str) -> Measured | None:
+        """Return what the last verified run found at `path`, or None if none ever looked."""
+        ...
+
+
+class NoBaselines:
+    """No history: nothing was ever measured."""
+
+    def measured(self, server: ServerName, vm: str, path: str) -> Measured | None:
+        """Return None."""
+        _ = server, vm, path
+        return None
+
+
+Answering = Callable[[Mapping[str, object]], Awaitable[Mapping[str, object]]]
+"""Answers one request of a program: what it wants read, and what was read."""
+
+
+class Programs(Protocol):
+    """Runs programs of the user's that judge a mounted guest."""
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        briefing: Mapping[str, object],
+        answer: Answering,
+        *,
+        timeout: float,
+    ) -> Ended:
+        """Run `argv`, tell it `briefing`, answer what it asks, and return how it ended.
+
+        It does not outlive this call, however that ends. What `answer` raises is raised.
+        """
+        ...
+
+
+class NoPrograms:
+    """Nothing can be run here: a check that needs a program has failed."""
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        briefing: Mapping[str, object],
+        answer: Answering,
+        *,
+        timeout: float,
+    ) -> Ended:
+        """Say that it was not run."""
+        _ = argv, briefing, answer, timeout
+        return Ended(why="programs cannot be run here")

@@ -16,7 +16,7 @@ from orchestrator.errors import EnterpriseManagerError, ServerUnusable
 from orchestrator.events import OutOfReach, SubmissionInDoubt
 from orchestrator.lifecycle import MountRecord, Phase
 from orchestrator.model import MountKey, MountRequest, Result, ServerName
-from orchestrator.ports import GuestSession
+from orchestrator.ports import Baselines, GuestSession, NoBaselines, NoPrograms, Programs
 from orchestrator.proof import CheckSets
 
 OUT_OF_KNOWLEDGE = (EnterpriseManagerError, ServerUnusable, TaskVanished, Unsettled)
@@ -47,6 +47,9 @@ class Crew:
     unsubmitted: Callable[[MountRequest], tuple[Result, str]]
     """What to conclude, and why, for a target that was never submitted."""
     check_sets: CheckSets = field(default_factory=dict)
+    """The plan's checks by the name of their set."""
+    baselines: Baselines = field(default_factory=NoBaselines)
+    programs: Programs = field(default_factory=NoPrograms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

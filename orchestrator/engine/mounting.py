@@ -203,6 +203,8 @@ def conclude(request: MountRequest, crew: Crew, *, withdrawn: bool = False) -> N
         result = record.verdict
     elif record.phase is Phase.OUT_OF_REACH:
         result = Result.UNKNOWN
+    elif record.ever_submitted and record.attempts[-1].outcome == "success":
+        result, message = Result.UNKNOWN, _unproven(record)
     elif record.ever_submitted and not (withdrawn and _only_turned_away(record)):
         result = Result.FAILED
     else:
@@ -216,6 +218,12 @@ def conclude(request: MountRequest, crew: Crew, *, withdrawn: bool = False) -> N
             message=message,
         )
     )
+
+
+def _unproven(record: MountRecord) -> str:
+    """Return why a mount has no verdict although it is gone: the run was stopped first."""
+    what = "its checks were made" if record.planned.checks else "it was read"
+    return f"mounted, and stopped before {what}"
 
 
 def _only_turned_away(record: MountRecord) -> bool:

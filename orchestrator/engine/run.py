@@ -54,7 +54,17 @@ from orchestrator.model import (
     WaveName,
 )
 from orchestrator.policy import SESSION_IDLE_LIMIT
-from orchestrator.ports import Durations, EnterpriseManager, Journal, NoDurations, Observer
+from orchestrator.ports import (
+    Baselines,
+    Durations,
+    EnterpriseManager,
+    Journal,
+    NoBaselines,
+    NoDurations,
+    NoPrograms,
+    Observer,
+    Programs,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -88,6 +98,8 @@ class Run:
         exit_code: Callable[[], int],
         rng: random.Random,
         durations: Durations | None = None,
+        baselines: Baselines | None = None,
+        programs: Programs | None = None,
     ) -> None:
         """`exit_code` says, from what was recorded, how the process should end."""
         self._orders = orders
@@ -132,6 +144,8 @@ class Run:
             accepting=lambda: self._accepting,
             unsubmitted=self._unsubmitted,
             check_sets=orders.started.check_sets,
+            baselines=baselines or NoBaselines(),
+            programs=programs or NoPrograms(),
         )
         self._scopes: set[anyio.CancelScope] = set()
         self._accepting = True

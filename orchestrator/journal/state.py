@@ -22,7 +22,17 @@ import anyio
 import structlog
 
 from orchestrator.errors import JournalDamaged, JournalError, RunLocked, RunNotFound
-from orchestrator.events import Event, RunStarted, from_json
+from orchestrator.events import (
+    CheckMade,
+    Event,
+    RunStarted,
+    SubmissionStarted,
+    TargetConcluded,
+    TargetEvent,
+    TargetPlanned,
+    VerdictReached,
+    from_json,
+)
 from orchestrator.journal.store import (
     GENESIS,
     chained,
@@ -32,14 +42,18 @@ from orchestrator.journal.store import (
     private_file,
 )
 from orchestrator.journal.writing import RunJournal
-from orchestrator.model import RunId, ServerName
-from orchestrator.ports import Durations
+from orchestrator.model import MountKey, RestorePointId, Result, RunId, ServerName
+from orchestrator.ports import Baselines, Durations
+from orchestrator.proof import Measured
 from orchestrator.runstate import RunState, fold
 
 log = structlog.get_logger(__name__)
 
 GLANCES, GLANCE_S = 10, 0.02
 """How often, and how many seconds apart, a lock is tried that somebody may only be looking at."""
+
+BASELINE_RUNS = 50
+"""How many runs back a measurement is looked for."""
 
 RECENT = 5
 """How many earlier mounts of a machine its expected duration is the median of."""
@@ -66,6 +80,18 @@ class History:
     def expected(self, server: ServerName, vm: str) -> float | None:
         """Return the median of the machine's last mounts, or None if it never was mounted."""
         return self._seconds.get((server, vm))
+
+
+class Measurements:
+    """What earlier runs found in the directories of machines; implements `ports.Baselines`."""
+
+    def __init__(self, measured: Mapping[tuple[str, str, str], Measured]) -> None:
+        """`measured` by server, machine and path."""
+        self._measured = measured
+
+    def measured(self, server: ServerName, vm: str, path: str) -> Measured | None:
+        """Return what the last verified run found at `path`, or None if none ever looked."""
+        return self._measured.get((server, vm, path))
 
 
 class State:
@@ -211,6 +237,25 @@ class State:
                 recent[server, vm].append(seconds)
         return History({key: median(seen[-RECENT:]) for key, seen in recent.items()})
 
+    def baselines(self, *, before: RunId) -> Baselines:
+        """Return what the verified targets of earlier runs have measured; the newest counts.
+
+        `before` is the run that asks. Only the last runs are looked at. One that cannot be
+        read any more is passed over: it is nothing to compare with.
+        """
+        measured: dict[tuple[str, str, str], Measured] = {}
+        if not self._file.exists():
+            return Measurements(measured)
+        with self._reading() as connection:
+            for run in _runs_with_measurements(connection, before):
+                try:
+                    found = _measured_in(connection, run)
+                except JournalDamaged as exc:
+                    log.warning("baseline.passed_over", run=run, why=str(exc))
+                    continue
+                measured = found | measured
+        return Measurements(measured)
+
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """Open the file to read; what it cannot give as it was written is damage."""
@@ -340,6 +385,68 @@ async def _flushing(journal: RunJournal) -> AsyncIterator[None]:
     finally:
         with anyio.CancelScope(shield=True):
             await journal.durable()
+
+
+def _runs_with_measurements(connection: sqlite3.Connection, before: RunId) -> list[RunId]:
+    """Return the last runs, the newest first, as far as they measured anything."""
+    rows = connection.execute(
+        "SELECT CAST(run AS TEXT) FROM "
+        "(SELECT run, rowid AS place FROM runs WHERE run <> ? ORDER BY rowid DESC LIMIT ?) AS some "
+        "WHERE EXISTS (SELECT 1 FROM events WHERE events.run = some.run "
+        "AND type = 'CheckMade' AND instr(body, CAST('\"measured\":' AS BLOB)) > 0) "
+        "ORDER BY place DESC",
+        (before, BASELINE_RUNS),
+    )
+    return [RunId(run) for (run,) in rows]
+
+
+def _measured_in(
+    connection: sqlite3.Connection, run: RunId
+) -> dict[tuple[str, str, str], Measured]:
+    """Return what one run measured in the attempts whose points are its verified results."""
+    rows = connection.execute(
+        "SELECT type, CAST(body AS BLOB) FROM events WHERE run = ? AND type IN "
+        "('TargetPlanned', 'SubmissionStarted', 'CheckMade', 'VerdictReached', 'TargetConcluded') "
+        "ORDER BY seq",
+        (run,),
+    )
+    targets: dict[MountKey, _Measuring] = {}
+    measured: dict[tuple[str, str, str], Measured] = {}
+    for kind, body in rows:
+        event = _event(kind, body, f"a record of run {run}")
+        match event:
+            case TargetPlanned(key=key):
+                targets[key] = _Measuring(event.server, event.vm)
+            case TargetConcluded(key=key, result=Result.VERIFIED) if key in targets:
+                measured |= targets[key].of(event.point)
+            case TargetEvent(key=key) if key in targets:
+                targets[key].take(event)
+    return measured
+
+
+class _Measuring:
+    """What the attempts of one target measured, by the restore points that were verified."""
+
+    def __init__(self, server: ServerName, vm: str) -> None:
+        self._server, self._vm = server, vm
+        self._point: RestorePointId | None = None
+        self._now: dict[tuple[str, str, str], Measured] = {}
+        self._verified: dict[RestorePointId | None, dict[tuple[str, str, str], Measured]] = {}
+
+    def take(self, event: TargetEvent) -> None:
+        match event:
+            case SubmissionStarted():
+                self._point, self._now = event.point, {}
+            case CheckMade(outcome=outcome) if outcome.measured is not None:
+                self._now[self._server, self._vm, outcome.path] = outcome.measured
+            case VerdictReached(result=Result.VERIFIED):
+                self._verified[self._point] = self._now
+            case _:
+                return
+
+    def of(self, point: RestorePointId | None) -> dict[tuple[str, str, str], Measured]:
+        """Return what was measured at a point; None: at the last one that was tried."""
+        return self._verified.get(self._point if point is None else point, {})
 
 
 def _event(kind: str, body: bytes, record: str) -> Event:

@@ -1,0 +1,185 @@
+"""What the bytes of one file say, looked at as they arrive and kept no longer than needed."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+from collections.abc import Iterable, Iterator
+
+from orchestrator.checks import amounts
+from orchestrator.checks.outcomes import SHOWN_TEXT, About, Unreadable, made, unmade
+from orchestrator.checks.pattern import TEXT_LIMIT, PatternUnusable, line_of
+from orchestrator.model import printable
+from orchestrator.proof import CheckOutcome, PathCheck
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+class Content:
+    """One file's bytes: fed piece by piece, then asked. Feeding never fails.
+
+    Whatever several checks look for in the file is found in one pass. Text is UTF-8 unless
+    a byte order mark says UTF-16; what is not text matches nothing.
+    """
+
+    def __init__(self, checks: Iterable[PathCheck] = (), *, keep: int = 0) -> None:
+        """`checks` are all that will be judged by it; the first `keep` bytes stay at hand."""
+        checks = tuple(checks)
+        magics = (len(check.magic) // 2 for check in checks if check.magic)
+        patterns = [check for check in checks if check.matches]
+        self.size = 0
+        self._digest = hashlib.sha256()
+        self._keep = max([keep, *magics, *([TEXT_LIMIT] if patterns else [])])
+        self._head = bytearray()
+        self._texts = _Texts({check.contains for check in checks if check.contains})
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next piece."""
+        self.size += len(chunk)
+        self._digest.update(chunk)
+        if len(self._head) < self._keep:
+            self._head += chunk[: self._keep - len(self._head)]
+        self._texts.feed(chunk)
+
+    def close(self) -> None:
+        """Take note that this was all of it."""
+        self._texts.close()
+
+    @property
+    def sha256(self) -> str:
+        """The digest of all bytes, in lower case hex."""
+        return self._digest.hexdigest()
+
+    def begins(self, length: int) -> bytes:
+        """Return the first bytes, as many as there are."""
+        return bytes(self._head[:length])
+
+    def contains(self, text: str) -> bool:
+        """Tell whether a text that was looked for stands in the file."""
+        return text in self._texts.found
+
+    def first_lines(self, limit: int) -> str:
+        """Return the text of the first `limit` bytes, at most `TEXT_LIMIT`."""
+        head = bytes(self._head[: min(limit, TEXT_LIMIT)])
+        encoding, skip = encoding_of(head)
+        return head[skip:].decode(encoding, errors=_errors(encoding))
+
+
+def encoding_of(head: bytes) -> tuple[str, int]:
+    """Return the encoding that the first bytes announce, and the length of their mark."""
+    for mark, encoding in _BOMS:
+        if head.startswith(mark):
+            return encoding, len(mark)
+    return "utf-8", 0
+
+
+def _errors(encoding: str) -> str:
+    """Return how undecodable bytes are read: so that no text of a plan is equal to them."""
+    return "surrogateescape" if encoding == "utf-8" else "replace"
+
+
+class _Texts:
+    """Finds texts in a stream, also where they stand across two pieces."""
+
+    def __init__(self, wanted: set[str]) -> None:
+        self.found: set[str] = set()
+        self._missing = wanted
+        self._longest = max((len(text) for text in wanted), default=0)
+        self._begin = b""
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._tail = ""
+
+    def feed(self, chunk: bytes, *, final: bool = False) -> None:
+        if not self._missing:
+            return
+        if self._decoder is None:
+            chunk = self._begin + chunk
+            if len(chunk) < len(codecs.BOM_UTF8) and not final:
+                self._begin = chunk
+                return
+            encoding, skip = encoding_of(chunk)
+            self._decoder = codecs.getincrementaldecoder(encoding)(errors=_errors(encoding))
+            chunk = chunk[skip:]
+        text = self._tail + self._decoder.decode(chunk, final)
+        seen = {wanted for wanted in self._missing if wanted in text}
+        self.found |= seen
+        self._missing = self._missing - seen
+        self._tail = text[-(self._longest - 1) :] if self._longest > 1 else ""
+
+    def close(self) -> None:
+        self.feed(b"", final=True)
+
+
+# --- verdicts ---------------------------------------------------------------------------------
+
+
+def judge_content(
+    check: PathCheck, found: Content | Unreadable, about: About
+) -> list[CheckOutcome]:
+    """Return one outcome for each assertion about the content of a file."""
+    if isinstance(found, Content) and found.size > check.max_download:
+        found = too_large(found.size, check)
+    if isinstance(found, Unreadable):
+        return [unmade(about, check.path, each, found.why) for each in _expectations(check)]
+    return list(_judged(check, found, about))
+
+
+def too_large(size: int, check: PathCheck) -> Unreadable:
+    """Return why a file of `size` bytes is not downloaded for `check`."""
+    limit = amounts.written_size(check.max_download)
+    return Unreadable(f"{amounts.exactly(size)}, more than the max_download of {limit}")
+
+
+def _expectations(check: PathCheck) -> list[str]:
+    named = []
+    if check.sha256:
+        named.append(f"sha256 {check.sha256.lower()}")
+    if check.magic:
+        named.append(f"magic {check.magic.lower()}")
+    if check.contains:
+        named.append(f"contains {_quoted(check.contains)}")
+    if check.matches:
+        named.append(f"matches {_quoted(check.matches)}")
+    return named
+
+
+def _judged(check: PathCheck, found: Content, about: About) -> Iterator[CheckOutcome]:
+    expected = iter(_expectations(check))
+    if check.sha256:
+        good = found.sha256 == check.sha256.lower()
+        yield made(about, check.path, next(expected), found.sha256, passed=good)
+    if check.magic:
+        begins = found.begins(len(check.magic) // 2)
+        shown = begins.hex() or "the file is empty"
+        good = begins.hex() == check.magic.lower()
+        yield made(about, check.path, next(expected), shown, passed=good)
+    if check.contains:
+        good = found.contains(check.contains)
+        shown = f"{'found' if good else 'not found'} in {amounts.size(found.size)}"
+        yield made(about, check.path, next(expected), shown, passed=good)
+    if check.matches:
+        yield _matched(check, check.matches, next(expected), found, about)
+
+
+def _matched(
+    check: PathCheck, pattern: str, expected: str, found: Content, about: About
+) -> CheckOutcome:
+    limit = min(TEXT_LIMIT, check.max_download)
+    try:
+        line = line_of(pattern, found.first_lines(limit))
+    except PatternUnusable as exc:
+        return unmade(about, check.path, expected, str(exc))
+    if line is not None:
+        return made(about, check.path, expected, f"line {line}", passed=True)
+    where = amounts.size(found.size)
+    if found.size > limit:
+        where = f"the first {amounts.size(limit)} of {where}"
+    return made(about, check.path, expected, f"no line matches in {where}", passed=False)
+
+
+def _quoted(text: str) -> str:
+    return f"'{printable(text, SHOWN_TEXT)}'"

@@ -1,0 +1,62 @@
+"""What every verdict is made of: the mount it is about, what could not be read, one outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from orchestrator.model import OsKind, printable
+from orchestrator.proof import CheckOutcome, Measured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What a check set is judged for: its name, and the facts of the mount that matter."""
+
+    name: str
+    created_at: datetime
+    """When the restore point was made."""
+    os_kind: OsKind = OsKind.WINDOWS
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Something of the guest that was asked for and not read, and why, in words to show.
+
+    `absent`: the server says that there is no such thing.
+    """
+
+    why: str
+    absent: bool = False
+
+
+ABSENT = Unreadable("there is no such file or directory", absent=True)
+SHOWN_TEXT = 120
+"""Characters of a pattern or path of the plan that an outcome shows."""
+
+
+def made(
+    about: About,
+    path: str,
+    expected: str,
+    observed: str,
+    *,
+    passed: bool,
+    warning: bool = False,
+    measured: Measured | None = None,
+) -> CheckOutcome:
+    """Return the outcome of one assertion, safe to show."""
+    return CheckOutcome(
+        name=about.name,
+        path=printable(path),
+        expected=printable(expected),
+        observed=printable(observed),
+        passed=passed,
+        warning=warning,
+        measured=measured,
+    )
+
+
+def unmade(about: About, path: str, expected: str, why: str) -> CheckOutcome:
+    """Return the outcome of an assertion that could not be judged: it has failed."""
+    return made(about, path, expected, why, passed=False)

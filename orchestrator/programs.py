@@ -1,0 +1,243 @@
+"""A user's own program that judges a mounted guest, run as a child process.
+
+It is started without a shell. Its standard input is JSON, one object a line: first the
+briefing (target, server, vm, os, point, roots, `protocol`), then one answer for each request.
+What it writes to standard output is JSON lines too: requests (`engine.answering` lists the
+verbs; all of them read), or `{"message": "what to show in the report"}`, which is not
+answered. It may say everything at once or wait for each answer. Its exit code is the
+verdict: 0 good, 1 bad, 2 a warning; anything else means that the check could not be made::
+
+    import json, sys
+    about = json.loads(sys.stdin.readline())
+    print(json.dumps({"verb": "list", "path": about["roots"][-1]}), flush=True)
+    answer = json.loads(sys.stdin.readline())
+    if not answer["ok"]:
+        sys.exit(answer["error"])  # to standard error, with exit code 1
+    print(json.dumps({"message": f"{len(answer['entries'])} entries"}), flush=True)
+
+Its environment holds a handful of harmless variables and never a secret. What it prints is
+limited, and neither it nor its process group outlives its check.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from subprocess import PIPE
+
+import anyio
+import structlog
+from anyio.abc import ByteReceiveStream, ByteSendStream, Process
+
+from orchestrator.checks import Ended
+from orchestrator.ports import Answering
+
+log = structlog.get_logger(__name__)
+
+HARMLESS = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
+"""Environment variables that a program gets, where they are set."""
+
+LINE_LIMIT = 64 * 1024
+OUTPUT_LIMIT = 16 * 1024 * 1024
+"""Bytes of one line, and of all lines, that a program may write to standard output."""
+
+COMPLAINT_LIMIT = 4096
+"""Bytes of standard error of which the last line is shown; the rest is read and forgotten."""
+
+LAST_WORDS_S = 1.0
+"""Seconds after its end in which what it wrote before is still read."""
+
+POLL_S = 0.05
+"""Seconds between looks whether it has ended: its children may keep its pipes open."""
+
+
+class ChildProcesses:
+    """Runs programs as child processes; implements `ports.Programs`."""
+
+    def __init__(self, withheld: frozenset[str] = frozenset()) -> None:
+        """`withheld` are environment variables that hold secrets of the plan."""
+        self._environment = {
+            name: os.environ[name]
+            for name in HARMLESS
+            if name in os.environ and name not in withheld
+        }
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        briefing: Mapping[str, object],
+        answer: Answering,
+        *,
+        timeout: float,
+    ) -> Ended:
+        """Run a program to its end, or end it when its time is up."""
+        try:
+            process = await anyio.open_process(
+                list(argv),
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=PIPE,
+                env=self._environment,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as exc:  # ValueError: a NUL in an argument
+            why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
+            return Ended(why=f"the program cannot be started: {why}")
+        talk = _Talk(process, answer)
+        try:
+            with anyio.move_on_after(timeout) as limit:
+                await talk.until_the_end(briefing)
+        finally:
+            await _reap(process)
+        if talk.failure is not None:
+            raise talk.failure
+        why = talk.broken
+        if limit.cancelled_caught:
+            why = f"the program did not end within {timeout:g} s"
+        return Ended(
+            code=None if why else process.returncode,
+            why=why,
+            message=talk.message,
+            complaint=talk.complaint,
+        )
+
+
+async def _reap(process: Process) -> None:
+    """Kill what is left of a program and of what it started; leave no zombie and no pipe."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with anyio.CancelScope(shield=True):
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                await stream.aclose()
+        await _ended(process)
+
+
+async def _ended(process: Process) -> None:
+    """Return once the program itself has ended; `wait` may wait for what it started as well."""
+    while process.returncode is None:  # noqa: ASYNC110 - nobody could set an event
+        await anyio.sleep(POLL_S)
+
+
+class _Talk:
+    """What is said between a program and us, until it ends or must be ended."""
+
+    def __init__(self, process: Process, answer: Answering) -> None:
+        self._process = process
+        self._answer = answer
+        self._stderr: deque[int] = deque(maxlen=COMPLAINT_LIMIT)
+        self.message = ""
+        self.broken = ""
+        """Why it was ended before its time, or nothing."""
+        self.failure: Exception | None = None
+        """What answering it has raised."""
+
+    @property
+    def complaint(self) -> str:
+        """The last line of its standard error that is not empty."""
+        lines = bytes(self._stderr).decode("utf-8", errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+    async def until_the_end(self, briefing: Mapping[str, object]) -> None:
+        """Brief the program, answer it, and return once it has ended or broken the rules."""
+        async with anyio.create_task_group() as tasks:
+            said, complained = anyio.Event(), anyio.Event()
+
+            async def listen() -> None:
+                if await self._serve(briefing):
+                    said.set()
+                else:
+                    tasks.cancel_scope.cancel()
+
+            async def overhear() -> None:
+                await self._collect(self._process.stderr)
+                complained.set()
+
+            tasks.start_soon(listen)
+            tasks.start_soon(overhear)
+            await _ended(self._process)
+            with anyio.move_on_after(LAST_WORDS_S):
+                await said.wait()
+                await complained.wait()
+            tasks.cancel_scope.cancel()
+
+    async def _serve(self, briefing: Mapping[str, object]) -> bool:
+        """Answer until it says nothing more; False if there is no sense in going on."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None  # noqa: S101 - it was opened with pipes
+        assert stdout is not None  # noqa: S101 - the same
+        await _tell(stdin, briefing)
+        lines = _Lines(stdout)
+        try:
+            while (line := await lines.next()) is not None:
+                reply = await self._reply(line)
+                if reply is not None:
+                    await _tell(stdin, reply)
+        except _TooMuch as exc:
+            self.broken = str(exc)
+            return False
+        except Exception as exc:  # noqa: BLE001 - it goes on outside of the task group
+            self.failure = exc
+            return False
+        return True
+
+    async def _reply(self, line: bytes) -> Mapping[str, object] | None:
+        try:
+            request = json.loads(line)
+        except (ValueError, RecursionError):
+            request = None
+        if not isinstance(request, dict):
+            return {"ok": False, "error": "a line must be one JSON object"}
+        if "verb" not in request and isinstance(request.get("message"), str):
+            self.message = request["message"]
+            return None
+        return await self._answer(request)
+
+    async def _collect(self, stream: ByteReceiveStream | None) -> None:
+        assert stream is not None  # noqa: S101 - it was opened with pipes
+        async for chunk in stream:
+            self._stderr.extend(chunk)
+
+
+async def _tell(stdin: ByteSendStream, message: Mapping[str, object]) -> None:
+    """Write one line; a program that does not listen any more may end as it likes."""
+    with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+        await stdin.send(json.dumps(message).encode() + b"\n")
+
+
+class _TooMuch(Exception):
+    """The program writes more than anybody will read."""
+
+
+class _Lines:
+    """The lines of a stream, none too long and not too many."""
+
+    def __init__(self, stream: ByteReceiveStream) -> None:
+        self._stream = stream
+        self._rest = b""
+        self._total = 0
+
+    async def next(self) -> bytes | None:
+        """Return the next line, or None at the end.
+
+        Raises:
+            _TooMuch: a line is too long, or all of them together are.
+        """
+        while b"\n" not in self._rest:
+            if len(self._rest) > LINE_LIMIT:
+                raise _TooMuch(f"the program wrote a line of more than {LINE_LIMIT} bytes")
+            if self._total > OUTPUT_LIMIT:
+                raise _TooMuch(f"the program wrote more than {OUTPUT_LIMIT} bytes")
+            try:
+                chunk = await self._stream.receive(LINE_LIMIT)
+            except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                line, self._rest = self._rest, b""
+                return line or None
+            self._rest += chunk
+            self._total += len(chunk)
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line

@@ -1,0 +1,1 @@
+"""Verdicts on the content of a guest."""
