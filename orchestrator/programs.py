@@ -27,16 +27,13 @@ import signal
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from subprocess import PIPE
+from typing import Self
 
 import anyio
-import structlog
-from anyio.abc import ByteReceiveStream, ByteSendStream, Process
+from anyio.abc import Process
 
 from orchestrator.checks import Ended
 from orchestrator.ports import Answering
-
-log = structlog.get_logger(__name__)
 
 HARMLESS = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
 """Environment variables that a program gets, where they are set."""
@@ -50,9 +47,6 @@ COMPLAINT_LIMIT = 4096
 
 LAST_WORDS_S = 1.0
 """Seconds after its end in which what it wrote before is still read."""
-
-POLL_S = 0.05
-"""Seconds between looks whether it has ended: its children may keep its pipes open."""
 
 
 class ChildProcesses:
@@ -76,28 +70,21 @@ class ChildProcesses:
     ) -> Ended:
         """Run a program to its end, or end it when its time is up."""
         try:
-            process = await anyio.open_process(
-                list(argv),
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=PIPE,
-                env=self._environment,
-                start_new_session=True,
-            )
-        except (OSError, ValueError) as exc:  # ValueError: a NUL in an argument
-            why = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-            return Ended(why=f"the program cannot be started: {why}")
-        talk = _Talk(process, answer)
-        try:
-            with anyio.move_on_after(timeout) as limit:
-                await talk.until_the_end(briefing)
-        finally:
-            await _reap(process)
+            with _Pipes() as pipes:
+                process = await self._started(argv, pipes)
+                talk = _Talk(process, pipes, answer)
+                try:
+                    pipes.handed_over()
+                    with anyio.move_on_after(timeout) as limit:
+                        await talk.until_the_end(briefing)
+                finally:
+                    await _reap(process)
+        except _NotStarted as exc:
+            return Ended(why=f"the program cannot be started: {exc}")
         if talk.failure is not None:
             raise talk.failure
-        why = talk.broken
-        if limit.cancelled_caught:
-            why = f"the program did not end within {timeout:g} s"
+        why = f"the program did not end within {timeout:g} s" if limit.cancelled_caught else ""
+        why = why or talk.broken
         return Ended(
             code=None if why else process.returncode,
             why=why,
@@ -105,29 +92,94 @@ class ChildProcesses:
             complaint=talk.complaint,
         )
 
+    async def _started(self, argv: Sequence[str], pipes: _Pipes) -> Process:
+        try:
+            return await anyio.open_process(
+                list(argv),
+                stdin=pipes.its_input,
+                stdout=pipes.its_output,
+                stderr=pipes.its_errors,
+                env=self._environment,
+                start_new_session=True,
+            )
+        except OSError as exc:
+            raise _NotStarted(exc.strerror or str(exc)) from None
+        except ValueError as exc:  # a NUL in an argument
+            raise _NotStarted(str(exc)) from None
+
+
+class _NotStarted(Exception):
+    """The program does not run; the message says why."""
+
 
 async def _reap(process: Process) -> None:
-    """Kill what is left of a program and of what it started; leave no zombie and no pipe."""
+    """Kill what is left of a program and of what it started, and leave no zombie."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     with anyio.CancelScope(shield=True):
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream is not None:
-                await stream.aclose()
-        await _ended(process)
+        await process.wait()
 
 
-async def _ended(process: Process) -> None:
-    """Return once the program itself has ended; `wait` may wait for what it started as well."""
-    while process.returncode is None:  # noqa: ASYNC110 - nobody could set an event
-        await anyio.sleep(POLL_S)
+class _Pipes:
+    """The three pipes to a program. They are ours, so that what it has started cannot keep us."""
+
+    def __init__(self) -> None:
+        self._open: set[int] = set()
+
+    def __enter__(self) -> Self:
+        try:
+            self.its_input, self.input = self._pair()
+            self.output, self.its_output = self._pair()
+            self.errors, self.its_errors = self._pair()
+        except OSError as exc:
+            self._close(*self._open)
+            raise _NotStarted(exc.strerror) from None
+        for ours in (self.input, self.output, self.errors):
+            os.set_blocking(ours, False)
+        return self
+
+    def _pair(self) -> tuple[int, int]:
+        reading, writing = os.pipe()
+        self._open |= {reading, writing}
+        return reading, writing
+
+    def __exit__(self, *_exc: object) -> None:
+        self._close(*self._open)
+
+    def handed_over(self) -> None:
+        """Close the program's ends here: it has its own now."""
+        self._close(self.its_input, self.its_output, self.its_errors)
+
+    def _close(self, *ends: int) -> None:
+        for end in ends:
+            self._open.discard(end)
+            os.close(end)
+
+
+async def _read(pipe: int) -> bytes:
+    """Return what comes next; nothing is the end."""
+    while True:
+        await anyio.wait_readable(pipe)
+        with suppress(BlockingIOError):
+            return os.read(pipe, LINE_LIMIT)
+
+
+async def _tell(pipe: int, message: Mapping[str, object]) -> None:
+    """Write one line; a program that does not listen any more may end as it likes."""
+    rest = memoryview(json.dumps(message).encode() + b"\n")
+    with suppress(BrokenPipeError):
+        while rest:
+            await anyio.wait_writable(pipe)
+            with suppress(BlockingIOError):
+                rest = rest[os.write(pipe, rest) :]
 
 
 class _Talk:
     """What is said between a program and us, until it ends or must be ended."""
 
-    def __init__(self, process: Process, answer: Answering) -> None:
+    def __init__(self, process: Process, pipes: _Pipes, answer: Answering) -> None:
         self._process = process
+        self._pipes = pipes
         self._answer = answer
         self._stderr: deque[int] = deque(maxlen=COMPLAINT_LIMIT)
         self.message = ""
@@ -145,38 +197,36 @@ class _Talk:
     async def until_the_end(self, briefing: Mapping[str, object]) -> None:
         """Brief the program, answer it, and return once it has ended or broken the rules."""
         async with anyio.create_task_group() as tasks:
-            said, complained = anyio.Event(), anyio.Event()
+            heard = anyio.Semaphore(0)
 
             async def listen() -> None:
                 if await self._serve(briefing):
-                    said.set()
+                    heard.release()
                 else:
                     tasks.cancel_scope.cancel()
 
             async def overhear() -> None:
-                await self._collect(self._process.stderr)
-                complained.set()
+                while chunk := await _read(self._pipes.errors):
+                    self._stderr.extend(chunk)
+                heard.release()
 
             tasks.start_soon(listen)
             tasks.start_soon(overhear)
-            await _ended(self._process)
+            await self._process.wait()
             with anyio.move_on_after(LAST_WORDS_S):
-                await said.wait()
-                await complained.wait()
+                await heard.acquire()
+                await heard.acquire()
             tasks.cancel_scope.cancel()
 
     async def _serve(self, briefing: Mapping[str, object]) -> bool:
         """Answer until it says nothing more; False if there is no sense in going on."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None  # noqa: S101 - it was opened with pipes
-        assert stdout is not None  # noqa: S101 - the same
-        await _tell(stdin, briefing)
-        lines = _Lines(stdout)
+        lines = _Lines(self._pipes.output)
         try:
+            await _tell(self._pipes.input, briefing)
             while (line := await lines.next()) is not None:
                 reply = await self._reply(line)
                 if reply is not None:
-                    await _tell(stdin, reply)
+                    await _tell(self._pipes.input, reply)
         except _TooMuch as exc:
             self.broken = str(exc)
             return False
@@ -197,27 +247,16 @@ class _Talk:
             return None
         return await self._answer(request)
 
-    async def _collect(self, stream: ByteReceiveStream | None) -> None:
-        assert stream is not None  # noqa: S101 - it was opened with pipes
-        async for chunk in stream:
-            self._stderr.extend(chunk)
-
-
-async def _tell(stdin: ByteSendStream, message: Mapping[str, object]) -> None:
-    """Write one line; a program that does not listen any more may end as it likes."""
-    with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
-        await stdin.send(json.dumps(message).encode() + b"\n")
-
 
 class _TooMuch(Exception):
     """The program writes more than anybody will read."""
 
 
 class _Lines:
-    """The lines of a stream, none too long and not too many."""
+    """The lines that come out of a pipe, none too long and not too many."""
 
-    def __init__(self, stream: ByteReceiveStream) -> None:
-        self._stream = stream
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
         self._rest = b""
         self._total = 0
 
@@ -232,9 +271,8 @@ class _Lines:
                 raise _TooMuch(f"the program wrote a line of more than {LINE_LIMIT} bytes")
             if self._total > OUTPUT_LIMIT:
                 raise _TooMuch(f"the program wrote more than {OUTPUT_LIMIT} bytes")
-            try:
-                chunk = await self._stream.receive(LINE_LIMIT)
-            except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            chunk = await _read(self._pipe)
+            if not chunk:
                 line, self._rest = self._rest, b""
                 return line or None
             self._rest += chunk

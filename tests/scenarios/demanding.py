@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import conducting
+from orchestrator import assembly, conducting
 from orchestrator.engine.orders import Expansion, Needs, Orders, Selection
 from orchestrator.events import RunStarted
 from orchestrator.model import MountRequest, RestorePoint, ServerName, UnresolvedTarget
@@ -47,7 +47,7 @@ def demand(
     change: Callable[[MountRequest], MountRequest] = lambda request: request,
 ) -> None:
     """Let every target of the following runs ask for the check sets `asked`, or for all."""
-    beginning, orders_of = conducting.beginning, conducting.orders_of
+    beginning, orders_of = assembly.beginning, assembly.orders_of
     names = tuple(checks) if asked is None else tuple(asked)
 
     def begun(*args: Any) -> RunStarted:

@@ -54,7 +54,7 @@ class Guests:
     """Directories beside those that a file implies."""
     asked: Counter[str] = field(default_factory=Counter)
     """Requests below the mounts of each restore point."""
-    paths: list[str] = field(default_factory=list)
+    downloads: int = 0
 
     def face(self, manager: SimulatedManager, faults: FaultScript | None = None) -> Face:
         """Return a REST face that shows these guests."""
@@ -76,7 +76,7 @@ class _GuestFace(Face):
         self._count(call)
         point = mount.split("/")[3].lower()
         self._guests.asked[point] += 1
-        self._guests.paths.append(path)
+        self._guests.downloads += call.query.get("action") == "download"
         status = self._guests.refusals.get(path.lower())
         if status is not None:
             raise Refusal(status, "The path cannot be read.")

@@ -18,6 +18,7 @@ from orchestrator.ports import Answering
 from orchestrator.proof import BaselineCheck, Check, DirCheck, ExecCheck, PathCheck
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.sites import Sites
+from tests.scenarios.crash import Doom
 from tests.scenarios.demanding import demand
 from tests.scenarios.drill import Drill, Site, drill, staged
 from tests.scenarios.guests import File, Guests
@@ -162,7 +163,7 @@ async def test_six_checks_cost_at_most_eight_requests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What one check has read, another does not read again."""
-    mixed = [
+    mixed: list[Check] = [
         p(r"C:\Windows\System32\config\SYSTEM", min_size=2**20),
         p(r"E:\Data\payments.mdf", min_size=2**30, modified_within=21_600.0),
         d(r"E:\Data", glob="*.mdf", min_count=2),
@@ -171,7 +172,8 @@ async def test_six_checks_cost_at_most_eight_requests(
         p(r"e:\data\BUILD.txt", contains="4f2c"),
     ]
     apart = [p(path.replace("/", "\\")) for path in list(TREE)[:6]]
-    for number, checks in enumerate((mixed, apart)):
+    both: tuple[Sequence[Check], ...] = (mixed, apart)
+    for number, checks in enumerate(both):
         guests = Guests(lambda point: TREE)
 
         _, target = await checked(
@@ -273,7 +275,7 @@ async def test_linux_names_are_exact_and_its_root_is_found(
         "root/root/.bashrc": File(b"umask 077\n"),
         "root/srv/a/b": File(b"x"),
     }
-    checks = [
+    checks: list[Check] = [
         p("/etc/hosts", owner="root", contains="127"),
         p("/root/.bashrc"),
         p("/srv/a\\b"),
@@ -431,7 +433,7 @@ async def test_an_examination_that_is_begun_again_repeats_no_outcome(
         return Ended(code=0 if found["ok"] else 1)
 
     monkeypatch.setattr("orchestrator.conducting.programs", lambda plan, world: Scripted(ask))
-    checks = [
+    checks: list[Check] = [
         p(r"C:\Windows"),
         p(r"E:\Data\build.txt", sha256=DIGEST),
         ExecCheck(argv=("judge",), timeout=10_000.0),
@@ -448,6 +450,34 @@ async def test_an_examination_that_is_begun_again_repeats_no_outcome(
     assert len(started) > 1
     assert target["result"] == "verified"
     assert len(target["checks"]) == 3
+
+
+async def test_a_resumed_run_makes_only_the_checks_that_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an earlier process has judged and journaled stands; the mount is proven to its end."""
+    runs: list[float] = []
+
+    async def ask(briefing: Mapping[str, object], answer: Answering) -> Ended:
+        runs.append(anyio.current_time())
+        await anyio.sleep(100)
+        return Ended(code=0)
+
+    monkeypatch.setattr("orchestrator.conducting.programs", lambda plan, world: Scripted(ask))
+    judge = ExecCheck(argv=("judge",))
+    demand(monkeypatch, {"content": [p(r"E:\Data\build.txt", sha256=DIGEST), judge]})
+    guests = Guests(lambda point: TREE)
+    async with staged(tmp_path, monkeypatch, [Site(machines=1)], face=guests.face) as stage:
+        doom = Doom(stage, monkeypatch)
+        assert await doom.lives(stage.run, at_s=150.0) is None
+        downloads = guests.downloads
+
+        done = await stage.resume()
+
+    target = done.target("hq-app0000")
+    assert (len(runs), guests.downloads) == (2, downloads) == (2, 1)
+    assert (target["result"], target["mount"]) == ("verified", "released")
+    assert len(target["checks"]) == 2
 
 
 async def test_checks_that_take_too_long_fail_the_target(
@@ -483,7 +513,7 @@ async def test_a_run_that_is_stopped_during_checks_claims_nothing(
         run.stop("SIGTERM")
 
     monkeypatch.setattr("orchestrator.conducting.programs", lambda plan, world: Scripted(ask))
-    checks = [p(r"E:\Data\build.txt"), ExecCheck(argv=("judge",), timeout=10_000.0)]
+    checks: list[Check] = [p(r"E:\Data\build.txt"), ExecCheck(argv=("judge",), timeout=10_000.0)]
 
     done, target = await checked(tmp_path, monkeypatch, checks, meanwhile=stop)
 
