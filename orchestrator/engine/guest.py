@@ -38,7 +38,7 @@ Between two of them the server has answered a probe, so in the end it is about t
 STAGINGS = 2
 """How often a file is staged whose task the server then forgets."""
 
-STAGING_S = 15.0
+STAGING_S = 30.0
 """Seconds that staging is expected to take; only the pace of watching depends on it."""
 
 OVER = 1024 * 1024
@@ -190,13 +190,15 @@ class Guest:
         found = await self._ask(lambda: self.attempt.session.entry(href))
         if isinstance(found, Unreadable):
             return found
-        if _below_mount(found.href).startswith(_below_mount(href) + "/"):
+        asked = self.names.folded(_below_mount(href)) + "/"
+        if self.names.folded(_below_mount(found.href)).startswith(asked):
             # The listing of a directory with one entry, which has the directory's own name.
             return FileSystemEntry(
                 path="/".join(place), name=place[-1], href=href, is_directory=True
             )
-        # A server that finds /etc/HOSTS where there is /etc/hosts has found something else.
-        return found if self.names.same(found.name, place[-1]) else ABSENT
+        if self.attempt.request.os_kind is OsKind.LINUX and found.name != place[-1]:
+            return ABSENT  # a server that finds /etc/hosts for /etc/HOSTS has found something else
+        return found
 
     async def _listing(self, place: tuple[str, ...]) -> Listing | Unreadable:
         key = self._key(place)

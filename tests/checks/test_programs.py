@@ -15,6 +15,10 @@ from orchestrator import programs
 from orchestrator.checks import Ended
 from orchestrator.errors import SessionLost
 from orchestrator.programs import ChildProcesses
+from orchestrator.proof import ExecCheck
+from tests.scenarios.demanding import demand
+from tests.scenarios.drill import Site, drill
+from tests.scenarios.guests import File, Guests
 
 pytestmark = [pytest.mark.anyio, pytest.mark.process]
 
@@ -53,6 +57,22 @@ async def test_the_example_program_judges_a_guest(least: str, ended: Ended) -> N
     argv = [sys.executable, str(EXAMPLE), least]
 
     assert await ChildProcesses().run(argv, BRIEFING, guest, timeout=60) == ended
+
+
+async def test_the_example_program_judges_a_mount_in_a_whole_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing between the plan and the program is replaced but the servers."""
+    guests = Guests(lambda point: {"C:/boot.ini": File(), "E:/a": File(), "E:/b": File()})
+    argv = (sys.executable, str(EXAMPLE), "2")
+    demand(monkeypatch, {"rows": [ExecCheck(argv=argv)]})
+    site = Site(machines=1, mount_s=0.1)
+
+    done = await drill(tmp_path, monkeypatch, [site], face=guests.face)
+
+    target = done.target("hq-app0000")
+    assert (target["result"], target["mount"]) == ("verified", "released")
+    assert [each["observed"] for each in target["checks"]] == ["2 entries in E:"]
 
 
 async def test_exit_code_and_last_words_are_told() -> None:

@@ -17,6 +17,7 @@ from orchestrator.model import PhaseTimeouts
 from orchestrator.ports import Answering
 from orchestrator.proof import BaselineCheck, Check, DirCheck, ExecCheck, PathCheck
 from orchestrator.simulator.faults import Fault
+from orchestrator.simulator.inventory import Inventory
 from orchestrator.simulator.sites import Sites
 from tests.scenarios.crash import Doom
 from tests.scenarios.demanding import demand
@@ -159,29 +160,40 @@ async def test_a_check_that_fails_or_cannot_be_made_fails_the_target(
     assert done.outcome.code == 1
 
 
+MIXED: tuple[Check, ...] = (
+    p(r"C:\Windows\System32\config\SYSTEM", min_size=2**20),
+    p(r"E:\Data\payments.mdf", min_size=2**30, modified_within=21_600.0),
+    d(r"E:\Data", glob="*.mdf", min_count=2),
+    d(r"E:\DATA", absent=("*.locked",)),
+    p(r"E:\Data\build.txt", sha256=DIGEST),
+    p(r"e:\data\BUILD.txt", contains="4f2c"),
+)
+APART: tuple[Check, ...] = tuple(p(path) for path in list(TREE)[:6])
+
+
+@pytest.mark.parametrize("checks", [MIXED, APART], ids=["mixed", "apart"])
+@pytest.mark.parametrize("machines", [1, 40])
 async def test_six_checks_cost_at_most_eight_requests(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machines: int, checks: Sequence[Check]
 ) -> None:
-    """What one check has read, another does not read again."""
-    mixed: list[Check] = [
-        p(r"C:\Windows\System32\config\SYSTEM", min_size=2**20),
-        p(r"E:\Data\payments.mdf", min_size=2**30, modified_within=21_600.0),
-        d(r"E:\Data", glob="*.mdf", min_count=2),
-        d(r"E:\DATA", absent=("*.locked",)),
-        p(r"E:\Data\build.txt", sha256=DIGEST),
-        p(r"e:\data\BUILD.txt", contains="4f2c"),
-    ]
-    apart = [p(path.replace("/", "\\")) for path in list(TREE)[:6]]
-    both: tuple[Sequence[Check], ...] = (mixed, apart)
-    for number, checks in enumerate(both):
-        guests = Guests(lambda point: TREE)
+    """What one check has read, another does not read again; watching downloads is shared."""
 
-        _, target = await checked(
-            tmp_path / str(number), monkeypatch, checks, guests=guests, history=number
-        )
+    def windows_only(inventory: Inventory) -> None:
+        for machine in inventory.machines:
+            machine.os = "Windows"
 
-        assert target["result"] == "verified"
-        assert max(guests.asked.values()) <= 8
+    guests = Guests(lambda point: TREE)
+    requests: list[int] = []
+    for asked in ((p("C:\\"),), checks):
+        site = Site(machines=machines, change=windows_only, limit=20)
+        with monkeypatch.context() as patch:
+            demand(patch, {"content": asked})
+            done = await drill(tmp_path / str(len(requests)), patch, [site], face=guests.face)
+        assert set(done.results().values()) == {"verified"}
+        requests.append(done.truth.received["hq"])
+
+    assert max(guests.asked.values()) <= 6
+    assert requests[1] - requests[0] <= 8 * machines
 
 
 async def test_a_directory_is_read_to_its_last_page(
@@ -198,6 +210,22 @@ async def test_a_directory_is_read_to_its_last_page(
 
     assert target["checks"][0]["observed"] == "1 of 1101 entries: zz.locked"
     assert max(guests.asked.values()) == 3
+
+
+async def test_a_page_that_cannot_be_read_leaves_nothing_to_judge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a listing does not show that something is absent, nor how much there is."""
+    tree = {f"E:/Data/row-{number:04}": File() for number in range(1100)}
+    broken = [Fault(kind="error_500", path="/Data$", skip=1)]
+    check = d(r"E:\Data", absent=("*.locked",), min_count=1)
+    guests = Guests(lambda point: tree)
+
+    _, target = await checked(tmp_path, monkeypatch, [check], guests=guests, faults=broken)
+
+    assert target["result"] == "failed"
+    assert [each["passed"] for each in target["checks"]] == [False, False]
+    assert all("the server answered 500" in each["observed"] for each in target["checks"])
 
 
 @pytest.mark.parametrize(
