@@ -8,7 +8,8 @@ Source: reference 6.2 for addresses; the roots of a Linux guest are not document
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import unquote
@@ -24,6 +25,7 @@ from orchestrator.errors import (
     NotFound,
     RequestRefused,
     ResponseLost,
+    ServiceBusy,
 )
 from orchestrator.model import FileSystemEntry, Href, Mount, OsKind, Task, printable
 
@@ -34,6 +36,9 @@ READS = 4
 
 Between two of them the server has answered a probe, so in the end it is about the thing.
 """
+
+BUSY_READS = 30
+"""The same for answers that it is too busy: those may well be about the server for a while."""
 
 STAGINGS = 2
 """How often a file is staged whose task the server then forgets."""
@@ -247,13 +252,15 @@ class Guest:
 
     async def _ask(self, ask: Callable[[], Awaitable[T | Unreadable]]) -> T | Unreadable:
         """Return what `ask` returns, or why the server cannot or will not say."""
-        failed = _tries()
+        borne: Counter[bool] = Counter()
 
         async def once() -> T | Unreadable:
             try:
                 return await ask()
-            except (MalformedResponse, ResponseLost) as exc:
-                if next(failed):
+            except (MalformedResponse, ResponseLost, ServiceBusy) as exc:
+                busy = isinstance(exc, ServiceBusy)
+                borne[busy] += 1
+                if borne[busy] < (BUSY_READS if busy else READS):
                     raise
                 return Unreadable(f"the server's answer cannot be used: {printable(str(exc))}")
             except (ForbiddenAction, UnicodeError) as exc:
@@ -265,15 +272,6 @@ class Guest:
             return ABSENT
         except RequestRefused as exc:
             return Unreadable(_words(exc))
-
-
-def _tries() -> Iterator[bool]:
-    """Yield whether one more failure may be borne."""
-    for number in range(1, READS):
-        _ = number
-        yield True
-    while True:
-        yield False
 
 
 def _words(exc: RequestRefused) -> str:

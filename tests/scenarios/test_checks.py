@@ -251,7 +251,7 @@ async def test_trouble_of_the_server_is_waited_for(
     assert all(fault.struck for fault in faults)
 
 
-@pytest.mark.parametrize("kind", ["html_200", "truncated", "reset_mid_body"])
+@pytest.mark.parametrize("kind", ["html_200", "truncated", "reset_mid_body", "html_503"])
 async def test_one_file_that_never_can_be_read_costs_only_its_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
