@@ -119,9 +119,9 @@ async def test_a_program_that_does_not_end_is_ended_with_its_children(tmp_path: 
     note = tmp_path / "pid"
     code = (
         "import subprocess, sys, time\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
         f"open({str(note)!r}, 'w').write(str(child.pid))\n"
-        "time.sleep(600)\n"
+        "time.sleep(60)\n"
     )
 
     ended = await ran(code, timeout=3.0)
@@ -136,7 +136,7 @@ async def test_a_child_that_keeps_the_pipes_open_holds_nothing_up(tmp_path: Path
     note = tmp_path / "pid"
     code = (
         "import subprocess, sys\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
         f"open({str(note)!r}, 'w').write(str(child.pid))\n"
         'print(\'{"message": "done"}\')\n'
     )
@@ -163,7 +163,7 @@ async def gone(pid: int) -> bool:
 async def test_a_program_is_ended_when_its_check_is_cancelled() -> None:
     """The cancellation goes through, and the process is gone by then."""
     with anyio.move_on_after(2) as scope:
-        await ran("import time; time.sleep(600)")
+        await ran("import time; time.sleep(60)")
 
     assert scope.cancelled_caught
 
@@ -171,9 +171,9 @@ async def test_a_program_is_ended_when_its_check_is_cancelled() -> None:
 @pytest.mark.parametrize(
     ("code", "why"),
     [
-        ("print('x' * 100_000); import time; time.sleep(600)", "a line of more than 65536 bytes"),
+        ("print('x' * 100_000); import time; time.sleep(60)", "a line of more than 65536 bytes"),
         (
-            "import time\nfor _ in range(400): print('x' * 60_000)\ntime.sleep(600)",
+            "import time\nfor _ in range(400): print('x' * 60_000)\ntime.sleep(60)",
             "more than 16777216 bytes",
         ),
     ],

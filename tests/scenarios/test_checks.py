@@ -493,7 +493,8 @@ async def test_a_resumed_run_makes_only_the_checks_that_are_missing(
 
     monkeypatch.setattr("orchestrator.conducting.programs", lambda plan, world: Scripted(ask))
     judge = ExecCheck(argv=("judge",))
-    demand(monkeypatch, {"content": [p(r"E:\Data\build.txt", sha256=DIGEST), judge]})
+    counted = d(r"E:\Data", min_count=1)
+    demand(monkeypatch, {"content": [counted, p(r"E:\Data\build.txt", sha256=DIGEST), judge]})
     guests = Guests(lambda point: TREE)
     async with staged(tmp_path, monkeypatch, [Site(machines=1)], face=guests.face) as stage:
         doom = Doom(stage, monkeypatch)
@@ -505,7 +506,7 @@ async def test_a_resumed_run_makes_only_the_checks_that_are_missing(
     target = done.target("hq-app0000")
     assert (len(runs), guests.downloads) == (2, downloads) == (2, 1)
     assert (target["result"], target["mount"]) == ("verified", "released")
-    assert len(target["checks"]) == 2
+    assert len(target["checks"]) == 3
 
 
 async def test_checks_that_take_too_long_fail_the_target(
