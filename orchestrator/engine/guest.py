@@ -20,6 +20,7 @@ from orchestrator.engine.attempt import Attempt
 from orchestrator.engine.watcher import TaskVanished
 from orchestrator.errors import (
     AccessDenied,
+    EnterpriseManagerError,
     ForbiddenAction,
     MalformedResponse,
     NotFound,
@@ -262,7 +263,7 @@ class Guest:
                 borne[busy] += 1
                 if borne[busy] < (BUSY_READS if busy else READS):
                     raise
-                return Unreadable(f"the server's answer cannot be used: {printable(str(exc))}")
+                return Unreadable(_useless(exc))
             except (ForbiddenAction, UnicodeError) as exc:
                 return Unreadable(f"not a path that can be asked for: {printable(str(exc))}")
 
@@ -277,8 +278,13 @@ class Guest:
 def _words(exc: RequestRefused) -> str:
     if isinstance(exc, AccessDenied):
         return "the server does not let this account read it"
-    status = f"the server answered {exc.status}" if exc.status else printable(str(exc))
-    return status + (f": {printable(exc.words)}" if exc.words else "")
+    if exc.status is None:
+        return _useless(exc)
+    return f"the server answered {exc.status}" + (f": {printable(exc.words)}" if exc.words else "")
+
+
+def _useless(exc: EnterpriseManagerError) -> str:
+    return f"the server's answer cannot be used: {printable(str(exc))}"
 
 
 def _below_mount(href: Href) -> str:

@@ -97,7 +97,7 @@ BAD: dict[str, tuple[Check, str]] = {
     "no owner": (p(r"E:\Data\build.txt", owner="root"), "names no owner"),
     "size of a directory": (p(r"E:\Data", min_size=1), "a directory, not a file"),
     "content of a directory": (p(r"E:\Data", contains="x"), "a directory, not a file"),
-    "listing of a file": (d(r"E:\Data\build.txt", min_count=1), "a file, not a directory"),
+    "listing of a file": (d(r"E:\Data\build.txt", min_count=1), "a directory"),
     "missing directory": (d(r"E:\Date"), "no such file or directory"),
     "denied": (d(r"E:\Denied"), "does not let this account read it"),
     "too few": (d(r"E:\Data", glob="*.mdf", min_count=3), "2 of 11 entries"),
