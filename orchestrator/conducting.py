@@ -17,8 +17,8 @@ from orchestrator.assembly import (
     clients,
     going_on,
     orders_of,
-    require_allowed_writes,
     programs,
+    require_allowed_writes,
 )
 from orchestrator.attending import Signals, accompanied, caught_signals
 from orchestrator.em.client import Session

@@ -410,9 +410,11 @@ class Session:
             return await ask()
         except MalformedResponse:
             await self.keep_alive()
+        except Unreadable:  # it answers well
+            pass
         try:
             return await ask()
-        except MalformedResponse as exc:
+        except (MalformedResponse, Unreadable) as exc:
             raise GuestUnreadable(str(exc), server=self.server, request=exc.request) from exc
 
     def end(self) -> None:

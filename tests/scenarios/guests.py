@@ -101,7 +101,7 @@ class _GuestFace(Face):
                 session.tasks.pop(task.id, None)
             elif file.staging != "nameless":
                 address = shown.mount.partition("/api/")[2]
-                task.download = f"{address}/{quote(path.lower(), safe='/:$')}?action=download"
+                task.downloads = [f"{address}/{quote(path.lower(), safe='/:$')}?action=download"]
 
         loop.call_later(STAGING_S, finish)
         return Reply(202, call.writer.task(task, whole=True))
