@@ -27,6 +27,7 @@ Rooms, from the top; imports go down only, and `make check` proves it:
     journal      SQLite: runs and events with a hash chain; replay
     report       what the journal says, rendered
     progress     what a person sees meanwhile
+    shelving     files of guests on the local disk: safe names, .part then rename
     logs         structlog set-up, redaction
     programs     a user's own program that judges a guest, as a child process
     simulator    Enterprise Managers to test against; shares no parser with em

@@ -39,6 +39,7 @@ from orchestrator.policy import WatchPolicy
 from orchestrator.ports import Programs
 from orchestrator.programs import ChildProcesses
 from orchestrator.proof import Download
+from orchestrator.ports import Shelf
 from orchestrator.runstate import RunState
 from orchestrator.targeting import LockedSelection, Narrowing, PlanSelection
 
@@ -71,6 +72,7 @@ class Choices:
     retry_failed: bool = False
     hold: float | None = None
     yes_write: bool = False
+    """Files may be written into original guests; each process of a run is told anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,8 @@ class World:
     run_id: RunId | None = None
     programs: Programs | None = None
     """What runs the plan's own programs; None: child processes of this one."""
+    shelf: Shelf | None = None
+    """Where files of guests are saved; None: on the local disk."""
     on_run: Callable[[Run], None] = lambda run: None
     """Told of the run before it begins: how whoever embeds it can stop it."""
 
@@ -313,6 +317,8 @@ def orders_of(
     world: World,
     confirm: Callable[[Expansion, Sequence[ServerName]], bool] | None = None,
     earlier: Earlier | None = None,
+    *,
+    may_write: bool = False,
 ) -> Orders:
     """Return what the engine is told to do."""
     plan = source.plan
@@ -333,4 +339,5 @@ def orders_of(
         watch=world.watch,
         confirm=confirmed if confirm is not None else None,
         earlier=earlier,
+        may_write=may_write,
     )

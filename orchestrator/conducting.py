@@ -37,6 +37,7 @@ from orchestrator.progress import QuietView, View
 from orchestrator.proof import BaselineCheck
 from orchestrator.report import ExitCode, Report, exit_code, summarize, write
 from orchestrator.runstate import RunState
+from orchestrator.shelving import DiskShelf
 
 log = structlog.get_logger(__name__)
 
@@ -236,7 +237,14 @@ class _Part:
         try:
             async with self._journal() as journal:
                 run = Run(
-                    orders_of(self.source, self.started, self.world, self.choices.confirm, earlier),
+                    orders_of(
+                        self.source,
+                        self.started,
+                        self.world,
+                        self.choices.confirm,
+                        earlier,
+                        may_write=self.choices.yes_write,
+                    ),
                     clients(self.source.plan, self.world, keep, kept.usable()),
                     journal,
                     [following, view, *observers],
@@ -245,6 +253,7 @@ class _Part:
                     durations=self.state.durations(),
                     baselines=self._baselines(),
                     programs=programs(self.source.plan, self.world),
+                    shelf=self.world.shelf or DiskShelf(inline=self.world.inline),
                 )
                 self.world.on_run(run)
                 clock = self.world.clock_with_suspension

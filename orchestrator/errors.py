@@ -10,6 +10,7 @@
     │   └── JournalDamaged        the record named is not what was written
     ├── CannotResume              nothing to go on with, or not with this plan; nothing was sent
     ├── RunLocked                 another process runs this plan
+    ├── FileNotSaved              one file cannot be written on this machine; nothing else fails
     ├── ServerUnusable            this Enterprise Manager cannot be used in this run
     └── EnterpriseManagerError    one server, one request
         ├── RequestNotSent        nothing reached the server: repeat freely
@@ -85,6 +86,10 @@ class RunLocked(OrchestratorError):
 
 class ServerUnusable(OrchestratorError):
     """This Enterprise Manager cannot be used in this run; the message says why."""
+
+
+class FileNotSaved(OrchestratorError):
+    """A file of a guest cannot be written on this machine: that file has failed, nothing else."""
 
 
 class EnterpriseManagerError(OrchestratorError):

@@ -353,7 +353,15 @@ def _checked(record: MountRecord, event: CheckMade) -> MountRecord:
 
 
 def _copied(record: MountRecord, event: FileCopied) -> MountRecord:
-    made = (*record.attempts[-1].downloads, event.outcome)
+    """Add one outcome; it takes the place of an unknown one of the same file."""
+    new = event.outcome
+    said = record.attempts[-1].downloads
+    known = (
+        old
+        for old in said
+        if old.fate is not Fate.UNKNOWN or (old.path, old.to) != (new.path, new.to)
+    )
+    made = (*known, new)
     return replace(record, attempts=_attempt(record, downloads=made))
 
 

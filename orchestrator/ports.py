@@ -7,10 +7,12 @@ views and reports implement Observer; `cli` joins them. Nothing here has behavio
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator.checks import Ended
+from orchestrator.errors import FileNotSaved
 from orchestrator.events import Event
 from orchestrator.lifecycle import MountRecord
 from orchestrator.model import (
@@ -267,6 +269,89 @@ class Observer(Protocol):
     def observe(self, event: Event, record: MountRecord | None) -> None:
         """Take note; `record` is the target's state after the event, if it has a target."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A file that is on the disk. `was_there`: one with exactly these bytes was there before."""
+
+    size: int
+    sha256: str
+    was_there: bool = False
+
+
+class ShelfFile(Protocol):
+    """A file of a guest while it is written on this machine. Raises FileNotSaved only."""
+
+    @property
+    def path(self) -> str:
+        """Where it will be."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes taken so far."""
+        ...
+
+    def take(self, piece: bytes) -> None:
+        """Write one more piece."""
+        ...
+
+    def restart(self) -> None:
+        """Forget everything taken so far."""
+        ...
+
+    async def keep(self) -> Kept:
+        """Bring it to the disk under its name; what is not kept vanishes."""
+        ...
+
+
+class Shelf(Protocol):
+    """Where files of guests are saved on this machine."""
+
+    def layout(
+        self, to: str, names: Sequence[str], *, many: bool, tag: str = ""
+    ) -> Mapping[str, str]:
+        """Return for each guest file name a path of its own, safe and within `to`.
+
+        `tag` becomes part of every name.
+        """
+        ...
+
+    def remember(self, path: str, owner: str) -> None:
+        """Note that an earlier process of the run saved a file of `owner` there."""
+        ...
+
+    def place(
+        self, path: str, size: int | None, *, owner: str, overwrite: bool
+    ) -> AbstractContextManager[ShelfFile]:
+        """Make room for a file of `size` bytes at `path`; it is empty, and named when kept.
+
+        Raises (on entering):
+            FileNotSaved: it cannot be, for a reason on this machine.
+        """
+        ...
+
+
+class NoShelf:
+    """No disk: nothing is saved."""
+
+    def layout(
+        self, to: str, names: Sequence[str], *, many: bool, tag: str = ""
+    ) -> Mapping[str, str]:
+        """Return the path as it is."""
+        _ = many, tag
+        return dict.fromkeys(names, to)
+
+    def remember(self, path: str, owner: str) -> None:
+        """Do nothing."""
+
+    def place(
+        self, path: str, size: int | None, *, owner: str, overwrite: bool
+    ) -> AbstractContextManager[ShelfFile]:
+        """Refuse the file."""
+        _ = size, owner, overwrite
+        raise FileNotSaved(f"{path}: nothing is saved here")
 
 
 class Durations(Protocol):

@@ -16,7 +16,14 @@ from orchestrator.errors import EnterpriseManagerError, ServerUnusable
 from orchestrator.events import OutOfReach, SubmissionInDoubt
 from orchestrator.lifecycle import MountRecord, Phase
 from orchestrator.model import MountKey, MountRequest, Result, ServerName
-from orchestrator.ports import Baselines, GuestSession, NoBaselines, NoPrograms, Programs
+from orchestrator.ports import (
+    Baselines,
+    GuestSession,
+    NoBaselines,
+    NoPrograms,
+    Programs,
+    Shelf,
+)
 from orchestrator.proof import CheckSets
 
 OUT_OF_KNOWLEDGE = (EnterpriseManagerError, ServerUnusable, TaskVanished, Unsettled)
@@ -46,6 +53,10 @@ class Crew:
     """False once the run submits nothing more."""
     unsubmitted: Callable[[MountRequest], tuple[Result, str]]
     """What to conclude, and why, for a target that was never submitted."""
+    shelf: Shelf
+    """Where files of guests are saved."""
+    may_write: bool
+    """Whether files may be written into original guests."""
     check_sets: CheckSets = field(default_factory=dict)
     """The plan's checks by the name of their set."""
     baselines: Baselines = field(default_factory=NoBaselines)

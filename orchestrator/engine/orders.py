@@ -101,3 +101,5 @@ class Orders:
     confirm: Callable[[Expansion, Sequence[ServerName]], Awaitable[bool]] | None = None
     """Asked once before anything is mounted, with the targets and the servers that wait."""
     earlier: Earlier | None = None
+    may_write: bool = False
+    """A person said that files may be written into original guests; recovery mode only."""

@@ -21,6 +21,7 @@ from anyio.abc import TaskGroup
 from orchestrator.engine import inventory, resuming, strays
 from orchestrator.engine.admission import Admission, Limits, Slot
 from orchestrator.engine.attempt import Crew, record_out_of_reach
+from orchestrator.engine.copying import remember_saved
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.mounting import Work, conclude, drive
 from orchestrator.engine.orders import Earlier, Expansion, Orders
@@ -62,8 +63,10 @@ from orchestrator.ports import (
     NoBaselines,
     NoDurations,
     NoPrograms,
+    NoShelf,
     Observer,
     Programs,
+    Shelf,
 )
 
 log = structlog.get_logger(__name__)
@@ -100,6 +103,7 @@ class Run:
         durations: Durations | None = None,
         baselines: Baselines | None = None,
         programs: Programs | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         """`exit_code` says, from what was recorded, how the process should end."""
         self._orders = orders
@@ -135,6 +139,8 @@ class Run:
         }
         for site in self.sites.values():
             self._gate_moved(site)  # closed until its logon
+        shelf = shelf or NoShelf()
+        remember_saved(shelf, known)
         self._crew = Crew(
             ledger=self.ledger,
             admission=self._admission,
@@ -146,6 +152,8 @@ class Run:
             check_sets=orders.started.check_sets,
             baselines=baselines or NoBaselines(),
             programs=programs or NoPrograms(),
+            shelf=shelf,
+            may_write=orders.may_write and orders.started.mode == "recovery",
         )
         self._scopes: set[anyio.CancelScope] = set()
         self._accepting = True
