@@ -78,9 +78,10 @@ def _altered(name: str) -> str:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Split off the extension with its dot; a leading dot begins none."""
+    """Split off the extension with its dot, if it is one: letters and digits behind a stem."""
     stem, dot, extension = name.rpartition(".")
-    if not stem.strip(".") or len(extension.encode("utf-8", "replace")) > EXTENSION_BYTES:
+    size = len(extension.encode("utf-8", "replace"))
+    if not stem.strip(".") or not extension.isalnum() or size > EXTENSION_BYTES:
         return name, ""
     return stem, dot + extension
 
