@@ -24,7 +24,7 @@ from orchestrator.engine.watcher import TaskVanished
 from orchestrator.errors import FileNotSaved, MalformedResponse, ResponseLost
 from orchestrator.events import FileCopied
 from orchestrator.lifecycle import MountRecord
-from orchestrator.model import Href
+from orchestrator.model import Href, RestorePoint
 from orchestrator.ports import Kept, Shelf, ShelfFile
 from orchestrator.proof import Download, DownloadOutcome, Fate
 
@@ -95,7 +95,7 @@ async def _save_all(attempt: Attempt, download: Download, to: str, files: Sequen
         to,
         [file.name for file in files],
         many=download.glob is not None or files[0].path != download.path,
-        tag=_tag(attempt),
+        tag=tag_of(attempt.record, attempt.request.point),
     )
     for file in files:
         path = paths[file.name]
@@ -103,15 +103,14 @@ async def _save_all(attempt: Attempt, download: Download, to: str, files: Sequen
             await _save(attempt, download, file, path)
 
 
-def _tag(attempt: Attempt) -> str:
+def tag_of(record: MountRecord, point: RestorePoint) -> str:
     """Return what tells this point's files from those that another point's attempt saved.
 
     Those are what the report says of the other point, so they stay as they are.
     """
-    point = attempt.request.point
     saved_before = any(
         copied.fate is Fate.SAVED
-        for earlier in attempt.record.attempts[:-1]
+        for earlier in record.attempts[:-1]
         if earlier.point != point.id
         for copied in earlier.downloads
     )
