@@ -431,7 +431,7 @@ def test_a_disk_that_takes_nothing_fails_the_file(tmp_path: Path, options: str, 
         sys.executable,
         "-c",
         WRITER.replace("300_000", "0"),
-        tmp_path / "disk/x",
+        str(tmp_path / "disk" / "x"),
         "-",
     ]
 
