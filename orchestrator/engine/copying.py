@@ -64,6 +64,7 @@ async def _copy(guest: Guest, download: Download) -> None:
             for file in files:
                 if not _is_decided(attempt, file.path, None):
                     await restore_into_guest(attempt, download, file)
+                    await attempt.ledger.saved()
         else:
             await _save_all(attempt, download, download.to, files)
     except NotCopied as exc:
@@ -101,6 +102,7 @@ async def _save_all(attempt: Attempt, download: Download, to: str, files: Sequen
         path = paths[file.name]
         if not _is_decided(attempt, file.path, path):
             await _save(attempt, download, file, path)
+            await attempt.ledger.saved()  # the process that resumes need not fetch it again
 
 
 def tag_of(record: MountRecord, point: RestorePoint) -> str:
