@@ -503,7 +503,8 @@ def test_a_killed_run_goes_on_with_the_files_that_are_missing(tmp_path: Path) ->
 def may_write(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the client send orders to write."""
     allowed = property(lambda self: True, lambda self, value: None)
-    monkeypatch.setattr(Session, "may_write", allowed, raising=False)
+    for name in ("may_write", "_may_write"):
+        monkeypatch.setattr(Session, name, allowed, raising=False)
 
 
 BACK = Download(path="E:/Out/ledger.csv", to=None, overwrite=True)
