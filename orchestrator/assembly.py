@@ -36,10 +36,9 @@ from orchestrator.plan.locked import LockedPlan
 from orchestrator.plan.problems import START, Problem
 from orchestrator.plan.settings import EnvironmentSecret, RestorePlan
 from orchestrator.policy import WatchPolicy
-from orchestrator.ports import Programs
+from orchestrator.ports import Programs, Shelf
 from orchestrator.programs import ChildProcesses
 from orchestrator.proof import Download
-from orchestrator.ports import Shelf
 from orchestrator.runstate import RunState
 from orchestrator.targeting import LockedSelection, Narrowing, PlanSelection
 

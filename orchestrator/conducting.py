@@ -234,6 +234,7 @@ class _Part:
                 return ExitCode.LOCAL_IO
             return exit_code(following.state) if following.state else ExitCode.INTERNAL
 
+        may_write = self.choices.yes_write and self.started.mode == "recovery"
         try:
             async with self._journal() as journal:
                 run = Run(
@@ -243,9 +244,9 @@ class _Part:
                         self.world,
                         self.choices.confirm,
                         earlier,
-                        may_write=self.choices.yes_write,
+                        may_write=may_write,
                     ),
-                    clients(self.source.plan, self.world, keep, kept.usable()),
+                    clients(self.source.plan, self.world, keep, kept.usable(), may_write=may_write),
                     journal,
                     [following, view, *observers],
                     exit_code=code_now,

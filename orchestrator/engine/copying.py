@@ -21,7 +21,7 @@ from orchestrator.engine.guest import Guest
 from orchestrator.engine.restoring import restore_into_guest
 from orchestrator.engine.wanted import NotCopied, Wanted, asked, wanted_files
 from orchestrator.engine.watcher import TaskVanished
-from orchestrator.errors import FileNotSaved, MalformedResponse, ResponseLost
+from orchestrator.errors import FileNotSaved, MalformedResponse, NotFound, ResponseLost
 from orchestrator.events import FileCopied
 from orchestrator.lifecycle import MountRecord
 from orchestrator.model import Href, RestorePoint
@@ -129,7 +129,7 @@ async def _save(attempt: Attempt, download: Download, file: Wanted, path: str) -
         ) as place:
             await _fetched(attempt, file, place)
             kept = await place.keep()
-    except (NotCopied, FileNotSaved) as exc:
+    except (NotCopied, FileNotSaved, NotFound) as exc:  # it was listed a moment ago
         _say(attempt, file.path, path, Fate.FAILED, message=str(exc))
     else:
         _say(attempt, file.path, path, Fate.SAVED, kept=kept)

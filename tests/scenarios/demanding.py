@@ -50,12 +50,12 @@ def demand(
     beginning, orders_of = assembly.beginning, assembly.orders_of
     names = tuple(checks) if asked is None else tuple(asked)
 
-    def begun(*args: Any) -> RunStarted:
+    def begun(*args: Any, **named: Any) -> RunStarted:
         sets = {name: tuple(each) for name, each in checks.items()}
-        return replace(beginning(*args), check_sets=sets)
+        return replace(beginning(*args, **named), check_sets=sets)
 
-    def ordered(*args: Any) -> Orders:
-        orders = orders_of(*args)
+    def ordered(*args: Any, **named: Any) -> Orders:
+        orders = orders_of(*args, **named)
         selection = _Selection(
             orders.selection, lambda request: change(replace(request, checks=names))
         )

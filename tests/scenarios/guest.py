@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 from xml.sax.saxutils import escape
 
 import pytest
@@ -85,7 +85,7 @@ class _GuestFace(Face):
         if path.startswith(OUT) and last[:2] == "n-":
             return names[int(last[2:])]
         for name in names:
-            if path == f"{OUT}/{quote(name)}":
+            if unquote(path) == f"{OUT}/{name}":
                 return name
         raise Refusal(404, "The path is not found.")
 
@@ -147,7 +147,7 @@ class _GuestFace(Face):
         task.state, task.success, task.message = "Finished", failure is None, failure or "Ok"
         task.finished_at = self.manager.clock()
         if failure is None:
-            task.download = download
+            task.downloads = [download] if download is not None else []
 
 
 def _text(name: str) -> str:
