@@ -4,8 +4,9 @@ It is started without a shell. Its standard input is JSON, one object a line: fi
 briefing (target, server, vm, os, point, roots, `protocol`), then one answer for each request.
 What it writes to standard output is JSON lines too: requests (`engine.answering` lists the
 verbs; all of them read), or `{"message": "what to show in the report"}`, which is not
-answered. It may say everything at once or wait for each answer. Its exit code is the
-verdict: 0 good, 1 bad, 2 a warning; anything else means that the check could not be made::
+answered. It reads the answer before it asks again: who only asks is not heard for ever. Its
+exit code is the verdict: 0 good, 1 bad, 2 a warning; anything else means that the check could
+not be made::
 
     import json, sys
     about = json.loads(sys.stdin.readline())
@@ -47,6 +48,9 @@ COMPLAINT_LIMIT = 4096
 
 LAST_WORDS_S = 1.0
 """Seconds after its end in which what it wrote before is still read."""
+
+REAP_S = 10.0
+"""Seconds that a killed program may take to be gone; one that hangs in the system may not be."""
 
 
 class ChildProcesses:
@@ -116,7 +120,7 @@ async def _reap(process: Process) -> None:
     """Kill what is left of a program and of what it started, and leave no zombie."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    with anyio.CancelScope(shield=True):
+    with anyio.move_on_after(REAP_S, shield=True):
         await process.wait()
 
 

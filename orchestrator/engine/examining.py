@@ -7,6 +7,7 @@ examination that is begun again, after an outage or a crash, records only what i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -43,17 +44,18 @@ async def examine(guest: Guest) -> None:
     Raises:
         SessionLost, ServerUnusable: nobody can say any more.
     """
-    asked = _Asked(guest)
-    await _directories(guest, asked)
-    wanted = await _entries(guest, asked)
-    await _contents(guest, wanted)
-    await _programs(guest, asked)
+    record = _Record(guest)
+    asked = _Asked(guest, record)
+    await _directories(guest, asked, record)
+    wanted = await _entries(guest, asked, record)
+    await _contents(guest, wanted, record)
+    await _programs(guest, asked, record)
 
 
 class _Asked:
     """The checks that the target asks for, by their kind, each set once."""
 
-    def __init__(self, guest: Guest) -> None:
+    def __init__(self, guest: Guest, record: _Record) -> None:
         request, sets = guest.attempt.request, guest.attempt.crew.check_sets
         self._checks: list[tuple[About, Check]] = []
         for name in dict.fromkeys(request.checks):
@@ -61,7 +63,7 @@ class _Asked:
             checks = sets.get(name, ())
             if not checks:
                 why = "the set is empty" if name in sets else "the run has no such check set"
-                _record(guest, [unmade(about, "", "a check set", why)])
+                record.take([unmade(about, "", "a check set", why)])
             self._checks += [(about, check) for check in checks]
 
     def of(self, kind: type[C]) -> Iterator[tuple[About, C]]:
@@ -76,24 +78,24 @@ class _Wanted:
     checks: list[tuple[About, PathCheck]] = field(default_factory=list)
 
 
-async def _directories(guest: Guest, asked: _Asked) -> None:
+async def _directories(guest: Guest, asked: _Asked, record: _Record) -> None:
     for about, check in asked.of(DirCheck):
-        _record(guest, judge_directory(check, await guest.listing(check.dir), about))
+        record.take(judge_directory(check, await guest.listing(check.dir), about))
     request = guest.attempt.request
     for about, baseline in asked.of(BaselineCheck):
         found = await guest.listing(baseline.baseline)
         before = guest.attempt.crew.baselines.measured(
             request.server, request.vm, printable(baseline.baseline)
         )
-        _record(guest, judge_baseline(baseline, found, before, about))
+        record.take(judge_baseline(baseline, found, before, about))
 
 
-async def _entries(guest: Guest, asked: _Asked) -> Iterable[_Wanted]:
+async def _entries(guest: Guest, asked: _Asked, record: _Record) -> Iterable[_Wanted]:
     """Judge all entries; return the files whose content is asked for and can be had."""
     wanted: dict[str, _Wanted] = {}
     for about, check in asked.of(PathCheck):
         found = await guest.entry(check.path)
-        _record(guest, judge_path(check, found, about))
+        record.take(judge_path(check, found, about))
         if not check.needs_content:
             continue
         if isinstance(found, FileSystemEntry):
@@ -102,49 +104,66 @@ async def _entries(guest: Guest, asked: _Asked) -> Iterable[_Wanted]:
                 file.checks.append((about, check))
                 continue
             found = NOT_A_FILE if found.is_directory else too_large(found.size or 0, check)
-        _record(guest, judge_content(check, found, about))
+        record.take(judge_content(check, found, about))
     return wanted.values()
 
 
-async def _contents(guest: Guest, wanted: Iterable[_Wanted]) -> None:
+async def _contents(guest: Guest, wanted: Iterable[_Wanted], record: _Record) -> None:
     for each in wanted:
         checks = [check for _, check in each.checks]
-        if all(_known(guest, about, check) for about, check in each.checks):
+        nothing = Unreadable("")
+        if record.holds(
+            outcome
+            for about, check in each.checks
+            for outcome in judge_content(check, nothing, about)
+        ):
             continue
         limit = max(check.max_download for check in checks)
         found = await guest.download(each.file, limit, partial(Content, checks))
         for about, check in each.checks:
-            _record(guest, judge_content(check, found, about))
+            record.take(judge_content(check, found, about))
 
 
-async def _programs(guest: Guest, asked: _Asked) -> None:
+async def _programs(guest: Guest, asked: _Asked, record: _Record) -> None:
     programs, answers = guest.attempt.crew.programs, Answers(guest)
     for about, check in asked.of(ExecCheck):
-        if (about.name, program_name(check), EXPECTED) in _made(guest):
+        if record.holds([unmade(about, program_name(check), EXPECTED, "")]):
             continue
         ended = await programs.run(
             check.argv, briefing(guest, about.name), answers.to, timeout=check.timeout
         )
-        _record(guest, [judge_program(check, ended, about)])
+        record.take([judge_program(check, ended, about)])
 
 
 # --- recording --------------------------------------------------------------------------------
 
 
-def _known(guest: Guest, about: About, check: PathCheck) -> bool:
-    """Tell whether an earlier examination of this mount has judged the content already."""
-    again = judge_content(check, Unreadable(""), about)
-    return all((each.name, each.path, each.expected) in _made(guest) for each in again)
+class _Record:
+    """Records outcomes, but not once more what an earlier examination of the mount recorded.
+
+    Outcomes of different checks may look the same, for long texts are shortened; so they are
+    counted, and checks are always made in the same order.
+    """
+
+    def __init__(self, guest: Guest) -> None:
+        self._attempt = guest.attempt
+        self._before = Counter(map(_identity, guest.attempt.record.attempts[-1].checks))
+
+    def holds(self, outcomes: Iterable[CheckOutcome]) -> bool:
+        """Tell whether all of these assertions have been judged before; then they are done."""
+        wanted = Counter(map(_identity, outcomes))
+        if not wanted <= self._before:
+            return False
+        self._before -= wanted
+        return True
+
+    def take(self, outcomes: Iterable[CheckOutcome]) -> None:
+        """Record each outcome that has not been recorded before."""
+        attempt = self._attempt
+        for outcome in outcomes:
+            if not self.holds([outcome]):
+                attempt.ledger.record(CheckMade(at=attempt.now, key=attempt.key, outcome=outcome))
 
 
-def _made(guest: Guest) -> set[tuple[str, str, str]]:
-    done = guest.attempt.record.attempts[-1].checks
-    return {(each.name, each.path, each.expected) for each in done}
-
-
-def _record(guest: Guest, outcomes: Iterable[CheckOutcome]) -> None:
-    """Record the outcomes that are new; one that stands in the record already is not repeated."""
-    attempt = guest.attempt
-    for outcome in outcomes:
-        if (outcome.name, outcome.path, outcome.expected) not in _made(guest):
-            attempt.ledger.record(CheckMade(at=attempt.now, key=attempt.key, outcome=outcome))
+def _identity(outcome: CheckOutcome) -> tuple[str, str, str]:
+    return outcome.name, outcome.path, outcome.expected

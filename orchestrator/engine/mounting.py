@@ -222,7 +222,7 @@ def conclude(request: MountRequest, crew: Crew, *, withdrawn: bool = False) -> N
 
 def _unproven(record: MountRecord) -> str:
     """Return why a mount has no verdict although it is gone: the run was stopped first."""
-    what = "its checks were made" if record.planned.checks else "it was read"
+    what = "its checks were made" if record.planned.checks else "it was judged"
     return f"mounted, and stopped before {what}"
 
 

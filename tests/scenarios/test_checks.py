@@ -294,6 +294,37 @@ async def test_an_unknown_or_empty_check_set_fails(
     ]
 
 
+async def test_checks_that_look_the_same_in_a_report_are_all_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long texts are shortened where they are shown, and nowhere else."""
+    long = "x" * 400
+    runs: list[Mapping[str, object]] = []
+
+    async def ask(briefing: Mapping[str, object], answer: Answering) -> Ended:
+        runs.append(briefing)
+        return Ended(code=0)
+
+    monkeypatch.setattr("orchestrator.conducting.programs", lambda plan, world: Scripted(ask))
+    tree = {"E:/text": File(f"{long}1".encode()), f"E:/{long}1": File()}
+    checks: list[Check] = [
+        p("E:\\text", contains=f"{long}1"),
+        p("E:\\text", contains=f"{long}2"),
+        p(f"E:\\{long}1"),
+        p(f"E:\\{long}2"),
+        d("E:\\", absent=(f"{long}0",)),
+        d("E:\\", absent=(f"{long}1",)),
+        ExecCheck(argv=(long, "1")),
+        ExecCheck(argv=(long, "2")),
+    ]
+
+    _, target = await checked(tmp_path, monkeypatch, checks, guests=Guests(lambda point: tree))
+
+    assert sorted(each["passed"] for each in target["checks"]) == [False] * 3 + [True] * 5
+    assert len(runs) == 2
+    assert target["result"] == "failed"
+
+
 async def test_linux_names_are_exact_and_its_root_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
