@@ -34,6 +34,7 @@ Rooms, from the top; imports go down only, and `make check` proves it:
     engine       the run: admission, gate, pace, mounts, watcher, recovery, strays, ledger
     ports        what the engine needs from outside
     runstate     the fold of a run's events: what is known of it
+    search       which restore point of a target is tried next
     lifecycle    what may follow what
     plan         the file and its expansion
     checks       verdicts on what was read of a mounted guest

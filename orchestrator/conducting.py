@@ -229,6 +229,8 @@ class _Part:
         kept = _KeptSessions(self.state, self.started.run, self.source.plan)
         keep = kept.keep if self.choices.session_file else _keep_nothing
 
+        requests = _Requests(self.state, self.started.run)
+
         def code_now() -> int:
             if run is not None and run.ledger.broken is not None:
                 return ExitCode.LOCAL_IO
@@ -255,6 +257,8 @@ class _Part:
                     baselines=self._baselines(),
                     programs=programs(self.source.plan, self.world),
                     shelf=self.world.shelf or DiskShelf(inline=self.world.inline),
+                    hold_requests=requests,
+                    on_holding=lambda: self._write_meanwhile(following, earlier, journal),
                 )
                 self.world.on_run(run)
                 clock = self.world.clock_with_suspension
@@ -277,10 +281,34 @@ class _Part:
             return NoBaselines()
         return self.state.baselines(before=self.started.run)
 
+    def _write_meanwhile(
+        self, following: Following, earlier: Earlier | None, journal: RunJournal
+    ) -> None:
+        """Write the reports while only held mounts remain; they are written again at the end."""
+        directory = earlier.resumed.report_dir if earlier else self.started.report_dir
+        if following.state is not None:
+            try:
+                write(summarize(following.state, chain_head=journal.head), Path(directory))
+            except Exception as exc:  # noqa: BLE001 - the reports at the end are those that count
+                log.warning("report.not_written_yet", why=str(exc))
+
     def _journal(self) -> AbstractAsyncContextManager[RunJournal]:
         if self.found is None:
             return self.state.open_run(self.started, inline=self.world.inline)
         return self.state.append_later(self.started.run, inline=self.world.inline)
+
+
+class _Requests:
+    """What other processes leave word of; implements `ports.HoldRequests`."""
+
+    def __init__(self, state: State, run: RunId) -> None:
+        """Word that was left before is for a process that is gone."""
+        self._state, self._run = state, run
+        state.take_request(run)
+
+    def taken(self) -> bool:
+        """Tell whether somebody wants the holds ended."""
+        return self._state.take_request(self._run)
 
 
 class _KeptSessions:

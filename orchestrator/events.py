@@ -230,7 +230,7 @@ class WaveStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaveFinished(Event):
-    """Every target of this wave has a result."""
+    """Every target of this wave has a result, or a verdict while its mount is held."""
 
     wave: WaveName
 
@@ -472,13 +472,15 @@ class PointChosen(TargetEvent):
 class TargetConcluded(TargetEvent):
     """The final answer for this target.
 
-    `point` is the one that the answer is about, where another was tried after it.
+    `point` is the one that the answer is about, where another was tried after it; `point_why`
+    says how it was found, where more is known by now than when it was chosen.
     """
 
     result: Result
     mount: MountState
     message: str | None = None
     point: RestorePointId | None = None
+    point_why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,9 @@ owner-only side file until the run's clean end; every mount of that session is t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,13 @@ from orchestrator.em.session import KeptSession, Token
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.recovery import LOOKS
 from orchestrator.engine.resuming import left_in
-from orchestrator.errors import CredentialError, EnterpriseManagerError, RequestRefused
+from orchestrator.errors import (
+    CredentialError,
+    EnterpriseManagerError,
+    JournalDamaged,
+    RequestRefused,
+    RunLocked,
+)
 from orchestrator.events import (
     MountReleased,
     OutOfReach,
@@ -26,10 +34,11 @@ from orchestrator.events import (
     SubmissionInDoubt,
     TargetConcluded,
 )
-from orchestrator.journal import State
+from orchestrator.journal import RunSummary, State
 from orchestrator.lifecycle import HOLDING_PHASES, MountRecord, Phase
 from orchestrator.model import (
     Href,
+    MountKey,
     MountState,
     Result,
     RunId,
@@ -42,11 +51,15 @@ from orchestrator.plan.settings import RestorePlan
 from orchestrator.ports import Journal
 from orchestrator.report import ExitCode
 from orchestrator.runstate import RunState
+from orchestrator.search import about, found_how
 
 WAIT_FOR_TASKS = 600.0
 """Seconds that running mount tasks of a dead run are waited for, to unmount what they made."""
 
 TICK = 2.0
+
+ANSWER_WITHIN = 30.0
+"""Seconds in which a living process takes the request to end its holds: it looks every second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,18 +76,72 @@ async def release_leftovers(
     plan_of: Callable[[RunStarted], RestorePlan],
     *,
     world: World | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Released:
     """Unmount what is left of a run; `plan_of` loads the plan that the run was started with.
 
+    A living run that holds mounts is asked to end its holds, and waited for; `say` is told so.
+
     Raises:
-        RunLocked: the run is still going on; stop it first.
+        RunLocked: the run is still going on and holds nothing; stop it first.
         JournalError: the run is not known, or its journal is damaged.
         PlanError: the plan cannot be read any more; it names servers and their trust.
     """
     state = State(directory)
     summary = state.summary(run)
-    with state.plan_lock(summary.plan, summary.run):
-        return await _released(state, summary.run, plan_of, world or World())
+    try:
+        with state.plan_lock(summary.plan, summary.run):
+            return await _released(state, summary.run, plan_of, world or World())
+    except RunLocked:
+        held = _held(state, summary.run) if state.is_running(summary) else {}
+        if not held:
+            raise
+    return await _end_holds(state, summary, held, say)
+
+
+def _held(state: State, run: RunId) -> dict[MountKey, int]:
+    """Return the targets whose mounts are held now, and which attempt that is."""
+    records = state.replay(run).records.items()
+    return {key: len(record.attempts) for key, record in records if record.phase is Phase.HELD}
+
+
+async def _end_holds(
+    state: State, summary: RunSummary, held: dict[MountKey, int], say: Callable[[str], None]
+) -> Released:
+    """Ask the run's own process to release what it holds, and tell what became of that."""
+    state.ask_to_end_holds(summary.run)
+    say(f"asked the process of {summary.run} to end its holds; waiting for {len(held)} mounts")
+    try:
+        with anyio.move_on_after(ANSWER_WITHIN) as unanswered:
+            await _until_released(state, summary, held, unanswered)
+    finally:
+        state.take_request(summary.run)  # if nobody has
+    records = state.replay(summary.run).records
+    left = [records[key] for key, attempt in held.items() if _is_open(records[key], attempt)]
+    lines = [f"released: {printable(key)}" for key in held if records[key] not in left]
+    lines += _by_hand(left, "the run's process did not release it; it may still be working on it")
+    return Released(lines=tuple(lines), code=ExitCode.IN_DOUBT if left else ExitCode.GOOD)
+
+
+async def _until_released(
+    state: State, summary: RunSummary, held: dict[MountKey, int], answer: anyio.CancelScope
+) -> None:
+    """Return once none of the mounts is held any more or being removed, or the run has ended."""
+    while state.is_running(summary):
+        await anyio.sleep(TICK / 2)
+        with suppress(JournalDamaged):  # read while it is written: the next look tells
+            records = state.replay(summary.run).records
+            now = [records[key] for key, attempt in held.items()]
+            working = [each for each in now if each.phase in {Phase.HELD, Phase.UNMOUNTING}]
+            if any(each.phase is not Phase.HELD for each in now):
+                answer.deadline = math.inf  # it has begun; each unmount has a time of its own
+            if not working:
+                return
+
+
+def _is_open(record: MountRecord, attempt: int) -> bool:
+    """Tell whether the mount that was held may still be open."""
+    return record.may_be_open and len(record.attempts) == attempt
 
 
 async def _released(
@@ -190,7 +257,7 @@ async def _unfinished(session: Session, ledger: Ledger) -> frozenset[TaskId]:
 
 async def _release(record: MountRecord, session: Session, ledger: Ledger) -> list[str]:
     """Unmount everything of one restore point in this session, and see that it is gone."""
-    planned, point = record.planned, record.point
+    planned, point = record.planned, record.open_point
     if point is None:
         return []
     open_mounts: dict[Href, None] = {}
@@ -213,17 +280,21 @@ def _conclude(record: MountRecord, ledger: Ledger) -> None:
         why = "the run ended before the answer"
         ledger.record(SubmissionInDoubt(at=ledger.now(), key=key, reason=why))
     if record.phase in HOLDING_PHASES:
-        ledger.record(
-            OutOfReach(at=ledger.now(), key=key, reason="the run ended before it was concluded")
-        )
+        why = "the run ended before it was concluded"
+        if record.phase is Phase.HELD:
+            why = "released after the run had ended while it was held"
+        ledger.record(OutOfReach(at=ledger.now(), key=key, reason=why))
     ledger.record(MountReleased(at=ledger.now(), key=key, by_hand=True))
     if not ledger[key].is_final:
         ledger.record(
             TargetConcluded(
                 at=ledger.now(),
                 key=key,
-                result=record.verdict or Result.UNKNOWN,
+                result=record.standing or Result.UNKNOWN,
                 mount=MountState.RELEASED,
+                message=record.message if record.standing else None,
+                point=about(record),
+                point_why=found_how(record),
             )
         )
 
@@ -235,7 +306,7 @@ def _by_hand(records: Sequence[MountRecord], why: str) -> list[str]:
     lines = [f"not released ({printable(why)}):"]
     for record in records:
         planned = record.planned
-        point = record.point.name if record.point else "?"
+        point = record.open_point.name if record.open_point else "?"
         lines.append(
             f"  {printable(planned.key)}: {printable(planned.vm)} on backup server "
             f"{printable(planned.backup_server)} behind {printable(planned.server)}, restore point "

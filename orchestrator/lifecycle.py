@@ -164,6 +164,10 @@ class AttemptRecord:
     downloads: tuple[DownloadOutcome, ...] = ()
     verdict: Result | None = None
     verdict_at: float | None = None
+    fault: bool = False
+    """The mount failed or was refused for a reason of the target's own."""
+    late: str | None = None
+    """The first phase that took longer than the plan allows: mount or checks."""
 
 
 class Span(NamedTuple):
@@ -199,6 +203,8 @@ class MountRecord:
     result: Result | None = None
     concluded_at: float | None = None
     message: str | None = None
+    anew_from: int = 0
+    """How many attempts there were when the target was last taken up again."""
 
     @property
     def phases_s(self) -> Mapping[Phase, float]:
@@ -212,6 +218,25 @@ class MountRecord:
     def is_final(self) -> bool:
         """True once the target has its one result."""
         return self.phase is Phase.DONE
+
+    @property
+    def tries(self) -> tuple[AttemptRecord, ...]:
+        """The attempts since the target was last taken up again: only these count against it."""
+        return self.attempts[self.anew_from :]
+
+    @property
+    def standing(self) -> Result | None:
+        """The best verdict so far, which is the result if nothing more is tried."""
+        return self.proven.verdict if self.proven is not None else self.verdict
+
+    @property
+    def open_point(self) -> RestorePoint | None:
+        """The restore point that was asked for last: a mount that may be open is one of it."""
+        if not self.attempts:
+            return self.point
+        asked = self.attempts[-1].point
+        known = (self.point, self.planned.point, *self.planned.search.candidates)
+        return next((each for each in known if each is not None and each.id == asked), self.point)
 
     @property
     def proven(self) -> AttemptRecord | None:
@@ -302,7 +327,13 @@ def _not_sent(record: MountRecord, event: SubmissionNotSent) -> MountRecord:
 
 
 def _refused(record: MountRecord, event: SubmissionRefused) -> MountRecord:
-    attempts = _attempt(record, outcome="refused", finished_at=event.at, message=event.reason)
+    attempts = _attempt(
+        record,
+        outcome="refused",
+        finished_at=event.at,
+        message=event.reason,
+        fault=not (event.busy or event.proved_absent),
+    )
     return replace(record, attempts=attempts, mount_state=_before(record), message=event.reason)
 
 
@@ -330,7 +361,9 @@ def _succeeded(record: MountRecord, event: TaskSucceeded) -> MountRecord:
 
 def _task_failed(record: MountRecord, event: TaskFailed) -> MountRecord:
     words = event.message or "the server gave no reason"
-    attempts = _attempt(record, outcome="failed", finished_at=event.at, message=event.message)
+    attempts = _attempt(
+        record, outcome="failed", finished_at=event.at, message=event.message, fault=True
+    )
     return replace(record, attempts=attempts, mount_state=_before(record), message=words)
 
 
@@ -441,6 +474,7 @@ def _concluded(record: MountRecord, event: TargetConcluded) -> MountRecord:
     return replace(
         record,
         point=_about(record, about),
+        point_why=event.point_why or record.point_why,
         result=event.result,
         mount_state=event.mount,
         message=event.message if event.message is not None else record.message,
@@ -478,12 +512,15 @@ def _reopened(record: MountRecord, event: TargetReopened) -> MountRecord:
         result=None,
         concluded_at=None,
         message=None,
+        anew_from=len(record.attempts),
     )
 
 
 def _overdue(record: MountRecord, event: DeadlinePassed) -> MountRecord:
+    late = record.attempts[-1].late or event.phase
     return replace(
         record,
+        attempts=_attempt(record, late=late),
         overdue=True,
         message=f"{event.phase} took longer than the {event.allowed_s:g} s that the plan allows",
     )

@@ -354,6 +354,22 @@ class NoShelf:
         raise FileNotSaved(f"{path}: nothing is saved here")
 
 
+class HoldRequests(Protocol):
+    """How another process asks that the mounts that are held be removed."""
+
+    def taken(self) -> bool:
+        """Tell whether somebody has asked since the last call."""
+        ...
+
+
+class NoHoldRequests:
+    """Nobody can ask."""
+
+    def taken(self) -> bool:
+        """Return False."""
+        return False
+
+
 class Durations(Protocol):
     """What earlier runs say about how long a machine's mount takes."""
 

@@ -21,6 +21,8 @@ def assert_invariants(truth: GroundTruth, report: Mapping[str, Any], limits: Lim
     assert_open_mounts_are_named(truth, targets)
     assert_limits_held(truth, limits)
     assert_one_mount_per_intent(truth, targets)
+    assert_results_are_about_their_points(truth, targets)
+    assert_nothing_is_silently_kept(report, targets)
     assert truth.dangerous == 0, "a failover or full restore was called"
 
 
@@ -94,3 +96,34 @@ def assert_one_mount_per_intent(truth: GroundTruth, targets: list[dict[str, Any]
     )
     for place, count in made.items():
         assert count <= intents[place], f"{place}: {count} mounts, {intents[place]} intents"
+
+
+def assert_results_are_about_their_points(
+    truth: GroundTruth, targets: list[dict[str, Any]]
+) -> None:
+    """A good target names the very point that was mounted and judged; its RPO counts that one."""
+    finished = {(fate.server, fate.point) for fate in truth.mounts if fate.succeeded}
+    for target in targets:
+        if target["result"] not in {"verified", "mounted"}:
+            continue
+        point = target["point"]
+        judged = {
+            attempt["point_id"]
+            for attempt in target["attempts"]
+            if attempt["verdict"] == target["result"]
+        }
+        assert point["id"] in judged, f"{target['key']}: {point['id']} was not proven"
+        assert (target["server"], point["id"]) in finished
+        rpo = target["objectives"].get("rpo")
+        if rpo is not None and point["fallback_depth"]:
+            assert abs(rpo["actual_s"] - point["age_s"]) < 1, f"{target['key']}: {rpo}"
+
+
+def assert_nothing_is_silently_kept(
+    report: Mapping[str, Any], targets: list[dict[str, Any]]
+) -> None:
+    """A run that has ended holds nothing; one that has not says until when, and how to end it."""
+    for target in targets:
+        if target["mount"] == "kept":
+            assert report["run"]["exit_code"] is None, f"{target['key']} is kept by nobody"
+            assert "bulk-restore unmount" in target["message"]

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 @click.option(
     "--retry-failed",
     is_flag=True,
-    help="Mount again what failed or is unknown, if nothing of it may still be mounted.",
+    help="Mount again what failed or is unknown, if nothing of it may still be mounted, from its "
+    "first restore point on.",
 )
 @click.option(
     "--report",
@@ -54,8 +55,9 @@ def resume_command(run: str, plan: Path | None, output: Output, **options: Any) 
 
     Within 15 minutes the logon sessions of the earlier process still live: its tasks are watched
     on, what was in doubt is settled, what is mounted is proven and unmounted. Later nobody can
-    know any more, and the report says so. What was not submitted yet is mounted now. What may
-    have been mounted before is never mounted again unless --retry-failed asks for it.
+    know any more, and the report says so. What was not submitted yet is mounted now; what was held
+    is held on until its time. What may have been mounted before is never mounted again unless
+    --retry-failed asks for it.
 
     The plan, its variables and the options of the run apply unchanged; its deadline and its
     failure budget count anew. Safe to repeat.
@@ -115,18 +117,25 @@ def unmount_command(
     A mount can be reached only through the logon session that made it, and only until that
     session has been idle for 15 minutes. What cannot be released is named, with server, VM and
     restore point, so that a person can remove it in the Veeam console. Safe to repeat.
+
+    A run that is alive and holds mounts (--hold, cleanup) is asked to remove these, and waited
+    for; what else it has mounted is its own business.
     """
     import anyio
 
-    from orchestrator.leftovers import release_leftovers
+    from orchestrator.leftovers import Released, release_leftovers
 
     _ = output  # every line is a result
-    outcome = anyio.run(
-        release_leftovers,
-        state or default_state(),
-        run,
-        lambda begun: _plan_of(begun, plan, overrides).plan,
-    )
+
+    async def whole() -> Released:
+        return await release_leftovers(
+            state or default_state(),
+            run,
+            lambda begun: _plan_of(begun, plan, overrides).plan,
+            say=lambda line: click.echo(line, err=True),
+        )
+
+    outcome = anyio.run(whole)
     for line in outcome.lines:
         click.echo(line)
     end(outcome.code)

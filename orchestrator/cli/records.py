@@ -20,6 +20,7 @@ from orchestrator.cli.common import (
 
 if TYPE_CHECKING:
     from orchestrator.journal import RunSummary, State
+    from orchestrator.lifecycle import MountRecord
     from orchestrator.runstate import RunState
 
 
@@ -107,13 +108,23 @@ def _open(found: RunState) -> list[str]:
     for record in found.records.values():
         if record.may_be_open:
             planned = record.planned
-            point = record.point.name if record.point else "?"
+            point = record.open_point.name if record.open_point else "?"
             lines.append(
                 f"  {printable(planned.key)}: {record.phase.value.replace('_', ' ')}, "
-                f"mount {record.mount_state.value}; {printable(planned.server)}, "
+                f"mount {record.mount_state.value}{_until(record, found)}; "
+                f"{printable(planned.server)}, "
                 f"{printable(planned.backup_server)}, restore point {printable(point)}"
             )
     return lines
+
+
+def _until(record: MountRecord, found: RunState) -> str:
+    """Return until when a mount is held, if it is."""
+    if record.mount_state.value != "kept":
+        return ""
+    if record.kept_until is None:
+        return " until somebody ends the hold"
+    return f" until {found.moment(record.kept_until):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _show_run(found: RunState, running: bool, as_json: bool) -> int:
@@ -136,6 +147,8 @@ def _show_run(found: RunState, running: bool, as_json: bool) -> int:
     if left:
         title = "Mounted now:" if running else "May still be mounted (bulk-restore unmount RUN):"
         click.echo("\n".join([title, *left]))
+    if running and any(record.mount_state.value == "kept" for record in found.records.values()):
+        click.echo(f"End the holds: bulk-restore unmount {found.started.run}")
     if not running and found.is_anything_left():
         click.echo(f"Go on with it: bulk-restore resume {found.started.run}")
     return 3 if left and not running else 0

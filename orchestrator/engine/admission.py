@@ -59,22 +59,40 @@ class _Waiting(NamedTuple):
 class Slot:
     """The right to have one mount open. Hold it until the mount is known to be gone."""
 
-    __slots__ = ("_admission", "_lane", "request")
+    __slots__ = ("_admission", "_idle", "_lane", "request")
 
     def __init__(self, admission: Admission, request: MountRequest, lane: _Lane) -> None:
         """Made by Admission only."""
         self.request = request
         self._lane = lane
         self._admission: Admission | None = admission
+        self._idle: bool | None = None
+
+    def idle(self, *, endless: bool) -> None:
+        """Note that its mount is only held open now: it counts in every limit, and is no load.
+
+        What waits for a limit that `endless` ones have used up gets no slot any more.
+        """
+        if self._admission is not None and self._idle is None:
+            self._idle = endless
+            self._admission._rest(self.request, self._lane, endless=endless)  # noqa: SLF001 - two halves of one thing
+
+    def wake(self) -> None:
+        """Note that its mount is worked on again. Repeatable."""
+        endless, self._idle = self._idle, None
+        if self._admission is not None and endless is not None:
+            self._admission._wake(self.request, self._lane, endless=endless)  # noqa: SLF001 - two halves of one thing
 
     def release(self) -> None:
         """Give the slot back; whoever is next is admitted before this returns. Repeatable."""
+        self.wake()
         admission, self._admission = self._admission, None
         if admission is not None:
             admission._release(self.request, self._lane)  # noqa: SLF001 - two halves of one thing
 
     def forfeit(self) -> None:
         """Never give it back: a mount that nobody can see may still be open."""
+        self.wake()
         admission, self._admission = self._admission, None
         if admission is not None:
             admission._forfeit(self.request, self._lane)  # noqa: SLF001 - two halves of one thing
@@ -110,6 +128,8 @@ class Admission:
             float
         )
         self._forfeited: Counter[object] = Counter()
+        self._endless: Counter[object] = Counter()
+        self._idle: Counter[ServerName] = Counter()
         self._closed_servers: set[ServerName] = set()
         self._lost_servers: set[ServerName] = set()
         self._closed = False
@@ -125,14 +145,20 @@ class Admission:
         return self._open_server[server]
 
     def working_on(self, server: ServerName) -> int:
-        """Slots that are held there and will be given back."""
-        return self._open_server[server] - self._forfeited[server]
+        """Slots whose mounts are worked on there: not those that only are held open, or lost."""
+        return self._open_server[server] - self._forfeited[server] - self._idle[server]
+
+    @property
+    def is_held_full(self) -> bool:
+        """True while mounts that are held without end take slots."""
+        return self._endless[None] > 0
 
     def offer(self, requests: Iterable[MountRequest], deliver: Deliver) -> None:
         """Queue `requests`; `deliver` gets each one with its slot, now or later.
 
         Without a slot it says that none will ever come: admission was closed, its server was
-        given up, or so many slots were forfeited that the limits have no room left.
+        given up, or so many slots were forfeited, or are held without end, that the limits have
+        no room left.
         """
         for request in requests:
             lost = request.server in self._lost_servers
@@ -278,13 +304,28 @@ class Admission:
 
     def _forfeit(self, request: MountRequest, lane: _Lane) -> None:
         self._lighten(request)
-        for resource in (None, lane.wave, lane.server, lane[1:], _machine(request)):
+        for resource in _resources(request, lane):
             self._forfeited[resource] += 1
         self._withdraw_starved()
 
+    def _rest(self, request: MountRequest, lane: _Lane, *, endless: bool) -> None:
+        self._idle[lane.server] += 1
+        if endless:
+            for resource in _resources(request, lane):
+                self._endless[resource] += 1
+            self._withdraw_starved()
+        else:
+            self._admit()  # the server bears what only is held
+
+    def _wake(self, request: MountRequest, lane: _Lane, *, endless: bool) -> None:
+        self._idle[lane.server] -= 1
+        if endless:
+            for resource in _resources(request, lane):
+                self._endless[resource] -= 1
+
     def _starved(self, request: MountRequest) -> bool:
-        """Tell whether forfeited slots have used up a limit that the request needs."""
-        if not self._forfeited:
+        """Tell whether slots that nobody will give back have used up a limit it needs."""
+        if not self._forfeited and not self._endless[None]:
             return False
         backup = (request.server, request.backup_server)
         bounds: tuple[tuple[object, int | None], ...] = (
@@ -295,7 +336,8 @@ class Admission:
             (_machine(request), self._limits.per_vm),
         )
         return any(
-            limit is not None and self._forfeited[resource] >= limit for resource, limit in bounds
+            limit is not None and self._forfeited[resource] + self._endless[resource] >= limit
+            for resource, limit in bounds
         )
 
     def _withdraw_starved(self) -> None:
@@ -312,6 +354,11 @@ class Admission:
             self._lighten(waiting.request)
             waiting.deliver(waiting.request, None)
         self._admit()
+
+
+def _resources(request: MountRequest, lane: _Lane) -> tuple[object, ...]:
+    """Return what the limits count a slot for: run, wave, server, backup server, machine."""
+    return (None, lane.wave, lane.server, lane[1:], _machine(request))
 
 
 def _machine(request: MountRequest) -> Machine:

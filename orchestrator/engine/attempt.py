@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from orchestrator.engine.admission import Admission
+from orchestrator.engine.admission import Admission, Slot
+from orchestrator.engine.holds import Holds
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.recovery import Unsettled
 from orchestrator.engine.site import Connection, Site
@@ -53,6 +54,7 @@ class Crew:
     """False once the run submits nothing more."""
     unsubmitted: Callable[[MountRequest], tuple[Result, str]]
     """What to conclude, and why, for a target that was never submitted."""
+    holds: Holds
     shelf: Shelf
     """Where files of guests are saved."""
     may_write: bool
@@ -71,6 +73,7 @@ class Attempt:
     connection: Connection
     site: Site
     crew: Crew
+    slot: Slot
 
     @property
     def key(self) -> MountKey:

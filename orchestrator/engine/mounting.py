@@ -6,20 +6,25 @@
         task Finished                            TaskSucceeded | TaskFailed
         mount point read                         MountFound
         verdict                                  VerdictReached
+        held, if the plan asks for it            MountKept
         unmounted, and seen to be gone           MountReleased
     slot given back
+    another point, if it was not good            PointChosen, and all of it again
     concluded: exactly one result                TargetConcluded
 
 A fault of the target costs it an attempt; a fault of its server costs nothing. What cannot
 be known ends as `unknown` and says so. A cancelled run still unmounts, shielded and bounded.
+Which restore point is tried next is decided by `search`, from the record alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import anyio
 
+from orchestrator import search
 from orchestrator.engine.admission import Slot
 from orchestrator.engine.attempt import (
     OUT_OF_KNOWLEDGE,
@@ -28,12 +33,13 @@ from orchestrator.engine.attempt import (
     Crew,
     record_out_of_reach,
 )
+from orchestrator.engine.keeping import keep
 from orchestrator.engine.proving import find_mount, find_without_task, prove
 from orchestrator.engine.releasing import abandon, record_finished, release
 from orchestrator.engine.submitting import submit
 from orchestrator.engine.watcher import TaskVanished
-from orchestrator.events import DeadlinePassed, TargetConcluded, TaskObserved
-from orchestrator.lifecycle import MountRecord, Phase
+from orchestrator.events import DeadlinePassed, PointChosen, TargetConcluded, TaskObserved
+from orchestrator.lifecycle import FIRM_RESULTS, MountRecord, Phase
 from orchestrator.model import Mount, MountRequest, Result, Task, TaskId
 from orchestrator.policy import Backoff
 
@@ -44,27 +50,51 @@ Work = Callable[[MountRequest, Slot, Crew], Awaitable[After]]
 async def drive(
     request: MountRequest, slot: Slot, crew: Crew, *, first: Work | None = None
 ) -> None:
-    """Mount, prove and unmount one restore point, and conclude its target.
+    """Mount, prove and unmount a target's restore points until one is good; conclude it.
 
     `first` takes the place of the first attempt: the rest of one that an earlier process began.
     """
     work = first or _attempt
-    faults = faults_of(crew.ledger[request.key])
     held: Slot | None = slot
     try:
         while held is not None:
             after = await work(request, held, crew)
             work = _attempt
-            if after is After.CONCLUDE:
+            again = await _what_follows(request, after, crew)
+            if again is None:
                 break
-            if after is After.RETRY:
-                faults += 1
-                if faults >= request.retries.attempts:
-                    break
-                await _pause(request, faults, crew)
+            request = again
             held = await _next_slot(request, crew)
     finally:
         conclude(request, crew, withdrawn=held is None)
+
+
+async def _what_follows(request: MountRequest, after: After, crew: Crew) -> MountRequest | None:
+    """Return what is to be mounted for the target now, at once or after a pause; None: nothing."""
+    record = crew.ledger[request.key]
+    if record.phase is not Phase.QUEUED:
+        return None
+    if search.is_settled(record):
+        return with_next_point(request, crew) if crew.accepting() else None
+    if after is After.CONCLUDE:
+        return None
+    if after is After.RETRY:
+        await _pause(request, search.faults_of_point(record), crew)
+    return request
+
+
+def with_next_point(request: MountRequest, crew: Crew) -> MountRequest | None:
+    """Choose the restore point that is tried after one that is settled; None: the search is over.
+
+    The choice is on disk before anything is sent: the next intent waits for it.
+    """
+    chosen = search.next_point(crew.ledger[request.key])
+    if chosen is None:
+        return None
+    crew.ledger.record(
+        PointChosen(at=crew.ledger.now(), key=request.key, point=chosen.point, why=chosen.why)
+    )
+    return replace(request, point=chosen.point, policy=chosen.why)
 
 
 async def _attempt(request: MountRequest, slot: Slot, crew: Crew) -> After:
@@ -74,15 +104,13 @@ async def _attempt(request: MountRequest, slot: Slot, crew: Crew) -> After:
     if connection is None:
         slot.release()
         return After.REQUEUE
-    attempt = Attempt(request=request, connection=connection, site=site, crew=crew)
-    return await holding(slot, attempt, _mount_prove_release)
+    attempt = Attempt(request=request, connection=connection, site=site, crew=crew, slot=slot)
+    return await holding(attempt, _mount_prove_release)
 
 
-async def holding(
-    slot: Slot, attempt: Attempt, work: Callable[[Attempt], Awaitable[After]]
-) -> After:
+async def holding(attempt: Attempt, work: Callable[[Attempt], Awaitable[After]]) -> After:
     """Do the work of an attempt while it holds its slot, and end it whatever happens."""
-    connection = attempt.connection
+    connection, slot = attempt.connection, attempt.slot
     try:
         return await work(attempt)
     except OUT_OF_KNOWLEDGE as exc:
@@ -122,19 +150,18 @@ async def go_on(attempt: Attempt, started: TaskId | Mount | After) -> After:
 
 
 async def prove_and_release(attempt: Attempt, mount: Mount | None) -> After:
-    """Judge the mount of a finished task and remove it; None: it was not found."""
+    """Judge the mount of a finished task, hold it if asked to, and remove it.
+
+    None: it was not found.
+    """
     if mount is None:
         why = "the task succeeded, but its mount point was not found"
         record_out_of_reach(attempt.request, attempt.crew, why)
         return After.CONCLUDE
     await prove(attempt, mount)
+    await keep(attempt)
     await release(attempt, mount.href)
     return After.CONCLUDE
-
-
-def faults_of(record: MountRecord) -> int:
-    """Return how many attempts the target has used up by faults of its own."""
-    return sum(attempt.outcome == "failed" for attempt in record.attempts)
 
 
 async def _finished(attempt: Attempt, task: TaskId) -> Task | Mount:
@@ -192,23 +219,24 @@ def conclude(request: MountRequest, crew: Crew, *, withdrawn: bool = False) -> N
     """Record the one result of a target, saying no more than its record allows.
 
     One that was `withdrawn` while it waited for another try has not failed if its server only
-    ever turned it away. A verdict that was reached stands, whatever became of the mount
-    afterwards: that is a fact of its own. Nothing happens if the target has its result already.
+    ever turned it away. A verdict that was reached stands, whatever became of the mount, or of
+    another restore point, afterwards. Nothing happens if the target has its result already.
     """
     record = crew.ledger[request.key]
     if record.is_final:
         return
-    message = record.message
-    if record.verdict is not None:
-        result = record.verdict
+    message: str | None
+    if record.standing is not None:
+        result, message = record.standing, _in_words(request, record, crew)
     elif record.phase is Phase.OUT_OF_REACH:
-        result = Result.UNKNOWN
+        result, message = Result.UNKNOWN, record.message
     elif record.ever_submitted and record.attempts[-1].outcome == "success":
         result, message = Result.UNKNOWN, _unproven(record)
     elif record.ever_submitted and not (withdrawn and _only_turned_away(record)):
-        result = Result.FAILED
+        result, message = Result.FAILED, _in_words(request, record, crew)
     else:
         result, message = crew.unsubmitted(request)
+    about = search.about(record)
     crew.ledger.record(
         TargetConcluded(
             at=crew.ledger.now(),
@@ -216,8 +244,32 @@ def conclude(request: MountRequest, crew: Crew, *, withdrawn: bool = False) -> N
             result=result,
             mount=record.mount_state,
             message=message,
+            point=None if record.point is None or about == record.point.id else about,
+            point_why=search.found_how(record),
         )
     )
+
+
+def _in_words(request: MountRequest, record: MountRecord, crew: Crew) -> str | None:
+    """Return the message of a result: what went wrong, and what other points had to do with it."""
+    words = [record.message] if record.message else []
+    tried, about = search.points_tried(record), search.about(record)
+    if record.standing in FIRM_RESULTS:
+        if about != record.attempts[-1].point:
+            words = [f"another restore point was tried after it: {record.message}"]
+            if crew.holds.rule.asked(record.standing) is not None:
+                words.append("so the good one's mount was not held")
+        if record.planned.point is not None and about != record.planned.point.id:
+            words.insert(0, f"good from an older restore point, one of {tried} that were tried")
+        return "; ".join(words) or None
+    if tried > 1:
+        words.append(f"{tried} restore points were tried, none was good")
+    if search.is_unfinished(record):
+        why = "its mount may still be open"
+        if record.phase is Phase.QUEUED:
+            why = crew.unsubmitted(request)[1]
+        words.append(f"the others were not tried: {why}")
+    return "; ".join(words) or None
 
 
 def _unproven(record: MountRecord) -> str:
@@ -227,8 +279,11 @@ def _unproven(record: MountRecord) -> str:
 
 
 def _only_turned_away(record: MountRecord) -> bool:
-    """Tell whether no attempt started anything on the server."""
-    return all(attempt.outcome in {"not_sent", "refused"} for attempt in record.attempts)
+    """Tell whether no attempt started anything on the server, by no fault of the target's."""
+    return all(
+        attempt.outcome in {"not_sent", "refused"} and not attempt.fault
+        for attempt in record.attempts
+    )
 
 
 async def _pause(request: MountRequest, faults: int, crew: Crew) -> None:

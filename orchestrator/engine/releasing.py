@@ -129,7 +129,8 @@ async def _let_go(attempt: Attempt) -> None:
     if isinstance(mount, Mount):
         judge_unseen(attempt, mount)
     record = attempt.record
-    if record.phase in {Phase.VERIFYING, Phase.UNMOUNTING} and record.mount is not None:
+    open_phases = {Phase.VERIFYING, Phase.HELD, Phase.UNMOUNTING}
+    if record.phase in open_phases and record.mount is not None:
         await release(attempt, record.mount)
 
 

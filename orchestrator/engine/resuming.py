@@ -2,14 +2,15 @@
 
 The journal says how far every target was, and the session that the earlier process left, if
 it still lives, knows the rest: its running tasks are watched on, what was in doubt is settled
-there, what is mounted is proven and removed. Where the session is gone, nobody can know any
-more, and that is what is said. Nothing that may have been asked for is asked for again.
+there, what is mounted is proven and removed, what is held is held on until its time, and what
+was being searched goes on with the next restore point. Where the session is gone, nobody can
+know any more, and that is what is said. Nothing that may have been asked for is asked for again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import anyio
 import structlog
@@ -23,7 +24,14 @@ from orchestrator.engine.attempt import (
     Crew,
     record_out_of_reach,
 )
-from orchestrator.engine.mounting import conclude, faults_of, go_on, holding, prove_and_release
+from orchestrator.engine.keeping import keep
+from orchestrator.engine.mounting import (
+    conclude,
+    go_on,
+    holding,
+    prove_and_release,
+    with_next_point,
+)
 from orchestrator.engine.proving import find_mount, find_without_task, record_found
 from orchestrator.engine.recovery import (
     Unsettled,
@@ -55,6 +63,7 @@ from orchestrator.model import (
     TaskId,
 )
 from orchestrator.runstate import is_wanted_again
+from orchestrator.search import is_settled
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +88,8 @@ def sort_out(crew: Crew, *, retry_failed: bool) -> Remains:
     """Say what is left to do, and conclude what needs nothing more than its conclusion.
 
     Targets that were never submitted are taken up again. Those that failed, or whose outcome
-    is unknown, only with `retry_failed`, and never while a mount of theirs may be open.
+    is unknown, only with `retry_failed`, and never while a mount of theirs may be open; their
+    attempts and their restore points are then counted anew, from the first choice on.
     """
     remains = Remains()
     listed: set[ServerName] = set()
@@ -102,25 +112,27 @@ def _sort(record: MountRecord, crew: Crew, remains: Remains, *, retry_failed: bo
     if record.phase in HOLDING_PHASES:
         remains.begun.append(request)
         return
-    if record.phase is Phase.OUT_OF_REACH or (
-        record.phase is Phase.QUEUED and _is_decided(record, request)
-    ):
+    if record.phase is Phase.QUEUED and is_settled(record):
+        again = with_next_point(request, crew)
+        if again is not None:  # the search goes on where it was
+            remains.waiting.append(again)
+            return
+    if record.phase is Phase.OUT_OF_REACH or (record.phase is Phase.QUEUED and is_settled(record)):
         conclude(request, crew)
         record = crew.ledger[request.key]
     if record.phase is Phase.QUEUED:
         remains.waiting.append(request)
     elif record.may_be_open:
-        remains.left.append(request)
+        remains.left.append(_asked_for(record))
     elif is_wanted_again(record, retry_failed=retry_failed):
         reopen(record, crew)
-        remains.waiting.append(request)
+        remains.waiting.append(request_of(crew.ledger[request.key]))
 
 
-def _is_decided(record: MountRecord, request: MountRequest) -> bool:
-    """Tell whether nothing but the conclusion is missing: a verdict, or all attempts are used."""
-    if record.verdict is not None or record.overdue:
-        return True
-    return faults_of(record) >= request.retries.attempts
+def _asked_for(record: MountRecord) -> MountRequest:
+    """Return the request whose mount may be open: the last one, whatever the result is about."""
+    request, point = request_of(record), record.open_point
+    return request if point is None else replace(request, point=point)
 
 
 def reopen(record: MountRecord, crew: Crew, request: MountRequest | None = None) -> None:
@@ -262,13 +274,13 @@ class TakingUp:
         attempt = await self._attempt(request, slot, crew)
         if attempt is None:
             return After.CONCLUDE
-        return await holding(slot, attempt, self._go_on)
+        return await holding(attempt, self._go_on)
 
     async def tidy(self, request: MountRequest, slot: Slot, crew: Crew) -> None:
         """Remove what a concluded target may have left mounted; its result stays what it is."""
         attempt = await self._attempt(request, slot, crew)
         if attempt is not None:
-            await holding(slot, attempt, self._remove_if_reachable)
+            await holding(attempt, self._remove_if_reachable)
 
     async def _attempt(self, request: MountRequest, slot: Slot, crew: Crew) -> Attempt | None:
         """Return the attempt in its own session, or None, and said so, if that is gone."""
@@ -283,7 +295,7 @@ class TakingUp:
             slot.forfeit()
             raise
         if connection is not None and connection.session.id == record.attempts[-1].session:
-            return Attempt(request=request, connection=connection, site=site, crew=crew)
+            return Attempt(request=request, connection=connection, site=site, crew=crew, slot=slot)
         _give_up(request, crew, why)
         if site.had_kept:
             slot.release()
@@ -312,6 +324,8 @@ class TakingUp:
             raise Unsettled("the journal does not say where it is mounted")
         if record.verdict is None and record.phase is Phase.VERIFYING:
             return await prove_and_release(attempt, await _read_again(attempt, record.mount))
+        if record.phase in {Phase.VERIFYING, Phase.HELD}:
+            await keep(attempt)
         await release(attempt, record.mount)
         return After.CONCLUDE
 
@@ -335,7 +349,7 @@ class TakingUp:
                 proved_absent=True,
             )
         )
-        attempt.connection.absent[attempt.key] = attempt.request
+        attempt.connection.absent[attempt.key, attempt.request.point.id] = attempt.request
         return After.REQUEUE
 
     async def _remove_if_reachable(self, attempt: Attempt) -> After:

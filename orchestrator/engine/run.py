@@ -3,8 +3,9 @@
 Sites open their sessions; the plan is expanded over what they list; each wave offers its
 requests to admission when the waves before it are finished; every admitted request is one
 coroutine (`mounting.drive`). Nothing is submitted any more once the run is halted (budget,
-deadline, critical target) or stopped (signal); what is open is still unmounted. The sites
-log off last.
+deadline, critical target) or stopped (signal); what is open is still unmounted. A target whose
+mount is held is decided at its verdict: the waves after it start, budget and critical targets
+react, and the run ends when the last hold does. The sites log off last.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from orchestrator.engine import inventory, resuming, strays
 from orchestrator.engine.admission import Admission, Limits, Slot
 from orchestrator.engine.attempt import Crew, record_out_of_reach
 from orchestrator.engine.copying import remember_saved
+from orchestrator.engine.holds import HoldRule, Holds
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.mounting import Work, conclude, drive
 from orchestrator.engine.orders import Earlier, Expansion, Orders
@@ -36,13 +38,14 @@ from orchestrator.events import (
     PlaceholderReplaced,
     RunFinished,
     RunHalted,
+    RunNoted,
     StopRequested,
     TargetConcluded,
     TargetPlanned,
     WaveFinished,
     WaveStarted,
 )
-from orchestrator.lifecycle import FIRM_RESULTS, HOLDING_PHASES, MountRecord
+from orchestrator.lifecycle import FIRM_RESULTS, HOLDING_PHASES, MountRecord, Phase
 from orchestrator.model import (
     MountKey,
     MountRequest,
@@ -59,9 +62,11 @@ from orchestrator.ports import (
     Baselines,
     Durations,
     EnterpriseManager,
+    HoldRequests,
     Journal,
     NoBaselines,
     NoDurations,
+    NoHoldRequests,
     NoPrograms,
     NoShelf,
     Observer,
@@ -73,6 +78,9 @@ log = structlog.get_logger(__name__)
 
 UNKNOWN_DURATION = 180.0
 """Seconds a machine without history is expected to be mounted; only comparisons matter."""
+
+HOLD_TICK = 1.0
+"""Seconds between looks whether somebody wants the holds ended; none while nothing is held."""
 
 
 class _Wave:
@@ -104,11 +112,19 @@ class Run:
         baselines: Baselines | None = None,
         programs: Programs | None = None,
         shelf: Shelf | None = None,
+        hold_requests: HoldRequests | None = None,
+        on_holding: Callable[[], None] = lambda: None,
     ) -> None:
-        """`exit_code` says, from what was recorded, how the process should end."""
+        """`exit_code` says, from what was recorded, how the process should end.
+
+        `hold_requests` tell that somebody wants the holds ended; `on_holding` is called once
+        all that remains of the run are mounts that are held.
+        """
         self._orders = orders
         self._exit_code = exit_code
         self._durations = durations or NoDurations()
+        self._hold_requests = hold_requests or NoHoldRequests()
+        self._on_holding = on_holding
         self._start = 0.0
         self._earlier = orders.earlier
         known = orders.earlier.records if orders.earlier else ()
@@ -141,6 +157,14 @@ class Run:
             self._gate_moved(site)  # closed until its logon
         shelf = shelf or NoShelf()
         remember_saved(shelf, known)
+        self._holds = Holds(
+            HoldRule(
+                every_s=orders.started.hold_s,
+                failed_s=orders.started.keep_failed_s,
+                unmount=orders.started.unmount,
+            ),
+            self._held,
+        )
         self._crew = Crew(
             ledger=self.ledger,
             admission=self._admission,
@@ -154,6 +178,7 @@ class Run:
             programs=programs or NoPrograms(),
             shelf=shelf,
             may_write=orders.may_write and orders.started.mode == "recovery",
+            holds=self._holds,
         )
         self._scopes: set[anyio.CancelScope] = set()
         self._accepting = True
@@ -164,6 +189,8 @@ class Run:
         self._stopped_by: str | None = None
         self._forced = False
         self._failed = 0
+        self._decided: set[MountKey] = set()
+        """Targets whose answer is known and has been reacted to, though a mount may be held."""
         self._tasks: TaskGroup
         self.failure: Exception | None = None
         """An internal error that was contained in one target; the run exits 70."""
@@ -186,6 +213,7 @@ class Run:
         self._stopped_by = self._stopped_by or signal
         self.ledger.record(StopRequested(at=self._now(), signal=signal, forced=forced))
         self._submit_nothing_more()
+        self._holds.close()
         if forced:
             self._forced = True
             for scope in tuple(self._scopes):
@@ -206,6 +234,7 @@ class Run:
         await self.ledger.durable()
         async with anyio.create_task_group() as background:
             background.start_soon(self._watch_journal)
+            background.start_soon(self._watch_hold_requests)
             async with anyio.create_task_group() as sites:
                 for site in self.sites.values():
                     sites.start_soon(site.serve)
@@ -283,7 +312,10 @@ class Run:
         for request in remains.waiting:
             self._waves[request.wave].waiting.append(request)
         for request in [*remains.waiting, *remains.begun]:
-            self._waves[request.wave].open.add(request.key)
+            if self.ledger[request.key].phase is Phase.HELD:
+                self._decided.add(request.key)  # the earlier process has reacted to it
+            else:
+                self._waves[request.wave].open.add(request.key)
         self._expect(remains.unlisted)
         await self.ledger.saved()
         begun = [*remains.begun, *remains.left]
@@ -380,15 +412,19 @@ class Run:
     # --- mounting --------------------------------------------------------------------------
 
     async def _mount_everything(self, silent: Sequence[ServerName]) -> None:
-        async with anyio.create_task_group() as background:
-            background.start_soon(self._watch_deadline)
-            async with anyio.create_task_group() as tasks:
-                self._tasks = tasks
-                for server in silent:
-                    tasks.start_soon(self._late, self.sites[server])
-                for wave in self._waves:
-                    tasks.start_soon(self._run_wave, wave)
-            background.cancel_scope.cancel()
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            for server in silent:
+                tasks.start_soon(self._late, self.sites[server])
+            async with anyio.create_task_group() as deadline:
+                deadline.start_soon(self._watch_deadline)
+                async with anyio.create_task_group() as waves:
+                    for wave in self._waves:
+                        waves.start_soon(self._run_wave, wave)
+                deadline.cancel_scope.cancel()  # nothing is left that it could stop
+            if any(record.phase is Phase.HELD for record in self.ledger.records):
+                await self.ledger.saved()
+                self._on_holding()
 
     async def _run_wave(self, name: WaveName) -> None:
         """Offer a wave's targets when the waves before it are finished, and see them end."""
@@ -414,9 +450,10 @@ class Run:
         strict = [wave for wave in after if self._facts[wave].on_error is OnError.SKIP_DEPENDENTS]
         reasons = [self._skipped[wave] for wave in after if wave in self._skipped]
         reasons += [
-            f"wave {record.planned.wave} did not end well: {record.planned.key} is {record.result}"
+            f"wave {record.planned.wave} did not end well: "
+            f"{record.planned.key} is {self._answer(record)}"
             for record in self.ledger.records
-            if record.planned.wave in strict and record.result not in FIRM_RESULTS
+            if record.planned.wave in strict and self._answer(record) not in FIRM_RESULTS
         ]
         return reasons[0] if reasons else None
 
@@ -517,17 +554,33 @@ class Run:
 
     # --- ending ----------------------------------------------------------------------------
 
+    def _held(self, key: MountKey) -> None:
+        """Draw the consequences of a verdict whose mount is held: they do not wait for its end."""
+        self._decide(key)
+
     def _concluded(self, key: MountKey) -> None:
-        """Draw the consequences of one more result: budget, critical targets, wave."""
+        """Draw the consequences of one more result, unless the verdict has had them already."""
+        self._decide(key)
+
+    def _decide(self, key: MountKey) -> None:
+        """React, once, to the answer for a target: budget, critical targets, wave."""
         record = self.ledger[key]
-        result = record.result
         wave = self._waves[record.planned.wave]
-        wave.open.discard(key)
-        if result in {Result.FAILED, Result.UNKNOWN}:
-            self._failed += 1
-        if self._accepting and result not in FIRM_RESULTS:
-            self._consider_halting(record.planned, result)
+        if key not in self._decided:
+            self._decided.add(key)
+            result = self._answer(record)
+            wave.open.discard(key)
+            if result in {Result.FAILED, Result.UNKNOWN}:
+                self._failed += 1
+            if self._accepting and result not in FIRM_RESULTS:
+                self._consider_halting(record.planned, result)
         self._look_at(wave)
+
+    def _answer(self, record: MountRecord) -> Result | None:
+        """Return a target's result, or the verdict that will be it once its mount is released."""
+        if record.result is None and record.planned.key in self._decided:
+            return record.standing
+        return record.result
 
     def _consider_halting(self, target: TargetPlanned, result: Result | None) -> None:
         if target.critical or self._facts[target.wave].critical:
@@ -544,6 +597,17 @@ class Run:
     async def _watch_journal(self) -> None:
         """Without a journal no intent is durable, so nothing more is submitted."""
         self._halt("journal", await self.ledger.breaks())
+        self._holds.close()  # nobody would find them again
+
+    async def _watch_hold_requests(self) -> None:
+        """End the holds of the moment when somebody asks for that."""
+        while True:
+            await self._holds.begun()
+            await anyio.sleep(HOLD_TICK)
+            if self._hold_requests.taken() and len(self._holds):
+                message = f"the holds of {len(self._holds)} mounts were ended on request"
+                self.ledger.record(RunNoted(at=self._now(), message=message))
+                self._holds.end()
 
     async def _watch_deadline(self) -> None:
         deadline = self._orders.deadline
@@ -564,10 +628,10 @@ class Run:
         self._admission.close()
 
     def _gate_moved(self, site: Site) -> None:
-        if site.gate.is_open:
+        if site.gate.is_open and site.closed_to_mounts is None:
             self._admission.open_server(site.name)
             return
-        if site.gate.given_up is not None:
+        if site.gate.given_up is not None or site.closed_to_mounts is not None:
             self._admission.give_up_server(site.name)
         else:
             self._admission.close_server(site.name)
@@ -586,6 +650,8 @@ class Run:
         trouble = self.sites[server].trouble_now
         if trouble is not None:
             return Result.SKIPPED, f"{server} could not be used: {trouble}"
+        if self._admission.is_held_full:
+            return Result.SKIPPED, "no slot was left: held mounts have them all"
         return Result.SKIPPED, "no slot was left: mounts that cannot be released hold them all"
 
 

@@ -46,7 +46,14 @@ from orchestrator.events import (
     SessionTakenUp,
     TasksAttributed,
 )
-from orchestrator.model import Href, MountKey, MountRequest, SessionId, TaskId
+from orchestrator.model import (
+    Href,
+    MountKey,
+    MountRequest,
+    RestorePointId,
+    SessionId,
+    TaskId,
+)
 from orchestrator.policy import KEEP_ALIVE_AFTER, RECONNECT, WatchPolicy
 from orchestrator.ports import EnterpriseManager, GuestSession
 
@@ -85,9 +92,11 @@ class Connection:
     """Whether the address in a finished task's Related link has been seen to answer."""
     mounts: set[Href] = field(default_factory=set)
     """Mount points already attributed to a target; each belongs to one."""
+    held: set[Href] = field(default_factory=set)
+    """Those of them that only are held open, because the plan asks for it."""
     unsettled: bool = False
     """A POST in doubt was given up: a task that shows later may still be its own."""
-    absent: dict[MountKey, MountRequest] = field(default_factory=dict)
+    absent: dict[tuple[MountKey, RestorePointId], MountRequest] = field(default_factory=dict)
     """Requests that were lost and showed no effect; should one act later, nobody waits for it."""
     settled: anyio.Event = field(default_factory=anyio.Event)
     """Set once nothing that an earlier process asked for is in doubt: only then more is asked."""
@@ -161,6 +170,8 @@ class Site:
         self._requests = 0
         self._retries = 0
         self.refused = False
+        self.closed_to_mounts: str | None = None
+        """Why nothing more is mounted here, though the server is used on."""
         self.peak_mounts = 0
 
     # --- for the mounts ------------------------------------------------------------------
@@ -279,15 +290,27 @@ class Site:
     def turned_away(self, connection: Connection, why: str) -> None:
         """Note that the server started nothing for a mount POST, by no fault of the target's.
 
-        A server that answers probes and takes no mount at all is given up after the outage too.
+        A server that answers probes and takes no mount at all is given up after the outage too;
+        while mounts are held there, it only gets no more of them.
         """
         now = self._ledger.now()
         if not self._turned_away:
             self._turned_away_since = now
         self._turned_away += 1
-        idle = not connection.watcher.in_flight and not connection.mounts
+        idle = not connection.watcher.in_flight and not connection.mounts - connection.held
         if idle and now - self._turned_away_since > self._outage:
-            self._give_up(f"took no mount for {self._outage:g} s: {why}")
+            reason = f"took no mount for {self._outage:g} s: {why}"
+            if connection.held:
+                self._add_nothing(reason)
+            else:
+                self._give_up(reason)
+
+    def _add_nothing(self, reason: str) -> None:
+        """Mount nothing more here; what is held stays held."""
+        if self.closed_to_mounts is None:
+            self.closed_to_mounts = reason
+            self._ledger.record(RunNoted(at=self._ledger.now(), message=f"{self.name} {reason}"))
+            self._moved()
 
     def attribute(self, connection: Connection, tasks: Iterable[TaskId]) -> None:
         """Note that tasks belong to targets whose mounts were found, whichever to whichever."""
@@ -315,6 +338,8 @@ class Site:
         """What is wrong with the server, or None while it can be used."""
         if self.gate.given_up is not None:
             return self.gate.given_up
+        if self.closed_to_mounts is not None:
+            return self.closed_to_mounts
         return str(self._trouble) if self._down_since is not None else None
 
     def refuse(self, reason: str) -> None:

@@ -34,7 +34,13 @@ async def remove_strays(site: Site, crew: Crew, *, wait: float = WAIT) -> None:
     try:
         running = await _still_running(connection, site, wait)
         for request in connection.absent.values():
-            await _remove(Attempt(request=request, connection=connection, site=site, crew=crew))
+            slot = crew.admission.occupy(request)  # a stray that is open counts
+            try:
+                await _remove(
+                    Attempt(request=request, connection=connection, site=site, crew=crew, slot=slot)
+                )
+            finally:
+                slot.release()
     except OUT_OF_KNOWLEDGE as exc:
         log.warning("strays.not_looked_for", server=site.name, why=str(exc))
         return

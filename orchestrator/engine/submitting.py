@@ -139,7 +139,7 @@ async def settle(attempt: Attempt) -> TaskId | Mount | After:
             proved_absent=True,
         )
     )
-    attempt.connection.absent[attempt.key] = attempt.request
+    attempt.connection.absent[attempt.key, attempt.request.point.id] = attempt.request
     attempt.site.turned_away(attempt.connection, "answers of mount requests are lost")
     return After.REQUEUE
 

@@ -368,6 +368,32 @@ class State:
         """Remove the side file: the run ended and logged off."""
         self._sessions_path(run).unlink(missing_ok=True)
 
+    # --- asking a living run to end its holds ----------------------------------------------
+
+    def ask_to_end_holds(self, run: RunId) -> None:
+        """Leave word for the process of a run that its held mounts are to be removed.
+
+        Raises:
+            JournalError: the state directory does not take it.
+        """
+        private_directory(self.directory)
+        path = self._request_path(run)
+        try:
+            private_file(path)
+        except OSError as exc:
+            raise JournalError(f"{path} cannot be written: {exc.strerror}") from exc
+
+    def take_request(self, run: RunId) -> bool:
+        """Tell whether word was left, and remove it: it is answered once."""
+        try:
+            self._request_path(run).unlink()
+        except OSError:
+            return False
+        return True
+
+    def _request_path(self, run: RunId) -> Path:
+        return self.directory / f"unmount-{run}.request"
+
     def _sessions_path(self, run: RunId) -> Path:
         return self.directory / f"sessions-{run}.json"
 

@@ -30,7 +30,7 @@ from orchestrator.events import (
     WaveStarted,
 )
 from orchestrator.lifecycle import MountRecord, Phase
-from orchestrator.model import MountKey, MountState, Result
+from orchestrator.model import MountKey, MountState, RestorePointId, Result
 from orchestrator.progress.tally import Tally
 from orchestrator.progress.view import Lines
 from orchestrator.runstate import RunState
@@ -56,11 +56,13 @@ class _Shown(NamedTuple):
     result: Result | None
     left: MountState | None
     """Set once there is a result."""
+    point: RestorePointId | None
 
     @classmethod
     def of(cls, record: MountRecord) -> _Shown:
         left = record.mount_state if record.result is not None else None
-        return cls(record.phase, record.result, left)
+        point = record.point.id if record.point is not None else None
+        return cls(record.phase, record.result, left, point)
 
 
 class JsonEvents:
@@ -137,6 +139,9 @@ class JsonEvents:
             result=record.result.value if record.result else None,
             mount=record.mount_state.value,
             attempt=len(record.attempts),
+            point=now.point,
+            verdict=record.verdict.value if record.verdict else None,
+            until=self._moment(record.kept_until),
             message=record.message,
         )
 
@@ -186,19 +191,22 @@ class JsonEvents:
 
     def _write(self, kind: str, at: float, **fields: Any) -> None:
         self._seq += 1
-        started = self._started
-        moment = (started.started_at + timedelta(seconds=at)).astimezone(UTC) if started else None
         row = {
             "v": VERSION,
             "type": kind,
-            "ts": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            if moment
-            else None,
-            "run": started.run if started else None,
+            "ts": self._moment(at),
+            "run": self._started.run if self._started else None,
             "seq": self._seq,
             **fields,
         }
         self._lines.write(json.dumps(row, ensure_ascii=True))
+
+    def _moment(self, at: float | None) -> str | None:
+        """Return a time of the run's clock in RFC 3339, or None where there is none."""
+        if at is None or self._started is None:
+            return None
+        moment = (self._started.started_at + timedelta(seconds=at)).astimezone(UTC)
+        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def events_json_schema() -> dict[str, Any]:
@@ -220,6 +228,12 @@ def events_json_schema() -> dict[str, Any]:
             "phase": {"type": "string"},
             "result": {"enum": [None, *(result.value for result in Result)]},
             "mount": {"enum": [state.value for state in MountState]},
+            "point": {"type": ["string", "null"], "description": "restore point tried now"},
+            "verdict": {"enum": [None, *(result.value for result in Result)]},
+            "until": {
+                "type": ["string", "null"],
+                "description": "while held: when the mount is removed; null: when somebody says so",
+            },
             "exit_code": {"type": "integer"},
             "totals": {"type": "object", "additionalProperties": {"type": "integer"}},
         },

@@ -8,8 +8,10 @@ from orchestrator.events import (
     DeadlinePassed,
     Event,
     MountFound,
+    MountKept,
     MountLeft,
     OutOfReach,
+    PointChosen,
     RunFinished,
     RunHalted,
     RunStarted,
@@ -30,7 +32,7 @@ from orchestrator.events import (
     WaveFinished,
     WaveStarted,
 )
-from orchestrator.lifecycle import MountRecord
+from orchestrator.lifecycle import MountRecord, Phase
 from orchestrator.model import printable
 from orchestrator.progress.tally import Tally
 from orchestrator.progress.view import Lines
@@ -61,6 +63,8 @@ class LineView:
         """Write the event's line, if it has one."""
         self._tally.take(event, record)
         line = _target_line(event, record, self._verbose) if record else _run_line(event)
+        if isinstance(event, MountKept) and self._tally.started is not None:
+            line = f"{line}; end it: bulk-restore unmount {self._tally.started.run}"
         if line is not None:
             self._lines.write(f"{clock(event.at)} {line}")
 
@@ -68,8 +72,8 @@ class LineView:
         """Write the summary line."""
         tally = self._tally
         tally.now = max(tally.now, now)
-        if not tally.targets or tally.done == tally.targets:
-            return
+        if not tally.targets or tally.done + tally.phases[Phase.HELD] == tally.targets:
+            return  # nothing is left, or only what was said to be held
         left = tally.remaining_s()
         eta = f", about {clock(left)} left" if left is not None else ""
         self._lines.write(f"{clock(tally.now)} {tally.counts()}{eta}")
@@ -128,6 +132,11 @@ def _target_line(event: Event, record: MountRecord, verbose: bool) -> str | None
         case TaskAccepted(task=task, adopted=adopted):
             how = "found again as" if adopted else "mounting as"
             return f"{key}: {how} {printable(task)}"
+        case MountKept(reason=reason, until=until):
+            end = clock(until) if until is not None else "somebody ends it"
+            return f"{key}: {record.verdict}, HELD OPEN until {end} ({printable(reason)})"
+        case PointChosen(point=point, why=why):
+            return f"{key}: now restore point {printable(point.name)} ({printable(why)})"
         case MountFound(roots=roots):
             return f"{key}: mounted, volumes: {printable(', '.join(roots)) or 'none'}"
         case SubmissionStarted() if verbose:

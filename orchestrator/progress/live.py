@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.events import Event, RunFinished, WaveStarted
-from orchestrator.lifecycle import MountRecord
+from orchestrator.lifecycle import MountRecord, Phase
 from orchestrator.model import Result, printable
 from orchestrator.progress.lines import clock
 from orchestrator.progress.tally import Tally
@@ -110,6 +110,8 @@ class LiveView:
         ]
         if tally.running:
             parts += [Text(), self._slowest()]
+        if tally.phases[Phase.HELD]:
+            parts += [Text(), self._holds()]
         if tally.failures:
             parts += [Text(), self._failures()]
         if tally.ending is not None:
@@ -173,6 +175,17 @@ class LiveView:
                 Text("over its deadline" if record.overdue else "", style="yellow"),
             )
         return table
+
+    def _holds(self) -> Text:
+        """Say what is held, until when, and how to end it."""
+        held = [each for each in self._tally.running.values() if each.phase is Phase.HELD]
+        times = [each.kept_until for each in held if each.kept_until is not None]
+        until = (
+            f"until {clock(max(times))}" if len(times) == len(held) else "until somebody ends it"
+        )
+        run = self._tally.started.run if self._tally.started else "RUN"
+        line = f"{len(held)} held open {until}; end it: bulk-restore unmount {run}"
+        return Text(line, style="bold cyan", no_wrap=True, overflow="ellipsis")
 
     def _failures(self) -> Table:
         table = _table("last failures", "", "", "")

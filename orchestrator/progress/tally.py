@@ -153,4 +153,6 @@ class Tally:
         parts = [f"{self.done}/{self.targets} done"]
         parts += [f"{self.results[result]} {result}" for result in Result if self.results[result]]
         parts += [f"{len(self.running)} open", f"{waiting} waiting"]
+        if self.phases[Phase.HELD]:
+            parts.append(f"{self.phases[Phase.HELD]} held")
         return ", ".join(parts)

@@ -67,7 +67,8 @@ PRECEDENCE = (
 )
 """Several at once: the first of these that applies."""
 
-IN_DOUBT_MOUNTS = frozenset({MountState.LEFT, MountState.UNKNOWN})
+IN_DOUBT_MOUNTS = frozenset({MountState.LEFT, MountState.UNKNOWN, MountState.KEPT})
+"""What a run may not end with unsaid; `kept` too, once nobody is there to end the hold."""
 
 
 def exit_code(state: RunState) -> ExitCode:

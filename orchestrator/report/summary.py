@@ -263,7 +263,7 @@ def _target(record: MountRecord, state: RunState) -> TargetReport:
         critical=planned.critical,
         result=_result(record),
         mount=record.mount_state,
-        message=record.message if record.is_final else _unfinished(record),
+        message=record.message if record.is_final else _unfinished(record, state),
         roots=record.roots,
         mount_href=record.mount,
         point=_point(record, state),
@@ -280,10 +280,18 @@ def _target(record: MountRecord, state: RunState) -> TargetReport:
 def _result(record: MountRecord) -> Result:
     if record.result is not None:
         return record.result
+    if record.phase is Phase.HELD and record.standing is not None:
+        return record.standing
     return Result.UNKNOWN if record.ever_submitted else Result.CANCELLED
 
 
-def _unfinished(record: MountRecord) -> str:
+def _unfinished(record: MountRecord, state: RunState) -> str:
+    if record.phase is Phase.HELD:
+        until = "somebody ends the hold"
+        if record.kept_until is not None:
+            until = f"{state.moment(record.kept_until):%Y-%m-%d %H:%M:%S} UTC"
+        how = f"held open until {until}; end it: bulk-restore unmount {state.started.run}"
+        return f"{record.message}; {how}" if record.message else how
     if not record.ever_submitted:
         return "not submitted: the run has not come to it, or was interrupted first"
     return f"not concluded: last seen {record.phase.value.replace('_', ' ')}"

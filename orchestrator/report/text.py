@@ -23,6 +23,7 @@ def text(report: Report) -> str:
             f"  bulk-restore unmount {report.run.id}",
             "",
         ]
+    lines += _section("HELD OPEN, as asked for:", _with_mount(report, MountState.KEPT))
     lines += _section("Unknown:", _with_result(report, Result.UNKNOWN))
     lines += _section("Failed:", _with_result(report, Result.FAILED))
     lines += _section("Skipped:", _with_result(report, Result.SKIPPED))

@@ -121,6 +121,51 @@ def test_a_forfeited_slot_never_comes_back() -> None:
     assert door.open_mounts == 1
 
 
+def test_a_slot_held_without_end_counts_and_turns_away_those_who_can_never_start() -> None:
+    """It is in every limit, no work of the server, and free for others once its hold is over."""
+    room = Room()
+    door = admission(Limits(backup_server_default=1))
+    door.offer([request(1, "hq", "b"), request(2, "hq", "b"), request(9, "hq", "c")], room)
+    slot = next(slot for wanted, slot in room.slots.items() if wanted.vm == "vm00001")
+
+    slot.idle(endless=True)
+    held = (door.open_mounts, door.working_on(ServerName("hq")), door.is_held_full)
+    door.offer([request(3, "hq", "b")], room)
+    slot.wake()
+    awake = (door.working_on(ServerName("hq")), door.is_held_full)
+    door.offer([request(4, "hq", "b")], room)
+    slot.release()
+
+    assert (held, awake) == ((2, 1, True), (2, False))
+    assert room.refused == ["vm00002", "vm00003"]
+    assert room.order == ["vm00001", "vm00009", "vm00004"]
+
+
+def test_a_slot_held_for_a_time_turns_nobody_away() -> None:
+    """What waits gets its turn when the hold is over."""
+    room = Room()
+    door = admission(Limits(run=1))
+    door.offer([request(1, "hq", "b"), request(2, "hq", "b")], room)
+
+    next(iter(room.slots.values())).idle(endless=False)
+    waiting = list(room.refused)
+    room.release("vm00001")
+
+    assert (waiting, room.order) == ([], ["vm00001", "vm00002"])
+    assert door.working_on(ServerName("hq")) == 1
+
+
+def test_held_mounts_are_no_load_that_holds_others_back() -> None:
+    """A server that bears one mount at work gets another one while the first only is held."""
+    room = Room()
+    door = Admission(Limits(), [WaveName("w")], equal, lambda server: 1)
+    door.offer([request(1, "hq", "b"), request(2, "hq", "b")], room)
+
+    next(iter(room.slots.values())).idle(endless=False)
+
+    assert room.order == ["vm00001", "vm00002"]
+
+
 def test_a_slot_released_twice_counts_once() -> None:
     """Release is safe to repeat."""
     room = Room()

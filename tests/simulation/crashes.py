@@ -22,11 +22,13 @@ import pytest
 
 from orchestrator import logs
 from orchestrator.errors import RunNotFound
+from orchestrator.model import Order
 from orchestrator.policy import SESSION_IDLE_LIMIT, WatchPolicy
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.clock import run_virtual
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.inventory import Inventory
+from tests.scenarios import asking
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Drill, Site, Stage, staged
 from tests.simulation.nemesis import scratch
@@ -59,6 +61,8 @@ class Shape:
 
     sites: tuple[Site, ...]
     plan: str | None = None
+    ask: Callable[[pytest.MonkeyPatch], None] = lambda patch: None
+    """What the plan asks for beyond its file."""
 
 
 def _site(name: str = "hq", **traits: Any) -> Site:
@@ -68,6 +72,17 @@ def _site(name: str = "hq", **traits: Any) -> Site:
 def _first_fails(inventory: Inventory) -> None:
     for point in inventory.machines[0].points:
         point.fails = "the replica is running"
+
+
+def _search_by_halves(patch: pytest.MonkeyPatch) -> None:
+    asking.searching(patch, Order.BISECT, checks=(asking.CHECK,))
+    asking.judged_by(patch, asking.all_but(0, 1))
+
+
+def _hold(patch: pytest.MonkeyPatch) -> None:
+    asking.searching(patch, checks=(asking.CHECK,))
+    asking.judged_by(patch, lambda request: "sql" not in request.vm)
+    asking.beginning_with(patch, hold_s=60.0, keep_failed_s=90.0)
 
 
 def _moody(**moods: Any) -> Shape:
@@ -84,6 +99,10 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
         "failing": Shape((_site(change=_first_fails),)),
         "waves": Shape((_site(),), plan=WAVES),
         "two": Shape((_site("hq", machines=2), _site("dr", machines=2, limit=1))),
+        "searching": Shape(
+            (_site(machines=2, change=asking.with_points(4)),), ask=_search_by_halves
+        ),
+        "held": Shape((_site(machines=2, mount_s=15.0),), ask=_hold),
         "at_once": Shape((_site(machines=4, limit=4, mount_s=15.0),)),
     }
 )
@@ -165,6 +184,7 @@ def _staged(shape: str, play: Callable[[Stage, Doom], Awaitable[T]]) -> T:
             pytest.MonkeyPatch.context() as patch,
             anyio.fail_after(ENDS_S),
         ):
+            found.ask(patch)
             async with staged(
                 place, patch, found.sites, found.plan, extra=RETRIES, watch=CALM
             ) as stage:

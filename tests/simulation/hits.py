@@ -56,6 +56,9 @@ KINDS: Mapping[str, str] = {
     "task_stuck": "a mount takes longer than its plan allows",
     "task_purged": "a finished task is forgotten before the run reads it again",
     "stranger": "somebody else mounts the same restore point",
+    "another_point": "another restore point is tried",
+    "older_point": "a target is good from an older restore point",
+    "held": "a mount is held after its verdict",
     "stop_once": "a stop signal",
     "stop_twice": "a second stop signal",
 }
@@ -82,7 +85,7 @@ def table(hits: Counter[str]) -> str:
     return "\n".join(rows)
 
 
-RESULTS = ("mounted", "failed", "unknown", "skipped", "cancelled")
+RESULTS = ("verified", "mounted", "failed", "unknown", "skipped", "cancelled")
 
 
 def assert_enough(hits: Counter[str]) -> None:

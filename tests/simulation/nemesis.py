@@ -31,6 +31,7 @@ from structlog.testing import capture_logs
 from orchestrator.assembly import Choices, World, limits_of
 from orchestrator.conducting import Outcome, conduct
 from orchestrator.engine.run import Run
+from orchestrator.journal import State
 from orchestrator.model import RunId
 from orchestrator.plan.loading import load_plan_text
 from orchestrator.report import ExitCode
@@ -42,6 +43,7 @@ from orchestrator.simulator.network import MemoryNetwork
 from orchestrator.simulator.server import Face
 from orchestrator.simulator.sites import host, serving
 from tests.invariants import assert_invariants
+from tests.scenarios import asking
 from tests.simulation.story import ACCOUNT, PASSWORD, Place, Story, plan_of, told
 from tests.simulation.witness import Witness
 
@@ -139,6 +141,7 @@ def played(seed: int, directory: Path) -> Played:
         with capture_logs(), pytest.MonkeyPatch.context() as patch:
             patch.setenv("STORY_PASSWORD", PASSWORD)
             patch.setattr(logging.getLogger("aiohttp.server"), "disabled", True)  # clients leave
+            _ask(story, patch)
 
             async def play() -> Played:
                 return await _Play(story, directory).play()
@@ -153,6 +156,19 @@ def played(seed: int, directory: Path) -> Played:
         raise Violation(f"seed {seed}: {what[:1500]}\n  {again}") from exc
 
 
+def _ask(story: Story, patch: pytest.MonkeyPatch) -> None:
+    """Let the plan ask for what the story says beyond its file."""
+    asks = story.asks
+    if asks is None:
+        return
+    checks = (asking.CHECK,) if asks.checks else ()
+    asking.searching(patch, asks.order, on=asks.on, checks=checks)
+    asking.judged_by(patch, lambda request: asks.good(request.vm, asking.place(request)))
+    asking.beginning_with(
+        patch, hold_s=asks.hold_s, keep_failed_s=asks.keep_failed_s, unmount=asks.unmount
+    )
+
+
 class _Play:
     """One story being played."""
 
@@ -161,10 +177,11 @@ class _Play:
         self.directory = directory
         self.scope = anyio.CancelScope()
         self.managers: dict[str, SimulatedManager] = {}
+        self._run = RunId(f"20261123T060000Z-{story.seed % 65536:04x}")
 
     async def play(self) -> Played:
         story = self.story
-        inventories = {place.name: _inventory(place) for place in story.places}
+        inventories = {place.name: _inventory(place, story) for place in story.places}
         listed = {
             name: [
                 (machine.name, self._os_of(machine.os, place))
@@ -175,6 +192,7 @@ class _Play:
         plan = load_plan_text(plan_of(story, listed).encode(), self.directory / "plan.yaml")
         limits = limits_of(plan.plan)
         self.witness = witness = Witness(limits, self.managers, self.scope.cancel)
+        witness.asks = story.asks
         for place in story.places:
             self.managers[place.name] = self._manager(place, inventories[place.name])
         self.network = _Network(witness)
@@ -195,7 +213,7 @@ class _Play:
                         inline=True,
                         signals=False,
                         watch=story.watch,
-                        run_id=RunId(f"20261123T060000Z-{story.seed % 65536:04x}"),
+                        run_id=self._run,
                         on_run=partial(self._begin, tasks),
                     )
                     outcome = await conduct(
@@ -265,12 +283,16 @@ class _Play:
         events = [(at, what, name) for at, what, name in story.network]
         events += [(at, "stop", name) for at, name in story.signals]
         events += [(at, "stranger", name) for at, name in story.strangers]
+        if story.asks is not None:
+            events += [(at, "request", "") for at in story.asks.requests]
         for at, what, name in sorted(events):
             await anyio.sleep(max(0.0, at - anyio.current_time()))
             if what == "stop":
                 again = self.witness.hits["stop_once"] > 0
                 self.witness.hits["stop_twice" if again else "stop_once"] += 1
                 run.stop(name)
+            elif what == "request":
+                State(self.directory / "state").ask_to_end_holds(self._run)
             elif what == "stranger":
                 self._visit(self.managers[name])
             else:
@@ -302,12 +324,12 @@ class _Play:
             network.cut(name)
 
 
-def _inventory(place: Place) -> Inventory:
+def _inventory(place: Place, story: Story) -> Inventory:
     inventory = generated(
         place.seed,
         machines=place.machines,
         backup_servers=place.backup_servers,
-        points=2,
+        points=2 if story.asks is None else story.asks.points,
         prefix=f"{place.name}-",
         awkward=False,
     )

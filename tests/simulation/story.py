@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+from orchestrator.model import Cause, Order, Unmount
 from orchestrator.policy import WatchPolicy
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
@@ -116,6 +117,54 @@ class Place:
     rules: list[Fault] = field(default_factory=list)
 
 
+ASKING = (3, 4)
+"""Of each five seeds, those whose plans ask for more than one mount of the newest point."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Asks:
+    """What a plan asks for beyond mounting the newest point. Times in virtual seconds."""
+
+    seed: int
+    points: int
+    order: Order
+    on: tuple[Cause, ...]
+    checks: bool
+    bad: float
+    """Share of the points whose check fails."""
+    monotone: bool
+    """Whether the bad points of a machine are the newest ones."""
+    hold_s: float | None
+    keep_failed_s: float | None
+    unmount: Unmount
+    requests: list[float]
+    """When somebody asks that the holds end."""
+
+    def good(self, vm: str, place: int) -> bool:
+        """Tell whether the check of a machine's point passes; places count from the newest."""
+        rng = random.Random(f"{self.seed}:{vm}")
+        if self.monotone:
+            return place >= sum(rng.random() < self.bad for _ in range(self.points))
+        return [rng.random() >= self.bad for _ in range(place + 1)][-1]
+
+    @property
+    def is_holding(self) -> bool:
+        """True if some mount may be held."""
+        return bool(self.hold_s or self.keep_failed_s) or self.unmount is not Unmount.ALWAYS
+
+    @property
+    def longest_s(self) -> float:
+        """How long one target may take for all this, beyond one mount."""
+        held = max(self.hold_s or 0.0, self.keep_failed_s or 0.0)
+        if self.unmount is not Unmount.ALWAYS:
+            held = max(held, EVERY_S)
+        return 900.0 * (self.points - 1) + held
+
+
+EVERY_S = 200.0
+"""Seconds between two requests to end the holds where no hold ends by itself."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Story:
     """What a seed stands for. Times in virtual seconds."""
@@ -134,6 +183,7 @@ class Story:
     signals: list[tuple[float, str]] = field(default_factory=list)
     strangers: list[tuple[float, str]] = field(default_factory=list)
     """(second, server) of somebody else's mounts."""
+    asks: Asks | None = None
 
     @property
     def ends_s(self) -> float:
@@ -141,7 +191,8 @@ class Story:
         rounds = max(
             -(-place.machines // min(place.limit, place.backup_limit)) for place in self.places
         )
-        return CALM_S + 900.0 + rounds * 900.0
+        more = self.asks.longest_s if self.asks is not None else 0.0
+        return CALM_S + 900.0 + rounds * (900.0 + more)
 
 
 def told(seed: int) -> Story:
@@ -177,7 +228,31 @@ def told(seed: int) -> Story:
         story.signals = [(first, rng.choice(["SIGINT", "SIGTERM"]))]
         if rng.random() < 0.65:
             story.signals.append((first + rng.choice([0.0, 0.5, 3.0, 15.0, 60.0]), "SIGTERM"))
+    if seed % 5 in ASKING:
+        story.asks = _asks(random.Random(f"asks:{seed}"), seed)
+        if story.asks.unmount is not Unmount.ALWAYS:
+            story.asks.requests += [EVERY_S * n for n in range(1, int(story.ends_s / EVERY_S))]
     return story
+
+
+def _asks(rng: random.Random, seed: int) -> Asks:
+    checks = rng.random() < 0.7
+    holding = rng.random() < 0.6
+    return Asks(
+        seed=seed,
+        points=rng.choice([1, 2, 2, 3, 5]),
+        order=rng.choice(list(Order)),
+        on=rng.choice([tuple(Cause), tuple(Cause), (Cause.MOUNT_FAILED,), (Cause.CHECK_FAILED,)]),
+        checks=checks,
+        bad=rng.choice([0.0, 0.4, 0.7]) if checks else 0.0,
+        monotone=rng.random() < 0.5,
+        hold_s=rng.choice([None, 40.0, 300.0]) if holding else None,
+        keep_failed_s=rng.choice([None, 20.0, 150.0]) if holding else None,
+        unmount=rng.choice([Unmount.ALWAYS, Unmount.ALWAYS, *Unmount])
+        if holding
+        else Unmount.ALWAYS,
+        requests=[rng.uniform(30.0, 400.0)] if holding and rng.random() < 0.4 else [],
+    )
 
 
 def _place(rng: random.Random, name: str, *, large: bool) -> Place:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
 from orchestrator.engine.admission import Limits
 from orchestrator.events import (
     Event,
     MountFound,
+    MountKept,
     MountReleased,
     OutOfReach,
+    PointChosen,
     RunFinished,
     ServerGivenUp,
     SessionEnded,
@@ -36,10 +38,11 @@ from orchestrator.events import (
     VerdictReached,
 )
 from orchestrator.lifecycle import MountRecord
-from orchestrator.model import MountState, Result
+from orchestrator.model import MountState, Result, Unmount
 from orchestrator.simulator.manager import SimSession, SimulatedManager
 from orchestrator.simulator.truth import GroundTruth, MountFate
 from tests.invariants import allowed
+from tests.simulation.story import Asks
 
 GOOD = {Result.MOUNTED, Result.VERIFIED}
 MOUNTS_OF = re.compile(r"/([0-9a-f-]{36})/mounts(?:/(\d+))?", re.IGNORECASE)
@@ -52,6 +55,12 @@ class _Aim:
 
     server: str
     point: str
+    """The one that is tried now."""
+    vm: str = ""
+    candidates: tuple[str, ...] = ()
+    points: set[str] = field(default_factory=set)
+    """All that were tried."""
+    proven: set[str] = field(default_factory=set)
     readable: bool = False
     """Mounted as the system it is: its volumes can be seen."""
     session: str = ""
@@ -83,6 +92,7 @@ class Witness(GroundTruth):
         self.hits: Counter[str] = Counter()
         self.strangers: set[str] = set()
         """Sessions of somebody else, whose mounts must not be touched."""
+        self.asks: Asks | None = None
         self.limits = limits
         self._managers = managers
         self._on_violation = on_violation
@@ -195,6 +205,7 @@ class Witness(GroundTruth):
             self.violated(f"{server}: a POST for {point} without a recorded intent")
             return
         self.demand(not aim.posted, f"{server}: the POST for {point} was repeated")
+        self.demand(aim.point == point, f"{server}: a POST for {point}, not {aim.point}")
         self.demand(aim.session == session.id, f"{server}: a POST in another session than intended")
         before = self._asking.get(session.id)
         self.demand(before is None or before is aim, f"{server}: two POSTs unanswered at once")
@@ -226,7 +237,11 @@ class Witness(GroundTruth):
             case TargetPlanned(key=key):
                 point = event.point.id if event.point is not None else ""
                 aim = self._aims[key] = self._by_point[event.server, point] = _Aim(
-                    event.server, point
+                    event.server,
+                    point,
+                    event.vm,
+                    tuple(each.id for each in event.search.candidates),
+                    {point},
                 )
                 listed = self._managers[event.server].inventory.by_id.get(point)
                 aim.readable = listed is not None and listed.machine.os == event.os_kind
@@ -251,7 +266,8 @@ class Witness(GroundTruth):
         self.demand(not aim.concluded, f"{event} after the target's result")
         fate = aim.made
         match event:
-            case SubmissionStarted(session=session):
+            case SubmissionStarted(session=session, point=point):
+                self.demand(point == aim.point, f"{event}, but {aim.point} was chosen")
                 aim.session = session
                 aim.pending, aim.posted, aim.made = True, False, None
                 aim.unmounting = aim.unknown = False
@@ -277,9 +293,16 @@ class Witness(GroundTruth):
                 self.demand(fate is not None and fate.succeeded is True, f"{event}, but {fate}")
             case TaskFailed():
                 self.demand(fate is not None and fate.succeeded is False, f"{event}, but {fate}")
+            case PointChosen(point=chosen):
+                self._chosen(aim, event, chosen.id)
             case VerdictReached(result=result):
                 good = fate is not None and fate.succeeded is True and aim.readable
+                good = good and (result is not Result.VERIFIED or self._passes(aim))
                 self.demand(result not in GOOD or good, f"{event}, but {fate}")
+                if result in GOOD:
+                    aim.proven.add(aim.point)
+            case MountKept():
+                self._kept(aim, event)
             case UnmountStarted():
                 aim.unmounting = True
             case MountReleased():
@@ -289,6 +312,37 @@ class Witness(GroundTruth):
                 self._answered(aim, certain=False)
             case TargetConcluded():
                 self._concluded(aim, event)
+
+    def _passes(self, aim: _Aim) -> bool:
+        """Tell whether the point that is tried now is one whose check passes."""
+        asks = self.asks
+        return asks is not None and asks.good(aim.vm, aim.candidates.index(aim.point))
+
+    def _chosen(self, aim: _Aim, event: PointChosen, point: str) -> None:
+        """Check that another point may be tried: one of the plan's, new, and nothing is open."""
+        self.demand(point in aim.candidates, f"{event}: not among the plan's points")
+        self.demand(point not in aim.points, f"{event}: it was tried already")
+        is_open = aim.made is not None and aim.made.is_open
+        self.demand(not is_open and not aim.pending, f"{event}, but {aim.made} is open")
+        aim.point, aim.made, aim.posted = point, None, False
+        aim.points.add(point)
+        self._by_point[aim.server, point] = aim
+        self.hits["another_point"] += 1
+
+    def _kept(self, aim: _Aim, event: MountKept) -> None:
+        """Check that the plan asks for a hold, and for how long."""
+        asks, good = self.asks, aim.point in aim.proven
+        self.demand(aim.made is not None and aim.made.succeeded is True, f"{event}: not mounted")
+        if asks is None or not asks.is_holding:
+            self.violated(f"{event}: nobody asked for it")
+            return
+        endless = asks.unmount is Unmount.NEVER
+        endless = endless or (asks.unmount is Unmount.ON_SUCCESS and not good)
+        self.demand((event.until is None) is endless, f"{event}: the plan says {asks.unmount}")
+        if event.until is not None:
+            longest = max(asks.hold_s or 0.0, 0.0 if good else asks.keep_failed_s or 0.0)
+            self.demand(event.until <= event.at + longest, f"{event}: {longest:g} s were asked for")
+        self.hits["held"] += 1
 
     def _answered(self, aim: _Aim, *, certain: bool) -> None:
         """Note that the current intent's fate is known, or never will be."""
@@ -306,10 +360,19 @@ class Witness(GroundTruth):
         mine = [
             fate
             for fate in self.mounts
-            if (fate.server, fate.point) == (aim.server, aim.point)
+            if fate.server == aim.server
+            and fate.point in aim.points
             and fate.session not in self.strangers
         ]
         if event.result in GOOD:
-            self.demand(any(fate.succeeded for fate in mine), f"{event}, but {mine}")
+            about = event.point or aim.point
+            good = any(fate.succeeded for fate in mine if fate.point == about)
+            self.demand(good and about in aim.proven, f"{event}, but {mine}")
+            newest = (
+                min(aim.candidates.index(point) for point in aim.proven) if aim.candidates else 0
+            )
+            best = not aim.candidates or aim.candidates.index(about) == newest
+            self.demand(best, f"{event}, but a newer point was proven")
+            self.hits["older_point"] += bool(newest)
         if event.mount in {MountState.NONE, MountState.RELEASED}:
             self.demand(not any(fate.is_open for fate in mine), f"{event}, but {mine}")
