@@ -20,6 +20,7 @@ Rooms, from the top; imports go down only, and `make check` proves it:
     leftovers    after a dead run: releasing what it left mounted
     conducting   a run from its lock to its reports; its resume
     readiness    before a run: whether it could start now; changes nothing
+    looking      what a plan means now, without a run
     assembly     joins the parts: from a plan and a person's choices to what the engine is told
     attending    beside a run: its view, signals, the machine's sleep
     targeting    which targets a run takes, of a plan or a locked plan

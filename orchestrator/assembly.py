@@ -34,6 +34,7 @@ from orchestrator.plan.inventory import inventory_needs
 from orchestrator.plan.loading import LoadedPlan
 from orchestrator.plan.locked import LockedPlan
 from orchestrator.plan.problems import START, Problem
+from orchestrator.plan.sampling import Draw, NoProofs, Proofs
 from orchestrator.plan.settings import EnvironmentSecret, RestorePlan
 from orchestrator.policy import WatchPolicy
 from orchestrator.ports import Programs, Shelf
@@ -45,6 +46,9 @@ from orchestrator.targeting import LockedSelection, Narrowing, PlanSelection
 log = structlog.get_logger(__name__)
 
 Plan = LoadedPlan | LockedPlan
+
+LARGEST_SEED = 1_000_000_000
+"""Seeds are drawn below this, so that each can be repeated with --seed or written in a plan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +76,8 @@ class Choices:
     hold: float | None = None
     yes_write: bool = False
     """Files may be written into original guests; each process of a run is told anew."""
+    seed: int | None = None
+    """What chance is drawn by; None leaves it to chance itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +242,18 @@ def beginning(source: Plan, choices: Choices, world: World) -> RunStarted:
         unmount=plan.cleanup.unmount,
         keep_failed_s=plan.cleanup.keep_failed,
         hold_s=choices.hold,
+        seed=locked.seed if locked else seed_of(plan, choices.seed, world.rng),
     )
+
+
+def seed_of(plan: RestorePlan, chosen: int | None, rng: random.Random) -> int:
+    """Return the seed of a run: the one chosen, else drawn where the plan leaves a choice to it.
+
+    0 where nothing depends on it.
+    """
+    if not plan.draws:
+        return 0
+    return chosen if chosen is not None else rng.randrange(1, LARGEST_SEED)
 
 
 def require_allowed_writes(source: Plan, choices: Choices) -> None:
@@ -303,11 +320,11 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def selection_of(source: Plan, narrowing: Narrowing, now: datetime) -> Selection:
+def selection_of(source: Plan, narrowing: Narrowing, now: datetime, draw: Draw) -> Selection:
     """Return what chooses the targets; ages of restore points are measured back from `now`."""
     if isinstance(source, LockedPlan):
         return LockedSelection(source, narrowing)
-    return PlanSelection(source.plan, narrowing, now)
+    return PlanSelection(source.plan, narrowing, now, draw)
 
 
 def orders_of(
@@ -316,14 +333,16 @@ def orders_of(
     world: World,
     confirm: Callable[[Expansion, Sequence[ServerName]], bool] | None = None,
     earlier: Earlier | None = None,
+    proofs: Proofs | None = None,
     *,
     may_write: bool = False,
 ) -> Orders:
-    """Return what the engine is told to do."""
+    """Return what the engine is told to do; `proofs` are those from before the run."""
     plan = source.plan
     keys = frozenset(map(MountKey, started.keys)) if started.keys is not None else None
     narrowing = Narrowing(only=started.only, keys=keys)
-    selection = selection_of(source, narrowing, started.started_at)
+    draw = Draw(seed=started.seed, proofs=proofs or NoProofs())
+    selection = selection_of(source, narrowing, started.started_at, draw)
 
     async def confirmed(expansion: Expansion, silent: Sequence[ServerName]) -> bool:
         return confirm is None or await anyio.to_thread.run_sync(confirm, expansion, silent)

@@ -23,7 +23,7 @@ from orchestrator.assembly import (
 from orchestrator.attending import Signals, accompanied, caught_signals
 from orchestrator.em.client import Session
 from orchestrator.em.session import KeptSession, Token
-from orchestrator.engine.orders import Earlier
+from orchestrator.engine.orders import Earlier, Orders
 from orchestrator.engine.run import Run
 from orchestrator.errors import CannotResume, JournalError, OrchestratorError
 from orchestrator.events import Event, RunStarted
@@ -31,6 +31,7 @@ from orchestrator.journal import RunJournal, State
 from orchestrator.lifecycle import MountRecord
 from orchestrator.model import RunId, SessionId
 from orchestrator.plan.locked import LockedPlan
+from orchestrator.plan.sampling import Proofs
 from orchestrator.plan.settings import RestorePlan
 from orchestrator.ports import Baselines, NoBaselines, Observer
 from orchestrator.progress import QuietView, View
@@ -204,6 +205,25 @@ class _Part:
         outcome = Outcome(code=int(code), report=report, directory=Path(directory), trouble=trouble)
         return _reported(outcome, self.state)
 
+    def _orders(self, earlier: Earlier | None) -> Orders:
+        proofs: Proofs | None = None
+        if self.source.plan.samples_stalest:
+            # As they were when the run began: a resume samples the same machines.
+            proofs = self.state.proofs(before=self.started.started_at)
+        return orders_of(
+            self.source,
+            self.started,
+            self.world,
+            self.choices.confirm,
+            earlier,
+            proofs,
+            may_write=self._may_write,
+        )
+
+    @property
+    def _may_write(self) -> bool:
+        return self.choices.yes_write and self.started.mode == "recovery"
+
     def _earlier(self) -> Earlier | None:
         if self.found is None:
             return None
@@ -236,19 +256,17 @@ class _Part:
                 return ExitCode.LOCAL_IO
             return exit_code(following.state) if following.state else ExitCode.INTERNAL
 
-        may_write = self.choices.yes_write and self.started.mode == "recovery"
         try:
             async with self._journal() as journal:
                 run = Run(
-                    orders_of(
-                        self.source,
-                        self.started,
+                    self._orders(earlier),
+                    clients(
+                        self.source.plan,
                         self.world,
-                        self.choices.confirm,
-                        earlier,
-                        may_write=may_write,
+                        keep,
+                        kept.usable(),
+                        may_write=self._may_write,
                     ),
-                    clients(self.source.plan, self.world, keep, kept.usable(), may_write=may_write),
                     journal,
                     [following, view, *observers],
                     exit_code=code_now,

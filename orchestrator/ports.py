@@ -16,6 +16,7 @@ from orchestrator.errors import FileNotSaved
 from orchestrator.events import Event
 from orchestrator.lifecycle import MountRecord
 from orchestrator.model import (
+    BackupServerName,
     FileSystemEntry,
     Href,
     Mount,
@@ -158,6 +159,20 @@ class InventorySession(LogonSession, Protocol):
 
     async def points_of_job(self, job: str, source: Source) -> Sequence[RestorePoint]:
         """Read all points that a job made, newest first, all pages."""
+        ...
+
+    async def points_of_family(
+        self, source: Source, backup_server: BackupServerName | None
+    ) -> Sequence[RestorePoint]:
+        """Read all points of a family, or those behind one backup server, all pages."""
+        ...
+
+    async def points_of_query(self, condition: str, source: Source) -> Sequence[RestorePoint]:
+        """Read all points that a filter in the server's own language finds, all pages.
+
+        Raises:
+            RequestRefused: the server does not understand the filter.
+        """
         ...
 
 

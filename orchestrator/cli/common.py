@@ -70,6 +70,15 @@ def only_option(command: F) -> F:
     )(command)
 
 
+def seed_option(command: F) -> F:
+    """Add --seed."""
+    return click.option(
+        "--seed",
+        type=click.IntRange(min=1, max=1_000_000_000),
+        help="Repeat what was left to chance: samples and random points are drawn by this number.",
+    )(command)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
     """How much to say on stderr, and how: -q, -v, --log-format and --color."""

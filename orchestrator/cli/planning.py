@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,19 +10,22 @@ import click
 
 from orchestrator.cli.common import (
     Output,
+    default_state,
     end,
     explained,
     fail,
     only_option,
     output_options,
+    seed_option,
     set_option,
+    state_option,
 )
 
 if TYPE_CHECKING:
+    from orchestrator.looking import Look
     from orchestrator.plan.expansion import Expansion
     from orchestrator.plan.loading import LoadedPlan
     from orchestrator.plan.locked import LockedPlan
-    from orchestrator.targeting import Expanded
 
 
 @click.command("validate")
@@ -94,13 +96,19 @@ def schema_command(what: str) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Save the expansion as a locked plan that `run` executes exactly.",
 )
-@click.option("--explain", is_flag=True, help="Say why each restore point was chosen.")
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Say why each restore point was chosen, and why others were passed over.",
+)
 @click.option(
     "--against",
     type=click.Path(path_type=Path),
-    help="Show the difference to an earlier locked plan.",
+    help="Show the difference to an earlier locked plan, and which of its points have gone.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the targets as JSON.")
+@state_option
+@seed_option
 @set_option
 @only_option
 @output_options
@@ -111,6 +119,8 @@ def plan_command(
     explain: bool,
     against: Path | None,
     as_json: bool,
+    state: Path | None,
+    seed: int | None,
     overrides: dict[str, str],
     only: tuple[str, ...],
     output: Output,
@@ -123,146 +133,79 @@ def plan_command(
     """
     import anyio
 
+    from orchestrator.cli.showing import as_values, shown_plan
+    from orchestrator.looking import look
     from orchestrator.plan.loading import load_plan
 
     loaded = load_plan(plan, overrides=overrides)
-    found = anyio.run(_expanded, loaded, only)
+    locked = _locked(against) if against is not None else None
+
+    async def looked() -> Look:
+        return await look(loaded, state or default_state(), only=only, seed=seed, locked=locked)
+
+    found = anyio.run(looked)
     if as_json:
-        click.echo(json.dumps(_as_values(found, loaded), indent=1))
+        click.echo(json.dumps(as_values(found, loaded), indent=1))
     elif not output.quiet:
-        _show(found, explain)
-    for line in found.broken:
-        click.echo(f"broken: {line}", err=True)
-    if against is not None:
-        _show_difference(against, loaded, found)
-    if save_as is not None and not found.broken:
-        _save(save_as, loaded, found)
-    end(4 if found.broken else 1 if found.unresolved or not found.requests else 0)
+        for line in shown_plan(found, explain=explain):
+            click.echo(line)
+    for target in found.expanded.unresolved if not as_json else ():
+        from orchestrator.model import printable
 
-
-async def _expanded(loaded: LoadedPlan, only: tuple[str, ...]) -> Expanded:
-    """Ask every server once and expand; a server that cannot be used ends the command."""
-    from datetime import UTC, datetime
-
-    import anyio
-
-    from orchestrator.assembly import World, clients
-    from orchestrator.em.client import Client
-    from orchestrator.engine.inventory import gather_once
-    from orchestrator.errors import OrchestratorError
-    from orchestrator.model import RestorePoint, ServerName
-    from orchestrator.targeting import Narrowing, PlanSelection
-
-    selection = PlanSelection(loaded.plan, Narrowing(only=only), datetime.now(UTC))
-    found: dict[ServerName, list[RestorePoint]] = {}
-    errors: list[Exception] = []
-
-    async def ask(client: Client) -> None:
-        try:
-            async with client.logon() as session:
-                found[client.server] = list(
-                    await gather_once(session, selection.needs(client.server))
-                )
-        except OrchestratorError as exc:
-            errors.append(exc)
-
-    async with anyio.create_task_group() as tasks:
-        for client in clients(loaded.plan, World(rng=random.SystemRandom())):
-            tasks.start_soon(ask, client)
-    if errors:
-        raise errors[0]
-    return selection.expand(found)
-
-
-def _show(found: Expanded, explain: bool) -> None:
-    from datetime import UTC, datetime
-
-    from orchestrator.model import printable
-    from orchestrator.report.text import duration
-
-    now = datetime.now(UTC)
-    rows: list[tuple[str, ...]] = [
-        ("WAVE", "SERVER", "BACKUP SERVER", "TARGET", "RESTORE POINT", "AGE")
-    ]
-    rows += [
-        (
-            request.wave,
-            request.server,
-            request.backup_server,
-            request.label,
-            request.point.name,
-            duration((now - request.point.created_at).total_seconds()),
-        )
-        for request in found.requests
-    ]
-    shown = [tuple(printable(cell, 48) for cell in row) for row in rows]
-    widths = [max(len(row[place]) for row in shown) for place in range(len(rows[0]))]
-    for place, row in enumerate(shown):
-        click.echo("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
-        if explain and place:
-            click.echo(f"    because: {printable(found.requests[place - 1].policy)}")
-    for target in found.unresolved:
         click.echo(f"no point: {printable(target.key)}: {printable(target.reason)}", err=True)
-    click.echo(f"{len(found.requests)} targets, {len(found.unresolved)} without a restore point")
+    for line in found.expanded.broken:
+        click.echo(f"broken: {line}", err=True)
+    if locked is not None and against is not None:
+        _show_difference(against, locked, found)
+    if save_as is not None and not found.expanded.broken:
+        _save(save_as, loaded, found)
+    expanded = found.expanded
+    end(4 if expanded.broken else 1 if expanded.unresolved or not expanded.requests else 0)
 
 
-def _as_values(found: Expanded, loaded: LoadedPlan) -> dict[str, object]:
-    return {
-        "plan": loaded.plan.name,
-        "plan_sha256": loaded.sha256,
-        "targets": [
-            {
-                "key": each.key,
-                "wave": each.wave,
-                "server": each.server,
-                "backup_server": each.backup_server,
-                "vm": each.vm,
-                "label": each.label,
-                "os": each.os_kind.value.lower(),
-                "point": {
-                    "id": each.point.id,
-                    "name": each.point.name,
-                    "created_at": each.point.created_at.isoformat().replace("+00:00", "Z"),
-                },
-                "why": each.policy,
-            }
-            for each in found.requests
-        ],
-        "unresolved": [{"key": each.key, "reason": each.reason} for each in found.unresolved],
-        "broken": list(found.broken),
-    }
+def _locked(path: Path) -> LockedPlan:
+    from orchestrator.plan.locked import LockedPlan, load_any
+
+    locked = load_any(path)
+    if not isinstance(locked, LockedPlan):
+        fail(2, f"{path} is a plan, not a locked plan; make one with: plan -o")
+    return locked
 
 
-def _whole(found: Expanded) -> Expansion:
+def _whole(found: Look) -> Expansion:
     from orchestrator.plan.expansion import Expansion
 
     return Expansion(
-        requests=tuple(found.requests),
-        unresolved=tuple(found.unresolved),
-        broken=tuple(found.broken),
+        requests=tuple(found.expanded.requests),
+        unresolved=tuple(found.expanded.unresolved),
+        broken=tuple(found.expanded.broken),
         pending=(),
     )
 
 
-def _save(output: Path, loaded: LoadedPlan, found: Expanded) -> None:
+def _save(output: Path, loaded: LoadedPlan, found: Look) -> None:
     from datetime import UTC, datetime
 
     from orchestrator._version import __version__
     from orchestrator.plan.locked import lock
 
-    data = lock(loaded, _whole(found), created_at=datetime.now(UTC), version=__version__)
+    data = lock(
+        loaded,
+        _whole(found),
+        created_at=datetime.now(UTC),
+        version=__version__,
+        seed=found.seed,
+    )
     output.write_bytes(data)
     click.echo(f"locked plan: {output}", err=True)
 
 
-def _show_difference(against: Path, loaded: LoadedPlan, found: Expanded) -> None:
-    from orchestrator.plan.locked import LockedPlan, differences, load_any
+def _show_difference(against: Path, locked: LockedPlan, found: Look) -> None:
+    from orchestrator.model import printable
+    from orchestrator.plan.locked import differences
 
-    _ = loaded
-    locked: LoadedPlan | LockedPlan = load_any(against)
-    if not isinstance(locked, LockedPlan):
-        fail(2, f"{against} is a plan, not a locked plan; make one with: plan -o")
-    lines = differences(locked, _whole(found))
+    lines = [f"! {printable(gone.key)}: {printable(gone.reason)}" for gone in found.gone]
+    lines += map(printable, differences(locked, _whole(found)))
     for line in lines:
         click.echo(line)
     if not lines:

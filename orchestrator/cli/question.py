@@ -38,6 +38,7 @@ def lines_before(
             f"  {printable(target.key)}: {printable(target.reason)}"
             for target in expansion.unresolved[:NAMED]
         ]
+    lines += [printable(note) for note in expansion.notes]
     if silent:
         lines.append(f"Not answering yet, will be waited for: {', '.join(silent)}")
     return lines

@@ -20,6 +20,7 @@ from orchestrator.cli.common import (
     only_option,
     output_options,
     readable,
+    seed_option,
     session_file_option,
     set_option,
     state_option,
@@ -79,6 +80,7 @@ def exit_codes() -> str:
 )
 @session_file_option
 @state_option
+@seed_option
 @set_option
 @only_option
 @output_options
@@ -143,6 +145,9 @@ def _carried_out(path: Path, view: View, options: dict[str, Any]) -> Outcome:
             ExitCode.USAGE,
             "there is no terminal to ask for confirmation; use --yes, or run a locked plan",
         )
+    if locked and options["seed"] is not None:
+        fail(ExitCode.USAGE, "--seed cannot change a locked plan: lock it anew")
+    keys, seed = _keys_to_retry(state, options["retry_failed"], source)
     choices = Choices(
         state=state,
         report=options["report"],
@@ -151,7 +156,8 @@ def _carried_out(path: Path, view: View, options: dict[str, Any]) -> Outcome:
         deadline=deadline,
         require_checks=options["require_checks"],
         only=options["only"],
-        keys=_keys_to_retry(state, options["retry_failed"], source),
+        keys=keys,
+        seed=options["seed"] if options["seed"] is not None else seed,
         confirm=None if options["yes"] or locked else _asking(source.plan, hold),
         session_file=not options["no_session_file"],
         overrides=options["overrides"],
@@ -183,10 +189,13 @@ def _say(message: str) -> None:
 
 def _keys_to_retry(
     state: Path, run: str | None, source: LoadedPlan | LockedPlan
-) -> frozenset[str] | None:
-    """Return the keys of an earlier run's targets that were not good, or None for all."""
+) -> tuple[frozenset[str] | None, int | None]:
+    """Return the keys of an earlier run's targets that were not good, and what it drew by.
+
+    None for the keys means all of them.
+    """
     if run is None:
-        return None
+        return None, None
     from orchestrator.journal import State
     from orchestrator.lifecycle import FIRM_RESULTS
 
@@ -200,7 +209,7 @@ def _keys_to_retry(
     )
     if not keys:
         fail(ExitCode.USAGE, f"every target of run {name} was good; there is nothing to retry")
-    return keys
+    return keys, earlier.started.seed or None
 
 
 def _asking(

@@ -43,6 +43,7 @@ from orchestrator.errors import (
     Unreadable,
 )
 from orchestrator.model import (
+    BackupServerName,
     FileSystemEntry,
     Href,
     Mount,
@@ -163,14 +164,33 @@ class Session:
         points = await self._points(family, f"{family.job_field}=={quoted(job)}")
         return [point if point.job else replace(point, job=job) for point in points]
 
-    async def _points(self, family: Family, condition: str) -> list[RestorePoint]:
+    async def points_of_family(
+        self, source: Source, backup_server: BackupServerName | None
+    ) -> Sequence[RestorePoint]:
+        """Read all points of a family, or those behind one backup server, newest first."""
+        condition = f"BackupServerName=={quoted(backup_server)}" if backup_server else None
+        return await self._points(FAMILIES[source], condition)
+
+    async def points_of_query(self, condition: str, source: Source) -> Sequence[RestorePoint]:
+        """Read all points that a filter finds, newest first; nothing in it is changed.
+
+        Raises:
+            RequestRefused: the server does not understand it, or lists too much.
+        """
+        return await self._points(FAMILIES[source], condition)
+
+    async def _points(self, family: Family, condition: str | None) -> list[RestorePoint]:
         """Read every page of one query; pages are no snapshot, so each point counts once."""
         found: dict[RestorePointId, RestorePoint] = {}
-        base = (
-            f"/api/query?type={family.entity}&format=Entities&sortDesc=CreationTime"
-            f"&filter={quote(condition, safe='')}"
+        base = f"/api/query?type={family.entity}&format=Entities&sortDesc=CreationTime"
+        if condition is not None:
+            base += f"&filter={quote(condition, safe='')}"
+        too_many = RequestRefused(
+            f"{self.server} lists more than {MAX_ROWS} restore points here: select fewer, by "
+            "'backup_server' or a query",
+            server=self.server,
         )
-        async for page in self._pages(base, lambda: self._codec.points(family)):
+        async for page in self._pages(base, lambda: self._codec.points(family), too_many):
             for point in page.rows:
                 found.setdefault(point.id, point)
         return list(found.values())
@@ -437,9 +457,15 @@ class Session:
     # --- requests --------------------------------------------------------------------------
 
     async def _pages(
-        self, base: str, reading: Callable[[], Reading[Page[T]]]
+        self,
+        base: str,
+        reading: Callable[[], Reading[Page[T]]],
+        too_many: EnterpriseManagerError | None = None,
     ) -> AsyncIterator[Page[T]]:
-        """Yield every page; page addresses are built here, because links may lose the filter."""
+        """Yield every page; page addresses are built here, because links may lose the filter.
+
+        `too_many` is raised for a list that is longer than any that is read here.
+        """
         rows = 0
         before: Sequence[T] = ()
         for number in count(1):
@@ -447,6 +473,8 @@ class Session:
                 f"{base}&pageSize={PAGE_SIZE}&page={number}", reading, large=True
             )
             rows += len(page.rows)
+            if rows > MAX_ROWS and too_many is not None:
+                raise too_many
             if rows > MAX_ROWS or (page.rows and page.rows == before):
                 raise MalformedResponse(f"{self.server} lists without end")
             yield page

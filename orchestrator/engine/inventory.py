@@ -1,9 +1,13 @@
-"""Asking one server for the restore points that the plan speaks of."""
+"""Asking one server for the restore points that the plan speaks of.
+
+A refusal is an answer about the question and not about the server: what was refused is noted
+with the server's words, only the targets that rest on it fail, and the rest is asked all the
+same.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -11,8 +15,16 @@ import anyio
 
 from orchestrator.engine.orders import Needs
 from orchestrator.engine.site import PATIENCE, Connection, Site
-from orchestrator.errors import NotFound
-from orchestrator.model import RestorePoint, RestorePointId, Source
+from orchestrator.errors import (
+    AccessDenied,
+    NotFound,
+    OrchestratorError,
+    RequestRefused,
+    ServiceBusy,
+)
+from orchestrator.model import RestorePoint, RestorePointId, Source, printable
+from orchestrator.plan.inventory import Listing, Question
+from orchestrator.plan.settings import SelectorKind
 from orchestrator.ports import InventorySession
 
 AT_ONCE = 4
@@ -22,55 +34,129 @@ AT_ONCE = 4
 Asking = Callable[[Callable[[], Awaitable[RestorePoint | Sequence[RestorePoint]]]], Awaitable[Any]]
 
 
-async def gather_once(session: InventorySession, needs: Needs) -> Sequence[RestorePoint]:
+async def gather_once(session: InventorySession, needs: Needs) -> Listing:
     """Return the points like `gather`, without waiting out any trouble of the server."""
 
     async def ask(read: Callable[[], Awaitable[Any]]) -> Any:
         return await read()
 
-    return await _gathered(session, needs, ask)
+    return await _Gathering(session, ask).everything(needs)
 
 
-async def gather(connection: Connection, site: Site, needs: Needs) -> Sequence[RestorePoint]:
+async def gather(connection: Connection, site: Site, needs: Needs) -> Listing:
     """Return every restore point that the plan's selectors could mean on this server.
 
     Reads only, waits out the server's trouble, and may be repeated. A point that is named
-    by id and does not exist is simply not in the answer.
+    by id and does not exist is simply not in the answer; what the server refuses to list is
+    in the answer as a refusal.
 
     Raises:
         SessionLost: the session is gone; ask again with the next one.
         ServerUnusable: the server was given up.
-        EnterpriseManagerError: the server refuses to list points.
+        EnterpriseManagerError: a fault that is neither trouble nor a refusal.
     """
 
     async def ask(read: Callable[[], Awaitable[Any]]) -> Any:
         return await site.persistently(connection, read, patience=PATIENCE)
 
-    return await _gathered(connection.session, needs, ask)
+    return await _Gathering(connection.session, ask).everything(needs)
 
 
-async def _gathered(session: InventorySession, needs: Needs, ask: Asking) -> Sequence[RestorePoint]:
-    found: dict[tuple[Source, RestorePointId], RestorePoint] = {}
+class _Gathering:
+    """One pass over everything that must be asked of a server."""
 
-    def keep(points: Sequence[RestorePoint]) -> None:
+    def __init__(self, session: InventorySession, ask: Asking) -> None:
+        self._session = session
+        self._ask = ask
+        self._found: dict[tuple[Source, RestorePointId], RestorePoint] = {}
+        self._returned: dict[Question, tuple[RestorePointId, ...]] = {}
+        self._refused: dict[Question, str] = {}
+
+    async def everything(self, needs: Needs) -> Listing:
+        """Return the answers to all questions; a family that is listed whole first."""
+        session = self._session
+        for source, behind in needs.listings.items():
+            for name in behind:
+                asked = Question(SelectorKind.MATCH, source, name)
+                await self._list([asked], partial(session.points_of_family, source, name or None))
+        for source, names in needs.machines.items():
+            if names:
+                questions = [Question(SelectorKind.VM, source, name) for name in names]
+                await self._list(questions, partial(session.points_of_machines, names, source))
+        for source, jobs in needs.jobs.items():
+            for job in jobs:
+                asked = Question(SelectorKind.JOB, source, job)
+                await self._keep(asked, partial(session.points_of_job, job, source))
+        for source, texts in needs.queries.items():
+            for text in texts:
+                asked = Question(SelectorKind.QUERY, source, text)
+                await self._keep(asked, partial(session.points_of_query, text, source))
+        await self._read_by_id(needs.points)
+        return Listing(
+            points=tuple(self._found.values()), returned=self._returned, refused=self._refused
+        )
+
+    async def _keep(
+        self, asked: Question, read: Callable[[], Awaitable[Sequence[RestorePoint]]]
+    ) -> None:
+        """List and remember which points this very question returned."""
+        points = await self._list([asked], read)
+        self._returned[asked] = tuple(point.id for point in points)
+
+    async def _list(
+        self, questions: Sequence[Question], read: Callable[[], Awaitable[Sequence[RestorePoint]]]
+    ) -> Sequence[RestorePoint]:
+        """Keep what one listing returns, or why it was refused."""
+        try:
+            points: Sequence[RestorePoint] = await self._ask(read)
+        except ServiceBusy:
+            raise
+        except RequestRefused as exc:
+            why = _refusal(exc, questions[0].source)
+            self._refused.update(dict.fromkeys(questions, why))
+            return ()
         for point in points:
-            found.setdefault((point.source, point.id), point)
+            self._found.setdefault((point.source, point.id), point)
+        return points
 
-    for source, names in needs.machines.items():
-        if names:
-            keep(await ask(partial(session.points_of_machines, names, source)))
-    for source, jobs in needs.jobs.items():
-        for job in jobs:
-            keep(await ask(partial(session.points_of_job, job, source)))
-    async with anyio.create_task_group() as tasks:
+    async def _read_by_id(self, points: Sequence[tuple[Source, RestorePointId]]) -> None:
+        """Read the points named by id that no listing has shown, a few at a time."""
         room = anyio.CapacityLimiter(AT_ONCE)
+        failed: list[OrchestratorError] = []
 
         async def one(source: Source, point: RestorePointId) -> None:
             async with room:
-                with suppress(NotFound):
-                    keep([await ask(partial(session.point, point, source))])
+                try:
+                    await self._read_one(source, point)
+                except OrchestratorError as exc:  # not as a group: the caller tells them apart
+                    failed.append(exc)
+                    tasks.cancel_scope.cancel()
 
-        for source, point in needs.points:
-            if (source, point) not in found:
-                tasks.start_soon(one, source, point)
-    return tuple(found.values())
+        async with anyio.create_task_group() as tasks:
+            for source, point in points:
+                if (source, point) not in self._found:
+                    tasks.start_soon(one, source, point)
+        if failed:
+            raise failed[0]
+
+    async def _read_one(self, source: Source, point: RestorePointId) -> None:
+        try:
+            read = await self._ask(partial(self._session.point, point, source))
+        except NotFound:
+            return
+        except ServiceBusy:
+            raise
+        except RequestRefused as exc:
+            self._refused[Question(SelectorKind.ID, source, point)] = _refusal(exc, source)
+        else:
+            self._found.setdefault((source, point), read)
+
+
+def _refusal(exc: RequestRefused, source: Source) -> str:
+    """Return why the server did not answer, in words that are safe to show."""
+    words = f": {printable(exc.words)!r}" if exc.words else ""
+    if isinstance(exc, AccessDenied):
+        return f"not visible to this role: the account may not list {source} restore points{words}"
+    if exc.words:
+        return f"the server refused to list the restore points{words}"
+    return f"the restore points cannot be listed: {printable(str(exc))}"

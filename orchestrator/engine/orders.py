@@ -10,14 +10,15 @@ from orchestrator.engine.admission import Limits
 from orchestrator.events import RunResumed, RunStarted, TasksAttributed
 from orchestrator.lifecycle import MountRecord
 from orchestrator.model import (
+    BackupServerName,
     MountRequest,
-    RestorePoint,
     RestorePointId,
     ServerName,
     Source,
     UnresolvedTarget,
     WaveName,
 )
+from orchestrator.plan.inventory import Listing
 from orchestrator.plan.settings import FailureBudget
 from orchestrator.policy import WatchPolicy
 
@@ -40,6 +41,16 @@ class Needs(Protocol):
         """Jobs named by name, by family."""
         ...
 
+    @property
+    def listings(self) -> Mapping[Source, Sequence[BackupServerName]]:
+        """Backup servers of which all points are needed, by family; an empty name is all."""
+        ...
+
+    @property
+    def queries(self) -> Mapping[Source, Sequence[str]]:
+        """Texts to be sent as a filter, by family."""
+        ...
+
 
 class Expansion(Protocol):
     """What the plan and the inventories make together."""
@@ -59,6 +70,11 @@ class Expansion(Protocol):
         """Guards that do not hold: nothing may be mounted."""
         ...
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a reader must know of the choice, such as that it is a sample."""
+        ...
+
 
 class Selection(Protocol):
     """The plan's selectors and point policies."""
@@ -67,7 +83,7 @@ class Selection(Protocol):
         """Return what must be asked of `server`."""
         ...
 
-    def expand(self, found: Mapping[ServerName, Sequence[RestorePoint]]) -> Expansion:
+    def expand(self, found: Mapping[ServerName, Listing]) -> Expansion:
         """Choose the points of the targets on the given servers."""
         ...
 

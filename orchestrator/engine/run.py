@@ -51,12 +51,12 @@ from orchestrator.model import (
     MountRequest,
     MountState,
     OnError,
-    RestorePoint,
     Result,
     ServerName,
     UnresolvedTarget,
     WaveName,
 )
+from orchestrator.plan.inventory import Listing
 from orchestrator.policy import SESSION_IDLE_LIMIT
 from orchestrator.ports import (
     Baselines,
@@ -191,6 +191,7 @@ class Run:
         self._failed = 0
         self._decided: set[MountKey] = set()
         """Targets whose answer is known and has been reacted to, though a mount may be held."""
+        self._noted: set[str] = set()
         self._tasks: TaskGroup
         self.failure: Exception | None = None
         """An internal error that was contained in one target; the run exits 70."""
@@ -342,9 +343,9 @@ class Run:
 
     async def _ask_everybody(
         self,
-    ) -> tuple[dict[ServerName, Sequence[RestorePoint]], list[ServerName]]:
+    ) -> tuple[dict[ServerName, Listing], list[ServerName]]:
         """Return the inventories of the servers that answer, and the names of the others."""
-        found: dict[ServerName, Sequence[RestorePoint]] = {}
+        found: dict[ServerName, Listing] = {}
         async with anyio.create_task_group() as tasks:
 
             async def ask(site: Site) -> None:
@@ -358,7 +359,7 @@ class Run:
                 tasks.start_soon(ask, site)
         return found, [name for name in self.sites if name not in found]
 
-    async def _inventory(self, site: Site) -> Sequence[RestorePoint] | None:
+    async def _inventory(self, site: Site) -> Listing | None:
         """Return a server's points, or None once it cannot be used any more."""
         needs = self._orders.selection.needs(site.name)
         while True:
@@ -377,6 +378,10 @@ class Run:
 
     def _plan(self, expansion: Expansion) -> None:
         """Make every target of an expansion known, and conclude those without a point."""
+        for note in expansion.notes:
+            if note not in self._noted:  # a file's rows may belong to several servers
+                self._noted.add(note)
+                self.ledger.record(RunNoted(at=self._now(), message=note))
         for request in expansion.requests:
             if request.key not in self.ledger:
                 self.ledger.record(_planned(self._now(), request))
@@ -507,7 +512,7 @@ class Run:
 
     async def _late(self, site: Site) -> None:
         """Expand and offer the targets of a server that could not be asked at the start."""
-        found: Sequence[RestorePoint] | None = None
+        found: Listing | None = None
         async with anyio.create_task_group() as tasks:
 
             async def until_stopped() -> None:

@@ -33,6 +33,7 @@ from orchestrator.events import (
     VerdictReached,
     from_json,
 )
+from orchestrator.journal.history import LastProofs, read_proofs
 from orchestrator.journal.store import (
     GENESIS,
     chained,
@@ -255,6 +256,16 @@ class State:
                     continue
                 measured = found | measured
         return Measurements(measured)
+
+    def proofs(self, *, before: datetime) -> LastProofs:
+        """Return when each machine was last proven in any run, up to the time `before`.
+
+        Records that cannot be read prove nothing: their machines count as not proven then.
+        """
+        if not self._file.exists():
+            return LastProofs({})
+        with self._reading() as connection:
+            return read_proofs(connection, before)
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

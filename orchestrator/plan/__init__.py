@@ -2,7 +2,8 @@
 
     bytes ── document ──▶ tree with positions ── variables ──▶ texts replaced
           ── schema ──▶ typed sections ── resolving ──▶ RestorePlan (settings)
-    RestorePlan + inventory ── expansion, selection ──▶ MountRequests with stable keys
+    RestorePlan + inventory ── matching ──▶ machines ── sampling, selection ──▶ points
+                            ── expansion, guards ──▶ MountRequests with stable keys
 
 Everything here is pure: no event loop, no network, no log. Loading reads files and nothing
 else, and reports every problem of a plan in one pass.

@@ -15,7 +15,7 @@ from orchestrator.plan.problems import Position, Problems
 from orchestrator.plan.quantities import shown
 from orchestrator.plan.schema import DownloadFile
 from orchestrator.plan.servers import rooted
-from orchestrator.plan.settings import Entry, SelectorKind
+from orchestrator.plan.settings import Entry, PolicyName
 from orchestrator.proof import Download
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _contradiction(
     if file.to is not None and several and not file.to.endswith("/"):
         return (
             node["to"].position,
-            "this target may stand for several machines, so 'to' is a directory: "
+            "this target may stand for several mounts, so 'to' is a directory: "
             f"write {shown(file.to + '/')}",
         )
     return None
@@ -165,7 +165,7 @@ def _local_name(entry: Entry, download: Download) -> str | None:
     if to is None:
         return None
     if entry.several:
-        if entry.kind is not SelectorKind.VM or entry.all_backup_servers:
+        if not entry.of_file or entry.point.policy is PolicyName.EVERY:
             return to
         to = f"{to}{_directory_name(entry.label or entry.value)}/"
     if not to.endswith("/") or download.glob is not None:

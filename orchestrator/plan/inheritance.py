@@ -14,17 +14,17 @@ from orchestrator.model import (
 )
 from orchestrator.plan.check_sets import NOTHING_ASKED, Asked, DeclaredSets, inherit_asked
 from orchestrator.plan.document import Block
+from orchestrator.plan.points import point_policy
 from orchestrator.plan.problems import Problems, did_you_mean
 from orchestrator.plan.quantities import shown
 from orchestrator.plan.schema import (
     ObjectivesFile,
     OverridableFile,
-    PointFile,
     RetriesFile,
     TimeoutsFile,
 )
 from orchestrator.plan.servers import Servers
-from orchestrator.plan.settings import PointPolicy, PolicyName
+from orchestrator.plan.settings import PointPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +63,9 @@ def inherit(
         if server not in servers.names:
             advice = did_you_mean(server, servers.names, noun="servers")
             problems.add(node["server"].position, f"there is no server {shown(server)}: {advice}")
-    try:
-        if section.point is not None:
-            point = point_policy(section.point, one_point=one_point)
-    except ValueError as exc:
-        problems.add(node["point"].position, str(exc))
+    if section.point is not None:
+        own = point_policy(section.point, node["point"], problems, one_point=one_point)
+        point = own or point
     try:
         if section.retries is not None:
             retries = _retries(above.retries, section.retries)
@@ -85,26 +83,6 @@ def inherit(
 
 
 _OVERRIDABLE = frozenset(OverridableFile.model_fields)
-
-
-def point_policy(file: PointFile, *, one_point: bool) -> PointPolicy:
-    """Return the policy that `file` describes.
-
-    Raises:
-        ValueError: its keys do not belong together, or `id` stands where many targets inherit.
-    """
-    policy = file.policy or PolicyName.LATEST
-    if policy is PolicyName.BEFORE and file.time is None:
-        raise ValueError("policy 'before' needs a 'time', such as 2026-11-20T02:00:00Z")
-    if policy is not PolicyName.BEFORE and file.time is not None:
-        raise ValueError("'time' belongs to 'policy: before'")
-    if policy is PolicyName.ID and file.id is None:
-        raise ValueError("policy 'id' needs an 'id', the restore point's GUID")
-    if policy is not PolicyName.ID and file.id is not None:
-        raise ValueError("'id' belongs to 'policy: id'")
-    if policy is PolicyName.ID and not one_point:
-        raise ValueError("policy 'id' names a single restore point: write it on one 'vm' target")
-    return PointPolicy(policy=policy, time=file.time, point=file.id, max_age=file.max_age)
 
 
 def _timeouts(above: PhaseTimeouts, file: TimeoutsFile | None) -> PhaseTimeouts:

@@ -33,7 +33,9 @@ def plan_json_schema() -> dict[str, Any]:
     for holder in (properties, definitions["Wave"]["properties"]):
         holder["targets"]["minItems"] = 1
     properties["waves"]["minItems"] = 1
-    definitions["Target"]["oneOf"] = _exactly_one(("id", "vm", "job", "from_file"))
+    definitions["Target"]["oneOf"] = _exactly_one(
+        ("id", "vm", "job", "match", "query", "from_file")
+    )
     definitions["Expect"]["minProperties"] = 1
     definitions["Tls"] |= {
         "minProperties": 1,
@@ -59,8 +61,7 @@ def _name(model: str) -> str:
 def _tidy(node: Any) -> Any:
     """Return a generated schema without what only the generator needs.
 
-    Optional keys are not nullable in a plan, titles only repeat the keys, and keys of later
-    work are left out, so that an editor does not offer them.
+    Optional keys are not nullable in a plan, and titles only repeat the keys.
     """
     if isinstance(node, list):
         return [_tidy(item) for item in node]
@@ -83,6 +84,4 @@ def _tidy(node: Any) -> Any:
 
 def _properties(properties: dict[str, Any]) -> dict[str, Any]:
     """Return the tidied properties; their names are the plan's, whatever they are called."""
-    return {
-        key: _tidy(value) for key, value in properties.items() if "x-not-supported" not in value
-    }
+    return {key: _tidy(value) for key, value in properties.items()}

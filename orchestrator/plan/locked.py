@@ -22,14 +22,16 @@ from pydantic import TypeAdapter, ValidationError
 from orchestrator.errors import PlanError
 from orchestrator.model import MountKey, MountRequest, UnresolvedTarget, printable_json
 from orchestrator.plan.expansion import Expansion
+from orchestrator.plan.fitting import moment
 from orchestrator.plan.inventory_file import read_bytes
 from orchestrator.plan.loading import NO_OVERRIDES, LoadedPlan, load_plan_text, unreadable
 from orchestrator.plan.problems import START, Position, Problem
-from orchestrator.plan.selection import moment
 from orchestrator.plan.settings import RestorePlan
 
 FORMAT = "bulk-restore-locked-plan"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Files of version 1 know no seed and no other restore points than the chosen ones."""
 MAX_LOCKED_BYTES = 256 * 1024 * 1024
 
 _looks_locked = re.compile(rb'\s*\{\s*"format"\s*:\s*"bulk-restore-locked-plan"')
@@ -40,7 +42,8 @@ class LockedPlan:
     """A plan with its targets fixed. `plan.waves` have no entries: the targets say it all.
 
     `source` and `source_sha256` name the plan file it was made from, `sha256` is the hash of
-    this locked plan itself, `version` the program that wrote it.
+    this locked plan itself, `version` the program that wrote it, `seed` what chance was drawn
+    by (0 where nothing was left to it).
     """
 
     plan: RestorePlan
@@ -53,6 +56,7 @@ class LockedPlan:
     inventory_sha256: Mapping[str, str]
     path: Path
     sha256: str
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,7 @@ class _Body:
     plan: RestorePlan
     requests: tuple[MountRequest, ...]
     unresolved: tuple[UnresolvedTarget, ...]
+    seed: int = 0
 
 
 @cache
@@ -74,8 +79,12 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def lock(loaded: LoadedPlan, expansion: Expansion, *, created_at: datetime, version: str) -> bytes:
+def lock(
+    loaded: LoadedPlan, expansion: Expansion, *, created_at: datetime, version: str, seed: int = 0
+) -> bytes:
     """Return the locked plan of an expansion, as the bytes of its file.
+
+    `seed` is what the expansion was drawn by.
 
     Raises:
         ValueError: a server was not asked, or the inventory breaks what the plan expects.
@@ -95,6 +104,7 @@ def lock(loaded: LoadedPlan, expansion: Expansion, *, created_at: datetime, vers
         "plan": _dump(RestorePlan, replace(loaded.plan, waves=waves)),
         "requests": _dump(tuple[MountRequest, ...], expansion.requests, brief=True),
         "unresolved": _dump(tuple[UnresolvedTarget, ...], expansion.unresolved, brief=True),
+        "seed": seed,
     }
     document = {
         "format": FORMAT,
@@ -143,7 +153,7 @@ def load_locked(data: bytes, path: Path) -> LockedPlan:
     document = _json(data, path)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise PlanError((_problem(path, f"this is no locked plan: {anew}"),))
-    if document.get("format_version") != FORMAT_VERSION:
+    if document.get("format_version") not in READABLE_VERSIONS:
         raise PlanError((_problem(path, f"written in a format this program cannot read: {anew}"),))
     body = document.get("locked")
     digest = _hash(body)
@@ -168,6 +178,7 @@ def load_locked(data: bytes, path: Path) -> LockedPlan:
         inventory_sha256=read.inventory_sha256,
         path=path,
         sha256=digest,
+        seed=read.seed,
     )
 
 
@@ -186,7 +197,7 @@ def _problem(path: Path, message: str, position: Position = START) -> Problem:
 
 
 def differences(locked: LockedPlan, expansion: Expansion) -> tuple[str, ...]:
-    """Return one line for each target that is new, gone or has another restore point.
+    """Return one line for each target that is new, gone or has other restore points.
 
     Ordered by key; empty if running the plan now would mount what was locked.
     """
@@ -202,4 +213,8 @@ def differences(locked: LockedPlan, expansion: Expansion) -> tuple[str, ...]:
         elif before[key].point.id != after[key].point.id:
             old, new = (moment(side[key].point.created_at) for side in (before, after))
             lines.append(f"~ {key}: point of {old} became the point of {new}")
+        elif before[key].search != after[key].search:
+            numbers = (len(side[key].search.candidates) for side in (before, after))
+            old_number, new_number = numbers
+            lines.append(f"~ {key}: other points to try: {old_number} became {new_number}")
     return tuple(lines)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from orchestrator.plan.document import Block, Items, Text
 from orchestrator.plan.problems import Position, Problems, did_you_mean
 from orchestrator.plan.quantities import shown
-from orchestrator.plan.schema import NOT_SUPPORTED, Section
+from orchestrator.plan.schema import Section
 from orchestrator.plan.secrets import SECRET_PROBLEM
 
 S = TypeVar("S", bound=Section)
@@ -68,8 +68,6 @@ def _translate(model: type[S], node: Block, error: Any, problems: Problems, noun
     kind = error["type"]
     if kind == SECRET_PROBLEM:
         problems.add(position, error["msg"], secret_from=position.column)
-    elif kind == NOT_SUPPORTED:
-        problems.add(position, f"{shown(str(error['loc'][-1]))} is {error['msg']}")
     elif kind == "extra_forbidden":
         problems.add(position, _unknown_key(model, error["loc"]))
     elif kind == "missing":
@@ -104,12 +102,8 @@ def _unknown_key(model: type[Section], loc: tuple[str | int, ...]) -> str:
 
 
 def known_keys(model: type[Section]) -> tuple[str, ...]:
-    """Return the keys a section may hold, those of later work left out."""
-    return tuple(
-        name
-        for name, info in model.model_fields.items()
-        if not any("maxItems" in str(m) or "x-not-supported" in str(m) for m in info.metadata)
-    )
+    """Return the keys a section may hold."""
+    return tuple(model.model_fields)
 
 
 def _model_at(model: type[Section], loc: Iterable[str | int]) -> type[Section]:
@@ -136,6 +130,6 @@ def _place(node: Block, error: Any) -> tuple[Position, object]:
             key, current = current.key(str(part)), current[part]
         elif isinstance(current, Items) and isinstance(part, int):
             key, current = None, current[part]
-    if error["type"] in {"extra_forbidden", NOT_SUPPORTED} and key is not None:
+    if error["type"] == "extra_forbidden" and key is not None:
         return key.position, current
     return current.position, current

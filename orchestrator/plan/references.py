@@ -12,6 +12,8 @@ from orchestrator.plan.quantities import shown
 from orchestrator.plan.settings import Entry, SelectorKind
 from orchestrator.plan.targets import Placed
 
+_OF_SEVERAL = {SelectorKind.JOB, SelectorKind.MATCH, SelectorKind.QUERY}
+
 
 def check_order(waves: Mapping[WaveName, Block], problems: Problems) -> None:
     """Note every `after` that names no wave, and every circle of waves."""
@@ -78,7 +80,7 @@ def check_twice(placed: Iterable[Placed]) -> None:
 def _machine(entry: Entry) -> str:
     """Return what two entries have in common that select the same, as one text."""
     # A job may stand in several waves: what it leaves out in one, it may mount in another.
-    wave = entry.wave if entry.kind is SelectorKind.JOB else ""
+    wave = entry.wave if entry.kind in _OF_SEVERAL else ""
     return f"{entry.server}/{wave}/{entry.source}/{entry.kind}/{entry.value}"
 
 

@@ -15,12 +15,13 @@ from urllib.parse import urlsplit
 
 from pydantic import PlainValidator, WithJsonSchema
 
-from orchestrator.model import OnError, OsKind, RestorePointId, Source
+from orchestrator.model import Cause, OnError, Order, OsKind, RestorePointId, Source
 from orchestrator.model import Unmount as UnmountRule
 from orchestrator.plan import quantities
+from orchestrator.plan.filters import filter_text
 from orchestrator.plan.problems import did_you_mean
 from orchestrator.plan.quantities import shown
-from orchestrator.plan.settings import FailureBudget, PolicyName
+from orchestrator.plan.settings import FailureBudget, PolicyName, SampleOrder
 
 T = TypeVar("T")
 
@@ -36,8 +37,6 @@ _host = re.compile(
     r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?)$", re.ASCII
 )
 _api_version = re.compile(r"^(latest|v1_[5-9])$", re.ASCII)
-
-LATER_POLICIES = ("newest_passing", "every", "random")
 
 
 def single(value: object) -> str:
@@ -198,12 +197,22 @@ def path(text: str) -> str:
 
 def policy(text: str) -> PolicyName:
     """Return the name of a point policy."""
-    if text in LATER_POLICIES:
-        raise ValueError(
-            f"policy: {text} is not supported yet: use latest, before (with 'time') "
-            "or id (with 'id')"
-        )
     return word(text, {p.value: p for p in PolicyName}, "policies")
+
+
+def search_order(text: str) -> Order:
+    """Return the order in which `newest_passing` tries points."""
+    return word(text, {each.value: each for each in Order}, "orders")
+
+
+def sample_order(text: str) -> SampleOrder:
+    """Return which machines a sample takes."""
+    return word(text, {each.value: each for each in SampleOrder}, "orders")
+
+
+def cause(text: str) -> Cause:
+    """Return what leads to an older point."""
+    return word(text, {each.value: each for each in Cause}, "causes")
 
 
 def on_error(text: str) -> OnError:
@@ -271,6 +280,12 @@ Url = Annotated[str, scalar(url), text_schema("^https://", "https://em-hq.exampl
 ApiVersion = Annotated[str, scalar(api_version), choice_schema(["latest", "v1_5", "v1_6", "v1_7"])]
 FilePath = Annotated[str, scalar(path), text_schema()]
 Policy = Annotated[PolicyName, scalar(policy), choice_schema([p.value for p in PolicyName])]
+SearchOrder = Annotated[Order, scalar(search_order), choice_schema([each.value for each in Order])]
+SampleWord = Annotated[
+    SampleOrder, scalar(sample_order), choice_schema([each.value for each in SampleOrder])
+]
+CauseWord = Annotated[Cause, scalar(cause), choice_schema([each.value for each in Cause])]
+Filter = Annotated[str, scalar(filter_text), text_schema()]
 OnErrorWord = Annotated[OnError, scalar(on_error), choice_schema([each.value for each in OnError])]
 Os = Annotated[OsKind, scalar(os_kind), choice_schema(["windows", "linux"])]
 SourceKind = Annotated[Source, scalar(source), choice_schema([s.value for s in Source])]

@@ -1,57 +1,18 @@
 """The shape of a plan file: which keys there are, what they mean, which kind each holds.
 
 The models read one section each; what depends on several sections is checked in `resolving`.
-The published JSON Schema is generated from the same models and descriptions. Keys whose
-behaviour does not exist yet are known here and refused with what works instead: a plan is
-never half obeyed.
+The published JSON Schema is generated from the same models and descriptions.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SkipValidation, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 
 from orchestrator.plan import contents
 from orchestrator.plan import scalars as kinds
 from orchestrator.plan.secrets import Account, Secret
-
-NOT_SUPPORTED = "not_supported"
-"""Error type of a key whose behaviour does not exist yet; it is shown at the key."""
-
-HIDDEN: dict[str, Any] = {"x-not-supported": True}
-"""Marks what the published schema leaves out."""
-
-
-def _later(instead: str) -> PlainValidator:
-    """Return the validator of a key that belongs to later work."""
-
-    def refuse(_value: object) -> None:
-        raise PydanticCustomError(
-            NOT_SUPPORTED, "not supported yet: {instead}", {"instead": instead}
-        )
-
-    return PlainValidator(refuse)
-
-
-FallbackLater = Annotated[
-    None,
-    _later("remove the key; 'retries' tries the same point again"),
-    WithJsonSchema(HIDDEN),
-]
-MatchLater = Annotated[
-    None, _later("name each VM with 'vm', or list them with 'from_file'"), WithJsonSchema(HIDDEN)
-]
-QueryLater = Annotated[
-    None, _later("select with 'vm', 'job' or 'from_file'"), WithJsonSchema(HIDDEN)
-]
-SampleLater = Annotated[
-    None, _later("remove the key; every selected VM is mounted"), WithJsonSchema(HIDDEN)
-]
-PointChoiceLater = Annotated[
-    None, _later("use policy 'before' with a 'time', or 'id'"), WithJsonSchema(HIDDEN)
-]
 
 
 class Section(BaseModel):
@@ -114,21 +75,70 @@ class ServerFile(Section):
     )
 
 
+class FallbackFile(Section):
+    """Older points that are tried where a mount or a check of a newer one fails."""
+
+    count: kinds.Mounts = Field(description="How many older points may be tried, at most.")
+    max_age: kinds.PositiveDuration | None = Field(
+        None, description="How old they may be; without it the point's own max_age holds."
+    )
+    on: list[kinds.CauseWord] | None = Field(
+        None, description="What leads to them: mount_failed, check_failed; both by default."
+    )
+
+
 class PointFile(Section):
     """Which restore point of a machine is mounted."""
 
     policy: kinds.Policy | None = Field(
         None,
-        description="latest (default); before: the newest not later than 'time'; id: exactly 'id'.",
+        description="latest (default); before: the newest not later than 'time'; id: exactly "
+        "'id'; newest_passing: the newest whose mount and checks succeed; every: each point is "
+        "a target; random: one of those that fit.",
     )
     time: kinds.Instant | None = Field(None, description="For policy 'before': RFC 3339 time.")
     id: kinds.Guid | None = Field(None, description="For policy 'id': the restore point's GUID.")
     max_age: kinds.PositiveDuration | None = Field(
-        None, description="A point older than this at the start of the run does not fit."
+        None,
+        description="A point older than this at the start of the run, or at 'incident_time', does "
+        "not fit.",
     )
-    fallback: FallbackLater = None
-    incident_time: PointChoiceLater = None
-    exclude_points: PointChoiceLater = None
+    incident_time: kinds.Instant | None = Field(
+        None,
+        description="When the trouble began, RFC 3339: only points made by then fit, and the RPO "
+        "counts back from it.",
+    )
+    exclude_points: list[kinds.Line] | None = Field(
+        None, description="GUIDs, or globs over the names of points, that must not be mounted."
+    )
+    search: kinds.SearchOrder | None = Field(
+        None,
+        description="For policy 'newest_passing': linear (default) tries one older point after "
+        "the other; bisect by halves, assuming that every point before a good one is good.",
+    )
+    count: kinds.Mounts | None = Field(
+        None, description="For policy 'every': only so many of the newest points."
+    )
+    seed: kinds.Count | None = Field(
+        None, description="For policy 'random': draw by this number instead of the run's."
+    )
+    fallback: FallbackFile | None = Field(
+        None, description="For latest, before and random: older points to try where this fails."
+    )
+
+
+class SampleFile(Section):
+    """Only some of the machines that a selector matches."""
+
+    count: kinds.Mounts = Field(description="How many machines to take, at most.")
+    order: kinds.SampleWord | None = Field(
+        None,
+        description="random (default): by the run's seed; stalest: those whose last proof in the "
+        "journal is oldest, the never proven first.",
+    )
+    seed: kinds.Count | None = Field(
+        None, description="Draw by this number instead of the run's own."
+    )
 
 
 class TimeoutsFile(Section):
@@ -325,7 +335,7 @@ class TargetFile(OverridableFile):
     label: kinds.Line | None = Field(None, description="What people call this target.")
     critical: kinds.Truth | None = Field(None, description="true: its failure halts the run.")
     exclude: list[kinds.Line] | None = Field(
-        None, description="Names or globs of machines to leave out of a job or file."
+        None, description="Names or globs of machines to leave out of a job, match, query or file."
     )
     expect: ExpectFile | None = Field(None, description="How many machines must be matched.")
     backup_server: kinds.Line | None = Field(
@@ -334,9 +344,17 @@ class TargetFile(OverridableFile):
     all: kinds.Truth | None = Field(
         None, description="true: a name found on several backup servers means all of them."
     )
-    match: MatchLater = None
-    query: QueryLater = None
-    sample: SampleLater = None
+    match: kinds.Line | None = Field(
+        None, description="Selector: every machine whose name matches this glob, such as 'api-*'."
+    )
+    query: kinds.Filter | None = Field(
+        None,
+        description="Selector: every machine of the restore points that this filter of the "
+        'server\'s query language finds, such as BackupServerName=="vbr-01".',
+    )
+    sample: SampleFile | None = Field(
+        None, description="Take only some of the machines that the selector matches."
+    )
     download: list[DownloadFile] | None = Field(None, description="Files to copy after the checks.")
 
 

@@ -18,8 +18,10 @@ from pydantic import Field
 from orchestrator.model import (
     AttemptPolicy,
     BackupServerName,
+    Cause,
     Objectives,
     OnError,
+    Order,
     OsKind,
     PhaseTimeouts,
     RestorePointId,
@@ -207,20 +209,48 @@ class PolicyName(StrEnum):
     LATEST = "latest"
     BEFORE = "before"
     ID = "id"
+    NEWEST_PASSING = "newest_passing"
+    """The newest that mounts and whose checks pass: older ones are tried until one does."""
+    EVERY = "every"
+    """Each point that fits is a target of its own: one machine through time."""
+    RANDOM = "random"
+
+
+BOTH_CAUSES = (Cause.MOUNT_FAILED, Cause.CHECK_FAILED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fallback:
+    """Older points that may be tried after the chosen one: at most `count`, for these causes.
+
+    `max_age` bounds them in place of the policy's own; None leaves the policy's.
+    """
+
+    count: int
+    max_age: float | None = None
+    on: tuple[Cause, ...] = BOTH_CAUSES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointPolicy:
     """Which restore point of a machine to mount.
 
-    `time` belongs to `before`, `point` to `id`. A point older than `max_age` seconds at the
-    start of the run does not fit.
+    `time` belongs to `before`, `point` to `id`, `search` to `newest_passing`, `count` to
+    `every`, `seed` to `random`. Only points made at or before `incident_time` fit, and those
+    not excluded: `exclude_points` are ids or globs over the points' names. A point older than
+    `max_age` seconds at the incident, else at the start of the run, does not fit.
     """
 
     policy: PolicyName = PolicyName.LATEST
     time: datetime | None = None
     point: RestorePointId | None = None
     max_age: float | None = None
+    incident_time: datetime | None = None
+    exclude_points: tuple[str, ...] = ()
+    search: Order = Order.LINEAR
+    count: int | None = None
+    seed: int | None = None
+    fallback: Fallback | None = None
 
 
 class SelectorKind(StrEnum):
@@ -229,6 +259,32 @@ class SelectorKind(StrEnum):
     ID = "id"
     VM = "vm"
     JOB = "job"
+    MATCH = "match"
+    QUERY = "query"
+
+
+class SampleOrder(StrEnum):
+    """Which of the machines that a selector matches are taken."""
+
+    RANDOM = "random"
+    STALEST = "stalest"
+    """Those whose last proof is oldest; the never proven first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Only `count` of the machines that a selector matches are targets.
+
+    One object is shared by the rows of a file: the sample is drawn from all of them. `seed`
+    is the plan's own; without it the run's decides. `place` is where the plan says so,
+    `subject` what is sampled, both for messages.
+    """
+
+    count: int
+    order: SampleOrder = SampleOrder.RANDOM
+    seed: int | None = None
+    place: str = ""
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,10 +304,11 @@ class Expectation:
 class Entry:
     """One target entry of the plan with every default applied.
 
-    `value` is the restore point's id, the VM's name or the job's name. `place` is
-    `line:column` in the plan, or `file:line` for a row of an inventory file. `checks` are
-    names of check sets. `several` says that what stands in the plan may mean several machines:
-    then each machine's downloads go to a directory of its own.
+    `value` is the restore point's id, the VM's name, the job's name, a glob over VM names or
+    the text of a query. `place` is `line:column` in the plan, or `file:line` for a row of an
+    inventory file, and then `of_file` is True. `checks` are names of check sets. `several` says
+    that what stands in the plan may mean several mounts: then the downloads of each go to a
+    directory of its own.
     """
 
     kind: SelectorKind
@@ -274,6 +331,8 @@ class Entry:
     checks: tuple[str, ...] = ()
     downloads: tuple[Download, ...] = ()
     several: bool = False
+    sample: Sample | None = None
+    of_file: bool = False
 
     def __str__(self) -> str:
         """Return what the plan says, for messages: `vm 'dc01' (12:5)`."""
@@ -327,4 +386,25 @@ class RestorePlan:
             for wave in self.waves
             for entry in wave.entries
             if server is None or entry.server == server
+        )
+
+    @property
+    def draws(self) -> bool:
+        """True if the run's seed decides anything: a sample or a point without its own seed."""
+        return any(
+            (
+                entry.sample is not None
+                and entry.sample.order is SampleOrder.RANDOM
+                and entry.sample.seed is None
+            )
+            or (entry.point.policy is PolicyName.RANDOM and entry.point.seed is None)
+            for entry in self.entries()
+        )
+
+    @property
+    def samples_stalest(self) -> bool:
+        """True if the plan must know when machines were last proven."""
+        return any(
+            entry.sample is not None and entry.sample.order is SampleOrder.STALEST
+            for entry in self.entries()
         )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
-from fnmatch import fnmatchcase
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from orchestrator.model import BackupServerName, Objectives, ServerName, WaveName
+from orchestrator.model import BackupServerName, Objectives, ServerName, Source, WaveName
 from orchestrator.plan import scalars
 from orchestrator.plan.check_sets import (
     Asked,
@@ -20,6 +20,7 @@ from orchestrator.plan.document import Block
 from orchestrator.plan.downloads import Downloads, resolve_downloads
 from orchestrator.plan.inheritance import Inherited, inherit
 from orchestrator.plan.inventory_file import InventoryFile, Row, read_inventory
+from orchestrator.plan.naming import names_left_out
 from orchestrator.plan.problems import Position, Problems, did_you_mean
 from orchestrator.plan.quantities import shown
 from orchestrator.plan.reading import read_section
@@ -30,19 +31,23 @@ from orchestrator.plan.settings import (
     Expectation,
     PointPolicy,
     PolicyName,
+    Sample,
+    SampleOrder,
     SelectorKind,
 )
 
 _Shape = tuple[tuple[str, str | tuple[str, ...]], ...]
 
 _NAMES = ("vm", "label")
-_SELECTORS = ("id", "vm", "job", "from_file")
+_SELECTORS = ("id", "vm", "job", "match", "query", "from_file")
+_SEVERAL = ("job", "match", "query", "from_file")
 _GOES_WITH: dict[str, tuple[tuple[str, ...], str]] = {
     "label": (("id", "vm"), "it names a single target"),
-    "exclude": (("job", "from_file"), "it thins out several machines"),
-    "backup_server": (("vm", "job", "from_file"), "an id is one restore point already"),
+    "exclude": (_SEVERAL, "it thins out several machines"),
+    "backup_server": (("vm", *_SEVERAL), "an id is one restore point already"),
     "all": (("vm",), "it decides what a name on several backup servers means"),
-    "point": (("vm", "job", "from_file"), "the id names the restore point already"),
+    "point": (("vm", *_SEVERAL), "the id names the restore point already"),
+    "sample": (("vm", *_SEVERAL), "an id is one restore point already"),
 }
 
 
@@ -165,12 +170,14 @@ def _read_in_full(node: object, around: Surroundings, problems: Problems) -> Ite
         problems,
         base=around.base,
         may_write=around.may_write,
-        several=_may_be_several(file, selector),
+        several=_may_be_several(file, selector, settings.point),
     )
     expect = _expectation(file, node, selector, problems)
+    sample = _sample(file, node, selector, problems)
     if selector == "from_file":
-        yield from _rows(file, node, settings, expect, downloads, around, problems)
+        yield from _rows(file, node, settings, expect, sample, downloads, around, problems)
         return
+    _check_source(settings.source, node, selector, problems)
     if settings.server is None:
         if "server" not in node:
             _no_server(around.servers, node.position, problems)
@@ -198,15 +205,49 @@ def _read_in_full(node: object, around: Surroundings, problems: Problems) -> Ite
         all_backup_servers=bool(file.all),
         exclude=tuple(file.exclude or ()),
         expect=expect,
+        sample=sample,
         checks=settings.asked.names,
         downloads=downloads.wanted,
-        several=_may_be_several(file, selector),
+        several=_may_be_several(file, selector, settings.point),
     )
 
 
-def _may_be_several(file: TargetFile, selector: str) -> bool:
-    """Return whether a target may stand for several machines."""
-    return selector not in {"id", "vm"} or bool(file.all)
+def _check_source(source: Source, node: Block, selector: str, problems: Problems) -> None:
+    """Refuse what the server cannot be asked for. Source: reference 3.2, query fields."""
+    if selector == "job" and source is Source.BACKUP:
+        problems.add(
+            node.key("job").position,
+            "'job' does not go with 'source: backup': the server cannot list backups by their "
+            "job; use 'match' or 'query'",
+        )
+
+
+def _sample(file: TargetFile, node: Block, selector: str, problems: Problems) -> Sample | None:
+    sample = file.sample
+    if sample is None:
+        return None
+    if selector == "vm" and not file.all:
+        problems.add(
+            node.key("sample").position,
+            "'sample' does not go with 'vm': a name is a single machine without 'all: true'",
+        )
+    order = sample.order or SampleOrder.RANDOM
+    if order is SampleOrder.STALEST and sample.seed is not None:
+        problems.add(node["sample"].key("seed").position, "'seed' belongs to 'order: random'")
+    return Sample(
+        count=sample.count,
+        order=order,
+        seed=sample.seed,
+        place=str(node.position),
+        subject=f"{selector} {getattr(file, selector)!r}",
+    )
+
+
+def _may_be_several(file: TargetFile, selector: str, point: PointPolicy) -> bool:
+    """Return whether a target may stand for several machines, or several points of one."""
+    if selector == "id":
+        return False
+    return selector != "vm" or bool(file.all) or point.policy is PolicyName.EVERY
 
 
 def _selector(file: TargetFile, node: Block, problems: Problems) -> str | None:
@@ -220,17 +261,13 @@ def _selector(file: TargetFile, node: Block, problems: Problems) -> str | None:
             found[1].position,
             f"{' and '.join(found)} exclude each other: a target has exactly one selector",
         )
-    elif not unknown and not _later_selector(node):
+    elif not unknown:
         # Otherwise the selector may be the key that was reported already.
         problems.add(
             node.position,
             f"this target selects nothing: it needs one of {', '.join(_SELECTORS)}",
         )
     return None
-
-
-def _later_selector(node: Block) -> bool:
-    return "match" in node or "query" in node
 
 
 def _belongs_together(file: TargetFile, node: Block, selector: str, problems: Problems) -> bool:
@@ -282,6 +319,7 @@ def _rows(
     node: Block,
     settings: Inherited,
     expect: Expectation | None,
+    sample: Sample | None,
     downloads: Downloads,
     around: Surroundings,
     problems: Problems,
@@ -293,10 +331,11 @@ def _rows(
         problems.add(node["from_file"].position, f"{shown(path)}: {exc}")
         return
     around.files[inventory.name] = inventory.sha256
+    left_out = names_left_out(file.exclude or (), [row.vm for row in inventory.rows])
     for row in inventory.rows:
-        if any(fnmatchcase(row.vm, glob) for glob in file.exclude or ()):
+        if row.vm in left_out:
             continue
-        entry = _row(row, inventory, file, settings, expect, around)
+        entry = _row(row, inventory, file, settings, expect, sample, around)
         if entry is not None:
             checks = _asked_in(row, inventory, settings, around, problems)
             downloads.require_fitting(entry.os_kind, _row_words(row, inventory), problems)
@@ -342,6 +381,7 @@ def _row(
     file: TargetFile,
     settings: Inherited,
     expect: Expectation | None,
+    sample: Sample | None,
     around: Surroundings,
 ) -> Entry | None:
     server = ServerName(row.server) if row.server else settings.server
@@ -354,7 +394,7 @@ def _row(
         return None
     point = settings.point
     if row.before is not None:
-        point = PointPolicy(policy=PolicyName.BEFORE, time=row.before)
+        point = _before(settings.point, row.before)
     return Entry(
         kind=SelectorKind.VM,
         value=row.vm,
@@ -371,4 +411,17 @@ def _row(
         objectives=around.objectives,
         backup_server=BackupServerName(file.backup_server) if file.backup_server else None,
         expect=expect,
+        sample=sample,
+        of_file=True,
+    )
+
+
+def _before(above: PointPolicy, time: datetime) -> PointPolicy:
+    """Return `before` for a row's own time; what else holds for the file's points stays."""
+    return PointPolicy(
+        policy=PolicyName.BEFORE,
+        time=time,
+        incident_time=above.incident_time,
+        exclude_points=above.exclude_points,
+        fallback=above.fallback,
     )

@@ -24,6 +24,7 @@ from orchestrator.errors import (
     SessionLost,
 )
 from orchestrator.model import RestorePoint, ServerName, SessionId, Source
+from orchestrator.plan.inventory import Listing
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ class Sight:
     sessions: Sequence[OpenSession] | OrchestratorError | None = None
     backup_servers: Sequence[BackupServer] | OrchestratorError | None = None
     newest: dict[Source, RestorePoint | OrchestratorError | None] = field(default_factory=dict)
-    points: Sequence[RestorePoint] | OrchestratorError | None = None
+    points: Listing | OrchestratorError | None = None
     mounting: dict[Source, OrchestratorError | None] = field(default_factory=dict)
     """Families whose mounts were asked for, and None where the role may see them."""
     broke_off: OrchestratorError | None = None
@@ -62,8 +63,7 @@ class Sight:
     @property
     def listed(self) -> Sequence[RestorePoint]:
         """The restore points that the plan asked for and the server listed."""
-        points = self.points
-        return points if points is not None and not isinstance(points, OrchestratorError) else ()
+        return self.points.points if isinstance(self.points, Listing) else ()
 
     def why_not(self, answer: object, otherwise: str = "") -> str:
         """Say why there is no answer: the role, the server's words, or that nobody asked."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 import anyio
 
-from orchestrator.assembly import Choices, Plan, World, clients, limits_of, selection_of
+from orchestrator.assembly import Choices, Plan, World, clients, limits_of, seed_of, selection_of
 from orchestrator.em.client import Client
 from orchestrator.engine.orders import Expansion, Selection
 from orchestrator.errors import JournalError
 from orchestrator.journal import State
 from orchestrator.model import MountRequest, ServerName, Source, UnresolvedTarget
-from orchestrator.plan.inventory import inventory_needs
+from orchestrator.plan.inventory import Listing, inventory_needs
 from orchestrator.plan.locked import LockedPlan
+from orchestrator.plan.sampling import Draw, NoProofs, Proofs
 from orchestrator.ports import Durations, NoDurations
 from orchestrator.readiness.asking import Sight, look
 from orchestrator.readiness.expected import expected_duration
@@ -62,9 +64,12 @@ async def check(
     """
     world = world or World()
     now = world.wall_clock()
-    selection = selection_of(source, Narrowing(only=choices.only, keys=choices.keys), now)
+    narrowing = Narrowing(only=choices.only, keys=choices.keys)
+    selection = selection_of(source, narrowing, now, _draw(source, choices, world, now))
     sights = await _sights(source, selection, world, patience)
-    found = {name: sight.listed for name, sight in sights.items() if _has_answered(sight)}
+    found = {
+        name: sight.points for name, sight in sights.items() if isinstance(sight.points, Listing)
+    }
     expansion = selection.expand(found)
     unasked = [
         target for name in sights if name not in found for target in selection.placeholders(name)
@@ -81,8 +86,13 @@ async def check(
     )
 
 
-def _has_answered(sight: Sight) -> bool:
-    return sight.points is not None and not isinstance(sight.points, Exception)
+def _draw(source: Plan, choices: Choices, world: World, now: datetime) -> Draw:
+    """Return what a run that began now would choose by; without a journal nothing was proven."""
+    proofs: Proofs = NoProofs()
+    if source.plan.samples_stalest:
+        with suppress(JournalError):  # the item `journal` tells
+            proofs = State(choices.state).proofs(before=now)
+    return Draw(seed=seed_of(source.plan, choices.seed, world.rng), proofs=proofs)
 
 
 async def _sights(

@@ -217,7 +217,7 @@ def _inventory(about: Subject, sight: Sight) -> Finding:
         return about.problem("inventory", f"restore points cannot be read: {sight.points}")
     if sight.points is None:
         return about.not_visible("inventory", sight.why_not(sight.logon))
-    return about.ok("inventory", f"{_counted(len(sight.points), 'restore point')} of the plan's")
+    return about.ok("inventory", f"{_counted(len(sight.listed), 'restore point')} of the plan's")
 
 
 def _inventory_age(about: Subject, sight: Sight, now: datetime) -> Finding:

@@ -15,7 +15,7 @@ from orchestrator.model import (
     Source,
     UnresolvedTarget,
 )
-from orchestrator.plan.selection import moment
+from orchestrator.plan.fitting import moment
 from orchestrator.readiness.findings import Finding, Scope, Subject
 from orchestrator.report.text import duration
 

@@ -10,6 +10,7 @@ import anyio
 
 from orchestrator.errors import NotFound
 from orchestrator.model import (
+    BackupServerName,
     Href,
     Mount,
     OsKind,
@@ -167,6 +168,16 @@ class ScriptedSession:
     async def points_of_job(self, job: str, source: Source) -> Sequence[RestorePoint]:
         """Is not in the script."""
         _unexpected(job, source)
+
+    async def points_of_family(
+        self, source: Source, backup_server: BackupServerName | None
+    ) -> Sequence[RestorePoint]:
+        """Is not in the script."""
+        _unexpected(source, backup_server)
+
+    async def points_of_query(self, condition: str, source: Source) -> Sequence[RestorePoint]:
+        """Is not in the script."""
+        _unexpected(condition, source)
 
 
 def _unexpected(*arguments: object) -> NoReturn:

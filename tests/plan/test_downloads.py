@@ -123,6 +123,20 @@ def test_each_machine_of_a_job_has_a_directory_of_its_own() -> None:
     ]
 
 
+def test_each_point_of_one_machine_has_a_directory_of_its_own() -> None:
+    """A machine through time: no day's file takes the place of another's."""
+    found = expanded(
+        "targets: [{vm: v, point: {policy: every}, download: [{path: 'C:\\a', to: /out/}]}]\n",
+        point("v", hours=1),
+        point("v", hours=25),
+    )
+
+    assert sorted(str(each.downloads[0].to) for each in found.requests) == [
+        "/out/v@2026-11-22T11%3A00%3A00Z/",
+        "/out/v@2026-11-23T11%3A00%3A00Z/",
+    ]
+
+
 NAMES = st.text(
     st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30
 ) | st.sampled_from(

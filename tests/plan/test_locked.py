@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from orchestrator.cli import command
 from orchestrator.errors import PlanError
-from orchestrator.model import RestorePoint
-from orchestrator.plan.choosing import LockedTargets
+from orchestrator.model import RestorePoint, Source
 from orchestrator.plan.expansion import Expansion, expand
-from orchestrator.plan.inventory import Inventory
+from orchestrator.plan.inventory import Inventory, Listing, Question
 from orchestrator.plan.loading import LoadedPlan
 from orchestrator.plan.locked import LockedPlan, _hash, differences, load_any, load_locked, lock
+from orchestrator.plan.settings import SelectorKind
+from orchestrator.targeting import LockedSelection, Narrowing
 from tests.plan.builders import DR, HQ, NOW, load, point
 
 BODY = """limits: {mounts: 9, failures: 20%, deadline: 3h}
@@ -192,7 +195,7 @@ def test_spacing_and_the_order_of_keys_are_no_change() -> None:
         (b"[]", "this is no locked plan"),
         (b'{"format": "another"}', "this is no locked plan"),
         (
-            b'{"format": "bulk-restore-locked-plan", "format_version": 2}',
+            b'{"format": "bulk-restore-locked-plan", "format_version": 3}',
             "written in a format this program cannot read",
         ),
     ],
@@ -257,6 +260,19 @@ def test_a_locked_plan_takes_no_variables(tmp_path: Path) -> None:
         load_any(path, overrides={"a": "b"})
 
 
+def test_a_locked_plan_takes_no_seed(tmp_path: Path) -> None:
+    """What was drawn stays drawn."""
+    path = tmp_path / "x.lock.json"
+    path.write_bytes(locked_bytes())
+
+    answer = CliRunner().invoke(
+        command, ["run", str(path), "--seed", "3", "--state", str(tmp_path)]
+    )
+
+    assert answer.exit_code == 2
+    assert "--seed cannot change a locked plan: lock it anew" in answer.output
+
+
 # --- what became of it -----------------------------------------------------------------------
 
 
@@ -276,14 +292,126 @@ def test_differences_name_what_is_new_gone_and_moved() -> None:
     )
 
 
-def test_locked_targets_ask_nothing_and_split_by_server() -> None:
+def test_other_points_to_try_are_a_difference_too() -> None:
+    """The same first choice with fewer points behind it is not what was approved."""
+    locked = load_locked(locked_with_fallback(), Path("x"))
+    plan = load(FALLBACK).plan
+
+    now = expand(plan, {HQ: Inventory([OLDER[0], OLDER[2]])}, now=NOW)
+
+    assert differences(locked, now) == ("~ default/hq/dc01: other points to try: 4 became 2",)
+
+
+# --- at the start of a run -------------------------------------------------------------------
+
+
+def selection_of(data: bytes) -> LockedSelection:
+    """Return the targets of a locked plan, all of them."""
+    return LockedSelection(load_locked(data, Path("x")), Narrowing())
+
+
+def test_locked_targets_split_by_server() -> None:
     """Every locked target belongs to exactly one server: run there or reported there."""
-    targets = LockedTargets(locked=load_locked(locked_bytes(), Path("x")))
+    selection = selection_of(locked_bytes())
 
-    there = targets.expand({HQ: ()})
-    left = targets.placeholders(DR)
+    there = selection.expand({HQ: Listing(points=POINTS)})
+    left = selection.placeholders(DR)
 
-    assert targets.needs(HQ).sources == frozenset()
     assert [r.key for r in there.requests] == ["dir/hq/dc01"]
     assert [t.key for t in there.unresolved] == ["dir/hq/missing"]
     assert [t.key for t in left] == ["web/dr/w1", "web/dr/w2"]
+
+
+def test_a_server_is_asked_for_the_machines_of_its_locked_points_and_what_those_do_not_show() -> (
+    None
+):
+    """Few requests: many machines in one query, and ids only for points that no query shows."""
+    needs = selection_of(locked_bytes()).needs(DR)
+
+    assert needs.machines == {Source.REPLICA: ("w1", "w2")}
+    assert needs.points == tuple((Source.REPLICA, each.id) for each in DR_POINTS)
+    assert needs.jobs == needs.queries == needs.listings == {}
+
+
+def test_a_locked_target_whose_point_has_gone_says_so_and_the_others_stay() -> None:
+    """A newer point of the same machine is no substitute for the one that was approved."""
+    there = selection_of(locked_bytes()).expand(
+        {DR: Listing(points=[DR_POINTS[0], point("w2", hours=1, behind="a", job="other")])}
+    )
+
+    assert [request.key for request in there.requests] == ["web/dr/w1"]
+    (gone,) = there.unresolved
+    assert gone.key == "web/dr/w2"
+    assert gone.reason.startswith("the locked restore point of 2026-11-23T11:00:00Z has gone")
+    assert gone.os_kind is load_locked(locked_bytes(), Path("x")).requests[2].os_kind
+
+
+def test_a_point_that_may_not_be_read_is_not_called_gone() -> None:
+    """What the account may not see is not the same as what retention has removed."""
+    asked = Question(SelectorKind.ID, Source.REPLICA, DR_POINTS[1].id)
+    listing = Listing(points=[DR_POINTS[0]], refused={asked: "not visible to this role: x"})
+
+    (target,) = selection_of(locked_bytes()).expand({DR: listing}).unresolved
+
+    assert target.reason == "not visible to this role: x"
+
+
+def test_gone_points_are_named_apart_from_targets_that_never_had_one() -> None:
+    """`plan --against` repeats no target that was locked without a point."""
+    selection = selection_of(locked_bytes())
+
+    assert selection.gone({HQ: Listing(points=POINTS)}) == []
+    assert [t.key for t in selection.gone({HQ: Listing()})] == ["dir/hq/dc01"]
+
+
+FALLBACK = "targets:\n  - {vm: dc01, point: {fallback: {count: 3}}}\n"
+OLDER = [point("dc01", hours=hours) for hours in (2, 9, 20, 30, 40)]
+
+
+def locked_with_fallback() -> bytes:
+    """Return a locked plan with one target that may fall back."""
+    loaded = load(FALLBACK)
+    expansion = expand(loaded.plan, {HQ: Inventory(OLDER)}, now=NOW)
+    return lock(loaded, expansion, created_at=NOW, version="9.9", seed=77)
+
+
+def test_candidates_and_seed_are_frozen() -> None:
+    """A newer point that appears later joins neither the choice nor what may be tried."""
+    selection = selection_of(locked_with_fallback())
+
+    (request,) = selection.expand({HQ: Listing(points=[point("dc01", hours=1), *OLDER])}).requests
+
+    assert request.search.candidates == tuple(OLDER[:4])
+    assert load_locked(locked_with_fallback(), Path("x")).seed == 77
+
+
+def test_older_points_that_have_gone_are_left_out_and_counted() -> None:
+    """Nothing is tried that cannot be there, and the report says that less was left to try."""
+    selection = selection_of(locked_with_fallback())
+
+    (request,) = selection.expand({HQ: Listing(points=[OLDER[0], OLDER[2]])}).requests
+
+    assert request.search.candidates == (OLDER[0], OLDER[2])
+    assert request.policy.endswith("2 of the older points locked have gone since")
+
+
+def test_older_points_stay_where_the_account_may_not_list_the_machine() -> None:
+    """Only what a server does list can tell that something is missing from it."""
+    asked = Question(SelectorKind.VM, Source.REPLICA, "dc01")
+    listing = Listing(points=OLDER[:1], refused={asked: "not visible"})
+
+    (request,) = selection_of(locked_with_fallback()).expand({HQ: listing}).requests
+
+    assert request.search.candidates == tuple(OLDER[:4])
+
+
+def test_a_locked_plan_of_the_first_format_is_still_read() -> None:
+    """What was approved before this version can be run after it."""
+    document = json.loads(locked_bytes())
+    del document["locked"]["seed"]
+    document |= {"format_version": 1, "sha256": _hash(document["locked"])}
+
+    found = load_locked(json.dumps(document).encode(), Path("x"))
+
+    assert found.requests == load_locked(locked_bytes(), Path("x")).requests
+    assert found.seed == 0

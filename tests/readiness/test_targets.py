@@ -11,6 +11,7 @@ import pytest
 from orchestrator.model import MountRequest, Objectives, RestorePointId, Source
 from orchestrator.plan.expansion import expand
 from orchestrator.plan.inventory import Inventory as Listed
+from orchestrator.plan.loading import LoadedPlan
 from orchestrator.plan.locked import LockedPlan, load_locked, lock
 from orchestrator.readiness import Status
 from orchestrator.readiness.findings import Scope, Subject
@@ -196,6 +197,7 @@ def locked_of(stage: Stage, directory: Path) -> LockedPlan:
         for one, there in zip(seen, points, strict=True)
     ]
     expansion = expand(stage.loaded.plan, {HQ: Listed(real)}, now=START)
+    assert isinstance(stage.loaded, LoadedPlan)
     data = lock(stage.loaded, expansion, created_at=START, version="1")
     return load_locked(data, directory / "locked.json")
 

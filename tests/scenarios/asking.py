@@ -18,6 +18,7 @@ from orchestrator.engine import proving
 from orchestrator.engine.guest import Guest
 from orchestrator.events import CheckMade, RunStarted
 from orchestrator.model import Cause, MountRequest, Order, RestorePoint, Search, ServerName
+from orchestrator.plan.inventory import Listing
 from orchestrator.proof import CheckOutcome
 from orchestrator.simulator.inventory import Inventory, Point
 from orchestrator.targeting import Expanded, PlanSelection
@@ -51,9 +52,9 @@ def searching(
     """Let every target try the other points of its machine, `most` of them, newest first."""
 
     class Asking(PlanSelection):
-        def expand(self, found: Mapping[ServerName, Sequence[RestorePoint]]) -> Expanded:
+        def expand(self, found: Mapping[ServerName, Listing]) -> Expanded:
             made = super().expand(found)
-            asked = [_asked(each, found[each.server]) for each in made.requests]
+            asked = [_asked(each, found[each.server].points) for each in made.requests]
             return replace(made, requests=asked)
 
     def _asked(request: MountRequest, listed: Sequence[RestorePoint]) -> MountRequest:

@@ -11,7 +11,8 @@ import pytest
 from orchestrator import assembly, conducting
 from orchestrator.engine.orders import Expansion, Needs, Orders, Selection
 from orchestrator.events import RunStarted
-from orchestrator.model import MountRequest, RestorePoint, ServerName, UnresolvedTarget
+from orchestrator.model import MountRequest, ServerName, UnresolvedTarget
+from orchestrator.plan.inventory import Listing
 from orchestrator.proof import Check
 
 
@@ -20,6 +21,7 @@ class _Expanded:
     requests: Sequence[MountRequest]
     unresolved: Sequence[UnresolvedTarget]
     broken: Sequence[str]
+    notes: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,10 @@ class _Selection:
     def needs(self, server: ServerName) -> Needs:
         return self.of_plan.needs(server)
 
-    def expand(self, found: Mapping[ServerName, Sequence[RestorePoint]]) -> Expansion:
+    def expand(self, found: Mapping[ServerName, Listing]) -> Expansion:
         made = self.of_plan.expand(found)
         requests = [self.change(request) for request in made.requests]
-        return _Expanded(requests, made.unresolved, made.broken)
+        return _Expanded(requests, made.unresolved, made.broken, made.notes)
 
     def placeholders(self, server: ServerName) -> Sequence[UnresolvedTarget]:
         return self.of_plan.placeholders(server)

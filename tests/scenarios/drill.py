@@ -18,12 +18,12 @@ from typing import Any
 import anyio
 import pytest
 
-from orchestrator.assembly import Choices, World, limits_of
+from orchestrator.assembly import Choices, Plan, World, limits_of
 from orchestrator.conducting import Outcome, conduct, resume
 from orchestrator.engine.run import Run
 from orchestrator.journal import State
 from orchestrator.model import RunId
-from orchestrator.plan.loading import LoadedPlan, load_plan_text
+from orchestrator.plan.loading import load_plan_text
 from orchestrator.policy import WatchPolicy
 from orchestrator.ports import Observer
 from orchestrator.simulator.behaviour import Behaviour
@@ -141,7 +141,7 @@ def every_machine(sites: Sequence[Site]) -> str:
 class Stage:
     """Servers and a plan, for one run or the several processes of one."""
 
-    loaded: LoadedPlan
+    loaded: Plan
     sites: Sites
     state: Path
     report: Path

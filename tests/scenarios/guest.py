@@ -15,7 +15,8 @@ from orchestrator import assembly
 from orchestrator.engine import proving
 from orchestrator.engine.guest import Guest
 from orchestrator.events import CheckMade
-from orchestrator.model import MountRequest, OsKind, RestorePoint, ServerName
+from orchestrator.model import MountRequest, OsKind, ServerName
+from orchestrator.plan.inventory import Listing
 from orchestrator.proof import CheckOutcome, Download
 from orchestrator.simulator.exchange import Call, Refusal, Reply
 from orchestrator.simulator.faults import FaultScript
@@ -171,7 +172,7 @@ def asking(
     made = dict(checks or {})
 
     class Asking(PlanSelection):
-        def expand(self, found: Mapping[ServerName, Sequence[RestorePoint]]) -> Expanded:
+        def expand(self, found: Mapping[ServerName, Listing]) -> Expanded:
             done = super().expand(found)
             return replace(done, requests=[_asking(request) for request in done.requests])
 

@@ -1,0 +1,168 @@
+"""Asking a server for points: few requests, and a refusal is about the question alone."""
+
+from __future__ import annotations
+
+import pytest
+from aiohttp import web
+
+from orchestrator.engine.inventory import gather_once
+from orchestrator.errors import ServiceBusy, SessionLost
+from orchestrator.model import BackupServerName, RestorePointId, Source
+from orchestrator.plan.inventory import InventoryNeeds, Question
+from orchestrator.plan.settings import SelectorKind
+from orchestrator.simulator.faults import Fault
+from tests.em.logons import desk, query_of
+from tests.em.rawserver import Request
+
+pytestmark = pytest.mark.anyio
+
+REPLICA, AGENT = Source.REPLICA, Source.AGENT
+BAD = 'Colour=="red"'
+
+
+async def test_a_whole_family_is_listed_by_one_query_in_pages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A glob needs every point, or every point behind one backup server, and no more requests."""
+    async with desk(monkeypatch, machines=400) as at, at.client.logon() as session:
+        behind = BackupServerName(at.manager.inventory.machines[0].backup_server.name)
+        everything = await gather_once(session, InventoryNeeds(listings={REPLICA: (_all,)}))
+        queries = [query_of(one) for one in at.sent("GET", "/api/query")]
+        half = await gather_once(session, InventoryNeeds(listings={REPLICA: (behind,)}))
+        last = query_of(at.sent("GET", "/api/query")[-1])
+
+    assert len({point.id for point in everything.points}) == 1200
+    assert [query["page"] for query in queries] == ["1", "2", "3"]
+    assert all("filter" not in query for query in queries)
+    assert {point.backup_server for point in half.points} == {behind}
+    assert len(half.points) == 600
+    assert last["filter"] == f'BackupServerName=="{behind}"'
+
+
+_all = BackupServerName("")
+
+
+async def test_the_points_of_a_hundred_locked_machines_cost_three_requests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Points that the query shows are not asked for by their ids again; one that is gone is."""
+    async with desk(monkeypatch, machines=100) as at, at.client.logon() as session:
+        machines = at.manager.inventory.machines
+        ids = [RestorePointId(machine.points[1].id) for machine in machines]
+        gone = RestorePointId("00000000-0000-4000-8000-000000000000")
+        before = len(at.requests)
+        found = await gather_once(
+            session,
+            InventoryNeeds(
+                machines={REPLICA: tuple(machine.name for machine in machines)},
+                points=tuple((REPLICA, id_) for id_ in (*ids, gone)),
+            ),
+        )
+
+    asked = at.requests[before:]
+    assert len([one for one in asked if "/api/query" in one.target]) == 3
+    (by_id,) = [one.target for one in asked if "/api/vmReplicaPoints" in one.target]
+    assert gone in by_id
+    assert set(ids) <= {point.id for point in found.points}
+    assert gone not in {point.id for point in found.points}
+    assert found.refused == {}
+
+
+async def test_what_a_query_returned_is_kept_apart_from_what_else_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The text is sent as it is; the points that came back are those of this query."""
+    async with desk(monkeypatch) as at, at.client.logon() as session:
+        name = at.manager.inventory.machines[0].name
+        text = f'VmDisplayName=="{name}";CreationTime>=2026-11-22T00:00:00'
+        found = await gather_once(
+            session, InventoryNeeds(machines={REPLICA: (name,)}, queries={REPLICA: (text,)})
+        )
+
+    returned = found.returned[Question(SelectorKind.QUERY, REPLICA, text)]
+    assert query_of(at.sent("GET", "/api/query")[-1])["filter"] == text
+    assert 0 < len(returned) < len(found.points) == 3
+
+
+async def test_refusals_are_noted_with_the_servers_words_and_the_rest_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A filter with a field that does not exist, and a family that the role may not list."""
+    needs = InventoryNeeds(
+        machines={AGENT: ("a", "b")},
+        listings={AGENT: (_all,)},
+        queries={REPLICA: (BAD, "Name==none")},
+        jobs={REPLICA: ("no job",)},
+    )
+    async with desk(monkeypatch) as at, at.client.logon() as session:
+        found = await gather_once(session, needs)
+
+    refused = found.refused
+    assert set(refused) == {
+        Question(SelectorKind.QUERY, REPLICA, BAD),
+        Question(SelectorKind.MATCH, AGENT, ""),
+        Question(SelectorKind.VM, AGENT, "a"),
+        Question(SelectorKind.VM, AGENT, "b"),
+    }
+    assert refused[Question(SelectorKind.QUERY, REPLICA, BAD)] == (
+        "the server refused to list the restore points: "
+        "'The filter is not valid: there is no field colour'"
+    )
+    assert refused[Question(SelectorKind.VM, AGENT, "b")] == (
+        "not visible to this role: the account may not list agent restore points: 'Access denied.'"
+    )
+    assert found.returned[Question(SelectorKind.QUERY, REPLICA, "Name==none")] == ()
+
+
+async def test_a_list_that_is_too_long_to_read_fails_what_rests_on_it_and_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A large estate is no fault of its server, which is used on."""
+    monkeypatch.setattr("orchestrator.em.client.MAX_ROWS", 1000)
+    needs = InventoryNeeds(listings={REPLICA: (_all,)}, queries={REPLICA: ("Name==none",)})
+    async with desk(monkeypatch, machines=400) as at, at.client.logon() as session:
+        found = await gather_once(session, needs)
+
+    assert list(found.refused.values()) == [
+        "the restore points cannot be listed: hq lists more than 1000 restore points here: "
+        "select fewer, by 'backup_server' or a query"
+    ]
+    assert len(found.returned) == 1
+
+
+async def test_hostile_words_of_a_refusal_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a server says is shown, and never obeyed by a terminal."""
+    words = "no \x1b[31m\u202esuch field\n"
+
+    def override(request: Request) -> web.Response | None:
+        if "type=VmReplicaPoint" not in request.target:
+            return None
+        text = f'<Error Message="{words.encode("ascii", "xmlcharrefreplace").decode()}" />'
+        return web.Response(
+            status=400, text=text.replace("\x1b", "?"), content_type="application/xml"
+        )
+
+    async with desk(monkeypatch, override=override) as at, at.client.logon() as session:
+        found = await gather_once(session, InventoryNeeds(queries={REPLICA: (BAD,)}))
+
+    (reason,) = found.refused.values()
+    assert "such field" in reason
+    assert reason.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"), [("html_503", ServiceBusy), ("forget_session", SessionLost)]
+)
+async def test_trouble_is_no_refusal_and_arrives_as_itself(
+    kind: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while several points are read by id at once: the caller tells troubles apart."""
+    fault = Fault(kind=kind, path="vmReplicaPoints/")
+    needs = InventoryNeeds(
+        points=tuple(
+            (REPLICA, RestorePointId(f"{n:08x}-0000-4000-8000-000000000000")) for n in range(9)
+        )
+    )
+    async with desk(monkeypatch, faults=[fault]) as at, at.client.logon() as session:
+        with pytest.raises(error):
+            await gather_once(session, needs)
