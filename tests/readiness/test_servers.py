@@ -195,12 +195,14 @@ async def test_a_session_that_ends_meanwhile_is_a_problem(
 async def test_an_inventory_that_cannot_be_read_is_a_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its targets are not said to be missing: nobody has looked."""
+    """Its targets are not said to be missing: the server's words say why nobody knows."""
     fault = Fault(kind="error_500", path="/query")
     found = await checked(tmp_path, monkeypatch, [Site(faults=[fault])])
 
-    assert found.problems == {("hq", "inventory")}
-    assert {each.status for each in targets(found, "hq", "point")} == {NOT_VISIBLE}
+    points = targets(found, "hq", "point")
+    assert {each.status for each in points} == {Status.PROBLEM}
+    assert not [each.detail for each in points if "refused to list" not in each.detail]
+    assert len(found.problems) == len(points)
 
 
 @pytest.mark.parametrize(("skew", "status"), [(-300.0, WARNING), (90.0, WARNING), (20.0, OK)])
@@ -324,7 +326,7 @@ async def test_a_service_root_that_refuses_does_not_end_the_asking(
     ("role", "problems"),
     [
         ("Portal Administrator", set()),
-        ("File Restore Operator", {("hq", "inventory")}),
+        ("File Restore Operator", {("default/hq/hq-app0000", "point")}),
     ],
 )
 async def test_agents_need_a_role_that_may_list_them(
