@@ -55,6 +55,8 @@ def validate_command(plans: tuple[Path, ...], overrides: dict[str, str], output:
             )
             if not output.quiet:
                 click.echo(f"{path}: valid (waves: {len(waves)}, target entries: {entries})")
+            for doubt in getattr(found, "doubts", ()):
+                click.echo(f"warning: {doubt}", err=True)
     if problems:
         raise PlanError(tuple(problems))
 

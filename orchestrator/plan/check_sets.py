@@ -52,11 +52,12 @@ class Asked:
     """Names of the check sets that are asked for.
 
     `places` are, for each, where the plan asked for it, or where it named another system
-    after that: if the set does not fit there, that is the place to say so.
+    after that (`moved`): if the set does not fit there, that is the place to say so.
     """
 
     names: tuple[str, ...] = ()
     places: tuple[Position, ...] = ()
+    moved: bool = False
 
 
 NOTHING_ASKED = Asked()
@@ -247,7 +248,9 @@ def inherit_asked(
             require_declared(name, items[name], declared, problems)
         return Asked(names=names, places=tuple(items[name] for name in names))
     if section.os is not None and above.names:
-        return Asked(names=above.names, places=(node["os"].position,) * len(above.names))
+        return Asked(
+            names=above.names, places=(node["os"].position,) * len(above.names), moved=True
+        )
     return above
 
 
@@ -265,7 +268,9 @@ def require_fitting(
 ) -> None:
     """See that the guests of a target can have the paths that its sets look at.
 
-    Said once for each place, however many targets inherit from it; `target` is the first.
+    A list that is written where the system is known is wrong; one that a target of another
+    system inherits is hardly meant, and will fail there. Said once for each place, however
+    many targets inherit from it; `target` is the first.
     """
     foreign = declared.foreign_to(os_kind)
     if not foreign:
@@ -273,7 +278,8 @@ def require_fitting(
     for name, place in zip(asked.names, asked.places, strict=True):
         if name in foreign and not problems.known_at(place):
             path = foreign[name]
-            problems.add(
+            say = problems.doubt if asked.moved else problems.add
+            say(
                 place,
                 f"check set {shown(name)} looks at {quoted(path)}, a path of {os_of(path)}, but "
                 f"{target} is {os_kind}: correct its 'os', or ask it for other sets",

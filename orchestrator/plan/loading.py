@@ -29,13 +29,14 @@ class LoadedPlan:
     """A valid plan and the file it came from.
 
     `sha256` is the hash of the plan file's bytes, `inventory_sha256` that of every file named
-    by a `from_file`, by the name messages use.
+    by a `from_file`, by the name messages use. `doubts` are what is hardly meant in it.
     """
 
     plan: RestorePlan
     path: Path
     sha256: str
     inventory_sha256: Mapping[str, str]
+    doubts: tuple[Problem, ...] = ()
 
 
 def load_plan(path: Path, *, overrides: Mapping[str, str] = NO_OVERRIDES) -> LoadedPlan:
@@ -78,6 +79,7 @@ def load_plan_text(
         path=path,
         sha256=sha256(data).hexdigest(),
         inventory_sha256=resolved.files,
+        doubts=problems.doubts(),
     )
 
 

@@ -153,16 +153,22 @@ class Problems:
         """Start without any problem in `source`."""
         self.source = source
         self._found: list[Problem] = []
+        self._doubts: list[Problem] = []
         self._included: list[Problems] = []
         self._places: set[Position] = set()
 
     def add(self, position: Position, message: str, *, secret_from: int | None = None) -> None:
         """Note that `message` is wrong at `position`."""
+        self._found.append(self._at(position, message, secret_from))
+
+    def doubt(self, position: Position, message: str) -> None:
+        """Note what is hardly meant at `position`, and no reason to refuse the plan."""
+        self._doubts.append(self._at(position, message, None))
+
+    def _at(self, position: Position, message: str, secret_from: int | None) -> Problem:
         excerpt = self.source.excerpt(position, secret_from=secret_from)
         self._places.add(position)
-        self._found.append(
-            Problem(file=self.source.name, position=position, message=message, excerpt=excerpt)
-        )
+        return Problem(file=self.source.name, position=position, message=message, excerpt=excerpt)
 
     def include(self, other: Problems) -> None:
         """Take over the problems of another file that this one names, later ones too."""
@@ -178,8 +184,16 @@ class Problems:
 
     def sorted(self) -> tuple[Problem, ...]:
         """Return every problem, those of one file together and in the order of its lines."""
-        own = self.source.name
         found = [*self._found, *(p for other in self._included for p in other.sorted())]
+        return self._in_order(found)
+
+    def doubts(self) -> tuple[Problem, ...]:
+        """Return what is hardly meant, in the same order."""
+        found = [*self._doubts, *(p for other in self._included for p in other.doubts())]
+        return self._in_order(found)
+
+    def _in_order(self, found: Iterable[Problem]) -> tuple[Problem, ...]:
+        own = self.source.name
         return tuple(sorted(found, key=lambda p: (p.file != own, p.file, p.position)))
 
 

@@ -363,7 +363,7 @@ def _asked_in(
             require_declared(name, row.checks_position, declared, inventory.problems)
         asked = Asked(names=row.checks, places=(row.checks_position,) * len(row.checks))
     elif row.os_kind is not None:
-        asked = Asked(names=asked.names, places=(row.position,) * len(asked.names))
+        asked = Asked(names=asked.names, places=(row.position,) * len(asked.names), moved=True)
     its_own = row.checks is not None or row.os_kind is not None
     require_fitting(
         asked,

@@ -241,7 +241,6 @@ def test_a_row_names_its_sets_by_spaces_or_semicolons(tmp_path: Path) -> None:
     [
         ("vm,checks\nv,a bb\n", "vms.csv:2:3", "there is no check set 'bb': "),
         ("vm,checks\nv,w\n", "vms.csv:2:3", "looks at 'C:\\', a path of Windows, but vm 'v'"),
-        ("vm,os\nu,\nv,windows\n", "vms.csv:3:1", "looks at '/a', a path of Linux, but vm 'v'"),
     ],
 )
 def test_a_wrong_set_in_a_row_is_told_at_the_row(
@@ -254,6 +253,20 @@ def test_a_wrong_set_in_a_row_is_told_at_the_row(
     (problem,) = map(str, caught.value.problems)
     assert f"{place}: " in problem
     assert words in problem
+
+
+def test_a_row_of_another_system_inherits_what_hardly_fits_and_the_loader_says_so(
+    tmp_path: Path,
+) -> None:
+    """The plan is taken; the check will fail there, and the person is told where and why."""
+    (tmp_path / "vms.csv").write_text("vm,os\nu,\nv,windows\n")
+    body = f"{SETS}targets: [{{from_file: vms.csv, os: linux, checks: [a]}}]\n"
+
+    loaded = load(body, base=tmp_path)
+
+    (doubt,) = map(str, loaded.doubts)
+    assert "vms.csv:3:1: " in doubt
+    assert "looks at '/a', a path of Linux, but vm 'v'" in doubt
 
 
 def test_an_inherited_set_that_fits_no_row_is_told_once_in_the_plan(tmp_path: Path) -> None:
