@@ -39,6 +39,18 @@ def test_the_first_plan_is_valid() -> None:
     assert [entry.value for entry in loaded.plan.entries()] == ["dc01", "sql01", "Web Replication"]
 
 
+def test_the_checks_that_are_shown_are_valid() -> None:
+    """Pasted into the first plan and asked for, they load."""
+    first, checks = (block.partition("```")[0] for block in README.split("```yaml\n")[1:3])
+
+    loaded = load_plan_text(
+        f"{first}{checks}defaults: {{checks: [sql-data]}}\n".encode(), Path("x")
+    )
+
+    assert len(loaded.plan.checks["sql-data"]) == 6
+    assert all(entry.checks == ("sql-data",) for entry in loaded.plan.entries())
+
+
 def test_the_mistake_that_is_shown_is_the_one_that_is_made() -> None:
     """The broken plan's message stands in the README word for word."""
     plan = README.partition("```yaml\n")[2].partition("```")[0]
