@@ -26,6 +26,7 @@ Rooms, from the top; imports go down only, and `make check` proves it:
     targeting    which targets a run takes, of a plan or a locked plan
     em           HTTP and XML: one Enterprise Manager behind the ports
     journal      SQLite: runs and events with a hash chain; replay
+    notifying    who is told of a run: webhooks, a command at its end; speaks HTTP, as em does
     report       what the journal says, rendered
     progress     what a person sees meanwhile
     shelving     files of guests on the local disk: safe names, .part then rename

@@ -74,6 +74,8 @@ class Choices:
     overrides: Mapping[str, str] = field(default_factory=dict)
     retry_failed: bool = False
     hold: float | None = None
+    on_finish: tuple[str, ...] = ()
+    """A program and its arguments, started after the reports are written."""
     yes_write: bool = False
     """Files may be written into original guests; each process of a run is told anew."""
     seed: int | None = None
@@ -154,7 +156,9 @@ def secret_variables(plan: RestorePlan) -> frozenset[str]:
         for settings in plan.servers.values()
         for reference in (settings.username, settings.password)
     )
-    return frozenset(one.name for one in references if isinstance(one, EnvironmentSecret))
+    hooks = (each.url for each in plan.notifications)
+    every = (*references, *hooks)
+    return frozenset(one.name for one in every if isinstance(one, EnvironmentSecret))
 
 
 def programs(plan: RestorePlan, world: World) -> Programs:

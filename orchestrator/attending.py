@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import anyio
@@ -47,6 +47,21 @@ async def accompanied(
         finally:
             tasks.cancel_scope.cancel()
             view.close()
+
+
+async def unless_signalled(signals: Signals | None, work: Callable[[], Awaitable[None]]) -> None:
+    """Do what a run does after its end, until a signal says that there is no time for it."""
+    async with anyio.create_task_group() as tasks:
+
+        async def cut_short(signals: Signals) -> None:
+            async for number in signals:
+                if number != signal.SIGHUP:
+                    tasks.cancel_scope.cancel()
+
+        if signals is not None:
+            tasks.start_soon(cut_short, signals)
+        await work()
+        tasks.cancel_scope.cancel()
 
 
 async def _draw(run: Run, view: View) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -19,20 +20,23 @@ from orchestrator.assembly import (
     orders_of,
     programs,
     require_allowed_writes,
+    secret_variables,
 )
-from orchestrator.attending import Signals, accompanied, caught_signals
+from orchestrator.attending import Signals, accompanied, caught_signals, unless_signalled
 from orchestrator.em.client import Session
+from orchestrator.em.credentials import resolve as resolve_secret
 from orchestrator.em.session import KeptSession, Token
 from orchestrator.engine.orders import Earlier, Orders
 from orchestrator.engine.run import Run
 from orchestrator.errors import CannotResume, JournalError, OrchestratorError
-from orchestrator.events import Event, RunStarted
+from orchestrator.events import Event, RunNoted, RunStarted
 from orchestrator.journal import RunJournal, State
 from orchestrator.lifecycle import MountRecord
 from orchestrator.model import RunId, SessionId
+from orchestrator.notifying import Ending, Missed, Notifier, composed_end, tell_command
 from orchestrator.plan.locked import LockedPlan
 from orchestrator.plan.sampling import Proofs
-from orchestrator.plan.settings import RestorePlan
+from orchestrator.plan.settings import RestorePlan, SecretReference
 from orchestrator.ports import Baselines, NoBaselines, Observer
 from orchestrator.progress import QuietView, View
 from orchestrator.proof import BaselineCheck
@@ -48,7 +52,8 @@ class Outcome:
     """A finished run: how the process should end, and where its reports are.
 
     `trouble` is what a person must be told beside the report; without anything in `written`
-    the report stands nowhere but here.
+    the report stands nowhere but here. `untold` says who could not be told of the end, where
+    that is not in the report: it changes nothing.
     """
 
     code: int
@@ -56,6 +61,7 @@ class Outcome:
     directory: Path
     written: tuple[Path, ...] = ()
     trouble: str | None = None
+    untold: tuple[str, ...] = ()
     nothing_left: bool = False
     """True for a resume that found nothing to do."""
 
@@ -197,13 +203,15 @@ class _Part:
         if self.found is not None:
             view.take_over(self.found)
         following = Following(self.found)
-        code, head, trouble = await self._run(following, view, observers, earlier)
+        notifier = self._notifier(following)
+        code, head, trouble, told = await self._run(following, view, notifier, observers, earlier)
         if following.state is None:
             raise JournalError(trouble or "the journal did not take the run's first record")
         report = summarize(following.state, chain_head=head)
         report = replace(report, run=replace(report.run, exit_code=int(code)))
         outcome = Outcome(code=int(code), report=report, directory=Path(directory), trouble=trouble)
-        return _reported(outcome, self.state)
+        outcome = _reported(outcome, self.state)
+        return await self._told_at_last(outcome, following.state, is_told=told == outcome.code)
 
     def _orders(self, earlier: Earlier | None) -> Orders:
         proofs: Proofs | None = None
@@ -237,14 +245,53 @@ class _Part:
             ],
         )
 
+    def _notifier(self, following: Following) -> Notifier:
+        """Return what tells the plan's webhooks, as far as `following` is."""
+        withheld = secret_variables(self.source.plan)
+
+        async def resolve(reference: SecretReference) -> str:
+            return await resolve_secret(reference, withheld=withheld)
+
+        return Notifier(self.source.plan.notifications, lambda: following.state, resolve)
+
+    async def _told_at_last(self, outcome: Outcome, state: RunState, *, is_told: bool) -> Outcome:
+        """Return the outcome when everybody who waits for the reports was told of them.
+
+        The webhooks were told before, with the exit code of the run itself; only where the
+        process ends with another one, or the run broke off, they are told once more.
+        """
+        untold: list[str] = []
+        ending = _ending(outcome)
+
+        async def tell() -> None:
+            if not is_told:
+                notifier = self._notifier(Following(state))
+                async with notifier.delivering(untold.append):
+                    await notifier.finish(ending, only_finished=True)
+            if self.choices.on_finish:
+                why = await tell_command(
+                    self.choices.on_finish,
+                    next(composed_end(state, ending)),
+                    withheld=secret_variables(self.source.plan),
+                )
+                untold.extend([why] if why else [])
+
+        try:
+            await unless_signalled(self.signals, tell)
+        except Exception as exc:
+            log.exception("notification.internal_error")
+            untold.append(f"internal error after the run's end: {type(exc).__name__}")
+        return replace(outcome, untold=tuple(untold))
+
     async def _run(
         self,
         following: Following,
         view: View,
+        notifier: Notifier,
         observers: Sequence[Observer],
         earlier: Earlier | None,
-    ) -> tuple[int, str | None, str | None]:
-        """Run; return exit code, journal head and what went wrong locally, if anything."""
+    ) -> tuple[int, str | None, str | None, int | None]:
+        """Run; return exit code, journal head, what went wrong locally, and the code told."""
         run: Run | None = None
         kept = _KeptSessions(self.state, self.started.run, self.source.plan)
         keep = kept.keep if self.choices.session_file else _keep_nothing
@@ -268,7 +315,7 @@ class _Part:
                         may_write=self._may_write,
                     ),
                     journal,
-                    [following, view, *observers],
+                    [following, view, notifier, *observers],
                     exit_code=code_now,
                     rng=self.world.rng,
                     durations=self.state.durations(),
@@ -280,17 +327,35 @@ class _Part:
                 )
                 self.world.on_run(run)
                 clock = self.world.clock_with_suspension
-                async with accompanied(run, view, self.signals, clock):
-                    code = await run.execute()
+                async with notifier.delivering(partial(_note, run)):
+                    async with accompanied(run, view, self.signals, clock):
+                        code = await run.execute()
+                    await self._tell_end(run, notifier, following, code)
                 head = journal.head
         except Exception as exc:  # noqa: BLE001 - the end of a run must be reported, whatever it is
-            return _failed(exc)
+            return *_failed(exc), None
         finally:
             if run is not None and not any(record.may_be_open for record in run.ledger.records):
                 with suppress(OSError):  # they are closed, so whoever finds them cannot use them
                     self.state.forget_sessions(self.started.run)
         trouble = f"internal error: {run.failure!r}" if run.failure else None
-        return code, head, trouble
+        return code, head, trouble, code
+
+    async def _tell_end(
+        self, run: Run, notifier: Notifier, following: Following, code: int
+    ) -> None:
+        """Tell the webhooks that the run ended; what fails is in the journal before it closes."""
+        state = following.state
+        if not notifier.is_needed or state is None:
+            return
+        try:
+            report = summarize(state)
+            outcome = Outcome(code=code, report=report, directory=Path(state.report_dir))
+            await unless_signalled(self.signals, partial(notifier.finish, _ending(outcome)))
+        except Exception:
+            log.exception("notification.internal_error")
+            _note(run, "not everybody could be told of the end: internal error")
+        await run.ledger.saved()
 
     def _baselines(self) -> Baselines:
         """Return what earlier runs measured, if this one compares with it."""
@@ -362,6 +427,29 @@ def _keep_nothing(_session: Session) -> None:
 
 
 # --- the end --------------------------------------------------------------------------------
+
+
+def _note(run: Run, message: str) -> None:
+    """Say in the report that somebody could not be told."""
+    run.ledger.record(RunNoted(at=run.ledger.now(), message=message))
+
+
+def _ending(outcome: Outcome) -> Ending:
+    """Return how a run ended, for those who are told."""
+    report = outcome.report
+    objectives = [*report.objectives, *(o for t in report.targets for o in t.objectives)]
+    about = {code.value: code.about for code in ExitCode}
+    return Ending(
+        exit_code=outcome.code,
+        meaning=about.get(outcome.code, "not a documented exit code"),
+        missed=tuple(
+            Missed(scope=o.scope, kind=o.kind, target_s=o.target_s, actual_s=o.actual_s)
+            for o in objectives
+            if not o.met
+        ),
+        report=str(outcome.directory),
+        trouble=outcome.trouble,
+    )
 
 
 def _reported(outcome: Outcome, state: State) -> Outcome:

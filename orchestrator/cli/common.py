@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,6 +80,18 @@ def seed_option(command: F) -> F:
     )(command)
 
 
+def on_finish_option(command: F) -> F:
+    """Add --on-finish; the command gets the program and its arguments."""
+    return click.option(
+        "--on-finish",
+        metavar="COMMAND",
+        callback=_command,
+        help="Start COMMAND (no shell) after the reports are written. It gets JSON on stdin and "
+        "BULK_RESTORE_RUN, _PLAN, _MODE, _EXIT_CODE and _REPORT; it has 5 minutes, and changes no "
+        "result.",
+    )(command)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
     """How much to say on stderr, and how: -q, -v, --log-format and --color."""
@@ -135,6 +148,18 @@ def readable(_ctx: click.Context, _option: click.Parameter, value: str | None) -
     if value is not None and any("\ud800" <= char <= "\udfff" for char in value):
         raise click.BadParameter("it is not valid UTF-8 text")
     return value
+
+
+def _command(_ctx: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    try:
+        argv = tuple(shlex.split(value))
+    except ValueError as exc:
+        raise click.BadParameter(f"{exc}: quote it as for a shell") from None
+    if not argv or not argv[0]:
+        raise click.BadParameter("it names no program")
+    return argv
 
 
 def _overrides(

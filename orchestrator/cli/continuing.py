@@ -12,6 +12,7 @@ from orchestrator.cli.common import (
     default_state,
     end,
     explained,
+    on_finish_option,
     output_options,
     session_file_option,
     set_option,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     help="Directory of the reports. Default: where the run's report was, or would have been.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write events to stdout, one per line.")
+@on_finish_option
 @session_file_option
 @state_option
 @output_options
@@ -76,6 +78,7 @@ def _carried_on(run: str, plan: Path | None, view: View, options: dict[str, Any]
         report=options["report"],
         retry_failed=options["retry_failed"],
         session_file=not options["no_session_file"],
+        on_finish=options["on_finish"],
     )
 
     async def whole() -> Outcome:

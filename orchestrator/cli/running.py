@@ -17,6 +17,7 @@ from orchestrator.cli.common import (
     end,
     explained,
     fail,
+    on_finish_option,
     only_option,
     output_options,
     readable,
@@ -78,6 +79,7 @@ def exit_codes() -> str:
     is_flag=True,
     help="Allow what a plan in recovery mode says to write into guests.",
 )
+@on_finish_option
 @session_file_option
 @state_option
 @seed_option
@@ -106,8 +108,9 @@ def told(carry_out: Callable[[View], Outcome], output: Output, *, as_json: bool)
             events.error(str(exc))
         raise
     if events is not None:
-        if outcome.trouble:
-            events.error(outcome.trouble)
+        for message in (outcome.trouble, *outcome.untold):
+            if message:
+                events.error(message)
         events.sum_up(outcome.code)
         if not outcome.written:
             from orchestrator.report import text
@@ -121,8 +124,9 @@ def told(carry_out: Callable[[View], Outcome], output: Output, *, as_json: bool)
         _say(text(outcome.report))
         if outcome.written:
             _say(f"Reports: {outcome.directory}")
-    if outcome.trouble:
-        click.echo(f"bulk-restore: {outcome.trouble}", err=True)
+    for message in (outcome.trouble, *outcome.untold):
+        if message:
+            click.echo(f"bulk-restore: {message}", err=True)
     end(outcome.code)
 
 
@@ -163,6 +167,7 @@ def _carried_out(path: Path, view: View, options: dict[str, Any]) -> Outcome:
         overrides=options["overrides"],
         hold=hold,
         yes_write=options["yes_write"],
+        on_finish=options["on_finish"],
     )
 
     async def whole() -> Outcome:

@@ -37,6 +37,7 @@ def plan_json_schema() -> dict[str, Any]:
         ("id", "vm", "job", "match", "query", "from_file")
     )
     definitions["Expect"]["minProperties"] = 1
+    definitions["Notification"]["properties"]["on"]["minItems"] = 1
     definitions["Tls"] |= {
         "minProperties": 1,
         "not": {"required": ["ca_file", "fingerprint_sha256"]},

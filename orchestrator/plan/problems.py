@@ -30,6 +30,11 @@ _KEY = r"(?i:pass|pwd|secret|token|credential|api_?key)[\w.-]{0,40}[\"']?\s{0,20
 _secret_value = re.compile(rf"(?P<key>{_KEY}\s*)(?!\{{\s*{_reference}\s*\}}|\#|$)\S.*")
 _secret_above = re.compile(_KEY)
 _secret_unfinished = re.compile(rf"{_KEY}\s*(?:[|>{{\[\"'][^\"'}}\]]*)?$")
+_hook_above = re.compile(r"(?i:webhook)[\"']?\s{0,20}:")
+_hook_url = re.compile(
+    rf"(?P<key>(?i:\burl)[\"']?\s{{0,20}}:\s*)(?!\{{\s*{_reference}\s*\}}|\#|$)\S.*|https?://\S+"
+)
+"""A webhook's address, which is a secret as a whole."""
 _url_account = re.compile(r"(://)[^/\s]+@")
 _reference_line = re.compile(rf"\s*{_reference}\s*(?:\#.*)?$")
 _key_line = re.compile(r"\s*[\w.-]+:(?:\s|$)")
@@ -95,7 +100,22 @@ class SourceText:
         if self._continues_a_secret(number):
             return text[: len(text) - len(text.lstrip())] + MASK
         text = _secret_value.sub(lambda match: match["key"] + MASK, text)
+        if self._is_of_a_webhook(number):
+            text = _hook_url.sub(lambda match: (match["key"] or "") + MASK, text)
         return _url_account.sub(rf"\1{MASK}@", text)
+
+    def _is_of_a_webhook(self, number: int) -> bool:
+        """Return whether line `number` names a webhook, or stands below one that does."""
+        indent = _indent(self.line(number))
+        if _hook_above.search(self.line(number)):
+            return True
+        for above in range(number - 1, max(0, number - 50), -1):
+            line = self.line(above)
+            if line.strip() and _indent(line) < indent:
+                if _hook_above.search(line):
+                    return True
+                indent = _indent(line)
+        return False
 
     def _continues_a_secret(self, number: int) -> bool:
         """Return whether line `number` belongs to the value of a secret's key above it."""

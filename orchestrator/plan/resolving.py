@@ -14,6 +14,7 @@ from orchestrator.plan.check_sets import DeclaredSets, resolve_check_sets
 from orchestrator.plan.document import Block, Items, Text
 from orchestrator.plan.downloads import check_same_files
 from orchestrator.plan.inheritance import Inherited, inherit, merge_objectives
+from orchestrator.plan.notifications import resolve_notifications
 from orchestrator.plan.problems import Problems
 from orchestrator.plan.quantities import shown
 from orchestrator.plan.reading import read_section
@@ -103,6 +104,7 @@ def resolve(tree: Block, problems: Problems, *, base: Path, shown_base: Path) ->
         objectives=objectives,
     )
     waves = tuple(_waves(tree, context))
+    notifications = resolve_notifications(tree.get("notifications"), problems, base)
     check_twice(context.placed)
     check_same_files(context.placed)
     if header is None or problems:
@@ -118,6 +120,7 @@ def resolve(tree: Block, problems: Problems, *, base: Path, shown_base: Path) ->
         objectives=objectives,
         checks=declared.sets,
         cleanup=_cleanup(header.cleanup),
+        notifications=notifications,
     )
     return Resolved(plan=plan, files=context.files)
 

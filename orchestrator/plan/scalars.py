@@ -21,7 +21,7 @@ from orchestrator.plan import quantities
 from orchestrator.plan.filters import filter_text
 from orchestrator.plan.problems import did_you_mean
 from orchestrator.plan.quantities import shown
-from orchestrator.plan.settings import FailureBudget, PolicyName, SampleOrder
+from orchestrator.plan.settings import FailureBudget, HookKind, NotifyOn, PolicyName, SampleOrder
 
 T = TypeVar("T")
 
@@ -230,6 +230,16 @@ def source(text: str) -> Source:
     return word(text, {s.value: s for s in Source}, "sources")
 
 
+def hook_kind(text: str) -> HookKind:
+    """Return what reads a webhook's messages."""
+    return word(text, {each.value: each for each in HookKind}, "kinds of webhooks")
+
+
+def notify_on(text: str) -> NotifyOn:
+    """Return one thing that is worth a message."""
+    return word(text, {each.value: each for each in NotifyOn}, "events")
+
+
 def failures(text: str) -> FailureBudget:
     """Return a failure budget: a number of targets or a percentage."""
     if text.endswith("%"):
@@ -287,6 +297,12 @@ SampleWord = Annotated[
 CauseWord = Annotated[Cause, scalar(cause), choice_schema([each.value for each in Cause])]
 Filter = Annotated[str, scalar(filter_text), text_schema()]
 OnErrorWord = Annotated[OnError, scalar(on_error), choice_schema([each.value for each in OnError])]
+HookKindWord = Annotated[
+    HookKind, scalar(hook_kind), choice_schema([each.value for each in HookKind])
+]
+NotifyOnWord = Annotated[
+    NotifyOn, scalar(notify_on), choice_schema([each.value for each in NotifyOn])
+]
 Os = Annotated[OsKind, scalar(os_kind), choice_schema(["windows", "linux"])]
 SourceKind = Annotated[Source, scalar(source), choice_schema([s.value for s in Source])]
 Failures = Annotated[

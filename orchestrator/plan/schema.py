@@ -411,6 +411,33 @@ class CleanupFile(Section):
     )
 
 
+class WebhookFile(Section):
+    """A webhook that messages are posted to, over https."""
+
+    url: Secret = Field(
+        description="A reference to its address, which is a secret: whoever has it can post there."
+    )
+    kind: kinds.HookKindWord | None = Field(
+        None, description="What reads the messages: generic (the default; JSON), slack or teams."
+    )
+    ca_file: kinds.FilePath | None = Field(
+        None,
+        description="PEM file with the authorities to trust in place of the system's, relative "
+        "to the plan.",
+    )
+
+
+class NotificationFile(Section):
+    """Somebody who is told of the run."""
+
+    webhook: WebhookFile = Field(description="Where the messages go.")
+    on: list[kinds.NotifyOnWord] | None = Field(
+        None,
+        description="What is worth a message: finished, halted, wave_failed, objective_missed, "
+        "leftover (a mount that may still be open); all by default.",
+    )
+
+
 class PlanFile(Section):
     """A restore plan for bulk-restore."""
 
@@ -444,3 +471,6 @@ class PlanFile(Section):
         None, description="What to mount, in waves that may wait for one another."
     )
     cleanup: CleanupFile | None = Field(None, description="What happens to mounts at the end.")
+    notifications: SkipValidation[list[NotificationFile]] | None = Field(
+        None, description="Who is told of the run; what goes wrong there never changes a result."
+    )

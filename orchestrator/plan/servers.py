@@ -84,8 +84,10 @@ def _server(
     return ServerSettings(
         name=name,
         url=file.url,
-        username=file.username if isinstance(file.username, str) else _rooted(file.username, base),
-        password=_rooted(file.password, base),
+        username=file.username
+        if isinstance(file.username, str)
+        else rooted_reference(file.username, base),
+        password=rooted_reference(file.password, base),
         trust=trust,
         api_version=file.api_version or "latest",
         mounts_limit=file.limits.mounts if file.limits else None,
@@ -134,7 +136,8 @@ def _trust(file: TlsFile | None, base: Path) -> Trust:
     return NoTrust() if file.insecure else SystemTrust()
 
 
-def _rooted(reference: SecretReference, base: Path) -> SecretReference:
+def rooted_reference(reference: SecretReference, base: Path) -> SecretReference:
+    """Return a reference whose file, if it names one, is found from anywhere."""
     if isinstance(reference, FileSecret):
         return FileSecret(path=rooted(reference.path, base))
     return reference

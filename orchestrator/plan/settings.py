@@ -364,6 +364,40 @@ class Cleanup:
     keep_failed: float | None = None
 
 
+# --- notifications -------------------------------------------------------------------------
+
+
+class HookKind(StrEnum):
+    """What reads the messages that are posted to a webhook."""
+
+    GENERIC = "generic"
+    SLACK = "slack"
+    TEAMS = "teams"
+
+
+class NotifyOn(StrEnum):
+    """What is worth a message."""
+
+    FINISHED = "finished"
+    HALTED = "halted"
+    WAVE_FAILED = "wave_failed"
+    OBJECTIVE_MISSED = "objective_missed"
+    LEFTOVER = "leftover"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notification:
+    """A webhook that is told of a run. Its address is a secret: whoever has it can post there.
+
+    `ca_file` holds the authorities to trust in place of the system's.
+    """
+
+    url: SecretReference
+    kind: HookKind = HookKind.GENERIC
+    on: tuple[NotifyOn, ...] = tuple(NotifyOn)
+    ca_file: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestorePlan:
     """A valid plan. Waves are in the order of the file; `after` has no cycles."""
@@ -378,6 +412,7 @@ class RestorePlan:
     objectives: Objectives = Objectives()
     checks: CheckSets = field(default_factory=dict)
     cleanup: Cleanup = Cleanup()
+    notifications: tuple[Notification, ...] = ()
 
     def entries(self, server: ServerName | None = None) -> tuple[Entry, ...]:
         """Return the entries of all waves in order, or those of one server."""

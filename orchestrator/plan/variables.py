@@ -22,7 +22,7 @@ _token = re.compile(
     rf"\$\$\{{|\$\{{(?P<name>{NAME_PATTERN})(?::-(?P<default>[^}}]*))?\}}|(?P<stray>\$\{{)",
     re.ASCII,
 )
-_secret_keys = ("username", "password")
+_secret_keys = ("username", "password", "url")
 
 
 def expand_text(text: str, lookup: Callable[[str, str | None], str]) -> str:
