@@ -23,6 +23,8 @@ Rooms, from the top; imports go down only, and `make check` proves it:
     looking      what a plan means now, without a run
     assembly     joins the parts: from a plan and a person's choices to what the engine is told
     attending    beside a run: its view, signals, the machine's sleep
+    evidence     the records and a manifest beside the reports, signed; checking them offline
+    history      several runs beside one another: comparing, trends, coverage, lists
     targeting    which targets a run takes, of a plan or a locked plan
     em           HTTP and XML: one Enterprise Manager behind the ports
     journal      SQLite: runs and events with a hash chain; replay

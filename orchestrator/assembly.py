@@ -57,8 +57,9 @@ class Choices:
 
     `only` are globs over key, label and VM; `keys` restricts to exactly these keys. `overrides`
     are the plan's variables that were set. A resumed run keeps what its first process was told;
-    only `report`, `session_file` and `retry_failed` can be chosen anew. `hold` is how long every
-    mount is held open; `yes_write` allows what the plan writes into guests.
+    only `report`, `session_file`, `retry_failed` and `sign` can be chosen anew. `hold` is how long
+    every mount is held open; `yes_write` allows what the plan writes into guests; `sign` makes the
+    signature of the evidence beside the reports.
     """
 
     state: Path
@@ -80,6 +81,7 @@ class Choices:
     """Files may be written into original guests; each process of a run is told anew."""
     seed: int | None = None
     """What chance is drawn by; None leaves it to chance itself."""
+    sign: Callable[[bytes], bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,7 @@ from orchestrator.engine.orders import Earlier, Orders
 from orchestrator.engine.run import Run
 from orchestrator.errors import CannotResume, JournalError, OrchestratorError
 from orchestrator.events import Event, RunNoted, RunStarted
+from orchestrator.evidence import withdraw_evidence, write_evidence
 from orchestrator.journal import RunJournal, State
 from orchestrator.lifecycle import MountRecord
 from orchestrator.model import RunId, SessionId
@@ -114,10 +115,10 @@ async def resume(
     with _signals(world) as signals, state.plan_lock(summary.plan, summary.run):
         found = state.replay(summary.run)
         if not found.is_anything_left(retry_failed=choices.retry_failed):
-            return _as_it_was(found, state)
+            return _as_it_was(found, state, choices)
         _require_begun(found)
         source = plan_of(found.started)
-        _require_same(source, found.started)
+        require_same(source, found.started)
         part = _Part(source, found.started, state, choices, world, signals, found)
         return await part.carried_out(view or QuietView(), observers)
 
@@ -127,7 +128,7 @@ def _signals(world: World) -> AbstractContextManager[Signals | None]:
     return caught_signals() if world.signals else nullcontext()
 
 
-def _as_it_was(found: RunState, state: State) -> Outcome:
+def _as_it_was(found: RunState, state: State, choices: Choices) -> Outcome:
     """Return the outcome of a run with which nothing is left to do, its reports written again."""
     run = found.started.run
     with suppress(OSError):
@@ -139,7 +140,7 @@ def _as_it_was(found: RunState, state: State) -> Outcome:
         directory=Path(found.report_dir),
         nothing_left=True,
     )
-    return _reported(outcome, state)
+    return _reported(outcome, state, found, choices)
 
 
 def _require_begun(found: RunState) -> None:
@@ -152,8 +153,12 @@ def _require_begun(found: RunState) -> None:
         )
 
 
-def _require_same(source: Plan, started: RunStarted) -> None:
-    """See that the plan is, byte for byte, what the run was started with."""
+def require_same(source: Plan, started: RunStarted) -> None:
+    """See that the plan is, byte for byte, what the run was started with.
+
+    Raises:
+        CannotResume: it is not.
+    """
     if isinstance(source, LockedPlan):
         same = source.sha256 == started.locked_sha256
     else:
@@ -210,7 +215,7 @@ class _Part:
         report = summarize(following.state, chain_head=head)
         report = replace(report, run=replace(report.run, exit_code=int(code)))
         outcome = Outcome(code=int(code), report=report, directory=Path(directory), trouble=trouble)
-        outcome = _reported(outcome, self.state)
+        outcome = _reported(outcome, self.state, following.state, self.choices)
         return await self._told_at_last(outcome, following.state, is_told=told == outcome.code)
 
     def _orders(self, earlier: Earlier | None) -> Orders:
@@ -452,11 +457,17 @@ def _ending(outcome: Outcome) -> Ending:
     )
 
 
-def _reported(outcome: Outcome, state: State) -> Outcome:
-    """Write the reports, beside the journal if their own directory does not take them."""
+def _reported(outcome: Outcome, state: State, found: RunState | None, choices: Choices) -> Outcome:
+    """Write the reports, beside the journal if their own directory does not take them.
+
+    With the records of `found` as their evidence; None: the journal does not hold them all.
+    """
     for place in (outcome.directory, state.directory / "reports" / outcome.report.run.id):
         try:
-            written = tuple(write(outcome.report, place))
+            written = _written(outcome.report, state, found, choices, place)
+        except JournalError as exc:
+            outcome = _troubled(outcome, ExitCode.LOCAL_IO, f"there is no evidence: {exc}")
+            return _reported(outcome, state, None, choices)
         except OSError as exc:
             outcome = _troubled(
                 outcome,
@@ -474,6 +485,18 @@ def _reported(outcome: Outcome, state: State) -> Outcome:
         later = f"bulk-restore report {outcome.report.run.id} --report DIRECTORY"
         outcome = replace(outcome, trouble=f"{outcome.trouble}; make them later: {later}")
     return outcome
+
+
+def _written(
+    report: Report, state: State, found: RunState | None, choices: Choices, place: Path
+) -> tuple[Path, ...]:
+    """Write the renderings and, if the journal holds everything they say, the evidence."""
+    rendered = write(report, place)
+    if found is None or report.run.journal_head is None:
+        withdraw_evidence(place)
+        return tuple(rendered)
+    records = state.records(RunId(report.run.id), upto=report.run.journal_records)
+    return (*rendered, *write_evidence(found, report, records, rendered, place, choices.sign))
 
 
 def _troubled(outcome: Outcome, code: ExitCode, trouble: str) -> Outcome:

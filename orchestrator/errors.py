@@ -9,6 +9,7 @@
     ├── JournalError              stop: later steps could not be recovered
     │   └── JournalDamaged        the record named is not what was written
     ├── CannotResume              nothing to go on with, or not with this plan; nothing was sent
+    ├── KeyUnusable               a key file for signing or checking: name another
     ├── RunLocked                 another process runs this plan
     ├── FileNotSaved              one file cannot be written on this machine; nothing else fails
     ├── ServerUnusable            this Enterprise Manager cannot be used in this run
@@ -78,6 +79,10 @@ class RunNotFound(OrchestratorError):
 
 class CannotResume(OrchestratorError):
     """There is nothing to go on with, or not with this plan; nothing was sent."""
+
+
+class KeyUnusable(OrchestratorError):
+    """A file is no key that can sign, or check signatures; the message holds nothing of it."""
 
 
 class RunLocked(OrchestratorError):

@@ -77,6 +77,8 @@ class RunState:
     resumed: list[RunResumed] = field(default_factory=list)
     finished: RunFinished | None = None
     last_at: float = 0.0
+    events: int = 1
+    """How many events this is the fold of."""
 
     def __post_init__(self) -> None:
         """Make room for every server and wave of the plan."""
@@ -110,6 +112,7 @@ class RunState:
             IllegalTransition: the table or the plan does not allow it.
         """
         self.last_at = max(self.last_at, event.at)
+        self.events += 1
         if isinstance(event, TargetEvent):
             after = after or self._after(event)
             self.records[event.key] = after

@@ -28,6 +28,8 @@ from orchestrator.simulator.process import PASSWORD_VARIABLE, Settings, listenin
 from orchestrator.simulator.truth import GroundTruth
 
 PASSWORD = "n0t-a-real-password"
+STATEFUL = frozenset({"run", "resume", "status", "unmount", "report", "list", "trend", "coverage"})
+"""Commands that take --state."""
 
 
 class Witnessed(Served, Protocol):
@@ -134,7 +136,7 @@ class Place:
     def arguments(self, verb: str, *more: str | Path) -> list[str]:
         """Return argv of a command that uses this place's journal, and its report directory."""
         argv = [sys.executable, "-m", "orchestrator", verb, *map(str, more)]
-        if verb in {"run", "resume", "status", "unmount", "report"}:
+        if verb in STATEFUL:
             argv += ["--state", str(self.directory / "state")]
         if verb == "run":
             argv += ["--report", str(self.report)]

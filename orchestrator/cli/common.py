@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from orchestrator.evidence import Signer
     from orchestrator.progress import View
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -47,6 +48,35 @@ def session_file_option(command: F) -> F:
         help="Keep no session token in the state directory. After a crash nobody can then watch "
         "on or unmount; the servers release the mounts after 15 idle minutes.",
     )(command)
+
+
+def sign_key_option(command: F) -> F:
+    """Add --sign-key; the command gets it as `sign`, a Signer or None."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, sign_key: Path | None, **kwargs: Any) -> Any:
+        return command(*args, sign=_signer(sign_key), **kwargs)
+
+    return click.option(
+        "--sign-key",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="KEY.pem",
+        help="Sign the evidence with this Ed25519 private key (PEM, owner-only, no passphrase).",
+    )(wrapped)  # type: ignore[return-value]  # the decorated command
+
+
+def _signer(path: Path | None) -> Signer | None:
+    """Return what signs, or end: nothing was sent yet."""
+    if path is None:
+        return None
+    from orchestrator.errors import KeyUnusable
+    from orchestrator.evidence import load_signer
+    from orchestrator.report import ExitCode
+
+    try:
+        return load_signer(path)
+    except KeyUnusable as exc:
+        fail(ExitCode.USAGE, str(exc))
 
 
 def set_option(command: F) -> F:
@@ -200,6 +230,7 @@ def explained(command: F) -> F:
             CredentialError,
             EnterpriseManagerError,
             JournalError,
+            KeyUnusable,
             OrchestratorError,
             PlanError,
             RunLocked,
@@ -218,7 +249,7 @@ def explained(command: F) -> F:
             end(ExitCode.USAGE)
         except RunLocked as exc:
             fail(ExitCode.LOCKED, str(exc))
-        except (RunNotFound, CannotResume) as exc:
+        except (RunNotFound, CannotResume, KeyUnusable) as exc:
             fail(ExitCode.USAGE, str(exc))
         except JournalError as exc:
             fail(ExitCode.LOCAL_IO, f"{exc}\n{_advice(exc)}")

@@ -16,6 +16,7 @@ from orchestrator.cli.common import (
     output_options,
     session_file_option,
     set_option,
+    sign_key_option,
     state_option,
 )
 from orchestrator.cli.running import exit_codes, told
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Write events to stdout, one per line.")
 @on_finish_option
+@sign_key_option
 @session_file_option
 @state_option
 @output_options
@@ -79,6 +81,7 @@ def _carried_on(run: str, plan: Path | None, view: View, options: dict[str, Any]
         retry_failed=options["retry_failed"],
         session_file=not options["no_session_file"],
         on_finish=options["on_finish"],
+        sign=options["sign"],
     )
 
     async def whole() -> Outcome:

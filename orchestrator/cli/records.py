@@ -1,4 +1,4 @@
-"""status and report: what the journal knows, also during a run."""
+"""status: what the journal knows, also during a run."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from orchestrator.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from orchestrator.history import Glance
     from orchestrator.journal import RunSummary, State
     from orchestrator.lifecycle import MountRecord
     from orchestrator.runstate import RunState
@@ -56,9 +57,11 @@ def status_command(
 
 
 def _show_runs(kept: State, as_json: bool) -> None:
+    from orchestrator.history import glance
+
     rows = []
     for summary in kept.runs():
-        found = kept.replay(summary.run)
+        found = glance(kept, summary)
         rows.append((summary, _state_of(found, kept.is_running(summary)), found))
     if as_json:
         values = [
@@ -68,8 +71,8 @@ def _show_runs(kept: State, as_json: bool) -> None:
                 "state": state,
                 "started_at": summary.started_at.isoformat().replace("+00:00", "Z"),
                 "exit_code": found.finished.exit_code if found.finished else None,
-                "targets": len(found.records),
-                "may_be_mounted": len(_open(found)),
+                "targets": found.targets,
+                "may_be_mounted": len(found.open),
                 "report": found.report_dir,
             }
             for summary, state, found in rows
@@ -82,19 +85,19 @@ def _show_runs(kept: State, as_json: bool) -> None:
         click.echo(_line(summary, state, found))
 
 
-def _line(summary: RunSummary, state: str, found: RunState) -> str:
+def _line(summary: RunSummary, state: str, found: Glance) -> str:
     from orchestrator.model import printable
 
-    left = _open(found)
+    left = found.open
     code = f", exit code {found.finished.exit_code}" if found.finished else ""
     mounted = f", {len(left)} MAY BE MOUNTED" if left else ""
     return (
         f"{summary.run}  {printable(summary.plan, 40)}  {state}{code}, "
-        f"{len(found.records)} targets{mounted}"
+        f"{found.targets} targets{mounted}"
     )
 
 
-def _state_of(found: RunState, running: bool) -> str:
+def _state_of(found: RunState | Glance, running: bool) -> str:
     if found.finished is not None:
         return "finished"
     return "running" if running else "interrupted"
@@ -152,32 +155,3 @@ def _show_run(found: RunState, running: bool, as_json: bool) -> int:
     if not running and found.is_anything_left():
         click.echo(f"Go on with it: bulk-restore resume {found.started.run}")
     return 3 if left and not running else 0
-
-
-@click.command("report")
-@click.argument("run")
-@click.option(
-    "--report",
-    "directory",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where to write. Default: where the run's report was, or would have been, written.",
-)
-@state_option
-@output_options
-@explained
-def report_command(run: str, directory: Path | None, state: Path | None, output: Output) -> None:
-    """Rebuild the reports of RUN (an id, its start, or `last`) from the journal alone.
-
-    Works on finished, running and interrupted runs. The hash chain is checked on the way; a
-    record that is not what was written is named, and nothing is rebuilt from it.
-    """
-    from orchestrator.journal import State
-    from orchestrator.report import summarize, write
-
-    kept = State(state or default_state())
-    name = kept.find(run)
-    found = kept.replay(name)
-    report = summarize(found, chain_head=kept.chain_head(name))
-    for path in write(report, directory or Path(found.report_dir)):
-        if not output.quiet:
-            click.echo(path)

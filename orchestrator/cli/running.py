@@ -24,6 +24,7 @@ from orchestrator.cli.common import (
     seed_option,
     session_file_option,
     set_option,
+    sign_key_option,
     state_option,
 )
 from orchestrator.errors import OrchestratorError
@@ -80,6 +81,7 @@ def exit_codes() -> str:
     help="Allow what a plan in recovery mode says to write into guests.",
 )
 @on_finish_option
+@sign_key_option
 @session_file_option
 @state_option
 @seed_option
@@ -168,6 +170,7 @@ def _carried_out(path: Path, view: View, options: dict[str, Any]) -> Outcome:
         hold=hold,
         yes_write=options["yes_write"],
         on_finish=options["on_finish"],
+        sign=options["sign"],
     )
 
     async def whole() -> Outcome:

@@ -10,6 +10,7 @@ The directory and everything in it belongs to its owner alone.
 """
 
 from orchestrator.journal.state import RunSummary, State
+from orchestrator.journal.store import GENESIS, Record, chained
 from orchestrator.journal.writing import RunJournal
 
-__all__ = ["RunJournal", "RunSummary", "State"]
+__all__ = ["GENESIS", "Record", "RunJournal", "RunSummary", "State", "chained"]

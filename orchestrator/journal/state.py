@@ -36,6 +36,7 @@ from orchestrator.events import (
 from orchestrator.journal.history import LastProofs, read_proofs
 from orchestrator.journal.store import (
     GENESIS,
+    Record,
     chained,
     opened_for_reading,
     opened_for_writing,
@@ -143,8 +144,8 @@ class State:
             JournalDamaged: its chain is broken; nothing is added to a damaged journal.
         """
         seq, head = 0, GENESIS
-        for seq, head, _event in self._verified(run):  # noqa: B007 - the last ones are meant
-            pass
+        for record, _event in self._verified(run):
+            seq, head = record.seq, record.hash
         connection = opened_for_writing(self._file, fast=inline)
         with closing(connection):
             journal = RunJournal(connection, run, seq, head, inline=inline)
@@ -207,7 +208,7 @@ class State:
         Raises:
             JournalDamaged: names the first record that is not what was written.
         """
-        return (event for _seq, _head, event in self._verified(run))
+        return (event for _record, event in self._verified(run))
 
     def replay(self, run: RunId) -> RunState:
         """Return the fold of a run's events.
@@ -215,13 +216,31 @@ class State:
         Raises:
             JournalDamaged: a record is not what was written, or the run has none.
         """
-        return fold(self.events(run))
+        return self.replay_to_head(run)[0]
+
+    def replay_to_head(self, run: RunId) -> tuple[RunState, str]:
+        """Return the fold of a run's events and the hash of the last of them.
+
+        In one reading: the run may go on meanwhile.
+
+        Raises:
+            JournalDamaged: as `replay`.
+        """
+        head = GENESIS
+
+        def events() -> Iterator[Event]:
+            nonlocal head
+            for record, event in self._verified(run):
+                head = record.hash
+                yield event
+
+        return fold(events()), head.hex()
 
     def chain_head(self, run: RunId) -> str:
         """Return the hash of the run's last record, after checking all of them."""
         head = GENESIS
-        for _seq, head, _event in self._verified(run):  # noqa: B007 - the last one is meant
-            pass
+        for record, _event in self._verified(run):
+            head = record.hash
         return head.hex()
 
     def durations(self) -> Durations:
@@ -276,26 +295,39 @@ class State:
         except (sqlite3.Error, ValueError) as exc:
             raise JournalDamaged(f"{self._file} cannot be read: {exc}") from exc
 
-    def _verified(self, run: RunId) -> Iterator[tuple[int, bytes, Event]]:
+    def records(self, run: RunId, *, upto: int | None = None) -> Iterator[Record]:
+        """Yield a run's records in order, at most `upto`, checking the hash chain on the way.
+
+        What their bodies say is not looked at.
+
+        Raises:
+            JournalDamaged: names the first record that is not what was written.
+        """
         head, expected = GENESIS, 1
         with self._reading() as connection:
             rows = connection.execute(
                 "SELECT seq, at, type, CAST(body AS BLOB), typeof(body), hash FROM events "
-                "WHERE run = ? ORDER BY seq",
-                (run,),
+                "WHERE run = ? AND seq <= coalesce(?, seq) ORDER BY seq",
+                (run, upto),
             )
             for seq, at, kind, body, stored_as, stored in rows:
-                record = f"record {seq} ({kind}) of run {run}"
                 if seq != expected:
                     raise JournalDamaged(f"record {expected} of run {run} is missing")
                 head = chained(head, run, seq, kind, body)
                 if head != stored or stored_as != "blob":
-                    raise JournalDamaged(f"{record} is not what was written")
-                event = _event(kind, body, record)
-                if event.at != at:  # the one column that the hash holds only within the body
-                    raise JournalDamaged(f"{record} is not what was written")
-                yield seq, head, event
+                    raise JournalDamaged(
+                        f"record {seq} ({kind}) of run {run} is not what was written"
+                    )
+                yield Record(run=run, seq=seq, kind=kind, at=at, body=body, hash=head)
                 expected += 1
+
+    def _verified(self, run: RunId) -> Iterator[tuple[Record, Event]]:
+        for record in self.records(run):
+            named = f"record {record.seq} ({record.kind}) of run {run}"
+            event = _event(record.kind, record.body, named)
+            if event.at != record.at:  # the one column that the hash holds only within the body
+                raise JournalDamaged(f"{named} is not what was written")
+            yield record, event
 
     # --- locks -----------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
+from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import JournalError
@@ -28,6 +29,18 @@ CREATE TABLE IF NOT EXISTS durations (
 """
 
 GENESIS = b"\x00" * 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One record as it was chained: `body` is the very bytes that its `hash` covers."""
+
+    run: str
+    seq: int
+    kind: str
+    at: float
+    body: bytes
+    hash: bytes
 
 
 def chained(before: bytes, run: str, seq: int, kind: str, body: bytes) -> bytes:

@@ -46,6 +46,7 @@ def as_values(report: Report) -> dict[str, Any]:
             "resumed_from": run.resumed_from,
             "require_checks": run.require_checks,
             "journal_head": run.journal_head,
+            "journal_records": run.journal_records,
         },
         "totals": dict(report.totals),
         "servers": [_server(server) for server in report.servers],

@@ -90,3 +90,17 @@ def _both(scope: str, wanted: Objectives, rto: float | None, rpo: float | None) 
                 Objective(scope=scope, kind=kind, target_s=target, actual_s=actual, met=met)
             )
     return found
+
+
+def measured(record: MountRecord, state: RunState) -> tuple[float | None, float | None]:
+    """Return RTO and RPO of a target as they were, whether or not the plan names objectives."""
+    return _rto(record), _rpo(record, state)
+
+
+def measured_over_all(state: RunState) -> tuple[float | None, float | None]:
+    """Return RTO and RPO of the whole run: of its slowest target and of its oldest point.
+
+    None if a target was not proven, for then there is no such time.
+    """
+    both = [measured(record, state) for record in state.records.values()]
+    return _worst([rto for rto, _ in both]), _worst([rpo for _, rpo in both])

@@ -140,6 +140,8 @@ class RunReport:
     resumed_from: str | None
     require_checks: bool
     journal_head: str | None
+    journal_records: int | None = None
+    """How many records end in that head."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +201,7 @@ def _run(state: RunState, chain_head: str | None) -> RunReport:
         resumed_from=started.run if state.resumed else None,
         require_checks=started.require_checks,
         journal_head=chain_head,
+        journal_records=state.events if chain_head is not None else None,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from orchestrator.report import as_csv, as_html, as_json, as_markdown, junit
@@ -35,7 +35,8 @@ def write(report: Report, directory: Path) -> list[Path]:
     failures: list[Exception] = []
     for name, render in RENDERINGS.items():
         try:
-            written.append(_replaced(directory / name, render(report)))
+            content = render(report).encode("utf-8", errors="backslashreplace")
+            written.append(replaced(directory / name, [content]))
         except Exception as exc:  # noqa: BLE001 - raised below, when the others are written
             failures.append(exc)
     if failures:
@@ -51,18 +52,18 @@ def _make_private(directory: Path) -> None:
         each.chmod(0o700)  # the umask may have taken the owner's own rights
 
 
-def _replaced(path: Path, content: str) -> Path:
-    """Return `path`, which now holds `content`."""
+def replaced(path: Path, content: Iterable[bytes]) -> Path:
+    """Return `path`, which now holds `content`, for the owner only; whole or not at all."""
     fresh = path.with_name(f".{path.name}.new")
     try:
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+        with os.fdopen(handle, "wb") as file:
             os.fchmod(file.fileno(), 0o600)
-            file.write(content)
+            file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
-    except OSError:
+    except Exception:
         fresh.unlink(missing_ok=True)
         raise
     return path

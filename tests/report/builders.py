@@ -226,9 +226,14 @@ def hostile_text(min_size: int = 0, max_size: int = 30) -> st.SearchStrategy[str
     return st.text(anything | nasty, min_size=min_size, max_size=max_size)
 
 
-@st.composite
-def runs(draw: st.DrawFn, *, ended: bool = False) -> RunState:
+def runs(*, ended: bool = False) -> st.SearchStrategy[RunState]:
     """Draw a run: any fates over two waves with hostile names; `ended` leaves no loose ends."""
+    return journals(ended=ended).map(fold)
+
+
+@st.composite
+def journals(draw: st.DrawFn, *, ended: bool = False) -> list[Event]:
+    """Draw the events of such a run."""
     fates = [fate for fate in Fate if not ended or fate not in {Fate.WAITING, Fate.RUNNING}]
     waves = draw(st.lists(hostile_text(1), min_size=1, max_size=2, unique=True))
     targets = draw(
@@ -250,4 +255,5 @@ def runs(draw: st.DrawFn, *, ended: bool = False) -> RunState:
         require_checks=draw(st.booleans()),
     )
     lives = [life(label, fate, wave=wave, words=words) for label, fate, wave, words in targets]
-    return run_of(*lives, [finished()] if ended or draw(st.booleans()) else [], first=first)
+    end = [finished()] if ended or draw(st.booleans()) else []
+    return [first, *(event for events in lives for event in events), *end]

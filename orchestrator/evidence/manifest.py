@@ -1,0 +1,147 @@
+"""evidence.json: what belongs together in a report directory, and whose run it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from orchestrator._version import __version__
+from orchestrator.model import printable_json
+from orchestrator.report import Report
+from orchestrator.report.as_json import moment
+from orchestrator.runstate import RunState, ServerState
+
+FORMAT = "bulk-restore-evidence"
+FORMAT_VERSION = 1
+MANIFEST = "evidence.json"
+RECORDS = "journal.jsonl"
+SIGNATURE = "evidence.sig"
+_STRICT = ConfigDict(strict=True, extra="ignore")
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """The records of the run: their file, its hash, how many they are, the last one's hash."""
+
+    file: str
+    sha256: str
+    records: int
+    head: str
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """The run as far as checking needs it: `finished` says whether its records have an end."""
+
+    id: str
+    finished: bool
+    exit_code: int | None
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What is read back of evidence.json; the rest of it is compared as bytes.
+
+    `version` is that of the program which wrote the renderings, `files` are their hashes.
+    """
+
+    format: str
+    format_version: int
+    version: str
+    run: About
+    journal: Chain
+    files: Mapping[str, str]
+
+
+@cache
+def _adapter() -> TypeAdapter[Manifest]:
+    return TypeAdapter(Manifest)
+
+
+def parse(data: bytes) -> Manifest | None:
+    """Return what evidence.json says, or None if it is not one that this program knows."""
+    try:
+        found = _adapter().validate_json(data)
+    except ValidationError:
+        return None
+    known = found.format == FORMAT and found.format_version == FORMAT_VERSION
+    plain = all(name == Path(name).name and name not in {"", "..", "."} for name in found.files)
+    return found if known and plain and found.journal.file == RECORDS else None
+
+
+def render(found: RunState, report: Report, files: Mapping[str, str], records_sha256: str) -> bytes:
+    """Return evidence.json for a run and the hashes of its files, by their names."""
+    run, first = report.run, found.started
+    document: dict[str, Any] = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "version": __version__,
+        "run": {
+            "id": run.id,
+            "plan": run.plan,
+            "mode": run.mode,
+            "reason": run.reason,
+            "started_at": moment(run.started_at),
+            "finished_at": moment(run.finished_at),
+            "finished": found.finished is not None,
+            "exit_code": run.exit_code,
+        },
+        "plan_sha256": run.plan_sha256,
+        "locked_sha256": run.locked_sha256,
+        "processes": [
+            _process(moment(first.started_at), first.user, first.host, first.version),
+            *(
+                _process(moment(each.resumed_at), each.user, each.host, each.version)
+                for each in found.resumed
+            ),
+        ],
+        "servers": [
+            _server(facts.name, facts.url, facts.tls, found.servers[facts.name])
+            for facts in first.servers
+        ],
+        "journal": {
+            "file": RECORDS,
+            "sha256": records_sha256,
+            "records": run.journal_records,
+            "head": run.journal_head,
+        },
+        "files": dict(files),
+    }
+    return printable_json(json.dumps(document, ensure_ascii=False, indent=1)).encode() + b"\n"
+
+
+def _process(at: str | None, user: str, host: str, version: str) -> dict[str, Any]:
+    """Return who took part in the run, from when on, on which machine, with which program."""
+    return {"since": at, "user": user, "host": host, "version": version}
+
+
+def _server(name: str, url: str, tls: str, seen: ServerState) -> dict[str, Any]:
+    """Return whom we talked to: every certificate seen, and each logon's clock offset."""
+    certificates = (each.certificate_sha256 for each in seen.sessions if each.certificate_sha256)
+    return {
+        "name": name,
+        "url": url,
+        "tls": tls,
+        "certificates_sha256": list(dict.fromkeys(certificates)),
+        "clock_offsets_s": [each.clock_offset_s for each in seen.sessions],
+    }
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hex.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,245 @@
+"""`report --verify`: whether a report directory is what the run wrote, from its files alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator._version import __version__
+from orchestrator.errors import IllegalTransition, JournalDamaged
+from orchestrator.events import Event, from_json
+from orchestrator.evidence import lines, manifest
+from orchestrator.evidence.lines import Refuted
+from orchestrator.evidence.manifest import MANIFEST, RECORDS, SIGNATURE, Manifest
+from orchestrator.evidence.signing import PublicKey
+from orchestrator.journal import Record
+from orchestrator.model import RunId, printable
+from orchestrator.report import ExitCode, Report, summarize
+from orchestrator.report.writing import RENDERINGS
+from orchestrator.runstate import RunState, fold
+
+MAX_MANIFEST = 64 * 1024 * 1024
+LOCAL_FAULTS = frozenset({int(ExitCode.INTERNAL), int(ExitCode.LOCAL_IO)})
+"""Exit codes that a process may have ended with although its records know nothing of it."""
+NAMED = 10
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What was verified, what one must know of it, and what is not what was written."""
+
+    verified: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    refuted: list[str] = field(default_factory=list)
+
+    @property
+    def is_good(self) -> bool:
+        """True if everything is what was written."""
+        return not self.refuted
+
+
+def verify(directory: Path, key: PublicKey | None = None) -> Verdict:
+    """Return what the files of a report directory prove; nothing else is read.
+
+    With `key` there must be a signature, and it must be that key's.
+
+    Raises:
+        OSError: a file is there and cannot be read.
+    """
+    verdict = Verdict()
+    content = _content(directory / MANIFEST, MAX_MANIFEST)
+    said = manifest.parse(content) if content is not None else None
+    if content is None:
+        verdict.refuted.append(f"there is no {MANIFEST} in {directory}: nothing can be verified")
+    elif said is None:
+        verdict.refuted.append(f"{MANIFEST} was changed, or is of a version that is not known here")
+    if content is None or said is None:
+        return verdict
+    _judge_signature(directory, content, key, verdict)
+    found = _judge_records(directory, said, verdict)
+    _judge_hashes(directory, said, verdict)
+    if found is not None:
+        _judge_contents(directory, content, said, found, verdict)
+    _note_others(directory, said, verdict)
+    return verdict
+
+
+def _content(path: Path, limit: int) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            return file.read(limit)
+    except FileNotFoundError:
+        return None
+
+
+def _judge_signature(
+    directory: Path, content: bytes, key: PublicKey | None, verdict: Verdict
+) -> None:
+    signature = _content(directory / SIGNATURE, 4096)
+    if key is None:
+        if signature is not None:
+            verdict.notes.append("it is signed, but no --key was given: nobody checked by whom")
+        else:
+            verdict.notes.append("it is not signed: whoever could write here could make it anew")
+    elif signature is None:
+        verdict.refuted.append(f"it is not signed: there is no {SIGNATURE}")
+    elif not key.made(signature, content):
+        verdict.refuted.append(
+            f"the signature is not this key's over this {MANIFEST}: another key, or it was changed"
+        )
+    else:
+        verdict.verified.append(f"the signature over {MANIFEST} is this key's")
+
+
+# --- the records ---------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Reading:
+    """The end of the chain as far as it was followed."""
+
+    records: int = 0
+    head: str = ""
+
+
+def _judge_records(directory: Path, said: Manifest, verdict: Verdict) -> RunState | None:
+    """Return the fold of the records if they are what was written."""
+    try:
+        with (directory / RECORDS).open("rb") as file:
+            reading = _Reading()
+            found = fold(_events(lines.read(file, RunId(said.run.id)), reading))
+    except FileNotFoundError:
+        verdict.refuted.append(f"{RECORDS} is missing: the records were taken away")
+        return None
+    except (Refuted, JournalDamaged, IllegalTransition) as exc:
+        verdict.refuted.append(f"{RECORDS}: {printable(str(exc))}")
+        return None
+    wrong = _unlike(said, reading, found)
+    if wrong:
+        verdict.refuted.append(f"{RECORDS}: {wrong}")
+        return None
+    verdict.verified.append(
+        f"{reading.records} records of run {found.started.run} follow one another, from the first "
+        f"to the last; the chain ends in {reading.head}"
+    )
+    if found.finished is None:
+        verdict.notes.append("the run had not ended when this was written: no record says its end")
+    return found
+
+
+def _events(records: Iterator[Record], reading: _Reading) -> Iterator[Event]:
+    for record in records:
+        event = from_json(record.kind, record.body)
+        if event.at != record.at:
+            raise Refuted(f"record {record.seq} ({record.kind}) has another time than was written")
+        reading.records, reading.head = record.seq, record.hash.hex()
+        yield event
+
+
+def _unlike(said: Manifest, reading: _Reading, found: RunState) -> str | None:
+    """Return how the records end otherwise than the manifest says, if they do."""
+    chain = said.journal
+    if reading.records < chain.records:
+        return f"record {reading.records + 1} and what followed were cut off, of {chain.records}"
+    if reading.records > chain.records:
+        return f"record {chain.records + 1} and what follows were added afterwards"
+    if reading.head != chain.head:
+        return f"the chain ends in {reading.head}, but {MANIFEST} says {printable(chain.head, 80)}"
+    if found.started.run != said.run.id:
+        return "the first record is that of another run"
+    if (found.finished is not None) != said.run.finished:
+        ends = "have an end" if found.finished is not None else "end before the run did"
+        return f"they {ends}, but {MANIFEST} says otherwise"
+    return None
+
+
+# --- the renderings ------------------------------------------------------------------------
+
+
+def _judge_hashes(directory: Path, said: Manifest, verdict: Verdict) -> None:
+    """Compare the hash of every file with the manifest's."""
+    good = 0
+    for name, wanted in {**said.files, RECORDS: said.journal.sha256}.items():
+        try:
+            actual = manifest.sha256_of(directory / name)
+        except FileNotFoundError:
+            verdict.refuted.append(f"{printable(name)} is missing")
+            continue
+        if actual != wanted:
+            verdict.refuted.append(f"{printable(name)} was changed: its hash is another one")
+        else:
+            good += 1
+    if good:
+        verdict.verified.append(f"{good} files have the hashes that {MANIFEST} names")
+
+
+def _judge_contents(
+    directory: Path, content: bytes, said: Manifest, found: RunState, verdict: Verdict
+) -> None:
+    """See that every rendering says what the records say."""
+    report = summarize(found, chain_head=said.journal.head)
+    if said.run.exit_code != report.run.exit_code:
+        if said.run.exit_code not in LOCAL_FAULTS:
+            verdict.refuted.append(
+                f"{MANIFEST} says exit code {said.run.exit_code}, the records say "
+                f"{report.run.exit_code}"
+            )
+            return
+        verdict.notes.append(
+            f"the process ended with exit code {said.run.exit_code} for a trouble of its own "
+            f"machine; the records say {report.run.exit_code}"
+        )
+        report = replace(report, run=replace(report.run, exit_code=said.run.exit_code))
+    _judge_json(directory, report, verdict)
+    if said.version != __version__:
+        verdict.notes.append(
+            f"it was written by version {printable(said.version, 40)}, this is {__version__}: "
+            "only the chain and the hashes were compared, not what the renderings say"
+        )
+        return
+    good = [name for name, render in RENDERINGS.items() if _is(directory / name, render(report))]
+    for name in RENDERINGS:
+        if name not in said.files:
+            verdict.refuted.append(f"{MANIFEST} does not name {name}")
+        elif name not in good:
+            verdict.refuted.append(f"{name} does not say what the records say")
+    if content != manifest.render(found, report, said.files, said.journal.sha256):
+        verdict.refuted.append(f"{MANIFEST} does not say what the records say")
+    elif len(good) == len(RENDERINGS):
+        verdict.verified.append(
+            f"{', '.join(good)} and {MANIFEST} are, byte for byte, what the records say"
+        )
+
+
+def _is(path: Path, wanted: str) -> bool:
+    data = wanted.encode("utf-8", errors="backslashreplace")
+    return _content(path, len(data) + 1) == data
+
+
+def _judge_json(directory: Path, report: Report, verdict: Verdict) -> None:
+    """See that report.json is about the same chain, whatever version wrote it."""
+    try:
+        values: Any = json.loads((directory / "report.json").read_bytes())
+        run = values["run"]
+        same = (
+            run["id"] == report.run.id
+            and run["journal_head"] == report.run.journal_head
+            and run["journal_records"] == report.run.journal_records
+        )
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        same = False
+    if not same:
+        verdict.refuted.append("report.json is not about these records")
+
+
+def _note_others(directory: Path, said: Manifest, verdict: Verdict) -> None:
+    """Name what lies in the directory and is no evidence of anything."""
+    known = {*said.files, MANIFEST, RECORDS, SIGNATURE}
+    others = sorted(path.name for path in directory.iterdir() if path.name not in known)
+    if others:
+        named = ", ".join(printable(name, 60) for name in others[:NAMED])
+        more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+        verdict.notes.append(f"not covered, and proving nothing: {named}{more}")

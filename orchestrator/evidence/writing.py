@@ -1,0 +1,81 @@
+"""Writing the evidence beside the renderings it is about."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from orchestrator.errors import JournalDamaged
+from orchestrator.evidence import manifest
+from orchestrator.evidence.lines import line
+from orchestrator.evidence.manifest import MANIFEST, RECORDS, SIGNATURE
+from orchestrator.journal import Record
+from orchestrator.report import Report
+from orchestrator.report.writing import replaced
+from orchestrator.runstate import RunState
+
+
+def write_evidence(
+    found: RunState,
+    report: Report,
+    records: Iterable[Record],
+    rendered: Iterable[Path],
+    directory: Path,
+    sign: Callable[[bytes], bytes] | None = None,
+) -> list[Path]:
+    """Write journal.jsonl, evidence.json and, with `sign`, evidence.sig; return their paths.
+
+    `rendered` are the files just written from `report`, which is that of `found`, the fold of
+    `records`. An older signature stays only if it still fits.
+
+    Raises:
+        OSError: a file cannot be written.
+        JournalDamaged: the records are not those of the report; no evidence is left then.
+    """
+    counted = _Counted(records)
+    journal = replaced(directory / RECORDS, counted)
+    if (counted.records, counted.head) != (report.run.journal_records, report.run.journal_head):
+        withdraw_evidence(directory)
+        raise JournalDamaged(f"the records of run {report.run.id} are not those of its report")
+    hashes = {path.name: manifest.sha256_of(path) for path in rendered}
+    content = manifest.render(found, report, hashes, counted.digest.hexdigest())
+    _drop_outdated(directory, content)
+    written = [journal, replaced(directory / MANIFEST, [content])]
+    if sign is not None:
+        written.append(replaced(directory / SIGNATURE, [sign(content)]))
+    return written
+
+
+def withdraw_evidence(directory: Path) -> None:
+    """Remove what an earlier report left: renderings without records have no evidence."""
+    for name in (SIGNATURE, MANIFEST, RECORDS):
+        (directory / name).unlink(missing_ok=True)
+
+
+def _drop_outdated(directory: Path, content: bytes) -> None:
+    """Remove the signature of another manifest than `content`."""
+    try:
+        same = (directory / MANIFEST).read_bytes() == content
+    except OSError:
+        same = False
+    if not same:
+        (directory / SIGNATURE).unlink(missing_ok=True)
+
+
+class _Counted:
+    """The lines of records, counted and hashed while they are written."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self._kept = records
+        self.digest = hashlib.sha256()
+        self.records = 0
+        self.head = ""
+
+    def __iter__(self) -> Iterator[bytes]:
+        for record in self._kept:
+            content = line(record)
+            self.digest.update(content)
+            self.records += 1
+            self.head = record.hash.hex()
+            yield content

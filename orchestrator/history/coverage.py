@@ -1,0 +1,345 @@
+"""Which machines of a plan were proven lately, which longer ago, and which never.
+
+A machine is proven by a run of any plan that ended with it verified or mounted. It is known
+by the address of its server, its name without regard to case, and its backup server where the
+plan or an earlier run says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from orchestrator.lifecycle import FIRM_RESULTS, MountRecord
+from orchestrator.model import Result, ServerName, printable
+from orchestrator.plan.settings import Entry, RestorePlan, SelectorKind
+from orchestrator.report.as_json import moment
+from orchestrator.report.text import duration
+from orchestrator.runstate import RunState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """One machine that the plan means, and how that is known.
+
+    `vm` is None for a selector whose machines nobody knows: it counts as never proven.
+    """
+
+    server: ServerName
+    url: str
+    name: str
+    vm: str | None
+    backup_server: str | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """What a run had to say of a machine, and when. `result` is the run's own."""
+
+    run: str
+    at: datetime
+    result: Result
+    message: str | None
+    point_created_at: datetime | None
+
+
+@dataclass(slots=True)
+class Known:
+    """The newest proof of a machine, and the newest attempt, which may have been none."""
+
+    proof: Tried | None = None
+    newest: Tried | None = None
+
+
+Proofs = Mapping[tuple[str, str], Mapping[str, Known]]
+"""By address of the server and folded name of the machine, then by backup server."""
+
+
+class Standing(StrEnum):
+    """How a machine stands, worst first."""
+
+    NEVER = "never"
+    LONGER_AGO = "longer ago"
+    PROVEN = "proven"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One machine of the plan and how it stands."""
+
+    wanted: Wanted
+    standing: Standing
+    proof: Tried | None
+    newest: Tried | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """All machines of a plan, the worst first. `notes` say what one must know of it."""
+
+    plan: str
+    days: float
+    now: datetime
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def is_whole(self) -> bool:
+        """True if every machine was proven in time, and there is one."""
+        return bool(self.rows) and all(row.standing is Standing.PROVEN for row in self.rows)
+
+
+# --- which machines --------------------------------------------------------------------------
+
+
+def wanted_by(
+    plan: RestorePlan, sha256: str, earlier: Iterable[RunState]
+) -> tuple[list[Wanted], list[str]]:
+    """Return the machines that a plan means, without asking a server, and notes on that.
+
+    Machines that the plan names are known from it alone. Those of its selectors are the ones
+    that the newest whole run of the plan found; `earlier` are its runs, the newest first.
+    """
+    named = [entry for entry in plan.entries() if entry.kind is SelectorKind.VM]
+    selectors = [entry for entry in plan.entries() if entry.kind is not SelectorKind.VM]
+    found = [
+        _named(entry, plan, entry.value, entry.backup_server, "the plan names it")
+        for entry in named
+    ]
+    if not selectors:
+        return found, []
+    run = next((each for each in earlier if _is_whole(each)), None)
+    if run is None:
+        note = "no run has expanded this plan's selectors yet: --ask asks the servers"
+        return found + [_unknown(entry, plan) for entry in selectors], [note]
+    unchanged = sha256 in {run.started.plan_sha256, run.started.locked_sha256}
+    notes = [
+        f"the machines of {len(selectors)} selectors are those that run {run.started.run} found "
+        f"on {run.started.started_at:%Y-%m-%d}"
+        + ("" if unchanged else ", when the plan was another one; --ask asks the servers")
+    ]
+    for entry in selectors:
+        mine = [each for each in run.records.values() if _belongs(each, entry, exactly=unchanged)]
+        source = f"run {run.started.run} found it"
+        found += [
+            _named(entry, plan, each.planned.vm, each.planned.backup_server or None, source)
+            for each in mine
+            if each.planned.point is not None
+        ] or [_unknown(entry, plan)]
+    return list(
+        {(each.url, each.vm, each.backup_server, each.name): each for each in found}.values()
+    ), notes
+
+
+def _is_whole(state: RunState) -> bool:
+    """Tell whether a run took all targets of its plan, and came to plan them."""
+    return not state.started.only and state.started.keys is None and bool(state.records)
+
+
+def _belongs(record: MountRecord, entry: Entry, *, exactly: bool) -> bool:
+    """Tell whether a target came from an entry; where the plan was changed, by wave and server."""
+    planned = record.planned
+    if exactly:
+        return planned.place == entry.place
+    return (planned.wave, planned.server) == (entry.wave, entry.server)
+
+
+def _named(
+    entry: Entry, plan: RestorePlan, vm: str, backup_server: str | None, source: str
+) -> Wanted:
+    return Wanted(
+        server=entry.server,
+        url=plan.servers[entry.server].url,
+        name=vm,
+        vm=vm,
+        backup_server=backup_server,
+        source=source,
+    )
+
+
+def _unknown(entry: Entry, plan: RestorePlan) -> Wanted:
+    return Wanted(
+        server=entry.server,
+        url=plan.servers[entry.server].url,
+        name=f"{entry.kind}:{entry.value}",
+        vm=None,
+        backup_server=entry.backup_server,
+        source="which machines it means is not known",
+    )
+
+
+# --- which proofs ----------------------------------------------------------------------------
+
+
+def proofs_of(states: Iterable[RunState]) -> Proofs:
+    """Return what runs, of whatever plans, say of every machine that they came to."""
+    known: dict[tuple[str, str], dict[str, Known]] = {}
+    for state in states:
+        urls = {facts.name: facts.url for facts in state.started.servers}
+        for record in state.records.values():
+            tried = _tried(record, state)
+            if tried is None:
+                continue
+            planned = record.planned
+            machine = (urls.get(planned.server, ""), planned.vm.casefold())
+            one = known.setdefault(machine, {}).setdefault(planned.backup_server, Known())
+            one.newest = _newer(one.newest, tried)
+            if record.result in FIRM_RESULTS:
+                one.proof = _newer(one.proof, tried)
+    return known
+
+
+def _tried(record: MountRecord, state: RunState) -> Tried | None:
+    """Return what a run says of a target, or None if it never came to try it."""
+    if record.result is None or not record.ever_submitted:
+        return None
+    proven = record.proven
+    at = proven.verdict_at if proven is not None and record.result in FIRM_RESULTS else None
+    if at is None:
+        at = record.concluded_at or 0.0
+    return Tried(
+        run=state.started.run,
+        at=state.moment(at),
+        result=record.result,
+        message=record.message,
+        point_created_at=record.point.created_at if record.point else None,
+    )
+
+
+def _newer(one: Tried | None, other: Tried | None) -> Tried | None:
+    if one is None or other is None:
+        return one or other
+    return max(one, other, key=lambda tried: tried.at)
+
+
+# --- how they stand --------------------------------------------------------------------------
+
+
+def covered(
+    plan: str,
+    wanted: Sequence[Wanted],
+    proofs: Proofs,
+    *,
+    days: float,
+    now: datetime,
+    notes: Sequence[str] = (),
+) -> Coverage:
+    """Return how every machine stands `now`: proven if its newest proof is `days` old at most."""
+    rows = [_row(each, proofs, now - timedelta(days=days)) for each in wanted]
+    order = list(Standing)
+    rows.sort(
+        key=lambda row: (
+            order.index(row.standing),
+            row.proof.at if row.proof else now,
+            row.wanted.server,
+            row.wanted.name,
+        )
+    )
+    return Coverage(plan=plan, days=days, now=now, rows=tuple(rows), notes=tuple(notes))
+
+
+def _row(wanted: Wanted, proofs: Proofs, since: datetime) -> Row:
+    known = _known(wanted, proofs)
+    proof = known.proof
+    if proof is None:
+        standing = Standing.NEVER
+    else:
+        standing = Standing.PROVEN if proof.at >= since else Standing.LONGER_AGO
+    return Row(wanted=wanted, standing=standing, proof=proof, newest=known.newest)
+
+
+def _known(wanted: Wanted, proofs: Proofs) -> Known:
+    if wanted.vm is None:
+        return Known()
+    behind = proofs.get((wanted.url, wanted.vm.casefold()), {})
+    if wanted.backup_server is not None:
+        return behind.get(wanted.backup_server, Known())
+    together = Known()
+    for each in behind.values():
+        together.proof = _newer(together.proof, each.proof)
+        together.newest = _newer(together.newest, each.newest)
+    return together
+
+
+# --- as JSON and as text ---------------------------------------------------------------------
+
+
+def coverage_values(found: Coverage) -> dict[str, Any]:
+    """Return the coverage as plain JSON values."""
+    counts = {each.value: 0 for each in Standing}
+    for row in found.rows:
+        counts[row.standing.value] += 1
+    return {
+        "plan": found.plan,
+        "days": found.days,
+        "now": moment(found.now),
+        "counts": counts,
+        "notes": list(found.notes),
+        "machines": [
+            {
+                "server": row.wanted.server,
+                "backup_server": row.wanted.backup_server,
+                "name": row.wanted.name,
+                "is_known": row.wanted.vm is not None,
+                "why": row.wanted.source,
+                "standing": row.standing.value,
+                "proven": _tried_values(row.proof),
+                "last_tried": _tried_values(row.newest),
+            }
+            for row in found.rows
+        ],
+    }
+
+
+def _tried_values(tried: Tried | None) -> dict[str, Any] | None:
+    if tried is None:
+        return None
+    return {
+        "run": tried.run,
+        "at": moment(tried.at),
+        "result": tried.result.value,
+        "message": tried.message,
+        "point_created_at": moment(tried.point_created_at),
+    }
+
+
+def coverage_lines(found: Coverage, *, verbose: bool = False) -> list[str]:
+    """Return the coverage for a terminal, the worst first; `verbose` names the proven ones too."""
+    good = sum(row.standing is Standing.PROVEN for row in found.rows)
+    lines = [
+        f"{printable(found.plan, 60)}: {good} of {len(found.rows)} machines proven in the last "
+        f"{found.days:g} days"
+    ]
+    titles = {
+        Standing.NEVER: "Never proven:",
+        Standing.LONGER_AGO: "Longer ago:",
+        Standing.PROVEN: "Proven:",
+    }
+    for standing, title in titles.items():
+        rows = [row for row in found.rows if row.standing is standing]
+        if rows and (verbose or standing is not Standing.PROVEN):
+            lines += [title, *(f"  {_line(row, found.now)}" for row in rows)]
+    return lines + [f"note: {printable(note)}" for note in found.notes]
+
+
+def _line(row: Row, now: datetime) -> str:
+    wanted = row.wanted
+    behind = f" behind {printable(wanted.backup_server, 60)}" if wanted.backup_server else ""
+    said = [f"{printable(wanted.server, 40)}: {printable(wanted.name, 80)}{behind}"]
+    if wanted.vm is None:
+        said.append(wanted.source)
+    if row.proof is not None:
+        said.append(f"{row.proof.result.value} {_when(row.proof, now)}")
+    if row.newest is not None and row.newest != row.proof:
+        why = f" ({printable(row.newest.message, 100)})" if row.newest.message else ""
+        said.append(f"last tried {_when(row.newest, now)}: {row.newest.result.value}{why}")
+    return ", ".join(said)
+
+
+def _when(tried: Tried, now: datetime) -> str:
+    ago = duration(max(0.0, (now - tried.at).total_seconds()))
+    return f"{tried.at:%Y-%m-%d} ({ago} ago, run {tried.run})"
