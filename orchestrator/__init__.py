@@ -7,7 +7,7 @@ The idea in a few lines::
     engine.run: waves ── engine.admission ──▶ slot ── engine.mounting:
         intent durable ▶ POST once ▶ engine.watcher: finished ▶ mount read ▶ verdict ▶ unmounted
     every step: engine.ledger ── legal by lifecycle.TRANSITIONS ▶ journal ▶ views
-    fold of the journal ── report.summary ──▶ report.json, junit.xml, text, exit code
+    fold of the journal ── report.summary ──▶ report.html, .json, junit.xml, … , exit code
 
 Ordinary structured-concurrency code drives each mount from top to bottom, and everything
 that happens to it is an event that a pure table must allow, the journal must hold, and only
@@ -45,6 +45,7 @@ Rooms, from the top; imports go down only, and `make check` proves it:
     events       facts
     policy       delays and limits
     model        the vocabulary
+    proof        what a plan demands of a mounted guest, and what was found there
     errors       what may the caller do next
 
 Read in this order: this page, model, lifecycle, engine/mounting, tests/scenarios.
