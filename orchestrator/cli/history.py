@@ -189,7 +189,7 @@ def _asked(loaded: LoadedPlan, state: Path) -> list[Wanted]:
     from orchestrator.history import Wanted
     from orchestrator.looking import look
 
-    found = anyio.run(look, loaded, state).expanded
+    found = anyio.run(look, _without_samples(loaded), state).expanded
     servers = loaded.plan.servers
     return [
         Wanted(
@@ -212,6 +212,17 @@ def _asked(loaded: LoadedPlan, state: Path) -> list[Wanted]:
         )
         for each in found.unresolved
     ]
+
+
+def _without_samples(loaded: LoadedPlan) -> LoadedPlan:
+    """Return the plan with everything that its selectors match, not only a sample of it."""
+    from dataclasses import replace
+
+    waves = tuple(
+        replace(wave, entries=tuple(replace(entry, sample=None) for entry in wave.entries))
+        for wave in loaded.plan.waves
+    )
+    return replace(loaded, plan=replace(loaded.plan, waves=waves))
 
 
 @click.command("list")
@@ -327,7 +338,9 @@ def _save(
         for event in kept.events(begun.run)
         if isinstance(event, TargetPlanned) and event.point is None
     }
-    data = locked_plan_of(source, records, pointless=pointless, now=datetime.now(UTC))
+    data = locked_plan_of(
+        source, records, pointless=pointless, seed=begun.seed, now=datetime.now(UTC)
+    )
     save_as.write_bytes(data)
     click.echo(f"locked plan: {save_as}", err=True)
     without = sum(each.planned.key in pointless for each in records)

@@ -7,7 +7,7 @@ plan or an earlier run says which.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -102,37 +102,59 @@ def wanted_by(
     """Return the machines that a plan means, without asking a server, and notes on that.
 
     Machines that the plan names are known from it alone. Those of its selectors are the ones
-    that the newest whole run of the plan found; `earlier` are its runs, the newest first.
+    that the newest whole run of the plan found; of a sample, those that any such run drew from
+    the very same plan. `earlier` are the plan's runs, the newest first.
     """
-    named = [entry for entry in plan.entries() if entry.kind is SelectorKind.VM]
-    selectors = [entry for entry in plan.entries() if entry.kind is not SelectorKind.VM]
+    entries = plan.entries()
     found = [
         _named(entry, plan, entry.value, entry.backup_server, "the plan names it")
-        for entry in named
+        for entry in entries
+        if is_named(entry)
     ]
+    selectors = [entry for entry in entries if not is_named(entry)]
     if not selectors:
         return found, []
-    run = next((each for each in earlier if _is_whole(each)), None)
+    whole = (each for each in earlier if _is_whole(each))
+    run = next(whole, None)
     if run is None:
         note = "no run has expanded this plan's selectors yet: --ask asks the servers"
         return found + [_unknown(entry, plan) for entry in selectors], [note]
-    unchanged = sha256 in {run.started.plan_sha256, run.started.locked_sha256}
+    unchanged = _is_of(run, sha256)
     notes = [
         f"the machines of {len(selectors)} selectors are those that run {run.started.run} found "
         f"on {run.started.started_at:%Y-%m-%d}"
         + ("" if unchanged else ", when the plan was another one; --ask asks the servers")
     ]
+    runs = [run]
+    if any(entry.sample is not None for entry in selectors):
+        notes.append("of samples, only what runs have drawn is known; --ask asks for all of it")
+        runs += [each for each in whole if unchanged and _is_of(each, sha256)]
     for entry in selectors:
-        mine = [each for each in run.records.values() if _belongs(each, entry, exactly=unchanged)]
-        source = f"run {run.started.run} found it"
+        looked_at = runs if entry.sample is not None else runs[:1]
         found += [
             _named(entry, plan, each.planned.vm, each.planned.backup_server or None, source)
-            for each in mine
-            if each.planned.point is not None
+            for each, source in _of(entry, looked_at, exactly=unchanged)
         ] or [_unknown(entry, plan)]
-    return list(
-        {(each.url, each.vm, each.backup_server, each.name): each for each in found}.values()
-    ), notes
+    return found, notes
+
+
+def is_named(entry: Entry) -> bool:
+    """Tell whether an entry names its one machine; a name on every backup server may be many."""
+    return entry.kind is SelectorKind.VM and not entry.all_backup_servers
+
+
+def _is_of(state: RunState, sha256: str) -> bool:
+    return sha256 in {state.started.plan_sha256, state.started.locked_sha256}
+
+
+def _of(
+    entry: Entry, runs: Sequence[RunState], *, exactly: bool
+) -> Iterator[tuple[MountRecord, str]]:
+    """Yield the targets that runs made of an entry, and how that is known."""
+    for run in runs:
+        for record in run.records.values():
+            if record.planned.point is not None and _belongs(record, entry, exactly=exactly):
+                yield record, f"run {run.started.run} found it"
 
 
 def _is_whole(state: RunState) -> bool:
@@ -229,7 +251,8 @@ def covered(
     notes: Sequence[str] = (),
 ) -> Coverage:
     """Return how every machine stands `now`: proven if its newest proof is `days` old at most."""
-    rows = [_row(each, proofs, now - timedelta(days=days)) for each in wanted]
+    once = {(each.url, each.name, each.vm, each.backup_server): each for each in wanted}
+    rows = [_row(each, proofs, now - timedelta(days=days)) for each in once.values()]
     order = list(Standing)
     rows.sort(
         key=lambda row: (

@@ -41,13 +41,14 @@ def locked_plan_of(
     records: Sequence[MountRecord],
     *,
     pointless: Collection[MountKey],
+    seed: int,
     now: datetime,
 ) -> bytes:
     """Return a locked plan of these targets: the same restore points, waves, checks and limits.
 
     `source` must be the very plan of their run. `pointless` are the targets for which no
     restore point could be chosen when they were planned: the run knows too little of them to
-    mount them, so they stay without one, with the reason.
+    mount them, so they stay without one, with the reason. `seed` is what the run drew by.
     """
     expansion = Expansion(
         requests=tuple(
@@ -59,7 +60,7 @@ def locked_plan_of(
         broken=(),
         pending=(),
     )
-    return lock(_loaded(source), expansion, created_at=now, version=__version__)
+    return lock(_loaded(source), expansion, created_at=now, version=__version__, seed=seed)
 
 
 def _loaded(source: LoadedPlan | LockedPlan) -> LoadedPlan:

@@ -166,6 +166,43 @@ def test_a_plan_changed_since_is_said(tmp_path: Path) -> None:
     assert "the plan was another one" in values["notes"][0]
 
 
+SAMPLED = SELECTED.replace('- job: "Replication"', '- {match: "web*", sample: {count: 1}}')
+ALL = SELECTED.replace('- job: "Replication"', "- {vm: web01, all: true}")
+
+
+def test_of_a_sample_everything_drawn_so_far_is_known(tmp_path: Path) -> None:
+    """Each run draws others; one that was drawn once is not forgotten, and the note says so."""
+    state, path = tmp_path / "state", plan(tmp_path, SAMPLED)
+    digest = sha256(path.read_bytes()).hexdigest()
+    keep(
+        state,
+        beginning(1, days_ago(50), plan_sha256=digest),
+        [at_place(life("web01"), "10:9"), at_place(life("web02"), "10:9")],
+    )
+    keep(state, beginning(2, days_ago(5), plan_sha256=digest), [at_place(life("web03"), "10:9")])
+
+    _, found, values = standings(state, path)
+
+    assert found == {
+        "sql01": "never",
+        "web01": "longer ago",
+        "web02": "longer ago",
+        "web03": "proven",
+    }
+    assert any("only what runs have drawn" in note for note in values["notes"])
+
+
+def test_one_of_several_machines_of_a_name_does_not_prove_the_others(tmp_path: Path) -> None:
+    """`all: true` may mean several: nobody knows before a run has found them."""
+    state, path = tmp_path / "state", plan(tmp_path, ALL)
+    keep(state, beginning(1, days_ago(1), plan="other"), [life("web01")])
+
+    _, found, values = standings(state, path)
+
+    assert found == {"sql01": "never", "vm:web01": "never"}
+    assert values["machines"][1]["is_known"] is False
+
+
 def test_hostile_names_are_inert(tmp_path: Path) -> None:
     """What servers say of machines and failures steers no terminal."""
     state, path = tmp_path / "state", plan(tmp_path, SELECTED)
