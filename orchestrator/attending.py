@@ -46,7 +46,7 @@ async def accompanied(
             yield
         finally:
             tasks.cancel_scope.cancel()
-            view.close()
+            harmless(view.close)
 
 
 async def unless_signalled(signals: Signals | None, work: Callable[[], Awaitable[None]]) -> None:
@@ -64,10 +64,22 @@ async def unless_signalled(signals: Signals | None, work: Callable[[], Awaitable
         tasks.cancel_scope.cancel()
 
 
+def harmless(show: Callable[[], None]) -> bool:
+    """Let a view do something; True if it could. What goes wrong there never ends a run."""
+    try:
+        show()
+    except Exception:
+        log.warning("view.failed", exc_info=True)
+        return False
+    return True
+
+
 async def _draw(run: Run, view: View) -> None:
-    while True:
+    """Draw now and then; a view that cannot draw is asked no more."""
+    drawn = True
+    while drawn:
         await anyio.sleep(view.interval_s)
-        view.draw(run.ledger.now())
+        drawn = harmless(lambda: view.draw(run.ledger.now()))
 
 
 async def _note_suspensions(run: Run, boot_clock: Callable[[], float]) -> None:

@@ -22,7 +22,13 @@ from orchestrator.assembly import (
     require_allowed_writes,
     secret_variables,
 )
-from orchestrator.attending import Signals, accompanied, caught_signals, unless_signalled
+from orchestrator.attending import (
+    Signals,
+    accompanied,
+    caught_signals,
+    harmless,
+    unless_signalled,
+)
 from orchestrator.em.client import Session
 from orchestrator.em.credentials import resolve as resolve_secret
 from orchestrator.em.session import KeptSession, Token
@@ -108,6 +114,7 @@ async def resume(
         RunLocked: its process, or another run of the plan, still goes on.
         RunNotFound, JournalDamaged: there is no such run, or its journal cannot be trusted.
         CannotResume: it never began, or the plan is not the same any more; nothing was sent.
+        PlanError: it writes into guests, and nobody allowed that again; nothing was sent.
     """
     world = world or World()
     state = State(choices.state)
@@ -119,6 +126,7 @@ async def resume(
         _require_begun(found)
         source = plan_of(found.started)
         require_same(source, found.started)
+        require_allowed_writes(source, choices)
         part = _Part(source, found.started, state, choices, world, signals, found)
         return await part.carried_out(view or QuietView(), observers)
 
@@ -205,8 +213,9 @@ class _Part:
         """Do this part and write the reports of the whole."""
         earlier = self._earlier()
         directory = earlier.resumed.report_dir if earlier else self.started.report_dir
-        if self.found is not None:
-            view.take_over(self.found)
+        found = self.found
+        if found is not None:
+            harmless(lambda: view.take_over(found))
         following = Following(self.found)
         notifier = self._notifier(following)
         code, head, trouble, told = await self._run(following, view, notifier, observers, earlier)

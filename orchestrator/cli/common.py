@@ -101,6 +101,15 @@ def only_option(command: F) -> F:
     )(command)
 
 
+def yes_write_option(command: F) -> F:
+    """Add --yes-write, which each process of a run is told anew."""
+    return click.option(
+        "--yes-write",
+        is_flag=True,
+        help="Allow what a plan in recovery mode says to write into guests.",
+    )(command)
+
+
 def seed_option(command: F) -> F:
     """Add --seed."""
     return click.option(

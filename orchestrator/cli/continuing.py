@@ -18,6 +18,7 @@ from orchestrator.cli.common import (
     set_option,
     sign_key_option,
     state_option,
+    yes_write_option,
 )
 from orchestrator.cli.running import exit_codes, told
 
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     help="Directory of the reports. Default: where the run's report was, or would have been.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write events to stdout, one per line.")
+@yes_write_option
 @on_finish_option
 @sign_key_option
 @session_file_option
@@ -63,8 +65,8 @@ def resume_command(run: str, plan: Path | None, output: Output, **options: Any) 
     is held on until its time. What may have been mounted before is never mounted again unless
     --retry-failed asks for it.
 
-    The plan, its variables and the options of the run apply unchanged; its deadline and its
-    failure budget count anew. Safe to repeat.
+    The plan, its variables and the options of the run apply unchanged, but --yes-write must be
+    said again; its deadline and its failure budget count anew. Safe to repeat.
     """
     told(lambda view: _carried_on(run, plan, view, options), output, as_json=options["as_json"])
 
@@ -80,6 +82,7 @@ def _carried_on(run: str, plan: Path | None, view: View, options: dict[str, Any]
         report=options["report"],
         retry_failed=options["retry_failed"],
         session_file=not options["no_session_file"],
+        yes_write=options["yes_write"],
         on_finish=options["on_finish"],
         sign=options["sign"],
     )

@@ -26,6 +26,7 @@ from orchestrator.cli.common import (
     set_option,
     sign_key_option,
     state_option,
+    yes_write_option,
 )
 from orchestrator.errors import OrchestratorError
 from orchestrator.report.exit_codes import ExitCode
@@ -75,11 +76,7 @@ def exit_codes() -> str:
     help="Keep every mount open so long after its verdict, for a person to look: 30m. It keeps "
     "its slots.",
 )
-@click.option(
-    "--yes-write",
-    is_flag=True,
-    help="Allow what a plan in recovery mode says to write into guests.",
-)
+@yes_write_option
 @on_finish_option
 @sign_key_option
 @session_file_option

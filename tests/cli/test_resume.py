@@ -62,6 +62,36 @@ def test_a_killed_run_goes_on_to_its_end(slow: Servers, place: Place) -> None:
     assert place.values()["run"]["resumed_from"] == place.values()["run"]["id"]
 
 
+WRITES = "mode: recovery\nwaves:\n  - name: only\n    targets:\n"
+TARGET = (
+    "      - {vm: hq-app0000, server: hq, download: "
+    "[{path: 'C:/Windows/notepad.exe', write: original, overwrite: true}]}\n"
+)
+
+
+def test_a_killed_recovery_writes_on_only_where_it_is_allowed_again(
+    slow: Servers, place: Place
+) -> None:
+    """Without --yes-write the process that goes on sends nothing; with it the file is written."""
+    plan = slow.plan(place.directory, targets=4)
+    plan.write_text(plan.read_text().partition("waves:")[0] + WRITES + TARGET)
+    process = place.start("run", plan, "--yes", "--yes-write", "--json")
+    until_running(process, 1)
+    kill(process)
+    asked = slow.truth().requests
+
+    refused = place.call("resume", "last")
+    untouched = slow.truth().requests == asked
+    done = place.call("resume", "last", "--yes-write")
+
+    assert (refused.returncode, untouched) == (2, True)
+    assert "--yes-write" in refused.stderr
+    assert done.returncode == 0, done.stderr
+    (write,) = slow.truth().guest_writes
+    assert write[2].lower().endswith("notepad.exe")
+    assert [each["fate"] for each in place.values()["targets"][0]["downloads"]] == ["restored"]
+
+
 def test_a_resume_of_what_has_ended_does_nothing(slow: Servers, place: Place) -> None:
     """It may be repeated: the reports are written once more, and nobody is asked anything."""
     killed(slow, place, targets=6)
