@@ -18,6 +18,7 @@ Rooms, from the top; imports go down only, and `make check` proves it:
     cli          argv ▶ run ▶ exit code
     demo         a whole run against the simulator
     leftovers    after a dead run: releasing what it left mounted
+    onlooking    beside a run, from another process: follows its journal and shows it
     conducting   a run from its lock to its reports; its resume
     readiness    before a run: whether it could start now; changes nothing
     looking      what a plan means now, without a run
@@ -37,6 +38,8 @@ Rooms, from the top; imports go down only, and `make check` proves it:
     simulator    Enterprise Managers to test against; shares no parser with em
     engine       the run: admission, gate, pace, mounts, watcher, recovery, strays, ledger
     ports        what the engine needs from outside
+    tally        counting along: what every view shows
+    outlook      how long the rest may take
     runstate     the fold of a run's events: what is known of it
     search       which restore point of a target is tried next
     lifecycle    what may follow what

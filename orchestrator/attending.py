@@ -46,7 +46,8 @@ async def accompanied(
             yield
         finally:
             tasks.cancel_scope.cancel()
-            harmless(view.close)
+            with harmless(view):
+                view.close()
 
 
 async def unless_signalled(signals: Signals | None, work: Callable[[], Awaitable[None]]) -> None:
@@ -64,22 +65,21 @@ async def unless_signalled(signals: Signals | None, work: Callable[[], Awaitable
         tasks.cancel_scope.cancel()
 
 
-def harmless(show: Callable[[], None]) -> bool:
-    """Let a view do something; True if it could. What goes wrong there never ends a run."""
+@contextmanager
+def harmless(view: View) -> Iterator[None]:
+    """Keep what goes wrong in a view from the run, and tell it."""
     try:
-        show()
+        yield
     except Exception:
-        log.warning("view.failed", exc_info=True)
-        return False
-    return True
+        log.warning("view.failed", view=type(view).__name__, exc_info=True)
 
 
 async def _draw(run: Run, view: View) -> None:
     """Draw now and then; a view that cannot draw is asked no more."""
-    drawn = True
-    while drawn:
-        await anyio.sleep(view.interval_s)
-        drawn = harmless(lambda: view.draw(run.ledger.now()))
+    with harmless(view):
+        while True:
+            await anyio.sleep(view.interval_s)
+            view.draw(run.ledger.now())
 
 
 async def _note_suspensions(run: Run, boot_clock: Callable[[], float]) -> None:

@@ -213,9 +213,10 @@ class _Part:
         """Do this part and write the reports of the whole."""
         earlier = self._earlier()
         directory = earlier.resumed.report_dir if earlier else self.started.report_dir
-        found = self.found
-        if found is not None:
-            harmless(lambda: view.take_over(found))
+        with harmless(view):
+            view.expect(self.state.durations().expected)
+            if self.found is not None:
+                view.take_over(self.found)
         following = Following(self.found)
         notifier = self._notifier(following)
         code, head, trouble, told = await self._run(following, view, notifier, observers, earlier)

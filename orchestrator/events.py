@@ -202,6 +202,14 @@ class ServerResumed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServerPaced(Event):
+    """How many mounts a server is given from now on; None: as many as the plan allows."""
+
+    server: ServerName
+    allowed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerGivenUp(Event):
     """A server will not be used in this run any more. `refused`: it said no, not silence."""
 
@@ -504,6 +512,7 @@ _ALL: tuple[type[Event], ...] = (
     SessionEnded,
     ServerParked,
     ServerResumed,
+    ServerPaced,
     ServerGivenUp,
     ServerMeasured,
     WaveStarted,

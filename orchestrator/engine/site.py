@@ -39,6 +39,7 @@ from orchestrator.events import (
     RunNoted,
     ServerGivenUp,
     ServerMeasured,
+    ServerPaced,
     ServerParked,
     ServerResumed,
     SessionEnded,
@@ -152,6 +153,7 @@ class Site:
         self._on_gate = on_gate
         self.gate = Gate(self.name, self._moved)
         self.pace = pace or Pace()
+        self._told_pace: int | None = None
         self._connection: Connection | None = None
         self._left = left if client.kept is not None else None
         self._taken_up: Connection | None = None
@@ -517,6 +519,7 @@ class Site:
                 ServerResumed(at=self._ledger.now(), server=self.name, waited_s=waited)
             )
         self._openings += 1
+        self._tell_pace()
         self.gate.open()
 
     async def _watch_tasks(self, connection: Connection) -> None:
@@ -576,7 +579,17 @@ class Site:
             await self.pace.limiting()
             await anyio.sleep(TICK)
             if self.gate.is_open and self.pace.tick(self._ledger.now()):
+                self._tell_pace()
                 self._moved()
+
+    def _tell_pace(self) -> None:
+        """Record how many mounts the server is given, if that has changed."""
+        allowed = int(self.pace.allowance) if self.pace.is_limiting else None
+        if allowed != self._told_pace:
+            self._told_pace = allowed
+            self._ledger.record(
+                ServerPaced(at=self._ledger.now(), server=self.name, allowed=allowed)
+            )
 
     async def _rest(self, attempt: int) -> bool:
         """Pause before the next probe; False when the outage has lasted too long."""

@@ -9,8 +9,8 @@ One writer with group commit; any number of readers, also from other processes d
 The directory and everything in it belongs to its owner alone.
 """
 
-from orchestrator.journal.state import RunSummary, State
+from orchestrator.journal.state import BEGINNING, Mark, RunSummary, State
 from orchestrator.journal.store import GENESIS, Record, chained
 from orchestrator.journal.writing import RunJournal
 
-__all__ = ["GENESIS", "Record", "RunJournal", "RunSummary", "State", "chained"]
+__all__ = ["BEGINNING", "GENESIS", "Mark", "Record", "RunJournal", "RunSummary", "State", "chained"]

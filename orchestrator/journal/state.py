@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import median
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 import anyio
 import structlog
@@ -70,6 +70,19 @@ class RunSummary:
     plan_path: str
     started_at: datetime
     report_dir: str
+
+
+class Mark(NamedTuple):
+    """A place in a run's events: the last record before it, and that record's hash."""
+
+    seq: int
+    head: bytes
+
+
+BEGINNING = Mark(0, GENESIS)
+
+BATCH = 5000
+"""Records that are read at once of a run that is followed."""
 
 
 class History:
@@ -295,20 +308,41 @@ class State:
         except (sqlite3.Error, ValueError) as exc:
             raise JournalDamaged(f"{self._file} cannot be read: {exc}") from exc
 
-    def records(self, run: RunId, *, upto: int | None = None) -> Iterator[Record]:
-        """Yield a run's records in order, at most `upto`, checking the hash chain on the way.
+    def read_on(self, run: RunId, mark: Mark) -> tuple[list[Event], Mark]:
+        """Return a run's events after `mark`, checked against it, and the mark behind them.
 
-        What their bodies say is not looked at.
+        Only what is new is read, and at most `BATCH` records of it; none: there is no more yet.
 
         Raises:
-            JournalDamaged: names the first record that is not what was written.
+            JournalDamaged: names the first record that is not what was written, or that the
+                record at `mark` is not there any more.
         """
-        head, expected = GENESIS, 1
+        found: list[Event] = []
+        for record, event in self._verified(run, mark, BATCH):
+            found.append(event)
+            mark = Mark(record.seq, record.hash)
+        return found, mark
+
+    def records(
+        self, run: RunId, *, upto: int | None = None, after: Mark = BEGINNING, most: int = -1
+    ) -> Iterator[Record]:
+        """Yield a run's records in order, checking the hash chain on the way.
+
+        Those behind `after`, to record `upto`, and at most `most` of them; -1 is all. What
+        their bodies say is not looked at.
+
+        Raises:
+            JournalDamaged: names the first record that is not what was written, or says that
+                the one at `after` is not there any more.
+        """
+        head, expected = after.head, after.seq + 1
         with self._reading() as connection:
+            if after.seq:
+                _require_unchanged(connection, run, after)
             rows = connection.execute(
                 "SELECT seq, at, type, CAST(body AS BLOB), typeof(body), hash FROM events "
-                "WHERE run = ? AND seq <= coalesce(?, seq) ORDER BY seq",
-                (run, upto),
+                "WHERE run = ? AND seq > ? AND seq <= coalesce(?, seq) ORDER BY seq LIMIT ?",
+                (run, after.seq, upto, most),
             )
             for seq, at, kind, body, stored_as, stored in rows:
                 if seq != expected:
@@ -321,8 +355,10 @@ class State:
                 yield Record(run=run, seq=seq, kind=kind, at=at, body=body, hash=head)
                 expected += 1
 
-    def _verified(self, run: RunId) -> Iterator[tuple[Record, Event]]:
-        for record in self.records(run):
+    def _verified(
+        self, run: RunId, after: Mark = BEGINNING, most: int = -1
+    ) -> Iterator[tuple[Record, Event]]:
+        for record in self.records(run, after=after, most=most):
             named = f"record {record.seq} ({record.kind}) of run {run}"
             event = _event(record.kind, record.body, named)
             if event.at != record.at:  # the one column that the hash holds only within the body
@@ -454,6 +490,17 @@ async def _flushing(journal: RunJournal) -> AsyncIterator[None]:
     finally:
         with anyio.CancelScope(shield=True):
             await journal.durable()
+
+
+def _require_unchanged(connection: sqlite3.Connection, run: RunId, mark: Mark) -> None:
+    """See that the last record that was read still ends what was read."""
+    row = connection.execute(
+        "SELECT hash FROM events WHERE run = ? AND seq = ?", (run, mark.seq)
+    ).fetchone()
+    if row is None:
+        raise JournalDamaged(f"record {mark.seq} of run {run} is gone: the journal was cut off")
+    if row[0] != mark.head:
+        raise JournalDamaged(f"record {mark.seq} of run {run} is not what was written")
 
 
 def _runs_with_measurements(connection: sqlite3.Connection, before: RunId) -> list[RunId]:

@@ -17,9 +17,11 @@ import anyio.to_thread
 from orchestrator.errors import JournalError
 from orchestrator.events import (
     Event,
+    MountKept,
     MountReleased,
     TargetPlanned,
     TaskAccepted,
+    UnmountStarted,
     to_json,
 )
 from orchestrator.journal.store import chained
@@ -47,6 +49,7 @@ class RunJournal:
         self._durations: list[tuple[str, str, str, float]] = []
         self._machines: dict[MountKey, tuple[str, str]] = {}
         self._accepted: dict[MountKey, float] = {}
+        self._kept: dict[MountKey, float] = {}
         self._committed = seq
         self._committing: anyio.Event | None = None
         self._failed: str | None = None
@@ -133,12 +136,19 @@ class RunJournal:
         self._connection.execute("COMMIT")
 
     def _time(self, event: Event) -> None:
-        """Note how long a machine's mount took, from accepted to released, for later runs."""
+        """Note how long a machine's mount took, from accepted to released, for later runs.
+
+        Without the time for which it was held open: another run may hold nothing.
+        """
         match event:
             case TargetPlanned(key=key):
                 self._machines[key] = (event.server, event.vm)
             case TaskAccepted(key=key):
                 self._accepted[key] = event.at
+            case MountKept(key=key):
+                self._kept[key] = event.at
+            case UnmountStarted(key=key) if key in self._kept and key in self._accepted:
+                self._accepted[key] += event.at - self._kept.pop(key)
             case MountReleased(key=key, by_hand=False):
                 began = self._accepted.pop(key, None)
                 if began is not None and key in self._machines:

@@ -11,7 +11,9 @@ from datetime import UTC, timedelta
 from typing import Any, NamedTuple, TextIO
 
 from orchestrator.events import (
+    CheckMade,
     Event,
+    FileCopied,
     PlaceholderReplaced,
     RunFinished,
     RunHalted,
@@ -20,6 +22,7 @@ from orchestrator.events import (
     RunStarted,
     ServerGivenUp,
     ServerMeasured,
+    ServerPaced,
     ServerParked,
     ServerResumed,
     SessionEnded,
@@ -31,17 +34,30 @@ from orchestrator.events import (
 )
 from orchestrator.lifecycle import MountRecord, Phase
 from orchestrator.model import MountKey, MountState, RestorePointId, Result
-from orchestrator.progress.tally import Tally
+from orchestrator.outlook import Expected
 from orchestrator.progress.view import Lines
+from orchestrator.proof import Fate
 from orchestrator.runstate import RunState
+from orchestrator.tally import Tally
 
 VERSION = 1
-TYPES = ("run", "wave", "target", "server", "progress", "error", "summary")
+TYPES = (
+    "run",
+    "wave",
+    "target",
+    "check",
+    "copy",
+    "server",
+    "progress",
+    "error",
+    "summary",
+)
 
 _SERVER_STATES: dict[type[Event], str] = {
     SessionOpened: "session_opened",
     SessionTakenUp: "session_taken_up",
     SessionEnded: "session_ended",
+    ServerPaced: "paced",
     ServerParked: "parked",
     ServerResumed: "resumed",
     ServerGivenUp: "given_up",
@@ -86,6 +102,20 @@ class JsonEvents:
         self._started = found.started
         self._last = {key: _Shown.of(record) for key, record in found.records.items()}
 
+    def expect(self, expected: Expected) -> None:
+        """Know what earlier runs say of durations."""
+        self._tally.expect(expected)
+
+    def catch_up(self, event: Event, record: MountRecord | None) -> None:
+        """Know the event as written; only changes are written again."""
+        self._tally.take(event, record)
+        if isinstance(event, RunStarted):
+            self._started = event
+        if record is not None:
+            self._last[record.planned.key] = _Shown.of(record)
+        elif isinstance(event, PlaceholderReplaced):
+            self._last.pop(event.key, None)
+
     def observe(self, event: Event, record: MountRecord | None) -> None:
         """Write the event, if it changes anything a program may want to know."""
         self._tally.take(event, record)
@@ -103,14 +133,21 @@ class JsonEvents:
         tally = self._tally
         tally.now = max(tally.now, now)
         if self._started is not None and tally.targets and not self._finished:
-            left = tally.remaining_s()
+            rest, left, proofs = tally.rest(), tally.remaining_s(), tally.proofs
             self._write(
                 "progress",
                 tally.now,
                 targets=tally.targets,
                 done=tally.done,
                 open=len(tally.running),
-                remaining_s=None if left is None else round(left, 1),
+                remaining_s=_rounded(left),
+                remaining_range_s=[_rounded(rest.low), _rounded(rest.high)],
+                held=len(tally.kept),
+                checks=proofs.checks,
+                checks_failed=proofs.checks_failed,
+                files=proofs.files,
+                files_failed=proofs.files_failed,
+                points_tried=proofs.fallbacks,
             )
 
     def close(self) -> None:
@@ -126,6 +163,7 @@ class JsonEvents:
 
     def _target(self, event: Event, record: MountRecord) -> None:
         key, now = record.planned.key, _Shown.of(record)
+        self._detail(event, record)
         if self._last.get(key) == now:
             return
         self._last[key] = now
@@ -145,12 +183,44 @@ class JsonEvents:
             message=record.message,
         )
 
+    def _detail(self, event: Event, record: MountRecord) -> None:
+        """Write what does not change a target's phase or result and yet matters."""
+        about = {"key": record.planned.key, "server": record.planned.server}
+        match event:
+            case CheckMade(at=at, outcome=check):
+                self._write(
+                    "check",
+                    at,
+                    **about,
+                    name=check.name,
+                    path=check.path,
+                    expected=check.expected,
+                    observed=check.observed,
+                    passed=check.passed,
+                    warning=check.warning,
+                )
+            case FileCopied(at=at, outcome=file):
+                self._write(
+                    "copy",
+                    at,
+                    **about,
+                    path=file.path,
+                    to=file.to,
+                    fate=file.fate.value,
+                    size=file.size,
+                    sha256=file.sha256,
+                    message=file.message,
+                )
+            case _:
+                return
+
     def _run(self, event: Event) -> None:
         state = _SERVER_STATES.get(type(event))
         if state is not None:
             reason = getattr(event, "reason", None)
             server = getattr(event, "server", "")
-            self._write("server", event.at, server=server, state=state, reason=reason)
+            more = {"allowed": event.allowed} if isinstance(event, ServerPaced) else {}
+            self._write("server", event.at, server=server, state=state, reason=reason, **more)
             return
         match event:
             case RunStarted():
@@ -209,6 +279,10 @@ class JsonEvents:
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
+
+
 def events_json_schema() -> dict[str, Any]:
     """Return the published schema of one line."""
     return {
@@ -233,6 +307,20 @@ def events_json_schema() -> dict[str, Any]:
             "until": {
                 "type": ["string", "null"],
                 "description": "while held: when the mount is removed; null: when somebody says so",
+            },
+            "passed": {"type": "boolean", "description": "check"},
+            "warning": {"type": "boolean", "description": "check: passed, and worth a look"},
+            "fate": {"enum": [fate.value for fate in Fate], "description": "copy"},
+            "size": {"type": ["integer", "null"], "description": "copy: bytes"},
+            "allowed": {
+                "type": ["integer", "null"],
+                "description": "server, paced: mounts it is given for now; null: the plan's limit",
+            },
+            "remaining_s": {"type": ["number", "null"], "description": "progress: the middle"},
+            "remaining_range_s": {
+                "type": "array",
+                "items": {"type": ["number", "null"]},
+                "description": "progress: seconds at least, at most; null: nobody can know",
             },
             "exit_code": {"type": "integer"},
             "totals": {"type": "object", "additionalProperties": {"type": "integer"}},

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import TextIO
 
 from orchestrator.events import (
+    CheckMade,
     DeadlinePassed,
     Event,
+    FileCopied,
     MountFound,
     MountKept,
     MountLeft,
@@ -16,6 +20,7 @@ from orchestrator.events import (
     RunHalted,
     RunStarted,
     ServerGivenUp,
+    ServerPaced,
     ServerParked,
     ServerResumed,
     SessionEnded,
@@ -29,14 +34,19 @@ from orchestrator.events import (
     TaskAccepted,
     TaskFailed,
     UnmountStarted,
+    VerdictReached,
     WaveFinished,
     WaveStarted,
 )
 from orchestrator.lifecycle import MountRecord, Phase
 from orchestrator.model import printable
-from orchestrator.progress.tally import Tally
+from orchestrator.outlook import Expected, clock
 from orchestrator.progress.view import Lines
+from orchestrator.proof import CheckOutcome, DownloadOutcome, Fate
 from orchestrator.runstate import RunState
+from orchestrator.tally import Tally
+
+TROUBLED = frozenset({Fate.FAILED, Fate.UNKNOWN})
 
 
 class LineView:
@@ -45,10 +55,14 @@ class LineView:
     interval_s = 30.0
 
     def __init__(self, stream: TextIO, *, verbose: bool = False) -> None:
-        """`verbose` adds the short steps: submitted, and being unmounted."""
+        """`verbose` adds the short steps: submitted, each check and file, being unmounted."""
         self._lines = Lines(stream)
         self._verbose = verbose
         self._tally = Tally()
+
+    def expect(self, expected: Expected) -> None:
+        """Know what earlier runs say of durations."""
+        self._tally.expect(expected)
 
     def take_over(self, found: RunState) -> None:
         """Say which run goes on, and how far it was."""
@@ -58,6 +72,10 @@ class LineView:
             f"{clock(self._tally.now)} run {begun.run} of {printable(begun.plan)} goes on: "
             f"{self._tally.counts()}"
         )
+
+    def catch_up(self, event: Event, record: MountRecord | None) -> None:
+        """Count the event, and write no line."""
+        self._tally.take(event, record)
 
     def observe(self, event: Event, record: MountRecord | None) -> None:
         """Write the event's line, if it has one."""
@@ -74,9 +92,7 @@ class LineView:
         tally.now = max(tally.now, now)
         if not tally.targets or tally.done + tally.phases[Phase.HELD] == tally.targets:
             return  # nothing is left, or only what was said to be held
-        left = tally.remaining_s()
-        eta = f", about {clock(left)} left" if left is not None else ""
-        self._lines.write(f"{clock(tally.now)} {tally.counts()}{eta}")
+        self._lines.write(f"{clock(tally.now)} {tally.counts()}, {tally.rest().words}")
 
     def close(self) -> None:
         """Nothing to put back."""
@@ -98,6 +114,10 @@ def _run_line(event: Event) -> str | None:
             return f"{printable(server)}: answers again after {clock(waited)}"
         case ServerGivenUp(server=server, reason=reason):
             return f"{printable(server)}: GIVEN UP: {printable(reason)}"
+        case ServerPaced(server=server, allowed=int(allowed)):
+            return f"{printable(server)}: is given {_count(allowed, 'mount')} at once for now"
+        case ServerPaced(server=server):
+            return f"{printable(server)}: is given as many mounts as the plan allows again"
         case WaveStarted(wave=wave):
             return f"wave {printable(wave)} started"
         case WaveFinished(wave=wave):
@@ -139,6 +159,12 @@ def _target_line(event: Event, record: MountRecord, verbose: bool) -> str | None
             return f"{key}: now restore point {printable(point.name)} ({printable(why)})"
         case MountFound(roots=roots):
             return f"{key}: mounted, volumes: {printable(', '.join(roots)) or 'none'}"
+        case CheckMade(outcome=outcome) if verbose or outcome.warning or not outcome.passed:
+            return f"{key}: {_check(outcome)}"
+        case FileCopied(outcome=outcome) if verbose or outcome.fate in TROUBLED:
+            return f"{key}: {_file(outcome)}"
+        case VerdictReached() if record.attempts[-1].downloads:
+            return f"{key}: {_files(record.attempts[-1].downloads)}"
         case SubmissionStarted() if verbose:
             return f"{key}: submitting"
         case UnmountStarted() if verbose:
@@ -147,9 +173,34 @@ def _target_line(event: Event, record: MountRecord, verbose: bool) -> str | None
             return None
 
 
-def clock(seconds: float) -> str:
-    """Return seconds as h:mm:ss or m:ss."""
-    whole = max(0, int(seconds))
-    hours, rest = divmod(whole, 3600)
-    minutes, left = divmod(rest, 60)
-    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
+def _check(outcome: CheckOutcome) -> str:
+    verdict = "passed" if outcome.passed else "FAILED"
+    how = "warns" if outcome.warning else verdict
+    return (
+        f"check {printable(outcome.name)} {how}: {printable(outcome.path)}: expected "
+        f"{printable(outcome.expected)}, observed {printable(outcome.observed)}"
+    )
+
+
+def _file(outcome: DownloadOutcome) -> str:
+    path, why = printable(outcome.path), printable(outcome.message or "no reason given")
+    match outcome.fate:
+        case Fate.SAVED:
+            return f"copied {path} to {printable(outcome.to or '?')}"
+        case Fate.RESTORED:
+            return f"wrote {path} into the guest"
+        case Fate.FAILED:
+            return f"NOT COPIED: {path}: {why}"
+        case Fate.UNKNOWN:
+            return f"in doubt whether it was copied: {path}: {why}"
+
+
+def _files(outcomes: Iterable[DownloadOutcome]) -> str:
+    """Return the sum of what became of a target's files."""
+    fates = Counter(outcome.fate in TROUBLED for outcome in outcomes)
+    trouble = f", {fates[True]} not" if fates[True] else ""
+    return f"{_count(fates[False], 'file')} copied{trouble}"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"

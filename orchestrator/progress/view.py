@@ -6,6 +6,7 @@ from typing import Protocol, TextIO
 
 from orchestrator.events import Event
 from orchestrator.lifecycle import MountRecord
+from orchestrator.outlook import Expected
 from orchestrator.runstate import RunState
 
 
@@ -17,6 +18,14 @@ class View(Protocol):
 
     def take_over(self, found: RunState) -> None:
         """Begin with what earlier processes of the run did; called before the first event."""
+        ...
+
+    def expect(self, expected: Expected) -> None:
+        """Know what earlier runs say of durations; called before the first event."""
+        ...
+
+    def catch_up(self, event: Event, record: MountRecord | None) -> None:
+        """Count what happened before anybody looked, and show nothing of it by itself."""
         ...
 
     def observe(self, event: Event, record: MountRecord | None) -> None:
@@ -38,6 +47,12 @@ class QuietView:
     interval_s = 3600.0
 
     def take_over(self, found: RunState) -> None:
+        """Take no note."""
+
+    def expect(self, expected: Expected) -> None:
+        """Take no note."""
+
+    def catch_up(self, event: Event, record: MountRecord | None) -> None:
         """Take no note."""
 
     def observe(self, event: Event, record: MountRecord | None) -> None:

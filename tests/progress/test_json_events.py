@@ -153,7 +153,8 @@ def test_every_type_of_the_contract_is_told() -> None:
     """run, wave, target, server and summary come of their own; the summary comes last."""
     lines = written(*STORY)
 
-    assert {line["type"] for line in lines} == {"run", "wave", "target", "server", "summary"}
+    told = {"run", "wave", "target", "check", "server", "summary"}
+    assert {line["type"] for line in lines} == told
     assert [line["type"] for line in lines].index("summary") == len(lines) - 1
 
 

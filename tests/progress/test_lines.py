@@ -8,26 +8,40 @@ import os
 import pytest
 
 from orchestrator.events import (
+    CheckMade,
     DeadlinePassed,
     Event,
+    FileCopied,
     MountFound,
     MountLeft,
     OutOfReach,
     RunHalted,
     RunNoted,
     ServerGivenUp,
+    ServerPaced,
     ServerParked,
     ServerResumed,
     SessionEnded,
     SessionOpened,
     StopRequested,
     SubmissionInDoubt,
+    TargetEvent,
     TaskSucceeded,
     UnmountStarted,
+    VerdictReached,
 )
 from orchestrator.lifecycle import MountRecord, begin
-from orchestrator.model import Href, MountState, Result, ServerName, SessionId, TaskId
-from orchestrator.progress.lines import LineView, clock
+from orchestrator.model import (
+    Href,
+    MountState,
+    Result,
+    ServerName,
+    SessionId,
+    TaskId,
+)
+from orchestrator.outlook import clock
+from orchestrator.progress.lines import LineView
+from orchestrator.proof import CheckOutcome, DownloadOutcome, Fate
 from tests.progress.story import (
     HOSTILE,
     accepted,
@@ -92,6 +106,7 @@ def test_verbose_adds_the_short_steps() -> None:
 
     assert [line for line in verbose if line not in plain] == [
         "0:02 w/hq/a: submitting",
+        "0:06 w/hq/a: check boot passed: C:\\Windows: expected exists, observed a directory",
         "0:07 w/hq/a: unmounting",
     ]
     assert [line for line in verbose if line in plain] == plain
@@ -103,6 +118,8 @@ def test_verbose_adds_the_short_steps() -> None:
         (ServerParked(at=1, server=HQ, reason="503"), "hq: waiting for it: 503"),
         (ServerResumed(at=1, server=HQ, waited_s=75), "hq: answers again after 1:15"),
         (ServerGivenUp(at=1, server=HQ, reason="401", refused=True), "hq: GIVEN UP: 401"),
+        (ServerPaced(at=1, server=HQ, allowed=1), "hq: is given 1 mount at once for now"),
+        (ServerPaced(at=1, server=HQ), "hq: is given as many mounts as the plan allows again"),
         (
             SessionEnded(at=1, server=HQ, session=SESSION, lost=True, reason="401"),
             "hq: SESSION LOST: 401",
@@ -127,6 +144,71 @@ def test_trouble_has_its_line(event: Event, words: str) -> None:
     assert line_of(event) == f"0:01 {words}\n"
 
 
+MOUNT = Href("/m/a")
+BEFORE = [planned("a"), submitted("a", 1)]
+MOUNTED: list[Event] = [
+    *BEFORE,
+    accepted("a", 2),
+    TaskSucceeded(at=3, key=key("a"), task=TaskId("t"), mount=MOUNT),
+    MountFound(at=4, key=key("a"), mount=MOUNT, roots=("C:",)),
+    UnmountStarted(at=5, key=key("a"), mount=MOUNT),
+]
+
+
+def outcome(*, passed: bool, warning: bool = False) -> CheckOutcome:
+    """Return what one check found, in a hostile guest's words."""
+    return CheckOutcome(
+        name="boot",
+        path=f"C:\\{HOSTILE}",
+        expected="exists",
+        observed=HOSTILE,
+        passed=passed,
+        warning=warning,
+    )
+
+
+def file(fate: Fate) -> DownloadOutcome:
+    """Return what became of one file."""
+    return DownloadOutcome(path="C:\\a.txt", to="/out/a.txt", fate=fate, message=HOSTILE)
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        (CheckMade(at=9, key=key("a"), outcome=outcome(passed=False)), "check boot FAILED: C:"),
+        (
+            CheckMade(at=9, key=key("a"), outcome=outcome(passed=True, warning=True)),
+            "check boot warns: C:",
+        ),
+        (FileCopied(at=9, key=key("a"), outcome=file(Fate.FAILED)), "NOT COPIED: C:\\a.txt: "),
+        (
+            FileCopied(at=9, key=key("a"), outcome=file(Fate.UNKNOWN)),
+            "in doubt whether it was copied: C:\\a.txt: ",
+        ),
+    ],
+    ids=["failed", "warning", "not copied", "in doubt"],
+)
+def test_what_was_found_in_a_guest_has_its_line(event: TargetEvent, words: str) -> None:
+    """What a person may have to look at: never the checks and files that are as they should be."""
+    before = MOUNTED[:-1]
+
+    (line,) = shown(*before, event)[len(shown(*before)) :]
+
+    assert line.startswith(f"0:09 w/hq/a: {words}")
+    assert line.isprintable()
+
+
+def test_good_checks_and_files_are_counted_and_not_listed() -> None:
+    """A log with ten thousand checks stays readable: one line says how many files were copied."""
+    good = CheckMade(at=9, key=key("a"), outcome=outcome(passed=True))
+    copied = [FileCopied(at=9, key=key("a"), outcome=file(Fate.SAVED)) for _ in range(3)]
+    verdict = VerdictReached(at=9, key=key("a"), result=Result.VERIFIED)
+
+    lines = shown(*MOUNTED[:-1], good, *copied, verdict)[len(shown(*MOUNTED[:-1])) :]
+
+    assert lines == ["0:09 w/hq/a: 3 files copied"]
+
+
 @pytest.mark.parametrize(
     "event",
     [
@@ -138,17 +220,6 @@ def test_trouble_has_its_line(event: Event, words: str) -> None:
 def test_what_needs_nobody_has_no_line(event: Event) -> None:
     """The log stays calm."""
     assert line_of(event) == ""
-
-
-MOUNT = Href("/m/a")
-BEFORE = [planned("a"), submitted("a", 1)]
-MOUNTED: list[Event] = [
-    *BEFORE,
-    accepted("a", 2),
-    TaskSucceeded(at=3, key=key("a"), task=TaskId("t"), mount=MOUNT),
-    MountFound(at=4, key=key("a"), mount=MOUNT, roots=("C:",)),
-    UnmountStarted(at=5, key=key("a"), mount=MOUNT),
-]
 
 
 @pytest.mark.parametrize(
@@ -227,7 +298,7 @@ def test_the_summary_line_says_how_far_it_is() -> None:
     view.draw(71.0)
 
     assert stream.getvalue() == (
-        "1:11 3/6 done, 2 verified, 1 failed, 1 open, 2 waiting, about 1:00 left\n"
+        "1:11 3/6 done, 2 verified, 1 failed, 1 open, 2 waiting, 2 checks, 0:05 to 1:35 left\n"
     )
 
 

@@ -14,9 +14,9 @@ from orchestrator.journal import State
 from orchestrator.lifecycle import MountRecord
 from orchestrator.progress.json_events import JsonEvents
 from orchestrator.progress.lines import LineView
-from orchestrator.progress.tally import Tally
 from orchestrator.runstate import RunState
 from orchestrator.simulator.sites import host
+from orchestrator.tally import Tally
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Drill, Site, staged
 

@@ -17,7 +17,7 @@ from orchestrator.events import (
 )
 from orchestrator.lifecycle import Phase
 from orchestrator.model import Result, ServerName
-from orchestrator.progress.tally import RECENT_FAILURES, Tally
+from orchestrator.tally import RECENT_FAILURES, Tally
 from tests.progress.story import (
     accepted,
     concluded,
@@ -82,7 +82,9 @@ def test_results_and_servers_are_counted_apart() -> None:
     assert (tally.by_server[HQ], tally.by_server[LAB]) == (3, 1)
     assert (tally.done_by_server[HQ], tally.done_by_server[LAB]) == (3, 0)
     assert (tally.held[HQ], tally.held[LAB]) == (0, 1)
-    assert tally.counts() == "3/4 done, 1 verified, 1 failed, 1 skipped, 1 open, 0 waiting"
+    assert tally.counts() == (
+        "3/4 done, 1 verified, 1 failed, 1 skipped, 1 open, 0 waiting, 1 check"
+    )
 
 
 def test_a_slot_is_held_from_the_intent_on() -> None:
@@ -169,25 +171,6 @@ def test_a_run_that_ends_early_says_so(event: Event, words: str) -> None:
 
     assert tally.ending is not None
     assert tally.ending.startswith(words)
-
-
-def test_no_time_is_promised_before_there_is_a_pace() -> None:
-    """The rest is told after three results at the earliest, and not once all are done."""
-    vms = [f"v{number}" for number in range(6)]
-    events: list[Event] = [started(), *map(planned, vms)]
-    for number, vm in enumerate(vms):
-        events += verified(vm, 9.0 + number * 10)
-    tally, told_after = Tally(), {}
-
-    for event, record in told(events):
-        tally.take(event, record)
-        told_after[tally.done] = tally.remaining_s()
-
-    assert [told_after[done] for done in (0, 1, 2)] == [None, None, None]
-    assert told_after[6] is None
-    # The first mount was accepted at 10 s. At 55 s the fifth is about to be concluded, so four
-    # results took 45 s, and two are left.
-    assert told_after[4] == pytest.approx(45 / 4 * 2)
 
 
 def test_a_limit_is_known_once_the_run_began() -> None:

@@ -1,0 +1,286 @@
+"""The picture of a run: at most twenty rows of styled text, cut to a screen of any size.
+
+Pure: a tally and a size in, rows out. Every row has a rank; a small screen shows the rows
+that matter most, in the order in which a large one shows them. Text from servers and plans is
+escaped here, before it is measured.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+from rich.cells import cell_len, set_cell_size
+
+from orchestrator.events import MountKept, ServerFacts
+from orchestrator.lifecycle import MountRecord, Phase
+from orchestrator.model import Result, printable
+from orchestrator.outlook import clock
+from orchestrator.tally import Tally
+
+ROWS = 20
+SERVERS_SHOWN, OLDEST_SHOWN = 6, 3
+
+STYLES = {
+    Result.VERIFIED: "green",
+    Result.MOUNTED: "green",
+    Result.FAILED: "bold red",
+    Result.UNKNOWN: "bold magenta",
+    Result.SKIPPED: "yellow",
+    Result.CANCELLED: "yellow",
+}
+
+
+class Span(NamedTuple):
+    """A piece of a row; `style` in the terminal library's words, empty for none."""
+
+    text: str
+    style: str = ""
+
+
+Row = tuple[Span, ...]
+BLANK: Row = ()
+
+
+class _Section(NamedTuple):
+    """Rows that belong together: how important each is (0 most), and how to make the first n."""
+
+    ranks: tuple[int, ...]
+    made: Callable[[int], list[Row]]
+
+
+def picture(tally: Tally, width: int, height: int) -> list[Row]:
+    """Return how the run stands, in at most `height` and twenty rows of at most `width` cells."""
+    sections = list(_sections(tally, width))
+    order = sorted((rank, place) for place, each in enumerate(sections) for rank in each.ranks)
+    shown = [0] * len(sections)
+    for _rank, place in order[: min(height, ROWS)]:
+        shown[place] += 1
+    made = (each.made(count) for each, count in zip(sections, shown, strict=True) if count)
+    return [_cut(row, width) for rows in made for row in rows]
+
+
+def _sections(tally: Tally, width: int) -> Iterator[_Section]:
+    servers = _servers_by_need(tally)
+    oldest = _oldest(tally)
+    failures = list(reversed(tally.failures))
+    gap = _Section((90,), lambda _count: [BLANK])
+    yield _Section((0,), lambda _count: [_title(tally, width)])
+    yield _Section((20,), lambda _count: [_bar(tally, width)])
+    yield _Section((1,), lambda _count: [_results(tally)])
+    proofs = tally.proofs.parts(len(tally.kept))
+    if proofs:
+        yield _Section((12,), lambda _count: [(Span("  ".join(proofs)),)])
+    if len(tally.by_wave) > 1:
+        yield _Section((14,), lambda _count: [_waves(tally)])
+    if tally.ending is not None:
+        ending = Span(printable(tally.ending, width), "bold yellow")
+        yield _Section((2,), lambda _count: [(ending,)])
+    if servers:
+        ranks = (3, 10, 11, 30, 31, 32)[: min(len(servers), SERVERS_SHOWN)]
+        yield gap
+        yield _Section(ranks, partial(_lanes, tally, servers, width))
+    if oldest:
+        yield gap
+        yield _Section(
+            (8, 22, 23)[: len(oldest)],
+            lambda count: [_running(tally, each, width) for each in oldest[:count]],
+        )
+    if tally.kept:
+        yield _Section((6, 24), lambda count: _held(tally, width, count))
+    if failures:
+        yield gap
+        yield _Section(
+            (5, 9, 13)[: len(failures)],
+            lambda count: [_failure(each, width) for each in failures[:count]],
+        )
+
+
+# --- the head ----------------------------------------------------------------------------------
+
+
+def _title(tally: Tally, width: int) -> Row:
+    name = printable(tally.started.plan, max(12, width // 3)) if tally.started else ""
+    if tally.finished is not None:
+        end = Span(f"   ended, exit code {tally.finished.exit_code}", "bold")
+    else:
+        end = Span(f"   {tally.rest().words}")
+    return Span(name, "bold"), Span(f"   {clock(tally.now)}"), end
+
+
+def _bar(tally: Tally, width: int) -> Row:
+    cells = min(72, width - 6)
+    share = tally.done / tally.targets if tally.targets else 0.0
+    full = int(cells * share)
+    percent = f" {int(100 * share):3}%"
+    return Span("━" * full, "green"), Span("─" * (cells - full), "dim"), Span(percent)
+
+
+def _results(tally: Tally) -> Row:
+    results = (
+        Span(f"  {tally.results[result]} {result}", STYLES[result])
+        for result in Result
+        if tally.results[result]
+    )
+    rest = Span(f"  {len(tally.running)} open  {tally.waiting} waiting", "dim")
+    return Span(f"{tally.done}/{tally.targets} done"), *results, rest
+
+
+def _waves(tally: Tally) -> Row:
+    """Return which waves go on, how far each is, and how many there are."""
+    going = [wave for wave in tally.waves_started if wave not in tally.waves_finished]
+    ended = len(tally.waves_finished)
+    parts = [f"{printable(w, 24)} {tally.done_by_wave[w]}/{tally.by_wave[w]}" for w in going[:4]]
+    parts += [f"and {len(going) - 4} more"] if len(going) > 4 else []
+    now = ", ".join(parts) or "none going on"
+    return Span("wave ", "dim"), Span(now), Span(f"  {ended} of {len(tally.by_wave)} ended", "dim")
+
+
+# --- servers -----------------------------------------------------------------------------------
+
+
+def _servers_by_need(tally: Tally) -> list[ServerFacts]:
+    """Return the servers in the plan's order; of too many, first those that a person must see."""
+    servers = list(tally.started.servers) if tally.started else []
+    if len(servers) <= SERVERS_SHOWN:
+        return servers
+    return sorted(
+        servers,
+        key=lambda facts: (
+            facts.name not in tally.trouble,
+            tally.done_by_server[facts.name] >= tally.by_server[facts.name],
+        ),
+    )
+
+
+def _lanes(tally: Tally, servers: list[ServerFacts], width: int, count: int) -> list[Row]:
+    names = min(max(cell_len(printable(facts.name, 20)) for facts in servers), max(6, width // 5))
+    rows = [_lane(tally, facts, names, width) for facts in servers[:count]]
+    hidden = servers[count - 1 :] if len(servers) > count else []
+    if hidden:
+        trouble = sum(facts.name in tally.trouble for facts in hidden)
+        more = f", {trouble} of them in trouble" if trouble else ""
+        rows[-1] = (Span(f"and {len(hidden)} more servers{more}", "yellow" if trouble else "dim"),)
+    return rows
+
+
+def _lane(tally: Tally, facts: ServerFacts, names: int, width: int) -> Row:
+    server, used = facts.name, tally.held[facts.name]
+    limit, allowed = facts.mounts_limit, tally.allowed.get(facts.name)
+    most = min((n for n in (limit, allowed) if n is not None), default=None)
+    slots = str(used) if most is None else f"{used}/{most}"
+    row = [
+        Span(_sized(printable(server, 20), names)),
+        Span(f" {_gauge(used, most, 10 if width >= 60 else 5)}", "cyan"),
+        Span(f" {slots:>7}"),
+        Span(f"  {tally.done_by_server[server]}/{tally.by_server[server]} done", "dim"),
+    ]
+    if server in tally.trouble:
+        row.append(Span(f"  {_gate(tally, facts)}", "yellow"))
+    elif allowed is not None:
+        of = f" of {limit}" if limit is not None else ""
+        row.append(Span(f"  slowed: {allowed}{of}", "yellow"))
+    return tuple(row)
+
+
+def _gauge(used: int, most: int | None, cells: int) -> str:
+    if not most:
+        return "·" * cells if most == 0 else " " * cells
+    full = min(cells, -(-used * cells // most))
+    return "▮" * full + "▯" * (cells - full)
+
+
+def _gate(tally: Tally, facts: ServerFacts) -> str:
+    """Return since when the server is parked and why, or why it was given up."""
+    why = printable(tally.trouble[facts.name], 200)
+    since = tally.parked_at.get(facts.name)
+    if since is None:
+        return why.replace("given up", "GIVEN UP", 1)
+    return why.replace("waiting", f"PARKED for {clock(tally.now - since)}", 1)
+
+
+# --- targets -----------------------------------------------------------------------------------
+
+
+def _oldest(tally: Tally) -> list[MountRecord]:
+    """Return the targets that are under way for the longest; a held one is in nobody's way."""
+    return heapq.nsmallest(
+        OLDEST_SHOWN,
+        (record for record in tally.running.values() if record.phase is not Phase.HELD),
+        key=_begun,
+    )
+
+
+def _begun(record: MountRecord) -> float:
+    return record.attempts[-1].submitted_at if record.attempts else record.since
+
+
+def _running(tally: Tally, record: MountRecord, width: int) -> Row:
+    late = Span("  over its deadline", "yellow") if record.overdue else Span("")
+    age = clock(tally.now - _begun(record))
+    phase = record.phase.value.replace("_", " ")
+    return Span("oldest  ", "dim"), Span(_key(record, width)), Span(f" {age:>7}  {phase}"), late
+
+
+def _held(tally: Tally, width: int, count: int) -> list[Row]:
+    """Return how many mounts are held, until when, how to end it, and which ends first."""
+    ends = [event.until for event in tally.kept.values()]
+    times = [until for until in ends if until is not None]
+    until = f"until {clock(max(times))}" if len(times) == len(ends) else "until somebody ends it"
+    run = tally.started.run if tally.started else "RUN"
+    line = f"{len(ends)} held open {until}; end it: bulk-restore unmount {run}"
+    rows: list[Row] = [(Span(line, "bold cyan"),)]
+    for event in heapq.nsmallest(count - 1, tally.kept.values(), key=_end):
+        left = "" if event.until is None else f" {clock(event.until - tally.now):>7} left "
+        key = _key(tally.running[event.key], width)
+        rows.append((Span("held    ", "cyan"), Span(key), Span(left), _dim(event.reason)))
+    return rows
+
+
+def _end(event: MountKept) -> float:
+    return float("inf") if event.until is None else event.until
+
+
+def _dim(text: str) -> Span:
+    return Span(f" {printable(text, 200)}", "dim")
+
+
+def _failure(record: MountRecord, width: int) -> Row:
+    result = record.result or Result.UNKNOWN
+    message = printable(record.message or "no reason given", 200)
+    return Span(f"{result:<8}", STYLES[result]), Span(_key(record, width)), Span(f" {message}")
+
+
+def _key(record: MountRecord, width: int) -> str:
+    """Return a target's name in a column of its own: its end tells most, so that is kept."""
+    cells = max(10, min(40, width // 3))
+    key = printable(record.planned.key, 120)
+    while cell_len(key) > cells:
+        key = "…" + key[2:]
+    return _sized(key, cells)
+
+
+# --- cells -------------------------------------------------------------------------------------
+
+
+def _sized(text: str, cells: int) -> str:
+    """Return text that takes exactly so many cells of a terminal."""
+    return set_cell_size(text, cells)
+
+
+def _cut(row: Iterable[Span], width: int) -> Row:
+    """Return the row without what does not fit; an ellipsis says that there was more."""
+    kept: list[Span] = []
+    room = width
+    for span in row:
+        cells = cell_len(span.text)
+        if cells > room:
+            kept.append(Span(_sized(span.text, room - 1).rstrip() + "…", span.style))
+            break
+        room -= cells
+        kept.append(span)
+        if not room:
+            break
+    return tuple(kept)
