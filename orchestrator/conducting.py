@@ -22,13 +22,7 @@ from orchestrator.assembly import (
     require_allowed_writes,
     secret_variables,
 )
-from orchestrator.attending import (
-    Signals,
-    accompanied,
-    caught_signals,
-    harmless,
-    unless_signalled,
-)
+from orchestrator.attending import Signals, accompanied, caught_signals, harmless, unless_signalled
 from orchestrator.em.client import Session
 from orchestrator.em.credentials import resolve as resolve_secret
 from orchestrator.em.session import KeptSession, Token

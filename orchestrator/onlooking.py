@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from orchestrator.errors import JournalDamaged
-from orchestrator.events import Event, RunFinished, RunStarted
+from orchestrator.events import Event, RunStarted
 from orchestrator.journal import BEGINNING, Mark, RunSummary, State
 from orchestrator.lifecycle import MountRecord
 from orchestrator.progress import View
@@ -80,8 +80,8 @@ def watch(
     *,
     patient: bool = False,
     sleep: Callable[[float], None] = time.sleep,
-) -> RunFinished | None:
-    """Show a run until it has ended; None: its process is gone and it has not.
+) -> RunState | None:
+    """Show a run until it has ended, or its process is gone; return what is known of it then.
 
     What was recorded before is counted and not shown line by line. `patient`: a run whose
     process is gone is waited for, until somebody resumes it.
@@ -102,7 +102,7 @@ def watch(
             for event, record in onlooker.read_on():
                 view.observe(event, record)
             gone = 0.0 if onlooker.is_running else gone + LOOK_S
-        return onlooker.found.finished if onlooker.found else None
+        return onlooker.found
     finally:
         view.close()
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "run": ("running", "Mount, prove, unmount and report what a plan names."),
     "resume": ("continuing", "Go on with an interrupted run from its journal."),
     "status": ("records", "Show runs, their states, and what may still be mounted."),
+    "watch": ("watching", "Watch a run from a second terminal until it has ended."),
     "list": ("history", "List the targets of a run, and save a plan of just those."),
     "trend": ("history", "Show durations, RTO and RPO over the last runs."),
     "coverage": ("history", "Say which machines of a plan were proven lately, which never."),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.command("status")
 @click.argument("run", required=False)
-@click.option("--watch", is_flag=True, help="Refresh every two seconds until the run ends.")
+@click.option("--watch", is_flag=True, help="First watch the run until it has ended.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @state_option
 @output_options
@@ -42,18 +41,19 @@ def status_command(
     """
     from orchestrator.journal import State
 
-    _ = output  # every line is a result
     kept = State(state or default_state())
     if run is None:
         _show_runs(kept, as_json)
         return
     summary = kept.summary(run)
-    while True:
-        running = kept.is_running(summary)
-        code = _show_run(kept.replay(summary.run), running, as_json)
-        if not (watch and running):
-            end(code)
-        time.sleep(2.0)
+    if watch and kept.is_running(summary):
+        from orchestrator.cli.watching import followed
+
+        try:
+            followed(kept, summary, output)
+        except KeyboardInterrupt:
+            end(130)
+    end(_show_run(kept.replay(summary.run), kept.is_running(summary), as_json))
 
 
 def _show_runs(kept: State, as_json: bool) -> None:
