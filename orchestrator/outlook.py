@@ -155,7 +155,10 @@ class Outlook:
         self._all_seen = _Seen()
         self._began = 0.0
         self._first: float | None = None
-        """When this process had its first mount accepted."""
+        """When the first mount since the last wave began was accepted, by this process."""
+        self._done = 0
+        """Targets that have ended since then."""
+        self._started: set[WaveName] = set()
 
     def expect(self, expected: Expected) -> None:
         """Use what earlier runs say; call before the first target is planned."""
@@ -175,7 +178,12 @@ class Outlook:
 
     def go_on(self, at: float) -> None:
         """Measure anew: another process goes on with the run."""
-        self._began, self._first = at, None
+        self._began, self._first, self._done = at, None, 0
+
+    def wave_started(self, wave: WaveName) -> None:
+        """Measure the rate anew: it may be another one from now on."""
+        self._started.add(wave)
+        self._first, self._done = None, 0
 
     def accepted(self, at: float) -> None:
         """Note that a mount was accepted."""
@@ -200,14 +208,15 @@ class Outlook:
 
     def concluded(self, record: MountRecord) -> None:
         """Learn from a target that this process mounted from its beginning to its end."""
+        self._done += 1
         if not record.attempts or record.attempts[0].submitted_at < self._began:
             return
         seconds = sum(s.end - s.start for s in record.spans if s.phase in WORKING_PHASES)
         for seen in (self._seen[record.planned.server], self._all_seen):
             seen.add(seconds)
 
-    def rest(self, now: Now, done: int, left: int) -> Rest:
-        """Return how long the rest may take; `done` are targets that this process ended."""
+    def rest(self, now: Now, left: int) -> Rest:
+        """Return how long the rest may take; `left` are the targets without a result."""
         running = list(now.running)
         work = self._work(now, running)
         if work is None or (not left and not running):
@@ -217,7 +226,7 @@ class Outlook:
         why = self._open_end(now, running)
         if why:
             return Rest(bound * (1 - error), None, why)
-        ends = [bound, *self._at_this_rate(now, done, left, len(running))]
+        ends = [bound, *self._at_this_rate(now, left, len(running))]
         tail = max(work.longest.values(), default=0.0) / 2  # the last ones do not end together
         return Rest(min(ends) * (1 - error), max(ends) * (1 + error) + tail)
 
@@ -228,11 +237,19 @@ class Outlook:
         spread = sqrt(1 / max(1, left) + 1 / max(ENOUGH, known))
         return min(0.8, max(0.05, CERTAINTY * seen.variation * spread))
 
-    def _at_this_rate(self, now: Now, done: int, left: int, running: int) -> Iterator[float]:
+    def _at_this_rate(self, now: Now, left: int, running: int) -> Iterator[float]:
         """Yield how long the rest takes at the rate so far, if that says anything of the rest."""
-        enough = done >= max(ENOUGH, running)  # else most of what has begun has not ended
-        if self._first is not None and enough and not now.ending and not now.allowed:
-            yield (now.at - self._first) / done * left
+        enough = self._done >= max(ENOUGH, running)  # else most of what has begun has not ended
+        same = not now.ending and not now.allowed and not self._later_waves()
+        if self._first is not None and enough and same:
+            yield (now.at - self._first) / self._done * left
+
+    def _later_waves(self) -> bool:
+        """Tell whether targets wait in a wave that has not begun."""
+        return any(
+            queue.known + queue.new > 0 and lane.wave not in self._started
+            for lane, queue in self._queues.items()
+        )
 
     # --- parts -------------------------------------------------------------------------------
 

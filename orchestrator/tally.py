@@ -70,7 +70,6 @@ class Tally:
         self.outlook = Outlook()
         self._phase: dict[MountKey, Phase] = {}
         self._wave: dict[MountKey, WaveName] = {}
-        self._done_before = 0
 
     def expect(self, expected: Expected) -> None:
         """Use what earlier runs say of durations; call before the first target is planned."""
@@ -81,6 +80,8 @@ class Tally:
         self._begin(found.started)
         self.now = found.last_at
         self.waves_started = {w: None for w, s in found.waves.items() if s.started_at is not None}
+        for wave in self.waves_started:
+            self.outlook.wave_started(wave)
         self.waves_finished = {w for w, s in found.waves.items() if s.finished_at is not None}
         for record in found.records.values():
             self._count(record)
@@ -88,6 +89,7 @@ class Tally:
             self.proofs.take_over(record)
             if record.result is not None:
                 self._win(record.result, record)
+                self.outlook.concluded(record)
         failed = [r for r in found.records.values() if r.result in {Result.FAILED, Result.UNKNOWN}]
         self.failures.extend(sorted(failed, key=lambda record: record.concluded_at or 0.0))
         self._go_on(found.last_at)
@@ -105,6 +107,7 @@ class Tally:
                 self._go_on(event.at)
             case WaveStarted(wave=wave):
                 self.waves_started[wave] = None
+                self.outlook.wave_started(wave)
             case WaveFinished(wave=wave):
                 self.waves_finished.add(wave)
             case StopRequested(signal=signal, forced=forced):
@@ -125,7 +128,6 @@ class Tally:
 
     def _go_on(self, at: float) -> None:
         """Begin anew what belongs to one process."""
-        self._done_before = self.done
         self.trouble, self.parked_at, self.allowed = {}, {}, {}
         self.ending = self.finished = None
         self.outlook.go_on(at)
@@ -197,7 +199,6 @@ class Tally:
         self.results[result] -= 1
         self.done_by_server[server] -= 1
         self.done_by_wave[wave] -= 1
-        self._done_before -= 1
         for failure in [each for each in self.failures if each.planned.key == key]:
             self.failures.remove(failure)
 
@@ -235,7 +236,7 @@ class Tally:
             parked=self.parked_at,
             ending=self.ending is not None,
         )
-        return self.outlook.rest(now, self.done - self._done_before, self.targets - self.done)
+        return self.outlook.rest(now, self.targets - self.done)
 
     def remaining_s(self) -> float | None:
         """Return the expected seconds to the end; None while nobody can know."""

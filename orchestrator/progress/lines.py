@@ -59,6 +59,7 @@ class LineView:
         self._lines = Lines(stream)
         self._verbose = verbose
         self._tally = Tally()
+        self._joined = False
 
     def expect(self, expected: Expected) -> None:
         """Know what earlier runs say of durations."""
@@ -74,8 +75,9 @@ class LineView:
         )
 
     def catch_up(self, event: Event, record: MountRecord | None) -> None:
-        """Count the event, and write no line."""
+        """Count the event, and write no line; the next summary says which run it is."""
         self._tally.take(event, record)
+        self._joined = True
 
     def observe(self, event: Event, record: MountRecord | None) -> None:
         """Write the event's line, if it has one."""
@@ -90,6 +92,13 @@ class LineView:
         """Write the summary line."""
         tally = self._tally
         tally.now = max(tally.now, now)
+        if self._joined and tally.started is not None:
+            self._joined = False
+            begun = tally.started
+            self._lines.write(
+                f"{clock(tally.now)} run {begun.run} of {printable(begun.plan)}: {tally.counts()}"
+            )
+            return
         if not tally.targets or tally.done + tally.phases[Phase.HELD] == tally.targets:
             return  # nothing is left, or only what was said to be held
         self._lines.write(f"{clock(tally.now)} {tally.counts()}, {tally.rest().words}")

@@ -16,11 +16,13 @@ from rich.cells import cell_len, set_cell_size
 
 from orchestrator.events import MountKept, ServerFacts
 from orchestrator.lifecycle import MountRecord, Phase
-from orchestrator.model import Result, printable
+from orchestrator.model import Result, ServerName, printable
 from orchestrator.outlook import clock
 from orchestrator.tally import Tally
 
 ROWS = 20
+NARROW = 60
+"""Columns below which space is dear."""
 SERVERS_SHOWN, OLDEST_SHOWN = 6, 3
 
 STYLES = {
@@ -63,13 +65,13 @@ def picture(tally: Tally, width: int, height: int) -> list[Row]:
 
 
 def _sections(tally: Tally, width: int) -> Iterator[_Section]:
-    servers = _servers_by_need(tally)
+    servers = list(tally.started.servers) if tally.started else []
     oldest = _oldest(tally)
     failures = list(reversed(tally.failures))
     gap = _Section((90,), lambda _count: [BLANK])
     yield _Section((0,), lambda _count: [_title(tally, width)])
     yield _Section((20,), lambda _count: [_bar(tally, width)])
-    yield _Section((1,), lambda _count: [_results(tally)])
+    yield _Section((1,), lambda _count: [_results(tally, width)])
     proofs = tally.proofs.parts(len(tally.kept))
     if proofs:
         yield _Section((12,), lambda _count: [(Span("  ".join(proofs)),)])
@@ -103,11 +105,16 @@ def _sections(tally: Tally, width: int) -> Iterator[_Section]:
 
 def _title(tally: Tally, width: int) -> Row:
     name = printable(tally.started.plan, max(12, width // 3)) if tally.started else ""
+    gap = _gap(width)
     if tally.finished is not None:
-        end = Span(f"   ended, exit code {tally.finished.exit_code}", "bold")
+        end = Span(f"{gap}ended, exit code {tally.finished.exit_code}", "bold")
     else:
-        end = Span(f"   {tally.rest().words}")
-    return Span(name, "bold"), Span(f"   {clock(tally.now)}"), end
+        end = Span(f"{gap}{tally.rest().words}")
+    return Span(name, "bold"), Span(f"{gap}{clock(tally.now)}"), end
+
+
+def _gap(width: int) -> str:
+    return "  " if width >= NARROW else " "
 
 
 def _bar(tally: Tally, width: int) -> Row:
@@ -118,13 +125,14 @@ def _bar(tally: Tally, width: int) -> Row:
     return Span("━" * full, "green"), Span("─" * (cells - full), "dim"), Span(percent)
 
 
-def _results(tally: Tally) -> Row:
+def _results(tally: Tally, width: int) -> Row:
+    gap = _gap(width)
     results = (
-        Span(f"  {tally.results[result]} {result}", STYLES[result])
+        Span(f"{gap}{tally.results[result]} {result}", STYLES[result])
         for result in Result
         if tally.results[result]
     )
-    rest = Span(f"  {len(tally.running)} open  {tally.waiting} waiting", "dim")
+    rest = Span(f"{gap}{len(tally.running)} open{gap}{tally.waiting} waiting", "dim")
     return Span(f"{tally.done}/{tally.targets} done"), *results, rest
 
 
@@ -141,29 +149,25 @@ def _waves(tally: Tally) -> Row:
 # --- servers -----------------------------------------------------------------------------------
 
 
-def _servers_by_need(tally: Tally) -> list[ServerFacts]:
-    """Return the servers in the plan's order; of too many, first those that a person must see."""
-    servers = list(tally.started.servers) if tally.started else []
-    if len(servers) <= SERVERS_SHOWN:
-        return servers
-    return sorted(
-        servers,
-        key=lambda facts: (
-            facts.name not in tally.trouble,
-            tally.done_by_server[facts.name] >= tally.by_server[facts.name],
-        ),
-    )
-
-
 def _lanes(tally: Tally, servers: list[ServerFacts], width: int, count: int) -> list[Row]:
+    """Return the servers in the plan's order; of too many, those that a person must see first."""
+    if len(servers) > count:
+        servers = sorted(servers, key=lambda facts: _need(tally, facts.name))
     names = min(max(cell_len(printable(facts.name, 20)) for facts in servers), max(6, width // 5))
-    rows = [_lane(tally, facts, names, width) for facts in servers[:count]]
-    hidden = servers[count - 1 :] if len(servers) > count else []
-    if hidden:
+    alone = count == 1
+    shown = count if alone or len(servers) <= count else count - 1
+    rows = [_lane(tally, facts, names, width) for facts in servers[:shown]]
+    hidden = servers[shown:]
+    if hidden and not alone:
         trouble = sum(facts.name in tally.trouble for facts in hidden)
         more = f", {trouble} of them in trouble" if trouble else ""
-        rows[-1] = (Span(f"and {len(hidden)} more servers{more}", "yellow" if trouble else "dim"),)
+        rows.append((Span(f"and {len(hidden)} more servers{more}", "yellow" if more else "dim"),))
     return rows
+
+
+def _need(tally: Tally, server: ServerName) -> tuple[bool, bool]:
+    """Return what comes first: servers in trouble, then those with work left."""
+    return server not in tally.trouble, tally.done_by_server[server] >= tally.by_server[server]
 
 
 def _lane(tally: Tally, facts: ServerFacts, names: int, width: int) -> Row:
@@ -171,17 +175,18 @@ def _lane(tally: Tally, facts: ServerFacts, names: int, width: int) -> Row:
     limit, allowed = facts.mounts_limit, tally.allowed.get(facts.name)
     most = min((n for n in (limit, allowed) if n is not None), default=None)
     slots = str(used) if most is None else f"{used}/{most}"
+    gap, word = _gap(width), " done" if width >= NARROW else ""
     row = [
         Span(_sized(printable(server, 20), names)),
-        Span(f" {_gauge(used, most, 10 if width >= 60 else 5)}", "cyan"),
+        Span(f" {_gauge(used, most, 10 if width >= NARROW else 5)}", "cyan"),
         Span(f" {slots:>7}"),
-        Span(f"  {tally.done_by_server[server]}/{tally.by_server[server]} done", "dim"),
+        Span(f"{gap}{tally.done_by_server[server]}/{tally.by_server[server]}{word}", "dim"),
     ]
     if server in tally.trouble:
-        row.append(Span(f"  {_gate(tally, facts)}", "yellow"))
+        row.append(Span(f"{gap}{_gate(tally, facts)}", "yellow"))
     elif allowed is not None:
         of = f" of {limit}" if limit is not None else ""
-        row.append(Span(f"  slowed: {allowed}{of}", "yellow"))
+        row.append(Span(f"{gap}slowed: {allowed}{of}", "yellow"))
     return tuple(row)
 
 
@@ -194,11 +199,11 @@ def _gauge(used: int, most: int | None, cells: int) -> str:
 
 def _gate(tally: Tally, facts: ServerFacts) -> str:
     """Return since when the server is parked and why, or why it was given up."""
-    why = printable(tally.trouble[facts.name], 200)
+    _kind, _, reason = tally.trouble[facts.name].partition(": ")
+    why = printable(reason.removeprefix(facts.name).lstrip(": "), 200)
     since = tally.parked_at.get(facts.name)
-    if since is None:
-        return why.replace("given up", "GIVEN UP", 1)
-    return why.replace("waiting", f"PARKED for {clock(tally.now - since)}", 1)
+    state = "GIVEN UP" if since is None else f"PARKED {clock(tally.now - since)}"
+    return f"{state}: {why}"
 
 
 # --- targets -----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from orchestrator.events import DeadlinePassed, Event, RunHalted, ServerParked, StopRequested
 from orchestrator.model import ServerName
@@ -25,6 +25,7 @@ from tests.progress.story import (
     verified,
     wave,
 )
+from tests.report.payloads import PAYLOADS
 
 FRAME = "\x1b[0m"
 """Changes nothing on a terminal, and no frame contains it twice in a row."""
@@ -56,10 +57,37 @@ def crowded(words: str) -> Iterator[Event]:
     yield finished(90, 5)
 
 
-STORIES = {
+def large() -> Iterator[Event]:
+    """Yield a run of 5,000 targets over three servers, 200 of them under way."""
+    servers = ("hq", "dr", "branch")
+    yield started(*servers, limit=80)
+    machines = [(f"vm{number:04}", servers[number % 3]) for number in range(5000)]
+    for vm, server in machines:
+        yield planned(vm, server)
+    yield wave(1)
+    for place, (vm, server) in enumerate(machines[:600]):
+        at = 2 + place / 10
+        yield from failed(vm, at, "no disk", server) if place % 9 == 0 else verified(vm, at, server)
+    for place, (vm, server) in enumerate(machines[600:800]):
+        yield submitted(vm, 70 + place / 100, server)
+    yield finished(90, 5)
+
+
+def payloads() -> Iterator[Event]:
+    """Yield a run in which every word from outside is another payload."""
+    yield from crowded("".join(PAYLOADS[:8]))
+    names = [f"{payload}{place}" for place, payload in enumerate(PAYLOADS)]
+    for name, payload in zip(names, PAYLOADS, strict=True):
+        yield planned(name, f"{''.join(PAYLOADS[:8])}0")
+        yield from failed(name, 100, payload, f"{''.join(PAYLOADS[:8])}0")
+
+
+STORIES: dict[str, Callable[[], Iterator[Event]]] = {
     "plain": lambda: crowded("srv"),
     "hostile": lambda: crowded(HOSTILE),
     "long": lambda: crowded("x" * 500),
+    "payloads": payloads,
+    "large": large,
     "wide": lambda: crowded("ファイル" * 40),
 }
 
@@ -70,7 +98,7 @@ def main(name: str) -> None:
     assert isinstance(view, LiveView)
     for place, (event, record) in enumerate(told(STORIES[name]())):
         view.observe(event, record)
-        if place % 20:
+        if place % (500 if name == "large" else 20):
             continue
         view.draw(event.at)
         sys.stderr.write(FRAME + FRAME)

@@ -13,7 +13,7 @@ from tests.progress.drawing import END, FRAME, STORIES, crowded
 from tests.progress.screen import Screen, drawn_in_a_pty
 from tests.progress.story import HOSTILE, failed, finished, planned, started, tell, wave
 
-SIZES = [(24, 80), (10, 40), (4, 20)]
+SIZES = [(24, 80), (10, 40), (4, 20), (60, 200), (24, 40), (10, 200)]
 
 
 def frames(written: str) -> list[str]:
