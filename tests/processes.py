@@ -28,7 +28,9 @@ from orchestrator.simulator.process import PASSWORD_VARIABLE, Settings, listenin
 from orchestrator.simulator.truth import GroundTruth
 
 PASSWORD = "n0t-a-real-password"
-STATEFUL = frozenset({"run", "resume", "status", "unmount", "report", "list", "trend", "coverage"})
+STATEFUL = frozenset(
+    {"run", "resume", "status", "watch", "unmount", "report", "list", "trend", "coverage"}
+)
 """Commands that take --state."""
 
 

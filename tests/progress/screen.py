@@ -6,11 +6,14 @@ import fcntl
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import sys
 import termios
+import time
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 _PIECES = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|([\x00-\x1f\x7f-\x9f])|([^\x00-\x1f\x7f-\x9f]+)")
@@ -82,6 +85,59 @@ class Screen:
 
 def drawn_in_a_pty(module: str, *args: str, rows: int, columns: int) -> tuple[str, str, int]:
     """Run a module with stderr on a pty of that size; return stderr, stdout and exit code."""
+    return Drawn([sys.executable, "-m", module, *args], rows=rows, columns=columns).to_its_end()
+
+
+class Drawn:
+    """A program whose stderr is a pty of some size."""
+
+    def __init__(self, argv: Sequence[str], *, rows: int, columns: int) -> None:
+        """Start it."""
+        self.size = rows, columns
+        self._seen = bytearray()
+        self._ended = False
+        self._ours, self.process = _started(argv, rows, columns)
+
+    def until(self, words: str, within_s: float = 60.0) -> Screen:
+        """Read on until the screen shows these words; return the screen."""
+        end = time.monotonic() + within_s
+        while time.monotonic() < end:
+            screen = self.screen()
+            if any(words in line for line in screen.lines):
+                return screen
+            ready, _, _ = select.select([self._ours], [], [], 0.2)
+            if ready and not self._read():
+                break
+        raise AssertionError(f"{words!r} was not shown, but: {self.screen().lines}")
+
+    def screen(self) -> Screen:
+        """Return what stands on the terminal by what was read so far."""
+        rows, columns = self.size
+        screen = Screen(rows=rows, columns=columns)
+        text = self._seen.decode(errors="ignore")
+        end = len(text) if self._ended else text.rfind("\n") + 1  # never half a sequence
+        screen.feed(text[:end])
+        return screen
+
+    def to_its_end(self) -> tuple[str, str, int]:
+        """Wait for the end; return stderr, stdout and exit code."""
+        while self._read():
+            pass
+        self._ended = True
+        os.close(self._ours)
+        out, _ = self.process.communicate(timeout=20)
+        return self._seen.decode(), out.decode(), self.process.returncode
+
+    def _read(self) -> bool:
+        try:
+            chunk = os.read(self._ours, 65536)
+        except OSError:
+            return False  # EIO: on Linux the far side of a pty ends so
+        self._seen += chunk
+        return bool(chunk)
+
+
+def _started(argv: Sequence[str], rows: int, columns: int) -> tuple[int, subprocess.Popen[bytes]]:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     environ = {
@@ -90,20 +146,11 @@ def drawn_in_a_pty(module: str, *args: str, rows: int, columns: int) -> tuple[st
         if name not in {"CI", "COLUMNS", "LINES", "NO_COLOR"}
     }
     child = subprocess.Popen(
-        [sys.executable, "-m", module, *args],
+        argv,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=theirs,
         env=environ | {"TERM": "xterm-256color"},
     )
     os.close(theirs)
-    seen = bytearray()
-    try:
-        while chunk := os.read(ours, 65536):
-            seen += chunk
-    except OSError:
-        pass  # EIO: on Linux the far side of a pty ends so
-    finally:
-        os.close(ours)
-    out, _ = child.communicate(timeout=20)
-    return seen.decode(), out.decode(), child.returncode
+    return ours, child

@@ -1,0 +1,201 @@
+"""`watch` as people use it: a second process beside a real run, before, during and after it."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.processes import Place, Servers, ended, kill, servers, until_running
+from tests.progress.screen import Drawn
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def running() -> Iterator[Servers]:
+    """Two servers whose mounts take a second or two."""
+    with servers(seconds=(1.0, 2.0)) as these:
+        yield these
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """A place of its own."""
+    return Place(tmp_path)
+
+
+def watching(place: Place, *more: str, rows: int = 24, columns: int = 80) -> Drawn:
+    """Start `watch` on a terminal."""
+    return Drawn(place.arguments("watch", *more), rows=rows, columns=columns)
+
+
+def journal(place: Place) -> sqlite3.Connection:
+    """Open the journal behind everybody's back."""
+    path = place.directory / "state" / "journal.sqlite"
+    return sqlite3.connect(path, isolation_level=None, timeout=10)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(24, 80), (10, 40)], ids=str)
+def test_a_run_is_watched_from_before_it_begins_to_its_end(
+    running: Servers, place: Place, rows: int, columns: int
+) -> None:
+    """It waits, shows what goes on, never scrolls, and ends with the run."""
+    watch = watching(place, "last", "--wait", rows=rows, columns=columns)
+    watch.until("waiting for a run"[: columns - 1])
+    run = place.start("run", running.plan(place.directory, targets=20), "--yes", "--json")
+
+    screen = watch.until("/20 done")
+    assert len(screen.lines) <= rows
+    assert not any("done" in line for line in screen.scrolled)  # no part of a picture
+    code, _, _ = ended(run)
+    _, out, watched = watch.to_its_end()
+
+    assert (code, watched) == (0, 0)
+    assert out.startswith("run 20")
+    assert out.endswith("ended with exit code 0: 20 targets, 20 mounted\n")
+    assert any("20/20 done" in line for line in watch.screen().lines)
+    assert watch.screen().cursor_shown
+
+
+def test_a_run_is_joined_in_the_middle_and_seen_as_it_sees_itself(
+    running: Servers, place: Place
+) -> None:
+    """Without a terminal: where it stands, then lines for what changes, and the end."""
+    run = place.start("run", running.plan(place.directory, targets=20), "--yes", "--json")
+    until_running(run, 8)
+
+    seen = place.call("watch", "last")
+    assert ended(run)[0] == 0
+
+    first, *lines = seen.stderr.splitlines()
+    assert seen.returncode == 0
+    assert "of process-drill: " in first
+    assert "/20 done" in first
+    assert not any("logged on" in line for line in lines)  # that was before
+    assert sum("mount released" in line for line in lines) >= 8
+    assert lines[-1].endswith("run finished, exit code 0")
+
+
+def test_what_has_ended_is_shown_once(running: Servers, place: Place) -> None:
+    """The last picture, the last line, code 0 however the run ended."""
+    plan = running.plan(place.directory, targets=20)
+    run = place.start("run", plan, "--yes", "--json")
+    until_running(run, 2)
+    run.send_signal(signal.SIGINT)
+    assert ended(run)[0] == 130
+
+    seen = place.call("watch", "last")
+    _, out, code = watching(place, "last").to_its_end()
+
+    assert (seen.returncode, code) == (0, 0)
+    assert "ended with exit code 130: 20 targets" in seen.stdout
+    assert out == seen.stdout
+
+
+def test_a_killed_run_is_told_and_its_resume_is_watched_on(running: Servers, place: Place) -> None:
+    """Who does not wait gets code 3 and what to do; who waits sees the other process's part."""
+    plan = running.plan(place.directory, targets=20)
+    run = place.start("run", plan, "--yes", "--json")
+    until_running(run, 3)
+    patient = watching(place, "last", "--wait")
+    patient.until("/20 done")
+    kill(run)
+
+    seen = place.call("watch", "last")
+    assert seen.returncode == 3
+    assert "is gone" in seen.stderr
+    assert "bulk-restore resume" in seen.stderr
+
+    resumed = place.start("resume", "last", "--json")
+    out, _ = resumed.communicate(timeout=120)
+    _, last, code = patient.to_its_end()
+
+    assert code == 0
+    assert f"ended with exit code {resumed.returncode}: 20 targets" in last
+    assert any("20/20 done" in line for line in patient.screen().lines), out
+
+
+def test_a_journal_that_is_cut_off_meanwhile_is_not_believed(
+    running: Servers, place: Place
+) -> None:
+    """The watcher says which record is gone, and ends with the code for a local fault."""
+    run = place.start("run", running.plan(place.directory, targets=20), "--yes", "--json")
+    until_running(run, 3)
+    watch = watching(place, "last")
+    watch.until("/20 done")
+    kill(run)
+
+    with closing(journal(place)) as connection:
+        connection.execute("DELETE FROM events WHERE seq > 20")
+    written, _, code = watch.to_its_end()
+
+    assert code == 74
+    assert "is gone: the journal was cut off" in " ".join(written.split())
+    assert watch.screen().cursor_shown
+
+
+def test_ctrl_c_ends_the_watching_and_not_the_run(running: Servers, place: Place) -> None:
+    """The terminal is as it was, the code is 130, and the run goes on to its end."""
+    run = place.start("run", running.plan(place.directory, targets=12), "--yes", "--json")
+    until_running(run, 2)
+    watch = watching(place, "last")
+    watch.until("/12 done")
+
+    watch.process.send_signal(signal.SIGINT)
+    _, _, code = watch.to_its_end()
+
+    assert code == 130
+    assert watch.screen().cursor_shown
+    assert ended(run)[0] == 0
+
+
+def test_nothing_to_watch_is_a_usage_error(place: Place) -> None:
+    """Without --wait nobody waits for a run that may never come."""
+    seen = place.call("watch", "last")
+
+    assert seen.returncode == 2
+    assert "there are no runs" in seen.stderr
+
+
+def test_status_watch_ends_with_the_status(running: Servers, place: Place) -> None:
+    """The older option shows the same, then what `status` says."""
+    run = place.start("run", running.plan(place.directory, targets=12), "--yes", "--json")
+    until_running(run, 2)
+
+    seen = place.call("status", "last", "--watch")
+
+    assert ended(run)[0] == 0
+    assert seen.returncode == 0
+    assert "mount released" in seen.stderr
+    assert ": finished" in seen.stdout
+
+
+def test_watching_costs_next_to_nothing(running: Servers, place: Place) -> None:
+    """A watcher that waits for a long run uses at most a few hundredths of a core."""
+    run = place.start("run", running.plan(place.directory, targets=60), "--yes", "--json")
+    until_running(run, 2)
+    watch = watching(place, "last")
+    watch.until("/60 done")
+
+    before, began = _cpu_s(watch.process.pid), time.monotonic()
+    time.sleep(4.0)
+    used = (_cpu_s(watch.process.pid) - before) / (time.monotonic() - began)
+
+    run.send_signal(signal.SIGINT)
+    ended(run)
+    watch.to_its_end()
+    assert used < 0.1  # measured: 0.02; the test's machine may be busy
+
+
+def _cpu_s(pid: int) -> float:
+    """Return the CPU seconds of a process so far."""
+    import os
+
+    stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(") ")[2].split()
+    return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
