@@ -1,0 +1,116 @@
+"""What a run shows of itself: true at every moment, and nothing that it depends on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from orchestrator.assembly import Choices
+from orchestrator.conducting import conduct
+from orchestrator.engine.run import Run
+from orchestrator.events import Event, ServerPaced
+from orchestrator.lifecycle import MountRecord
+from orchestrator.model import ServerName
+from orchestrator.outlook import Expected
+from orchestrator.progress import QuietView
+from orchestrator.progress.picture import picture
+from orchestrator.runstate import RunState
+from orchestrator.simulator.behaviour import Behaviour
+from orchestrator.tally import Tally
+from tests.scenarios.drill import Site, staged
+
+pytestmark = pytest.mark.anyio
+
+HQ = ServerName("hq")
+FRAIL = Behaviour(bears_requests=2, latency_s=0.5)
+
+
+@dataclass(slots=True)
+class Witness:
+    """Counts along, and looks at the real pace of the server beside what was told of it."""
+
+    tally: Tally = field(default_factory=Tally)
+    run: Run | None = None
+    told: list[int | None] = field(default_factory=list)
+    wrong: list[tuple[float, float, int]] = field(default_factory=list)
+
+    def observe(self, event: Event, record: MountRecord | None) -> None:
+        """Compare whenever a server is slowed, and draw a picture."""
+        self.tally.take(event, record)
+        picture(self.tally, 80, 24)
+        if isinstance(event, ServerPaced) and self.run is not None:
+            self.told.append(event.allowed)
+            limit = self.tally.limit_of(HQ) or 0
+            shown = self.tally.allowed.get(HQ, limit)
+            allowance = self.run.sites[HQ].pace.allowance
+            if shown != allowance:
+                self.wrong.append((event.at, allowance, shown))
+
+
+async def test_the_pace_that_is_shown_is_the_pace_that_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that is slowed says so, and how far, until it gets its full limit again."""
+    site = Site(machines=40, limit=16, mount_s=30.0, behaviour=FRAIL)
+    witness = Witness()
+    async with staged(tmp_path, monkeypatch, [site]) as stage:
+        await stage.run(observers=[witness], on_run=lambda run: setattr(witness, "run", run))
+
+    assert witness.told
+    assert witness.wrong == []
+
+
+async def test_a_second_process_counts_what_the_run_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal alone gives the same picture, to the last row."""
+    witness = Witness()
+    site = Site(machines=12, limit=4, behaviour=FRAIL)
+    async with staged(tmp_path, monkeypatch, [site]) as stage:
+        done = await stage.run(observers=[witness])
+    (begun, *events) = done.state.events(done.state.find("last"))
+    state, tally = RunState(begun), Tally()  # type: ignore[arg-type]  # the first is RunStarted
+    tally.take(begun, None)
+
+    for event in events:
+        tally.take(event, state.take(event))
+
+    assert picture(tally, 80, 24) == picture(witness.tally, 80, 24)
+
+
+class Broken(QuietView):
+    """A view in which everything goes wrong."""
+
+    interval_s = 1.0
+
+    def expect(self, expected: Expected) -> None:
+        """Go wrong."""
+        raise ValueError("expect")
+
+    def observe(self, event: Event, record: MountRecord | None) -> None:
+        """Go wrong."""
+        raise ZeroDivisionError
+
+    def draw(self, now: float) -> None:
+        """Go wrong."""
+        raise KeyError(now)
+
+    def close(self) -> None:
+        """Go wrong."""
+        raise RuntimeError("close")
+
+
+async def test_a_view_that_fails_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it raises, the run ends as it would have, and everything is unmounted."""
+    async with staged(tmp_path, monkeypatch, [Site(machines=4)]) as stage:
+        choices = Choices(state=stage.state, report=stage.report)
+        outcome = await conduct(stage.loaded, choices, view=Broken(), world=stage.world())
+        done = stage.checked(outcome)
+
+    assert outcome.code == 0
+    assert Counter(done.results().values()) == {"mounted": 4}
