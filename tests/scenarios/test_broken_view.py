@@ -10,6 +10,9 @@ import pytest
 
 from orchestrator.assembly import Choices, limits_of
 from orchestrator.conducting import conduct, resume
+from orchestrator.events import Event
+from orchestrator.lifecycle import MountRecord
+from orchestrator.outlook import Expected
 from orchestrator.progress import QuietView
 from orchestrator.runstate import RunState
 from tests.invariants import assert_invariants
@@ -23,6 +26,14 @@ class BrokenView(QuietView):
     """Raises wherever it can."""
 
     interval_s = 1.0
+
+    def expect(self, expected: Expected) -> None:
+        """Break before it begins."""
+        raise RuntimeError("no plan")
+
+    def observe(self, event: Event, record: MountRecord | None) -> None:
+        """Break while it counts."""
+        raise RuntimeError("no numbers")
 
     def take_over(self, found: RunState) -> None:
         """Break when it begins."""

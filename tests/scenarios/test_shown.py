@@ -1,21 +1,16 @@
-"""What a run shows of itself: true at every moment, and nothing that it depends on."""
+"""What a run shows of itself: true at every moment, here and in a second process."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from orchestrator.assembly import Choices
-from orchestrator.conducting import conduct
 from orchestrator.engine.run import Run
 from orchestrator.events import Event, ServerPaced
 from orchestrator.lifecycle import MountRecord
 from orchestrator.model import ServerName
-from orchestrator.outlook import Expected
-from orchestrator.progress import QuietView
 from orchestrator.progress.picture import picture
 from orchestrator.runstate import RunState
 from orchestrator.simulator.behaviour import Behaviour
@@ -79,38 +74,3 @@ async def test_a_second_process_counts_what_the_run_counted(
         tally.take(event, state.take(event))
 
     assert picture(tally, 80, 24) == picture(witness.tally, 80, 24)
-
-
-class Broken(QuietView):
-    """A view in which everything goes wrong."""
-
-    interval_s = 1.0
-
-    def expect(self, expected: Expected) -> None:
-        """Go wrong."""
-        raise ValueError("expect")
-
-    def observe(self, event: Event, record: MountRecord | None) -> None:
-        """Go wrong."""
-        raise ZeroDivisionError
-
-    def draw(self, now: float) -> None:
-        """Go wrong."""
-        raise KeyError(now)
-
-    def close(self) -> None:
-        """Go wrong."""
-        raise RuntimeError("close")
-
-
-async def test_a_view_that_fails_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever it raises, the run ends as it would have, and everything is unmounted."""
-    async with staged(tmp_path, monkeypatch, [Site(machines=4)]) as stage:
-        choices = Choices(state=stage.state, report=stage.report)
-        outcome = await conduct(stage.loaded, choices, view=Broken(), world=stage.world())
-        done = stage.checked(outcome)
-
-    assert outcome.code == 0
-    assert Counter(done.results().values()) == {"mounted": 4}
