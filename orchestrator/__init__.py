@@ -32,6 +32,7 @@ Rooms, from the top; imports go down only, and `make check` proves it:
     notifying    who is told of a run: webhooks, a command at its end; speaks HTTP, as em does
     report       what the journal says, rendered
     progress     what a person sees meanwhile
+    serving      the same as a page in a browser, and as metrics; read only
     shelving     files of guests on the local disk: safe names, .part then rename
     logs         structlog set-up, redaction
     programs     a user's own program that judges a guest, as a child process

@@ -1,17 +1,20 @@
-"""What goes on beside a run: its view, the signals of the process, the sleep of the machine."""
+"""Beside a run: its view, whoever else shows it, the process's signals, the machine's sleep."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from typing import Protocol
 
 import anyio
 import structlog
 
 from orchestrator.engine.run import Run
 from orchestrator.events import RunNoted
+from orchestrator.ports import Observer
 from orchestrator.progress import View
+from orchestrator.runstate import RunState
 
 log = structlog.get_logger(__name__)
 
@@ -19,6 +22,21 @@ SUSPENSION_TICK = 15.0
 """Seconds between looks whether the machine was suspended; shorter ones go unnoticed."""
 
 Signals = AsyncIterator[signal.Signals]
+
+
+class Companion(Observer, Protocol):
+    """An observer that also does something of its own beside the run."""
+
+    def take_over(self, found: RunState) -> None:
+        """Begin with what earlier processes of the run did; called before the first event."""
+        ...
+
+    async def accompany(self, now: Callable[[], float]) -> None:
+        """Go on until cancelled, which is at the run's end; what must follow then is bounded.
+
+        `now` is the run's clock.
+        """
+        ...
 
 
 @contextmanager
@@ -34,12 +52,18 @@ def caught_signals() -> Iterator[Signals]:
 
 @asynccontextmanager
 async def accompanied(
-    run: Run, view: View, signals: Signals | None, boot_clock: Callable[[], float]
+    run: Run,
+    view: View,
+    signals: Signals | None,
+    boot_clock: Callable[[], float],
+    companions: Sequence[Companion] = (),
 ) -> AsyncIterator[None]:
     """Draw the view, obey signals and look for suspensions while the run goes on."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_draw, run, view)
         tasks.start_soon(_note_suspensions, run, boot_clock)
+        for companion in companions:
+            tasks.start_soon(_beside, run, companion)
         if signals is not None:
             tasks.start_soon(_obey, run, signals)
         try:
@@ -66,12 +90,12 @@ async def unless_signalled(signals: Signals | None, work: Callable[[], Awaitable
 
 
 @contextmanager
-def harmless(view: View) -> Iterator[None]:
-    """Keep what goes wrong in a view from the run, and tell it."""
+def harmless(onlooker: View | Companion) -> Iterator[None]:
+    """Keep what goes wrong in who only looks on from the run, and tell it in the log."""
     try:
         yield
     except Exception:
-        log.warning("view.failed", view=type(view).__name__, exc_info=True)
+        log.warning("onlooker.failed", onlooker=type(onlooker).__name__, exc_info=True)
 
 
 async def _draw(run: Run, view: View) -> None:
@@ -80,6 +104,12 @@ async def _draw(run: Run, view: View) -> None:
         while True:
             await anyio.sleep(view.interval_s)
             view.draw(run.ledger.now())
+
+
+async def _beside(run: Run, companion: Companion) -> None:
+    """Let a companion do its part."""
+    with harmless(companion):
+        await companion.accompany(run.ledger.now)
 
 
 async def _note_suspensions(run: Run, boot_clock: Callable[[], float]) -> None:

@@ -22,7 +22,14 @@ from orchestrator.assembly import (
     require_allowed_writes,
     secret_variables,
 )
-from orchestrator.attending import Signals, accompanied, caught_signals, harmless, unless_signalled
+from orchestrator.attending import (
+    Companion,
+    Signals,
+    accompanied,
+    caught_signals,
+    harmless,
+    unless_signalled,
+)
 from orchestrator.em.client import Session
 from orchestrator.em.credentials import resolve as resolve_secret
 from orchestrator.em.session import KeptSession, Token
@@ -73,6 +80,7 @@ async def conduct(
     *,
     view: View | None = None,
     observers: Sequence[Observer] = (),
+    companions: Sequence[Companion] = (),
     world: World | None = None,
 ) -> Outcome:
     """Carry out a plan from the first logon to the last unmount, and write its reports.
@@ -88,7 +96,7 @@ async def conduct(
     started = beginning(source, choices, world)
     with _signals(world) as signals, state.plan_lock(source.plan.name, started.run):
         part = _Part(source, started, state, choices, world, signals)
-        return await part.carried_out(view or QuietView(), observers)
+        return await part.carried_out(view or QuietView(), observers, companions)
 
 
 async def resume(
@@ -98,6 +106,7 @@ async def resume(
     *,
     view: View | None = None,
     observers: Sequence[Observer] = (),
+    companions: Sequence[Companion] = (),
     world: World | None = None,
 ) -> Outcome:
     """Go on with a run that was interrupted, stopped or halted, and write its reports.
@@ -122,7 +131,7 @@ async def resume(
         require_same(source, found.started)
         require_allowed_writes(source, choices)
         part = _Part(source, found.started, state, choices, world, signals, found)
-        return await part.carried_out(view or QuietView(), observers)
+        return await part.carried_out(view or QuietView(), observers, companions)
 
 
 def _signals(world: World) -> AbstractContextManager[Signals | None]:
@@ -203,7 +212,12 @@ class _Part:
     signals: Signals | None
     found: RunState | None = None
 
-    async def carried_out(self, view: View, observers: Sequence[Observer]) -> Outcome:
+    async def carried_out(
+        self,
+        view: View,
+        observers: Sequence[Observer],
+        companions: Sequence[Companion] = (),
+    ) -> Outcome:
         """Do this part and write the reports of the whole."""
         earlier = self._earlier()
         directory = earlier.resumed.report_dir if earlier else self.started.report_dir
@@ -211,9 +225,15 @@ class _Part:
             view.expect(self.state.durations().expected)
             if self.found is not None:
                 view.take_over(self.found)
+        if self.found is not None:
+            for companion in companions:
+                with harmless(companion):
+                    companion.take_over(self.found)
         following = Following(self.found)
         notifier = self._notifier(following)
-        code, head, trouble, told = await self._run(following, view, notifier, observers, earlier)
+        code, head, trouble, told = await self._run(
+            following, view, notifier, observers, companions, earlier
+        )
         if following.state is None:
             raise JournalError(trouble or "the journal did not take the run's first record")
         report = summarize(following.state, chain_head=head)
@@ -298,6 +318,7 @@ class _Part:
         view: View,
         notifier: Notifier,
         observers: Sequence[Observer],
+        companions: Sequence[Companion],
         earlier: Earlier | None,
     ) -> tuple[int, str | None, str | None, int | None]:
         """Run; return exit code, journal head, what went wrong locally, and the code told."""
@@ -324,7 +345,7 @@ class _Part:
                         may_write=self._may_write,
                     ),
                     journal,
-                    [following, view, notifier, *observers],
+                    [following, view, notifier, *observers, *companions],
                     exit_code=code_now,
                     rng=self.world.rng,
                     durations=self.state.durations(),
@@ -337,7 +358,7 @@ class _Part:
                 self.world.on_run(run)
                 clock = self.world.clock_with_suspension
                 async with notifier.delivering(partial(_note, run)):
-                    async with accompanied(run, view, self.signals, clock):
+                    async with accompanied(run, view, self.signals, clock, companions):
                         code = await run.execute()
                     await self._tell_end(run, notifier, following, code)
                 head = journal.head

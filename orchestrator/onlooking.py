@@ -6,6 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
+import anyio
+import anyio.to_thread
+
+from orchestrator.attending import Companion
 from orchestrator.errors import JournalDamaged
 from orchestrator.events import Event, RunStarted
 from orchestrator.journal import BEGINNING, Mark, RunSummary, State
@@ -111,3 +115,22 @@ def _backlog(onlooker: Onlooker) -> Iterator[Told]:
     """Yield what was recorded before we began to look on."""
     while told := onlooker.read_on():
         yield from told
+
+
+async def look_on(
+    onlooker: Onlooker, companion: Companion, on_look: Callable[[Onlooker], None]
+) -> None:
+    """Show a run from its journal until cancelled; `on_look` is called after every look.
+
+    Raises:
+        JournalError, IllegalTransition: see `Onlooker.read_on`.
+    """
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(companion.accompany, onlooker.now)
+        while True:
+            told = await anyio.to_thread.run_sync(onlooker.read_on)
+            for event, record in told:
+                companion.observe(event, record)
+            if not told:  # a long run comes in several parts
+                on_look(onlooker)
+                await anyio.sleep(LOOK_S)

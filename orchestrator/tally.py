@@ -35,7 +35,7 @@ from orchestrator.outlook import Expected, Now, Outlook, Rest
 from orchestrator.proof import Fate
 from orchestrator.runstate import RunState
 
-RECENT_FAILURES = 3
+RECENT_FAILURES = 5
 
 
 class Tally:

@@ -19,6 +19,7 @@ COMMANDS = {
     "resume": ("continuing", "Go on with an interrupted run from its journal."),
     "status": ("records", "Show runs, their states, and what may still be mounted."),
     "watch": ("watching", "Watch a run from a second terminal until it has ended."),
+    "serve": ("serving", "Show a run as a page in a browser, from its journal."),
     "list": ("history", "List the targets of a run, and save a plan of just those."),
     "trend": ("history", "Show durations, RTO and RPO over the last runs."),
     "coverage": ("history", "Say which machines of a plan were proven lately, which never."),

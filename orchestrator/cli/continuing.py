@@ -21,6 +21,7 @@ from orchestrator.cli.common import (
     yes_write_option,
 )
 from orchestrator.cli.running import exit_codes, told
+from orchestrator.cli.serving import companions_of, serving_options
 
 if TYPE_CHECKING:
     from orchestrator.conducting import Outcome
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     help="Directory of the reports. Default: where the run's report was, or would have been.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write events to stdout, one per line.")
+@serving_options
 @yes_write_option
 @on_finish_option
 @sign_key_option
@@ -87,8 +89,16 @@ def _carried_on(run: str, plan: Path | None, view: View, options: dict[str, Any]
         sign=options["sign"],
     )
 
+    companions = companions_of(options)
+
     async def whole() -> Outcome:
-        return await resume(run, lambda begun: _plan_of(begun, plan), choices, view=view)
+        return await resume(
+            run,
+            lambda begun: _plan_of(begun, plan),
+            choices,
+            view=view,
+            companions=companions,
+        )
 
     return anyio.run(whole)
 

@@ -28,6 +28,7 @@ from orchestrator.cli.common import (
     state_option,
     yes_write_option,
 )
+from orchestrator.cli.serving import companions_of, serving_options
 from orchestrator.errors import OrchestratorError
 from orchestrator.report.exit_codes import ExitCode
 
@@ -79,6 +80,7 @@ def exit_codes() -> str:
 @yes_write_option
 @on_finish_option
 @sign_key_option
+@serving_options
 @session_file_option
 @state_option
 @seed_option
@@ -170,8 +172,10 @@ def _carried_out(path: Path, view: View, options: dict[str, Any]) -> Outcome:
         sign=options["sign"],
     )
 
+    companions = companions_of(options)
+
     async def whole() -> Outcome:
-        return await conduct(source, choices, view=view)
+        return await conduct(source, choices, view=view, companions=companions)
 
     return anyio.run(whole)
 

@@ -23,7 +23,7 @@ from orchestrator.tally import Tally
 ROWS = 20
 NARROW = 60
 """Columns below which space is dear."""
-SERVERS_SHOWN, OLDEST_SHOWN = 6, 3
+SERVERS_SHOWN, OLDEST_SHOWN, FAILURES_SHOWN = 6, 3, 3
 
 STYLES = {
     Result.VERIFIED: "green",
@@ -67,7 +67,7 @@ def picture(tally: Tally, width: int, height: int) -> list[Row]:
 def _sections(tally: Tally, width: int) -> Iterator[_Section]:
     servers = list(tally.started.servers) if tally.started else []
     oldest = _oldest(tally)
-    failures = list(reversed(tally.failures))
+    failures = list(reversed(tally.failures))[:FAILURES_SHOWN]
     gap = _Section((90,), lambda _count: [BLANK])
     yield _Section((0,), lambda _count: [_title(tally, width)])
     yield _Section((20,), lambda _count: [_bar(tally, width)])

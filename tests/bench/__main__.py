@@ -35,6 +35,7 @@ def _all() -> Iterator[Figure]:
         virtual.figures,
         views.figures,
         real.figures,
+        real.pages,
         real.growth,
     ):
         for figure in source():

@@ -1,11 +1,13 @@
-"""`python -m tests.bench.client PLAN DIRECTORY [--no-journal]`: a run as the command does it.
+"""`python -m tests.bench.client PLAN DIRECTORY [--no-journal] [--pages]`: a run as it is.
 
 With `--no-journal` nothing is written and nothing is waited for: what is left is what the
-journal costs.
+journal costs. With `--pages` 200 pages look on, half of which never read.
 """
 
 from __future__ import annotations
 
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from orchestrator.events import Event
 from orchestrator.journal import state
 from orchestrator.journal.writing import RunJournal
 from orchestrator.plan.loading import load_plan
+from orchestrator.serving import Page, Showing
 
 
 class _NoJournal(RunJournal):
@@ -27,9 +30,26 @@ class _NoJournal(RunJournal):
         return
 
 
+class _Pages:
+    """Opens pages as soon as the link is told."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def open(self, line: str) -> None:
+        found = re.search(r":(\d+)/\?token=(\S+)", line)
+        assert found, line
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.bench.listeners", *found.groups(), "200"]
+        )
+
+
 async def _main(plan: Path, directory: Path) -> int:
     choices = Choices(state=directory / "state", report=directory / "report")
-    return (await conduct(load_plan(plan), choices)).code
+    companions = []
+    if "--pages" in sys.argv:
+        companions.append(Showing(page=Page(), metrics_file=None, tell=_Pages().open))
+    return (await conduct(load_plan(plan), choices, companions=companions)).code
 
 
 if __name__ == "__main__":

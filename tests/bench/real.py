@@ -211,6 +211,28 @@ def figures() -> Iterator[Figure]:
     )
 
 
+def pages() -> Iterator[Figure]:
+    """Measure what 200 open pages cost a run; half of them never read."""
+    alone, watched = ours(LARGE), ours(LARGE, "--pages")
+    yield Figure(
+        what="wall time with / without 200 pages open, half of them never read, 2,000 targets",
+        value=watched.cost.wall_s / alone.cost.wall_s,
+        limit=1.02,
+        digits=3,
+    )
+    yield Figure(
+        what="… CPU with / without them",
+        value=watched.cost.cpu_s / alone.cost.cpu_s,
+    )
+    yield Figure(
+        what="… memory more with them",
+        value=watched.cost.peak_mb - alone.cost.peak_mb,
+        limit=40,
+        unit="MB",
+        digits=0,
+    )
+
+
 def growth() -> Iterator[Figure]:
     """Measure whether a mount of a long run costs more than one of a short run."""
     seconds = (2.0, 4.0)

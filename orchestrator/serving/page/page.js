@@ -1,0 +1,349 @@
+"use strict";
+// Draws what the run's process tells. Text is only ever set as text, never as markup.
+(() => {
+  const SVG = "http://www.w3.org/2000/svg";
+  const KINDS = {verified: "good", mounted: "good", failed: "bad", unknown: "doubt",
+                 skipped: "idle", cancelled: "idle"};
+  const ALWAYS = ["verified", "failed", "unknown"];
+  const at = (id) => document.getElementById(id);
+
+  function make(tag, kind, text) {
+    const made = document.createElement(tag);
+    if (kind) made.className = kind;
+    if (text !== undefined) made.textContent = text;
+    return made;
+  }
+
+  function draw(tag, attributes) {
+    const made = document.createElementNS(SVG, tag);
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    return made;
+  }
+
+  function clock(seconds) {
+    const whole = Math.max(0, Math.floor(seconds));
+    const two = (number) => String(number).padStart(2, "0");
+    const hours = Math.floor(whole / 3600);
+    return `${hours ? hours + ":" : ""}${two(Math.floor(whole / 60) % 60)}:${two(whole % 60)}`;
+  }
+
+  // --- the picture ------------------------------------------------------------------------
+
+  let picture = null;
+  let pictured = 0;
+
+  function now() {
+    if (picture === null) return 0;
+    const goesOn = picture.state === "running" || picture.state === "ending";
+    return picture.now + (goesOn && online ? (performance.now() - pictured) / 1000 : 0);
+  }
+
+  function badge() {
+    const state = picture.state;
+    if (state === "finished") {
+      const code = picture.exit_code;
+      return [`finished, exit code ${code}`, code === 0 ? "good" : code === 3 ? "doubt" : "bad"];
+    }
+    if (state === "interrupted") return ["its process is gone", "bad"];
+    return [state, state === "ending" ? "doubt" : "busy"];
+  }
+
+  function show() {
+    at("plan").textContent = picture.plan ?? "…";
+    document.title = `${picture.done}/${picture.targets} ${picture.plan ?? "bulk-restore"}`;
+    const [word, kind] = badge();
+    at("state").textContent = word;
+    at("state").className = `badge ${kind}`;
+    const begun = picture.started_at ? new Date(picture.started_at).toLocaleString() : "";
+    at("run").textContent = [picture.run, picture.mode, begun && `began ${begun}`]
+      .filter(Boolean).join(" · ");
+    at("reason").textContent = picture.reason ? `· ${picture.reason}` : "";
+    at("ending").hidden = !picture.ending;
+    at("ending").textContent = picture.ending ?? "";
+    const held = picture.held;
+    const until = held.until === null ? "until somebody ends it" : `until ${clock(held.until)}`;
+    at("held").hidden = !held.count;
+    at("held").textContent =
+      `${held.count} held open ${until}; end it: bulk-restore unmount ${picture.run}`;
+    at("done").textContent = `${picture.done}/${picture.targets} done`;
+    showBar();
+    showTiles();
+    at("servers").replaceChildren(...picture.servers.map(server));
+    at("more-servers").hidden = !picture.more_servers;
+    at("more-servers").textContent = `and ${picture.more_servers} more`;
+    at("failures").replaceChildren(...picture.failures.map(failure));
+    at("needs-person").hidden = !picture.failures.length;
+    at("slow").hidden = !picture.slowest.length;
+    tick();
+  }
+
+  function showBar() {
+    const parts = [];
+    let x = 0;
+    const add = (count, kind) => {
+      const width = 1000 * count / Math.max(1, picture.targets);
+      if (count) parts.push(draw("rect", {x, y: 0, width, height: 10, class: kind}));
+      x += width;
+    };
+    for (const [result, count] of Object.entries(picture.results)) add(count, KINDS[result]);
+    add(picture.open, "busy");
+    at("bar").replaceChildren(...parts);
+    at("bar").setAttribute("aria-label", at("done").textContent);
+  }
+
+  function showTiles() {
+    const tile = (count, name, kind) => {
+      const made = make("li", count ? kind : "");
+      made.append(make("b", "", count), name);
+      return made;
+    };
+    const shown = Object.entries(picture.results)
+      .filter(([result, count]) => count || ALWAYS.includes(result))
+      .map(([result, count]) => tile(count, result, KINDS[result]));
+    shown.push(tile(picture.open, "open", ""), tile(picture.waiting, "waiting", ""));
+    at("tiles").replaceChildren(...shown);
+  }
+
+  function server(facts) {
+    const made = make("li");
+    const head = make("div", "line");
+    const slots = facts.allowed === null ? `${facts.used} slots used`
+      : `${facts.used} of ${facts.allowed} slots`;
+    head.append(make("b", "", facts.name), make("span", "soft", slots));
+    const bar = draw("svg", {class: "bar", viewBox: "0 0 1000 10", preserveAspectRatio: "none",
+                             role: "img", "aria-label": slots});
+    const full = facts.allowed ?? Math.max(facts.used, 1);
+    bar.append(draw("rect", {x: 0, y: 0, height: 10, class: "busy",
+                             width: Math.min(1000, 1000 * facts.used / Math.max(1, full))}));
+    const foot = make("div", "line");
+    const gate = {open: "gate open", waiting: "waiting for it", given_up: "GIVEN UP"}[facts.gate];
+    const kinds = {open: "good", waiting: "doubt", given_up: "bad"};
+    foot.append(make("span", "soft", `${facts.done}/${facts.targets} done`),
+                make("span", `badge ${kinds[facts.gate]}`, gate));
+    made.append(head, bar, foot);
+    if (facts.why) made.append(make("p", "why", facts.why));
+    return made;
+  }
+
+  function failure(record) {
+    const made = make("li");
+    made.append(make("b", "", record.key), make("span", KINDS[record.result], record.result),
+                make("span", "soft", `mount ${record.mount}`), make("span", "", record.message));
+    return made;
+  }
+
+  function slow(record) {
+    const made = make("li");
+    made.append(make("b", "", record.key), make("span", "soft", record.phase.replaceAll("_", " ")),
+                make("span", "", clock(now() - record.since)));
+    if (record.overdue) made.append(make("span", "doubt", "over its deadline"));
+    return made;
+  }
+
+  function tick() {
+    if (picture === null) return;
+    const left = picture.left_s === null ? ""
+      : `, about ${clock(picture.left_s - (now() - picture.now))} left`;
+    at("clock").textContent = `${clock(now())}${left}`;
+    at("slowest").replaceChildren(...picture.slowest.map(slow));
+  }
+
+  // --- the timeline -----------------------------------------------------------------------
+
+  const TOP = 18;
+  const FROZEN = 400; // bars in one path, which is then never touched again
+  const STEPS = [1, 2, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400];
+  let phases = [];
+  let lanes = []; // of every target: {group, row, phase, since}
+  let groups = new Map(); // by server
+  let changed = false;
+
+  function begin(names) {
+    phases = names;
+    lanes = [];
+    groups = new Map();
+    at("timeline").replaceChildren();
+    at("empty").hidden = false;
+    at("legend").replaceChildren(...names.filter(isDrawn).map((name) => {
+      const made = make("span");
+      const box = draw("svg", {viewBox: "0 0 8 8"});
+      box.append(draw("rect", {class: `p-${name}`, width: 8, height: 8}));
+      made.append(box, name.replaceAll("_", " "));
+      return made;
+    }));
+  }
+
+  function isDrawn(phase) {
+    return phase !== "queued" && phase !== "done";
+  }
+
+  function groupOf(name) {
+    let group = groups.get(name);
+    if (group === undefined) {
+      group = {name, keys: [], frozen: new Map(), open: new Map(), element: make("div")};
+      group.head = make("h3", "", name);
+      group.svg = draw("svg", {class: "lanes", role: "img", "aria-label": `Timeline of ${name}`,
+                                height: TOP});
+      group.axis = draw("g", {});
+      group.bars = draw("g", {});
+      group.labels = draw("g", {});
+      group.svg.append(group.axis, group.bars, group.labels);
+      group.element.append(group.head, group.svg);
+      groups.set(name, group);
+      at("timeline").append(group.element);
+      sortGroups();
+      at("empty").hidden = true;
+    }
+    return group;
+  }
+
+  function sortGroups() {
+    const order = picture === null ? [] : picture.servers.map((facts) => facts.name);
+    const place = (group) => (order.indexOf(group.name) + 1) || order.length + 1;
+    const sorted = [...groups.values()].sort((one, other) => place(one) - place(other));
+    at("timeline").replaceChildren(...sorted.map((group) => group.element));
+  }
+
+  function take(change) {
+    const [place, phase, from, key, name] = change;
+    let lane = lanes[place];
+    if (lane === undefined) {
+      const group = groupOf(name);
+      lane = lanes[place] = {group, row: group.keys.length, phase: "queued", since: from};
+      group.keys.push(key);
+    } else if (isDrawn(lane.phase)) {
+      freeze(lane, from);
+    }
+    lane.phase = phases[phase];
+    lane.since = from;
+    changed = true;
+  }
+
+  function bar(lane, until) {
+    return `M${lane.since} ${lane.row + 0.1}H${Math.max(until, lane.since + 0.02)}v0.8H${lane.since}z`;
+  }
+
+  function freeze(lane, until) {
+    const frozen = lane.group.frozen;
+    let path = frozen.get(lane.phase);
+    if (path === undefined || path.count >= FROZEN) {
+      if (path !== undefined) path.element.setAttribute("d", path.text);
+      path = {count: 0, text: "", element: draw("path", {class: `p-${lane.phase}`})};
+      frozen.set(lane.phase, path);
+      lane.group.bars.append(path.element);
+    }
+    path.count += 1;
+    path.text += bar(lane, until);
+    path.isNew = true;
+  }
+
+  function drawTimeline() {
+    const until = Math.max(now(), 1);
+    const open = new Map();
+    for (const lane of lanes) {
+      if (lane === undefined || !isDrawn(lane.phase)) continue;
+      const found = open.get(lane.group) ?? new Map();
+      found.set(lane.phase, (found.get(lane.phase) ?? "") + bar(lane, until));
+      open.set(lane.group, found);
+    }
+    for (const group of groups.values()) drawGroup(group, open.get(group) ?? new Map(), until);
+    changed = false;
+  }
+
+  function drawGroup(group, open, until) {
+    for (const path of group.frozen.values()) {
+      if (path.isNew) path.element.setAttribute("d", path.text);
+      path.isNew = false;
+    }
+    for (const [phase, text] of open) {
+      if (!group.open.has(phase)) {
+        group.open.set(phase, draw("path", {class: `p-${phase}`}));
+        group.bars.append(group.open.get(phase));
+      }
+      group.open.get(phase).setAttribute("d", text);
+    }
+    for (const [phase, element] of group.open) if (!open.has(phase)) element.setAttribute("d", "");
+    const width = group.svg.clientWidth || 600;
+    const count = group.keys.length;
+    const height = count <= 40 ? 14 : count <= 100 ? 5 : 500 / count;
+    const left = height >= 12 ? Math.min(220, Math.round(width * 0.3)) : 0;
+    group.svg.setAttribute("height", TOP + count * height + 2);
+    const scale = (width - left) / until;
+    group.bars.setAttribute("transform", `translate(${left} ${TOP}) scale(${scale} ${height})`);
+    drawAxis(group, left, scale, until, TOP + count * height);
+    drawLabels(group, left, height);
+  }
+
+  function drawAxis(group, left, scale, until, bottom) {
+    const step = STEPS.find((each) => each * scale >= 70) ?? 86400;
+    const parts = [];
+    for (let second = 0; second <= until; second += step) {
+      const x = left + second * scale;
+      parts.push(draw("path", {class: "axis", d: `M${x} ${TOP - 4}V${bottom}`}));
+      if (x + 45 > left + until * scale) continue; // it would be cut off
+      const label = draw("text", {x: x + 2, y: 11});
+      label.textContent = clock(second);
+      parts.push(label);
+    }
+    group.axis.replaceChildren(...parts);
+  }
+
+  function drawLabels(group, left, height) {
+    if (left === 0) {
+      group.labels.replaceChildren();
+      return;
+    }
+    const letters = Math.floor(left / 6.6);
+    if (group.labels.childElementCount === group.keys.length && group.letters === letters) return;
+    group.letters = letters;
+    group.labels.replaceChildren(...group.keys.map((key, row) => {
+      const made = draw("text", {x: 0, y: TOP + row * height + 11});
+      const title = draw("title", {});
+      title.textContent = key;
+      made.textContent = key.length <= letters ? key : `…${key.slice(1 - letters)}`;
+      made.append(title);
+      return made;
+    }));
+  }
+
+  // --- the stream -------------------------------------------------------------------------
+
+  let online = false;
+
+  function heard() {
+    online = true;
+    at("offline").hidden = true;
+  }
+
+  function isOver() {
+    return picture !== null && picture.state === "finished";
+  }
+
+  const stream = new EventSource("/events");
+  stream.addEventListener("begin", (event) => { heard(); begin(JSON.parse(event.data)); });
+  stream.addEventListener("changes", (event) => {
+    heard();
+    for (const change of JSON.parse(event.data)) take(change);
+  });
+  stream.addEventListener("picture", (event) => {
+    heard();
+    picture = JSON.parse(event.data);
+    pictured = performance.now();
+    show();
+    changed = true;
+  });
+  stream.addEventListener("error", () => {
+    if (picture !== null) picture.now = now();
+    pictured = performance.now();
+    online = false;
+    if (isOver()) stream.close(); // the run has told everything
+    else at("offline").hidden = false;
+  });
+
+  setInterval(() => {
+    if (document.hidden) return;
+    tick();
+    if (changed || (online && lanes.length && !isOver())) drawTimeline();
+  }, 500);
+  addEventListener("resize", () => { changed = true; });
+})();

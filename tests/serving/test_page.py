@@ -1,0 +1,173 @@
+"""The page in a real browser: what a person sees, and that no server's words are more than text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from orchestrator.events import DeadlinePassed, Event, ServerParked
+from orchestrator.model import ServerName, printable
+from orchestrator.serving import Board
+from tests.progress.story import (
+    accepted,
+    failed,
+    finished,
+    key,
+    planned,
+    started,
+    submitted,
+    tell,
+    verified,
+    wave,
+)
+from tests.report.payloads import PAYLOADS
+from tests.serving.browser import Tab, chromium, needs_chromium
+from tests.serving.test_stream import STORY
+from tests.serving.visits import visited
+
+pytestmark = [pytest.mark.anyio, pytest.mark.process, needs_chromium]
+
+TOGETHER = 5
+"""Payloads on one page: as many failures as it names."""
+TEXT = "document.body.innerText.replace(/\\s+/g, ' ')"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """A real browser, real time."""
+    return "asyncio"
+
+
+async def test_a_person_sees_the_run_and_its_end(tmp_path: Path) -> None:
+    """The link opens the page, the token leaves the address, and the page follows to the end."""
+    board = Board()
+    tell(board, *STORY)
+    async with visited(board) as site, chromium(tmp_path) as tab:
+        await tab.open(site.link)
+        await tab.until("document.querySelectorAll('.lanes text title').length === 3")
+        text = await tab.value(TEXT)
+        address = await tab.value("location.href")
+        cookie = await tab.value("document.cookie")
+        bars = await tab.until("document.querySelectorAll('#timeline path.p-running').length")
+        lanes = await tab.value(
+            "[...document.querySelectorAll('.lanes text title')].map((each) => each.textContent)"
+        )
+        tell(board, planned("late"), *verified("late", 20), finished(30, 3))
+        await site.close(1)
+        ending = await tab.until("document.getElementById('state').textContent.includes('3') && 1")
+        last = await tab.value(TEXT)
+
+    for words in (
+        "night-drill running",
+        "2/4 done",
+        "1 verified",
+        "1 failed",
+        "0 of 4 slots",
+        "1 of 4 slots",
+        "gate open",
+        "waiting for it",
+        "waiting: no answer",
+        "w/hq/b failed",
+        "w/lab/d running",
+    ):
+        assert words in text
+    assert address == f"http://{site.address.authority}/"
+    assert cookie == ""
+    assert bars
+    assert sorted(lanes) == [key("a"), key("b"), key("d", "lab")]
+    assert ending
+    assert "finished, exit code 3" in last
+    assert "3/5 done" in last
+    assert [each for each in tab.complaints if "ERR_" not in each] == []
+    assert all(each.startswith(f"http://{site.address.authority}/") for each in tab.requested)
+
+
+async def test_a_run_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
+    """Where the connection ends before the run does, the page says that it may be old."""
+    board = Board()
+    tell(board, *STORY)
+    async with chromium(tmp_path) as tab:
+        async with visited(board) as site:
+            await tab.open(site.link)
+            await tab.until("document.querySelectorAll('#servers li').length === 2")
+        assert await tab.until("!document.getElementById('offline').hidden")
+
+
+async def test_hostile_words_are_text(tmp_path: Path) -> None:
+    """Each payload in every field stands in the page as text, and makes no element of its own."""
+    plain = Board()
+    tell(plain, *hostile([f"plain{number}" for number in range(TOGETHER)]))
+    async with chromium(tmp_path) as tab:
+        async with visited(plain, grace_s=0) as site:
+            wanted = await elements(tab, site.link)
+        for start in range(0, len(PAYLOADS), TOGETHER):
+            some = PAYLOADS[-TOGETHER:] if start + TOGETHER > len(PAYLOADS) else PAYLOADS[start:]
+            board = Board()
+            tell(board, *hostile(some[:TOGETHER]))
+            async with visited(board, grace_s=0) as site:
+                found = await elements(tab, site.link)
+                text = await tab.value("document.documentElement.textContent")
+            assert found == wanted, start
+            for words in some[:TOGETHER]:
+                assert text.count(printable(words, 120)) >= 8, words
+            assert await tab.value("typeof owned === 'undefined'")
+    assert [each for each in tab.complaints if "ERR_" not in each] == []
+    assert not [each for each in tab.requested if "127.0.0.1" not in each]
+
+
+def hostile(some: Sequence[str]) -> list[Event]:
+    """Return a run in which every text that may be foreign is one of some words."""
+    events: list[Event] = [started(*some, plan=some[0]), wave(0)]
+    for words in some:
+        events += [
+            planned(words, words),
+            planned("other" + words, words),
+            *failed(words, 1, words, words),
+            submitted("other" + words, 5, words),
+            accepted("other" + words, 6, words),
+            DeadlinePassed(at=7, key=key("other" + words, words), phase="mount", allowed_s=1),
+            ServerParked(at=8, server=ServerName(words), reason=words),
+        ]
+    return events
+
+
+async def elements(tab: Tab, link: str) -> dict[str, int]:
+    """Open the page and return how many elements of each kind it has, once all is drawn."""
+    await tab.open(link)
+    await tab.until("document.querySelectorAll('.lanes text title').length === 10")
+    await tab.until("document.querySelectorAll('#slowest li').length === 5")
+    await tab.until("document.querySelectorAll('#timeline path.p-running').length === 10")
+    counted = await tab.value(
+        "JSON.parse(JSON.stringify([...document.querySelectorAll('*')]"
+        ".filter((each) => !each.closest('.lanes > g:first-child'))"  # the axis grows
+        ".reduce((all, each) => ({...all, [each.tagName]: (all[each.tagName] ?? 0) + 1}), {})))"
+    )
+    found: dict[str, int] = counted
+    return found
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
+async def test_it_fits_the_screen(tmp_path: Path, width: int, height: int) -> None:
+    """Neither desktop nor phone scrolls sideways, with long names; 900 targets are all drawn."""
+    board = Board()
+    tell(board, started("hq", "x" * 100), wave(0))
+    for number in range(900):
+        vm = f"machine-with-a-long-name-{number}"
+        tell(board, planned(vm), *failed(vm, number, "no disk " * 30))
+    async with visited(board) as site, chromium(tmp_path) as tab:
+        await tab.size(width, height)
+        await tab.open(site.link)
+        await tab.until("document.querySelectorAll('#timeline path').length > 1")
+        await tab.until("document.querySelector('.lanes').getBoundingClientRect().height > 300")
+        wide = await tab.value("document.documentElement.scrollWidth")
+        drawn = await tab.value(
+            "[...document.querySelectorAll('#timeline path[class^=p-]')]"
+            ".map((each) => each.getAttribute('d').split('M').length - 1).reduce((a, b) => a + b)"
+        )
+        tall = await tab.value("document.querySelector('.lanes').getBoundingClientRect().height")
+
+    assert wide <= width
+    assert 300 < tall < 900
+    assert drawn == 900 * 2  # being submitted, and running

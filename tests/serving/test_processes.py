@@ -1,0 +1,253 @@
+"""The command serves its page: `run --serve`, `serve` beside a run, and 200 who only listen."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from orchestrator.assembly import limits_of
+from orchestrator.plan.loading import load_plan
+from tests.invariants import assert_invariants
+from tests.processes import Place, Servers, kill, servers, until_running
+from tests.serving.exposition import read
+
+pytestmark = pytest.mark.process
+
+LINK = re.compile(r"Web view: (http://127\.0\.0\.1:(\d+)/)\?token=(\S+)")
+
+
+@pytest.fixture
+def slow() -> Iterator[Servers]:
+    """Serve two servers whose mounts take long enough to be looked at."""
+    with servers(seconds=(0.5, 1.5)) as running:
+        yield running
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """Return this test's own journal and report directory."""
+    return Place(tmp_path)
+
+
+class Said:
+    """What a process says on stderr, and the link in it; closes its pipes when it is left."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        """Read on in a thread, so that the process never waits for us."""
+        self.lines: list[str] = []
+        self._process = process
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        """Listen on."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the process, if it has not ended, and let go of it."""
+        self._process.kill()
+        self._thread.join(10)
+        self._process.communicate()
+
+    def _read(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self.lines.append(line)
+
+    def link(self) -> tuple[str, int, str]:
+        """Return address, port and token as soon as they were printed."""
+        return self.until(LINK).groups()  # type: ignore[return-value]  # three groups, always
+
+    def until(self, pattern: re.Pattern[str]) -> re.Match[str]:
+        """Return the first match in what is said."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if found := pattern.search("".join(self.lines)):
+                return found
+            time.sleep(0.05)
+        raise AssertionError("".join(self.lines))
+
+
+def scraped(address: str, token: str) -> dict[str, Any]:
+    """Return the metrics, read strictly."""
+    asked = urllib.request.Request(
+        f"{address}metrics", headers={"Authorization": f"Bearer {token}"}
+    )
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        return read(answer.read().decode())
+
+
+def listeners(port: int, token: str, count: int) -> list[socket.socket]:
+    """Open `count` streams of events that nobody ever reads."""
+    opened = []
+    for _ in range(count):
+        stream = socket.socket()
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stream.connect(("127.0.0.1", port))
+        head = f"GET /events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}"
+        stream.sendall(f"{head}\r\n\r\n".encode())
+        opened.append(stream)
+    return opened
+
+
+def test_a_run_is_served_beside_200_who_never_read(slow: Servers, place: Place) -> None:
+    """The run ends well, the listeners are counted, and the link stands on stderr once."""
+    plan = slow.plan(place.directory, targets=30)
+    prom = place.directory / "run.prom"
+    process = place.start("run", plan, "--yes", "--metrics-file", prom, "--serve", "--json")
+    with Said(process) as said:
+        address, port, token = said.link()
+        until_running(process, 1)
+        opened = listeners(int(port), token, 200)
+        deadline = time.monotonic() + 10
+        while (during := scraped(address, token))["bulk_restore_web_listeners"].samples[()] < 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert process.stdout is not None
+        events = [json.loads(line) for line in process.stdout]
+        process.wait(60)
+
+        assert process.returncode == 0, said.lines
+        assert events[-1]["type"] == "summary"
+        assert during["bulk_restore_run_state"].samples[(("state", "running"),)] == 1
+        assert sum("token=" in line for line in said.lines) == 1
+        assert token not in (place.report / "report.html").read_text()
+        assert read(prom.read_text())["bulk_restore_run_exit_code"].samples == {(): 0}
+        assert_invariants(slow.truth(), place.values(), limits_of(load_plan(plan).plan, None))
+    for stream in opened:
+        stream.close()
+
+
+def test_an_address_in_use_is_told_and_the_run_goes_on(slow: Servers, place: Place) -> None:
+    """The page is missing, the run is not."""
+    plan = slow.plan(place.directory, targets=4)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = place.call("run", plan, "--yes", f"--serve=127.0.0.1:{taken.getsockname()[1]}")
+
+    assert done.returncode == 0, done.stderr
+    assert "cannot be served" in done.stderr
+    assert "the run goes on" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--serve=0.0.0.0:0"], "--serve-exposed"),
+        (["--serve=example.com:80"], "neither an IP address"),
+        (["--serve=8080"], "is not ADDR:PORT"),
+        (["--serve", "--yes", "--serve-token-file", "{short}"], "characters or more"),
+    ],
+)
+def test_what_cannot_be_served_is_said_before_anything_is_sent(
+    more: list[str], words: str, slow: Servers, place: Place
+) -> None:
+    """A wrong address or token is a mistake in the command: exit code 2."""
+    plan = slow.plan(place.directory, targets=4)
+    short = place.directory / "short"
+    short.write_text("secret\n")
+
+    done = place.call("run", plan, "--yes", *(each.format(short=short) for each in more))
+
+    assert done.returncode == 2
+    assert words in " ".join(done.stderr.split())
+    assert "secret" not in done.stderr
+    assert not slow.truth().mounts
+
+
+def test_another_machine_is_warned_of(slow: Servers, place: Place) -> None:
+    """With --serve-exposed it is served, and what that means is said."""
+    plan = slow.plan(place.directory, targets=2)
+
+    done = place.call("run", plan, "--yes", "--serve=0.0.0.0:0", "--serve-exposed")
+
+    assert done.returncode == 0, done.stderr
+    assert "WARNING: the page is served unencrypted" in done.stderr
+
+
+def test_a_second_process_follows_the_journal(slow: Servers, place: Place) -> None:
+    """`serve` shows a run beside it, sees that it was killed, and that a resume ended it."""
+    plan = slow.plan(place.directory, targets=30)
+    token_file = place.directory / "token"
+    token_file.write_text("a-token-that-is-long-enough\n")
+    run = place.start("run", plan, "--yes", "--json")
+    until_running(run, 2)
+    state = ["--state", str(place.directory / "state")]
+    watching = place.start("serve", "last", *state, "--serve-token-file", str(token_file))
+    with Said(watching) as said:
+        address, _port, token = said.link()
+
+        def in_state(name: str) -> dict[str, Any]:
+            deadline = time.monotonic() + 30
+            while True:
+                found = scraped(address, token)
+                states = found.get("bulk_restore_run_state")
+                if states is not None and states.samples[(("state", name),)]:
+                    return found
+                assert time.monotonic() < deadline, states
+                time.sleep(0.1)
+
+        assert token == "a-token-that-is-long-enough"
+        assert in_state("running")["bulk_restore_targets"].samples[()] == 30
+        kill(run)
+        in_state("interrupted")
+        assert place.call("resume", "last").returncode in {0, 3}
+        done = in_state("finished")
+        watching.send_signal(signal.SIGINT)
+
+        assert sum(done["bulk_restore_targets_concluded"].samples.values()) == 30
+        watching.wait(20)
+        assert watching.returncode == 0
+
+
+def test_serve_says_what_it_cannot_find(place: Place) -> None:
+    """Without a run there is nothing to show: exit code 2."""
+    done = place.call("serve", "last", "--state", place.directory / "state")
+
+    assert done.returncode == 2
+    assert "no runs" in done.stderr
+
+
+def test_a_damaged_journal_is_not_shown(slow: Servers, place: Place) -> None:
+    """What cannot be trusted ends `serve` with the journal's own error."""
+    assert place.call("run", slow.plan(place.directory, targets=2), "--yes").returncode == 0
+    with closing(sqlite3.connect(place.directory / "state" / "journal.sqlite")) as journal:
+        journal.execute("UPDATE events SET body = X'7B7D' WHERE seq = 3")
+        journal.commit()
+
+    done = place.call("serve", "last", "--state", place.directory / "state")
+
+    assert done.returncode == 74
+    assert "record 3" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_resume_serves_too(slow: Servers, place: Place) -> None:
+    """The page of a resumed run begins with what was done before."""
+    plan = slow.plan(place.directory, targets=30)
+    run = place.start("run", plan, "--yes", "--json")
+    until_running(run, 12)
+    kill(run)
+    process = place.start("resume", "last", "--json", "--serve")
+    with Said(process) as said:
+        address, _port, token = said.link()
+        found = scraped(address, token)
+        assert process.stdout is not None
+        process.stdout.read()
+
+        assert found["bulk_restore_targets"].samples[()] == 30
+        assert process.wait(60) in {0, 3}, said.lines

@@ -1,0 +1,284 @@
+"""What a listener hears, and that nobody waits for one."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import socket
+from pathlib import Path
+
+import anyio
+import anyio.abc
+import pytest
+
+from orchestrator.events import MountKept, RunHalted, ServerParked, WaveStarted
+from orchestrator.model import Result, ServerName
+from orchestrator.runstate import fold
+from orchestrator.serving import Board
+from orchestrator.serving import doors as doors_module
+from orchestrator.serving import site as site_module
+from orchestrator.serving.audience import Audience, Full
+from orchestrator.serving.timeline import PART, PHASES, Timeline
+from tests.progress.story import (
+    HOSTILE,
+    accepted,
+    failed,
+    finished,
+    key,
+    planned,
+    started,
+    submitted,
+    tell,
+    verified,
+    wave,
+)
+from tests.report.payloads import PAYLOADS
+from tests.serving.visits import ask, connected, everything, listening, request, visited
+
+pytestmark = pytest.mark.anyio
+
+STORY = [
+    started("hq", "lab"),
+    *[planned(vm) for vm in ("a", "b", "c")],
+    planned("d", "lab"),
+    wave(0),
+    *verified("a", 1),
+    *failed("b", 8, HOSTILE),
+    submitted("d", 12, "lab"),
+    accepted("d", 13, "lab"),
+    ServerParked(at=14, server=ServerName("lab"), reason="no answer"),
+]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Real sockets, real time."""
+    return "asyncio"
+
+
+async def test_a_listener_sees_where_the_run_stands() -> None:
+    """The picture and the timeline say what the terminal's view says."""
+    board = Board()
+    tell(board, *STORY)
+
+    async with visited(board) as site, listening(site) as reader:
+        phases = await reader.until("begin")
+        picture = await reader.until("picture")
+        changes = await reader.until("changes")
+
+    assert phases == [phase.value for phase in PHASES]
+    assert (picture["state"], picture["plan"]) == ("running", "night-drill")
+    assert (picture["done"], picture["targets"]) == (2, 4)
+    assert (picture["open"], picture["waiting"]) == (1, 1)
+    assert picture["results"]["verified"] == picture["results"]["failed"] == 1
+    hq, lab = picture["servers"]
+    assert (hq["used"], hq["allowed"], hq["done"], hq["targets"], hq["gate"]) == (
+        0,
+        4,
+        2,
+        3,
+        "open",
+    )
+    assert (lab["used"], lab["gate"], lab["why"]) == (1, "waiting", "waiting: no answer")
+    assert [each["key"] for each in picture["slowest"]] == [key("d", "lab")]
+    assert [each["key"] for each in picture["failures"]] == [key("b")]
+    lives: dict[int, list[str]] = {}
+    for lane, phase, *_rest in changes:
+        lives.setdefault(lane, []).append(phases[phase])
+    assert lives[0][0] == "submitting"
+    assert lives[0][-1] == "done"
+    assert lives[2] == ["submitting", "running"]
+    assert changes[0][3:] == [key("a"), "hq"]
+
+
+def test_held_mounts_are_counted() -> None:
+    """How many are held, and until when, unless only a person can say."""
+    board = Board()
+    *until_verdict, _unmount, _released, _concluded = verified("a", 1)
+    tell(
+        board,
+        *(started("hq"), planned("a"), *until_verdict),
+        MountKept(at=6, key=key("a"), reason="--hold", until=60.0),
+    )
+
+    assert json.loads(board.picture())["held"] == {"count": 1, "until": 60.0}
+
+
+async def test_a_listener_follows_the_run_to_its_end() -> None:
+    """What happens later arrives; after the end the stream ends, with the last picture."""
+    board = Board()
+    async with visited(board) as site, listening(site) as reader:
+        assert (await reader.until("picture"))["state"] == "starting"
+        tell(board, *STORY)
+        site.tick(14)
+        assert (await reader.until("picture"))["state"] == "running"
+        board.observe(RunHalted(at=15, reason="budget", detail="too much"), None)
+        site.tick(15)
+        assert (await reader.until("picture"))["ending"] == "halted: too much"
+        board.observe(finished(16, 5), None)
+        await site.close(1)
+        last = await reader.until("picture")
+        with pytest.raises(anyio.EndOfStream):
+            await reader.until("picture")
+
+    assert (last["state"], last["exit_code"], last["now"]) == ("finished", 5, 16)
+
+
+async def test_a_quiet_run_sends_nothing() -> None:
+    """Without news no picture is made; clocks are set again every few seconds."""
+    board = Board()
+    tell(board, *STORY)
+    async with visited(board) as site, listening(site) as reader:
+        await reader.until("changes")
+        (listener,) = site.audience
+        site.tick(20)
+        await reader.until("picture")
+        site.tick(21)
+        site.tick(22)
+        assert listener.waiting_bytes == 0
+        site.tick(20 + site_module.REFRESH_S)
+        assert listener.waiting_bytes > 0
+
+
+@pytest.mark.parametrize("words", PAYLOADS)
+def test_hostile_text_stays_one_line_of_data(words: str) -> None:
+    """Nothing a server says can begin another event of the stream or a second line."""
+    board = Board()
+    tell(board, started(words, plan=words), planned(words, words), *failed(words, 1, words, words))
+
+    part, place = board.timeline.part(0)
+    for line in (board.picture(), part):
+        assert line.isascii()
+        assert not any(byte < 0x20 for byte in line)
+    assert place == len(board.timeline)
+
+
+def test_a_taken_over_run_has_the_same_timeline() -> None:
+    """A resumed run's page begins with what earlier processes did."""
+    lived, taken = Board(), Timeline()
+    tell(lived, *STORY)
+
+    taken.take_over(fold(event for event in STORY if not isinstance(event, WaveStarted)))
+
+    assert sorted(taken.part(0)[0].split(b"[")) == sorted(lived.timeline.part(0)[0].split(b"["))
+
+
+def test_telling_waits_for_nobody() -> None:
+    """Neither the run nor the ticker has anything to await; a listener keeps one picture."""
+    audience = Audience(3)
+    for method in (audience.publish, site_module.Site.tick, Board.observe):
+        assert not inspect.iscoroutinefunction(method)
+    with audience.joined() as listener, audience.joined():
+        for number in range(10_000):
+            audience.publish(b"picture %d" % number)
+
+        assert listener.missed == 9_999
+        assert listener.waiting_bytes == len(b"picture 9999")
+        assert listener.take() == b"picture 9999"
+        assert listener.take() is None
+
+
+def test_seats_are_counted() -> None:
+    """One more than there are is refused, and a seat that was left is free."""
+    audience = Audience(1)
+    with audience.joined(), pytest.raises(Full), audience.joined():
+        pass
+    with audience.joined():
+        assert len(audience) == 1
+
+
+async def test_slow_listeners_cost_a_number_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 that never read: each keeps one picture at most, and in the end its connection."""
+    monkeypatch.setattr(site_module, "STALLED_S", 0.5)
+    board = Board()
+    tell(board, started("hq"), wave(0))
+    async with visited(board) as site:
+        streams = []
+        for _ in range(200):
+            stream = await connected(site)
+            raw = stream.extra(anyio.abc.SocketAttribute.raw_socket)
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            await stream.send(request(site, "/events"))
+            streams.append(stream)
+        with anyio.fail_after(10):
+            while len(site.audience) < 200:
+                await anyio.sleep(0.02)
+        most = 0
+        with anyio.fail_after(60):
+            number = 0
+            while len(site.audience):
+                for vm in range(number, number + 300):
+                    tell(board, planned(f"vm-{vm}" + "x" * 80), *failed(f"vm-{vm}" + "x" * 80, 1))
+                number += 300
+                site.tick(float(number))
+                for listener in site.audience:
+                    assert listener.waiting_bytes <= len(board.picture()) + 100
+                for door in site.doors:
+                    assert door.transport is not None
+                    most = max(most, door.transport.get_write_buffer_size())
+                await anyio.sleep(0.05)
+        for stream in streams:
+            await stream.aclose()
+
+    longest = PART * 150 + 20_000  # one part of the timeline with such names, and one picture
+    assert 0 < most <= longest
+
+
+async def test_connections_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more than the limit is ended at once; those that are open go on."""
+    monkeypatch.setattr(site_module, "most_connections", lambda: 3)
+    monkeypatch.setattr(site_module, "RESERVED", 1)
+    async with visited() as site:
+        silent = [await connected(site) for _ in range(3)]
+        with anyio.fail_after(5):
+            while len(site.doors) < 3:
+                await anyio.sleep(0.01)
+        async with await connected(site) as stream:
+            assert await everything(stream) == b""
+        assert site.doors.turned_away == 1
+        for stream in silent:
+            await stream.aclose()
+        with anyio.fail_after(5):
+            while len(site.doors):
+                await anyio.sleep(0.01)
+        async with listening(site) as one, listening(site) as other:
+            await one.until("begin")
+            await other.until("begin")
+            full = await ask(site, "/events")
+
+    assert (full.status, full.headers["retry-after"]) == (503, "30")
+
+
+async def test_who_says_nothing_is_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither an unfinished request nor an answer that nobody reads keeps a connection."""
+    monkeypatch.setattr(doors_module, "REQUEST_S", 0.1)
+    async with visited() as site:
+        async with await connected(site) as silent, await connected(site) as slow:
+            await slow.send(b"GET / HTTP/1.1\r\nHo")
+            await anyio.sleep(0.3)
+            site.tick(1)
+            assert await everything(silent) == b""
+            assert await everything(slow) == b""
+        await anyio.sleep(0.05)
+
+        assert len(site.doors) == 0
+
+
+async def test_an_endless_request_is_cut_off() -> None:
+    """A connection says one request, and no more bytes than one can have."""
+    async with visited() as site, await connected(site) as stream:
+        await stream.send(request(site, "/events"))
+        with pytest.raises(anyio.BrokenResourceError):  # noqa: PT012 - whichever write notices
+            for _ in range(100):
+                await stream.send(b"x" * 10_000)
+                await anyio.sleep(0.01)
+
+
+def test_a_result_has_its_place_on_the_page() -> None:
+    """Every result and phase of the program is known to the page's script and style sheet."""
+    folder = Path(site_module.__file__).parent / "page"
+    script, style = (folder / "page.js").read_text(), (folder / "page.css").read_text()
+
+    assert all(f"{result.value}:" in script for result in Result)
+    drawn = {phase.value for phase in PHASES} - {"queued", "done"}
+    assert all(f".p-{phase}" in style for phase in drawn)
