@@ -15,7 +15,7 @@ from typing import Any, TextIO, cast
 
 import structlog
 
-from orchestrator.model import printable
+from orchestrator.model import printable, printable_json
 
 HIDDEN = "***"
 SECRET_KEYS = re.compile(
@@ -62,6 +62,7 @@ def configure(*, verbosity: int = 0, style: str = "auto", stream: TextIO | None 
             redacted,
             *([] if as_json else [spelled_out]),
             renderer,
+            *([_no_ci_command] if as_json else []),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Outlived(out))),
@@ -108,6 +109,11 @@ def spelled_out(
             lines = value.split("\n") if name == "exception" else [value]
             event[name] = "\n".join(printable(line, LONGEST_TEXT) for line in lines)
     return event
+
+
+def _no_ci_command(_logger: Any, _method: str, line: Any) -> str:
+    """Escape what a CI system would obey in a line of JSON."""
+    return printable_json(str(line))
 
 
 class _Outlived(io.TextIOBase):

@@ -308,23 +308,36 @@ def printable(text: str, limit: int = 300) -> str:
     """Return `text` safe to show: control and bidirectional characters escaped, shortened.
 
     For everything that came from a server or a plan and goes to a terminal, a log or a
-    report. Newlines and tabs are escaped too: one value, one line.
+    report. Newlines and tabs are escaped too: one value, one line. No CI system finds a command
+    in it.
     """
     shown = "".join(
         char if char.isprintable() or char == " " else char.encode("unicode_escape").decode("ascii")
         for char in text[: limit + 1]
     )
-    return shown if len(text) <= limit else shown[: limit - 1] + "…"
+    return inert(shown if len(text) <= limit else shown[: limit - 1] + "…")
+
+
+def inert(text: str) -> str:
+    """Return lines in which no CI system finds a command: one character of it is escaped.
+
+    GitHub obeys `::` at the start of a line, after any space, and `##[` anywhere in it; Azure
+    obeys `##vso[` anywhere.
+    """
+    return _CI_COMMAND.sub(lambda found: f"{found[1] or ''}\\x{ord(found[0][-1]):02x}", text)
 
 
 def printable_json(document: str) -> str:
-    """Return a JSON document that is safe to show: what could steer a terminal is escaped.
+    """Return a JSON document that is safe to show: what could steer a terminal or CI is escaped.
 
     It still means the same: such characters stand only inside of its texts.
     """
-    return _UNUSUAL.sub(
+    shown = _UNUSUAL.sub(
         lambda found: found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1], document
     )
+    return _CI_MARKER.sub("\\\\u0023", shown)
 
 
 _UNUSUAL = re.compile(r"[^\n\x20-\x7e]")
+_CI_MARKER = re.compile(r"#(?=#[A-Za-z]*\[)")
+_CI_COMMAND = re.compile(rf"{_CI_MARKER.pattern}|^([^\S\n]*):(?=:)", re.MULTILINE)

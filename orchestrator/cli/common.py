@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from orchestrator.model import inert
+
 if TYPE_CHECKING:
     from orchestrator.evidence import Signer
     from orchestrator.progress import View
+    from orchestrator.report.ci import Ci
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -119,6 +122,18 @@ def seed_option(command: F) -> F:
     )(command)
 
 
+def ci_option(command: F) -> F:
+    """Add --ci; the command gets the CI system, or None."""
+    return click.option(
+        "--ci",
+        type=click.Choice(["auto", "github", "gitlab", "azure", "jenkins", "none"]),
+        default="auto",
+        callback=_ci,
+        help="Tell this CI system of the result in its own way: annotations, summary, sections. "
+        "auto finds out which it is.",
+    )(command)
+
+
 def on_finish_option(command: F) -> F:
     """Add --on-finish; the command gets the program and its arguments."""
     return click.option(
@@ -189,6 +204,14 @@ def readable(_ctx: click.Context, _option: click.Parameter, value: str | None) -
     return value
 
 
+def _ci(_ctx: click.Context, _option: click.Parameter, value: str) -> Ci | None:
+    from orchestrator.report.ci import Ci, detect
+
+    if value == "none":
+        return None
+    return detect(os.environ) if value == "auto" else Ci(value)
+
+
 def _command(_ctx: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, ...]:
     if value is None:
         return ()
@@ -225,7 +248,7 @@ def end(code: int) -> NoReturn:
 
 def fail(code: int, message: str) -> NoReturn:
     """Print an error and end."""
-    click.echo(f"bulk-restore: {message}", err=True)
+    click.echo(inert(f"bulk-restore: {message}"), err=True)
     end(code)
 
 
@@ -252,7 +275,7 @@ def explained(command: F) -> F:
             return command(*args, **kwargs)
         except PlanError as exc:
             for problem in exc.problems:
-                click.echo(str(problem), err=True)
+                click.echo(inert(str(problem)), err=True)
             count = len(exc.problems)
             click.echo(f"{count} problem{'s' if count != 1 else ''}; nothing was sent.", err=True)
             end(ExitCode.USAGE)

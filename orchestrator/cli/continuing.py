@@ -9,6 +9,7 @@ import click
 
 from orchestrator.cli.common import (
     Output,
+    ci_option,
     default_state,
     end,
     explained,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Write events to stdout, one per line.")
 @serving_options
 @yes_write_option
+@ci_option
 @on_finish_option
 @sign_key_option
 @session_file_option
@@ -70,7 +72,12 @@ def resume_command(run: str, plan: Path | None, output: Output, **options: Any) 
     The plan, its variables and the options of the run apply unchanged, but --yes-write must be
     said again; its deadline and its failure budget count anew. Safe to repeat.
     """
-    told(lambda view: _carried_on(run, plan, view, options), output, as_json=options["as_json"])
+    told(
+        lambda view: _carried_on(run, plan, view, options),
+        output,
+        as_json=options["as_json"],
+        ci=options["ci"],
+    )
 
 
 def _carried_on(run: str, plan: Path | None, view: View, options: dict[str, Any]) -> Outcome:

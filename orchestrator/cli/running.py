@@ -13,6 +13,7 @@ import click
 
 from orchestrator.cli.common import (
     Output,
+    ci_option,
     default_state,
     end,
     explained,
@@ -30,6 +31,7 @@ from orchestrator.cli.common import (
 )
 from orchestrator.cli.serving import companions_of, serving_options
 from orchestrator.errors import OrchestratorError
+from orchestrator.model import inert
 from orchestrator.report.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from orchestrator.plan.locked import LockedPlan
     from orchestrator.plan.settings import RestorePlan
     from orchestrator.progress import JsonEvents, View
+    from orchestrator.report.ci import Ci
 
 
 def exit_codes() -> str:
@@ -78,6 +81,7 @@ def exit_codes() -> str:
     "its slots.",
 )
 @yes_write_option
+@ci_option
 @on_finish_option
 @sign_key_option
 @serving_options
@@ -96,10 +100,17 @@ def run_command(plan: Path, output: Output, **options: Any) -> None:
     Writes into a guest only where a plan in recovery mode says so and --yes-write allows it; never
     fails over, never mounts what the plan did not name.
     """
-    told(lambda view: _carried_out(plan, view, options), output, as_json=options["as_json"])
+    told(
+        lambda view: _carried_out(plan, view, options),
+        output,
+        as_json=options["as_json"],
+        ci=options["ci"],
+    )
 
 
-def told(carry_out: Callable[[View], Outcome], output: Output, *, as_json: bool) -> NoReturn:
+def told(
+    carry_out: Callable[[View], Outcome], output: Output, *, as_json: bool, ci: Ci | None
+) -> NoReturn:
     """Carry out a run, show it while it goes on, tell its end, and end the process with it."""
     events = _json_events() if as_json else None
     try:
@@ -120,15 +131,52 @@ def told(carry_out: Callable[[View], Outcome], output: Output, *, as_json: bool)
     else:
         from orchestrator.report import text
 
-        if outcome.nothing_left:
-            _say(f"Nothing is left to do of run {outcome.report.run.id}.\n")
-        _say(text(outcome.report))
-        if outcome.written:
-            _say(f"Reports: {outcome.directory}")
+        _say(_shown(outcome, text(outcome.report), ci))
+    if ci is not None:
+        _touch(outcome, ci, aside=as_json)
     for message in (outcome.trouble, *outcome.untold):
         if message:
-            click.echo(f"bulk-restore: {message}", err=True)
+            click.echo(inert(f"bulk-restore: {message}"), err=True)
     end(outcome.code)
+
+
+def _shown(outcome: Outcome, summary: str, ci: Ci | None) -> str:
+    """Return what stdout shows of the end."""
+    lines = [f"Nothing is left to do of run {outcome.report.run.id}.\n"] * outcome.nothing_left
+    lines += [summary]
+    if outcome.written:
+        lines += [inert(f"Reports: {outcome.directory}")]
+    shown = "\n".join(lines)
+    if ci is None:
+        return shown
+    from secrets import token_hex
+
+    from orchestrator.report.ci import around
+
+    return around(ci, shown, outcome.report, token=token_hex(16))
+
+
+def _touch(outcome: Outcome, ci: Ci, *, aside: bool) -> None:
+    """Tell a CI system in its own way: `aside`, on stderr, where stdout holds JSON only.
+
+    What goes wrong here is told and changes nothing.
+    """
+    from orchestrator.report.as_markdown import render
+    from orchestrator.report.ci import Ci, append_summary, touches
+
+    directory = outcome.directory if outcome.written else None
+    try:
+        for line in touches(ci, outcome.report, directory):
+            if aside:
+                click.echo(line, err=True)
+            else:
+                _say(line)
+        summary = os.environ.get("GITHUB_STEP_SUMMARY")
+        if ci is Ci.GITHUB and summary:
+            append_summary(Path(summary), render(outcome.report))
+    except Exception as exc:  # noqa: BLE001 - what a CI system shows changes no result
+        why = getattr(exc, "strerror", None) or type(exc).__name__
+        click.echo(f"bulk-restore: --ci {ci}: {why}", err=True)
 
 
 def _carried_out(path: Path, view: View, options: dict[str, Any]) -> Outcome:

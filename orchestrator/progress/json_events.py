@@ -33,7 +33,7 @@ from orchestrator.events import (
     WaveStarted,
 )
 from orchestrator.lifecycle import MountRecord, Phase
-from orchestrator.model import MountKey, MountState, RestorePointId, Result
+from orchestrator.model import MountKey, MountState, RestorePointId, Result, printable_json
 from orchestrator.outlook import Expected
 from orchestrator.progress.view import Lines
 from orchestrator.proof import Fate
@@ -269,7 +269,7 @@ class JsonEvents:
             "seq": self._seq,
             **fields,
         }
-        self._lines.write(json.dumps(row, ensure_ascii=True))
+        self._lines.write(printable_json(json.dumps(row, ensure_ascii=True)))
 
     def _moment(self, at: float | None) -> str | None:
         """Return a time of the run's clock in RFC 3339, or None where there is none."""
