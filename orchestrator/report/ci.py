@@ -65,7 +65,7 @@ def touches(ci: Ci, report: Report, directory: Path | None) -> list[str]:
     if ci is Ci.GITHUB:
         return [_github(level, title, message) for level, title, message in _findings(report)]
     if ci is Ci.AZURE:
-        lines = [_azure(level, f"{title}: {text}") for level, title, text in _findings(report)]
+        lines = [_azure(level, title, message) for level, title, message in _findings(report)]
         if directory is not None:
             lines.append(f"##vso[task.uploadsummary]{_azure_data(str(directory / 'report.md'))}")
         return lines
@@ -135,9 +135,10 @@ def _percent(text: str, characters: str) -> str:
     return text
 
 
-def _azure(level: str, message: str) -> str:
+def _azure(level: str, title: str, message: str) -> str:
     """Return a logging command. Source: Azure Pipelines, logging commands."""
-    return f"##vso[task.logissue type={level}]{_azure_data(printable(message, 1000))}"
+    shown = f"{printable(title)}: {printable(message, 1000)}"
+    return f"##vso[task.logissue type={level}]{_azure_data(shown)}"
 
 
 def _azure_data(text: str) -> str:
