@@ -239,7 +239,7 @@ def _duration(option: str, text: str | None, read: Callable[[str], float]) -> fl
 def _say(message: str) -> None:
     """Print to stdout; a closed stdout never changes how a run ends."""
     try:
-        click.echo(message)
+        click.echo(message, color=True)  # a section of GitLab's is an escape sequence, of ours
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
