@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.bench import arrangements, real, start, views, virtual
+from tests.bench import arrangements, real, renderings, start, views, virtual
 from tests.bench.figures import Figure, table
 
 README = Path(__file__).parents[2] / "README.md"
@@ -34,6 +34,7 @@ def _all() -> Iterator[Figure]:
         arrangements.figures,
         virtual.figures,
         views.figures,
+        renderings.figures,
         real.figures,
         real.pages,
         real.growth,
