@@ -21,8 +21,9 @@ import anyio
 import structlog
 
 from orchestrator._version import __version__
-from orchestrator.em.client import Client, Session
-from orchestrator.em.session import KeptSession
+from orchestrator.em.client import Client
+from orchestrator.em.logon import KeptSession
+from orchestrator.em.session import Session
 from orchestrator.em.transport import ConnectorFactory
 from orchestrator.engine.admission import Limits
 from orchestrator.engine.orders import Earlier, Expansion, Orders, Selection

@@ -30,9 +30,9 @@ from orchestrator.attending import (
     harmless,
     unless_signalled,
 )
-from orchestrator.em.client import Session
 from orchestrator.em.credentials import resolve as resolve_secret
-from orchestrator.em.session import KeptSession, Token
+from orchestrator.em.logon import KeptSession, Token
+from orchestrator.em.session import Session
 from orchestrator.engine.orders import Earlier, Orders
 from orchestrator.engine.run import Run
 from orchestrator.errors import CannotResume, JournalError, OrchestratorError

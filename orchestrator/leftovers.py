@@ -15,8 +15,9 @@ from pathlib import Path
 import anyio
 
 from orchestrator.assembly import World
-from orchestrator.em.client import Client, Session
-from orchestrator.em.session import KeptSession, Token
+from orchestrator.em.client import Client
+from orchestrator.em.logon import KeptSession, Token
+from orchestrator.em.session import Session
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.recovery import LOOKS
 from orchestrator.engine.resuming import left_in

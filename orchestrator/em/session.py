@@ -1,198 +1,415 @@
-"""A logon session: the token, its GUID, its end.
-
-Tasks and mounts live in the session that made them. A 401 on a session that worked means
-that it is gone with all of them; nobody logs on again in its name.
-Source: reference section 2.
-"""
+"""The verbs of one logon session: find points, mount, watch tasks, read guests, unmount."""
 
 from __future__ import annotations
 
-import re
-from base64 import b64encode
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import NoReturn
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+from urllib.parse import quote
 
 import anyio
 
-from orchestrator.em.links import GUID
-from orchestrator.em.transport import Answer, Transport, http_date
+from orchestrator.em import guests
+from orchestrator.em import transport as limits
+from orchestrator.em.facts import BackupServer, OpenSession
+from orchestrator.em.families import FAMILIES, Family
+from orchestrator.em.line import Line
+from orchestrator.em.logon import (
+    Opened,
+    Token,
+)
+from orchestrator.em.queries import batches, quoted
 from orchestrator.em.wire import Codec
 from orchestrator.errors import (
-    AccessDenied,
-    EnterpriseManagerError,
-    LogonRefused,
+    ForbiddenAction,
+    GuestUnreadable,
     MalformedResponse,
+    NotFound,
     RequestRefused,
-    SessionLost,
+    Unreadable,
 )
-from orchestrator.model import SessionId
+from orchestrator.model import (
+    BackupServerName,
+    FileSystemEntry,
+    Href,
+    Mount,
+    OsKind,
+    RestorePoint,
+    RestorePointId,
+    ServerName,
+    SessionId,
+    Source,
+    Task,
+    TaskId,
+    TaskState,
+)
 
-LOGOFF_GRACE = 10.0
-"""Seconds that a logoff may take; the session dies by itself after 15 idle minutes."""
+T = TypeVar("T")
 
-
-_TOKEN = re.compile(r"[!-~]{1,4096}")
-"""What can be sent back in a header as it came."""
-
-
-class Token:
-    """The session token: opaque, secret, shown to nobody."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        """Keep `value`."""
-        self._value = value
-
-    def __repr__(self) -> str:
-        """Never the token."""
-        return "Token(***)"
-
-    __str__ = __repr__
-
-    def __reduce__(self) -> NoReturn:
-        """A token is never pickled."""
-        raise TypeError("a session token is not pickled")
-
-    def reveal(self) -> str:
-        """Return the token, for the request header and the owner-only side file only."""
-        return self._value
+UNMOUNT_TASK_TICK = 1.0
+"""Seconds between looks at the task of an unmount."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptSession:
-    """A session that an earlier process opened, as its owner-only side file names it."""
+class Session:
+    """One logon session; implements `ports.InventorySession`."""
 
-    id: SessionId
-    token: Token
+    def __init__(
+        self,
+        line: Line,
+        codec: Codec,
+        opened: Opened,
+        version: str,
+        *,
+        may_write: bool = False,
+    ) -> None:
+        """Made by `Client.logon` and `Client.take_up`."""
+        self.server: ServerName = line.server
+        self.id: SessionId = opened.id
+        self.token: Token = opened.token
+        self.user = opened.user
+        self.api_version = version
+        self.clock_offset_s = opened.clock_offset_s
+        self.collections = opened.collections
+        """Paths below /api/ that the account may use, lower case; empty where none were told."""
+        self._line = line
+        self._codec = codec
+        self._may_write = may_write
 
+    @property
+    def certificate_sha256(self) -> str | None:
+        """SHA-256 of the certificate the server showed."""
+        return self._line.transport.certificate_sha256
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
-    """What a logon gave. `collections` are the lower-case paths below /api/ it may use."""
+    @property
+    def idle_s(self) -> float:
+        """Seconds since this session was last used, those of a suspended machine included."""
+        return self._line.idle_s
 
-    id: SessionId
-    token: Token
-    user: str
-    collections: frozenset[str]
-    clock_offset_s: float | None = None
+    @property
+    def requests(self) -> int:
+        """HTTP requests of this session so far."""
+        return self._line.transport.requests
 
+    @property
+    def retries(self) -> int:
+        """How many of them repeated an earlier one."""
+        return self._line.transport.retries
 
-@asynccontextmanager
-async def logged_on(
-    transport: Transport,
-    codec: Codec,
-    *,
-    username: str,
-    password: str,
-    api_version: str,
-    collections: frozenset[str],
-) -> AsyncIterator[Opened]:
-    """Log on, and log off on the way out (unless told to leave it), shielded and bounded.
+    # --- restore points ------------------------------------------------------------------
 
-    `collections` are the paths below /api/ that the account must be able to use.
+    async def point(self, point: RestorePointId, source: Source) -> RestorePoint:
+        """Read one restore point by id.
 
-    Raises:
-        LogonRefused: the account was refused; never repeated, accounts lock.
-        AccessDenied: the account's role does not show a collection that the plan needs.
-        EnterpriseManagerError: as for any request.
-    """
-    opened = await _log_on(transport, codec, username, password, api_version)
-    try:
-        transport.use_token(opened.token.reveal())
-        missing = sorted(name for name in collections if name.lower() not in opened.collections)
-        if opened.collections and missing:
-            raise AccessDenied(
-                f"{transport.server}: the account's role does not show {', '.join(missing)}; "
-                "File Restore Operator is enough for replicas and backups",
-                server=transport.server,
-            )
-        yield opened
-    finally:
-        if not transport.leave_session_open:
-            await log_off(transport, codec, opened.id)
+        Raises:
+            NotFound: the server does not list it, or not to this account.
+        """
+        family = FAMILIES[source]
+        target = f"/api/{family.path}/{point}?format=Entity"
+        page = await self._line.get(target, lambda: self._codec.points(family))
+        if len(page.rows) != 1:
+            raise MalformedResponse(f"{self.server} answered with {len(page.rows)} points, not 1")
+        if page.rows[0].id != point.lower():
+            raise MalformedResponse(f"{self.server} answered with another restore point")
+        return page.rows[0]
 
+    async def points_of_machines(
+        self, names: Sequence[str], source: Source
+    ) -> Sequence[RestorePoint]:
+        """Read all points of the named machines, newest first within each request."""
+        family = FAMILIES[source]
+        wanted = {name.casefold() for name in names}
+        found: list[RestorePoint] = []
+        for batch in batches(family.machine_field, names):
+            found += await self._points(family, batch)
+        return [point for point in found if point.vm.casefold() in wanted]
 
-@asynccontextmanager
-async def taken_up(transport: Transport, codec: Codec, kept: KeptSession) -> AsyncIterator[Opened]:
-    """Use a session that an earlier process opened; log off on the way out like `logged_on`.
+    async def points_of_job(self, job: str, source: Source) -> Sequence[RestorePoint]:
+        """Read all points that a job made, newest first.
 
-    Raises:
-        SessionLost: the server has forgotten it.
-        EnterpriseManagerError: the server cannot be asked; nothing is said of the session.
-    """
-    transport.use_token(kept.token.reveal())
-    await _confirm(transport, codec, kept)
-    try:
-        yield Opened(id=kept.id, token=kept.token, user="", collections=frozenset())
-    finally:
-        if not transport.leave_session_open:
-            await log_off(transport, codec, kept.id)
+        Agents' points do not name their job: that it was asked for is how it is known.
 
+        Raises:
+            RequestRefused: the query has no field for the jobs of this family.
+        """
+        family = FAMILIES[source]
+        if family.job_field is None:
+            raise RequestRefused(f"{family.path} cannot be asked for by job", server=self.server)
+        points = await self._points(family, f"{family.job_field}=={quoted(job)}")
+        return [point if point.job else replace(point, job=job) for point in points]
 
-async def _confirm(transport: Transport, codec: Codec, kept: KeptSession) -> None:
-    """Use the session once; only a second 401 says that it is gone."""
-    ask = f"/api/logonSessions/{kept.id}"
-    try:
-        await transport.send("GET", ask, codec.anything)
-    except SessionLost:
-        await transport.send("GET", ask, codec.anything)
+    async def points_of_family(
+        self, source: Source, backup_server: BackupServerName | None
+    ) -> Sequence[RestorePoint]:
+        """Read all points of a family, or those behind one backup server, newest first."""
+        condition = f"BackupServerName=={quoted(backup_server)}" if backup_server else None
+        return await self._points(FAMILIES[source], condition)
 
+    async def points_of_query(self, condition: str, source: Source) -> Sequence[RestorePoint]:
+        """Read all points that a filter finds, newest first; nothing in it is changed.
 
-async def _log_on(
-    transport: Transport, codec: Codec, username: str, password: str, api_version: str
-) -> Opened:
-    credentials = b64encode(f"{username}:{password}".encode()).decode("ascii")
-    try:
-        answer, body = await transport.send(
+        Raises:
+            RequestRefused: the server does not understand it, or lists too much.
+        """
+        return await self._points(FAMILIES[source], condition)
+
+    async def _points(self, family: Family, condition: str | None) -> list[RestorePoint]:
+        """Read every page of one query; pages are no snapshot, so each point counts once."""
+        found: dict[RestorePointId, RestorePoint] = {}
+        base = f"/api/query?type={family.entity}&format=Entities&sortDesc=CreationTime"
+        if condition is not None:
+            base += f"&filter={quote(condition, safe='')}"
+        too_many = "restore points here: select fewer, by 'backup_server' or a query"
+        async for page in self._line.pages(base, lambda: self._codec.points(family), too_many):
+            for point in page.rows:
+                found.setdefault(point.id, point)
+        return list(found.values())
+
+    async def newest_point(self, source: Source) -> RestorePoint | None:
+        """Read the newest restore point that the server lists of a family, or None.
+
+        Raises:
+            AccessDenied: the role may not list this family.
+        """
+        family = FAMILIES[source]
+        page = await self._line.get(
+            f"/api/query?type={family.entity}&format=Entities&sortDesc=CreationTime"
+            "&pageSize=1&page=1",
+            lambda: self._codec.points(family),
+            large=True,
+        )
+        return max(page.rows, key=lambda point: point.created_at, default=None)
+
+    # --- the server itself ------------------------------------------------------------------
+
+    async def open_sessions(self) -> Sequence[OpenSession]:
+        """List the logon sessions that are open, also those of other programs and accounts."""
+        return await self._line.get("/api/logonSessions", self._codec.open_sessions, large=True)
+
+    async def backup_servers(self) -> Sequence[BackupServer]:
+        """List the backup servers behind this one.
+
+        Raises:
+            AccessDenied: not to this role; a File Restore Operator may not. Source: reference 2.7.
+        """
+        target = "/api/backupServers?format=Entity"
+        return await self._line.get(target, self._codec.backup_servers, large=True)
+
+    # --- tasks and mounts ------------------------------------------------------------------
+
+    async def start_mount(self, point: RestorePointId, source: Source, os_kind: OsKind) -> Task:
+        """Ask for a mount; sent once, never repeated here.
+
+        Source: POST /vmReplicaPoints/{ID}/mounts answers 202 with a task that names no point.
+        """
+        family = FAMILIES[source]
+        body = self._codec.mount_spec(os_kind) if family.takes_os_kind else b""
+        _, task = await self._line.send(
             "POST",
-            f"/api/sessionMngr/?v={api_version}",
-            codec.logon,
-            body=b"",
-            headers={"Authorization": f"Basic {credentials}"},
+            f"/api/{family.path}/{point}/mounts",
+            self._codec.task,
+            body=body,
+            timeout=limits.POST,
+            mount_post=True,
         )
-    except RequestRefused as exc:
-        if exc.status == 403:
-            raise LogonRefused(str(exc), server=exc.server, status=403, words=exc.words) from None
-        raise
-    token = answer.headers.get("X-RestSvcSessionId")
-    session = body.session or _session_in(answer)
-    if not token or not _TOKEN.fullmatch(token) or session is None:
-        raise MalformedResponse(
-            f"{transport.server} answered the logon without a session; is this the REST API of "
-            "Enterprise Manager (port 9398 by default)?",
-            server=transport.server,
+        return task
+
+    async def task(self, task: TaskId) -> Task:
+        """Read one task."""
+        found = await self._line.get(f"/api/tasks/{quote(task, safe='')}", self._codec.task)
+        if found.id != task:
+            raise MalformedResponse(f"{self.server} answered with another task than {task}")
+        return found
+
+    async def tasks(self) -> Sequence[Task]:
+        """Read all tasks of this session in one request."""
+        page = await self._line.get("/api/tasks", self._codec.tasks, large=True)
+        return page.rows
+
+    async def open_tasks(self) -> Sequence[Task]:
+        """Read the tasks that are not Finished; an old server may ignore the filter."""
+        return await self._tasks("State!=Finished")
+
+    async def tasks_by_id(self, ids: Iterable[TaskId]) -> Sequence[Task]:
+        """Read the named tasks in one request; an old server may answer with others."""
+        return await self._tasks(",".join(f"TaskId=={quoted(task)}" for task in ids))
+
+    async def _tasks(self, condition: str) -> Sequence[Task]:
+        found: dict[TaskId, Task] = {}
+        base = f"/api/query?type=Task&filter={quote(condition, safe='')}"
+        async for page in self._line.pages(base, self._codec.tasks):
+            for task in page.rows:
+                found[task.id] = task
+        return list(found.values())
+
+    async def mount(self, mount: Href) -> Mount:
+        """Read one mount point with its volume roots."""
+        found = await self._line.get(mount, self._codec.mounts)
+        if len(found) != 1:
+            raise MalformedResponse(f"{self.server} answered with {len(found)} mounts, not 1")
+        if found[0].href.rpartition("/")[2] != mount.rpartition("/")[2]:
+            raise MalformedResponse(f"{self.server} answered with another mount point")
+        return replace(
+            found[0], roots=tuple(guests.root_of(mount, root) for root in found[0].roots)
         )
-    return Opened(
-        id=session,
-        token=Token(token),
-        user=body.user or username,
-        collections=body.collections,
-        clock_offset_s=clock_offset(answer, transport),
-    )
 
+    async def mounts(self, point: RestorePointId, source: Source) -> Sequence[Mount]:
+        """List this session's mounts of a point; before the first mount it may be a 404."""
+        return await self._mount_list(f"/api/{FAMILIES[source].path}/{point}/mounts")
 
-def _session_in(answer: Answer) -> SessionId | None:
-    """Return the session's GUID from the Location header, if it is there."""
-    found = GUID.search(answer.headers.get("Location", "").rpartition("/")[2])
-    return SessionId(found.group().lower()) if found else None
+    async def see_mounts(self, point: RestorePointId, source: Source) -> None:
+        """Return if this account may list a point's mounts: the same roles may make them.
 
+        Source: reference 2.7.
 
-def clock_offset(answer: Answer, transport: Transport) -> float | None:
-    """Return server time minus ours in seconds, from the Date header, if there is one."""
-    theirs = http_date(answer.headers.get("Date", ""))
-    return (theirs - transport.wall_clock()).total_seconds() if theirs is not None else None
+        Raises:
+            AccessDenied: its role may not.
+            NotFound: nothing is said of the role; some servers have no list before a mount.
+        """
+        target = f"/api/{FAMILIES[source].path}/{point}/mounts"
+        await self._line.get(target, self._codec.mounts, large=True)
 
-
-async def log_off(transport: Transport, codec: Codec, session: SessionId) -> None:
-    """End the session, within a grace and whatever the server says.
-
-    Addressed by the GUID, not the token. Safe to repeat.
-    """
-    with anyio.move_on_after(LOGOFF_GRACE, shield=True):
+    async def _mount_list(self, target: str) -> Sequence[Mount]:
         try:
-            await transport.send("DELETE", f"/api/logonSessions/{session}", codec.anything)
-        except EnterpriseManagerError:
-            return  # it ends by itself, and nothing is mounted in it any more
+            return await self._line.get(target, self._codec.mounts, large=True)
+        except NotFound:
+            return ()
+
+    def mount_href(self, point: RestorePointId, source: Source, number: str) -> Href:
+        """Return the address of mount `number` of a point in its own family."""
+        return Href(f"/api/{FAMILIES[source].path}/{point}/mounts/{number}")
+
+    async def is_mounted(self, mount: Href) -> bool:
+        """Tell whether the list that the mount belongs to still shows it."""
+        target, _, number = mount.rpartition("/")
+        listed = await self._mount_list(target)
+        return any(entry.href.rpartition("/")[2] == number for entry in listed)
+
+    async def unmount(self, mount: Href) -> None:
+        """Remove a mount point. A 404 says that it is gone already; safe to repeat."""
+        try:
+            answer, task = await self._line.send(
+                "DELETE", mount, self._codec.task, timeout=limits.UNMOUNT
+            )
+        except NotFound:
+            return
+        while answer.status == 202 and task.state is not TaskState.FINISHED:
+            await anyio.sleep(UNMOUNT_TASK_TICK)
+            task = await self.task(task.id)
+
+    # --- the mounted guest -------------------------------------------------------------------
+
+    def guest_href(self, mount: Href, path: str) -> Href:
+        """Return the address of a guest path below a mount, as a plan writes it.
+
+        A backslash is a separator here; a Linux name that holds one has its own Href in the
+        listing of its directory.
+        Source: reference 6.2: slashes forward, `:` and `$` literal, the rest percent-encoded.
+        """
+        return guests.address(mount, path)
+
+    async def entry(self, file: Href) -> FileSystemEntry:
+        """Read one file or directory; some servers answer for a directory with its listing.
+
+        Raises:
+            GuestUnreadable: the answer is about something else, or cannot be read.
+        """
+        asked = guests.bare(file)
+
+        async def once() -> FileSystemEntry:
+            return guests.itself(
+                asked, await self._line.get(asked, self._codec.entries, large=True)
+            )
+
+        return await self._readable(once)
+
+    async def stage(self, file: Href) -> Task:
+        """Stage a file for download; nothing in the guest changes, so it may be repeated."""
+        return await self._restore(file, self._codec.staging_spec())
+
+    async def restore_to_guest(self, file: Href, *, overwrite: bool) -> Task:
+        """Write a file into the original guest; sent once, never repeated here."""
+        if not self._may_write:
+            raise ForbiddenAction("this run may not write into a guest", server=self.server)
+        spec = self._codec.original_location_spec(overwrite=overwrite)
+        return await self._restore(file, spec, once=True)
+
+    async def _restore(self, file: Href, body: bytes, *, once: bool = False) -> Task:
+        """Ask for a restore; one that is sent `once` is in doubt after any 500.
+
+        Source: POST .../mounts/{n}/{path}?action=restore answers 202 with a task.
+        """
+        target = f"{file.partition('?')[0]}?action=restore"
+        _, task = await self._line.send(
+            "POST",
+            target,
+            self._codec.task,
+            body=body,
+            timeout=limits.POST,
+            mount_post=once,
+        )
+        return task
+
+    async def fetch(self, download: Href, take: Callable[[bytes], None], *, limit: int) -> int:
+        """Read a staged file in pieces; its size in bytes. Source: GET ...?action=download."""
+        return await self._line.stream(download, take, limit=limit)
+
+    async def browse(self, directory: Href) -> Sequence[FileSystemEntry]:
+        """List a directory of a mounted guest, all pages. `directory` is an entry's own Href.
+
+        Each entry's Href lies below `directory` and means the entry's name, whatever host, mount
+        or action the server's own named. A path that is no directory is its only entry.
+
+        Raises:
+            GuestUnreadable: the pages are not the listing of this directory, or cannot be read.
+        """
+        return await self._readable(lambda: self._browse(guests.bare(directory)))
+
+    async def _browse(self, directory: Href) -> Sequence[FileSystemEntry]:
+        found: dict[Href, FileSystemEntry] = {}
+        async for page in self._line.pages(f"{directory}?action=listAll", self._codec.entries):
+            if page.is_itself:
+                return [guests.itself(directory, page)]
+            if page.has_next and not page.rows:
+                raise MalformedResponse("the listing says that there is more, and shows nothing")
+            for row in page.rows:
+                entry = guests.listed_in(directory, row)
+                if entry.href in found:  # a mounted guest does not change: a page came twice
+                    raise MalformedResponse("the listing shows an entry twice")
+                found[entry.href] = entry
+        return list(found.values())
+
+    async def _readable(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask about a guest, a second time if the answer cannot be read.
+
+        One odd file name can make the answer about its directory unreadable for ever. That
+        must not look like the server's trouble, for which everything on it would wait: if
+        the server answers well in between, it is the guest's.
+
+        Raises:
+            GuestUnreadable: both answers could not be read.
+            EnterpriseManagerError: as for any request.
+        """
+        try:
+            return await ask()
+        except MalformedResponse:
+            await self._line.keep_alive()
+        except Unreadable:  # it answers well
+            pass
+        try:
+            return await ask()
+        except (MalformedResponse, Unreadable) as exc:
+            raise GuestUnreadable(str(exc), server=self.server, request=exc.request) from exc
+
+    # --- its end --------------------------------------------------------------------------
+
+    async def keep_alive(self) -> None:
+        """Use the session, by one request: it is the gate's probe, and a dead server gets few."""
+        await self._line.keep_alive()
+
+    def end(self) -> None:
+        """Send nothing more on this session: whoever still holds it learns that it is gone."""
+        self._line.end()
+
+    def leave_open(self) -> None:
+        """Do not log off at the end: logging off would put the mounts out of everybody's reach."""
+        self._line.transport.leave_session_open = True

@@ -40,6 +40,7 @@ from orchestrator.errors import (
     ServiceBusy,
     SessionLost,
 )
+from orchestrator.model import ServerName
 from orchestrator.plan.settings import Trust
 
 T = TypeVar("T")
@@ -119,7 +120,7 @@ class Transport:
 
     def __init__(
         self,
-        server: str,
+        server: ServerName,
         base: str,
         trust: Trust,
         *,

@@ -12,8 +12,9 @@ from typing import TypeVar
 
 import anyio
 
-from orchestrator.em.client import Client, Session
+from orchestrator.em.client import Client
 from orchestrator.em.facts import BackupServer, OpenSession, ServiceRoot
+from orchestrator.em.session import Session
 from orchestrator.engine.inventory import gather_once
 from orchestrator.engine.orders import Needs
 from orchestrator.errors import (

@@ -13,8 +13,9 @@ import anyio
 import pytest
 from aiohttp import web
 
-from orchestrator.em.client import Client, Session
-from orchestrator.em.session import KeptSession
+from orchestrator.em.client import Client
+from orchestrator.em.logon import KeptSession
+from orchestrator.em.session import Session
 from orchestrator.model import Href, OsKind, RestorePointId, ServerName, Source, Task
 from orchestrator.plan.settings import EnvironmentSecret, ServerSettings
 from orchestrator.simulator.behaviour import Behaviour

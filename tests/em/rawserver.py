@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from orchestrator.em.transport import Transport
+from orchestrator.model import ServerName
 from orchestrator.plan.settings import NoTrust
 from tests.em.documents import sample
 
@@ -133,7 +134,7 @@ async def raw_server(
 async def transport_to(port: int) -> AsyncIterator[Transport]:
     """Return a transport without TLS, logged on with a token."""
     made = Transport(
-        "hq",
+        ServerName("hq"),
         f"http://127.0.0.1:{port}",
         NoTrust(),
         rng=Prompt(),

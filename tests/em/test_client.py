@@ -212,7 +212,7 @@ async def test_an_unmount_that_is_answered_with_200_needs_no_body(
 
 async def test_a_directory_is_read_to_its_last_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Traps 26 and 29: every page, at the address the server gave, encoded as it was."""
-    monkeypatch.setattr("orchestrator.em.client.PAGE_SIZE", 100)
+    monkeypatch.setattr("orchestrator.em.line.PAGE_SIZE", 100)
     async with desk(monkeypatch) as at, at.client.logon() as session:
         _, mount = await mounted(session, at)
         drive = next(root for root in (await session.mount(mount)).roots if root.name == "E:")

@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 
 from orchestrator.em import transport as limits
-from orchestrator.em.client import Session
 from orchestrator.em.families import FAMILIES
+from orchestrator.em.session import Session
 from orchestrator.errors import (
     AccessDenied,
     EnterpriseManagerError,
@@ -314,7 +314,7 @@ async def test_half_a_listing_is_none(
     monkeypatch: pytest.MonkeyPatch, fault: Fault, error: type[EnterpriseManagerError] | None
 ) -> None:
     """Whole, or an error; a passing trouble is asked again."""
-    monkeypatch.setattr("orchestrator.em.client.PAGE_SIZE", 100)
+    monkeypatch.setattr("orchestrator.em.line.PAGE_SIZE", 100)
     async with desk(monkeypatch, faults=[fault]) as at, at.client.logon() as session:
         _, mount = await mounted(session, at)
         directory = session.guest_href(mount, "E:/Data")

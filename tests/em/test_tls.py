@@ -57,7 +57,11 @@ def context(certificate: Certificate) -> ssl.SSLContext:
 async def asked(server: RawServer, trust: Trust, host: str = "localhost") -> str | None:
     """Send one read and one mount POST; return the fingerprint that was seen."""
     transport = Transport(
-        "hq", f"https://{host}:{server.port}", trust, rng=Prompt(), media_type="application/xml"
+        ServerName("hq"),
+        f"https://{host}:{server.port}",
+        trust,
+        rng=Prompt(),
+        media_type="application/xml",
     )
     transport.use_token("a-token")
     try:
@@ -155,7 +159,11 @@ async def test_a_ca_file_that_cannot_be_used_is_named(
 
     with pytest.raises(CertificateRefused, match=r"ca\.pem"):
         Transport(
-            "hq", "https://localhost:1", CaFileTrust(path=str(path)), rng=Prompt(), media_type="x"
+            ServerName("hq"),
+            "https://localhost:1",
+            CaFileTrust(path=str(path)),
+            rng=Prompt(),
+            media_type="x",
         )
 
 
@@ -206,7 +214,7 @@ async def test_the_end_of_a_certificate_is_seen(certificate: Certificate) -> Non
     """A pin says nothing of it, so a person may want to know."""
     async with raw_server(lambda n, r: reply(), tls=context(certificate)) as server:
         transport = Transport(
-            "hq",
+            ServerName("hq"),
             f"https://localhost:{server.port}",
             FingerprintTrust(sha256=(certificate.fingerprint_sha256,)),
             rng=Prompt(),

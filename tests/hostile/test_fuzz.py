@@ -20,7 +20,7 @@ from yarl import URL
 
 from orchestrator.em.elements import words_of
 from orchestrator.em.links import MOUNT_PATH, guard, mount_href, rerooted
-from orchestrator.em.session import clock_offset
+from orchestrator.em.logon import clock_offset
 from orchestrator.em.transport import Answer, Transport, retry_after
 from orchestrator.errors import ForbiddenAction, MalformedResponse, PlanError
 from orchestrator.journal import State

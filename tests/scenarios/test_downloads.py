@@ -16,7 +16,7 @@ import anyio
 import pytest
 
 from orchestrator import assembly
-from orchestrator.em.client import Session
+from orchestrator.em.session import Session
 from orchestrator.model import MountRequest
 from orchestrator.proof import Download
 from orchestrator.report import summarize, write
