@@ -1,6 +1,6 @@
 """The engine: one run, from the first logon to the last unmount.
 
-    async with task group:                      run
+    async with task group:                      run, in waves
         one site per server: logon, keep-alive, watcher, gate
         for each admitted request:              admission
             intent durable, POST, accepted      mounting

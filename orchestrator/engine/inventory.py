@@ -17,10 +17,13 @@ from orchestrator.engine.orders import Needs
 from orchestrator.engine.site import PATIENCE, Connection, Site
 from orchestrator.errors import (
     AccessDenied,
+    EnterpriseManagerError,
     NotFound,
     OrchestratorError,
     RequestRefused,
+    ServerUnusable,
     ServiceBusy,
+    SessionLost,
 )
 from orchestrator.model import RestorePoint, RestorePointId, Source, printable
 from orchestrator.plan.inventory import Listing, Question
@@ -41,6 +44,23 @@ async def gather_once(session: InventorySession, needs: Needs) -> Listing:
         return await read()
 
     return await _Gathering(session, ask).everything(needs)
+
+
+async def listing_of(site: Site, needs: Needs) -> Listing | None:
+    """Return a server's points, with whichever session it takes, or None if it is given up."""
+    while True:
+        try:
+            await site.gate.passed()
+            connection = site.open_connection()
+            if connection is not None:
+                return await gather(connection, site, needs)
+        except SessionLost:
+            continue
+        except ServerUnusable:
+            return None
+        except EnterpriseManagerError as exc:
+            site.refuse(f"it does not list its restore points: {exc}")
+            return None
 
 
 async def gather(connection: Connection, site: Site, needs: Needs) -> Listing:

@@ -14,6 +14,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import partial
+from typing import TypeVar
 
 import anyio
 import structlog
@@ -28,12 +29,9 @@ from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.mounting import Work, conclude, drive
 from orchestrator.engine.orders import Earlier, Expansion, Orders
 from orchestrator.engine.pace import Pace
+from orchestrator.engine.planning import planned, planned_without_point
 from orchestrator.engine.site import Site
-from orchestrator.errors import (
-    EnterpriseManagerError,
-    ServerUnusable,
-    SessionLost,
-)
+from orchestrator.engine.waves import Waves
 from orchestrator.events import (
     PlaceholderReplaced,
     RunFinished,
@@ -50,7 +48,6 @@ from orchestrator.model import (
     MountKey,
     MountRequest,
     MountState,
-    OnError,
     Result,
     ServerName,
     UnresolvedTarget,
@@ -76,24 +73,13 @@ from orchestrator.ports import (
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 UNKNOWN_DURATION = 180.0
 """Seconds a machine without history is expected to be mounted; only comparisons matter."""
 
 HOLD_TICK = 1.0
 """Seconds between looks whether somebody wants the holds ended; none while nothing is held."""
-
-
-class _Wave:
-    """What one wave still waits for."""
-
-    def __init__(self) -> None:
-        self.waiting: list[MountRequest] = []
-        """Planned and not offered yet: the wave has not started."""
-        self.open: set[MountKey] = set()
-        self.silent: set[ServerName] = set()
-        """Servers that could not be asked yet which targets they have in this wave."""
-        self.started = False
-        self.finished = anyio.Event()
 
 
 class Run:
@@ -130,12 +116,11 @@ class Run:
         known = orders.earlier.records if orders.earlier else ()
         attributed = orders.earlier.attributed if orders.earlier else ()
         self.ledger = Ledger.continued(journal, known, self._now, observers)
-        waves = [wave.name for wave in orders.started.waves]
-        self._facts = {wave.name: wave for wave in orders.started.waves}
-        self._waves = {name: _Wave() for name in waves}
+        finished = orders.earlier.finished if orders.earlier else frozenset()
+        self._waves = Waves(orders.started.waves, self.ledger, finished)
         self._admission = Admission(
             orders.limits,
-            waves,
+            list(self._waves),
             self._expected_or_guess,
             lambda server: self.sites[server].pace.allowance,
         )
@@ -163,7 +148,7 @@ class Run:
                 failed_s=orders.started.keep_failed_s,
                 unmount=orders.started.unmount,
             ),
-            self._held,
+            self._decide,
         )
         self._crew = Crew(
             ledger=self.ledger,
@@ -184,13 +169,9 @@ class Run:
         self._accepting = True
         self._not_accepting = anyio.Event()
         self._halted: str | None = None
-        self._skipped: dict[WaveName, str] = {}
-        """Waves that do not start because of one before them, and why."""
         self._stopped_by: str | None = None
         self._forced = False
         self._failed = 0
-        self._decided: set[MountKey] = set()
-        """Targets whose answer is known and has been reacted to, though a mount may be held."""
         self._noted: set[str] = set()
         self._tasks: TaskGroup
         self.failure: Exception | None = None
@@ -283,7 +264,7 @@ class Run:
             self._halt("expect", "; ".join(expansion.broken))
         self._plan(expansion)
         self._expect(silent)
-        if not self.ledger.records and not any(wave.silent for wave in self._waves.values()):
+        if not self.ledger.records and not self._waves.wait_for_servers:
             self._halt("expect", "no target is selected: nothing would be proven")
         confirm = self._orders.confirm
         if self._accepting and confirm is not None:
@@ -293,9 +274,9 @@ class Run:
         await self.ledger.saved()
         await self._mount_everything(silent)
 
-    async def _unless_stopped(self, ask: Callable[[], Awaitable[bool]]) -> bool:
-        """Return the answer, or False once nothing more is to be submitted."""
-        answer = False
+    async def _unless_stopped(self, ask: Callable[[], Awaitable[T]]) -> T | None:
+        """Return the answer, or None once nothing more is to be submitted."""
+        answer: T | None = None
         async with anyio.create_task_group() as tasks:
 
             async def until_stopped() -> None:
@@ -311,12 +292,12 @@ class Run:
         """Go on where an earlier process ended: first what it began, then what still waits."""
         remains = resuming.sort_out(self._crew, retry_failed=earlier.resumed.retry_failed)
         for request in remains.waiting:
-            self._waves[request.wave].waiting.append(request)
-        for request in [*remains.waiting, *remains.begun]:
+            self._waves.add(request)
+        for request in remains.begun:
             if self.ledger[request.key].phase is Phase.HELD:
-                self._decided.add(request.key)  # the earlier process has reacted to it
+                self._waves.decide(request.key)  # the earlier process has reacted to it
             else:
-                self._waves[request.wave].open.add(request.key)
+                self._waves.await_end(request.wave, request.key)
         self._expect(remains.unlisted)
         await self.ledger.saved()
         begun = [*remains.begun, *remains.left]
@@ -339,7 +320,7 @@ class Run:
         """Let the waves wait for the targets of servers that could not be asked yet."""
         for name in silent:
             for entry in self._orders.selection.placeholders(name):
-                self._waves[entry.wave].silent.add(name)
+                self._waves.await_server(entry.wave, name)
 
     async def _ask_everybody(
         self,
@@ -351,7 +332,7 @@ class Run:
             async def ask(site: Site) -> None:
                 await site.decided()
                 if site.gate.is_open:
-                    points = await self._inventory(site)
+                    points = await self._listing(site)
                     if points is not None:
                         found[site.name] = points
 
@@ -359,22 +340,9 @@ class Run:
                 tasks.start_soon(ask, site)
         return found, [name for name in self.sites if name not in found]
 
-    async def _inventory(self, site: Site) -> Listing | None:
-        """Return a server's points, or None once it cannot be used any more."""
-        needs = self._orders.selection.needs(site.name)
-        while True:
-            try:
-                await site.gate.passed()
-                connection = site.open_connection()
-                if connection is not None:
-                    return await inventory.gather(connection, site, needs)
-            except SessionLost:
-                continue
-            except ServerUnusable:
-                return None
-            except EnterpriseManagerError as exc:
-                site.refuse(f"it does not list its restore points: {exc}")
-                return None
+    async def _listing(self, site: Site) -> Listing | None:
+        """Return what the plan asks of a server, or None once it cannot be used any more."""
+        return await inventory.listing_of(site, self._orders.selection.needs(site.name))
 
     def _plan(self, expansion: Expansion) -> None:
         """Make every target of an expansion known, and conclude those without a point."""
@@ -384,14 +352,12 @@ class Run:
                 self.ledger.record(RunNoted(at=self._now(), message=note))
         for request in expansion.requests:
             if request.key not in self.ledger:
-                self.ledger.record(_planned(self._now(), request))
+                self.ledger.record(planned(self._now(), request))
             elif self.ledger[request.key].planned.point is None:  # an earlier process found none
                 resuming.reopen(self.ledger[request.key], self._crew, request)
             else:
                 continue  # selected twice: a broken guard says so, and nothing is mounted
-            wave = self._waves[request.wave]
-            wave.open.add(request.key)
-            wave.waiting.append(request)
+            self._waves.add(request)
         self._conclude_unresolved(
             [(target, Result.FAILED, target.reason) for target in expansion.unresolved]
         )
@@ -400,8 +366,8 @@ class Run:
         """Plan the targets that have no point, all of them first, then conclude them."""
         targets = [each for each in targets if each[0].key not in self.ledger]
         for target, _result, _why in targets:
-            self._waves[target.wave].open.add(target.key)
-            self.ledger.record(_planned_without_point(self._now(), target))
+            self._waves.await_end(target.wave, target.key)
+            self.ledger.record(planned_without_point(self._now(), target))
         for target, result, why in targets:
             self.ledger.record(
                 TargetConcluded(
@@ -412,7 +378,7 @@ class Run:
                     message=why,
                 )
             )
-            self._concluded(target.key)
+            self._decide(target.key)
 
     # --- mounting --------------------------------------------------------------------------
 
@@ -432,56 +398,30 @@ class Run:
                 self._on_holding()
 
     async def _run_wave(self, name: WaveName) -> None:
-        """Offer a wave's targets when the waves before it are finished, and see them end."""
-        wave = self._waves[name]
-        for before in self._facts[name].after:
-            await self._waves[before].finished.wait()
-        why = self._why_skipped(name) if self._accepting else None
-        if why is not None:
-            self._skipped[name] = why
-        begun = self._accepting and name not in self._skipped and not self._was_finished(name)
+        """Offer a wave's targets when the waves before it are over, and see them end."""
+        await self._waves.turn(name)
+        begun = self._accepting and self._waves.may_start(name)
         if begun:
             self.ledger.record(WaveStarted(at=self._now(), wave=name))
-        wave.started = True
-        self._offer(wave)
-        self._look_at(wave)
-        await wave.finished.wait()
+        self._offer(name)
+        await self._waves.is_over(name)
         if begun:
             self.ledger.record(WaveFinished(at=self._now(), wave=name))
 
-    def _why_skipped(self, name: WaveName) -> str | None:
-        """Return why a wave must not start: one before it was skipped, or did not end well."""
-        after = self._facts[name].after
-        strict = [wave for wave in after if self._facts[wave].on_error is OnError.SKIP_DEPENDENTS]
-        reasons = [self._skipped[wave] for wave in after if wave in self._skipped]
-        reasons += [
-            f"wave {record.planned.wave} did not end well: "
-            f"{record.planned.key} is {self._answer(record)}"
-            for record in self.ledger.records
-            if record.planned.wave in strict and self._answer(record) not in FIRM_RESULTS
-        ]
-        return reasons[0] if reasons else None
-
-    def _was_finished(self, name: WaveName) -> bool:
-        """Tell whether an earlier process finished this wave, and nothing of it is taken up."""
-        if self._earlier is None or name not in self._earlier.finished:
-            return False
-        wave = self._waves[name]
-        return not (wave.open or wave.silent)
-
-    def _offer(self, wave: _Wave) -> None:
-        requests, wave.waiting = wave.waiting, []
-        if requests and requests[0].wave in self._skipped:
+    def _offer(self, name: WaveName) -> None:
+        requests = self._waves.opened(name)
+        if self._waves.why_skipped(name) is not None:
             for request in requests:
                 self._deliver(request, None)
         else:
             self._admission.offer(requests, self._deliver)
+        self._waves.look_at(name)
 
     def _deliver(self, request: MountRequest, slot: Slot | None) -> None:
         """Start the mount that was admitted, or conclude the one that never will be."""
         if slot is None:
             conclude(request, self._crew)
-            self._concluded(request.key)
+            self._decide(request.key)
             return
         site = self.sites[request.server]
         site.peak_mounts = max(site.peak_mounts, self._admission.open_on(request.server))
@@ -498,7 +438,7 @@ class Run:
                 self._contain(request, exc)
             finally:
                 self._scopes.discard(scope)
-        self._concluded(request.key)
+        self._decide(request.key)
 
     def _contain(self, request: MountRequest, exc: Exception) -> None:
         """Keep a bug in one mount from taking the others with it; the run will exit 70."""
@@ -512,16 +452,7 @@ class Run:
 
     async def _late(self, site: Site) -> None:
         """Expand and offer the targets of a server that could not be asked at the start."""
-        found: Listing | None = None
-        async with anyio.create_task_group() as tasks:
-
-            async def until_stopped() -> None:
-                await self._not_accepting.wait()
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(until_stopped)
-            found = await self._inventory(site)
-            tasks.cancel_scope.cancel()
+        found = await self._unless_stopped(partial(self._listing, site))
         if found is None or not self._accepting:
             why = self._why_never(site.name)
             entries = self._orders.selection.placeholders(site.name)
@@ -532,11 +463,9 @@ class Run:
                 self._halt("expect", "; ".join(expansion.broken))
             self._plan(expansion)
             self._drop_placeholders(site.name, expansion)
-        for wave in self._waves.values():
-            wave.silent.discard(site.name)
-            if wave.started:
-                self._offer(wave)
-            self._look_at(wave)
+        self._waves.heard_of(site.name)
+        for name in self._waves.under_way:
+            self._offer(name)
 
     def _drop_placeholders(self, server: ServerName, expansion: Expansion) -> None:
         """Let the targets go that stood for what an earlier process could not list."""
@@ -559,45 +488,27 @@ class Run:
 
     # --- ending ----------------------------------------------------------------------------
 
-    def _held(self, key: MountKey) -> None:
-        """Draw the consequences of a verdict whose mount is held: they do not wait for its end."""
-        self._decide(key)
-
-    def _concluded(self, key: MountKey) -> None:
-        """Draw the consequences of one more result, unless the verdict has had them already."""
-        self._decide(key)
-
     def _decide(self, key: MountKey) -> None:
-        """React, once, to the answer for a target: budget, critical targets, wave."""
+        """React, once, to the answer for a target: budget, critical targets, wave.
+
+        For one whose mount is held it is the verdict: nothing waits for the end of the hold.
+        """
         record = self.ledger[key]
-        wave = self._waves[record.planned.wave]
-        if key not in self._decided:
-            self._decided.add(key)
-            result = self._answer(record)
-            wave.open.discard(key)
+        if self._waves.decide(key):
+            result = self._waves.answer(record)
             if result in {Result.FAILED, Result.UNKNOWN}:
                 self._failed += 1
             if self._accepting and result not in FIRM_RESULTS:
                 self._consider_halting(record.planned, result)
-        self._look_at(wave)
-
-    def _answer(self, record: MountRecord) -> Result | None:
-        """Return a target's result, or the verdict that will be it once its mount is released."""
-        if record.result is None and record.planned.key in self._decided:
-            return record.standing
-        return record.result
+        self._waves.look_at(record.planned.wave)
 
     def _consider_halting(self, target: TargetPlanned, result: Result | None) -> None:
-        if target.critical or self._facts[target.wave].critical:
+        if target.critical or self._waves.is_critical(target.wave):
             self._halt("critical", f"{target.key} is critical and ended {result}")
             return
         budget = self._orders.failures
         if budget is not None and budget.is_spent(failed=self._failed, targets=len(self.ledger)):
             self._halt("failures", f"{self._failed} targets failed; the plan allows {budget}")
-
-    def _look_at(self, wave: _Wave) -> None:
-        if wave.started and not wave.open and not wave.silent and not wave.waiting:
-            wave.finished.set()
 
     async def _watch_journal(self) -> None:
         """Without a journal no intent is durable, so nothing more is submitted."""
@@ -642,8 +553,9 @@ class Run:
             self._admission.close_server(site.name)
 
     def _unsubmitted(self, request: MountRequest) -> tuple[Result, str]:
-        if request.wave in self._skipped:
-            return Result.SKIPPED, self._skipped[request.wave]
+        why = self._waves.why_skipped(request.wave)
+        if why is not None:
+            return Result.SKIPPED, why
         return self._why_never(request.server)
 
     def _why_never(self, server: ServerName) -> tuple[Result, str]:
@@ -658,40 +570,3 @@ class Run:
         if self._admission.is_held_full:
             return Result.SKIPPED, "no slot was left: held mounts have them all"
         return Result.SKIPPED, "no slot was left: mounts that cannot be released hold them all"
-
-
-def _planned(at: float, request: MountRequest) -> TargetPlanned:
-    return TargetPlanned(
-        at=at,
-        key=request.key,
-        wave=request.wave,
-        server=request.server,
-        label=request.label,
-        os_kind=request.os_kind,
-        source=request.point.source,
-        point=request.point,
-        policy=request.policy,
-        critical=request.critical,
-        objectives=request.objectives,
-        timeouts=request.timeouts,
-        retries=request.retries,
-        place=request.place,
-        checks=request.checks,
-        downloads=request.downloads,
-        search=request.search,
-        incident_at=request.incident_at,
-    )
-
-
-def _planned_without_point(at: float, target: UnresolvedTarget) -> TargetPlanned:
-    return TargetPlanned(
-        at=at,
-        key=target.key,
-        wave=target.wave,
-        server=target.server,
-        label=target.label,
-        os_kind=target.os_kind,
-        source=target.source,
-        critical=target.critical,
-        place=target.place,
-    )
