@@ -45,6 +45,8 @@ KINDS: Mapping[str, str] = {
     "session_killed": "the session is ended by somebody else",
     "service_restart": "the service restarts: every session is gone",
     "passing_401": "one 401, and the session still lives",
+    "service_stopped": "everything is answered with 404 and a web page: the service is stopped",
+    "service_failing": "everything fails with 500 for a while",
     "logon_busy": "a logon is answered with 503",
     "logon_lost": "a logon's answer is lost",
     "logon_refused": "a logon is refused",

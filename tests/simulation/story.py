@@ -76,6 +76,9 @@ RULES: dict[str, tuple[tuple[str, ...], str, str]] = {
 }
 """Kind of hit: the simulator's kinds of fault for it, the method and the path."""
 
+SPELLS = {"service_stopped": "html_404", "service_failing": "error_500"}
+"""Kind of hit: the simulator's kind of fault that every request meets for a while."""
+
 ONCE = {"session_expired", "session_killed", "service_restart", "passing_401", "logon_refused"}
 DISGUISED = {"odd_state", "state_back", "no_result", "no_related"}
 WEIGHTS = {
@@ -228,6 +231,7 @@ def told(seed: int) -> Story:
         story.signals = [(first, rng.choice(["SIGINT", "SIGTERM"]))]
         if rng.random() < 0.65:
             story.signals.append((first + rng.choice([0.0, 0.5, 3.0, 15.0, 60.0]), "SIGTERM"))
+    _spell(random.Random(f"spell:{seed}"), places)
     if seed % 5 in ASKING:
         story.asks = _asks(random.Random(f"asks:{seed}"), seed)
         if story.asks.unmount is not Unmount.ALWAYS:
@@ -326,6 +330,18 @@ def _trouble(rng: random.Random, place: Place) -> None:
             retry_after=rng.choice(RETRY_AFTER[hit]) if hit in RETRY_AFTER else None,
         )
     )
+
+
+def _spell(rng: random.Random, places: list[Place]) -> None:
+    """Perhaps let one server answer nothing well for a while, as one whose service is stopped."""
+    if rng.random() < 0.15:
+        place = rng.choice(places)
+        hit = rng.choice(list(SPELLS))
+        begin = rng.uniform(0.0, 150.0)
+        place.faults[len(place.rules)] = hit
+        place.rules.append(
+            Fault(kind=SPELLS[hit], from_s=begin, until_s=begin + rng.choice([10.0, 60.0, 300.0]))
+        )
 
 
 def _skip(rng: random.Random, hit: str, method: str) -> int:
