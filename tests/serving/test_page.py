@@ -10,6 +10,7 @@ import pytest
 from orchestrator.events import DeadlinePassed, Event, ServerParked
 from orchestrator.model import ServerName, printable
 from orchestrator.serving import Board
+from tests.browser import Tab, chromium, needs_chromium
 from tests.progress.story import (
     accepted,
     failed,
@@ -23,7 +24,6 @@ from tests.progress.story import (
     wave,
 )
 from tests.report.payloads import PAYLOADS
-from tests.serving.browser import Tab, chromium, needs_chromium
 from tests.serving.test_stream import STORY
 from tests.serving.visits import visited
 
