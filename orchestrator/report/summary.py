@@ -370,10 +370,11 @@ def _warnings(state: RunState, targets: Sequence[TargetReport]) -> tuple[str, ..
         found += [f"{name}: a session was lost: {end.reason}" for end in server.ended if end.lost]
         if server.given_up is not None:
             found.append(f"{name} was given up: {server.given_up.reason}")
+    found += [note.message for note in state.notes]
     found += [
         f"{target.key}: {check.name}: {check.path}: {check.observed}"
         for target in targets
         for check in target.checks
         if check.warning
     ]
-    return (*found, *(note.message for note in state.notes))
+    return tuple(found)

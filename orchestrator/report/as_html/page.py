@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from orchestrator.report.as_html import sections, targets, timeline
-from orchestrator.report.as_html.markup import section, shown
+from orchestrator.report.as_html.markup import anchor, section, shown
 from orchestrator.report.as_html.style import POLICY, SHEET
 from orchestrator.report.summary import Report
+
+LINKED = (
+    "Needs a person",
+    "Objectives",
+    "Timeline",
+    "Not good",
+    "Warnings",
+    "Servers",
+    "All targets",
+    "Not proven",
+    "Evidence",
+)
+"""Sections that a reader may want to go to at once."""
 
 
 def render(report: Report) -> str:
     """Return report.html: what needs a person, objectives, pictures, details, evidence."""
     body = "".join(
         (
-            sections.heading(report),
             sections.to_do(report),
             sections.run_facts(report),
             sections.objectives(report),
@@ -33,5 +45,16 @@ def render(report: Report) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta name="referrer" content="no-referrer"><title>{title}</title>'
-        f"<style>{SHEET}</style></head>\n<body>\n{body}</body></html>\n"
+        f"<style>{SHEET}</style></head>\n"
+        f"<body>\n{sections.heading(report)}{_links(body)}{body}</body></html>\n"
     )
+
+
+def _links(body: str) -> str:
+    """Return links to those sections that the page has."""
+    links = (
+        f'<a href="#{anchor(title)}">{title}</a>'
+        for title in LINKED
+        if f'<section id="{anchor(title)}">' in body
+    )
+    return f"<nav>{''.join(links)}</nav>\n"

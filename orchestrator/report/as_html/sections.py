@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from statistics import median, quantiles
 
+from orchestrator.lifecycle import FIRM_RESULTS
 from orchestrator.model import MountState, Result
-from orchestrator.report.as_html.markup import ABSENT, local, row, section, shown, table, utc
+from orchestrator.report.as_html.markup import (
+    ABSENT,
+    cards,
+    local,
+    row,
+    section,
+    shown,
+    table,
+    utc,
+)
 from orchestrator.report.exit_codes import ExitCode
 from orchestrator.report.objectives import Objective
 from orchestrator.report.summary import PHASES, Report, TargetReport
@@ -14,6 +24,12 @@ from orchestrator.report.text import duration
 OPEN_MOUNTS = frozenset({MountState.LEFT, MountState.UNKNOWN, MountState.KEPT})
 NAMED = 500
 """Targets that are named as needing a person; the rest is counted."""
+
+WARNED = 100
+"""Warnings that are shown; those about the whole run come first."""
+
+LATE = 20
+"""Objectives of single targets that are shown: those missed by most."""
 
 KINDS = {
     Result.VERIFIED: "good",
@@ -29,6 +45,13 @@ KINDS = {
 def needs_a_person(target: TargetReport) -> bool:
     """Tell whether somebody must look: nobody knows, or something is or may be mounted."""
     return target.result is Result.UNKNOWN or target.mount in OPEN_MOUNTS
+
+
+def concern(target: TargetReport) -> str:
+    """Return the colour of what is wrong with a target, or nothing if it is good."""
+    if needs_a_person(target):
+        return "doubt"
+    return KINDS[target.result] if target.result not in FIRM_RESULTS else ""
 
 
 def heading(report: Report) -> str:
@@ -49,7 +72,7 @@ def heading(report: Report) -> str:
         "Resumed by a later process." if run.resumed_from else "",
     ]
     tiles = "".join(
-        f"<li><b>{count}</b>{name}</li>"
+        f"<li{_tile(name, count)}><b>{count}</b>{name}</li>"
         for name, count in report.totals.items()
         if count or name in {"targets", "verified", "mounted", "failed", "unknown", "left"}
     )
@@ -57,9 +80,14 @@ def heading(report: Report) -> str:
         f"<h1>{shown(run.plan)}</h1>"
         f'<p class="soft">{shown(run.description, 2000) if run.description else ""}</p>'
         f'<div class="answer {kind}"><b>{word}</b> · exit code {ABSENT if code is None else code}: '
-        f"{shown(why)}<p>{' '.join(filter(None, notes))}</p></div>"
+        f"{shown(why)}{''.join(f'<p>{note}</p>' for note in notes if note)}</div>"
         f'<ul class="tiles">{tiles}</ul>'
     )
+
+
+def _tile(name: str, count: int) -> str:
+    kind = {"failed": "bad", "unknown": "doubt", "left": "doubt"}.get(name, "")
+    return f' class="{kind}"' if kind and count else ""
 
 
 def run_facts(report: Report) -> str:
@@ -90,15 +118,13 @@ def to_do(report: Report) -> str:
     if not found:
         return ""
     rows = (
-        row(
-            (
-                f"<b>{shown(each.key)}</b>",
-                each.result.value,
-                f'<b class="doubt">{each.mount.value}</b>',
-                f"{shown(each.vm)} on {shown(each.backup_server)} behind {shown(each.server)}",
-                shown(each.point.name if each.point else None),
-                shown(each.message),
-            )
+        (
+            f"<b>{shown(each.key)}</b>",
+            each.result.value,
+            f'<b class="doubt">{each.mount.value}</b>',
+            f"{shown(each.vm)} on {shown(each.backup_server)} behind {shown(each.server)}",
+            shown(each.point.name if each.point else None),
+            shown(each.message),
         )
         for each in found[:NAMED]
     )
@@ -112,31 +138,45 @@ def to_do(report: Report) -> str:
         else ""
     )
     head = ("Target", "Result", "Mount", "Where", "Restore point", "Why")
-    return section("Needs a person", how, table(head, rows), more)
+    return section("Needs a person", how, cards(head, rows), more)
 
 
 def objectives(report: Report) -> str:
-    """Return the objectives of run and waves, and those that single targets missed."""
+    """Return the objectives of run and waves, and those that single targets missed.
+
+    Of single targets the worst come first. Those without a good result reached nothing that
+    could be measured: they are counted, and shown with what went wrong.
+    """
     missed = [each for target in report.targets for each in target.objectives if not each.met]
-    rows = [_objective(each) for each in (*report.objectives, *missed[:50])]
-    more = len(missed) - 50
-    note = f"<p>and {more} more of single targets, see report.json</p>" if more > 0 else ""
-    if not rows:
+    late = sorted((each for each in missed if each.actual_s is not None), key=_spare)
+    rows = [_objective(each) for each in (*report.objectives, *late[:LATE])]
+    more, unmeasured = len(late) - LATE, len(missed) - len(late)
+    notes = [
+        f"<p>and {more} more that single targets missed, see report.json</p>" if more > 0 else "",
+        f"<p>{unmeasured} objectives of single targets are missed because the targets were not "
+        "proven: there is nothing to measure.</p>"
+        if unmeasured
+        else "",
+    ]
+    if not rows and not missed:
         return section("Objectives", "<p>The plan names no objective that could be missed.</p>")
     head = ("Of", "Objective", "Wanted", "Reached", "Margin", "")
-    return section("Objectives", table(head, rows, kind="narrow"), note)
+    shown_rows = cards(head, rows, kind="narrow") if rows else ""
+    return section("Objectives", shown_rows, *notes)
 
 
-def _objective(each: Objective) -> str:
+def _spare(each: Objective) -> float:
+    return each.target_s - (each.actual_s or 0.0)
+
+
+def _objective(each: Objective) -> tuple[str, ...]:
     reached = "not measured" if each.actual_s is None else duration(each.actual_s)
     margin = ABSENT
     if each.actual_s is not None:
-        spare = each.target_s - each.actual_s
+        spare = _spare(each)
         margin = f"{'' if spare >= 0 else '−'}{duration(abs(spare))}"
     met = '<b class="good">met</b>' if each.met else '<b class="bad">MISSED</b>'
-    return row(
-        (shown(each.scope), each.kind.upper(), duration(each.target_s), reached, margin, met)
-    )
+    return shown(each.scope), each.kind.upper(), duration(each.target_s), reached, margin, met
 
 
 def phases(report: Report) -> str:
@@ -174,16 +214,14 @@ def servers(report: Report) -> str:
         insecure = each.tls == "insecure"
         trust = '<b class="bad">NOT CHECKED (insecure)</b>' if insecure else shown(each.tls)
         rows.append(
-            row(
-                (
-                    f"<b>{shown(each.name)}</b><br><code>{shown(each.url)}</code>",
-                    f"{trust}<br><code>{shown(each.certificate_sha256)}</code>",
-                    f"{shown(each.api_version)}<br>{shown(each.user)}",
-                    offset,
-                    ABSENT if each.peak_mounts is None else f"{each.peak_mounts}{limit}",
-                    f"{each.sessions} / {_count(each.requests)} / {_count(each.retries)}",
-                    shown(each.problem),
-                )
+            (
+                f"<b>{shown(each.name)}</b><br><code>{shown(each.url)}</code>",
+                f"{trust}<br><code>{shown(each.certificate_sha256)}</code>",
+                f"{shown(each.api_version)}<br>{shown(each.user)}",
+                offset,
+                ABSENT if each.peak_mounts is None else f"{each.peak_mounts}{limit}",
+                f"{each.sessions} / {_count(each.requests)} / {_count(each.retries)}",
+                shown(each.problem),
             )
         )
     head = (
@@ -195,7 +233,7 @@ def servers(report: Report) -> str:
         "Logons / requests / repeated",
         "Problem",
     )
-    return section("Servers", table(head, rows))
+    return section("Servers", cards(head, rows))
 
 
 def _count(number: int | None) -> str:
@@ -204,8 +242,10 @@ def _count(number: int | None) -> str:
 
 def warnings(report: Report) -> str:
     """Return what the run wants to be known."""
-    lines = "".join(f"<li>{shown(line, 500)}</li>" for line in report.warnings)
-    return section("Warnings", f"<ul>{lines}</ul>" if lines else "")
+    lines = "".join(f"<li>{shown(line, 500)}</li>" for line in report.warnings[:WARNED])
+    left_out = len(report.warnings) - WARNED
+    more = f"<p>and {left_out} more, see report.json</p>" if left_out > 0 else ""
+    return section("Warnings", f"<ul>{lines}</ul>" if lines else "", more)
 
 
 def evidence(report: Report) -> str:

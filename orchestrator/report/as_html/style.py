@@ -18,8 +18,8 @@ PHASE_COLOURS = {
 }
 """The colour of each phase, on light and on dark ground."""
 
-_PHASES = "".join(f".p-{name}{{fill:{light}}}" for name, (light, _) in PHASE_COLOURS.items())
-_DARK_PHASES = "".join(f".p-{name}{{fill:{dark}}}" for name, (_, dark) in PHASE_COLOURS.items())
+_PHASES = "".join(f".p-{name}{{--c:{light}}}" for name, (light, _) in PHASE_COLOURS.items())
+_DARK_PHASES = "".join(f".p-{name}{{--c:{dark}}}" for name, (_, dark) in PHASE_COLOURS.items())
 
 SHEET = (
     """
@@ -31,6 +31,7 @@ SHEET = (
 body{margin:0 auto;max-width:76rem;padding:1.5rem;background:var(--ground);color:var(--ink);
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 h1{font-size:1.5rem;line-height:1.25;margin:0 0 .25rem}
+h1,h3,p,li{overflow-wrap:anywhere}
 h2{font-size:1.1rem;margin:2rem 0 .6rem;padding-bottom:.25rem;border-bottom:1px solid var(--line)}
 h3{font-size:1rem;margin:1.2rem 0 .4rem}
 p{margin:.3rem 0}
@@ -43,9 +44,13 @@ background:var(--panel)}
 .answer.doubt{border-color:var(--doubt)}
 .good>b,td.good,b.good{color:var(--good)}.bad>b,td.bad,b.bad{color:var(--bad)}
 .doubt>b,td.doubt,b.doubt{color:var(--doubt)}
-ul.tiles{display:flex;flex-wrap:wrap;gap:.5rem;list-style:none;margin:1rem 0;padding:0}
-ul.tiles li{flex:1 1 6.5rem;padding:.5rem .75rem;background:var(--panel);border-radius:.3rem}
+ul.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(6.5rem,1fr));gap:.5rem;
+list-style:none;margin:1rem 0;padding:0}
+ul.tiles li{padding:.5rem .75rem;background:var(--panel);border-radius:.3rem}
 ul.tiles b{display:block;font-size:1.4rem;font-variant-numeric:tabular-nums}
+nav{display:flex;flex-wrap:wrap;gap:.2rem 1.2rem}
+a{color:inherit}
+section{scroll-margin-top:1rem}
 .wide{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
 th,td{text-align:left;vertical-align:top;padding:.3rem .6rem .3rem 0;
@@ -54,13 +59,21 @@ th{color:var(--soft);font-weight:600;white-space:nowrap}
 td{font-variant-numeric:tabular-nums;overflow-wrap:break-word}
 td code{overflow-wrap:anywhere;display:inline-block;min-width:9rem}
 table.narrow{width:auto}table.narrow td{padding-right:1.4rem}
+table.all{table-layout:fixed}
+.all th:nth-child(1){width:30%}.all th:nth-child(2),.all th:nth-child(3){width:9%}
+.all th:nth-child(4){width:25%}
+.part{content-visibility:auto;contain-intrinsic-size:auto 3000px}
 .target{margin:.8rem 0;padding:.6rem .9rem;background:var(--panel);border-radius:.3rem}
 .target h3{margin:0 0 .2rem}
 svg{display:block;width:100%;min-width:44rem;height:auto;margin:.4rem 0}
 svg text{fill:var(--soft);font:11px system-ui,sans-serif}
 svg .name{fill:var(--ink)}
+svg text.bad,svg text.doubt{font-weight:700}
+svg .bad{fill:var(--bad);stroke:none}svg .doubt{fill:var(--doubt);stroke:none}
+svg [class^=p-]{fill:var(--c)}svg path.thin{fill:none;stroke:var(--c)}
+path.bad{--c:var(--bad)}path.doubt{--c:var(--doubt)}
 svg .axis{stroke:var(--line);stroke-width:1;fill:none}
-svg .limit{stroke:var(--bad);stroke-width:1;stroke-dasharray:4 3;fill:none}
+svg .limit{stroke:var(--soft);stroke-width:1;stroke-dasharray:4 3;fill:none}
 svg .curve{stroke:#5e81ac;stroke-width:1.5;fill:none}
 PHASES
 @media screen and (prefers-color-scheme:dark){DARK}
@@ -69,10 +82,16 @@ PHASES
 margin:0 .3rem 0 0;vertical-align:-.1rem}
 .sign{display:grid;grid-template-columns:1fr 1fr 1fr;gap:2rem;margin-top:3rem}
 .sign p{border-top:1px solid var(--ink);padding-top:.3rem}
-@media screen and (max-width:40rem){body{padding:.8rem}.wide table:not(.narrow){min-width:46rem}
-.sign{grid-template-columns:1fr}}
+@media screen and (max-width:40rem){body{padding:.8rem}.wide table.all{min-width:46rem}
+.sign{grid-template-columns:1fr}.cards thead{display:none}.cards,.cards tbody{display:block}
+.cards tr{display:block;padding:.5rem 0;border-bottom:1px solid var(--line)}
+.cards td{display:grid;grid-template-columns:6.5rem minmax(0,1fr);padding:.1rem 0;border:0;
+overflow-wrap:anywhere}
+.cards td::before{content:attr(data-of);color:var(--soft)}}
 @page{size:A4;margin:14mm}
 @media print{body{max-width:none;padding:0;font-size:10pt}.target,tr,svg{break-inside:avoid}
+nav{display:none}.part{content-visibility:visible}td{overflow-wrap:anywhere;min-width:5.4rem}
+td:first-child{min-width:8rem}.all td,.narrow td{min-width:0}
 h2,h3{break-after:avoid}.wide{overflow:visible}svg{min-width:0}.answer,.target,ul.tiles li{
 border:1px solid var(--line);print-color-adjust:exact;-webkit-print-color-adjust:exact}
 svg{print-color-adjust:exact;-webkit-print-color-adjust:exact}}

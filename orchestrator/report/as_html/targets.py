@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from orchestrator.lifecycle import FIRM_RESULTS
 from orchestrator.model import MountState, Result
 from orchestrator.proof import CheckOutcome, DownloadOutcome
-from orchestrator.report.as_html.markup import ABSENT, row, section, shown, table, utc
+from orchestrator.report.as_html.markup import ABSENT, cards, row, section, shown, table, utc
+from orchestrator.report.as_html.order import groups
 from orchestrator.report.as_html.sections import KINDS
 from orchestrator.report.summary import AttemptReport, Report, TargetReport
 from orchestrator.report.text import duration
@@ -15,6 +16,9 @@ from orchestrator.report.text import duration
 IN_FULL = 200
 GOOD_IN_FULL = 100
 """Targets that are shown with everything about them; the others stand in report.json."""
+
+TOGETHER = 100
+"""Rows of one table: a browser need not lay out those that nobody looks at yet."""
 
 ORDER = (
     Result.UNKNOWN,
@@ -56,13 +60,23 @@ def _is_open(target: TargetReport) -> bool:
 
 def everything(report: Report) -> str:
     """Return one row for every target, and their checks and files while they are few."""
-    rows = (_row(target) for target in report.targets)
-    head = ("Target", "Result", "Mount", "Restore point", "Age", "Verdict after", "Checks")
+    tables = "".join(
+        f"<h3>{shown(wave)} · {shown(server)}: {len(found)}</h3>{''.join(_tables(found))}"
+        for wave, server, found in groups(report, report.targets)
+    )
     good = [each for each in report.targets if each.result in FIRM_RESULTS and _has_detail(each)]
     detail = "".join(_in_full(target) for target in good[:GOOD_IN_FULL])
     if len(good) > GOOD_IN_FULL:
         detail += f"<p>and {len(good) - GOOD_IN_FULL} more in full, see report.json</p>"
-    return section("All targets", table(head, rows)) + section("What was checked", detail)
+    return section("All targets", tables) + section("What was checked", detail)
+
+
+def _tables(targets: Sequence[TargetReport]) -> Iterator[str]:
+    head = ("Target", "Result", "Mount", "Restore point", "Age", "Verdict after", "Checks")
+    for start in range(0, len(targets), TOGETHER):
+        some = targets[start : start + TOGETHER]
+        around = "part" if len(some) == TOGETHER else ""
+        yield table(head, map(_row, some), kind="all", around=around)
 
 
 def _has_detail(target: TargetReport) -> bool:
@@ -87,9 +101,9 @@ def _in_full(target: TargetReport) -> str:
     point = target.point
     head = (
         f"<h3>{shown(target.key)}</h3>"
-        f'<p><b class="{KINDS[target.result]}">{target.result.value}</b>, mount '
-        f"{target.mount.value}{', critical' if target.critical else ''}: "
-        f"{shown(target.message, 1000)}</p>"
+        f'<p><b class="{KINDS[target.result]}">{target.result.value}</b>, {_mount(target)}'
+        f"{', critical' if target.critical else ''}"
+        f"{': ' + shown(target.message, 1000) if target.message else ''}</p>"
         f'<p class="soft">{shown(target.vm)} ({target.os}, {target.source}) on '
         f"{shown(target.backup_server)} behind {shown(target.server)}</p>"
     )
@@ -105,6 +119,11 @@ def _in_full(target: TargetReport) -> str:
     )
 
 
+def _mount(target: TargetReport) -> str:
+    said = f"mount {target.mount.value}"
+    return f'<b class="doubt">{said}</b>' if _is_open(target) else said
+
+
 def _attempts(attempts: Iterable[AttemptReport]) -> str:
     rows = []
     for each in attempts:
@@ -112,36 +131,32 @@ def _attempts(attempts: Iterable[AttemptReport]) -> str:
             f"{check.name}: {check.path}: {check.observed}" for check in each.failed_checks
         )
         rows.append(
-            row(
-                (
-                    f"<code>{shown(each.point_id)}</code>",
-                    f"{shown(each.task_id)}<br>session {shown(each.session)}",
-                    utc(each.submitted_at),
-                    utc(each.finished_at),
-                    f"{shown(each.outcome)}{' (found again)' if each.adopted else ''}",
-                    shown(each.verdict.value if each.verdict else None),
-                    shown(each.message or failed, 500),
-                )
+            (
+                f"<code>{shown(each.point_id)}</code>",
+                f"{shown(each.task_id)}<br>session {shown(each.session)}",
+                utc(each.submitted_at),
+                utc(each.finished_at),
+                f"{shown(each.outcome)}{' (found again)' if each.adopted else ''}",
+                shown(each.verdict.value if each.verdict else None),
+                shown(each.message or failed, 500),
             )
         )
     head = ("Attempt at point", "Task", "Asked", "Finished", "Task ended", "Verdict", "Words")
-    return table(head, rows) if rows else ""
+    return cards(head, rows) if rows else ""
 
 
 def _checks(checks: Iterable[CheckOutcome]) -> str:
     rows = [
-        row(
-            (
-                shown(each.name),
-                f"<code>{shown(each.path)}</code>",
-                shown(each.expected),
-                shown(each.observed),
-                _passed(each),
-            )
+        (
+            shown(each.name),
+            f"<code>{shown(each.path)}</code>",
+            shown(each.expected),
+            shown(each.observed),
+            _passed(each),
         )
         for each in checks
     ]
-    return table(("Check", "Path", "Expected", "Observed", ""), rows) if rows else ""
+    return cards(("Check", "Path", "Expected", "Observed", ""), rows) if rows else ""
 
 
 def _passed(check: CheckOutcome) -> str:
@@ -152,16 +167,14 @@ def _passed(check: CheckOutcome) -> str:
 
 def _files(files: Iterable[DownloadOutcome]) -> str:
     rows = [
-        row(
-            (
-                f"<code>{shown(each.path)}</code>",
-                f"<code>{shown(each.to)}</code>" if each.to else "the original guest",
-                each.fate.value,
-                ABSENT if each.size is None else f"{each.size:,} B",
-                f"<code>{shown(each.sha256)}</code>",
-                shown(each.message),
-            )
+        (
+            f"<code>{shown(each.path)}</code>",
+            f"<code>{shown(each.to)}</code>" if each.to else "the original guest",
+            each.fate.value,
+            ABSENT if each.size is None else f"{each.size:,}\N{NO-BREAK SPACE}B",
+            f"<code>{shown(each.sha256)}</code>",
+            shown(each.message),
         )
         for each in files
     ]
-    return table(("File", "To", "Fate", "Size", "SHA-256", "Words"), rows) if rows else ""
+    return cards(("File", "To", "Fate", "Size", "SHA-256", "Words"), rows) if rows else ""
