@@ -82,8 +82,10 @@ class Tab:
                 await anyio.sleep(0.1)
         return found
 
-    async def size(self, width: int, height: int, *, dark: bool = False) -> None:
-        """Show the page as on a screen of this size."""
+    async def size(
+        self, width: int, height: int, *, dark: bool = False, media: str = "screen"
+    ) -> None:
+        """Show the page as on a screen, or a sheet, of this size."""
         await self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -92,7 +94,7 @@ class Tab:
             mobile=width < 600,
         )
         features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        await self.call("Emulation.setEmulatedMedia", features=features)
+        await self.call("Emulation.setEmulatedMedia", media=media, features=features)
 
     async def screenshot(self, path: Path) -> None:
         """Write the whole page as a picture."""

@@ -90,8 +90,8 @@ overflow-wrap:anywhere}
 .cards td::before{content:attr(data-of);color:var(--soft)}}
 @page{size:A4;margin:14mm}
 @media print{body{max-width:none;padding:0;font-size:10pt}.target,tr,svg{break-inside:avoid}
-nav{display:none}.part{content-visibility:visible}td{overflow-wrap:anywhere;min-width:5.4rem}
-td:first-child{min-width:8rem}.all td,.narrow td{min-width:0}
+nav{display:none}.part{content-visibility:visible}td{overflow-wrap:anywhere;min-width:5rem}
+td code{min-width:0}th{white-space:normal}td:first-child{min-width:8rem}.all td,.narrow td{min-width:0}
 h2,h3{break-after:avoid}.wide{overflow:visible}svg{min-width:0}.answer,.target,ul.tiles li{
 border:1px solid var(--line);print-color-adjust:exact;-webkit-print-color-adjust:exact}
 svg{print-color-adjust:exact;-webkit-print-color-adjust:exact}}

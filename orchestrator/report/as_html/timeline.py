@@ -44,8 +44,8 @@ def gantt(report: Report) -> str:
     crowd = _Crowd(height, until)
     y = float(TOP)
     for wave, server, lanes in groups(report, targets):
-        parts.append(f'<text x="0" y="{y + 14:.0f}" class="name">{shown(wave)} · {shown(server)}')
-        parts.append("</text>")
+        name = f"{shown(wave, 60)} · {shown(server, 60)}"
+        parts.append(f'<text x="0" y="{y + 14:.0f}" class="name">{name}</text>')
         y += HEAD
         for target in lanes:
             if named:
