@@ -15,7 +15,7 @@ from typing import Any, TextIO, cast
 
 import structlog
 
-from orchestrator.model import printable, printable_json
+from orchestrator.model import inert, printable, printable_json
 
 HIDDEN = "***"
 SECRET_KEYS = re.compile(
@@ -62,7 +62,7 @@ def configure(*, verbosity: int = 0, style: str = "auto", stream: TextIO | None 
             redacted,
             *([] if as_json else [spelled_out]),
             renderer,
-            *([_no_ci_command] if as_json else []),
+            _inert_json if as_json else _inert,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Outlived(out))),
@@ -111,9 +111,14 @@ def spelled_out(
     return event
 
 
-def _no_ci_command(_logger: Any, _method: str, line: Any) -> str:
+def _inert_json(_logger: Any, _method: str, line: Any) -> str:
     """Escape what a CI system would obey in a line of JSON."""
     return printable_json(str(line))
+
+
+def _inert(_logger: Any, _method: str, lines: Any) -> str:
+    """Escape what a CI system would obey in lines of text: also within a list or a mapping."""
+    return inert(str(lines))
 
 
 class _Outlived(io.TextIOBase):

@@ -6,6 +6,7 @@ Errors have four parts: what failed, where, why (the server's words, quoted), wh
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shlex
 import sys
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from orchestrator.model import inert
+from orchestrator.model import inert, printable_json
 
 if TYPE_CHECKING:
     from orchestrator.evidence import Signer
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from orchestrator.report.ci import Ci
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def echo_json(values: object) -> None:
+    """Print values as one JSON document, in which nothing steers a terminal or a CI system."""
+    click.echo(printable_json(json.dumps(values, indent=1)))
 
 
 def default_state() -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 from orchestrator.cli.common import (
     Output,
     default_state,
+    echo_json,
     end,
     explained,
     fail,
@@ -87,7 +87,7 @@ def trend_command(
     if not any(trend.samples for trend in trends):
         fail(2, f"no run in {kept.directory} has anything to say of that")
     if as_json:
-        click.echo(json.dumps(trend_values(trends), indent=1))
+        echo_json(trend_values(trends))
     else:
         click.echo("\n".join(trend_lines(trends)))
 
@@ -176,7 +176,7 @@ def coverage_command(
         notes=notes,
     )
     if as_json:
-        click.echo(json.dumps(coverage_values(found), indent=1))
+        echo_json(coverage_values(found))
     elif not output.quiet:
         click.echo("\n".join(coverage_lines(found, verbose=bool(output.verbose))))
     end(0 if found.is_whole else 1)
@@ -270,7 +270,7 @@ def list_command(
     found = kept.replay(kept.find(run))
     records = chosen(found, _results(status))
     if as_json:
-        click.echo(json.dumps([_values(each) for each in records], indent=1))
+        echo_json([_values(each) for each in records])
     elif not output.quiet:
         for each in records:
             click.echo(_line(each))

@@ -11,6 +11,7 @@ import click
 from orchestrator.cli.common import (
     Output,
     default_state,
+    echo_json,
     end,
     explained,
     fail,
@@ -147,7 +148,7 @@ def plan_command(
 
     found = anyio.run(looked)
     if as_json:
-        click.echo(json.dumps(as_values(found, loaded), indent=1))
+        echo_json(as_values(found, loaded))
     elif not output.quiet:
         for line in shown_plan(found, explain=explain):
             click.echo(line)

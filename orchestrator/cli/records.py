@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import click
 from orchestrator.cli.common import (
     Output,
     default_state,
+    echo_json,
     end,
     explained,
     output_options,
@@ -77,7 +77,7 @@ def _show_runs(kept: State, as_json: bool) -> None:
             }
             for summary, state, found in rows
         ]
-        click.echo(json.dumps(values, indent=1))
+        echo_json(values)
         return
     if not rows:
         click.echo(f"no runs in {kept.directory}")
@@ -139,7 +139,7 @@ def _show_run(found: RunState, running: bool, as_json: bool) -> int:
     if as_json:
         values = as_values(report)
         values["state"] = _state_of(found, running)
-        click.echo(json.dumps(values, indent=1))
+        echo_json(values)
         return 3 if left and not running else 0
     click.echo(f"{found.started.run}: {_state_of(found, running)}")
     if found.finished is not None:

@@ -10,6 +10,7 @@ import click
 from orchestrator.cli.common import (
     Output,
     default_state,
+    echo_json,
     end,
     explained,
     fail,
@@ -123,15 +124,13 @@ def _verify(directory: Path, key: Path | None, output: Output) -> NoReturn:
 
 
 def _compare(state: Path, run: str, base: str, *, as_json: bool) -> NoReturn:
-    import json
-
     from orchestrator.history import compare, comparison_lines, comparison_values
     from orchestrator.journal import State
 
     kept = State(state)
     found = compare(*(kept.replay(kept.find(name)) for name in (base, run)))
     if as_json:
-        click.echo(json.dumps(comparison_values(found), indent=1))
+        echo_json(comparison_values(found))
     else:
         click.echo("\n".join(comparison_lines(found)))
     end(0)

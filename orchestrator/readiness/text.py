@@ -105,7 +105,7 @@ def _at_a_glance(readiness: Readiness) -> list[str]:
     if len(seen) > SHOWN:
         lines.append(f"  and {len(seen) - SHOWN} more, see --json")
     duration = [each.detail for each in readiness.of(Status.OK) if each.item == "duration"]
-    lines += [f"  expected duration: {detail}" for detail in duration]
+    lines += [f"  expected duration: {printable(detail, 500)}" for detail in duration]
     return ["Seen:", *lines, ""] if lines else []
 
 
