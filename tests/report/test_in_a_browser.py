@@ -70,19 +70,19 @@ OVERFLOWS = """
 @pytest.mark.parametrize("name", ["good", "troubled", "with long words"])
 async def test_it_fits_desktop_phone_and_paper(tmp_path: Path, name: str) -> None:
     """The page never scrolls sideways; only wide tables do, and on paper not even these."""
-    reports = {
-        "good": nights.good,
-        "troubled": nights.troubled,
-        "with long words": lambda: everywhere(LONG),
-    }
+    report = {"good": nights.good, "troubled": nights.troubled}.get(name, _long)()
     async with opened(tmp_path) as tab:
         for size, media in ((DESKTOP, "screen"), (PHONE, "screen"), (A4, "print")):
             await tab.size(*size, media=media)
-            await show(tab, reports[name](), tmp_path / "report.html")
+            await show(tab, report, tmp_path / "report.html")
             on_paper = media == "print"
             assert await tab.value(OVERFLOWS % ("true" if on_paper else "false")) == [], size
             wide = await tab.value("document.documentElement.scrollWidth")
             assert wide <= size[0], size
+
+
+def _long() -> Report:
+    return everywhere(LONG)
 
 
 CONTRASTS = """

@@ -91,7 +91,8 @@ overflow-wrap:anywhere}
 @page{size:A4;margin:14mm}
 @media print{body{max-width:none;padding:0;font-size:10pt}.target,tr,svg{break-inside:avoid}
 nav{display:none}.part{content-visibility:visible}td{overflow-wrap:anywhere;min-width:5rem}
-td code{min-width:0}th{white-space:normal}td:first-child{min-width:8rem}.all td,.narrow td{min-width:0}
+td code{min-width:0}th{white-space:normal}
+td:first-child{min-width:8rem}.all td,.narrow td{min-width:0}
 h2,h3{break-after:avoid}.wide{overflow:visible}svg{min-width:0}.answer,.target,ul.tiles li{
 border:1px solid var(--line);print-color-adjust:exact;-webkit-print-color-adjust:exact}
 svg{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
