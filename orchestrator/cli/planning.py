@@ -138,6 +138,7 @@ def plan_command(
 
     from orchestrator.cli.showing import as_values, shown_plan
     from orchestrator.looking import look
+    from orchestrator.model import printable
     from orchestrator.plan.loading import load_plan
 
     loaded = load_plan(plan, overrides=overrides)
@@ -153,11 +154,9 @@ def plan_command(
         for line in shown_plan(found, explain=explain):
             click.echo(line)
     for target in found.expanded.unresolved if not as_json else ():
-        from orchestrator.model import printable
-
         click.echo(f"no point: {printable(target.key)}: {printable(target.reason)}", err=True)
     for line in found.expanded.broken:
-        click.echo(f"broken: {line}", err=True)
+        click.echo(f"broken: {printable(line, 1000)}", err=True)
     if locked is not None and against is not None:
         _show_difference(against, locked, found)
     if save_as is not None and not found.expanded.broken:

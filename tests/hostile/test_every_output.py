@@ -18,18 +18,36 @@ from jsonschema import Draft202012Validator
 from markdown_it import MarkdownIt
 
 from orchestrator import logs
+from orchestrator.cli.showing import shown_plan
 from orchestrator.events import RunStarted
 from orchestrator.journal import State
-from orchestrator.model import RunId, printable
+from orchestrator.looking import Look
+from orchestrator.model import (
+    BackupServerName,
+    MountKey,
+    MountRequest,
+    OsKind,
+    RestorePoint,
+    RestorePointId,
+    RunId,
+    Search,
+    ServerName,
+    UnresolvedTarget,
+    WaveName,
+    printable,
+)
+from orchestrator.plan.selection import PassedOver
 from orchestrator.progress import JsonEvents, LiveView, events_json_schema
 from orchestrator.progress.lines import LineView
 from orchestrator.readiness import Finding, Readiness, Scope, Status, readiness_json
 from orchestrator.readiness import text as readiness_text
 from orchestrator.report import as_csv, as_json, as_markdown, junit, text
+from orchestrator.targeting import Expanded
 from tests.history.runs import called
 from tests.journal.sample import written
 from tests.progress.screen import Screen
 from tests.progress.story import tell, told
+from tests.report.builders import STARTED_AT
 from tests.report.everywhere import TARGETS, everywhere, hostile_run
 from tests.report.payloads import PAYLOADS
 from tests.report.runners import azure, github, gitlab
@@ -284,3 +302,50 @@ def test_a_check_says_it_safely(words: str) -> None:
     assert len(readiness_text(found).splitlines()) == len(
         readiness_text(readiness("harmless")).splitlines()
     )
+
+
+def looked(words: str) -> Look:
+    """Return an expanded plan in which everything is called so, and every reason says so."""
+    point = RestorePoint(
+        id=RestorePointId(words),
+        name=words,
+        vm=words,
+        created_at=STARTED_AT,
+        backup_server=BackupServerName(words),
+    )
+    key = MountKey(words)
+    request = MountRequest(
+        key=key,
+        wave=WaveName(words),
+        server=ServerName(words),
+        label=words,
+        point=point,
+        os_kind=OsKind.WINDOWS,
+        policy=words,
+        search=Search(candidates=(point,)),
+    )
+    nowhere = UnresolvedTarget(
+        key=MountKey(f"{words} nowhere"),
+        wave=WaveName(words),
+        server=ServerName(words),
+        label=words,
+        reason=words,
+    )
+    expanded = Expanded(
+        requests=(request,),
+        unresolved=(nowhere,),
+        broken=(words,),
+        passed={key: (PassedOver(point=point, why=words),)},
+        notes=(words,),
+    )
+    return Look(expanded=expanded, now=STARTED_AT, seed=7)
+
+
+@pytest.mark.parametrize("words", ALL)
+def test_a_plan_is_shown_safely(words: str) -> None:
+    """The table and the reasons: each in lines of our own, however long the words are."""
+    lines = list(shown_plan(looked(words), explain=True))
+
+    check_inert("\n".join(lines))
+    assert all(line.isprintable() for line in lines)
+    assert len(lines) < 20
