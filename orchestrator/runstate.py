@@ -21,6 +21,7 @@ from orchestrator.events import (
     RunStarted,
     ServerGivenUp,
     ServerMeasured,
+    ServerPaced,
     ServerParked,
     ServerResumed,
     SessionEnded,
@@ -41,6 +42,15 @@ NOT_GOOD = frozenset({Result.FAILED, Result.UNKNOWN})
 
 
 @dataclass(slots=True)
+class Outage:
+    """From when to when a server could not be used, on the run's clock; None: to the end."""
+
+    start: float
+    end: float | None
+    reason: str
+
+
+@dataclass(slots=True)
 class ServerState:
     """What the events say of one Enterprise Manager."""
 
@@ -53,6 +63,15 @@ class ServerState:
     """Set while the server cannot be used."""
     given_up: ServerGivenUp | None = None
     measured: ServerMeasured | None = None
+    outages: list[Outage] = field(default_factory=list)
+    paces: list[tuple[float, int | None]] = field(default_factory=list)
+    """(second, mounts it is given from then on); None: as many as the plan allows."""
+
+    def back(self, at: float) -> None:
+        """Let its trouble be over: it answers again, or another process asks anew."""
+        self.parked = None
+        if self.outages and self.outages[-1].end is None:
+            self.outages[-1].end = at
 
 
 @dataclass(slots=True)
@@ -163,8 +182,10 @@ class RunState:
         self.stops = []
         self.finished = None
         for server in self.servers.values():
-            server.parked = None
+            server.back(event.at)
             server.given_up = None
+            if server.paces and server.paces[-1][1] is not None:
+                server.paces.append((event.at, None))
 
     def _take_server(self, event: Event) -> None:
         match event:
@@ -177,9 +198,13 @@ class RunState:
             case SessionEnded(server=server):
                 self.servers[server].ended.append(event)
             case ServerParked(server=server):
+                self.servers[server].back(event.at)
                 self.servers[server].parked = event
+                self.servers[server].outages.append(Outage(event.at, None, event.reason))
             case ServerResumed(server=server):
-                self.servers[server].parked = None
+                self.servers[server].back(event.at)
+            case ServerPaced(server=server, allowed=allowed):
+                self.servers[server].paces.append((event.at, allowed))
             case ServerGivenUp(server=server):
                 self.servers[server].given_up = event
             case ServerMeasured(server=server):

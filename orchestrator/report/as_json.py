@@ -74,7 +74,17 @@ def moment(at: datetime | None) -> str | None:
 
 
 def _server(server: ServerReport) -> dict[str, Any]:
-    return {name: getattr(server, name) for name in ServerReport.__slots__}
+    values = {name: getattr(server, name) for name in ServerReport.__slots__}
+    outages = [
+        {"start_s": round(each.start, 3), "end_s": _seconds(each.end), "reason": each.reason}
+        for each in server.outages
+    ]
+    paces = [{"at_s": round(at, 3), "mounts": mounts} for at, mounts in server.paces]
+    return {**values, "outages": outages, "paces": paces}
+
+
+def _seconds(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
 
 
 def _target(target: TargetReport) -> dict[str, Any]:

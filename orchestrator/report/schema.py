@@ -108,6 +108,10 @@ def _server() -> dict[str, Any]:
             "sessions": COUNT,
             "requests": {"type": ["integer", "null"]},
             "retries": {"type": ["integer", "null"]},
+            "outages": _listed(
+                _thing({"start_s": SECONDS, "end_s": _or_null(SECONDS), "reason": TEXT})
+            ),
+            "paces": _listed(_thing({"at_s": SECONDS, "mounts": {"type": ["integer", "null"]}})),
         }
     )
 

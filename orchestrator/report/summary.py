@@ -17,7 +17,7 @@ from orchestrator.report.objectives import (
     target_objectives,
     wave_objectives,
 )
-from orchestrator.runstate import RunState, ServerState
+from orchestrator.runstate import Outage, RunState, ServerState
 
 PHASES = ("queued", "submitting", "running", "collecting", "verifying", "held", "unmounting")
 
@@ -102,6 +102,10 @@ class ServerReport:
     requests: int | None
     retries: int | None
     problem: str | None
+    outages: tuple[Outage, ...]
+    """When it could not be used."""
+    paces: tuple[tuple[float, int | None], ...]
+    """(second of the run, mounts it was given from then on); None: as many as the plan allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +239,8 @@ def _server(name: object, state: RunState) -> ServerReport:
         requests=measured.requests if measured else None,
         retries=measured.retries if measured else None,
         problem=problem,
+        outages=tuple(seen.outages),
+        paces=tuple(seen.paces),
     )
 
 

@@ -19,8 +19,9 @@ from markdown_it import MarkdownIt
 
 from orchestrator.events import Event, TargetPlanned
 from orchestrator.report import as_csv, as_html, as_json, as_markdown, junit, summarize, text
+from orchestrator.report.as_html.concurrency import open_over_time
 from orchestrator.report.as_html.style import SHEET
-from orchestrator.report.as_html.timeline import NAMED, gantt, open_over_time
+from orchestrator.report.as_html.timeline import NAMED, gantt
 from orchestrator.report.summary import Report
 from tests.report.builders import Fate, finished, life, run_of
 from tests.report.payloads import PAYLOADS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
@@ -11,8 +12,10 @@ from orchestrator.events import (
     MountReleased,
     RunHalted,
     RunNoted,
+    RunResumed,
     ServerGivenUp,
     ServerMeasured,
+    ServerPaced,
     ServerParked,
     ServerResumed,
     SessionEnded,
@@ -35,11 +38,12 @@ from orchestrator.model import (
     TaskId,
     WaveName,
 )
-from orchestrator.report import summarize
+from orchestrator.report import as_json, summarize
 from orchestrator.runstate import RunState
 from tests.report.builders import (
     ENDS,
     SESSION,
+    STARTED_AT,
     Fate,
     finished,
     life,
@@ -190,6 +194,31 @@ def test_a_server_s_problem_lasts_as_long_as_the_problem() -> None:
     assert problem(parked) == "503"
     assert problem(parked, resumed) is None
     assert problem(parked, resumed, given_up) == "outage"
+
+
+def test_a_server_s_outages_and_paces_are_kept_from_begin_to_end() -> None:
+    """Another process asks anew: what troubled the earlier one ends there, at the latest."""
+    state = run_of(
+        [
+            ServerParked(at=5, server=HQ, reason="no answer"),
+            ServerResumed(at=65, server=HQ, waited_s=60),
+            ServerPaced(at=70, server=HQ, allowed=3),
+            ServerPaced(at=80, server=HQ, allowed=None),
+            ServerPaced(at=85, server=HQ, allowed=5),
+            ServerParked(at=90, server=HQ, reason="503"),
+            RunResumed(at=200, resumed_at=STARTED_AT, version="1"),
+            ServerParked(at=210, server=HQ, reason="again"),
+        ]
+    )
+
+    (server,) = summarize(state).servers
+    (told,) = json.loads(as_json.render(summarize(state)))["servers"]
+
+    outages = [(each.start, each.end, each.reason) for each in server.outages]
+    assert outages == [(5, 65, "no answer"), (90, 200, "503"), (210, None, "again")]
+    assert server.paces == ((70, 3), (80, None), (85, 5), (200, None))
+    assert told["outages"][2] == {"start_s": 210, "end_s": None, "reason": "again"}
+    assert told["paces"][0] == {"at_s": 70, "mounts": 3}
 
 
 def test_waves_have_the_times_that_were_recorded() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.report.as_html import sections, targets, timeline
+from orchestrator.report.as_html import concurrency, sections, targets, timeline
 from orchestrator.report.as_html.markup import anchor, section, shown
 from orchestrator.report.as_html.style import POLICY, SHEET
 from orchestrator.report.summary import Report
@@ -29,7 +29,7 @@ def render(report: Report) -> str:
             sections.run_facts(report),
             sections.objectives(report),
             section("Timeline", timeline.gantt(report)),
-            section("Open mounts over time", timeline.concurrency(report)),
+            section("Open mounts over time", concurrency.over_time(report)),
             targets.not_good(report),
             sections.warnings(report),
             sections.waves(report),

@@ -74,6 +74,7 @@ svg [class^=p-]{fill:var(--c)}svg path.thin{fill:none;stroke:var(--c)}
 path.bad{--c:var(--bad)}path.doubt{--c:var(--doubt)}
 svg .axis{stroke:var(--line);stroke-width:1;fill:none}
 svg .limit{stroke:var(--soft);stroke-width:1;stroke-dasharray:4 3;fill:none}
+svg .outage{fill:var(--bad);opacity:.15}
 svg .curve{stroke:#5e81ac;stroke-width:1.5;fill:none}
 PHASES
 @media screen and (prefers-color-scheme:dark){DARK}
