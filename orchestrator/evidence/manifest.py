@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -137,11 +141,47 @@ def _server(name: str, url: str, tls: str, seen: ServerState) -> dict[str, Any]:
     }
 
 
+class NotAFile(FileNotFoundError):
+    """What stands under a file's name is a link, a directory, a pipe or a device."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(errno.ENOENT, "not a regular file", str(path))
+
+
+def missing(path: Path) -> str:
+    """Return how a file that is not there is missing."""
+    if os.path.lexists(path):
+        return "is no file but something else: a link, a directory or a pipe"
+    return "is missing"
+
+
+def opened(path: Path) -> BufferedReader:
+    """Open a file of a report directory; a link, a pipe or a device is none.
+
+    What a link leads to was not written here and can be another thing tomorrow; a pipe and
+    some devices would be read without end.
+
+    Raises:
+        NotAFile: something else stands there.
+        OSError: it cannot be read, or there is nothing.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as exc:
+        if exc.errno in {errno.ELOOP, errno.ENXIO}:  # a link; a socket
+            raise NotAFile(path) from None
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise NotAFile(path)
+    return os.fdopen(handle, "rb")
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file in hex.
 
     Raises:
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
+    with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

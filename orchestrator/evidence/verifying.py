@@ -68,8 +68,9 @@ def verify(directory: Path, key: PublicKey | None = None) -> Verdict:
 
 
 def _content(path: Path, limit: int) -> bytes | None:
+    """Return what is in a file of the directory, or None if there is no such file."""
     try:
-        with path.open("rb") as file:
+        with manifest.opened(path) as file:
             return file.read(limit)
     except FileNotFoundError:
         return None
@@ -108,11 +109,12 @@ class _Reading:
 def _judge_records(directory: Path, said: Manifest, verdict: Verdict) -> RunState | None:
     """Return the fold of the records if they are what was written."""
     try:
-        with (directory / RECORDS).open("rb") as file:
+        with manifest.opened(directory / RECORDS) as file:
             reading = _Reading()
             found = fold(_events(lines.read(file, RunId(said.run.id)), reading))
     except FileNotFoundError:
-        verdict.refuted.append(f"{RECORDS} is missing: the records were taken away")
+        how = manifest.missing(directory / RECORDS)
+        verdict.refuted.append(f"{RECORDS} {how}: the records were taken away")
         return None
     except (Refuted, JournalDamaged, IllegalTransition) as exc:
         verdict.refuted.append(f"{RECORDS}: {printable(str(exc))}")
@@ -166,7 +168,7 @@ def _judge_hashes(directory: Path, said: Manifest, verdict: Verdict) -> None:
         try:
             actual = manifest.sha256_of(directory / name)
         except FileNotFoundError:
-            verdict.refuted.append(f"{printable(name)} is missing")
+            verdict.refuted.append(f"{printable(name)} {manifest.missing(directory / name)}")
             continue
         if actual != wanted:
             verdict.refuted.append(f"{printable(name)} was changed: its hash is another one")
@@ -222,7 +224,8 @@ def _is(path: Path, wanted: str) -> bool:
 def _judge_json(directory: Path, report: Report, verdict: Verdict) -> None:
     """See that report.json is about the same chain, whatever version wrote it."""
     try:
-        values: Any = json.loads((directory / "report.json").read_bytes())
+        with manifest.opened(directory / "report.json") as file:
+            values: Any = json.load(file)
         run = values["run"]
         same = (
             run["id"] == report.run.id

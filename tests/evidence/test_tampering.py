@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -183,6 +184,25 @@ def test_a_chain_made_anew_does_not_end_as_the_manifest_says(directory: Path) ->
 def test_a_missing_file_is_found(directory: Path, name: str) -> None:
     """Every file belongs to the evidence."""
     (directory / name).unlink()
+
+    assert name in refuted(directory)
+
+
+@pytest.mark.parametrize("name", [*RENDERINGS, "journal.jsonl", "evidence.json"])
+@pytest.mark.parametrize("kind", ["link", "device", "pipe", "directory"])
+def test_what_is_no_file_of_the_directory_is_found(directory: Path, name: str, kind: str) -> None:
+    """A link, even to the same bytes, proves nothing; nothing is waited for or read for ever."""
+    path = directory / name
+    elsewhere = path.rename(directory.parent / name)
+    match kind:
+        case "link":
+            path.symlink_to(elsewhere)
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "pipe":
+            os.mkfifo(path)
+        case _:
+            path.mkdir()
 
     assert name in refuted(directory)
 
