@@ -259,6 +259,29 @@ def test_every_target_is_in_the_timeline(number: int) -> None:
     assert picture.tags["g"] == (number if number <= NAMED else 0)
 
 
+@pytest.mark.parametrize("fate", [Fate.VERIFIED, Fate.MOUNTED, Fate.REFUTED, Fate.LEFT])
+def test_every_target_is_shown_with_its_attempts(fate: Fate) -> None:
+    """Good or not, checked or not: each with its point's choice and its task's state and words."""
+    report = summarize(run_of(*(life(f"vm{n}", fate) for n in range(300)), [finished()]))
+
+    document = as_html.render(report)
+
+    assert document.count("task-12<br>session ") == 300
+    assert all(f"<h3>databases/hq/vm{n}</h3>" in document for n in range(300))
+    assert "more in full" not in document
+
+
+@pytest.mark.parametrize("fates", [(Fate.VERIFIED,), (Fate.MOUNTED,), tuple(Fate)])
+def test_the_page_of_5000_targets_is_small(fates: tuple[Fate, ...]) -> None:
+    """2 MB at most, whatever became of them; what is left out is counted."""
+    lives = [life(f"hq-app{n:05}", fates[n % len(fates)]) for n in range(5000)]
+
+    document = as_html.render(summarize(run_of(*lives, [finished()])))
+
+    assert len(document.encode()) <= 2_000_000
+    assert "more in full, see report.json" in document
+
+
 def test_open_mounts_over_time_count_what_holds_a_slot() -> None:
     """From the submission to the release, and nothing of the time in the queue."""
     report = summarize(run_of(life("a"), life("b"), [finished()]))

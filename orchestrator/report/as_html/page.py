@@ -20,25 +20,38 @@ LINKED = (
 )
 """Sections that a reader may want to go to at once."""
 
+SIZE = 1_800_000
+"""Characters of a page of 5,000 targets: more would be slow to open."""
+
+LEAST_ROOM = 200_000
+"""Characters for what is known of single targets, however large the rest is."""
+
 
 def render(report: Report) -> str:
     """Return report.html: what needs a person, objectives, pictures, details, evidence."""
-    body = "".join(
+    first = "".join(
         (
             sections.to_do(report),
             sections.run_facts(report),
             sections.objectives(report),
             section("Timeline", timeline.gantt(report)),
             section("Open mounts over time", concurrency.over_time(report)),
-            targets.not_good(report),
+        )
+    )
+    second = "".join(
+        (
             sections.warnings(report),
             sections.waves(report),
             sections.phases(report),
             sections.servers(report),
             targets.everything(report),
-            sections.evidence(report),
         )
     )
+    last = sections.evidence(report)
+    room = max(SIZE - len(first) - len(second) - len(last), LEAST_ROOM)
+    not_good = targets.not_good(report, room * 3 // 4)
+    good = targets.good(report, max(room - len(not_good), LEAST_ROOM // 4))
+    body = first + not_good + second + good + last
     title = f"{shown(report.run.plan)} {shown(report.run.id)}"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -1,4 +1,4 @@
-"""The targets: those that are not good in full, then all of them in one table."""
+"""The targets: those that are not good in full, all of them in one table, the good ones in full."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from orchestrator.report.as_html.sections import KINDS
 from orchestrator.report.summary import AttemptReport, Report, TargetReport
 from orchestrator.report.text import duration
 
-IN_FULL = 200
-GOOD_IN_FULL = 100
-"""Targets that are shown with everything about them; the others stand in report.json."""
+UNTRIED = 200
+"""Targets that were never mounted and are named with the reason; the others are counted."""
 
 TOGETHER = 100
 """Rows of one table: a browser need not lay out those that nobody looks at yet."""
@@ -30,28 +29,43 @@ ORDER = (
 )
 
 
-def not_good(report: Report) -> str:
-    """Return every target that is not good, with all that is known of it."""
+def not_good(report: Report, room: int) -> str:
+    """Return every target that is not good, with all that is known of it, in `room` characters."""
     found = [
         target
         for result in ORDER
         for target in report.targets
-        if target.result is result and (result not in FIRM_RESULTS or _is_open(target))
+        if target.result is result and not _is_good(target)
     ]
     tried = [target for target in found if target.attempts]
     untried = [target for target in found if not target.attempts]
-    parts = [_in_full(target) for target in tried[:IN_FULL]]
-    if len(tried) > IN_FULL:
-        parts.append(f"<p>and {len(tried) - IN_FULL} more, see report.json</p>")
+    parts = [_all_in_full(tried, room)]
     rows = (
         row((f"<b>{shown(each.key)}</b>", each.result.value, shown(each.message)))
-        for each in untried[:IN_FULL]
+        for each in untried[:UNTRIED]
     )
     if untried:
         parts.append(table(("Never mounted", "Result", "Why"), rows))
-    if len(untried) > IN_FULL:
-        parts.append(f"<p>and {len(untried) - IN_FULL} more, see report.json</p>")
+    if len(untried) > UNTRIED:
+        parts.append(f"<p>and {len(untried) - UNTRIED} more, see report.json</p>")
     return section("Not good", *parts)
+
+
+def _all_in_full(targets: Sequence[TargetReport], room: int) -> str:
+    """Return as many targets with all that is known of them as there is room for."""
+    parts: list[str] = []
+    for target in targets:
+        part = _in_full(target)
+        room -= len(part)
+        if room < 0:
+            parts.append(f"<p>and {len(targets) - len(parts)} more in full, see report.json</p>")
+            break
+        parts.append(part)
+    return "".join(parts)
+
+
+def _is_good(target: TargetReport) -> bool:
+    return target.result in FIRM_RESULTS and not _is_open(target)
 
 
 def _is_open(target: TargetReport) -> bool:
@@ -59,16 +73,12 @@ def _is_open(target: TargetReport) -> bool:
 
 
 def everything(report: Report) -> str:
-    """Return one row for every target, and their checks and files while they are few."""
+    """Return one row for every target."""
     tables = "".join(
         f"<h3>{shown(wave)} · {shown(server)}: {len(found)}</h3>{''.join(_tables(found))}"
         for wave, server, found in groups(report, report.targets)
     )
-    good = [each for each in report.targets if each.result in FIRM_RESULTS and _has_detail(each)]
-    detail = "".join(_in_full(target) for target in good[:GOOD_IN_FULL])
-    if len(good) > GOOD_IN_FULL:
-        detail += f"<p>and {len(good) - GOOD_IN_FULL} more in full, see report.json</p>"
-    return section("All targets", tables) + section("What was checked", detail)
+    return section("All targets", tables)
 
 
 def _tables(targets: Sequence[TargetReport]) -> Iterator[str]:
@@ -79,9 +89,17 @@ def _tables(targets: Sequence[TargetReport]) -> Iterator[str]:
         yield table(head, map(_row, some), kind="all", around=around)
 
 
+def good(report: Report, room: int) -> str:
+    """Return every good target with all that is known of it, in `room` characters.
+
+    Those with checks, files or several attempts come first: of the others there is less to say.
+    """
+    found = sorted(filter(_is_good, report.targets), key=lambda each: not _has_detail(each))
+    return section("Good, in full", _all_in_full(found, room))
+
+
 def _has_detail(target: TargetReport) -> bool:
-    several = len(target.attempts) > 1
-    return bool(target.checks or target.downloads or several) and not _is_open(target)
+    return bool(target.checks or target.downloads or len(target.attempts) > 1)
 
 
 def _row(target: TargetReport) -> str:
