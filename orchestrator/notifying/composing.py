@@ -49,7 +49,8 @@ def composed(event: object, state: RunState) -> Notice | None:
 
 def composed_end(state: RunState, ending: Ending) -> Iterator[Notice]:
     """Yield the messages about the end of a run; the one that says `finished` is first."""
-    started, at = state.started, state.last_at
+    started, end = state.started, state.finished
+    at = end.at if end is not None else state.last_at  # notes may follow the end
     code = ending.exit_code
     how = "ended well" if code == 0 else f"ended with exit code {code}"
     trouble = f"; {ending.trouble}" if ending.trouble else ""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.events import RunNoted
 from orchestrator.model import printable
 from orchestrator.notifying import Ending, Missed, Notice, composed_end
 from orchestrator.notifying.shapes import body
@@ -114,6 +115,17 @@ def test_what_is_left_out_is_counted() -> None:
     assert generic["more_targets"] == finish.totals["targets"] - 20
     shown = "".join(texts(json.loads(body(finish, HookKind.TEAMS))))
     assert f"and {finish.totals['targets'] - 10} more targets" in shown
+
+
+def test_the_end_is_told_the_same_however_late_it_is_told() -> None:
+    """Notes may follow the end of a run; one message keeps one time, whoever is told of it."""
+    ending = Ending(exit_code=0, meaning="all verified", missed=(), report="/r")
+    note = RunNoted(at=99.0, message="notification 1 was not delivered")
+
+    (early,) = composed_end(run_of(life("a"), [finished()]), ending)
+    (late,) = composed_end(run_of(life("a"), [finished(), note]), ending)
+
+    assert early == late
 
 
 def test_a_run_that_ended_well_says_so() -> None:
