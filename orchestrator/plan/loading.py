@@ -6,6 +6,7 @@ Nothing is sent and nothing is resolved that belongs to logon: secrets stay refe
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,7 +50,15 @@ def load_plan(path: Path, *, overrides: Mapping[str, str] = NO_OVERRIDES) -> Loa
         data = read_bytes(path)
     except ValueError as exc:
         raise PlanError((unreadable(path, str(exc)),)) from None
+    if looks_locked(data):
+        why = "it is a locked plan; name the plan that it was made from"
+        raise PlanError((unreadable(path, why),))
     return load_plan_text(data, path, overrides=overrides)
+
+
+def looks_locked(data: bytes) -> bool:
+    """Tell whether a file says of itself that it is a locked plan."""
+    return _LOCKED.match(data) is not None
 
 
 def load_plan_text(
@@ -81,6 +90,9 @@ def load_plan_text(
         inventory_sha256=resolved.files,
         doubts=problems.doubts(),
     )
+
+
+_LOCKED = re.compile(rb'\s*\{\s*"format"\s*:\s*"bulk-restore-locked-plan"')
 
 
 @contextmanager

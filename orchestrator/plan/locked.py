@@ -8,7 +8,6 @@ signature.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -24,7 +23,13 @@ from orchestrator.model import MountKey, MountRequest, UnresolvedTarget, printab
 from orchestrator.plan.expansion import Expansion
 from orchestrator.plan.fitting import moment
 from orchestrator.plan.inventory_file import read_bytes
-from orchestrator.plan.loading import NO_OVERRIDES, LoadedPlan, load_plan_text, unreadable
+from orchestrator.plan.loading import (
+    NO_OVERRIDES,
+    LoadedPlan,
+    load_plan_text,
+    looks_locked,
+    unreadable,
+)
 from orchestrator.plan.problems import START, Position, Problem
 from orchestrator.plan.settings import RestorePlan
 
@@ -33,8 +38,6 @@ FORMAT_VERSION = 2
 READABLE_VERSIONS = (1, 2)
 """Files of version 1 know no seed and no other restore points than the chosen ones."""
 MAX_LOCKED_BYTES = 256 * 1024 * 1024
-
-_looks_locked = re.compile(rb'\s*\{\s*"format"\s*:\s*"bulk-restore-locked-plan"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +139,7 @@ def load_any(path: Path, *, overrides: Mapping[str, str] = NO_OVERRIDES) -> Load
         data = read_bytes(path, limit=MAX_LOCKED_BYTES)
     except ValueError as exc:
         raise PlanError((unreadable(path, str(exc)),)) from None
-    if _looks_locked.match(data) is None:
+    if not looks_locked(data):
         return load_plan_text(data, path, overrides=overrides)
     if overrides:
         raise PlanError((_problem(path, "--set cannot change a locked plan: lock it anew"),))

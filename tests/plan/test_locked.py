@@ -18,7 +18,7 @@ from orchestrator.errors import PlanError
 from orchestrator.model import RestorePoint, Source
 from orchestrator.plan.expansion import Expansion, expand
 from orchestrator.plan.inventory import Inventory, Listing, Question
-from orchestrator.plan.loading import LoadedPlan
+from orchestrator.plan.loading import LoadedPlan, load_plan
 from orchestrator.plan.locked import LockedPlan, _hash, differences, load_any, load_locked, lock
 from orchestrator.plan.settings import SelectorKind
 from orchestrator.targeting import LockedSelection, Narrowing
@@ -249,6 +249,18 @@ def test_a_file_is_known_by_its_content(tmp_path: Path) -> None:
     assert isinstance(load_any(plain), LoadedPlan)
     with pytest.raises(PlanError, match="there is no such file"):
         load_any(tmp_path / "nothing")
+
+
+def test_where_a_plan_is_wanted_a_locked_one_is_named_as_such(tmp_path: Path) -> None:
+    """`plan` and `coverage` expand selectors; a locked plan has none, and nothing else is wrong."""
+    path = tmp_path / "x.lock.json"
+    path.write_bytes(locked_bytes())
+
+    with pytest.raises(PlanError) as caught:
+        load_plan(path)
+
+    (problem,) = caught.value.problems
+    assert "it is a locked plan; name the plan that it was made from" in str(problem)
 
 
 def test_a_locked_plan_takes_no_variables(tmp_path: Path) -> None:
