@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 @click.option(
     "--compare",
     metavar="RUN2",
-    help="Show what changed since RUN2 instead; nothing is written.",
+    help="Show what changed since RUN2 instead, in RUN or in the last one; nothing is written.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a comparison as JSON.")
 @sign_key_option
@@ -79,10 +79,10 @@ def report_command(
         _verify(verify, key, output)
     if key is not None:
         fail(2, "--key belongs to --verify; to sign, use --sign-key")
+    if compare is not None:
+        _compare(state or default_state(), run or "last", compare, as_json=as_json)
     if run is None:
         fail(2, "name a RUN (an id, its start, or `last`), or a directory with --verify")
-    if compare is not None:
-        _compare(state or default_state(), run, compare, as_json=as_json)
     _rebuild(state or default_state(), run, directory, sign, output)
 
 

@@ -71,6 +71,14 @@ def test_the_text_says_the_same(state: Path) -> None:
     assert "New targets:\n  databases/hq/new: verified" in text
 
 
+def test_without_a_run_the_last_one_is_compared(state: Path) -> None:
+    """`report --compare RUN` alone is the question that people have after a run."""
+    done = called(state, "report", "--compare", run_id(1))
+
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith(f"From run {run_id(1)} to run {run_id(2)} ")
+
+
 def test_a_run_compared_with_itself_changed_nothing(state: Path) -> None:
     """And no report is written."""
     text = called(state, "report", "last", "--compare", "last").output
