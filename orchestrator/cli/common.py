@@ -296,7 +296,8 @@ def explained(command: F) -> F:
         except OrchestratorError as exc:
             fail(ExitCode.INTERNAL, str(exc))
         except OSError as exc:
-            fail(ExitCode.LOCAL_IO, f"{exc.filename or ''}: {exc.strerror or exc}")
+            where = exc.filename or "input or output failed"
+            fail(ExitCode.LOCAL_IO, f"{where}: {exc.strerror or exc}")
 
     return wrapped  # type: ignore[return-value]  # the same signature
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,13 @@ def test_a_disk_that_is_full_from_the_start_sends_nothing(slow: Servers, place: 
     assert "cannot be written" in err
     assert "next: " in err
     assert slow.truth().logons == 0
+
+
+def test_a_full_or_closed_output_is_named(tmp_path: Path) -> None:
+    """Whoever pipes a list into something that went away is told so, and not of an empty name."""
+    argv = [sys.executable, "-m", "orchestrator", "status", "--state", str(tmp_path)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+
+    assert done.returncode == 74
+    assert done.stderr == "bulk-restore: input or output failed: No space left on device\n"
