@@ -156,7 +156,7 @@ def _attempts(attempts: Iterable[AttemptReport]) -> str:
                 utc(each.finished_at),
                 f"{shown(each.outcome)}{' (found again)' if each.adopted else ''}",
                 shown(each.verdict.value if each.verdict else None),
-                shown(each.message or failed, 500),
+                shown("; ".join(filter(None, (each.message, failed))), 500),
             )
         )
     head = ("Attempt at point", "Task", "Asked", "Finished", "Task ended", "Verdict", "Words")
