@@ -16,6 +16,7 @@ from orchestrator.cli.common import (
     output_options,
     state_option,
 )
+from orchestrator.model import inert
 
 if TYPE_CHECKING:
     from orchestrator.history import Glance
@@ -43,8 +44,7 @@ def status_command(
 
     kept = State(state or default_state())
     if run is None:
-        _show_runs(kept, as_json)
-        return
+        end(_show_runs(kept, as_json))
     summary = kept.summary(run)
     if watch and kept.is_running(summary):
         from orchestrator.cli.watching import followed
@@ -56,45 +56,58 @@ def status_command(
     end(_show_run(kept.replay(summary.run), kept.is_running(summary), as_json))
 
 
-def _show_runs(kept: State, as_json: bool) -> None:
+def _show_runs(kept: State, as_json: bool) -> int:
+    """Print the list of runs and return the exit code.
+
+    A damaged run is told of and hides no other one: what may be mounted must be found.
+    """
+    from orchestrator.errors import IllegalTransition, JournalDamaged
     from orchestrator.history import glance
 
-    rows = []
+    values, lines, damage = [], [], []
     for summary in kept.runs():
-        found = glance(kept, summary)
-        rows.append((summary, _state_of(found, kept.is_running(summary)), found))
+        try:
+            found = glance(kept, summary)
+        except (JournalDamaged, IllegalTransition) as exc:
+            damage.append(str(exc))
+            values.append(_row_values(summary, "damaged", None))
+            lines.append(_row_line(summary, "DAMAGED, nothing can be said of it"))
+            continue
+        state = _state_of(found, kept.is_running(summary))
+        values.append(_row_values(summary, state, found))
+        lines.append(_row_line(summary, _said(state, found)))
     if as_json:
-        values = [
-            {
-                "run": summary.run,
-                "plan": summary.plan,
-                "state": state,
-                "started_at": summary.started_at.isoformat().replace("+00:00", "Z"),
-                "exit_code": found.finished.exit_code if found.finished else None,
-                "targets": found.targets,
-                "may_be_mounted": len(found.open),
-                "report": found.report_dir,
-            }
-            for summary, state, found in rows
-        ]
         echo_json(values)
-        return
-    if not rows:
-        click.echo(f"no runs in {kept.directory}")
-    for summary, state, found in rows:
-        click.echo(_line(summary, state, found))
+    else:
+        click.echo("\n".join(lines or [f"no runs in {kept.directory}"]))
+    for each in damage:
+        click.echo(inert(f"bulk-restore: {each}"), err=True)
+    return 74 if damage else 0
 
 
-def _line(summary: RunSummary, state: str, found: Glance) -> str:
+def _row_values(summary: RunSummary, state: str, found: Glance | None) -> dict[str, object]:
+    return {
+        "run": summary.run,
+        "plan": summary.plan,
+        "state": state,
+        "started_at": summary.started_at.isoformat().replace("+00:00", "Z"),
+        "exit_code": found.finished.exit_code if found and found.finished else None,
+        "targets": found.targets if found else None,
+        "may_be_mounted": len(found.open) if found else None,
+        "report": found.report_dir if found else summary.report_dir,
+    }
+
+
+def _row_line(summary: RunSummary, said: str) -> str:
     from orchestrator.model import printable
 
-    left = found.open
+    return f"{summary.run}  {printable(summary.plan, 40)}  {said}"
+
+
+def _said(state: str, found: Glance) -> str:
     code = f", exit code {found.finished.exit_code}" if found.finished else ""
-    mounted = f", {len(left)} MAY BE MOUNTED" if left else ""
-    return (
-        f"{summary.run}  {printable(summary.plan, 40)}  {state}{code}, "
-        f"{found.targets} targets{mounted}"
-    )
+    mounted = f", {len(found.open)} MAY BE MOUNTED" if found.open else ""
+    return f"{state}{code}, {found.targets} targets{mounted}"
 
 
 def _state_of(found: RunState | Glance, running: bool) -> str:

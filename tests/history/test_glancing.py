@@ -81,6 +81,22 @@ def test_the_list_still_finds_damage(tmp_path: Path) -> None:
     assert f"record 3 (SubmissionStarted) of run {run_id(1)} is not what was written" in done.output
 
 
+def test_a_damaged_run_hides_no_other_one(tmp_path: Path) -> None:
+    """What an earlier run may have left mounted is still found; the damage is told beside it."""
+    keep(tmp_path, beginning(1), [life("sql01", Fate.RUNNING)], ended=False)
+    keep(tmp_path, beginning(2), [life("sql01")])
+    with closing(sqlite3.connect(database(State(tmp_path)), isolation_level=None)) as connection:
+        connection.execute("UPDATE events SET body = body || ' ' WHERE run = ?", (run_id(2),))
+
+    done, as_json = called(tmp_path, "status"), called(tmp_path, "status", "--json")
+
+    assert f"{run_id(1)}  payments-tier1  interrupted, 1 targets, 1 MAY BE MOUNTED" in done.stdout
+    assert f"{run_id(2)}  payments-tier1  DAMAGED" in done.stdout
+    assert "record 1 (RunStarted)" in done.stderr
+    assert [row["state"] for row in json.loads(as_json.stdout)] == ["damaged", "interrupted"]
+    assert done.exit_code == as_json.exit_code == 74
+
+
 def test_a_run_that_ended_is_not_folded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The list of many good runs costs their chains, and no more."""
     keep(tmp_path, beginning(1), [life("sql01")])
