@@ -74,8 +74,12 @@ async def accompanied(
                 view.close()
 
 
-async def unless_signalled(signals: Signals | None, work: Callable[[], Awaitable[None]]) -> None:
-    """Do what a run does after its end, until a signal says that there is no time for it."""
+async def unless_signalled(signals: Signals | None, work: Callable[[], Awaitable[None]]) -> bool:
+    """Do what a run does after its end, until a signal says that there is no time for it.
+
+    Returns whether it was done.
+    """
+    done = False
     async with anyio.create_task_group() as tasks:
 
         async def cut_short(signals: Signals) -> None:
@@ -86,7 +90,9 @@ async def unless_signalled(signals: Signals | None, work: Callable[[], Awaitable
         if signals is not None:
             tasks.start_soon(cut_short, signals)
         await work()
+        done = True
         tasks.cancel_scope.cancel()
+    return done
 
 
 @contextmanager

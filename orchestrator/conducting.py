@@ -306,7 +306,8 @@ class _Part:
                 untold.extend([why] if why else [])
 
         try:
-            await unless_signalled(self.signals, tell)
+            if not await unless_signalled(self.signals, tell):
+                untold.append("a signal ended the telling of the run's end: not everybody was told")
         except Exception as exc:
             log.exception("notification.internal_error")
             untold.append(f"internal error after the run's end: {type(exc).__name__}")

@@ -118,6 +118,26 @@ def test_a_failing_command_is_told_and_changes_nothing(running: Servers, tmp_pat
     assert "ended with exit code 5" in done.stderr
 
 
+def test_a_command_that_a_signal_ended_is_told(running: Servers, tmp_path: Path) -> None:
+    """Whoever has no more time for it learns that it did not come to its end."""
+    place = Place(tmp_path)
+    plan = running.plan(place.directory, targets=2)
+    begun = tmp_path / "begun"
+    code = f"import pathlib, time; pathlib.Path({str(begun)!r}).touch(); time.sleep(200)"
+    hanging = shlex.join([sys.executable, "-c", code])
+    process = place.start("run", plan, "--yes", "--on-finish", hanging)
+    until = time.monotonic() + 60
+    while not begun.exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+    process.send_signal(signal.SIGINT)
+    ending, _, err = ended(process)
+
+    assert ending == 0, err
+    assert "bulk-restore: a signal ended the telling of the run's end" in err
+
+
 @pytest.mark.parametrize("command", ["'unbalanced", "", "''"])
 def test_a_command_that_cannot_be_meant_is_a_usage_error(command: str, tmp_path: Path) -> None:
     """Before anything is sent."""
