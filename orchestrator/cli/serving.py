@@ -14,6 +14,7 @@ from orchestrator.cli.common import (
     default_state,
     end,
     explained,
+    fail,
     output_options,
     state_option,
 )
@@ -69,7 +70,7 @@ def companions_of(options: dict[str, Any]) -> list[Companion]:
     return [_showing(options)]
 
 
-def _showing(options: dict[str, Any]) -> Showing:
+def _showing(options: dict[str, Any], *, alone: bool = False) -> Showing:
     from orchestrator.serving import Page, Showing
 
     page = None
@@ -77,7 +78,7 @@ def _showing(options: dict[str, Any]) -> Showing:
         address = _address(options["serve"], exposed=options["serve_exposed"])
         token = _token(options["serve_token_file"])
         page = Page(address=address, token=token) if token else Page(address=address)
-    return Showing(page=page, metrics_file=options["metrics_file"], tell=_tell)
+    return Showing(page=page, metrics_file=options["metrics_file"], tell=_tell, alone=alone)
 
 
 def _tell(line: str) -> None:
@@ -141,15 +142,20 @@ def serve_command(run: str, state: Path | None, output: Output, **options: Any) 
 
     from orchestrator.journal import State
     from orchestrator.onlooking import Onlooker
+    from orchestrator.report.exit_codes import ExitCode
+    from orchestrator.serving import NotServed
 
     _ = output  # the link is what there is to say
     kept = State(state or default_state())
     onlooker = Onlooker(kept, kept.summary(run))
-    showing = _showing({**options, "metrics_file": None})
+    showing = _showing({**options, "metrics_file": None}, alone=True)
     try:
         anyio.run(_looked_on, onlooker, showing)
-    except ExceptionGroup as group:  # of the tasks, only the one that reads the journal raises
-        raise _first(group) from None
+    except ExceptionGroup as group:  # only the journal's reader and the page raise, and one does
+        cause = _first(group)
+        if not isinstance(cause, NotServed):
+            raise cause from None
+        fail(ExitCode.LOCAL_IO, f"{cause}\nName another --address; {ANYWHERE} is a free port.")
     end(0)
 
 

@@ -9,7 +9,7 @@ document, one script and one style sheet, all from here; `guard` decides who may
 
 from orchestrator.serving.address import LOOPBACK, Address, NotAnAddress
 from orchestrator.serving.board import Board
-from orchestrator.serving.showing import Page, Showing
+from orchestrator.serving.showing import NotServed, Page, Showing
 from orchestrator.serving.token import fresh_token, own_token
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Address",
     "Board",
     "NotAnAddress",
+    "NotServed",
     "Page",
     "Showing",
     "fresh_token",

@@ -35,6 +35,10 @@ class Page:
     token: str = field(default_factory=fresh_token, repr=False)
 
 
+class NotServed(Exception):
+    """There is no page, and nothing else to show; the message says where and why."""
+
+
 class Showing:
     """An observer with a board, and what goes on beside it until it is cancelled.
 
@@ -48,11 +52,15 @@ class Showing:
         metrics_file: Path | None,
         tell: Callable[[str], None],
         grace_s: float = 1.0,
+        alone: bool = False,
     ) -> None:
-        """`tell` shows a line to a person; `grace_s` is what the last picture may cost the end."""
+        """`tell` shows a line to a person; `grace_s` is what the last picture may cost the end.
+
+        `alone`: there is no run to be kept from harm, so a page that fails is an error.
+        """
         self.board = Board()
         self._page, self._metrics_file = page, metrics_file
-        self._tell, self._grace_s = tell, grace_s
+        self._tell, self._grace_s, self._alone = tell, grace_s, alone
         self._is_writable = True
 
     def take_over(self, found: RunState) -> None:
@@ -64,7 +72,11 @@ class Showing:
         self.board.observe(event, record)
 
     async def accompany(self, now: Callable[[], float]) -> None:
-        """Serve and write until cancelled; `now` is the run's clock. Raises nothing."""
+        """Serve and write until cancelled; `now` is the run's clock.
+
+        Raises:
+            NotServed: the page cannot be served, and there is nothing else; see `alone`.
+        """
         async with anyio.create_task_group() as tasks:
             if self._page is not None:
                 tasks.start_soon(self._serve, self._page, now)
@@ -89,12 +101,16 @@ class Showing:
                     site.tick(now())
                     await anyio.sleep(TICK_S)
         except OSError as exc:
-            self._tell(
-                f"the web view cannot be served on {where}: {exc.strerror or exc}; the run goes on"
-            )
-        except Exception:
+            self._miss(f"the web view cannot be served on {where}: {exc.strerror or exc}", exc)
+        except Exception as exc:
             log.warning("web.failed", exc_info=True)
-            self._tell("the web view has failed and is served no more; the run goes on")
+            self._miss("the web view has failed and is served no more", exc)
+
+    def _miss(self, what: str, cause: Exception) -> None:
+        """Tell that there is no page; beside a run nothing more comes of it."""
+        if self._alone:
+            raise NotServed(what) from cause
+        self._tell(f"{what}; the run goes on (bulk-restore serve shows it elsewhere)")
 
     async def _write(self, path: Path, now: Callable[[], float]) -> None:
         try:

@@ -222,6 +222,21 @@ def test_serve_says_what_it_cannot_find(place: Place) -> None:
     assert "no runs" in done.stderr
 
 
+def test_serve_ends_where_there_is_no_page(slow: Servers, place: Place) -> None:
+    """An address in use is an error of `serve`, which has nothing else to do: exit code 74."""
+    assert place.call("run", slow.plan(place.directory, targets=2), "--yes").returncode == 0
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = place.call("serve", "last", "--state", place.directory / "state", "--address", where)
+
+    assert done.returncode == 74
+    assert f"cannot be served on {where}: Address already in use" in done.stderr
+    assert "--address" in done.stderr
+    assert "the run goes on" not in done.stderr
+
+
 def test_a_damaged_journal_is_not_shown(slow: Servers, place: Place) -> None:
     """What cannot be trusted ends `serve` with the journal's own error."""
     assert place.call("run", slow.plan(place.directory, targets=2), "--yes").returncode == 0
