@@ -12,6 +12,7 @@ import structlog
 
 from orchestrator.engine.run import Run
 from orchestrator.events import RunNoted
+from orchestrator.outlook import Expected
 from orchestrator.ports import Observer
 from orchestrator.progress import View
 from orchestrator.runstate import RunState
@@ -26,6 +27,10 @@ Signals = AsyncIterator[signal.Signals]
 
 class Companion(Observer, Protocol):
     """An observer that also does something of its own beside the run."""
+
+    def expect(self, expected: Expected) -> None:
+        """Know what earlier runs say of durations; called before everything else."""
+        ...
 
     def take_over(self, found: RunState) -> None:
         """Begin with what earlier processes of the run did; called before the first event."""

@@ -221,14 +221,12 @@ class _Part:
         """Do this part and write the reports of the whole."""
         earlier = self._earlier()
         directory = earlier.resumed.report_dir if earlier else self.started.report_dir
-        with harmless(view):
-            view.expect(self.state.durations().expected)
-            if self.found is not None:
-                view.take_over(self.found)
-        if self.found is not None:
-            for companion in companions:
-                with harmless(companion):
-                    companion.take_over(self.found)
+        onlookers: list[View | Companion] = [view, *companions]
+        for onlooker in onlookers:
+            with harmless(onlooker):
+                onlooker.expect(self.state.durations().expected)
+                if self.found is not None:
+                    onlooker.take_over(self.found)
         following = Following(self.found)
         notifier = self._notifier(following)
         code, head, trouble, told = await self._run(

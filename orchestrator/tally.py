@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Iterator
 from itertools import pairwise
 
 from orchestrator.events import (
@@ -16,6 +17,7 @@ from orchestrator.events import (
     RunHalted,
     RunResumed,
     RunStarted,
+    ServerFacts,
     ServerGivenUp,
     ServerPaced,
     ServerParked,
@@ -241,6 +243,15 @@ class Tally:
     def remaining_s(self) -> float | None:
         """Return the expected seconds to the end; None while nobody can know."""
         return self.rest().about
+
+    def under_way(self) -> Iterator[MountRecord]:
+        """Return the targets that use a slot and go on; a held mount waits for a person."""
+        return (each for each in self.running.values() if each.phase is not Phase.HELD)
+
+    def allowed_on(self, facts: ServerFacts) -> int | None:
+        """Return the most mounts that may be open on a server now; None: the plan says nothing."""
+        limits = (facts.mounts_limit, self.allowed.get(facts.name))
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def limit_of(self, server: ServerName) -> int | None:
         """Return the most mounts that may be open on a server, as far as the plan says."""

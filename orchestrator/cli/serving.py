@@ -149,6 +149,7 @@ def serve_command(run: str, state: Path | None, output: Output, **options: Any) 
     kept = State(state or default_state())
     onlooker = Onlooker(kept, kept.summary(run))
     showing = _showing({**options, "metrics_file": None}, alone=True)
+    showing.expect(kept.durations().expected)
     try:
         anyio.run(_looked_on, onlooker, showing)
     except ExceptionGroup as group:  # only the journal's reader and the page raise, and one does

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from rich.cells import cell_len, set_cell_size
 
 from orchestrator.events import MountKept, ServerFacts
-from orchestrator.lifecycle import MountRecord, Phase
+from orchestrator.lifecycle import MountRecord
 from orchestrator.model import Result, ServerName, printable
 from orchestrator.outlook import clock
 from orchestrator.tally import Tally
@@ -173,7 +173,7 @@ def _need(tally: Tally, server: ServerName) -> tuple[bool, bool]:
 def _lane(tally: Tally, facts: ServerFacts, names: int, width: int) -> Row:
     server, used = facts.name, tally.held[facts.name]
     limit, allowed = facts.mounts_limit, tally.allowed.get(facts.name)
-    most = min((n for n in (limit, allowed) if n is not None), default=None)
+    most = tally.allowed_on(facts)
     slots = str(used) if most is None else f"{used}/{most}"
     gap, word = _gap(width), " done" if width >= NARROW else ""
     row = [
@@ -211,11 +211,7 @@ def _gate(tally: Tally, facts: ServerFacts) -> str:
 
 def _oldest(tally: Tally) -> list[MountRecord]:
     """Return the targets that are under way for the longest; a held one is in nobody's way."""
-    return heapq.nsmallest(
-        OLDEST_SHOWN,
-        (record for record in tally.running.values() if record.phase is not Phase.HELD),
-        key=_begun,
-    )
+    return heapq.nsmallest(OLDEST_SHOWN, tally.under_way(), key=_begun)
 
 
 def _begun(record: MountRecord) -> float:

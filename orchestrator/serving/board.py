@@ -9,6 +9,7 @@ from typing import Any
 from orchestrator.events import Event, RunFinished, RunResumed, ServerFacts
 from orchestrator.lifecycle import MountRecord, Phase
 from orchestrator.model import Result, ServerName, printable
+from orchestrator.outlook import Expected, Rest
 from orchestrator.runstate import RunState
 from orchestrator.serving.timeline import Timeline
 from orchestrator.tally import Tally
@@ -34,6 +35,10 @@ class Board:
         """Whether the run's process is gone although the run has not finished."""
         self.version = 0
         """Rises with everything that a new picture would show."""
+
+    def expect(self, expected: Expected) -> None:
+        """Know what earlier runs say of durations; called before the first event."""
+        self.tally.expect(expected)
 
     def take_over(self, found: RunState) -> None:
         """Begin with what earlier processes of the run did."""
@@ -85,7 +90,7 @@ class Board:
     def picture(self) -> bytes:
         """Return everything but the timeline as one line of JSON."""
         tally, started = self.tally, self.tally.started
-        left = tally.remaining_s() if self.state in {"running", "ending"} else None
+        left = tally.rest() if self.state in {"running", "ending"} else Rest()
         values = {
             "state": self.state,
             "run": started.run if started else None,
@@ -94,7 +99,7 @@ class Board:
             "reason": printable(started.reason, WORDS) if started and started.reason else None,
             "started_at": started.started_at.isoformat() if started else None,
             "now": round(self.elapsed_s, 1),
-            "left_s": None if left is None else round(left, 1),
+            "left": left.words if left.low is not None else None,
             "exit_code": self.finished.exit_code if self.finished else None,
             "ending": printable(tally.ending, WORDS) if tally.ending else None,
             "targets": tally.targets,
@@ -122,7 +127,8 @@ class Board:
         return {
             "name": printable(name, KEY),
             "used": tally.held[name],
-            "allowed": facts.mounts_limit,
+            "allowed": tally.allowed_on(facts),
+            "limit": facts.mounts_limit,
             "done": tally.done_by_server[name],
             "targets": tally.by_server[name],
             "gate": self.gate(name),
@@ -139,7 +145,7 @@ class Board:
 
     def _slowest(self) -> list[dict[str, Any]]:
         oldest = heapq.nsmallest(
-            SLOWEST_SHOWN, self.tally.running.values(), key=lambda record: record.since
+            SLOWEST_SHOWN, self.tally.under_way(), key=lambda record: record.since
         )
         return [
             {

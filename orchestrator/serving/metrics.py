@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.lifecycle import Phase
 from orchestrator.model import Result, printable
+from orchestrator.outlook import Rest
 from orchestrator.serving.board import Board
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -68,9 +69,19 @@ def _run(board: Board) -> Iterator[Gauge]:
     yield states
     if board.finished is not None:
         yield Gauge("run_exit_code", "How the run ended; 0 is good.").add(board.finished.exit_code)
-    left = board.tally.remaining_s()
-    if left is not None and board.state in {"running", "ending"}:
-        yield Gauge("run_remaining_seconds", "Expected seconds to the end.").add(left)
+    if board.state in {"running", "ending"}:
+        yield from _rest(board.tally.rest())
+
+
+def _rest(rest: Rest) -> Iterator[Gauge]:
+    """Yield how long the rest may take, as far as that can be known."""
+    if rest.about is not None:
+        yield Gauge("run_remaining_seconds", "Expected seconds to the end.").add(rest.about)
+    ends = Gauge("run_remaining_seconds_range", "Seconds to the end, at least and at most.")
+    for bound, seconds in (("low", rest.low), ("high", rest.high)):
+        if seconds is not None:
+            ends.add(seconds, bound=bound)
+    yield ends
 
 
 def _targets(board: Board) -> Iterator[Gauge]:
@@ -84,17 +95,19 @@ def _targets(board: Board) -> Iterator[Gauge]:
     for phase in Phase:
         phases.add(tally.phases[phase], phase=phase.value)
     yield phases
-    oldest = min((record.since for record in tally.running.values()), default=None)
+    oldest = min((record.since for record in tally.under_way()), default=None)
     if oldest is not None and board.finished is None:
         yield Gauge(
-            "oldest_phase_seconds", "Seconds that the slowest open mount is in its phase."
+            "oldest_phase_seconds",
+            "Seconds that the slowest mount is in its phase; not of held ones.",
         ).add(max(0.0, tally.now - oldest))
 
 
 def _servers(board: Board) -> Iterator[Gauge]:
     tally = board.tally
     used = Gauge("server_mounts_open", "Mounts that are, or may be, open or under way.")
-    allowed = Gauge("server_mounts_limit", "Mounts that may be open at once.")
+    limit = Gauge("server_mounts_limit", "Mounts that the plan allows to be open at once.")
+    allowed = Gauge("server_mounts_allowed", "Mounts that may be open at once for now.")
     targets = Gauge("server_targets", "Targets behind this Enterprise Manager.")
     done = Gauge("server_targets_concluded", "Targets behind it that have their result.")
     usable = Gauge("server_usable", "0 while targets wait for the server, or it was given up.")
@@ -102,11 +115,14 @@ def _servers(board: Board) -> Iterator[Gauge]:
         name = facts.name
         used.add(tally.held[name], server=name)
         if facts.mounts_limit is not None:
-            allowed.add(facts.mounts_limit, server=name)
+            limit.add(facts.mounts_limit, server=name)
+        now = tally.allowed_on(facts)
+        if now is not None:
+            allowed.add(now, server=name)
         targets.add(tally.by_server[name], server=name)
         done.add(tally.done_by_server[name], server=name)
         usable.add(board.gate(name) == "open", server=name)
-    yield from (used, allowed, targets, done, usable)
+    yield from (used, limit, allowed, targets, done, usable)
 
 
 def counted(values: Mapping[str, tuple[str, float]]) -> Iterator[Gauge]:

@@ -12,6 +12,7 @@ import structlog
 
 from orchestrator.events import Event
 from orchestrator.lifecycle import MountRecord
+from orchestrator.outlook import Expected
 from orchestrator.runstate import RunState
 from orchestrator.serving.address import LOOPBACK, Address
 from orchestrator.serving.board import Board
@@ -62,6 +63,10 @@ class Showing:
         self._page, self._metrics_file = page, metrics_file
         self._tell, self._grace_s, self._alone = tell, grace_s, alone
         self._is_writable = True
+
+    def expect(self, expected: Expected) -> None:
+        """Know what earlier runs say of durations."""
+        self.board.expect(expected)
 
     def take_over(self, found: RunState) -> None:
         """Begin with what earlier processes of the run did."""

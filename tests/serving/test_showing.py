@@ -13,6 +13,7 @@ from orchestrator.conducting import conduct, resume
 from orchestrator.engine.run import Run
 from orchestrator.events import Event
 from orchestrator.lifecycle import MountRecord
+from orchestrator.outlook import Expected
 from orchestrator.runstate import RunState
 from orchestrator.serving import Page, Showing
 from orchestrator.serving.site import Site
@@ -27,6 +28,10 @@ class Broken:
     def __init__(self) -> None:
         """Nothing has failed yet."""
         self.failed: list[str] = []
+
+    def expect(self, expected: Expected) -> None:
+        """Note that it is known."""
+        self.failed.append("expect")
 
     def take_over(self, found: RunState) -> None:
         """Fail."""
@@ -73,7 +78,7 @@ async def test_a_broken_companion_changes_no_result(
         drill = stage.checked(outcome)
 
     assert set(drill.results().values()) == {"mounted"}
-    assert set(broken.failed) == {"take_over", "observe", "accompany"}
+    assert set(broken.failed) == {"expect", "take_over", "observe", "accompany"}
 
 
 async def test_the_board_has_what_the_report_has(

@@ -11,13 +11,14 @@ import anyio
 import anyio.abc
 import pytest
 
-from orchestrator.events import MountKept, RunHalted, ServerParked, WaveStarted
+from orchestrator.events import MountKept, RunHalted, ServerPaced, ServerParked, WaveStarted
 from orchestrator.model import Result, ServerName
 from orchestrator.runstate import fold
 from orchestrator.serving import Board
 from orchestrator.serving import doors as doors_module
 from orchestrator.serving import site as site_module
 from orchestrator.serving.audience import Audience, Full
+from orchestrator.serving.metrics import metrics
 from orchestrator.serving.timeline import PART, PHASES, Timeline
 from tests.progress.story import (
     HOSTILE,
@@ -102,6 +103,53 @@ def test_held_mounts_are_counted() -> None:
     )
 
     assert json.loads(board.picture())["held"] == {"count": 1, "until": 60.0}
+
+
+def test_the_page_says_what_is_allowed_now() -> None:
+    """A server that is slowed down has fewer slots than the plan allows, and that is shown."""
+    board = Board()
+    tell(board, *STORY, ServerPaced(at=15, server=ServerName("hq"), allowed=2))
+    hq, lab = json.loads(board.picture())["servers"]
+    board.observe(ServerPaced(at=16, server=ServerName("hq"), allowed=None), None)
+    again, _lab = json.loads(board.picture())["servers"]
+
+    assert (hq["allowed"], hq["limit"]) == (2, 4)
+    assert (lab["allowed"], lab["limit"]) == (4, 4)
+    assert again["allowed"] == 4
+
+
+def test_a_held_mount_is_not_slow() -> None:
+    """It waits for a person: neither the page nor an alarm calls it the slowest."""
+    board = Board()
+    *until_verdict, _unmount, _released, _concluded = verified("a", 1)
+    tell(
+        board,
+        *(started("hq"), planned("a"), *until_verdict),
+        MountKept(at=6, key=key("a"), reason="--hold", until=600.0),
+    )
+    board.at(500)
+
+    assert json.loads(board.picture())["slowest"] == []
+    assert "oldest_phase_seconds" not in metrics(board)
+
+
+def test_the_page_is_as_sure_of_the_end_as_the_terminal() -> None:
+    """A range where there is one, by the same history, and why nobody can know where so."""
+    board = Board()
+    board.expect(lambda _server, vm: {"a": 10.0, "b": 300.0}.get(vm))
+    tell(board, started("hq", limit=1), planned("a"), planned("b"), wave(0), submitted("a", 1))
+    board.at(2)
+    known = json.loads(board.picture())["left"]
+    rest = board.tally.rest()
+    board.observe(ServerParked(at=3, server=ServerName("hq"), reason="no answer"), None)
+    parked = json.loads(board.picture())["left"]
+
+    assert known == rest.words
+    assert " to " in known
+    assert parked.startswith("at least")
+    assert "out of reach" in parked
+    assert 'run_remaining_seconds_range{bound="low"}' in metrics(board)
+    assert 'bound="high"' not in metrics(board)
 
 
 async def test_a_listener_follows_the_run_to_its_end() -> None:

@@ -116,8 +116,9 @@
     bar.append(draw("rect", {x: 0, y: 0, height: 10, class: "busy",
                              width: Math.min(1000, 1000 * facts.used / Math.max(1, full))}));
     const foot = make("div", "line");
-    const gate = {open: "gate open", waiting: "waiting for it", given_up: "GIVEN UP"}[facts.gate];
-    const kinds = {open: "good", waiting: "doubt", given_up: "bad"};
+    const isSlowed = facts.allowed !== null && facts.allowed !== facts.limit;
+    const gate = isSlowed && facts.gate === "open" ? "slowed" : {open: "gate open", waiting: "waiting for it", given_up: "GIVEN UP"}[facts.gate];
+    const kinds = {open: isSlowed ? "doubt" : "good", waiting: "doubt", given_up: "bad"};
     foot.append(make("span", "soft", `${facts.done}/${facts.targets} done`),
                 make("span", `badge ${kinds[facts.gate]}`, gate));
     made.append(head, bar, foot);
@@ -142,8 +143,7 @@
 
   function tick() {
     if (picture === null) return;
-    const left = picture.left_s === null ? ""
-      : `, about ${clock(picture.left_s - (now() - picture.now))} left`;
+    const left = picture.left === null ? "" : `, ${picture.left}`;
     at("clock").textContent = `${clock(now())}${left}`;
     at("slowest").replaceChildren(...picture.slowest.map(slow));
   }
