@@ -106,6 +106,7 @@ def watch(
             for event, record in onlooker.read_on():
                 view.observe(event, record)
             gone = 0.0 if onlooker.is_running else gone + LOOK_S
+            view.abandon(gone=gone > GRACE_S and not onlooker.has_ended)
         return onlooker.found
     finally:
         view.close()

@@ -69,6 +69,8 @@ class Tally:
         self.failures: deque[MountRecord] = deque(maxlen=RECENT_FAILURES)
         self.proofs = Proofs()
         self.ending: str | None = None
+        self.abandoned = False
+        """Whether the run's process is gone although the run has not finished."""
         self.outlook = Outlook()
         self._phase: dict[MountKey, Phase] = {}
         self._wave: dict[MountKey, WaveName] = {}
@@ -132,6 +134,7 @@ class Tally:
         """Begin anew what belongs to one process."""
         self.trouble, self.parked_at, self.allowed = {}, {}, {}
         self.ending = self.finished = None
+        self.abandoned = False
         self.outlook.go_on(at)
 
     def _take_server(self, event: Event) -> None:
@@ -230,7 +233,9 @@ class Tally:
         return self.targets - self.done - len(self.running)
 
     def rest(self) -> Rest:
-        """Return how long the rest of the run may take, as of `now`."""
+        """Return how long the rest may take, as of `now`; unknown while nobody does it."""
+        if self.abandoned:
+            return Rest()
         now = Now(
             at=self.now,
             running=self.running.values(),

@@ -128,6 +128,10 @@ class JsonEvents:
         else:
             self._run(event)
 
+    def abandon(self, *, gone: bool) -> None:
+        """Know that nobody can say how long the rest takes."""
+        self._tally.abandoned = gone
+
     def draw(self, now: float) -> None:
         """Write how far the run is; nothing once it has ended, for the summary is last."""
         tally = self._tally

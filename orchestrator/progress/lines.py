@@ -88,6 +88,20 @@ class LineView:
         if line is not None:
             self._lines.write(f"{clock(event.at)} {line}")
 
+    def abandon(self, *, gone: bool) -> None:
+        """Say once that the process is gone, or that another one goes on."""
+        tally = self._tally
+        if tally.started is None or tally.abandoned is gone:
+            return
+        tally.abandoned = gone
+        run = tally.started.run
+        word = (
+            f"its process is gone; go on with it: bulk-restore resume {run}"
+            if gone
+            else f"run {run} goes on"
+        )
+        self._lines.write(f"{clock(tally.now)} {word}")
+
     def draw(self, now: float) -> None:
         """Write the summary line."""
         tally = self._tally
@@ -99,6 +113,8 @@ class LineView:
                 f"{clock(tally.now)} run {begun.run} of {printable(begun.plan)}: {tally.counts()}"
             )
             return
+        if tally.abandoned:
+            return  # nothing changes, and that was said
         if not tally.targets or tally.done + tally.phases[Phase.HELD] == tally.targets:
             return  # nothing is left, or only what was said to be held
         self._lines.write(f"{clock(tally.now)} {tally.counts()}, {tally.rest().words}")

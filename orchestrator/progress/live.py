@@ -74,6 +74,10 @@ class LiveView:
         if isinstance(event, WaveStarted | RunFinished):
             self._begun = True
 
+    def abandon(self, *, gone: bool) -> None:
+        """Show it with the next frame."""
+        self._tally.abandoned = gone
+
     def draw(self, now: float) -> None:
         """Draw one frame, if it differs; a terminal that is gone is forgotten."""
         self._tally.now = max(self._tally.now, now)

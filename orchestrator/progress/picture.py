@@ -80,6 +80,9 @@ def _sections(tally: Tally, width: int) -> Iterator[_Section]:
     if tally.ending is not None:
         ending = Span(printable(tally.ending, width), "bold yellow")
         yield _Section((2,), lambda _count: [(ending,)])
+    if tally.abandoned and tally.started is not None:
+        resume = Span(f"go on with it: bulk-restore resume {tally.started.run}", "bold yellow")
+        yield _Section((2,), lambda _count: [(resume,)])
     if servers:
         ranks = (3, 10, 11, 30, 31, 32)[: min(len(servers), SERVERS_SHOWN)]
         yield gap
@@ -108,6 +111,8 @@ def _title(tally: Tally, width: int) -> Row:
     gap = _gap(width)
     if tally.finished is not None:
         end = Span(f"{gap}ended, exit code {tally.finished.exit_code}", "bold")
+    elif tally.abandoned:
+        end = Span(f"{gap}its process is gone", "bold red")
     else:
         end = Span(f"{gap}{tally.rest().words}")
     return Span(name, "bold"), Span(f"{gap}{clock(tally.now)}"), end

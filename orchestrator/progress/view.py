@@ -32,6 +32,10 @@ class View(Protocol):
         """Take note of an event."""
         ...
 
+    def abandon(self, *, gone: bool) -> None:
+        """Know whether the run's process is gone; called by who looks on from outside."""
+        ...
+
     def draw(self, now: float) -> None:
         """Show how things stand `now` seconds into the run. Called every `interval_s`."""
         ...
@@ -56,6 +60,9 @@ class QuietView:
         """Take no note."""
 
     def observe(self, event: Event, record: MountRecord | None) -> None:
+        """Take no note."""
+
+    def abandon(self, *, gone: bool) -> None:
         """Take no note."""
 
     def draw(self, now: float) -> None:

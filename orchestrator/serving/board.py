@@ -31,8 +31,6 @@ class Board:
         self.tally = Tally()
         self.timeline = Timeline()
         self.finished: RunFinished | None = None
-        self.abandoned = False
-        """Whether the run's process is gone although the run has not finished."""
         self.version = 0
         """Rises with everything that a new picture would show."""
 
@@ -54,7 +52,7 @@ class Board:
         elif isinstance(event, RunFinished):
             self.finished = event
         elif isinstance(event, RunResumed):
-            self.finished, self.abandoned = None, False
+            self.finished = None
         self.version += 1
 
     def at(self, now: float) -> None:
@@ -63,8 +61,8 @@ class Board:
 
     def abandon(self, *, gone: bool) -> None:
         """Note whether the process that carries the run out is gone."""
-        if self.abandoned is not gone:
-            self.abandoned = gone
+        if self.tally.abandoned is not gone:
+            self.tally.abandoned = gone
             self.version += 1
 
     @property
@@ -72,7 +70,7 @@ class Board:
         """Where the run stands, in one word."""
         if self.finished is not None:
             return "finished"
-        if self.abandoned:
+        if self.tally.abandoned:
             return "interrupted"
         if self.tally.started is None:
             return "starting"

@@ -111,6 +111,9 @@ def test_a_killed_run_is_told_and_its_resume_is_watched_on(running: Servers, pla
     assert seen.returncode == 3
     assert "is gone" in seen.stderr
     assert "bulk-restore resume" in seen.stderr
+    screen = patient.until("its process is gone")
+    assert any("bulk-restore resume" in line for line in screen.lines)
+    assert not any(" left" in line for line in screen.lines)
 
     resumed = place.start("resume", "last", "--json")
     out, _ = resumed.communicate(timeout=120)

@@ -357,3 +357,23 @@ def test_a_closed_stream_hurts_nobody() -> None:
 def test_the_clock_reads_as_people_read_it(seconds: float, words: str) -> None:
     """Minutes and seconds, hours only where there are any, never a negative time."""
     assert clock(seconds) == words
+
+
+def test_a_process_that_is_gone_is_told_once() -> None:
+    """No summary promises an end meanwhile; that another one goes on is told too."""
+    stream = io.StringIO()
+    view = LineView(stream)
+    tell(view, started("hq"), planned("a"), planned("b"), wave(0), submitted("a", 1))
+    before = len(stream.getvalue().splitlines())
+
+    view.abandon(gone=False)
+    view.abandon(gone=True)
+    view.abandon(gone=True)
+    view.draw(60)
+    view.abandon(gone=False)
+    view.draw(90)
+
+    gone, again, summary = stream.getvalue().splitlines()[before:]
+    assert gone.endswith("its process is gone; go on with it: bulk-restore resume r-1")
+    assert again.endswith("run r-1 goes on")
+    assert "0/2 done" in summary

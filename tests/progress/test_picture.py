@@ -75,6 +75,20 @@ def test_a_small_screen_shows_what_matters_most() -> None:
     assert any(row.startswith("failed") for row in rows)
 
 
+def test_a_run_without_a_process_promises_no_end() -> None:
+    """Nobody works on the rest: that is said, and what to do, instead of how long it takes."""
+    tally = tallied(*list(crowded("srv"))[:-1])
+    tally.ending = None
+    assert "left" in shown(tally)[0]
+
+    tally.abandoned = True
+    rows = shown(tally, height=3)
+
+    assert rows[0].endswith("its process is gone")
+    assert "go on with it: bulk-restore resume r-1" in rows
+    assert not any("left" in row for row in rows)
+
+
 def test_more_rows_never_hide_what_fewer_showed() -> None:
     """Growing the window adds rows; only the row that stands for the rest may give way."""
     tally = tallied(*large())

@@ -58,8 +58,10 @@
     at("run").textContent = [picture.run, picture.mode, begun && `began ${begun}`]
       .filter(Boolean).join(" · ");
     at("reason").textContent = picture.reason ? `· ${picture.reason}` : "";
-    at("ending").hidden = !picture.ending;
-    at("ending").textContent = picture.ending ?? "";
+    const ending = picture.state === "interrupted"
+      ? `go on with it: bulk-restore resume ${picture.run}` : picture.ending;
+    at("ending").hidden = !ending;
+    at("ending").textContent = ending ?? "";
     const held = picture.held;
     const until = held.until === null ? "until somebody ends it" : `until ${clock(held.until)}`;
     at("held").hidden = !held.count;
