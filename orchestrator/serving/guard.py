@@ -2,6 +2,9 @@
 
 The token stands in the link that is printed once; the first request trades it for a cookie
 that scripts and other sites cannot use. Prometheus sends it as a Bearer token instead.
+
+A browser keeps that cookie back on its whole way from another site's link, such as one in a
+chat or a CI system's log: who comes without it is sent once more, from here.
 """
 
 from __future__ import annotations
@@ -32,6 +35,10 @@ HEADERS: Mapping[str, str] = {
 """On every answer, whatever it is."""
 
 METHODS = ("GET", "HEAD")
+UNKNOWN = "Open the link that bulk-restore printed; it holds the token."
+ONCE_MORE = f"""<!doctype html>
+<meta http-equiv="refresh" content="0;url=/?again=1"><title>bulk-restore</title><p>{UNKNOWN}
+"""
 
 
 class Refused(Exception):
@@ -69,13 +76,15 @@ class Guard:
             if not _same(offered, self._token):
                 raise Refused(401, "This is not the token of this run's page.")
             return self._traded()
-        if not self._is_known(request):
-            raise Refused(
-                401,
-                "Open the link that bulk-restore printed; it holds the token.",
-                {"WWW-Authenticate": 'Bearer realm="bulk-restore"'},
+        is_again = request.path == "/" and "again" in request.query
+        if self._is_known(request):
+            return _sent_on() if is_again else None
+        headers = {"WWW-Authenticate": 'Bearer realm="bulk-restore"'}
+        if request.path == "/" and not is_again and _is_person(request):
+            return web.Response(
+                status=401, text=ONCE_MORE, content_type="text/html", headers=headers
             )
-        return None
+        raise Refused(401, UNKNOWN, headers)
 
     def _checked_host(self, request: web.BaseRequest) -> str:
         """Return the Host; a name that is not ours is somebody else's site, led to this address."""
@@ -115,9 +124,18 @@ class Guard:
 
     def _traded(self) -> web.Response:
         """Send the browser on to the page without the token in its address."""
-        response = web.Response(status=303, headers={"Location": "/"})
+        response = _sent_on()
         response.set_cookie(self._cookie, self._pass, path="/", httponly=True, samesite="Strict")
         return response
+
+
+def _sent_on() -> web.Response:
+    return web.Response(status=303, headers={"Location": "/"})
+
+
+def _is_person(request: web.BaseRequest) -> bool:
+    """Tell whether a browser shows the answer to somebody."""
+    return "text/html" in request.headers.get("Accept", "")
 
 
 def _same(offered: str, wanted: str) -> bool:

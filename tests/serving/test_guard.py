@@ -66,6 +66,23 @@ async def test_the_link_is_traded_for_a_cookie() -> None:
     assert "set-cookie" not in wrong.headers
 
 
+async def test_a_browser_without_the_cookie_is_sent_once_more() -> None:
+    """Its second way begins here, so it may bring the cookie; without one it ends there."""
+    async with visited() as site:
+        traded = await ask(site, f"/?token={TOKEN}", Authorization=None)
+        cookie = traded.headers["set-cookie"].partition(";")[0]
+        first = await ask(site, Authorization=None, Accept="text/html,*/*")
+        second = await ask(site, "/?again=1", Authorization=None, Accept="text/html,*/*")
+        brought = await ask(site, "/?again=1", Authorization=None, Cookie=cookie)
+        file = await ask(site, "/page.js", Authorization=None, Accept="text/html,*/*")
+
+    assert first.status == second.status == file.status == 401
+    assert b"url=/?again=1" in first.body
+    assert b"again" not in second.body + file.body
+    assert first.headers["content-security-policy"].startswith("default-src 'none'")
+    assert (brought.status, brought.headers["location"]) == (303, "/")
+
+
 @pytest.mark.parametrize(
     "host",
     ["evil.example", "evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "127.0.0.1.evil:{port}"],

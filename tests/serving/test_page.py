@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio
 import pytest
+from anyio.abc import SocketAttribute, SocketStream
 
 from orchestrator.events import DeadlinePassed, Event, ServerParked
 from orchestrator.model import ServerName, printable
@@ -82,6 +85,45 @@ async def test_a_person_sees_the_run_and_its_end(tmp_path: Path) -> None:
     assert "3/5 done" in last
     assert [each for each in tab.complaints if "ERR_" not in each] == []
     assert all(each.startswith(f"http://{site.address.authority}/") for each in tab.requested)
+
+
+async def test_the_link_works_where_another_site_shows_it(tmp_path: Path) -> None:
+    """A link in a chat or a CI system's log opens the page too, and leaves no token behind."""
+    board = Board()
+    tell(board, *STORY)
+    async with (
+        visited(board) as site,
+        elsewhere(f'<a href="{site.link}">the run</a>') as port,
+        chromium(tmp_path, ["--host-resolver-rules=MAP chat.example 127.0.0.1"]) as tab,
+    ):
+        await tab.open(f"http://chat.example:{port}/")
+        await tab.until("document.links.length")
+        await tab.value("document.links[0].click()")
+        await tab.until("document.querySelectorAll('#servers li').length === 2")
+        address = await tab.value("location.href")
+        found = await tab.call("Page.getNavigationHistory")
+
+    assert address == f"http://{site.address.authority}/"
+    assert not any("token" in entry["url"] for entry in found["entries"])
+
+
+@asynccontextmanager
+async def elsewhere(body: str) -> AsyncIterator[int]:
+    """Serve another site's page on a free port."""
+
+    async def answer(stream: SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n"
+            await stream.send((head + body).encode())
+
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(listener.serve, answer)
+        yield listener.extra(SocketAttribute.local_port)
+        tasks.cancel_scope.cancel()
 
 
 async def test_a_run_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
