@@ -37,6 +37,13 @@ TOGETHER = 5
 TEXT = "document.body.innerText.replace(/\\s+/g, ' ')"
 
 
+DRAWN = (
+    "[...document.querySelectorAll('#timeline path[class^=p-]')]"
+    ".map((each) => each.getAttribute('d').split('M').length - 1).reduce((a, b) => a + b)"
+)
+"""Bars of the timeline."""
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     """A real browser, real time."""
@@ -205,10 +212,7 @@ async def test_it_fits_the_screen(tmp_path: Path, width: int, height: int) -> No
         await tab.until("document.querySelectorAll('#timeline path').length > 1")
         await tab.until("document.querySelector('.lanes').getBoundingClientRect().height > 300")
         wide = await tab.value("document.documentElement.scrollWidth")
-        drawn = await tab.value(
-            "[...document.querySelectorAll('#timeline path[class^=p-]')]"
-            ".map((each) => each.getAttribute('d').split('M').length - 1).reduce((a, b) => a + b)"
-        )
+        drawn = await tab.until(f"{DRAWN} === {900 * 2} && {DRAWN}")  # comes in parts
         tall = await tab.value("document.querySelector('.lanes').getBoundingClientRect().height")
 
     assert wide <= width
