@@ -66,6 +66,8 @@ class Tally:
         self.running: dict[MountKey, MountRecord] = {}
         self.kept: dict[MountKey, MountKept] = {}
         """Mounts that are held open for a person."""
+        self.left: set[MountKey] = set()
+        """Targets that have their result, and a mount that is, or may be, open."""
         self.failures: deque[MountRecord] = deque(maxlen=RECENT_FAILURES)
         self.proofs = Proofs()
         self.ending: str | None = None
@@ -91,6 +93,7 @@ class Tally:
             self._count(record)
             self._move(None, record)
             self.proofs.take_over(record)
+            self._note_left(record)
             if record.result is not None:
                 self._win(record.result, record)
                 self.outlook.concluded(record)
@@ -164,6 +167,7 @@ class Tally:
         if isinstance(event, MountKept):
             self.kept[key] = event
         self.proofs.take(event)
+        self._note_left(record)
         before, after = self._phase.get(key), record.phase
         if before is not after:
             self._move(before, record)
@@ -190,9 +194,16 @@ class Tally:
         self.by_server[event.server] -= 1
         self.by_wave[wave] -= 1
         self.phases[self._phase.pop(event.key)] -= 1
+        self.left.discard(event.key)
         self.outlook.forget(event.key)
         if event.was is not None:
             self._lose(event.was, event.key, event.server, wave)
+
+    def _note_left(self, record: MountRecord) -> None:
+        if record.result is not None and record.may_be_open:
+            self.left.add(record.planned.key)
+        else:
+            self.left.discard(record.planned.key)
 
     def _win(self, result: Result, record: MountRecord) -> None:
         self.results[result] += 1
@@ -269,7 +280,8 @@ class Tally:
         parts = [f"{self.done}/{self.targets} done"]
         parts += [f"{self.results[result]} {result}" for result in Result if self.results[result]]
         parts += [f"{len(self.running)} open", f"{self.waiting} waiting"]
-        return ", ".join([*parts, *self.proofs.parts(len(self.kept))])
+        parts += self.proofs.parts(len(self.kept))
+        return ", ".join(parts + ([f"{len(self.left)} MAY BE MOUNTED"] if self.left else []))
 
 
 class Proofs:

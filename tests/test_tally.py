@@ -7,6 +7,8 @@ import pytest
 from orchestrator.events import (
     DeadlinePassed,
     Event,
+    MountLeft,
+    MountReleased,
     RunHalted,
     ServerGivenUp,
     ServerParked,
@@ -16,7 +18,9 @@ from orchestrator.events import (
     SubmissionNotSent,
 )
 from orchestrator.lifecycle import Phase
-from orchestrator.model import Result, ServerName
+from orchestrator.model import Href, MountState, Result, ServerName
+from orchestrator.progress.picture import picture
+from orchestrator.runstate import fold
 from orchestrator.tally import RECENT_FAILURES, Tally
 from tests.progress.story import (
     accepted,
@@ -85,6 +89,24 @@ def test_results_and_servers_are_counted_apart() -> None:
     assert tally.counts() == (
         "3/4 done, 1 verified, 1 failed, 1 skipped, 1 open, 0 waiting, 1 check"
     )
+
+
+def test_what_may_be_mounted_is_counted_until_it_is_released() -> None:
+    """Whatever the result is: a verified target's mount needs a person too."""
+    *until_unmount, _released, _concluded = verified("a", 1)
+    events = [
+        *(started("hq"), planned("a"), *until_unmount),
+        MountLeft(at=7, key=key("a"), mount=Href("/m/a"), reason="refused"),
+        concluded("a", 7, Result.VERIFIED, MountState.LEFT),
+    ]
+    tally = tallied(*events)
+    anew = Tally()
+    anew.take_over(fold(events))
+
+    assert tally.left == anew.left == {key("a")}
+    assert "1 MAY BE MOUNTED" in tally.counts()
+    assert any("1 MAY BE MOUNTED" in span.text for row in picture(tally, 80, 5) for span in row)
+    assert not tallied(*events, MountReleased(at=9, key=key("a"))).left
 
 
 def test_a_slot_is_held_from_the_intent_on() -> None:

@@ -75,6 +75,8 @@ def _sections(tally: Tally, width: int) -> Iterator[_Section]:
     proofs = tally.proofs.parts(len(tally.kept))
     if proofs:
         yield _Section((12,), lambda _count: [(Span("  ".join(proofs)),)])
+    if tally.left:
+        yield _Section((4,), lambda _count: [_left(tally)])
     if len(tally.by_wave) > 1:
         yield _Section((14,), lambda _count: [_waves(tally)])
     if tally.ending is not None:
@@ -139,6 +141,11 @@ def _results(tally: Tally, width: int) -> Row:
     )
     rest = Span(f"{gap}{len(tally.running)} open{gap}{tally.waiting} waiting", "dim")
     return Span(f"{tally.done}/{tally.targets} done"), *results, rest
+
+
+def _left(tally: Tally) -> Row:
+    """Return how many mounts need a person, whatever the results are."""
+    return (Span(f"{len(tally.left)} MAY BE MOUNTED: a person must look", "bold magenta"),)
 
 
 def _waves(tally: Tally) -> Row:

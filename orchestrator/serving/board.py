@@ -108,6 +108,7 @@ class Board:
             "servers": [self._server(facts) for facts in self.servers()[:SERVERS_SHOWN]],
             "more_servers": max(0, len(self.servers()) - SERVERS_SHOWN),
             "held": self._held(),
+            "left_open": len(tally.left),
             "slowest": self._slowest(),
             "failures": [_failure(record) for record in reversed(tally.failures)],
         }

@@ -91,6 +91,9 @@ def _targets(board: Board) -> Iterator[Gauge]:
     for result in Result:
         results.add(tally.results[result], result=result.value)
     yield results
+    yield Gauge("mounts_left", "Mounts of concluded targets that are, or may be, open.").add(
+        len(tally.left)
+    )
     phases = Gauge("targets_in_phase", "Targets that are in this phase now.")
     for phase in Phase:
         phases.add(tally.phases[phase], phase=phase.value)

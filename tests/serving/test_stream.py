@@ -11,8 +11,15 @@ import anyio
 import anyio.abc
 import pytest
 
-from orchestrator.events import MountKept, RunHalted, ServerPaced, ServerParked, WaveStarted
-from orchestrator.model import Result, ServerName
+from orchestrator.events import (
+    MountKept,
+    MountLeft,
+    RunHalted,
+    ServerPaced,
+    ServerParked,
+    WaveStarted,
+)
+from orchestrator.model import Href, MountState, Result, ServerName
 from orchestrator.runstate import fold
 from orchestrator.serving import Board
 from orchestrator.serving import doors as doors_module
@@ -23,6 +30,7 @@ from orchestrator.serving.timeline import PART, PHASES, Timeline
 from tests.progress.story import (
     HOSTILE,
     accepted,
+    concluded,
     failed,
     finished,
     key,
@@ -116,6 +124,21 @@ def test_the_page_says_what_is_allowed_now() -> None:
     assert (hq["allowed"], hq["limit"]) == (2, 4)
     assert (lab["allowed"], lab["limit"]) == (4, 4)
     assert again["allowed"] == 4
+
+
+def test_the_page_counts_what_may_be_mounted() -> None:
+    """A person sees it, and an alarm can be set on it."""
+    board = Board()
+    *until_unmount, _released, _concluded = verified("a", 1)
+    tell(
+        board,
+        *(started("hq"), planned("a"), *until_unmount),
+        MountLeft(at=7, key=key("a"), mount=Href("/m/a"), reason="refused"),
+        concluded("a", 7, Result.VERIFIED, MountState.LEFT),
+    )
+
+    assert json.loads(board.picture())["left_open"] == 1
+    assert "bulk_restore_mounts_left 1\n" in metrics(board)
 
 
 def test_a_held_mount_is_not_slow() -> None:

@@ -102,6 +102,7 @@
     const shown = Object.entries(picture.results)
       .filter(([result, count]) => count || ALWAYS.includes(result))
       .map(([result, count]) => tile(count, result, KINDS[result]));
+    if (picture.left_open) shown.push(tile(picture.left_open, "may be mounted", "doubt"));
     shown.push(tile(picture.open, "open", ""), tile(picture.waiting, "waiting", ""));
     at("tiles").replaceChildren(...shown);
   }
