@@ -52,9 +52,9 @@ class Address:
     def authorities(self, hostname: str = "") -> frozenset[str]:
         """Return every `Host` by which a browser may ask for it; see `is_any` for the rest."""
         names = {authority(str(self.ip), self.port)}
-        if self.is_loopback:
+        if self.is_loopback or self.is_any:
             names.add(authority("localhost", self.port))
-        elif hostname:
+        if hostname and not self.is_loopback:
             names.add(authority(hostname.lower(), self.port))
         if self.port == 80:  # browsers leave it out
             names |= {name.removesuffix(":80") for name in names}

@@ -57,6 +57,8 @@ class Guard:
         """`address` is the bound one; `hostname` is a name that others know the machine by."""
         self._address = address
         self._hosts = address.authorities(hostname)
+        where = "an IP address of the machine" if address.is_any else str(address.ip)
+        self._advice = f"Ask for {where}, port {address.port}, also at your end of a tunnel."
         self._token = token
         self._cookie = f"bulk_restore_{address.port}"  # cookies do not know ports
         self._pass = fresh_token()
@@ -94,7 +96,7 @@ class Guard:
         host = hosts[0].lower()
         if host in self._hosts or (self._address.is_any and self._is_literal(host)):
             return host
-        raise Refused(421, "This page is not served under that name.")
+        raise Refused(421, f"This page is not served under that name. {self._advice}")
 
     def _is_literal(self, host: str) -> bool:
         name, _, port = host.rpartition(":")

@@ -12,7 +12,7 @@ import anyio
 import structlog
 from aiohttp import web
 
-from orchestrator.serving.address import Address
+from orchestrator.serving.address import Address, authority
 from orchestrator.serving.audience import Audience, Full, Listener
 from orchestrator.serving.board import Board
 from orchestrator.serving.doors import SEND_BUFFER, Doors, most_connections
@@ -47,6 +47,8 @@ class Site:
         """`address` is the bound one, with its port."""
         loop = asyncio.get_running_loop()
         self.board, self.address, self.token = board, address, token
+        # Every address is none that a browser could ask for.
+        self._name = hostname if address.is_any and hostname else str(address.ip)
         server = web.Server(
             self._answered,
             handler_cancellation=True,
@@ -74,7 +76,7 @@ class Site:
     @property
     def link(self) -> str:
         """Where a person opens the page. It holds the token."""
-        return f"http://{self.address.authority}/?token={self.token}"
+        return f"http://{authority(self._name, self.address.port)}/?token={self.token}"
 
     def tick(self, now: float) -> None:
         """Show everybody the newest picture, if it is another, and end what takes too long.

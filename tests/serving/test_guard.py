@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import pytest
 
 from orchestrator.serving import Address, NotAnAddress, own_token
@@ -240,6 +242,19 @@ async def test_an_exposed_page_is_asked_by_address() -> None:
             for host in (f"127.0.0.1:{port}", f"10.1.2.3:{port}", f"[::1]:{port}", "10.1.2.3:1")
         ]
         named = await ask(site, Host=f"evil.example:{port}")
+        here = await ask(site, Host=f"localhost:{port}")
+        linked = await ask(site, Host=urlsplit(site.link).netloc)
 
     assert statuses == [200, 200, 200, 421]
     assert named.status == 421
+    assert (here.status, linked.status) == (200, 200)
+    assert "0.0.0.0" not in site.link  # no browser could open that
+
+
+async def test_a_tunnel_that_ends_elsewhere_is_told_where_to_end() -> None:
+    """`ssh -L 9999:127.0.0.1:PORT` is refused, with the port that it needs."""
+    async with visited() as site:
+        answer = await ask(site, Host="localhost:9999")
+
+    assert answer.status == 421
+    assert f"Ask for 127.0.0.1, port {site.address.port}" in answer.body.decode()
