@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -94,12 +95,18 @@ def _last_line(found: RunState, finished: RunFinished) -> str:
     )
 
 
+def _stopped(number: int, _frame: object) -> NoReturn:
+    """End on the way out through the view, which shows the terminal's cursor again."""
+    raise SystemExit(128 + number)
+
+
 def followed(
     kept: State, summary: RunSummary, output: Output, *, patient: bool = False
 ) -> RunState | None:
     """Show a run until it has ended or its process is gone; return what is known of it then."""
     from orchestrator.onlooking import Onlooker, watch
 
+    signal.signal(signal.SIGTERM, _stopped)
     view = output.view()
     view.expect(kept.durations().expected)
     return watch(Onlooker(kept, summary), view, patient=patient)

@@ -143,17 +143,20 @@ def test_a_journal_that_is_cut_off_meanwhile_is_not_believed(
     assert watch.screen().cursor_shown
 
 
-def test_ctrl_c_ends_the_watching_and_not_the_run(running: Servers, place: Place) -> None:
-    """The terminal is as it was, the code is 130, and the run goes on to its end."""
+@pytest.mark.parametrize(("number", "wanted"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_watching_and_not_the_run(
+    running: Servers, place: Place, number: signal.Signals, wanted: int
+) -> None:
+    """The terminal is as it was, the code says which signal, and the run goes on to its end."""
     run = place.start("run", running.plan(place.directory, targets=12), "--yes", "--json")
     until_running(run, 2)
     watch = watching(place, "last")
     watch.until("/12 done")
 
-    watch.process.send_signal(signal.SIGINT)
+    watch.process.send_signal(number)
     _, _, code = watch.to_its_end()
 
-    assert code == 130
+    assert code == wanted
     assert watch.screen().cursor_shown
     assert ended(run)[0] == 0
 
