@@ -120,7 +120,9 @@
                              width: Math.min(1000, 1000 * facts.used / Math.max(1, full))}));
     const foot = make("div", "line");
     const isSlowed = facts.allowed !== null && facts.allowed !== facts.limit;
-    const gate = isSlowed && facts.gate === "open" ? "slowed" : {open: "gate open", waiting: "waiting for it", given_up: "GIVEN UP"}[facts.gate];
+    const slowed = `slowed: ${facts.allowed} of ${facts.limit ?? "any"}`;
+    const gate = {open: isSlowed ? slowed : "gate open", waiting: "waiting for it",
+                  given_up: "GIVEN UP"}[facts.gate];
     const kinds = {open: isSlowed ? "doubt" : "good", waiting: "doubt", given_up: "bad"};
     foot.append(make("span", "soft", `${facts.done}/${facts.targets} done`),
                 make("span", `badge ${kinds[facts.gate]}`, gate));
