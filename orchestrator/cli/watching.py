@@ -23,10 +23,14 @@ from orchestrator.cli.common import (
 if TYPE_CHECKING:
     from orchestrator.events import RunFinished
     from orchestrator.journal import RunSummary, State
+    from orchestrator.model import RunId
     from orchestrator.runstate import RunState
 
 LOOK_S = 0.5
 """Seconds between two looks for a run that has not begun."""
+
+UNREAD_LOOKS = 10
+"""Looks at a journal that cannot be read, after which it is not just being made."""
 
 
 @click.command("watch")
@@ -69,13 +73,28 @@ def watch_command(run: str, wait: bool, state: Path | None, output: Output) -> N
 
 
 def _awaited(kept: State) -> RunSummary:
-    """Return the newest run that goes on now; wait for one, if there is none."""
-    before = {summary.run for summary in kept.runs()}
-    told = False
+    """Return the newest run that goes on now; wait for one, if there is none.
+
+    Raises:
+        JournalError: there is a journal, and it stays unreadable.
+    """
+    from orchestrator.errors import JournalError
+
+    before: set[RunId] | None = None
+    unread, told = 0, False
     while True:
-        for summary in kept.runs():
-            if summary.run not in before or kept.is_running(summary):
-                return summary
+        try:
+            runs = kept.runs()
+        except JournalError:  # its first run makes it at this moment, unless it stays so
+            unread += 1
+            if unread > UNREAD_LOOKS:
+                raise
+        else:
+            known = {summary.run for summary in runs} if before is None else before
+            for summary in runs:
+                if summary.run not in known or kept.is_running(summary):
+                    return summary
+            unread, before = 0, known
         if not told:
             click.echo(f"waiting for a run to begin in {kept.directory}", err=True)
             told = True

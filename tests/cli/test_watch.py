@@ -63,6 +63,33 @@ def test_a_run_is_watched_from_before_it_begins_to_its_end(
     assert watch.screen().cursor_shown
 
 
+def test_a_journal_that_is_just_being_made_is_waited_for(running: Servers, place: Place) -> None:
+    """The first run makes the file a moment before there is anything in it."""
+    state = place.directory / "state"
+    state.mkdir()
+    (state / "journal.sqlite").touch()
+    watch = watching(place, "last", "--wait")
+    watch.until("waiting for a run to begin")
+
+    run = place.start("run", running.plan(place.directory, targets=2), "--yes", "--json")
+    _, out, code = watch.to_its_end()
+
+    assert (code, ended(run)[0]) == (0, 0)
+    assert "ended with exit code 0: 2 targets" in out
+
+
+def test_a_journal_that_stays_unreadable_is_not_waited_for(place: Place) -> None:
+    """It is damage then, and said to be: exit code 74."""
+    state = place.directory / "state"
+    state.mkdir()
+    (state / "journal.sqlite").write_bytes(b"no journal at all " * 400)
+
+    seen = place.call("watch", "last", "--wait")
+
+    assert seen.returncode == 74
+    assert "cannot be read" in seen.stderr
+
+
 def test_a_run_is_joined_in_the_middle_and_seen_as_it_sees_itself(
     running: Servers, place: Place
 ) -> None:
