@@ -243,6 +243,11 @@ class Tally:
         """Targets that have neither a result nor a mount."""
         return self.targets - self.done - len(self.running)
 
+    @property
+    def waves_going(self) -> list[WaveName]:
+        """Waves that have begun and not ended."""
+        return [wave for wave in self.waves_started if wave not in self.waves_finished]
+
     def rest(self) -> Rest:
         """Return how long the rest may take, as of `now`; unknown while nobody does it."""
         if self.abandoned:

@@ -150,7 +150,7 @@ def _left(tally: Tally) -> Row:
 
 def _waves(tally: Tally) -> Row:
     """Return which waves go on, how far each is, and how many there are."""
-    going = [wave for wave in tally.waves_started if wave not in tally.waves_finished]
+    going = tally.waves_going
     ended = len(tally.waves_finished)
     parts = [f"{printable(w, 24)} {tally.done_by_wave[w]}/{tally.by_wave[w]}" for w in going[:4]]
     parts += [f"and {len(going) - 4} more"] if len(going) > 4 else []

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.events import Event, RunFinished, RunResumed, ServerFacts
 from orchestrator.lifecycle import MountRecord, Phase
-from orchestrator.model import Result, ServerName, printable
+from orchestrator.model import Result, ServerName, WaveName, printable
 from orchestrator.outlook import Expected, Rest
 from orchestrator.runstate import RunState
 from orchestrator.serving.timeline import Timeline
@@ -16,6 +16,7 @@ from orchestrator.tally import Tally
 
 SERVERS_SHOWN = 50
 SLOWEST_SHOWN = 8
+WAVES_SHOWN = 8
 KEY, WORDS = 120, 300
 """Characters of a name and of a message on the page."""
 
@@ -105,6 +106,10 @@ class Board:
             "open": len(tally.running),
             "waiting": tally.targets - tally.done - len(tally.running),
             "results": {result.value: tally.results[result] for result in Result},
+            "proofs": tally.proofs.parts(0),
+            "waves": [self._wave(wave) for wave in tally.waves_going[:WAVES_SHOWN]],
+            "waves_ended": len(tally.waves_finished),
+            "waves_all": len(tally.by_wave),
             "servers": [self._server(facts) for facts in self.servers()[:SERVERS_SHOWN]],
             "more_servers": max(0, len(self.servers()) - SERVERS_SHOWN),
             "held": self._held(),
@@ -120,6 +125,10 @@ class Board:
         if trouble is None:
             return "open"
         return "given_up" if trouble.startswith("given up") else "waiting"
+
+    def _wave(self, wave: WaveName) -> dict[str, Any]:
+        done, targets = self.tally.done_by_wave[wave], self.tally.by_wave[wave]
+        return {"name": printable(wave, KEY), "done": done, "targets": targets}
 
     def _server(self, facts: ServerFacts) -> dict[str, Any]:
         tally, name = self.tally, facts.name

@@ -72,6 +72,7 @@ async def test_a_person_sees_the_run_and_its_end(tmp_path: Path) -> None:
     for words in (
         "night-drill running",
         "2/4 done",
+        "1 check",
         "1 verified",
         "1 failed",
         "0 of 4 slots",

@@ -79,6 +79,9 @@ async def test_a_listener_sees_where_the_run_stands() -> None:
     assert (picture["state"], picture["plan"]) == ("running", "night-drill")
     assert (picture["done"], picture["targets"]) == (2, 4)
     assert (picture["open"], picture["waiting"]) == (1, 1)
+    assert picture["waves"] == [{"name": "w", "done": 2, "targets": 4}]
+    assert (picture["waves_ended"], picture["waves_all"]) == (0, 1)
+    assert picture["proofs"] == ["1 check"]
     assert picture["results"]["verified"] == picture["results"]["failed"] == 1
     hq, lab = picture["servers"]
     assert (hq["used"], hq["allowed"], hq["done"], hq["targets"], hq["gate"]) == (

@@ -105,6 +105,11 @@
     if (picture.left_open) shown.push(tile(picture.left_open, "may be mounted", "doubt"));
     shown.push(tile(picture.open, "open", ""), tile(picture.waiting, "waiting", ""));
     at("tiles").replaceChildren(...shown);
+    const going = picture.waves.map((wave) => `${wave.name} ${wave.done}/${wave.targets}`);
+    at("waves").hidden = picture.waves_all < 2;
+    at("waves").textContent = `wave ${going.join(", ") || "none going on"}`
+      + ` · ${picture.waves_ended} of ${picture.waves_all} ended`;
+    at("proofs").textContent = picture.proofs.join(", ");
   }
 
   function server(facts) {
