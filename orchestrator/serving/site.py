@@ -28,7 +28,7 @@ HEARTBEAT_S = 10.0
 REFRESH_S = 5.0
 """Seconds after which a picture is made although nothing has happened: clocks go on."""
 STALLED_S = 30.0
-"""Seconds after which a listener that reads nothing at all loses its connection."""
+"""Seconds after which a listener that has not read what was sent loses its connection."""
 GLANCE_S = 0.1
 """Seconds between looks at a listener that is behind."""
 
@@ -175,7 +175,11 @@ class Site:
             behind_since = None
             message = self._next(listener)
             if message:
-                await response.write(message)
+                with anyio.move_on_after(STALLED_S) as written:
+                    await response.write(message)  # waits, where it is more than the buffer takes
+                if written.cancelled_caught:
+                    transport.abort()
+                    return
             elif self.audience.over:
                 return
             await self._rest(listener)

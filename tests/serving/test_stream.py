@@ -298,6 +298,27 @@ async def test_slow_listeners_cost_a_number_each(monkeypatch: pytest.MonkeyPatch
     assert 0 < most <= longest
 
 
+async def test_a_listener_that_stops_in_a_long_message_loses_its_seat(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where the message is longer than all buffers, so that writing it waits."""
+    monkeypatch.setattr(site_module, "STALLED_S", 0.3)
+    board, server = Board(), "\u4e2d" * 100
+    tell(board, started(server), wave(0))
+    for number in range(PART):
+        vm = f"{number}" + "\u4e2d" * 80
+        tell(board, planned(vm, server), *failed(vm, 1, server=server))
+    async with visited(board) as site, await connected(site) as stream:
+        raw = stream.extra(anyio.abc.SocketAttribute.raw_socket)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        await stream.send(request(site, "/events"))
+        with anyio.fail_after(10):
+            while not len(site.audience):
+                await anyio.sleep(0.02)
+            while len(site.audience):
+                await anyio.sleep(0.02)
+
+
 async def test_connections_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """One more than the limit is ended at once; those that are open go on."""
     monkeypatch.setattr(site_module, "most_connections", lambda: 3)
