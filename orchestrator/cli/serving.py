@@ -110,11 +110,14 @@ def _token(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        return own_token(path.read_text(encoding="utf-8"))
+        token = own_token(path.read_text(encoding="utf-8"))
+        if path.stat().st_mode & 0o004:
+            _tell(f"WARNING: everybody on this machine can read the token in {path}; chmod o-r")
     except UnicodeDecodeError:
         raise click.UsageError(f"--serve-token-file: {path} is not a text") from None
     except ValueError as exc:
         raise click.UsageError(f"--serve-token-file: {path}: {exc}") from None
+    return token
 
 
 @click.command("serve")

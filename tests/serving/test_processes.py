@@ -222,6 +222,24 @@ def test_serve_says_what_it_cannot_find(place: Place) -> None:
     assert "no runs" in done.stderr
 
 
+@pytest.mark.parametrize(("mode", "is_told"), [(0o644, True), (0o640, False), (0o600, False)])
+def test_a_token_that_everybody_can_read_is_told(
+    mode: int, is_told: bool, slow: Servers, place: Place
+) -> None:
+    """Prometheus' group may read it; a warning names the file and not the token."""
+    token = place.directory / "token"
+    token.write_text("a-token-that-is-long-enough\n")
+    token.chmod(mode)
+    plan = slow.plan(place.directory, targets=1)
+
+    done = place.call("run", plan, "--yes", "--serve", "--serve-token-file", token)
+
+    told = [line for line in done.stderr.splitlines() if "everybody" in line]
+    assert done.returncode == 0
+    assert bool(told) is is_told
+    assert not any("long-enough" in line for line in told)
+
+
 def test_serve_ends_where_there_is_no_page(slow: Servers, place: Place) -> None:
     """An address in use is an error of `serve`, which has nothing else to do: exit code 74."""
     assert place.call("run", slow.plan(place.directory, targets=2), "--yes").returncode == 0
