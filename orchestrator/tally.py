@@ -96,7 +96,8 @@ class Tally:
             self._note_left(record)
             if record.result is not None:
                 self._win(record.result, record)
-                self.outlook.concluded(record)
+                if not _is_interrupted(record, found):
+                    self.outlook.concluded(record)
         failed = [r for r in found.records.values() if r.result in {Result.FAILED, Result.UNKNOWN}]
         self.failures.extend(sorted(failed, key=lambda record: record.concluded_at or 0.0))
         self._go_on(found.last_at)
@@ -287,6 +288,14 @@ class Tally:
         parts += [f"{len(self.running)} open", f"{self.waiting} waiting"]
         parts += self.proofs.parts(len(self.kept))
         return ", ".join(parts + ([f"{len(self.left)} MAY BE MOUNTED"] if self.left else []))
+
+
+def _is_interrupted(record: MountRecord, found: RunState) -> bool:
+    """Tell whether no process carried a target from its beginning to its end."""
+    if not record.attempts or record.concluded_at is None:
+        return False
+    began, ended = record.attempts[0].submitted_at, record.concluded_at
+    return any(began < resumed.at < ended for resumed in found.resumed)
 
 
 class Proofs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -20,6 +21,7 @@ from orchestrator.events import (
 )
 from orchestrator.model import ServerName, WaveName
 from orchestrator.outlook import Expected, Rest, rough
+from orchestrator.runstate import fold
 from orchestrator.tally import Tally
 from tests.progress.story import STARTED_AT, planned, started, told, verified, wave
 
@@ -189,6 +191,27 @@ def test_a_resumed_run_measures_its_pace_anew() -> None:
     assert rest.high < 300
 
 
+def test_a_mount_that_two_processes_saw_teaches_nothing_to_a_third() -> None:
+    """The time between a process's death and the resume is nobody's work."""
+    quick = [e for n in range(5) for e in verified(f"v{n}", 1.0 + 8 * n)]
+    resumed = RunResumed(at=40_000, resumed_at=STARTED_AT, version="1")
+    lives = [verified(f"v{n}", 41.0) for n in range(5, 10)]
+    begun = [event for life in lives for event in life[:2]]
+    ended = [_later(event, 40_000) for life in lives for event in life[2:]]
+    anew = Tally()
+
+    begin = many(20)[:-1]  # without its wave, which the plan does not name
+    anew.take_over(fold([*begin, *quick, *begun, resumed, *ended]))
+
+    rest = anew.rest()
+    assert rest.high is not None
+    assert rest.high < 300
+
+
+def _later(event: Event, seconds: float) -> Event:
+    return replace(event, at=event.at + seconds)
+
+
 # --- does it hold? ---------------------------------------------------------------------------
 
 
@@ -208,8 +231,6 @@ def played(seed: int, slots: int = 4) -> tuple[Sequence[Event], float]:
 
 
 def _stretched(event: Event, begin: float, seconds: float) -> Event:
-    from dataclasses import replace
-
     return replace(event, at=begin + (event.at - begin) * seconds / 6)
 
 
