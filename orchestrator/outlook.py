@@ -29,6 +29,9 @@ USUAL_VARIATION = 0.5
 CERTAINTY = 1.5
 """Standard deviations that the range spans on either side."""
 
+STRAGGLING = 2.0
+"""How many times the expected duration a mount takes before nothing is known of its end."""
+
 Expected = Callable[[ServerName, str], float | None]
 """What earlier runs say about how long a machine's mount takes, in seconds; None: nothing."""
 
@@ -131,6 +134,8 @@ class _Work:
 
     seconds: defaultdict[Lane, float] = field(default_factory=lambda: defaultdict(float))
     longest: defaultdict[WaveName, float] = field(default_factory=lambda: defaultdict(float))
+    straggling: float = 0.0
+    """Age of the oldest mount that takes far too long: it may take as long again."""
 
     def add(self, lane: Lane, seconds: float, longest: float) -> None:
         self.seconds[lane] += seconds
@@ -228,7 +233,8 @@ class Outlook:
             return Rest(bound * (1 - error), None, why)
         ends = [bound, *self._at_this_rate(now, left, len(running))]
         tail = max(work.longest.values(), default=0.0) / 2  # the last ones do not end together
-        return Rest(min(ends) * (1 - error), max(ends) * (1 + error) + tail)
+        high = max(max(ends) * (1 + error) + tail, work.straggling)
+        return Rest(min(ends) * (1 - error), high)
 
     def _error(self, left: int) -> float:
         """Return how far off, as a fraction, a sum over the targets that are left may be."""
@@ -279,9 +285,12 @@ class Outlook:
         for record in running:
             lane = self._lane(record)
             each = self._history(record)
-            rest = self._rest_of(record, typical[lane.server] if each is None else each, now.at)
+            each = typical[lane.server] if each is None else each
+            rest = self._rest_of(record, each, now.at)
             if rest is None:
                 return None
+            if each is not None and (age := _age(record, now.at)) > STRAGGLING * each:
+                work.straggling = max(work.straggling, age)
             work.add(lane, rest, rest)
         if now.ending:
             return work
@@ -301,7 +310,7 @@ class Outlook:
             return max(0.0, record.kept_until - at) if record.kept_until is not None else 0.0
         if expected is None:
             return None
-        age = at - record.attempts[-1].submitted_at if record.attempts else 0.0
+        age = _age(record, at)
         return max(expected - age, 0.2 * age if age > expected else 0.0) + self._hold
 
     def _bound(self, work: _Work, allowed: Mapping[ServerName, int]) -> float:
@@ -351,6 +360,12 @@ class Outlook:
             needed |= {lane.server for lane, each in self._queues.items() if each.known + each.new}
         waits = sorted(parked & needed)
         return f"{len(waits)} server{'s' if len(waits) > 1 else ''} out of reach" if waits else ""
+
+
+def _age(record: MountRecord, at: float) -> float:
+    """Return the seconds since a mount was submitted; a held one is not waited for."""
+    held = record.phase is Phase.HELD or not record.attempts
+    return 0.0 if held else at - record.attempts[-1].submitted_at
 
 
 # --- durations as people read them ----------------------------------------------------------

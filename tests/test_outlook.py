@@ -191,6 +191,20 @@ def test_a_resumed_run_measures_its_pace_anew() -> None:
     assert rest.high < 300
 
 
+def test_a_straggler_may_take_as_long_again() -> None:
+    """What takes far longer than expected is no more promised to end in a moment."""
+    done = [e for n in range(19) for e in verified(f"v{n}", 1.0 + n)]
+    tally = tallied(*many(20), *done, *verified("v19", 25)[:2])
+
+    highs = []
+    for age in (3, 100, 400):
+        tally.now = 25.0 + age
+        highs.append(tally.rest().high or 0.0)
+
+    assert highs[0] < 30
+    assert highs[1:] == [100, 400]
+
+
 def test_a_mount_that_two_processes_saw_teaches_nothing_to_a_third() -> None:
     """The time between a process's death and the resume is nobody's work."""
     quick = [e for n in range(5) for e in verified(f"v{n}", 1.0 + 8 * n)]
