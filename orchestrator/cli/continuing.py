@@ -96,7 +96,7 @@ def _carried_on(run: str, plan: Path | None, view: View, options: dict[str, Any]
         sign=options["sign"],
     )
 
-    companions = companions_of(options)
+    companions = companions_of(options, view)
 
     async def whole() -> Outcome:
         return await resume(

@@ -220,7 +220,7 @@ def _carried_out(path: Path, view: View, options: dict[str, Any]) -> Outcome:
         sign=options["sign"],
     )
 
-    companions = companions_of(options)
+    companions = companions_of(options, view)
 
     async def whole() -> Outcome:
         return await conduct(source, choices, view=view, companions=companions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from orchestrator.cli.common import (
 
 if TYPE_CHECKING:
     from orchestrator.attending import Companion
+    from orchestrator.progress import View
     from orchestrator.serving import Address, Showing
 
 ANYWHERE = "127.0.0.1:0"
@@ -63,14 +65,28 @@ _token_option = click.option(
 )
 
 
-def companions_of(options: dict[str, Any]) -> list[Companion]:
-    """Return who shows the run besides the view, as the options say; nobody by default."""
+def companions_of(options: dict[str, Any], view: View) -> list[Companion]:
+    """Return who shows the run besides the view, as the options say; nobody by default.
+
+    What they have to say stands above the live view: it would be drawn over otherwise.
+    """
+    from orchestrator.progress import LiveView
+
     if options["serve"] is None and options["metrics_file"] is None:
         return []
-    return [_showing(options)]
+
+    def say(line: str) -> None:
+        if isinstance(view, LiveView):
+            view.say(f"bulk-restore: {line}")
+        else:
+            _tell(line)
+
+    return [_showing(options, say)]
 
 
-def _showing(options: dict[str, Any], *, alone: bool = False) -> Showing:
+def _showing(
+    options: dict[str, Any], tell: Callable[[str], None], *, alone: bool = False
+) -> Showing:
     from orchestrator.serving import Page, Showing
 
     page = None
@@ -78,7 +94,7 @@ def _showing(options: dict[str, Any], *, alone: bool = False) -> Showing:
         address = _address(options["serve"], exposed=options["serve_exposed"])
         token = _token(options["serve_token_file"])
         page = Page(address=address, token=token) if token else Page(address=address)
-    return Showing(page=page, metrics_file=options["metrics_file"], tell=_tell, alone=alone)
+    return Showing(page=page, metrics_file=options["metrics_file"], tell=tell, alone=alone)
 
 
 def _tell(line: str) -> None:
@@ -151,7 +167,7 @@ def serve_command(run: str, state: Path | None, output: Output, **options: Any) 
     _ = output  # the link is what there is to say
     kept = State(state or default_state())
     onlooker = Onlooker(kept, kept.summary(run))
-    showing = _showing({**options, "metrics_file": None}, alone=True)
+    showing = _showing({**options, "metrics_file": None}, _tell, alone=True)
     showing.expect(kept.durations().expected)
     try:
         anyio.run(_looked_on, onlooker, showing)

@@ -95,6 +95,14 @@ class LiveView:
         except (OSError, ValueError):
             self._live = None
 
+    def say(self, line: str) -> None:
+        """Write a line that is no part of the picture above it, where it stays."""
+        shown = line.encode(self._encoding, "replace").decode(self._encoding)
+        try:
+            self._console.print(Text(shown), soft_wrap=True)  # a link stays in one piece
+        except (OSError, ValueError):
+            self._live = None
+
     def close(self) -> None:
         """Draw the last frame and leave it on the screen."""
         self.draw(self._tally.now)

@@ -97,6 +97,25 @@ def test_a_run_without_a_wave_still_ends_with_a_frame() -> None:
     assert terminal.getvalue().endswith("\x1b[?25h")
 
 
+def test_what_is_said_meanwhile_stands_above_the_picture() -> None:
+    """The next frame neither hides it nor leaves half of the one before."""
+    terminal = Terminal()
+    view = LiveView(terminal)
+    link = "Web view: http://127.0.0.1:8080/?token=" + "x" * 60
+    tell(view, started(), planned("a"), wave(0))
+
+    view.draw(1.0)
+    view.say(link)
+    view.draw(2.0)
+    view.close()
+
+    screen = Screen(rows=24, columns=200)
+    screen.feed(terminal.getvalue().replace("\n", "\r\n"))  # as a terminal's driver does
+    assert screen.lines[0] == link
+    assert screen.lines[1].startswith("night-drill  0:02")
+    assert sum("night-drill" in line for line in screen.lines) == 1
+
+
 def test_a_servers_words_are_shown_and_not_obeyed() -> None:
     """Markup is text, and an escape sequence is spelled out."""
     terminal = Terminal()
