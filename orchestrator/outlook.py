@@ -29,6 +29,9 @@ USUAL_VARIATION = 0.5
 CERTAINTY = 1.5
 """Standard deviations that the range spans on either side."""
 
+RELEASE_S = 10.0
+"""Seconds that removing what was held may take."""
+
 STRAGGLING = 2.0
 """How many times the expected duration a mount takes before nothing is known of its end."""
 
@@ -234,7 +237,11 @@ class Outlook:
         ends = [bound, *self._at_this_rate(now, left, len(running))]
         tail = max(work.longest.values(), default=0.0) / 2  # the last ones do not end together
         high = max(max(ends) * (1 + error) + tail, work.straggling)
-        return Rest(min(ends) * (1 - error), high)
+        held = [record for record in running if record.phase is Phase.HELD]
+        kept = max((self._rest_of(record, None, now.at) or 0.0 for record in held), default=0.0)
+        if len(held) == left:  # nothing else is left, and their end is known
+            return Rest(kept, kept + RELEASE_S)
+        return Rest(max(min(ends) * (1 - error), kept), max(high, kept + RELEASE_S))
 
     def _error(self, left: int) -> float:
         """Return how far off, as a fraction, a sum over the targets that are left may be."""

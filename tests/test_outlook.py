@@ -168,6 +168,19 @@ def test_a_held_mount_is_accounted_for(until: float | None) -> None:
         assert rest.high > 1794
 
 
+def test_where_all_is_held_the_end_is_known() -> None:
+    """It is said when the last one is removed; with others under way it ends no earlier."""
+    life, other = verified("v0", 1)[:-3], verified("v1", 1)[:2]
+    kept = MountKept(at=6, key=life[0].key, reason="--hold", until=1806.0)  # type: ignore[attr-defined]
+
+    alone = tallied(*many(1), *life, kept, expected=of(60)).rest()
+    with_another = tallied(*many(2), *life, kept, *other, expected=of(60)).rest()
+
+    assert alone.words == "about 30:00 left"
+    assert with_another.low is not None
+    assert with_another.low >= 1800
+
+
 def test_a_run_that_stops_waits_for_what_is_open_only() -> None:
     """The queue counts no more."""
     events = [*many(200), *verified("v0", 1)[:2]]
