@@ -67,7 +67,8 @@ def report_command(
     """Rebuild the reports of RUN (an id, its start, or `last`) from the journal alone.
 
     Works on finished, running and interrupted runs. The hash chain is checked on the way; a
-    record that is not what was written is named, and nothing is rebuilt from it.
+    record that is not what was written is named, and nothing is rebuilt from it, nor over a
+    report that knows of more records.
 
     With --verify DIR nothing but that directory is read: exit code 0 if the chain of its records
     is whole, every file is what was written and says what the records say, else 1, with what is
@@ -89,7 +90,7 @@ def report_command(
 def _rebuild(
     state: Path, run: str, directory: Path | None, sign: Signer | None, output: Output
 ) -> None:
-    from orchestrator.evidence import write_evidence
+    from orchestrator.evidence import require_no_more, write_evidence
     from orchestrator.journal import State
     from orchestrator.report import summarize, write
 
@@ -98,6 +99,7 @@ def _rebuild(
     found, head = kept.replay_to_head(name)
     report = summarize(found, chain_head=head)
     place = directory or Path(found.report_dir)
+    require_no_more(place, name, kept.records(name))
     written = write(report, place)
     records = kept.records(name, upto=found.events)
     written += write_evidence(found, report, records, written, place, sign)

@@ -11,7 +11,7 @@ the signature helps, or a copy of the chain's head in another place.
 
 from orchestrator.evidence.signing import PublicKey, Signer, load_public_key, load_signer
 from orchestrator.evidence.verifying import Verdict, verify
-from orchestrator.evidence.writing import withdraw_evidence, write_evidence
+from orchestrator.evidence.writing import require_no_more, withdraw_evidence, write_evidence
 
 __all__ = [
     "PublicKey",
@@ -19,6 +19,7 @@ __all__ = [
     "Verdict",
     "load_public_key",
     "load_signer",
+    "require_no_more",
     "verify",
     "withdraw_evidence",
     "write_evidence",

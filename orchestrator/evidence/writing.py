@@ -11,6 +11,7 @@ from orchestrator.evidence import manifest
 from orchestrator.evidence.lines import line
 from orchestrator.evidence.manifest import MANIFEST, RECORDS, SIGNATURE
 from orchestrator.journal import Record
+from orchestrator.model import RunId
 from orchestrator.report import Report
 from orchestrator.report.writing import replaced
 from orchestrator.runstate import RunState
@@ -45,6 +46,36 @@ def write_evidence(
     if sign is not None:
         written.append(replaced(directory / SIGNATURE, [sign(content)]))
     return written
+
+
+def require_no_more(directory: Path, run: RunId, kept: Iterable[Record]) -> None:
+    """See that the evidence in `directory` knows of no other records of `run` than `kept`.
+
+    A chain does not show that its end was cut off; what was written of it earlier does.
+
+    Raises:
+        JournalDamaged: it does. What is made from `kept` must not replace it.
+        OSError: the evidence cannot be read.
+    """
+    try:
+        with manifest.opened(directory / MANIFEST) as file:
+            said = manifest.parse(file.read())
+    except FileNotFoundError:
+        return
+    if said is None or said.run.id != run:
+        return
+    chain = said.journal
+    heads = {record.seq: record.hash.hex() for record in kept}
+    if heads.get(chain.records) == chain.head:
+        return
+    have = f"ends with record {max(heads, default=0)}"
+    if chain.records in heads:
+        have = f"has another record {chain.records} than that one"
+    raise JournalDamaged(
+        f"the evidence in {directory} was made when run {run} had {chain.records} records; the "
+        f"journal {have}. It was cut off or changed, or is an older copy. Nothing is rebuilt over "
+        "that evidence; --report writes to another directory"
+    )
 
 
 def withdraw_evidence(directory: Path) -> None:
