@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from orchestrator.checks.amounts import duration
 from orchestrator.lifecycle import AttemptRecord, MountRecord, Phase, Span
-from orchestrator.model import MountState, Result
+from orchestrator.model import MountState, RestorePoint, Result
 from orchestrator.proof import CheckOutcome, DownloadOutcome
 from orchestrator.report.objectives import (
     Objective,
@@ -18,6 +19,9 @@ from orchestrator.report.objectives import (
     wave_objectives,
 )
 from orchestrator.runstate import Outage, RunState, ServerState
+
+STALE_S = 86_400.0
+"""If nothing newer is there, a person should ask whether data is still collected."""
 
 PHASES = ("queued", "submitting", "running", "collecting", "verifying", "held", "unmounting")
 
@@ -372,6 +376,7 @@ def _warnings(state: RunState, targets: Sequence[TargetReport]) -> tuple[str, ..
         for facts in state.started.servers
         if facts.tls == "insecure"
     ]
+    found += _stale(state)
     for name, server in state.servers.items():
         found += [f"{name}: a session was lost: {end.reason}" for end in server.ended if end.lost]
         if server.given_up is not None:
@@ -384,3 +389,25 @@ def _warnings(state: RunState, targets: Sequence[TargetReport]) -> tuple[str, ..
         if check.warning
     ]
     return tuple(found)
+
+
+def _stale(state: RunState) -> list[str]:
+    """Say on which servers even the newest restore point that the run chose was old."""
+    newest: dict[str, RestorePoint] = {}
+    for record in state.records.values():
+        point, server = record.planned.point, record.planned.server
+        if point is not None and (
+            server not in newest or point.created_at > newest[server].created_at
+        ):
+            newest[server] = point
+    ages = {
+        name: (state.started.started_at - point.created_at).total_seconds()
+        for name, point in newest.items()
+    }
+    return [
+        f"{name}: even the newest restore point of this run ({newest[name].name}) was "
+        f"{duration(age)} old when it began: its inventory is stale, or no newer data comes, "
+        "unless the plan asks for older points"
+        for name, age in ages.items()
+        if age > STALE_S
+    ]

@@ -288,3 +288,13 @@ def test_a_mount_released_by_hand_is_released_in_a_rebuilt_report() -> None:
 
     assert (report.targets[0].mount, report.totals["left"]) == (MountState.RELEASED, 0)
     assert report.run.exit_code == 3
+
+
+@pytest.mark.parametrize(("ages_s", "warned"), [((90_000, 86_000), False), ((90_000,), True)])
+def test_a_stale_inventory_is_told(ages_s: tuple[float, ...], warned: bool) -> None:
+    """A server where even the newest point is older than a day: is data still collected?"""
+    lives = [life(f"vm{n}", age_s=age) for n, age in enumerate(ages_s)]
+
+    warnings = summarize(run_of(*lives, [finished()])).warnings
+
+    assert any("hq: even the newest restore point of this run" in w for w in warnings) is warned
