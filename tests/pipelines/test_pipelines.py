@@ -169,6 +169,11 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path)
 
 
+def is_dated(words: str) -> bool:
+    """Tell of the one warning that depends on the day: simulated points are of a fixed one."""
+    return "its inventory is stale" in words
+
+
 @each_pipeline
 def test_a_good_drill_is_a_good_build(
     pipeline: Pipeline, workspace: Workspace, running: Servers
@@ -187,9 +192,9 @@ def test_a_good_drill_is_a_good_build(
     assert summary.exists() == (pipeline.name == "github")
     if pipeline.name == "github":
         assert summary.read_text().startswith("# ")
-        assert [each.name for each in github(workspace.said)] == []
+        assert [each.data for each in github(workspace.said) if not is_dated(each.data)] == []
     elif pipeline.name == "azure":
-        (upload,) = azure(workspace.said)
+        (upload,) = [each for each in azure(workspace.said) if not is_dated(each.data)]
         assert upload.name == "task.uploadsummary"
         assert Path(upload.data).is_file()
     elif pipeline.name == "gitlab":
@@ -237,12 +242,15 @@ def test_a_mount_that_is_left_is_looked_after(pipeline: Pipeline, workspace: Wor
 def test_a_broken_plan_ends_the_build_before_anything_is_sent(
     pipeline: Pipeline, workspace: Workspace, running: Servers
 ) -> None:
-    """The first step finds it: no logon, exit code 2."""
+    """The first step finds it: no logon, exit code 2, and no report of an earlier build."""
     workspace.prepare(running, change="reasn: x\n")
+    (workspace.directory / "report").mkdir()
+    (workspace.directory / "report" / "junit.xml").write_text("<testsuites/>")
 
     assert workspace.play(pipeline) == 2
 
     assert "unknown key 'reasn'" in workspace.said
+    assert not (workspace.directory / "report").exists()
     assert running.truth().logons == 0
 
 
