@@ -97,12 +97,17 @@ def _rebuild(
     kept = State(state)
     name = kept.find(run)
     found, head = kept.replay_to_head(name)
-    report = summarize(found, chain_head=head)
-    place = directory or Path(found.report_dir)
-    require_no_more(place, name, kept.records(name))
-    written = write(report, place)
-    records = kept.records(name, upto=found.events)
-    written += write_evidence(found, report, records, written, place, sign)
+    while True:
+        report = summarize(found, chain_head=head)
+        place = directory or Path(found.report_dir)
+        require_no_more(place, name, kept.records(name))
+        written = write(report, place)
+        records = kept.records(name, upto=found.events)
+        written += write_evidence(found, report, records, written, place, sign)
+        before = head
+        found, head = kept.replay_to_head(name)
+        if head == before or found.finished is None:
+            break  # else the run has ended meanwhile, and its report must not be an older one
     for path in written:
         if not output.quiet:
             click.echo(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -54,16 +55,35 @@ def _make_private(directory: Path) -> None:
 
 def replaced(path: Path, content: Iterable[bytes]) -> Path:
     """Return `path`, which now holds `content`, for the owner only; whole or not at all."""
-    fresh = path.with_name(f".{path.name}.new")
+    fresh, handle = _opened_beside(path)
     try:
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "wb") as file:
             os.fchmod(file.fileno(), 0o600)
             file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
-        fresh.replace(path)
+            fresh.replace(path)  # before the lock is given back
     except Exception:
         fresh.unlink(missing_ok=True)
         raise
     return path
+
+
+def _opened_beside(path: Path) -> tuple[Path, int]:
+    """Return an empty file beside `path` that nobody else writes, and its descriptor.
+
+    It is what an earlier writer left when it was killed, unless another one is at work: a run may
+    end while somebody rebuilds its report.
+    """
+    fresh = path.with_name(f".{path.name}.new")
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if fresh.stat().st_ino == os.fstat(handle).st_ino:
+            os.ftruncate(handle, 0)
+            return fresh, handle
+    except OSError:  # it is locked, or was moved away, or there are no locks here
+        pass
+    os.close(handle)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
+    return fresh, os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from orchestrator.evidence import verify
 from orchestrator.journal import State
+from orchestrator.model import RunId
+from orchestrator.runstate import RunState, fold
 from tests.history.runs import beginning, called, keep
 from tests.journal.sample import database
 from tests.report.builders import life
@@ -53,3 +56,28 @@ def test_a_report_of_another_run_or_of_none_is_replaced(state: Path, tmp_path: P
     (tmp_path / "report" / "evidence.json").write_bytes(b"rubbish")
     assert called(state, "report", "last", "--report", tmp_path / "report").exit_code == 0
     assert verify(tmp_path / "report").is_good
+
+
+def test_a_run_that_ends_meanwhile_keeps_the_report_of_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read before the end never stays in the place of what was written at the end."""
+    run = keep(tmp_path / "state", beginning(1), [life("sql01")])
+    whole = State.replay_to_head
+    readings: list[RunId] = []
+
+    def read(self: State, run: RunId) -> tuple[RunState, str]:
+        readings.append(run)
+        if len(readings) > 1:
+            return whole(self, run)
+        records = list(self.records(run))[:-1]
+        return fold(list(self.events(run))[:-1]), records[-1].hash.hex()
+
+    monkeypatch.setattr(State, "replay_to_head", read)
+
+    done = called(tmp_path / "state", "report", run, "--report", tmp_path / "report")
+
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "report" / "report.json").read_bytes())["run"]["exit_code"] == 0
+    assert verify(tmp_path / "report").is_good
+    assert len(done.output.splitlines()) == len(list((tmp_path / "report").iterdir()))

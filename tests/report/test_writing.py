@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,22 @@ def test_what_a_killed_writer_left_is_no_obstacle(tmp_path: Path) -> None:
     assert listed(tmp_path) == sorted(NAMES)
     assert (tmp_path / "report.json").read_text() == render(report())
     assert mode(tmp_path / "report.json") == 0o600
+
+
+def test_two_writers_hinder_one_another_in_nothing(tmp_path: Path) -> None:
+    """A run ends while its report is rebuilt: each file is that of one of them, and whole."""
+    path = tmp_path / "report.json"
+
+    def interrupted() -> Iterator[bytes]:
+        yield b"one "
+        writing.replaced(path, [b"another"])
+        assert path.read_bytes() == b"another"
+        yield b"whole"
+
+    writing.replaced(path, interrupted())
+
+    assert path.read_bytes() == b"one whole"
+    assert listed(tmp_path) == ["report.json"]
 
 
 @pytest.mark.parametrize("blocked", NAMES)
