@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator._version import __version__
 from orchestrator.events import TargetPlanned
-from orchestrator.lifecycle import MountRecord
+from orchestrator.lifecycle import MountRecord, Phase
 from orchestrator.model import MountKey, MountRequest, RestorePoint, Result, UnresolvedTarget
 from orchestrator.plan.expansion import Expansion
 from orchestrator.plan.loading import LoadedPlan
@@ -33,6 +33,8 @@ def result_of(record: MountRecord) -> Result:
     """Return a target's result, or what is known now of one without a conclusion."""
     if record.result is not None:
         return record.result
+    if record.phase is Phase.HELD and record.standing is not None:
+        return record.standing
     return Result.UNKNOWN if record.ever_submitted else Result.CANCELLED
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.events import Event, RunStarted, TargetPlanned
+from orchestrator.events import Event, MountKept, RunStarted, TargetPlanned, UnmountStarted
 from orchestrator.history import chosen, locked_plan_of
 from orchestrator.model import AttemptPolicy, MountRequest, Objectives, Result, Search
 from orchestrator.plan.loading import load_plan_text
 from orchestrator.plan.locked import load_locked
 from orchestrator.proof import Download
+from orchestrator.report import summarize
 from tests.report.builders import STARTED_AT, Fate, life, run_of, started
 
 PLAN = b"""
@@ -97,3 +98,17 @@ def test_targets_are_chosen_as_the_report_counts_them(fate: Fate) -> None:
 
     assert len(chosen(state, {target.result})) == 1
     assert not chosen(state, set(Result) - {target.result})
+
+
+def test_a_target_that_is_held_open_counts_by_its_verdict() -> None:
+    """As the report that is written while only holds remain says it."""
+    lived = life("sql01", Fate.MOUNTED)
+    place = next(n for n, event in enumerate(lived) if isinstance(event, UnmountStarted))
+    held = MountKept(at=lived[place].at, key=lived[place].key, reason="--hold")  # type: ignore[attr-defined]
+    state = run_of([*lived[:place], held], first=first())
+
+    (record,) = chosen(state, {Result.MOUNTED})
+
+    assert record.is_final is False
+    assert summarize(state).targets[0].result is Result.MOUNTED
+    assert chosen(state, {Result.UNKNOWN}) == []
