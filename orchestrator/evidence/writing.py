@@ -65,12 +65,14 @@ def require_no_more(directory: Path, run: RunId, kept: Iterable[Record]) -> None
     if said is None or said.run.id != run:
         return
     chain = said.journal
-    heads = {record.seq: record.hash.hex() for record in kept}
-    if heads.get(chain.records) == chain.head:
+    last, head = 0, None
+    for record in kept:
+        last = record.seq
+        if record.seq == chain.records:
+            head = record.hash.hex()
+    if head == chain.head:
         return
-    have = f"ends with record {max(heads, default=0)}"
-    if chain.records in heads:
-        have = f"has another record {chain.records} than that one"
+    have = f"ends with record {last}" if head is None else "has another one in the last's place"
     raise JournalDamaged(
         f"the evidence in {directory} was made when run {run} had {chain.records} records; the "
         f"journal {have}. It was cut off or changed, or is an older copy. Nothing is rebuilt over "
