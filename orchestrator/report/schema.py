@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.model import MountState, Result
+from orchestrator.model import MountState, Result, Source
 from orchestrator.proof import Fate
 from orchestrator.report.as_json import SCHEMA_VERSION
 
@@ -91,7 +91,15 @@ def _run() -> dict[str, Any]:
             "halted": _or_null(TEXT),
             "interrupted": {"type": "boolean"},
             "resumed_from": _or_null(TEXT),
-        }
+        },
+        plan_path=TEXT,
+        locked_sha256=_or_null(TEXT),
+        description=_or_null(TEXT),
+        user=TEXT,
+        host=TEXT,
+        require_checks={"type": "boolean"},
+        journal_head=_or_null(TEXT),
+        journal_records=_or_null(COUNT),
     )
 
 
@@ -108,11 +116,12 @@ def _server() -> dict[str, Any]:
             "sessions": COUNT,
             "requests": {"type": ["integer", "null"]},
             "retries": {"type": ["integer", "null"]},
-            "outages": _listed(
-                _thing({"start_s": SECONDS, "end_s": _or_null(SECONDS), "reason": TEXT})
-            ),
-            "paces": _listed(_thing({"at_s": SECONDS, "mounts": {"type": ["integer", "null"]}})),
-        }
+        },
+        certificate_sha256=_or_null(TEXT),
+        user=_or_null(TEXT),
+        problem=_or_null(TEXT),
+        outages=_listed(_thing({"start_s": SECONDS, "end_s": _or_null(SECONDS), "reason": TEXT})),
+        paces=_listed(_thing({"at_s": SECONDS, "mounts": {"type": ["integer", "null"]}})),
     )
 
 
@@ -132,7 +141,8 @@ def _target() -> dict[str, Any]:
             "created_at": TIME,
             "age_s": SECONDS,
             "fallback_depth": COUNT,
-        }
+        },
+        policy=TEXT,
     )
     attempt = _thing(
         {
@@ -145,6 +155,7 @@ def _target() -> dict[str, Any]:
             "outcome": {"enum": ["success", "failed", "refused", "not_sent", "unknown"]},
             "message": _or_null(TEXT),
         },
+        adopted={"type": "boolean"},
         verdict={"enum": [*(result.value for result in Result), None]},
         failed_checks=_listed(_check()),
     )
@@ -161,7 +172,7 @@ def _target() -> dict[str, Any]:
             "message": _or_null(TEXT),
             "point": _or_null(point),
             "attempts": _listed(attempt),
-            "phases_s": _thing(dict.fromkeys(PHASES, SECONDS)),
+            "phases_s": _thing(dict.fromkeys(PHASES, SECONDS), held=SECONDS),
             "checks": _listed(_check()),
             "downloads": _listed(
                 _thing(
@@ -180,5 +191,10 @@ def _target() -> dict[str, Any]:
                 "properties": {"rto": _thing(OBJECTIVE), "rpo": _thing(OBJECTIVE)},
                 "additionalProperties": False,
             },
-        }
+        },
+        label=TEXT,
+        source={"enum": [source.value for source in Source]},
+        critical={"type": "boolean"},
+        volumes=_listed(TEXT),
+        mount_href=_or_null(TEXT),
     )

@@ -170,3 +170,26 @@ def test_times_of_an_attempt_are_those_of_its_events() -> None:
         "2026-11-23T06:00:43.500Z",
     )
     assert (attempt["outcome"], attempt["message"]) == ("success", "Ok")
+
+
+def test_the_schema_names_every_field_that_is_written() -> None:
+    """Who reads the schema knows all that report.json says, the evidence in it too."""
+    lives = [life("sql01"), life("web01", Fate.LEFT)]
+    report = values(summarize(run_of(*lives, [finished()]), chain_head="ab" * 32))
+
+    assert sorted(_unnamed(report_json_schema(), report)) == []
+
+
+def _unnamed(schema: dict[str, Any], value: Any, place: str = "") -> set[str]:
+    """Return the places of fields that a schema does not name."""
+    found: set[str] = set()
+    schema = next((each for each in schema.get("anyOf", ()) if "properties" in each), schema)
+    if isinstance(value, dict) and "properties" in schema:
+        for name, inner in value.items():
+            if name not in schema["properties"]:
+                found.add(f"{place}.{name}")
+            else:
+                found |= _unnamed(schema["properties"][name], inner, f"{place}.{name}")
+    for each in value if isinstance(value, list) and "items" in schema else ():
+        found |= _unnamed(schema["items"], each, place)
+    return found
