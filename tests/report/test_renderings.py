@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from orchestrator.events import Event, TargetPlanned
+from orchestrator.proof import CheckOutcome
 from orchestrator.report import as_csv, as_html, as_json, as_markdown, junit, summarize, text
 from orchestrator.report.as_html.concurrency import open_over_time
 from orchestrator.report.as_html.style import SHEET
@@ -269,6 +270,18 @@ def test_every_target_is_shown_with_its_attempts(fate: Fate) -> None:
     assert document.count("task-12<br>session ") == 300
     assert all(f"<h3>databases/hq/vm{n}</h3>" in document for n in range(300))
     assert "more in full" not in document
+
+
+def test_an_attempt_says_why_it_failed_although_its_task_ended_well() -> None:
+    """Of an older attempt too, whose checks stand nowhere else on the page."""
+    report = summarize(run_of(life("sql01", Fate.REFUTED), [finished()]))
+    (target,) = report.targets
+    (attempt,) = target.attempts
+    wrong = CheckOutcome(name="boot", path="C:", expected="x", observed="it is gone", passed=False)
+    attempt = replace(attempt, message="Ok", failed_checks=(wrong,))
+    report = replace(report, targets=(replace(target, attempts=(attempt,)),))
+
+    assert "<td>Ok; boot: C:: it is gone</td>" in as_html.render(report)
 
 
 @pytest.mark.parametrize("fates", [(Fate.VERIFIED,), (Fate.MOUNTED,), tuple(Fate)])
