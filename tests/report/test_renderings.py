@@ -281,7 +281,7 @@ def test_an_attempt_says_why_it_failed_although_its_task_ended_well() -> None:
     attempt = replace(attempt, message="Ok", failed_checks=(wrong,))
     report = replace(report, targets=(replace(target, attempts=(attempt,)),))
 
-    assert "<td>Ok; boot: C:: it is gone</td>" in as_html.render(report)
+    assert ">Ok; boot: C:: it is gone</td>" in as_html.render(report)
 
 
 @pytest.mark.parametrize("fates", [(Fate.VERIFIED,), (Fate.MOUNTED,), tuple(Fate)])

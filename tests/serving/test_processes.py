@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -90,35 +90,35 @@ def scraped(address: str, token: str) -> dict[str, Any]:
         return read(answer.read().decode())
 
 
-def listeners(port: int, token: str, count: int) -> list[socket.socket]:
+@contextmanager
+def listeners(port: int, token: str, count: int) -> Iterator[None]:
     """Open `count` streams of events that nobody ever reads."""
-    opened = []
-    for _ in range(count):
-        stream = socket.socket()
-        stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        stream.connect(("127.0.0.1", port))
-        head = f"GET /events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}"
-        stream.sendall(f"{head}\r\n\r\n".encode())
-        opened.append(stream)
-    return opened
+    with ExitStack() as opened:
+        for _ in range(count):
+            stream = opened.enter_context(socket.socket())
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            stream.connect(("127.0.0.1", port))
+            host = f"Host: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}"
+            stream.sendall(f"GET /events HTTP/1.1\r\n{host}\r\n\r\n".encode())
+        yield
 
 
 def test_a_run_is_served_beside_200_who_never_read(slow: Servers, place: Place) -> None:
     """The run ends well, the listeners are counted, and the link stands on stderr once."""
-    plan = slow.plan(place.directory, targets=30)
+    plan = slow.plan(place.directory, targets=60)
     prom = place.directory / "run.prom"
     process = place.start("run", plan, "--yes", "--metrics-file", prom, "--serve", "--json")
     with Said(process) as said:
         address, port, token = said.link()
         until_running(process, 1)
-        opened = listeners(int(port), token, 200)
-        deadline = time.monotonic() + 10
-        while (during := scraped(address, token))["bulk_restore_web_listeners"].samples[()] < 200:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        assert process.stdout is not None
-        events = [json.loads(line) for line in process.stdout]
-        process.wait(60)
+        with listeners(int(port), token, 200):
+            while (during := scraped(address, token))["bulk_restore_web_listeners"].samples[
+                ()
+            ] < 200:
+                time.sleep(0.1)
+            assert process.stdout is not None
+            events = [json.loads(line) for line in process.stdout]
+            process.wait(60)
 
         assert process.returncode == 0, said.lines
         assert events[-1]["type"] == "summary"
@@ -127,8 +127,6 @@ def test_a_run_is_served_beside_200_who_never_read(slow: Servers, place: Place) 
         assert token not in (place.report / "report.html").read_text()
         assert read(prom.read_text())["bulk_restore_run_exit_code"].samples == {(): 0}
         assert_invariants(slow.truth(), place.values(), limits_of(load_plan(plan).plan, None))
-    for stream in opened:
-        stream.close()
 
 
 def test_an_address_in_use_is_told_and_the_run_goes_on(slow: Servers, place: Place) -> None:
