@@ -18,6 +18,7 @@ from orchestrator.engine.site import PATIENCE, Connection, Site
 from orchestrator.errors import (
     AccessDenied,
     EnterpriseManagerError,
+    ForbiddenAction,
     NotFound,
     OrchestratorError,
     RequestRefused,
@@ -33,6 +34,10 @@ from orchestrator.ports import InventorySession
 AT_ONCE = 4
 """Points read by id at the same time; as many connections as a site keeps."""
 
+NEVER_ASKED = (
+    "never asked for: with this name or text the request could be taken for one that acts, or it "
+    "holds control characters"
+)
 
 Asking = Callable[[Callable[[], Awaitable[RestorePoint | Sequence[RestorePoint]]]], Awaitable[Any]]
 
@@ -100,9 +105,7 @@ class _Gathering:
                 asked = Question(SelectorKind.MATCH, source, name)
                 await self._list([asked], partial(session.points_of_family, source, name or None))
         for source, names in needs.machines.items():
-            if names:
-                questions = [Question(SelectorKind.VM, source, name) for name in names]
-                await self._list(questions, partial(session.points_of_machines, names, source))
+            await self._list_machines(source, names)
         for source, jobs in needs.jobs.items():
             for job in jobs:
                 asked = Question(SelectorKind.JOB, source, job)
@@ -116,6 +119,18 @@ class _Gathering:
             points=tuple(self._found.values()), returned=self._returned, refused=self._refused
         )
 
+    async def _list_machines(self, source: Source, names: Sequence[str]) -> None:
+        """List the points of many machines at once; a name that cannot be asked for fails alone."""
+        if not names:
+            return
+        questions = [Question(SelectorKind.VM, source, name) for name in names]
+        try:
+            await self._list(questions, partial(self._session.points_of_machines, names, source))
+        except ForbiddenAction:
+            half = len(names) // 2
+            await self._list_machines(source, names[:half])
+            await self._list_machines(source, names[half:])
+
     async def _keep(
         self, asked: Question, read: Callable[[], Awaitable[Sequence[RestorePoint]]]
     ) -> None:
@@ -126,11 +141,20 @@ class _Gathering:
     async def _list(
         self, questions: Sequence[Question], read: Callable[[], Awaitable[Sequence[RestorePoint]]]
     ) -> Sequence[RestorePoint]:
-        """Keep what one listing returns, or why it was refused."""
+        """Keep what one listing returns, or why it was refused.
+
+        Raises:
+            ForbiddenAction: one of several questions must not be asked; which is not known.
+        """
         try:
             points: Sequence[RestorePoint] = await self._ask(read)
         except ServiceBusy:
             raise
+        except ForbiddenAction:
+            if len(questions) > 1:
+                raise
+            self._refused[questions[0]] = NEVER_ASKED
+            return ()
         except RequestRefused as exc:
             why = _refusal(exc, questions[0].source)
             self._refused.update(dict.fromkeys(questions, why))
@@ -166,6 +190,8 @@ class _Gathering:
             return
         except ServiceBusy:
             raise
+        except ForbiddenAction:
+            self._refused[Question(SelectorKind.ID, source, point)] = NEVER_ASKED
         except RequestRefused as exc:
             self._refused[Question(SelectorKind.ID, source, point)] = _refusal(exc, source)
         else:

@@ -114,6 +114,25 @@ async def test_refusals_are_noted_with_the_servers_words_and_the_rest_is_asked(
     assert found.returned[Question(SelectorKind.QUERY, REPLICA, "Name==none")] == ()
 
 
+async def test_a_name_that_must_not_be_sent_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It could be read as an action, or as a line of its own; the server is used on."""
+    bad = ("x&action=restore", "%0AGET", "a\nb")
+    async with desk(monkeypatch) as at, at.client.logon() as session:
+        names = [machine.name for machine in at.manager.inventory.machines]
+        needs = InventoryNeeds(
+            machines={REPLICA: (*names[:3], bad[0], *names[3:], *bad[1:])},
+            queries={REPLICA: (f'VmDisplayName=="{bad[0]}"', "Name==none")},
+        )
+        found = await gather_once(session, needs)
+
+    refused = {Question(SelectorKind.VM, REPLICA, name) for name in bad}
+    refused.add(Question(SelectorKind.QUERY, REPLICA, f'VmDisplayName=="{bad[0]}"'))
+    assert set(found.refused) == refused
+    assert all(why.startswith("never asked for") for why in found.refused.values())
+    assert {point.vm for point in found.points} == set(names)
+    assert not [one for one in at.requests if "restore" in one.target.lower()]
+
+
 async def test_a_list_that_is_too_long_to_read_fails_what_rests_on_it_and_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
