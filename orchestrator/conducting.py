@@ -396,11 +396,16 @@ class _Part:
     def _write_meanwhile(
         self, following: Following, earlier: Earlier | None, journal: RunJournal
     ) -> None:
-        """Write the reports while only held mounts remain; they are written again at the end."""
+        """Write the reports while only held mounts remain; they are written again at the end.
+
+        With their evidence: whoever looks at a mount for hours may want to show it meanwhile.
+        """
         directory = earlier.resumed.report_dir if earlier else self.started.report_dir
-        if following.state is not None:
+        found = following.state
+        if found is not None:
             try:
-                write(summarize(following.state, chain_head=journal.head), Path(directory))
+                report = summarize(found, chain_head=journal.head)
+                _written(report, self.state, found, self.choices, Path(directory))
             except Exception as exc:  # noqa: BLE001 - the reports at the end are those that count
                 log.warning("report.not_written_yet", why=str(exc))
 

@@ -14,6 +14,7 @@ import pytest
 from orchestrator.engine.run import Run
 from orchestrator.errors import RunLocked
 from orchestrator.events import Event, MountKept
+from orchestrator.evidence import Verdict, verify
 from orchestrator.journal import State
 from orchestrator.leftovers import Released, release_leftovers
 from orchestrator.lifecycle import MountRecord, Phase
@@ -377,16 +378,19 @@ async def test_reports_are_written_once_all_that_remains_is_held(
 ) -> None:
     """They show `kept`, until when, and how to end it; and they are written anew at the end."""
     seen: list[dict[str, Any]] = []
+    verdicts: list[Verdict] = []
 
     async def look(_sites: Sites, _run: Run) -> None:
         await anyio.sleep(1800)
         seen.append(json.loads((tmp_path / "report" / "report.json").read_text()))
+        verdicts.append(verify(tmp_path / "report"))
 
     done = await drill(
         tmp_path, monkeypatch, [Site(machines=2)], choices={"hold": HOUR}, meanwhile=look
     )
 
     (early,) = seen
+    assert [verdict.is_good for verdict in [*verdicts, verify(tmp_path / "report")]] == [True, True]
     assert early["run"]["exit_code"] is None
     assert early["run"]["finished_at"] is None
     for target in early["targets"]:
