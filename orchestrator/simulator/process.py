@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ BACKLOG = 512
 class Settings:
     """One simulated server. Durations in seconds: the inventory's own times `duration_scale`,
     or, where `duration_range` is given, evenly within it. `awkward` machines have names and
-    points that go wrong; machines are of the `families` in turn.
+    points that go wrong; machines are of the `families` in turn. The newest restore points are
+    less than a day older than `as_of`, RFC 3339.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Settings:
     duration_range: tuple[float, float] | None = None
     awkward: bool = True
     families: Sequence[str] = (REPLICAS,)
+    as_of: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     behaviour: Mapping[str, Any] = field(default_factory=dict)
     faults: Sequence[Mapping[str, Any]] = ()
     certificate: str = ""
@@ -69,6 +72,7 @@ class Settings:
             machines=self.machines,
             backup_servers=self.backup_servers,
             points=self.points,
+            now=datetime.fromisoformat(self.as_of),
             prefix=f"{self.name}-",
             awkward=self.awkward,
             families=self.families,
