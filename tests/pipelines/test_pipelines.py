@@ -129,7 +129,7 @@ class Workspace:
 
     def play(self, pipeline: Pipeline) -> int:
         """Run the steps as the CI system does; return the first exit code that is not 0."""
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
         for script, secrets in pipeline.steps:
             given = dict.fromkeys(secrets, PASSWORD)
             environment = {
@@ -137,6 +137,7 @@ class Workspace:
                 **pipeline.environment,
                 **given,
                 "CI": "true",
+                "HOME": str(self.directory / "home"),
                 "PATH": f"{self.directory / 'bin'}:{kept['PATH']}",
                 "PYTHONPATH": str(SHIPPED.parent),
                 "GITHUB_STEP_SUMMARY": str(self.directory / "summary.md"),
