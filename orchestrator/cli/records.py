@@ -106,8 +106,8 @@ def _row_line(summary: RunSummary, said: str) -> str:
 
 def _said(state: str, found: Glance) -> str:
     code = f", exit code {found.finished.exit_code}" if found.finished else ""
-    mounted = f", {len(found.open)} MAY BE MOUNTED" if found.open else ""
-    return f"{state}{code}, {found.targets} targets{mounted}"
+    mounted = f", {len(found.open)} {'mounted' if state == 'running' else 'MAY BE MOUNTED'}"
+    return f"{state}{code}, {found.targets} targets{mounted if found.open else ''}"
 
 
 def _state_of(found: RunState | Glance, running: bool) -> str:
