@@ -143,10 +143,10 @@ class Site:
         headers = {**HEADERS, "Content-Type": "text/event-stream; charset=utf-8"}
         response = web.StreamResponse(headers=headers)
         response.force_close()
-        if request.method == "HEAD":
-            return response
         try:
             with self.audience.joined() as listener:
+                if request.method == "HEAD":  # how the page learns why it was refused
+                    return response
                 self.doors.asked(request.transport, stream=True)
                 await response.prepare(request)
                 await self._streamed(request, response, listener)

@@ -13,6 +13,7 @@ from anyio.abc import SocketAttribute, SocketStream
 from orchestrator.events import DeadlinePassed, Event, ServerParked
 from orchestrator.model import ServerName, printable
 from orchestrator.serving import Board
+from orchestrator.serving import site as site_module
 from tests.browser import Tab, chromium, needs_chromium
 from tests.progress.story import (
     accepted,
@@ -28,7 +29,7 @@ from tests.progress.story import (
 )
 from tests.report.payloads import PAYLOADS
 from tests.serving.test_stream import STORY
-from tests.serving.visits import visited
+from tests.serving.visits import listening, visited
 
 pytestmark = [pytest.mark.anyio, pytest.mark.process, needs_chromium]
 
@@ -42,6 +43,9 @@ DRAWN = (
     ".map((each) => each.getAttribute('d').split('M').length - 1).reduce((a, b) => a + b)"
 )
 """Bars of the timeline."""
+
+OFFLINE = "(document.getElementById('offline')?.innerText ?? '')"
+"""What the page says of its connection; nothing while it has one."""
 
 
 @pytest.fixture
@@ -143,6 +147,36 @@ async def test_a_run_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
             await tab.open(site.link)
             await tab.until("document.querySelectorAll('#servers li').length === 2")
         assert await tab.until("!document.getElementById('offline').hidden")
+
+
+async def test_a_page_without_a_place_waits_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says why it shows nothing, and begins by itself once somebody has left."""
+    monkeypatch.setattr(site_module, "most_connections", lambda: site_module.RESERVED + 1)
+    board = Board()
+    tell(board, *STORY)
+    async with visited(board) as site, chromium(tmp_path) as tab:
+        async with listening(site) as reader:
+            await reader.until("picture")
+            await tab.open(site.link)
+            await tab.until(f"{OFFLINE}.includes('Too many pages are open')")
+        await tab.until("document.querySelectorAll('#servers li').length === 2")
+        assert await tab.value("document.getElementById('offline').hidden")
+
+
+async def test_an_old_link_is_said_to_be_old(tmp_path: Path) -> None:
+    """A page whose token is no longer known says so, and goes on once the browser has a new one."""
+    board = Board()
+    tell(board, *STORY)
+    async with chromium(tmp_path) as tab:
+        async with visited(board) as site:
+            await tab.open(site.link)
+            await tab.until("document.querySelectorAll('#servers li').length === 2")
+        async with visited(board, site.address) as anew:
+            await tab.until(f"{OFFLINE}.includes('This link is no longer valid')")
+            await tab.value(f"void fetch('{anew.link}')")  # as another tab with the new link does
+            await tab.until("document.getElementById('offline').hidden")
 
 
 async def test_hostile_words_are_text(tmp_path: Path) -> None:

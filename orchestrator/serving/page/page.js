@@ -318,10 +318,21 @@
 
   // --- the stream -------------------------------------------------------------------------
 
+  const OFFLINE = "No connection to the run. What stands here may be old.";
+  const REFUSED = {
+    401: "This link is no longer valid: the page is served anew, with a new token. Open the link "
+      + "that bulk-restore printed last. What stands here is old.",
+    503: "Too many pages are open. This one waits for a place; what stands here may be old.",
+  };
+  const SOONEST_S = 2;
+  const LATEST_S = 30;
   let online = false;
+  let stream = null;
+  let pause = SOONEST_S;
 
   function heard() {
     online = true;
+    pause = SOONEST_S;
     at("offline").hidden = true;
   }
 
@@ -329,27 +340,49 @@
     return picture !== null && picture.state === "finished";
   }
 
-  const stream = new EventSource("/events");
-  stream.addEventListener("begin", (event) => { heard(); begin(JSON.parse(event.data)); });
-  stream.addEventListener("changes", (event) => {
-    heard();
-    for (const change of JSON.parse(event.data)) take(change);
-  });
-  stream.addEventListener("picture", (event) => {
-    heard();
-    picture = JSON.parse(event.data);
-    pictured = performance.now();
-    show();
-    changed = true;
-  });
-  stream.addEventListener("error", () => {
+  function listen() {
+    stream = new EventSource("/events");
+    stream.addEventListener("begin", (event) => { heard(); begin(JSON.parse(event.data)); });
+    stream.addEventListener("changes", (event) => {
+      heard();
+      for (const change of JSON.parse(event.data)) take(change);
+    });
+    stream.addEventListener("picture", (event) => {
+      heard();
+      picture = JSON.parse(event.data);
+      pictured = performance.now();
+      show();
+      changed = true;
+    });
+    stream.addEventListener("error", lost);
+  }
+
+  async function lost() {
     if (picture !== null) picture.now = now();
     pictured = performance.now();
     online = false;
-    if (isOver()) stream.close(); // the run has told everything
-    else at("offline").hidden = false;
-  });
+    if (isOver()) { // the run has told everything
+      stream.close();
+      return;
+    }
+    const isRefused = stream.readyState === EventSource.CLOSED; // else it tries again by itself
+    const words = (isRefused && REFUSED[await status()]) || OFFLINE;
+    if (at("offline").textContent !== words) at("offline").textContent = words;
+    at("offline").hidden = online;
+    if (!isRefused) return;
+    setTimeout(listen, pause * 1000);
+    pause = Math.min(2 * pause, LATEST_S);
+  }
 
+  async function status() { // a stream that was refused does not say why
+    try {
+      return (await fetch("/events", {method: "HEAD"})).status;
+    } catch {
+      return 0;
+    }
+  }
+
+  listen();
   setInterval(() => {
     if (document.hidden) return;
     tick();
