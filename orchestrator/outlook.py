@@ -44,7 +44,8 @@ WORKING_PHASES = HOLDING_PHASES - {Phase.HELD}
 class Rest(NamedTuple):
     """Seconds to the end of the run, between `low` and `high`.
 
-    `low` None: unknown. `high` None: nobody can know, because of `why`.
+    `low` None: unknown, because of `why` if that is said. `high` None: nobody can know,
+    because of `why`.
     """
 
     low: float | None = None
@@ -60,7 +61,7 @@ class Rest(NamedTuple):
     def words(self) -> str:
         """Return the range as a person reads it."""
         if self.low is None:
-            return "rest unknown"
+            return self.why or "rest unknown"
         if self.high is None:
             return f"at least {rough(self.low)} left, {self.why}"
         middle = (self.low + self.high) / 2

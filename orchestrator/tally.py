@@ -249,10 +249,29 @@ class Tally:
         """Waves that have begun and not ended."""
         return [wave for wave in self.waves_started if wave not in self.waves_finished]
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the first wave has; what was submitted proves it too."""
+        return bool(self.waves_started) or self.waiting < self.targets
+
+    @property
+    def awaits_confirmation(self) -> bool:
+        """Whether a person is being asked if the targets shall be mounted."""
+        return (
+            self.started is not None
+            and not self.started.confirmed
+            and self.targets > 0
+            and not self.has_begun
+            and self.ending is None
+            and self.finished is None
+        )
+
     def rest(self) -> Rest:
         """Return how long the rest may take, as of `now`; unknown while nobody does it."""
         if self.abandoned:
             return Rest()
+        if self.awaits_confirmation:
+            return Rest(why="waiting for confirmation")
         now = Now(
             at=self.now,
             running=self.running.values(),

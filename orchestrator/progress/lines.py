@@ -111,6 +111,7 @@ class LineView:
             begun = tally.started
             self._lines.write(
                 f"{clock(tally.now)} run {begun.run} of {printable(begun.plan)}: {tally.counts()}"
+                f"{', waiting for confirmation' * tally.awaits_confirmation}"
             )
             return
         if tally.abandoned:

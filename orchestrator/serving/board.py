@@ -17,6 +17,8 @@ from orchestrator.tally import Tally
 SERVERS_SHOWN = 50
 SLOWEST_SHOWN = 8
 WAVES_SHOWN = 8
+STATES = ("starting", "confirming", "running", "ending", "finished", "interrupted")
+"""Where a run may stand. Until its first wave begins, it starts; or waits for a person's yes."""
 KEY, WORDS = 120, 300
 """Characters of a name and of a message on the page."""
 
@@ -68,14 +70,16 @@ class Board:
 
     @property
     def state(self) -> str:
-        """Where the run stands, in one word."""
+        """Where the run stands: one of STATES."""
         if self.finished is not None:
             return "finished"
         if self.tally.abandoned:
             return "interrupted"
-        if self.tally.started is None:
-            return "starting"
-        return "ending" if self.tally.ending is not None else "running"
+        if self.tally.ending is not None:
+            return "ending"
+        if self.tally.awaits_confirmation:
+            return "confirming"
+        return "running" if self.tally.has_begun else "starting"
 
     @property
     def elapsed_s(self) -> float:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from orchestrator.lifecycle import Phase
 from orchestrator.model import Result, printable
 from orchestrator.outlook import Rest
-from orchestrator.serving.board import Board
+from orchestrator.serving.board import STATES, Board
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LABEL = 200
@@ -64,7 +64,7 @@ def _run(board: Board) -> Iterator[Gauge]:
     )
     yield Gauge("run_elapsed_seconds", "Seconds on the run's own clock.").add(board.elapsed_s)
     states = Gauge("run_state", "1 for the state that the run is in.")
-    for state in ("starting", "running", "ending", "finished", "interrupted"):
+    for state in STATES:
         states.add(board.state == state, state=state)
     yield states
     if board.finished is not None:

@@ -139,6 +139,29 @@ def test_on_a_terminal_a_run_asks_first(
     assert (code == 0) == (answer == "y")
 
 
+def test_whoever_looks_on_sees_that_a_run_waits_for_its_answer(
+    quick: Servers, place: Place
+) -> None:
+    """From a second terminal too; then it goes on as always."""
+    plan = quick.plan(place.directory, targets=3)
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "w") as keyboard, os.fdopen(theirs, "rb") as terminal:
+        process = place.start("run", plan, stdin=terminal)
+        assert process.stderr is not None
+        asked = ""
+        while "Mount them now?" not in asked:
+            asked += process.stderr.read(1)
+        watching = place.start("watch", "last")
+        assert watching.stderr is not None
+        shown = next(line for line in watching.stderr if "waiting for" in line)
+        keyboard.write("y\n")
+        keyboard.flush()
+        codes = [ended(process)[0], ended(watching)[0]]
+
+    assert "0/3 done, 0 open, 3 waiting, waiting for confirmation" in shown
+    assert codes == [0, 0]
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_run_can_be_stopped_while_it_asks(
     number: signal.Signals, code: int, quick: Servers, place: Place

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 
-from orchestrator.events import Event, RunHalted, ServerGivenUp
+from orchestrator.events import Event, RunHalted, ServerGivenUp, StopRequested
 from orchestrator.model import ServerName, printable
 from orchestrator.serving import Board, Showing, showing
 from orchestrator.serving.metrics import CONTENT_TYPE, metrics
@@ -28,8 +29,9 @@ from tests.report.payloads import PAYLOADS
 from tests.serving.exposition import Metric, read
 from tests.serving.visits import ask, visited
 
+STARTED = started("hq", "lab")
 STORY: list[Event] = [
-    started("hq", "lab"),
+    STARTED,
     planned("a"),
     planned("b"),
     planned("d", "lab"),
@@ -75,6 +77,23 @@ def test_the_metrics_say_where_the_run_stands() -> None:
     assert value("oldest_phase_seconds") == 7
     assert value("run_state", state="running") == 1
     assert "bulk_restore_run_exit_code" not in found
+
+
+@pytest.mark.parametrize(
+    ("events", "state"),
+    [
+        ([STARTED], "starting"),
+        (STORY[:4], "confirming"),
+        ([replace(STARTED, confirmed=True), *STORY[1:4]], "starting"),
+        ([*STORY[:4], StopRequested(at=1, signal="declined", forced=False)], "ending"),
+        (STORY[:5], "running"),
+    ],
+)
+def test_a_run_that_was_not_confirmed_does_not_run(events: list[Event], state: str) -> None:
+    """Until its first wave it starts, and says when it waits for a person's yes."""
+    found = read_after(*events)["bulk_restore_run_state"]
+
+    assert {dict(labels)["state"] for labels, on in found.samples.items() if on} == {state}
 
 
 def test_the_end_is_told() -> None:

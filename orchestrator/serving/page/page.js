@@ -34,7 +34,7 @@
 
   function now() {
     if (picture === null) return 0;
-    const goesOn = picture.state === "running" || picture.state === "ending";
+    const goesOn = picture.state !== "finished" && picture.state !== "interrupted";
     return picture.now + (goesOn && online ? (performance.now() - pictured) / 1000 : 0);
   }
 
@@ -44,6 +44,7 @@
       const code = picture.exit_code;
       return [`finished, exit code ${code}`, code === 0 ? "good" : code === 3 ? "doubt" : "bad"];
     }
+    if (state === "confirming") return ["waiting for confirmation", "doubt"];
     if (state === "interrupted") return ["its process is gone", "bad"];
     return [state, state === "ending" ? "doubt" : "busy"];
   }
