@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ def serving_options(command: F) -> F:
     taken: Any = command
     for option in (
         _token_option,
+        _name_option,
         _exposed_option,
         click.option(
             "--metrics-file",
@@ -57,6 +59,13 @@ _exposed_option = click.option(
     "--serve-exposed",
     is_flag=True,
     help="Let --serve use an address that other machines reach. Nothing is encrypted.",
+)
+_name_option = click.option(
+    "--serve-name",
+    "serve_names",
+    multiple=True,
+    metavar="NAME",
+    help="A further name of this machine for the page, such as backup.example.com. Repeatable.",
 )
 _token_option = click.option(
     "--serve-token-file",
@@ -92,8 +101,10 @@ def _showing(
     page = None
     if options["serve"] is not None:
         address = _address(options["serve"], exposed=options["serve_exposed"])
+        names = _names(options["serve_names"])
         token = _token(options["serve_token_file"])
-        page = Page(address=address, token=token) if token else Page(address=address)
+        page = Page(address=address, names=names)
+        page = replace(page, token=token) if token else page
     return Showing(page=page, metrics_file=options["metrics_file"], tell=tell, alone=alone)
 
 
@@ -118,6 +129,15 @@ def _address(text: str, *, exposed: bool) -> Address:
             f"Use 127.0.0.1 and a tunnel (ssh -L), or say --serve-exposed."
         )
     return address
+
+
+def _names(texts: Sequence[str]) -> tuple[str, ...]:
+    from orchestrator.serving import NotAnAddress, served_name
+
+    try:
+        return tuple(map(served_name, texts))
+    except NotAnAddress as exc:
+        raise click.UsageError(f"--serve-name: {exc}") from None
 
 
 def _token(path: Path | None) -> str | None:
@@ -146,6 +166,7 @@ def _token(path: Path | None) -> str | None:
     help="Where. Default: a free port on loopback.",
 )
 @_exposed_option
+@_name_option
 @_token_option
 @state_option
 @output_options

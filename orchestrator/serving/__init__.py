@@ -7,7 +7,7 @@ document, one script and one style sheet, all from here; `guard` decides who may
 `doors` how many and for how long. Whatever fails in here is told and changes no result.
 """
 
-from orchestrator.serving.address import LOOPBACK, Address, NotAnAddress
+from orchestrator.serving.address import LOOPBACK, Address, NotAnAddress, served_name
 from orchestrator.serving.board import Board
 from orchestrator.serving.showing import NotServed, Page, Showing
 from orchestrator.serving.token import fresh_token, own_token
@@ -22,4 +22,5 @@ __all__ = [
     "Showing",
     "fresh_token",
     "own_token",
+    "served_name",
 ]

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 
 
 class NotAnAddress(ValueError):
@@ -49,21 +53,40 @@ class Address:
         """Return it as it stands in a URL."""
         return authority(str(self.ip), self.port)
 
-    def authorities(self, hostname: str = "") -> frozenset[str]:
-        """Return every `Host` by which a browser may ask for it; see `is_any` for the rest."""
-        names = {authority(str(self.ip), self.port)}
+    def authorities(self, hostname: str = "", names: Iterable[str] = ()) -> frozenset[str]:
+        """Return every `Host` by which a browser may ask for it; see `is_any` for the rest.
+
+        `hostname` is what the machine calls itself; `names` are a person's, on loopback too.
+        """
+        hosts = {str(self.ip), *names}
         if self.is_loopback or self.is_any:
-            names.add(authority("localhost", self.port))
+            hosts.add("localhost")
         if hostname and not self.is_loopback:
-            names.add(authority(hostname.lower(), self.port))
+            hosts.add(hostname.lower())
+        found = {authority(host, self.port) for host in hosts}
         if self.port == 80:  # browsers leave it out
-            names |= {name.removesuffix(":80") for name in names}
-        return frozenset(names)
+            found |= {each.removesuffix(":80") for each in found}
+        return frozenset(found)
 
     @property
     def is_any(self) -> bool:
         """Whether it stands for every address of the machine: then any IP address is its name."""
         return self.ip.is_unspecified
+
+
+def served_name(text: str) -> str:
+    """Return a name of this machine's as a browser writes it in its `Host`.
+
+    Raises:
+        NotAnAddress: it is none; there is no name that stands for all names.
+    """
+    name = text.strip().lower().removesuffix(".")
+    labels = name.split(".")
+    if len(name) > 253 or not all(map(_LABEL.fullmatch, labels)):
+        raise NotAnAddress(
+            f"{text!r} is not a name such as backup.example.com, without scheme and port"
+        )
+    return name
 
 
 def authority(host: str, port: int) -> str:

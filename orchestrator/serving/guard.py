@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 
@@ -53,12 +53,19 @@ class Refused(Exception):
 class Guard:
     """Decides about every request before anything else looks at it."""
 
-    def __init__(self, address: Address, token: str, hostname: str = "") -> None:
-        """`address` is the bound one; `hostname` is a name that others know the machine by."""
+    def __init__(
+        self, address: Address, token: str, hostname: str = "", names: Sequence[str] = ()
+    ) -> None:
+        """`address` is the bound one; `hostname` is a name that others know the machine by.
+
+        `names` are allowed because a person said so.
+        """
         self._address = address
-        self._hosts = address.authorities(hostname)
+        self._hosts = address.authorities(hostname, names)
         where = "an IP address of the machine" if address.is_any else str(address.ip)
         self._advice = f"Ask for {where}, port {address.port}, also at your end of a tunnel."
+        if not address.is_loopback:
+            self._advice += " --serve-name allows a further name."
         self._token = token
         self._cookie = f"bulk_restore_{address.port}"  # cookies do not know ports
         self._pass = fresh_token()

@@ -30,9 +30,13 @@ LAST_WRITE_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Where the page is served, and the token that opens it."""
+    """Where the page is served, and the token that opens it.
+
+    `names` are further ones that it may be asked for by; see `served_name`.
+    """
 
     address: Address = LOOPBACK
+    names: tuple[str, ...] = ()
     token: str = field(default_factory=fresh_token, repr=False)
 
 
@@ -94,7 +98,7 @@ class Showing:
         where = page.address.authority
         try:
             async with open_site(
-                self.board, page.address, page.token, grace_s=self._grace_s
+                self.board, page.address, page.token, names=page.names, grace_s=self._grace_s
             ) as site:
                 if not page.address.is_loopback:
                     self._tell(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 
@@ -43,12 +43,21 @@ _FILES: Mapping[str, tuple[str, str]] = {
 class Site:
     """Answers requests about one board."""
 
-    def __init__(self, board: Board, address: Address, token: str, hostname: str = "") -> None:
-        """`address` is the bound one, with its port."""
+    def __init__(
+        self,
+        board: Board,
+        address: Address,
+        token: str,
+        hostname: str = "",
+        names: Sequence[str] = (),
+    ) -> None:
+        """`address` is the bound one, with its port; see `Guard` for the names."""
         loop = asyncio.get_running_loop()
         self.board, self.address, self.token = board, address, token
         # Every address is none that a browser could ask for.
         self._name = hostname if address.is_any and hostname else str(address.ip)
+        if names and not address.is_loopback:
+            self._name = names[0]
         server = web.Server(
             self._answered,
             handler_cancellation=True,
@@ -61,7 +70,7 @@ class Site:
         most = most_connections()
         self.doors = Doors(server, loop.time, most)
         self.audience = Audience(max(1, most - RESERVED))
-        self._guard = Guard(address, token, hostname)
+        self._guard = Guard(address, token, hostname, names)
         self._server = server
         kept = files("orchestrator.serving") / "page"
         self._files = {
@@ -216,7 +225,12 @@ def _said(status: int, sentence: str) -> web.StreamResponse:
 
 @asynccontextmanager
 async def open_site(
-    board: Board, address: Address, token: str, *, grace_s: float = 1.0
+    board: Board,
+    address: Address,
+    token: str,
+    *,
+    names: Sequence[str] = (),
+    grace_s: float = 1.0,
 ) -> AsyncIterator[Site]:
     """Serve the board at `address` until the context is left, and `grace_s` longer at most.
 
@@ -226,7 +240,8 @@ async def open_site(
     listening = _bound(address)
     try:
         port = listening.getsockname()[1]
-        site = Site(board, Address(address.ip, port), token, socket.gethostname())
+        bound = Address(address.ip, port)
+        site = Site(board, bound, token, socket.gethostname(), names)
         loop = asyncio.get_running_loop()
         server = await loop.create_server(site.doors, sock=listening)
     except BaseException:

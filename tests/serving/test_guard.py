@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from orchestrator.serving import Address, NotAnAddress, own_token
+from orchestrator.serving import Address, NotAnAddress, own_token, served_name
 from orchestrator.serving.guard import HEADERS
 from tests.serving.visits import TOKEN, ask, request, say, visited
 
@@ -249,6 +249,50 @@ async def test_an_exposed_page_is_asked_by_address() -> None:
     assert named.status == 421
     assert (here.status, linked.status) == (200, 200)
     assert "0.0.0.0" not in site.link  # no browser could open that
+
+
+@pytest.mark.parametrize("where", ["0.0.0.0:0", "127.0.0.1:0"])
+async def test_a_name_that_a_person_allows_is_served(where: str) -> None:
+    """Under that name and our port, from its own pages only; every other name stays refused."""
+    names = (served_name("Backup.Example.com."), served_name("drill"))
+    async with visited(address=Address.parse(where), names=names) as site:
+        port = site.address.port
+        host = f"backup.example.com:{port}"
+        allowed = [
+            await ask(site, "/metrics", Host=host),
+            await ask(site, "/events", "HEAD", Host=host.upper(), Origin=f"http://{host}"),
+            await ask(site, Host=f"drill:{port}"),
+        ]
+        others = (
+            "backup.example.com",
+            "backup.example.com:1",
+            f"x.backup.example.com:{port}",
+            f"example.com:{port}",
+            f"backup.example.com.evil.example:{port}",
+        )
+        refused = [await ask(site, Host=other) for other in others]
+        foreign = [
+            await ask(site, Host=host, Origin=origin)
+            for origin in (f"http://evil.example:{port}", f"http://drill:{port}", "null")
+        ]
+        unknown = await ask(site, Host=host, Authorization=None)
+        linked = await ask(site, Host=urlsplit(site.link).netloc)
+
+    assert [answer.status for answer in allowed] == [200] * 3
+    assert [answer.status for answer in refused] == [421] * len(others)
+    assert [answer.status for answer in foreign] == [403] * 3
+    assert (unknown.status, linked.status) == (401, 200)
+    assert ("backup.example.com" in site.link) is not site.address.is_loopback
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ".", "*", "*.example.com", "http://x", "x:80", "x/y", "bücher.example", "-x", "a..b"],
+)
+def test_what_is_no_name_is_refused(text: str) -> None:
+    """No pattern, no URL, no port: each allowed name is written out."""
+    with pytest.raises(NotAnAddress, match="is not a name"):
+        served_name(text)
 
 
 async def test_a_tunnel_that_ends_elsewhere_is_told_where_to_end() -> None:

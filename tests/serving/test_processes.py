@@ -148,6 +148,7 @@ def test_an_address_in_use_is_told_and_the_run_goes_on(slow: Servers, place: Pla
         (["--serve=0.0.0.0:0"], "--serve-exposed"),
         (["--serve=example.com:80"], "neither an IP address"),
         (["--serve=8080"], "is not ADDR:PORT"),
+        (["--serve", "--serve-name=*.example.com"], "is not a name"),
         (["--serve", "--yes", "--serve-token-file", "{short}"], "characters or more"),
     ],
 )

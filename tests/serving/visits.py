@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,10 +19,15 @@ TOKEN = "a-token-of-the-tests-only"
 
 @asynccontextmanager
 async def visited(
-    board: Board | None = None, address: Address = LOOPBACK, *, grace_s: float = 0.5
+    board: Board | None = None,
+    address: Address = LOOPBACK,
+    *,
+    names: Sequence[str] = (),
+    grace_s: float = 0.5,
 ) -> AsyncIterator[Site]:
     """Serve a board on a free port."""
-    async with open_site(board or Board(), address, TOKEN, grace_s=grace_s) as site:
+    board = board or Board()
+    async with open_site(board, address, TOKEN, names=names, grace_s=grace_s) as site:
         yield site
 
 
