@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TextIO
 
+from rich.cells import cell_len
 from rich.console import Console, Group
+from rich.control import Control
 from rich.live import Live
+from rich.segment import ControlType
 from rich.text import Text
 
 from orchestrator.events import Event, RunFinished, WaveStarted
@@ -50,6 +53,8 @@ class LiveView:
         self._begun = False
         self._running = False
         self._drawn: list[Row] = []
+        self._width = 0
+        """Columns of the terminal when it was last written to."""
 
     def expect(self, expected: Expected) -> None:
         """Know what earlier runs say of durations."""
@@ -87,6 +92,7 @@ class LiveView:
             if not self._running:
                 self._live.start()
                 self._running = True
+            self._meet_width()
             width, height = self._console.size
             rows = picture(self._tally, width, max(1, height - 1))
             if rows != self._drawn:
@@ -99,6 +105,7 @@ class LiveView:
         """Write a line that is no part of the picture above it, where it stays."""
         shown = line.encode(self._encoding, "replace").decode(self._encoding)
         try:
+            self._meet_width()
             self._console.print(Text(shown), soft_wrap=True)  # a link stays in one piece
         except (OSError, ValueError):
             self._live = None
@@ -111,6 +118,20 @@ class LiveView:
                 self._live.stop()
             except (OSError, ValueError):
                 self._live = None
+
+    def _meet_width(self) -> None:
+        """Go up over what a terminal that has become narrower made of the rows drawn last.
+
+        It has wrapped those that are too long now, so the picture takes more rows than were
+        written, and the terminal library knows nothing of them.
+        """
+        width = self._console.size.width
+        if self._running and width < self._width:
+            cells = (sum(cell_len(span.text) for span in row) for row in self._drawn)
+            more = sum(max(0, -(-each // width) - 1) for each in cells)
+            clear, up = (ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1)
+            self._console.control(Control(ControlType.CARRIAGE_RETURN, clear, *(up, clear) * more))
+        self._width = width
 
     def _text(self, row: Row) -> Text:
         """Return a row for the terminal library; what the terminal cannot show becomes `?`."""

@@ -42,6 +42,12 @@ class Screen:
             else:
                 self._print(plain)
 
+    def narrowed(self, columns: int) -> Screen:
+        """Return the screen after somebody made it narrower: it wraps what is too long now."""
+        narrow = Screen(rows=self.rows, columns=columns)
+        narrow.feed("\r\n".join([*self.scrolled, *self.lines]))
+        return narrow
+
     def _sequence(self, numbers: str, letter: str) -> None:
         match numbers, letter:
             case _, "m":

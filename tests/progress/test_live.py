@@ -7,6 +7,7 @@ import os
 import sys
 
 import pytest
+from rich.console import Console, ConsoleDimensions
 
 from orchestrator.progress import LiveView
 from tests.progress.drawing import END, FRAME, STORIES, crowded
@@ -114,6 +115,39 @@ def test_what_is_said_meanwhile_stands_above_the_picture() -> None:
     assert screen.lines[0] == link
     assert screen.lines[1].startswith("night-drill  0:02")
     assert sum("night-drill" in line for line in screen.lines) == 1
+
+
+@pytest.mark.parametrize("columns", [100, 60, 35, 20])
+@pytest.mark.parametrize("is_said", [False, True])
+def test_a_narrower_terminal_shows_one_picture(
+    columns: int, is_said: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the terminal wrapped of the picture before is gone, and what stood above it is not."""
+    width = 200
+    monkeypatch.setattr(Console, "size", property(lambda _: ConsoleDimensions(width, 59)))
+    terminal = Terminal()
+    view = LiveView(terminal)
+    view.say("above")
+    tell(view, *list(crowded("a-server-with-a-name"))[:-1])
+    view.draw(100.0)
+    screen = Screen(rows=120, columns=200)
+    screen.feed(terminal.getvalue().replace("\n", "\r\n"))
+    terminal.seek(0)
+    terminal.truncate()
+
+    width = columns
+    if is_said:
+        view.say("said later")
+    view.draw(101.0)
+    view.close()
+
+    screen = screen.narrowed(columns)
+    screen.feed(terminal.getvalue().replace("\n", "\r\n"))
+    above = ["above", "said later"][: 1 + is_said]
+    shown = "\n".join(screen.lines).rstrip().split("\n")
+    assert shown[: len(above)] == above
+    assert shown[len(above)].startswith("a-server")
+    assert len(shown) == len(above) + 20
 
 
 def test_a_servers_words_are_shown_and_not_obeyed() -> None:
