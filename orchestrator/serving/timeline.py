@@ -2,7 +2,7 @@
 
 So a listener costs one number, however slow it is, and what all of them read is encoded once.
 A change is `[lane, phase, at]`: from `at` on the lane's target is in the phase. The first of a
-lane says its key and server too.
+lane says its key and server too; the last, if the target ended badly, its result.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 
 from orchestrator.lifecycle import MountRecord, Phase
-from orchestrator.model import MountKey, printable
+from orchestrator.model import MountKey, Result, printable
 from orchestrator.runstate import RunState
 
 PHASES = tuple(Phase)
+BAD = frozenset({Result.FAILED, Result.UNKNOWN})
+"""Results that a person must see."""
 PART = 1000
 """Changes sent at once."""
 
@@ -55,6 +57,8 @@ class Timeline:
             change += [printable(key, 120), printable(record.planned.server, 120)]
         elif self._phase[lane] is phase:
             return
+        elif phase is Phase.DONE and record.result in BAD:
+            change.append(record.result.value)
         change[0], self._phase[lane] = lane, phase
         self._changes.append(json.dumps(change, separators=(",", ":")))
 

@@ -10,8 +10,8 @@ import anyio
 import pytest
 from anyio.abc import SocketAttribute, SocketStream
 
-from orchestrator.events import DeadlinePassed, Event, ServerParked
-from orchestrator.model import ServerName, printable
+from orchestrator.events import DeadlinePassed, Event, MountKept, ServerParked, TargetReopened
+from orchestrator.model import Result, ServerName, printable
 from orchestrator.serving import Board
 from orchestrator.serving import site as site_module
 from tests.browser import Tab, chromium, needs_chromium
@@ -24,6 +24,7 @@ from tests.progress.story import (
     started,
     submitted,
     tell,
+    told,
     verified,
     wave,
 )
@@ -43,6 +44,13 @@ DRAWN = (
     ".map((each) => each.getAttribute('d').split('M').length - 1).reduce((a, b) => a + b)"
 )
 """Bars of the timeline."""
+
+ENDS = (
+    "[...document.querySelectorAll('.lanes .end')]"
+    ".map((each) => (each.getAttribute('d') ?? '').split('M').length - 1)"
+    ".reduce((a, b) => a + b, 0)"
+)
+"""Targets whose bad end is marked."""
 
 OFFLINE = "(document.getElementById('offline')?.innerText ?? '')"
 """What the page says of its connection; nothing while it has one."""
@@ -147,6 +155,53 @@ async def test_a_run_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
             await tab.open(site.link)
             await tab.until("document.querySelectorAll('#servers li').length === 2")
         assert await tab.until("!document.getElementById('offline').hidden")
+
+
+async def test_what_ended_badly_is_marked(tmp_path: Path) -> None:
+    """However thin the bars are, each such target's end is seen; one that is taken up again not."""
+    board = Board()
+    vms = [f"m{number}" for number in range(1500)]
+    bad = [event for vm in vms[::3] for event in failed(vm, 5)]
+    again = TargetReopened(at=50, key=key(vms[0]), was=Result.FAILED)
+    whole = [started("hq"), *map(planned, vms), wave(0), *bad, *verified(vms[1], 9), again]
+    *before, last = told(whole)
+    for event, record in before:
+        board.observe(event, record)
+    async with visited(board) as site, chromium(tmp_path) as tab:
+        await tab.open(site.link)
+        assert await tab.until(f"{ENDS} === 500")
+        board.observe(*last)
+        site.tick(51)
+        assert await tab.until(f"{ENDS} === 499")
+        path = "getComputedStyle(document.querySelector('.end.bad'))"
+        style = await tab.value(f"[{path}.vectorEffect, {path}.strokeWidth, {path}.stroke].join()")
+
+    assert style.startswith("non-scaling-stroke,4px,rgb(179, 38, 30)")
+
+
+async def test_a_hold_ends_at_a_time_of_the_day(tmp_path: Path) -> None:
+    """Nobody who looks at the page has the run's clock on the wall."""
+    board = Board()
+    *until_verdict, _unmount, _released, _concluded = verified("a", 1)
+    held = MountKept(at=6, key=key("a"), reason="--hold", until=5400.0)
+    tell(board, started("hq"), planned("a"), wave(0), *until_verdict, held)
+    async with visited(board) as site, chromium(tmp_path) as tab:
+        await tab.call("Emulation.setTimezoneOverride", timezoneId="Europe/Berlin")
+        await tab.call("Emulation.setLocaleOverride", locale="en-GB")
+        await tab.open(site.link)
+        text = await tab.until("document.getElementById('held')?.innerText")
+
+    assert text == "1 held open until 2 Mar, 00:30; end it: bulk-restore unmount r-1"
+
+
+async def test_a_run_that_asks_is_not_said_to_run(tmp_path: Path) -> None:
+    """Until somebody has said yes, that is what the page says."""
+    board = Board()
+    tell(board, *STORY[:5])
+    async with visited(board) as site, chromium(tmp_path) as tab:
+        await tab.open(site.link)
+        await tab.until("document.querySelectorAll('#servers li').length === 2")
+        assert await tab.value(f"{TEXT}.startsWith('night-drill waiting for confirmation')")
 
 
 async def test_a_page_without_a_place_waits_for_one(

@@ -5,6 +5,7 @@
   const KINDS = {verified: "good", mounted: "good", failed: "bad", unknown: "doubt",
                  skipped: "idle", cancelled: "idle"};
   const ALWAYS = ["verified", "failed", "unknown"];
+  const ENDS = ["failed", "unknown"];
   const at = (id) => document.getElementById(id);
 
   function make(tag, kind, text) {
@@ -25,6 +26,14 @@
     const two = (number) => String(number).padStart(2, "0");
     const hours = Math.floor(whole / 3600);
     return `${hours ? hours + ":" : ""}${two(Math.floor(whole / 60) % 60)}:${two(whole % 60)}`;
+  }
+
+  function wallTime(seconds) { // of the run's clock
+    const time = new Date(Date.parse(picture.started_at) + 1000 * seconds);
+    const minutes = {hour: "2-digit", minute: "2-digit"};
+    const isToday = time.toDateString() === new Date().toDateString();
+    return isToday ? time.toLocaleTimeString([], minutes)
+      : time.toLocaleString([], {day: "numeric", month: "short", ...minutes});
   }
 
   // --- the picture ------------------------------------------------------------------------
@@ -64,7 +73,7 @@
     at("ending").hidden = !ending;
     at("ending").textContent = ending ?? "";
     const held = picture.held;
-    const until = held.until === null ? "until somebody ends it" : `until ${clock(held.until)}`;
+    const until = held.until === null ? "until somebody ends it" : `until ${wallTime(held.until)}`;
     at("held").hidden = !held.count;
     at("held").textContent =
       `${held.count} held open ${until}; end it: bulk-restore unmount ${picture.run}`;
@@ -165,7 +174,7 @@
   const FROZEN = 400; // bars in one path, which is then never touched again
   const STEPS = [1, 2, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400];
   let phases = [];
-  let lanes = []; // of every target: {group, row, phase, since}
+  let lanes = []; // of every target: {group, row, phase, since, ended}; `ended`: if badly, how
   let groups = new Map(); // by server
   let changed = false;
 
@@ -175,13 +184,17 @@
     groups = new Map();
     at("timeline").replaceChildren();
     at("empty").hidden = false;
-    at("legend").replaceChildren(...names.filter(isDrawn).map((name) => {
-      const made = make("span");
-      const box = draw("svg", {viewBox: "0 0 8 8"});
-      box.append(draw("rect", {class: `p-${name}`, width: 8, height: 8}));
-      made.append(box, name.replaceAll("_", " "));
-      return made;
-    }));
+    at("legend").replaceChildren(
+      ...names.filter(isDrawn).map((name) => legend(`p-${name}`, 8, name.replaceAll("_", " "))),
+      ...ENDS.map((name) => legend(KINDS[name], 3, `ended as ${name}`)));
+  }
+
+  function legend(kind, width, words) {
+    const made = make("span");
+    const box = draw("svg", {viewBox: "0 0 8 8"});
+    box.append(draw("rect", {class: kind, x: (8 - width) / 2, width, height: 8}));
+    made.append(box, words);
+    return made;
   }
 
   function isDrawn(phase) {
@@ -198,6 +211,7 @@
       group.axis = draw("g", {});
       group.bars = draw("g", {});
       group.labels = draw("g", {});
+      group.ends = new Map(ENDS.map((name) => [name, draw("path", {class: `end ${KINDS[name]}`})]));
       group.svg.append(group.axis, group.bars, group.labels);
       group.element.append(group.head, group.svg);
       groups.set(name, group);
@@ -216,14 +230,16 @@
   }
 
   function take(change) {
-    const [place, phase, from, key, name] = change;
+    const [place, phase, from, ...more] = change;
     let lane = lanes[place];
     if (lane === undefined) {
+      const [key, name] = more;
       const group = groupOf(name);
       lane = lanes[place] = {group, row: group.keys.length, phase: "queued", since: from};
       group.keys.push(key);
-    } else if (isDrawn(lane.phase)) {
-      freeze(lane, from);
+    } else {
+      if (isDrawn(lane.phase)) freeze(lane, from);
+      lane.ended = more[0]; // one that is taken up again has not ended
     }
     lane.phase = phases[phase];
     lane.since = from;
@@ -258,7 +274,23 @@
       open.set(lane.group, found);
     }
     for (const group of groups.values()) drawGroup(group, open.get(group) ?? new Map(), until);
+    if (changed) drawEnds();
     changed = false;
+  }
+
+  function drawEnds() { // as wide as on every other scale, however many targets there are
+    const text = new Map();
+    for (const lane of lanes) {
+      if (lane?.ended === undefined) continue;
+      const path = lane.group.ends.get(lane.ended);
+      text.set(path, `${text.get(path) ?? ""}M${lane.since} ${lane.row + 0.1}v0.8`);
+    }
+    for (const group of groups.values()) {
+      for (const path of group.ends.values()) {
+        path.setAttribute("d", text.get(path) ?? "");
+        group.bars.append(path); // above all bars
+      }
+    }
   }
 
   function drawGroup(group, open, until) {
