@@ -14,7 +14,7 @@ from orchestrator.model import printable
 from orchestrator.report import summarize
 from orchestrator.report.as_json import moment
 from orchestrator.report.objectives import measured, measured_over_all
-from orchestrator.report.text import duration
+from orchestrator.report.text import duration, words
 from orchestrator.runstate import RunState
 
 WIDTH = 80
@@ -50,7 +50,7 @@ def trend_of_plan(name: str, states: Iterable[RunState]) -> Trend:
         rto, rpo = measured_over_all(state)
         report = summarize(state)
         counts = [
-            f"{count} {result}"
+            f"{count} {words(result)}"
             for result, count in report.totals.items()
             if count and result != "targets"
         ]

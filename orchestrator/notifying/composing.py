@@ -55,7 +55,9 @@ def composed_end(state: RunState, ending: Ending) -> Iterator[Notice]:
     how = "ended well" if code == 0 else f"ended with exit code {code}"
     trouble = f"; {ending.trouble}" if ending.trouble else ""
     totals = _totals(state)
-    counts = ", ".join(f"{n} {name}" for name, n in totals.items() if n and name != "targets")
+    counts = ", ".join(
+        f"{n} {name.replace('_', ' ')}" for name, n in totals.items() if n and name != "targets"
+    )
     text = (
         f"{started.plan}: {started.mode} {how}: {ending.meaning}{trouble}. "
         f"{totals['targets']} targets" + (f": {counts}" if counts else "")
@@ -143,9 +145,9 @@ def _totals(state: RunState) -> dict[str, int]:
     results = Counter(record.result for record in records)
     totals = {"targets": len(records)}
     totals.update({result.value: results[result] for result in Result})
-    totals["left"] = sum(
-        record.result is not None and record.mount_state is MountState.LEFT for record in records
-    )
+    mounts = Counter(record.mount_state for record in records if record.result is not None)
+    totals["left"] = mounts[MountState.LEFT]
+    totals["may_be_mounted"] = mounts[MountState.UNKNOWN]
     return totals
 
 

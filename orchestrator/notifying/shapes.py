@@ -7,7 +7,7 @@ The generic body, version 1 (fields may be added, never removed)::
 
     {"v": 1, "id": ..., "event": "finished", "at": RFC 3339, "text": one sentence, "good": bool,
      "run": {"id", "plan", "mode", "reason", "version", "duration_s", "exit_code"},
-     "wave": name or null, "totals": {"targets", "verified", ..., "left"},
+     "wave": name or null, "totals": {"targets", "verified", ..., "left", "may_be_mounted"},
      "targets": [{"key", "server", "vm", "result", "mount", "message"}], "more_targets": int,
      "objectives": [{"scope", "kind", "target_s", "actual_s"}], "more_objectives": int,
      "report": directory or null}

@@ -7,6 +7,7 @@ within a version, never removed.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import UTC, timedelta
 from typing import Any, NamedTuple, TextIO
 
@@ -260,7 +261,9 @@ class JsonEvents:
         tally = self._tally
         totals = {"targets": tally.targets}
         totals.update({result.value: tally.results[result] for result in Result})
-        totals["left"] = sum(shown.left is MountState.LEFT for shown in self._last.values())
+        mounts = Counter(shown.left for shown in self._last.values())
+        totals["left"] = mounts[MountState.LEFT]
+        totals["may_be_mounted"] = mounts[MountState.UNKNOWN]
         return totals
 
     def _write(self, kind: str, at: float, **fields: Any) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from orchestrator.model import MountState, Result, printable
 from orchestrator.report.exit_codes import ExitCode
 from orchestrator.report.summary import Report, TargetReport
-from orchestrator.report.text import duration
+from orchestrator.report.text import duration, words
 
 SHOWN = 50
 """Targets named for each result that is not good; the rest is counted."""
@@ -37,7 +37,10 @@ def render(report: Report) -> str:
         + (f", **HALTED**: {plain(run.halted)}" if run.halted else "")
         + (", interrupted" if run.interrupted else ""),
         "",
-        *_table(list(report.totals), [[str(count) for count in report.totals.values()]]),
+        *_table(
+            [words(name) for name in report.totals],
+            [[str(count) for count in report.totals.values()]],
+        ),
     ]
     lines += _objectives(report)
     lines += _section("Left or maybe mounted", (t for t in report.targets if _is_open(t)))

@@ -51,7 +51,8 @@ def report_json_schema() -> dict[str, Any]:
                 "schema_version": {"const": SCHEMA_VERSION},
                 "run": _run(),
                 "totals": _thing(
-                    dict.fromkeys(("targets", *(result.value for result in Result), "left"), COUNT)
+                    dict.fromkeys(("targets", *(result.value for result in Result), "left"), COUNT),
+                    may_be_mounted=COUNT,
                 ),
                 "servers": _listed(_server()),
                 "waves": _listed(

@@ -217,7 +217,9 @@ def _totals(targets: Sequence[TargetReport]) -> dict[str, int]:
     results = Counter(target.result for target in targets)
     totals = {"targets": len(targets)}
     totals.update({result.value: results[result] for result in Result})
-    totals["left"] = sum(target.mount is MountState.LEFT for target in targets)
+    mounts = Counter(target.mount for target in targets)
+    totals["left"] = mounts[MountState.LEFT]
+    totals["may_be_mounted"] = mounts[MountState.UNKNOWN]
     return totals
 
 

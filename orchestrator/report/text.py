@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 from orchestrator.model import MountState, Result, printable
+from orchestrator.policy import SESSION_IDLE_LIMIT
 from orchestrator.report.exit_codes import ExitCode
 from orchestrator.report.summary import Report, TargetReport
 
@@ -17,12 +19,6 @@ def text(report: Report) -> str:
     lines = [_headline(report), ""]
     lines += _section("LEFT MOUNTED, remove by hand:", _with_mount(report, MountState.LEFT))
     lines += _section("MAY BE MOUNTED, look there:", _with_mount(report, MountState.UNKNOWN))
-    if report.totals["left"] or _with_mount(report, MountState.UNKNOWN):
-        lines += [
-            "Within 15 minutes of the last request, this may still release them:",
-            f"  bulk-restore unmount {report.run.id}",
-            "",
-        ]
     lines += _section("HELD OPEN, as asked for:", _with_mount(report, MountState.KEPT))
     lines += _section("Unknown:", _with_result(report, Result.UNKNOWN))
     lines += _section("Failed:", _with_result(report, Result.FAILED))
@@ -34,7 +30,32 @@ def text(report: Report) -> str:
     lines += [_totals(report)]
     lines += [_end(report)]
     lines += ["Not proven:", *(f"  {line}" for line in report.not_proven)]
+    lines += _release(report)
     return "\n".join(lines) + "\n"
+
+
+def _release(report: Report) -> list[str]:
+    """Say, as the last word, what may still be done about mounts that nobody wanted to keep."""
+    left, unsure = report.totals["left"], report.totals["may_be_mounted"]
+    if not left + unsure:
+        return []
+    counts = [f"{left} left mounted"] * bool(left) + [f"{unsure} may be mounted"] * bool(unsure)
+    ended = report.run.finished_at
+    until = (
+        "Within 15 minutes of the last request"
+        if ended is None
+        else f"Until about {ended + timedelta(seconds=SESSION_IDLE_LIMIT):%H:%M} UTC"
+    )
+    return [
+        "",
+        f"{' and '.join(counts)}, see above. {until} this may still release them:",
+        f"  bulk-restore unmount {report.run.id}",
+    ]
+
+
+def words(name: str) -> str:
+    """Return the name of a total as people say it."""
+    return name.replace("_", " ")
 
 
 def _headline(report: Report) -> str:
@@ -92,7 +113,7 @@ def _objectives(report: Report) -> list[str]:
 
 def _totals(report: Report) -> str:
     counts = ", ".join(
-        f"{count} {name}"
+        f"{count} {words(name)}"
         for name, count in report.totals.items()
         if name != "targets" and (count or name in {"verified", "mounted", "failed", "left"})
     )

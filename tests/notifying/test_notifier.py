@@ -132,6 +132,7 @@ async def test_every_event_arrives_once_in_order_over_tls(tmp_path: Path) -> Non
         "skipped": 0,
         "cancelled": 0,
         "left": 1,
+        "may_be_mounted": 1,
     }
     assert [t["vm"] for t in end["targets"]] == ["sql02", "sql03", "sql01"]
     assert {t["vm"] for t in bodies[4]["targets"]} == {"sql02", "sql03"}

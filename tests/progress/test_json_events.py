@@ -205,6 +205,7 @@ def test_the_summary_has_the_totals_and_the_exit_code() -> None:
         "skipped": 1,
         "cancelled": 0,
         "left": 1,
+        "may_be_mounted": 0,
     }
 
 

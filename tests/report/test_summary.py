@@ -74,6 +74,7 @@ def test_totals_are_sums_over_the_targets(state: RunState) -> None:
         "targets": len(state.records),
         **{result.value: counts[result] for result in Result},
         "left": sum(target.mount is MountState.LEFT for target in report.targets),
+        "may_be_mounted": sum(target.mount is MountState.UNKNOWN for target in report.targets),
     }
     assert sum(report.totals[result] for result in Result) == report.totals["targets"]
     assert sum(wave.targets for wave in report.waves) == report.totals["targets"]

@@ -73,6 +73,20 @@ def test_an_open_mount_comes_with_its_point_and_what_to_do(fate: Fate) -> None:
     assert "bulk-restore unmount 20261123T060000Z-7f3a" in shown
 
 
+def test_the_last_word_is_what_may_still_be_done_and_until_when() -> None:
+    """However much stands between: whoever sees the end of a long summary sees this."""
+    lives = [life(f"vm{n:03}", Fate.CANCELLED) for n in range(SHOWN)]
+    lives += [life("sql01", Fate.LEFT), life("sql02", Fate.VANISHED), [finished(at=600.0)]]
+
+    last = text(summarize(run_of(*lives))).splitlines()[-2:]
+
+    assert last == [
+        "1 left mounted and 1 may be mounted, see above. Until about 06:25 UTC this may still "
+        "release them:",
+        "  bulk-restore unmount 20261123T060000Z-7f3a",
+    ]
+
+
 def test_a_long_section_is_cut_and_says_so() -> None:
     """Hundreds of failures do not hide the totals; the rest is counted."""
     lives = [life(f"vm{n:03}", Fate.TASK_FAILED) for n in range(SHOWN + 7)]

@@ -19,7 +19,7 @@ from orchestrator.report.as_html.markup import (
 from orchestrator.report.exit_codes import ExitCode
 from orchestrator.report.objectives import Objective
 from orchestrator.report.summary import PHASES, Report, TargetReport
-from orchestrator.report.text import duration
+from orchestrator.report.text import duration, words
 
 OPEN_MOUNTS = frozenset({MountState.LEFT, MountState.UNKNOWN, MountState.KEPT})
 NAMED = 500
@@ -72,7 +72,7 @@ def heading(report: Report) -> str:
         "Resumed by a later process." if run.resumed_from else "",
     ]
     tiles = "".join(
-        f"<li{_tile(name, count)}><b>{count}</b>{name}</li>"
+        f"<li{_tile(name, count)}><b>{count}</b>{words(name)}</li>"
         for name, count in report.totals.items()
         if count or name in {"targets", "verified", "mounted", "failed", "unknown", "left"}
     )
@@ -86,7 +86,8 @@ def heading(report: Report) -> str:
 
 
 def _tile(name: str, count: int) -> str:
-    kind = {"failed": "bad", "unknown": "doubt", "left": "doubt"}.get(name, "")
+    doubtful = name in {"unknown", "left", "may_be_mounted"}
+    kind = "bad" if name == "failed" else "doubt" if doubtful else ""
     return f' class="{kind}"' if kind and count else ""
 
 
