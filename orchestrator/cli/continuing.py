@@ -23,6 +23,8 @@ from orchestrator.cli.common import (
 )
 from orchestrator.cli.running import exit_codes, told
 from orchestrator.cli.serving import companions_of, serving_options
+from orchestrator.errors import OrchestratorError
+from orchestrator.model import inert
 
 if TYPE_CHECKING:
     from orchestrator.conducting import Outcome
@@ -142,7 +144,8 @@ def unmount_command(
 
     A mount can be reached only through the logon session that made it, and only until that
     session has been idle for 15 minutes. What cannot be released is named, with server, VM and
-    restore point, so that a person can remove it in the Veeam console. Safe to repeat.
+    restore point, so that a person can remove it in the Veeam console. The run's reports say so
+    afterwards, unless they are signed. Safe to repeat.
 
     A run that is alive and holds mounts (--hold, cleanup) is asked to remove these, and waited
     for; what else it has mounted is its own business.
@@ -164,4 +167,30 @@ def unmount_command(
     outcome = anyio.run(whole)
     for line in outcome.lines:
         click.echo(line)
+    _report_anew(state or default_state(), run)
     end(outcome.code)
+
+
+def _report_anew(directory: Path, run: str) -> None:
+    """Let the reports of a run say what it has left now; whatever goes wrong there is told."""
+    from orchestrator.cli.reporting import rebuilt
+    from orchestrator.evidence import is_signed
+    from orchestrator.journal import State
+
+    state = State(directory)
+    summary = state.summary(run)
+    place = Path(state.replay(summary.run).report_dir)
+    if state.is_running(summary) or not place.is_dir():
+        return  # its own process writes them; or there were none
+    again = f"bulk-restore report {summary.run}"
+    if is_signed(place):
+        why = f"are signed and stay as they are; {again} --sign-key KEY writes what is left now"
+    else:
+        try:
+            rebuilt(state, summary.run, place)
+        except (OSError, OrchestratorError) as exc:
+            why = f"do not say so yet: {exc}. {again} makes them anew"
+        else:
+            click.echo(f"reported: {place}")
+            return
+    click.echo(inert(f"bulk-restore: the reports in {place} {why}"), err=True)

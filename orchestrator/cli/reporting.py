@@ -21,6 +21,7 @@ from orchestrator.cli.common import (
 
 if TYPE_CHECKING:
     from orchestrator.evidence import Signer
+    from orchestrator.journal import State
 
 
 @click.command("report")
@@ -90,11 +91,26 @@ def report_command(
 def _rebuild(
     state: Path, run: str, directory: Path | None, sign: Signer | None, output: Output
 ) -> None:
-    from orchestrator.evidence import require_no_more, write_evidence
     from orchestrator.journal import State
+
+    for path in rebuilt(State(state), run, directory, sign):
+        if not output.quiet:
+            click.echo(path)
+
+
+def rebuilt(
+    kept: State, run: str, directory: Path | None, sign: Signer | None = None
+) -> list[Path]:
+    """Write the reports of a run and their evidence from the journal; return the files.
+
+    Raises:
+        OSError: a file cannot be written.
+        JournalError: there is no such run, its journal cannot be trusted, or it knows less than
+            the evidence that is there.
+    """
+    from orchestrator.evidence import require_no_more, write_evidence
     from orchestrator.report import summarize, write
 
-    kept = State(state)
     name = kept.find(run)
     found, head = kept.replay_to_head(name)
     while True:
@@ -107,10 +123,8 @@ def _rebuild(
         before = head
         found, head = kept.replay_to_head(name)
         if head == before or found.finished is None:
-            break  # else the run has ended meanwhile, and its report must not be an older one
-    for path in written:
-        if not output.quiet:
-            click.echo(path)
+            return written
+        # else the run has ended meanwhile, and its report must not be an older one
 
 
 def _verify(directory: Path, key: Path | None, output: Output) -> NoReturn:

@@ -11,12 +11,18 @@ the signature helps, or a copy of the chain's head in another place.
 
 from orchestrator.evidence.signing import PublicKey, Signer, load_public_key, load_signer
 from orchestrator.evidence.verifying import Verdict, verify
-from orchestrator.evidence.writing import require_no_more, withdraw_evidence, write_evidence
+from orchestrator.evidence.writing import (
+    is_signed,
+    require_no_more,
+    withdraw_evidence,
+    write_evidence,
+)
 
 __all__ = [
     "PublicKey",
     "Signer",
     "Verdict",
+    "is_signed",
     "load_public_key",
     "load_signer",
     "require_no_more",

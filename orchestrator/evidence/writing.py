@@ -80,6 +80,11 @@ def require_no_more(directory: Path, run: RunId, kept: Iterable[Record]) -> None
     )
 
 
+def is_signed(directory: Path) -> bool:
+    """Tell whether somebody signed the evidence in a directory."""
+    return (directory / SIGNATURE).exists()
+
+
 def withdraw_evidence(directory: Path) -> None:
     """Remove what an earlier report left: renderings without records have no evidence."""
     for name in (SIGNATURE, MANIFEST, RECORDS):

@@ -43,6 +43,8 @@ def test_a_signed_run_is_verified_without_its_journal(
     names = sorted(path.name for path in place.report.iterdir())
     assert {"journal.jsonl", "evidence.json", "evidence.sig"} < set(names)
     assert all((rebuilt / n).read_bytes() == (place.report / n).read_bytes() for n in names)
+    nothing = place.call("unmount", "last")
+    assert "are signed and stay as they are" in nothing.stderr
     shutil.rmtree(place.directory / "state")
 
     good = place.call("report", "--verify", place.report, "--key", public)

@@ -296,8 +296,12 @@ def test_after_kill_9_status_names_what_may_be_mounted_and_unmount_releases_it(
     assert "interrupted" in status.stdout
     for fate in slow.truth().still_open():
         assert fate.vm in status.stdout
+    place.call("report", "last", "--report", str(place.report))
+    assert place.values()["totals"]["may_be_mounted"] > 0
     released = place.call("unmount", "last")
     assert released.returncode == 0, released.stdout
+    assert f"reported: {place.report}" in released.stdout
+    assert place.values()["totals"]["may_be_mounted"] == 0
     truth = slow.truth()
     assert not truth.still_open()
     assert truth.sessions_closed == truth.logons == 2
