@@ -146,9 +146,11 @@ def coverage_command(
 ) -> None:
     """Say which machines of PLAN were proven in the last days, which never. Worst first.
 
-    Proven means that a run of any plan ended with the machine verified or mounted. Without --ask
-    no server is asked: the machines of selectors are those that the newest run of the plan found.
-    Exit code 0 if all were proven in time, else 1. -v names the proven ones too.
+    Proven means that a run of any plan ended with the machine verified by checks, or mounted
+    where there were none; which of these it was is said, and so is whatever failed since. Without
+    --ask no server is asked: the machines of selectors are those that the newest run of the plan
+    found. Exit code 0 if all were proven in time, also where a later run failed, else 1. -v names
+    the verified ones too.
     """
     from orchestrator.history import (
         coverage_lines,

@@ -1,12 +1,14 @@
 """Which machines of a plan were proven lately, which longer ago, and which never.
 
-A machine is proven by a run of any plan that ended with it verified or mounted. It is known
-by the address of its server, its name without regard to case, and its backup server where the
-plan or an earlier run says which.
+A machine is proven by a run of any plan that ended with it verified or mounted. A later run
+that failed takes nothing from that proof, and is told beside it, for whoever restores tomorrow.
+A machine is known by the address of its server, its name without regard to case, and its backup
+server where the plan or an earlier run says which.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -49,10 +51,20 @@ class Tried:
 
 @dataclass(slots=True)
 class Known:
-    """The newest proof of a machine, and the newest attempt, which may have been none."""
+    """The newest proof of a machine, the newest attempt, and the newest end that was not good.
+
+    A run that found no restore point for the machine failed without an attempt.
+    """
 
     proof: Tried | None = None
     newest: Tried | None = None
+    failure: Tried | None = None
+
+    def learn(self, other: Known) -> None:
+        """Take over what is newer in what another run, or another backup server, knows."""
+        self.proof = _newer(self.proof, other.proof)
+        self.newest = _newer(self.newest, other.newest)
+        self.failure = _newer(self.failure, other.failure)
 
 
 Proofs = Mapping[tuple[str, str], Mapping[str, Known]]
@@ -69,12 +81,13 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One machine of the plan and how it stands."""
+    """One machine of the plan and how it stands; `failed_since` is newer than its proof."""
 
     wanted: Wanted
     standing: Standing
     proof: Tried | None
     newest: Tried | None
+    failed_since: Tried | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +103,12 @@ class Coverage:
     @property
     def is_whole(self) -> bool:
         """True if every machine was proven in time, and there is one."""
-        return bool(self.rows) and all(row.standing is Standing.PROVEN for row in self.rows)
+        return bool(self.rows) and len(self.proven) == len(self.rows)
+
+    @property
+    def proven(self) -> list[Row]:
+        """The machines that were proven in time, those that failed since included."""
+        return [row for row in self.rows if row.standing is Standing.PROVEN]
 
 
 # --- which machines --------------------------------------------------------------------------
@@ -208,16 +226,23 @@ def proofs_of(states: Iterable[RunState]) -> Proofs:
                 continue
             planned = record.planned
             machine = (urls.get(planned.server, ""), planned.vm.casefold())
-            one = known.setdefault(machine, {}).setdefault(planned.backup_server, Known())
-            one.newest = _newer(one.newest, tried)
-            if record.result in FIRM_RESULTS:
-                one.proof = _newer(one.proof, tried)
+            known.setdefault(machine, {}).setdefault(planned.backup_server, Known()).learn(
+                Known(
+                    proof=tried if tried.result in FIRM_RESULTS else None,
+                    newest=tried if record.ever_submitted else None,
+                    failure=tried if tried.result in _FAILURES else None,
+                )
+            )
     return known
 
 
+_FAILURES = frozenset({Result.FAILED, Result.UNKNOWN})
+"""Ends that say something of the machine; skipped and cancelled targets say nothing."""
+
+
 def _tried(record: MountRecord, state: RunState) -> Tried | None:
-    """Return what a run says of a target, or None if it never came to try it."""
-    if record.result is None or not record.ever_submitted:
+    """Return what a run says of a target, or None if that says nothing of the machine."""
+    if record.result is None or not (record.ever_submitted or record.result in _FAILURES):
         return None
     proven = record.proven
     at = proven.verdict_at if proven is not None and record.result in FIRM_RESULTS else None
@@ -257,6 +282,7 @@ def covered(
     rows.sort(
         key=lambda row: (
             order.index(row.standing),
+            row.failed_since is None,
             row.proof.at if row.proof else now,
             row.wanted.server,
             row.wanted.name,
@@ -272,19 +298,24 @@ def _row(wanted: Wanted, proofs: Proofs, since: datetime) -> Row:
         standing = Standing.NEVER
     else:
         standing = Standing.PROVEN if proof.at >= since else Standing.LONGER_AGO
-    return Row(wanted=wanted, standing=standing, proof=proof, newest=known.newest)
+    failure = known.failure
+    return Row(
+        wanted=wanted,
+        standing=standing,
+        proof=proof,
+        newest=known.newest,
+        failed_since=failure if proof and failure and failure.at > proof.at else None,
+    )
 
 
 def _known(wanted: Wanted, proofs: Proofs) -> Known:
     if wanted.vm is None:
         return Known()
-    behind = proofs.get((wanted.url, wanted.vm.casefold()), {})
-    if wanted.backup_server is not None:
-        return behind.get(wanted.backup_server, Known())
     together = Known()
-    for each in behind.values():
-        together.proof = _newer(together.proof, each.proof)
-        together.newest = _newer(together.newest, each.newest)
+    for backup_server, known in proofs.get((wanted.url, wanted.vm.casefold()), {}).items():
+        # Where no restore point was found, the run could not say behind which backup server.
+        if wanted.backup_server in (None, backup_server) or not backup_server:
+            together.learn(known)
     return together
 
 
@@ -301,6 +332,10 @@ def coverage_values(found: Coverage) -> dict[str, Any]:
         "days": found.days,
         "now": moment(found.now),
         "counts": counts,
+        "proven": {
+            **{each.value: count for each, count in _by_proof(found).items()},
+            "failed_since": sum(row.failed_since is not None for row in found.proven),
+        },
         "notes": list(found.notes),
         "machines": [
             {
@@ -312,6 +347,7 @@ def coverage_values(found: Coverage) -> dict[str, Any]:
                 "standing": row.standing.value,
                 "proven": _tried_values(row.proof),
                 "last_tried": _tried_values(row.newest),
+                "failed_since": _tried_values(row.failed_since),
             }
             for row in found.rows
         ],
@@ -330,37 +366,78 @@ def _tried_values(tried: Tried | None) -> dict[str, Any] | None:
     }
 
 
+def _by_proof(found: Coverage) -> dict[Result, int]:
+    """Return how many machines were proven by checks, and how many by their mount alone."""
+    counted = Counter(row.proof.result for row in found.proven if row.proof is not None)
+    return {result: counted[result] for result in _PROOFS}
+
+
+_PROOFS = {Result.VERIFIED: "verified by checks", Result.MOUNTED: "only mounted"}
+"""What a proof is worth: a mount shows that the guest opens, checks look at what is in it."""
+
+
 def coverage_lines(found: Coverage, *, verbose: bool = False) -> list[str]:
-    """Return the coverage for a terminal, the worst first; `verbose` names the proven ones too."""
-    good = sum(row.standing is Standing.PROVEN for row in found.rows)
-    lines = [
-        f"{printable(found.plan, 60)}: {good} of {len(found.rows)} machines proven in the last "
-        f"{found.days:g} days"
-    ]
-    titles = {
-        Standing.NEVER: "Never proven:",
-        Standing.LONGER_AGO: "Longer ago:",
-        Standing.PROVEN: "Proven:",
-    }
-    for standing, title in titles.items():
-        rows = [row for row in found.rows if row.standing is standing]
-        if rows and (verbose or standing is not Standing.PROVEN):
+    """Return the coverage for a terminal, the worst first.
+
+    `verbose` names also the machines that checks have proven and that did not fail since.
+    """
+    lines = [_summary(found)]
+    for title, rows, is_shown in (
+        ("Never proven:", _standing(found, Standing.NEVER), True),
+        ("Longer ago:", _standing(found, Standing.LONGER_AGO), True),
+        ("Proven, but not good since:", [r for r in found.proven if r.failed_since], True),
+        ("Proven, but only mounted:", _still_good(found, Result.MOUNTED), True),
+        ("Proven, verified by checks:", _still_good(found, Result.VERIFIED), verbose),
+    ):
+        if rows and is_shown:
             lines += [title, *(f"  {_line(row, found.now)}" for row in rows)]
     return lines + [f"note: {printable(note)}" for note in found.notes]
 
 
+def _standing(found: Coverage, standing: Standing) -> list[Row]:
+    return [row for row in found.rows if row.standing is standing]
+
+
+def _still_good(found: Coverage, proof: Result) -> list[Row]:
+    return [r for r in found.proven if not r.failed_since and r.proof and r.proof.result is proof]
+
+
+def _summary(found: Coverage) -> str:
+    """Return the answer in one line, with what it is worth and what has become of it since."""
+    said = (
+        f"{printable(found.plan, 60)}: {len(found.proven)} of {len(found.rows)} machines proven "
+        f"in the last {found.days:g} days"
+    )
+    by = ", ".join(f"{n} {_PROOFS[proof]}" for proof, n in _by_proof(found).items() if n)
+    said += f" ({by})" if by else ""
+    failures = [row.failed_since for row in found.proven if row.failed_since is not None]
+    if failures:
+        counts = Counter(each.result.value for each in failures)
+        results = ", ".join(f"{count} {result}" for result, count in sorted(counts.items()))
+        last = _when(max(failures, key=lambda each: each.at), found.now)
+        said += f"; SINCE THEN {results} of them, last on {last}"
+    return said
+
+
 def _line(row: Row, now: datetime) -> str:
-    wanted = row.wanted
+    wanted, since = row.wanted, row.failed_since
     behind = f" behind {printable(wanted.backup_server, 60)}" if wanted.backup_server else ""
     said = [f"{printable(wanted.server, 40)}: {printable(wanted.name, 80)}{behind}"]
     if wanted.vm is None:
         said.append(wanted.source)
     if row.proof is not None:
-        said.append(f"{row.proof.result.value} {_when(row.proof, now)}")
-    if row.newest is not None and row.newest != row.proof:
-        why = f" ({printable(row.newest.message, 100)})" if row.newest.message else ""
-        said.append(f"last tried {_when(row.newest, now)}: {row.newest.result.value}{why}")
+        said.append(f"{_PROOFS[row.proof.result]} {_when(row.proof, now)}")
+    if since is not None:
+        said.append(f"since then {_with_reason(since)}, {_when(since, now)}")
+    newest = row.newest
+    if newest not in (None, row.proof, since) and (since is None or newest.at > since.at):
+        said.append(f"last tried {_when(newest, now)}: {_with_reason(newest)}")
     return ", ".join(said)
+
+
+def _with_reason(tried: Tried) -> str:
+    why = f" ({printable(tried.message, 100)})" if tried.message else ""
+    return f"{tried.result.value}{why}"
 
 
 def _when(tried: Tried, now: datetime) -> str:

@@ -87,6 +87,71 @@ def test_never_longer_ago_and_proven_are_told_apart(tmp_path: Path) -> None:
     assert "failed (not readable)" in text
 
 
+def test_a_failure_after_the_proof_is_said_beside_it(tmp_path: Path) -> None:
+    """The answer stays; who reads its first line learns what failed since, and when."""
+    state, path = tmp_path / "state", plan(tmp_path, NAMED)
+    names = ("sql01", "sql02", "sql03")
+    keep(state, beginning(1, days_ago(3)), [life(name, Fate.MOUNTED) for name in names])
+    later = [
+        life("sql01", Fate.REFUTED, words="ledger is gone"),
+        life("sql02", Fate.VANISHED),
+        life("sql03", Fate.SKIPPED),
+    ]
+    keep(state, beginning(2, days_ago(0.01)), later)
+
+    code, found, values = standings(state, path)
+    lines = called(state, "coverage", path).output.splitlines()
+
+    assert (code, set(found.values())) == (0, {"proven"})
+    assert values["proven"] == {"verified": 0, "mounted": 3, "failed_since": 2}
+    since = {
+        e["name"]: e["failed_since"] and e["failed_since"]["result"] for e in values["machines"]
+    }
+    assert since == {"sql01": "failed", "SQL02": "unknown", "sql03": None}
+    assert "3 of 3 machines proven in the last 30 days (3 only mounted); SINCE THEN" in lines[0]
+    assert "SINCE THEN 1 failed, 1 unknown of them, last on 20" in lines[0]
+    assert lines[0].endswith(f" ago, run {run_id(2)})")
+    assert lines[1] == "Proven, but not good since:"
+    assert "sql01, only mounted 20" in lines[3]
+    assert "since then failed (ledger is gone), 20" in lines[3]
+    assert lines[4] == "Proven, but only mounted:"
+    assert "since then" not in lines[5]
+
+
+def test_what_a_proof_is_worth_is_said(tmp_path: Path) -> None:
+    """Verified by checks and only mounted are told apart without -v; a newer proof heals."""
+    state, path = tmp_path / "state", plan(tmp_path, NAMED)
+    keep(state, beginning(1, days_ago(3)), [life("sql01", Fate.TASK_FAILED)])
+    keep(
+        state,
+        beginning(2, days_ago(2)),
+        [life("sql01"), life("sql02", Fate.MOUNTED), life("sql03")],
+    )
+
+    lines = called(state, "coverage", path).output.splitlines()
+    verbose = called(state, "coverage", path, "-v").output
+
+    assert lines[0].endswith("(2 verified by checks, 1 only mounted)")
+    assert [line.partition(":")[0] for line in lines[1:]] == ["Proven, but only mounted", "  hq"]
+    assert "sql01, verified by checks 20" in verbose
+
+
+@pytest.mark.parametrize("where", ["", ", backup_server: vbr-hq-01"])
+def test_a_machine_without_a_restore_point_has_failed_since(tmp_path: Path, where: str) -> None:
+    """Nothing was submitted for it, and nothing can be restored of it: the worst to overlook."""
+    state = tmp_path / "state"
+    path = plan(tmp_path, NAMED.replace("- vm: sql01", f"- {{vm: sql01{where}}}"))
+    keep(state, beginning(1, days_ago(3)), [life("sql01")])
+    planned, *_, concluded = life("sql01", Fate.TASK_FAILED, words="lists no restore point")
+    assert isinstance(planned, TargetPlanned)
+    keep(state, beginning(2, days_ago(1)), [[replace(planned, point=None), concluded]])
+
+    text = called(state, "coverage", path).output
+
+    assert "(1 verified by checks); SINCE THEN 1 failed of them" in text
+    assert "since then failed (lists no restore point)" in text
+
+
 def test_all_proven_is_exit_code_0(tmp_path: Path) -> None:
     """The answer that a CI job waits for."""
     state, path = tmp_path / "state", plan(tmp_path, NAMED)
