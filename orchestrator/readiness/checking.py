@@ -192,8 +192,10 @@ class _Whole:
         found = expected_duration(requests, plan.waves, limits, memory.durations)
         gap = f"no history for {found.unknown} of {found.targets} targets"
         if found.seconds is None:
-            return about.not_visible("duration", gap if found.targets else "there are no targets")
+            return about.not_visible("duration", gap if found.targets else self._why_pointless())
         told = f"about {duration(found.seconds)} without trouble"
+        if self.unasked:
+            told += f", without the {len(self.unasked)} targets of servers that were not asked"
         if found.unknown:
             told += f" ({gap}: they count as the median of the others)"
         deadline = plan.limits.deadline
@@ -203,3 +205,12 @@ class _Whole:
         if rto is not None and found.seconds > rto:
             return about.warning("duration", f"{told}: the RTO is {duration(rto)}")
         return about.ok("duration", told)
+
+    def _why_pointless(self) -> str:
+        """Say why there is no restore point whose mount could take time."""
+        without, unasked = len(self.expansion.unresolved), len(self.unasked)
+        if not without and not unasked:
+            return "there are no targets"
+        if not unasked:
+            return "no target has a restore point"
+        return f"their servers were not asked ({unasked} of {without + unasked} targets)"

@@ -15,6 +15,7 @@ from orchestrator.errors import (
     OrchestratorError,
 )
 from orchestrator.model import RestorePoint
+from orchestrator.plan.inventory import Listing
 from orchestrator.plan.settings import ServerSettings
 from orchestrator.readiness.asking import LoggedOn, Sight
 from orchestrator.readiness.findings import Finding, Scope, Subject
@@ -27,6 +28,8 @@ EXPIRES_SOON = timedelta(days=14)
 
 STALE_S = 86_400.0
 """If nothing newer than this is listed, the data collection may have stopped."""
+
+NOTHING_WANTED = "not applicable: the plan asks for nothing on this server"
 
 COLLECTION = "Enterprise Manager collects every 15 minutes by default"
 
@@ -47,10 +50,15 @@ def server_findings(
     yield from _role(about, sight)
     yield _sessions(about, sight)
     yield _open_mounts(about, settings, held)
-    yield _inventory(about, sight)
-    yield _inventory_age(about, sight, now)
-    yield _backup_servers(about, sight)
-    yield _limits(about, sight, settings)
+    if _is_on(sight.logon) and not sight.sources:
+        yield from (about.ok(item, NOTHING_WANTED) for item in ("inventory", "inventory_age"))
+        yield _backup_servers(about, sight)
+        yield about.ok("limits", NOTHING_WANTED)
+    else:
+        yield _inventory(about, sight)
+        yield _inventory_age(about, sight, now)
+        yield _backup_servers(about, sight)
+        yield _limits(about, sight, settings)
 
 
 def _reachable(about: Subject, sight: Sight, settings: ServerSettings) -> Finding:
@@ -247,7 +255,7 @@ def _backup_servers(about: Subject, sight: Sight) -> Finding:
 def _limits(about: Subject, sight: Sight, settings: ServerSettings) -> Finding:
     """Compare the backup servers that the plan limits with those there are."""
     if not sight.listed:
-        return about.not_visible("limits", sight.why_not(sight.logon, "no restore point to see"))
+        return about.not_visible("limits", sight.why_not(sight.logon, _why_none(sight)))
     known = {point.backup_server for point in sight.listed}
     if sight.backup_servers is not None and not isinstance(sight.backup_servers, OrchestratorError):
         known |= {each.name for each in sight.backup_servers}
@@ -262,6 +270,17 @@ def _limits(about: Subject, sight: Sight, settings: ServerSettings) -> Finding:
     each = ", ".join(f"{name}: {settings.mounts_on(name)}" for name in carrying[:10])
     total = "no limit" if settings.mounts_limit is None else str(settings.mounts_limit)
     return about.ok("limits", f"mounts at once: {total} in all; {each}")
+
+
+def _why_none(sight: Sight) -> str:
+    """Say why a server that was asked shows none of the plan's restore points."""
+    if isinstance(sight.points, OrchestratorError):
+        return "the plan's restore points cannot be read"
+    if isinstance(sight.points, Listing) and sight.points.refused:
+        return "the server refused to list restore points that the plan asks for"
+    if any(isinstance(point, RestorePoint) for point in sight.newest.values()):
+        return "the server lists none of the restore points that the plan asks for"
+    return "no restore point to see"
 
 
 def _counted(number: int, what: str) -> str:

@@ -21,8 +21,8 @@ from orchestrator.readiness.findings import Finding, Scope, Subject
 from orchestrator.readiness.here import disk_findings, journal_findings
 from orchestrator.report.text import duration
 from tests.plan.builders import expanded, point
-from tests.readiness.desk import Answers, asked, at_desk
-from tests.scenarios.drill import staged
+from tests.readiness.desk import Answers, asked, at_desk, checked
+from tests.scenarios.drill import Site, staged
 
 pytestmark = pytest.mark.anyio
 
@@ -218,6 +218,46 @@ def test_a_place_that_cannot_be_written_is_a_problem(
 def test_what_goes_back_into_the_guest_needs_no_disk_here(tmp_path: Path) -> None:
     """A file for the original guest is written by the server."""
     assert room(tmp_path, Download(path="C:/a", to=None)) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("targets:\n  - vm: nobody\n", "no target has a restore point"),
+        ("targets:\n  - match: no*\n    expect: {min: 0}\n", "there are no targets"),
+    ],
+)
+async def test_a_duration_that_cannot_be_known_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, says: str
+) -> None:
+    """Targets without a restore point are targets."""
+    found = await checked(tmp_path, monkeypatch, plan=body)
+
+    assert found.of("scenario", "duration").detail == says
+
+
+async def test_targets_of_a_server_that_was_not_asked_are_targets_without_a_duration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A missing secret leaves the targets of the plan, and what is known leaves them out."""
+    plan = (
+        "targets:\n  - {vm: hq-app0000, server: hq}\n  - {vm: dr-app0000, server: dr}\n"
+        "  - {vm: dr-sql0001, server: dr}\n"
+    )
+    async with staged(tmp_path, monkeypatch, [Site("hq"), Site("dr")], plan) as stage:
+        await stage.run()
+        stage.sites.managers["dr"].users.clear()
+        half = await asked(stage)
+        monkeypatch.delenv("SCENARIO_PASSWORD")
+        nothing = await asked(stage)
+
+    assert nothing.readiness.targets == 3
+    told = nothing.of("scenario", "duration")
+    assert told.status is NOT_VISIBLE
+    assert told.detail == "their servers were not asked (3 of 3 targets)"
+    assert ", without the 2 targets of servers that were not asked" in (
+        half.of("scenario", "duration").detail
+    )
 
 
 # --- the expected duration ----------------------------------------------------------------------

@@ -262,6 +262,41 @@ async def test_a_server_without_any_point_says_little(
     assert found.problems == {("default/hq/nobody", "point")}
 
 
+async def test_a_server_of_which_the_plan_wants_nothing_is_as_it_should_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its points were not asked for: nobody may say that there are none."""
+    plan = "targets:\n  - {vm: hq-app0000, server: hq}\n"
+    found = await checked(tmp_path, monkeypatch, [Site("hq"), Site("dr")], plan)
+
+    assert found.readiness.is_ready
+    for item in ("inventory", "inventory_age", "limits"):
+        told = found.of("dr", item)
+        assert told.status is OK
+        assert told.detail == "not applicable: the plan asks for nothing on this server"
+        assert "not applicable" not in found.of("hq", item).detail
+
+
+async def test_points_that_the_plan_does_not_ask_for_are_not_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that lists others, one that lists none, and one that refuses are told apart."""
+    plan = "targets:\n  - vm: nobody\n"
+    others = await checked(tmp_path / "a", monkeypatch, plan=plan)
+    none = await checked(tmp_path / "b", monkeypatch, [Site(machines=0)], plan)
+    fault = Fault(kind="error_500", path="/query")
+    refused = await checked(tmp_path / "c", monkeypatch, [Site(faults=[fault])], plan)
+
+    told = [each.of("hq", "limits").detail for each in (others, none, refused)]
+    assert told == [
+        "the server lists none of the restore points that the plan asks for",
+        "no restore point to see",
+        "the server refused to list restore points that the plan asks for",
+    ]
+    assert none.of("hq", "inventory_age").detail == "no restore point is listed at all"
+    assert others.of("hq", "inventory_age").status is OK
+
+
 async def test_an_api_version_that_is_not_offered_is_a_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
