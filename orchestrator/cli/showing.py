@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.model import MountKey, RestorePoint, UnresolvedTarget, printable
 from orchestrator.plan.fitting import moment
+from orchestrator.plan.selection import OLDER
 from orchestrator.report.text import duration
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from orchestrator.plan.selection import PassedOver
 
 SHOWN = 10
-"""Points passed over that are listed for each target; `query` lists all it returned."""
+"""Points passed over that are listed for each target, those merely older than the chosen counted
+in one line; `query` lists all it returned."""
 
 WIDTH = 80
 CELL = 40
@@ -35,7 +37,17 @@ def shown_plan(found: Look, *, explain: bool) -> Iterator[str]:
     yield from (line for note in expanded.notes for line in _wrapped(note, 0))
     if found.seed:
         yield f"drawn by seed {found.seed}; draw the same again with --seed {found.seed}"
-    yield f"{len(expanded.requests)} targets, {len(expanded.unresolved)} without a restore point"
+    yield _counted(len(expanded.requests), len(expanded.unresolved))
+
+
+def _counted(chosen: int, unresolved: int) -> str:
+    """Return the total, which is that of the run: what has no restore point is a target too."""
+    total = chosen + unresolved
+    targets = f"{total} target" + ("" if total == 1 else "s")
+    if not unresolved:
+        return f"{targets}, each with its restore point" if total else targets
+    of_them = f"{unresolved} of them " if total > 1 else ""
+    return f"{targets}, {of_them}without a restore point"
 
 
 def _table(found: Look, *, explain: bool) -> Iterator[str]:
@@ -78,14 +90,22 @@ def _made(point: RestorePoint) -> str:
 
 
 def _passed(passed: Sequence[PassedOver], key: MountKey, found: Look) -> Iterator[str]:
-    limit = len(passed) if key in found.expanded.queried else SHOWN
-    for each in passed[:limit]:
+    """Yield a line for each point; those merely older are one line, but for a query's own."""
+    queried = key in found.expanded.queried
+    older = [each.point for each in passed if each.why == OLDER]
+    folded = len(older) > 1 and not queried
+    told = [each for each in passed if not (folded and each.why == OLDER)]
+    limit = len(told) if queried else SHOWN
+    for each in told[:limit]:
         name = each.point.name
         named = "" if name.startswith(f"{each.point.vm}@") else f" ({name})"
         word = "in reserve" if each.in_reserve else "passed over"
         yield from _wrapped(f"{word} {_made(each.point)}{named}: {each.why}", 6)
-    if len(passed) > limit:
-        yield f"      and {len(passed) - limit} more"
+    if len(told) > limit:
+        yield f"      and {len(told) - limit} more"
+    if folded:
+        back_to = _made(older[-1])
+        yield from _wrapped(f"passed over {len(older)}: {OLDER}, back to {back_to}", 6)
 
 
 def _wrapped(text: str, indent: int) -> list[str]:

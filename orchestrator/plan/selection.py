@@ -13,6 +13,9 @@ from orchestrator.plan.settings import BOTH_CAUSES, Fallback, PointPolicy, Polic
 Lots = Callable[[int | None, RestorePointId], bytes]
 """The lot of a point under the policy's own seed, or the run's where that is None."""
 
+OLDER = "older than the chosen"
+"""Why most points are passed over: nothing is wrong with them but their age."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassedOver:
@@ -131,7 +134,7 @@ def _newest(
         passed = _others(_passed(points, found.reasons, ""), [point])
         return Choice(point=point, why="named by its id", passed=passed)
     why = f"newest of {counted(found.right)}" + _around(found, policy)
-    return _with_fallback(point, why, points, found, policy, now, rest="older than the chosen")
+    return _with_fallback(point, why, points, found, policy, now, rest=OLDER)
 
 
 def _around(found: Sorted, policy: PointPolicy) -> str:

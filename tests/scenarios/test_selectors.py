@@ -518,9 +518,10 @@ async def test_plan_shows_targets_reasons_and_the_seed_within_eighty_columns(
     assert lines[0] == "wave default, server hq"
     assert lines[1].split("  ")[0] == "BACKUP SERVER"
     assert "drawn by seed 1; draw the same again with --seed 1" in lines
-    assert lines[-1] == "3 targets, 1 without a restore point"
+    assert lines[-1] == "4 targets, 1 of them without a restore point"
     assert sum("passed over" in line for line in lines) == 2  # the query's other points
-    assert sum("passed over" in line for line in explained) == 6
+    assert sum("passed over 2: older than the chosen" in line for line in explained) == 2
+    assert sum("passed over" in line for line in explained) == 4
     assert sum("because:" in line for line in explained) == 4
     assert "default/hq/gone has no restore point" in explained
 
@@ -548,7 +549,10 @@ async def test_plan_as_json_holds_candidates_and_a_bounded_list_of_what_was_pass
             values: Any = json.loads(json.dumps(as_values(found, stage.loaded)))
             lines = list(shown_plan(found, explain=True))
         (one[name],) = values["targets"]
-        assert any("and 12 more" in line for line in lines) == (name == "vm")
+        folded = "      passed over 20: older than the chosen, back to 2026-11-12 11:00:00Z"
+        assert (folded in lines) == (name == "vm")
+        assert sum("passed over" in line for line in lines) == (1 if name == "vm" else 22)
+        assert lines[-1] == "1 target, each with its restore point"
         assert sum("in reserve" in line for line in lines) == (2 if name == "vm" else 0)
 
     assert len(one["vm"]["passed_over"]) == 10
