@@ -48,7 +48,14 @@ from orchestrator.plan.settings import RestorePlan, SecretReference
 from orchestrator.ports import Baselines, NoBaselines, Observer
 from orchestrator.progress import QuietView, View
 from orchestrator.proof import BaselineCheck
-from orchestrator.report import ExitCode, Report, exit_code, summarize, write
+from orchestrator.report import (
+    ExitCode,
+    Report,
+    exit_code,
+    reached_of_wanted,
+    summarize,
+    write,
+)
 from orchestrator.runstate import RunState
 from orchestrator.shelving import DiskShelf
 
@@ -477,9 +484,15 @@ def _ending(outcome: Outcome) -> Ending:
         exit_code=outcome.code,
         meaning=about.get(outcome.code, "not a documented exit code"),
         missed=tuple(
-            Missed(scope=o.scope, kind=o.kind, target_s=o.target_s, actual_s=o.actual_s)
-            for o in objectives
-            if not o.met
+            Missed(
+                scope=each.scope,
+                kind=each.kind,
+                target_s=each.target_s,
+                actual_s=each.actual_s,
+                words=reached_of_wanted(each),
+            )
+            for each in objectives
+            if not each.met
         ),
         report=str(outcome.directory),
         trouble=outcome.trouble,

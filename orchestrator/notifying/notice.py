@@ -23,12 +23,16 @@ class Concerned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missed:
-    """A recovery objective that was missed; None where nothing was measured. Seconds."""
+    """A recovery objective that was missed; None where nothing was measured. Seconds.
+
+    `words` say what was reached and what was wanted, as the report says it.
+    """
 
     scope: str
     kind: str
     target_s: float
     actual_s: float | None
+    words: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ The generic body, version 1 (fields may be added, never removed)::
      "run": {"id", "plan", "mode", "reason", "version", "duration_s", "exit_code"},
      "wave": name or null, "totals": {"targets", "verified", ..., "left", "may_be_mounted"},
      "targets": [{"key", "server", "vm", "result", "mount", "message"}], "more_targets": int,
-     "objectives": [{"scope", "kind", "target_s", "actual_s"}], "more_objectives": int,
+     "objectives": [{"scope", "kind", "target_s", "actual_s", "words"}], "more_objectives": int,
      "report": directory or null}
 """
 
@@ -99,6 +99,7 @@ def _objective(missed: Missed) -> dict[str, Any]:
         "kind": missed.kind,
         "target_s": missed.target_s,
         "actual_s": missed.actual_s,
+        "words": printable(missed.words),
     }
 
 
@@ -127,8 +128,7 @@ def _details(notice: Notice) -> Iterator[str]:
 
 
 def _missed(missed: Missed) -> str:
-    reached = "not measured" if missed.actual_s is None else f"{missed.actual_s:.0f} s"
-    return f"{missed.scope} {missed.kind.upper()}: {reached} of {missed.target_s:.0f} s"
+    return f"{missed.scope} {missed.kind.upper()}: {missed.words}"
 
 
 def _facts(notice: Notice) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from orchestrator.model import MountState, Result, printable
 from orchestrator.report.summary import Report, TargetReport
+from orchestrator.report.text import reached_of_wanted
 
 SHOWN = 9
 """Targets that become annotations: GitHub shows ten of a kind for each step."""
@@ -107,7 +108,8 @@ def _findings(report: Report) -> Iterator[tuple[str, str, str]]:
     if len(worst) > SHOWN:
         yield "error", "more", f"and {len(worst) - SHOWN} more targets, see the report"
     for missed in [each for each in report.objectives if not each.met][:SHOWN]:
-        yield "error", "objective missed", f"{missed.scope} {missed.kind.upper()}"
+        told = f"{missed.scope} {missed.kind.upper()}: {reached_of_wanted(missed)}"
+        yield "error", "objective missed", told
     for warning in report.warnings[:SHOWN]:
         yield "warning", "warning", warning
 

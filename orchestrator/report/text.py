@@ -8,6 +8,7 @@ from datetime import timedelta
 from orchestrator.model import MountState, Result, printable
 from orchestrator.policy import SESSION_IDLE_LIMIT
 from orchestrator.report.exit_codes import ExitCode
+from orchestrator.report.objectives import Objective
 from orchestrator.report.summary import Report, TargetReport
 
 SHOWN = 20
@@ -99,16 +100,21 @@ def _why(target: TargetReport) -> str:
 def _objectives(report: Report) -> list[str]:
     lines = []
     for each in report.objectives:
-        actual = "not measured" if each.actual_s is None else duration(each.actual_s)
         verdict = "met" if each.met else "MISSED"
         lines.append(
-            f"  {printable(each.scope)} {each.kind.upper()}: {actual} of "
-            f"{duration(each.target_s)}, {verdict}"
+            f"  {printable(each.scope)} {each.kind.upper()}: {reached_of_wanted(each)}, {verdict}"
         )
     missed = sum(1 for target in report.targets for each in target.objectives if not each.met)
     if missed:
         lines.append(f"  {missed} objectives of single targets were MISSED, see report.json")
     return ["Objectives:", *lines, ""] if lines else []
+
+
+def reached_of_wanted(objective: Objective) -> str:
+    """Return what was reached and what was wanted, in words: `2 d 15 h of 4 h`."""
+    actual = objective.actual_s
+    reached = "not measured" if actual is None else duration(actual)
+    return f"{reached} of {duration(objective.target_s)}"
 
 
 def _totals(report: Report) -> str:

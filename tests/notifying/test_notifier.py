@@ -38,7 +38,9 @@ QUICK = Patience(connect=1.0, answer=0.3, pauses=(0.01, 0.01), longest_pause=0.0
 ENDING = Ending(
     exit_code=3,
     meaning="in doubt",
-    missed=(Missed(scope="run", kind="rto", target_s=60, actual_s=None),),
+    missed=(
+        Missed(scope="run", kind="rto", target_s=60, actual_s=None, words="not measured of 1 min"),
+    ),
     report="/reports/1",
 )
 

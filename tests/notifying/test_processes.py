@@ -101,6 +101,22 @@ def test_everybody_is_told_after_the_reports_and_nothing_gives_an_address_away(
     assert duration < 10, "the retries of a broken webhook are no part of the run"
 
 
+def test_a_missed_objective_is_told_in_the_words_of_the_report(
+    running: Servers, told: Hooks, tmp_path: Path
+) -> None:
+    """Nobody has to reckon with seconds."""
+    place = place_of(tmp_path, told, "good")
+    plan = plan_of(running, place, told, "slack", targets=2)
+    plan.write_text(plan.read_text() + "objectives: {rpo: 1m}\n")
+
+    done = place.call("run", plan, "--yes", "--state", place.directory / "state")
+
+    (line,) = [line for line in done.stdout.splitlines() if "run RPO: " in line]
+    wanted = line.strip().removesuffix(", MISSED")
+    assert wanted.endswith(" of 1 min")
+    assert f"`{wanted}`" in json.dumps(told.taken("good"))
+
+
 def test_a_failing_command_is_told_and_changes_nothing(running: Servers, tmp_path: Path) -> None:
     """Exit code 0 stays 0; stderr and the JSON events say what failed."""
     place = Place(tmp_path)

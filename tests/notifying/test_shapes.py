@@ -40,7 +40,10 @@ def notices(words: str, count: int = 1) -> list[Notice]:
             seen.add(key)
             events.append(lived)
     state = run_of(*events, [finished(exit_code=3)], first=first)
-    missed = tuple(Missed(scope=words, kind="rpo", target_s=1, actual_s=2) for _ in range(count))
+    missed = tuple(
+        Missed(scope=words, kind="rpo", target_s=1, actual_s=2, words="2 s of 1 s")
+        for _ in range(count)
+    )
     ending = Ending(exit_code=3, meaning="in doubt", missed=missed, report=f"/reports/{words}")
     return list(composed_end(state, ending))
 

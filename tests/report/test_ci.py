@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator.cli import command
-from orchestrator.model import inert, printable, printable_json
+from orchestrator.model import Objectives, inert, printable, printable_json
 from orchestrator.report import Report, summarize, text
 from orchestrator.report.as_markdown import render
 from orchestrator.report.ci import SHOWN, SUMMARY_LIMIT, Ci, append_summary, around, detect, touches
@@ -113,6 +113,26 @@ def test_many_failures_are_a_few_annotations() -> None:
     assert len(found) == SHOWN + 1
     assert found[0].data.startswith("databases/hq/z")
     assert found[-1].data == f"and {41 - SHOWN} more targets, see the report"
+
+
+@pytest.mark.parametrize(
+    ("fate", "says"),
+    [
+        (Fate.MOUNTED, "run RPO: 2 d 15 h of 4 h"),
+        (Fate.TASK_FAILED, "run RPO: not measured of 4 h"),
+    ],
+)
+def test_a_missed_objective_says_what_was_wanted_and_reached(fate: Fate, says: str) -> None:
+    """In the words of the text report."""
+    first = started(objectives=Objectives(rpo=4 * 3600.0))
+    report = summarize(run_of(life("a", fate, age_s=229_148.0), [finished()], first=first))
+
+    on_github = [each.data for each in github(output(Ci.GITHUB, report)) if "RPO" in each.data]
+    on_azure = [each.data for each in azure(output(Ci.AZURE, report)) if "RPO" in each.data]
+
+    assert on_github == [says]
+    assert on_azure == [f"objective missed: {says}"]
+    assert f"  {says}, MISSED" in text(report)
 
 
 def test_a_good_run_has_nothing_to_annotate() -> None:
