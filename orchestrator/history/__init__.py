@@ -10,14 +10,8 @@ Nothing is judged anew: results, verdicts and times are those of the runs themse
 """
 
 from orchestrator.history.comparing import compare, comparison_lines, comparison_values
-from orchestrator.history.coverage import (
-    Wanted,
-    coverage_lines,
-    coverage_values,
-    covered,
-    proofs_of,
-    wanted_by,
-)
+from orchestrator.history.coverage import Wanted, covered, proofs_of, wanted_by
+from orchestrator.history.coverage_told import coverage_lines, coverage_values
 from orchestrator.history.glancing import Glance, glance
 from orchestrator.history.narrowing import chosen, locked_plan_of
 from orchestrator.history.trends import (
