@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 from orchestrator.events import (
@@ -64,8 +64,8 @@ class Tally:
         self.allowed: dict[ServerName, int] = {}
         """Mounts that a server is given for now, where that is less than the plan allows."""
         self.running: dict[MountKey, MountRecord] = {}
-        self.kept: dict[MountKey, MountKept] = {}
-        """Mounts that are held open for a person."""
+        self.held_why: dict[MountKey, str] = {}
+        """Why mounts are held open, as far as this process decided it."""
         self.left: set[MountKey] = set()
         """Targets that have their result, and a mount that is, or may be, open."""
         self.failures: deque[MountRecord] = deque(maxlen=RECENT_FAILURES)
@@ -166,7 +166,7 @@ class Tally:
         if isinstance(event, TaskAccepted):
             self.outlook.accepted(event.at)
         if isinstance(event, MountKept):
-            self.kept[key] = event
+            self.held_why[key] = event.reason
         self.proofs.take(event)
         self._note_left(record)
         before, after = self._phase.get(key), record.phase
@@ -231,7 +231,7 @@ class Tally:
         else:
             self.running.pop(key, None)
         if after is not Phase.HELD:
-            self.kept.pop(key, None)
+            self.held_why.pop(key, None)
         self.outlook.moved(record, before, after)
 
     @property
@@ -289,6 +289,16 @@ class Tally:
         """Return the targets that use a slot and go on; a held mount waits for a person."""
         return (each for each in self.running.values() if each.phase is not Phase.HELD)
 
+    @property
+    def held_open(self) -> list[MountRecord]:
+        """Targets whose mounts are held open for a person: decided, and not done yet."""
+        return [each for each in self.running.values() if each.phase is Phase.HELD]
+
+    @property
+    def held_verdicts(self) -> Counter[Result]:
+        """What those targets' results will be, if nothing is lost before the release."""
+        return Counter(each.standing for each in self.held_open if each.standing is not None)
+
     def allowed_on(self, facts: ServerFacts) -> int | None:
         """Return the most mounts that may be open on a server now; None: the plan says nothing."""
         limits = (facts.mounts_limit, self.allowed.get(facts.name))
@@ -305,8 +315,15 @@ class Tally:
         parts = [f"{self.done}/{self.targets} done"]
         parts += [f"{self.results[result]} {result}" for result in Result if self.results[result]]
         parts += [f"{len(self.running)} open", f"{self.waiting} waiting"]
-        parts += self.proofs.parts(len(self.kept))
+        parts += self.proofs.parts()
+        if self.phases[Phase.HELD]:
+            parts.append(f"{self.phases[Phase.HELD]} held open ({in_words(self.held_verdicts)})")
         return ", ".join(parts + ([f"{len(self.left)} MAY BE MOUNTED"] if self.left else []))
+
+
+def in_words(counts: Mapping[Result, int]) -> str:
+    """Return what there is of each result, in the order of all views."""
+    return ", ".join(f"{counts[result]} {result}" for result in Result if counts.get(result))
 
 
 def _is_interrupted(record: MountRecord, found: RunState) -> bool:
@@ -354,8 +371,8 @@ class Proofs:
         points = [attempt.point for attempt in record.attempts]
         self.fallbacks += sum(a != b for a, b in pairwise(points))
 
-    def parts(self, held: int) -> list[str]:
-        """Return what there is to say, as parts of a line; `held` are mounts held open."""
+    def parts(self) -> list[str]:
+        """Return what there is to say, as parts of a line."""
         found = []
         if self.checks:
             failed = f" ({self.checks_failed} failed)" if self.checks_failed else ""
@@ -365,8 +382,6 @@ class Proofs:
             found.append(f"{self.files} file{'s' * (self.files != 1)} copied{failed}")
         if self.fallbacks:
             found.append(f"{self.fallbacks} other point{'s' * (self.fallbacks != 1)} tried")
-        if held:
-            found.append(f"{held} held")
         return found
 
     def _check(self, *, passed: bool, warning: bool) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
-from orchestrator.events import MountKept, ServerFacts
+from orchestrator.events import ServerFacts
 from orchestrator.lifecycle import MountRecord
 from orchestrator.model import Result, ServerName, printable
 from orchestrator.outlook import clock
@@ -72,7 +72,7 @@ def _sections(tally: Tally, width: int) -> Iterator[_Section]:
     yield _Section((0,), lambda _count: [_title(tally, width)])
     yield _Section((20,), lambda _count: [_bar(tally, width)])
     yield _Section((1,), lambda _count: [_results(tally, width)])
-    proofs = tally.proofs.parts(len(tally.kept))
+    proofs = tally.proofs.parts()
     if proofs:
         yield _Section((12,), lambda _count: [(Span("  ".join(proofs)),)])
     if tally.left:
@@ -95,8 +95,8 @@ def _sections(tally: Tally, width: int) -> Iterator[_Section]:
             (8, 22, 23)[: len(oldest)],
             lambda count: [_running(tally, each, width) for each in oldest[:count]],
         )
-    if tally.kept:
-        yield _Section((6, 24), lambda count: _held(tally, width, count))
+    if tally.held_open:
+        yield _Section((6, 7, 24), lambda count: _held(tally, width, count))
     if failures:
         yield gap
         yield _Section(
@@ -238,22 +238,36 @@ def _running(tally: Tally, record: MountRecord, width: int) -> Row:
 
 
 def _held(tally: Tally, width: int, count: int) -> list[Row]:
-    """Return how many mounts are held, until when, how to end it, and which ends first."""
-    ends = [event.until for event in tally.kept.values()]
-    times = [until for until in ends if until is not None]
-    until = f"until {clock(max(times))}" if len(times) == len(ends) else "until somebody ends it"
+    """Return how many mounts are held until when, what was found there, how to end it, and
+    which ends first.
+    """
+    held = tally.held_open
+    times = [record.kept_until for record in held if record.kept_until is not None]
+    until = f"until {clock(max(times))}" if len(times) == len(held) else "until somebody ends it"
+    verdicts = tally.held_verdicts
+    found = (
+        Span(f"{', ' if place else ': '}{verdicts[result]} {result}", STYLES[result])
+        for place, result in enumerate(each for each in Result if verdicts[each])
+    )
     run = tally.started.run if tally.started else "RUN"
-    line = f"{len(ends)} held open {until}; end it: bulk-restore unmount {run}"
-    rows: list[Row] = [(Span(line, "bold cyan"),)]
-    for event in heapq.nsmallest(count - 1, tally.kept.values(), key=_end):
-        left = "" if event.until is None else f" {clock(event.until - tally.now):>7} left "
-        key = _key(tally.running[event.key], width)
-        rows.append((Span("held    ", "cyan"), Span(key), Span(left), _dim(event.reason)))
-    return rows
+    rows: list[Row] = [
+        (Span(f"{len(held)} held open {until}", "bold cyan"), *found),
+        (Span(f"end it: bulk-restore unmount {run}", "cyan"),),
+    ]
+    first = heapq.nsmallest(1, held, key=_end)
+    return [*rows, *(_held_one(tally, each, width) for each in first)][:count]
 
 
-def _end(event: MountKept) -> float:
-    return float("inf") if event.until is None else event.until
+def _held_one(tally: Tally, record: MountRecord, width: int) -> Row:
+    left = "" if record.kept_until is None else f" {clock(record.kept_until - tally.now):>7} left "
+    why = _dim(tally.held_why.get(record.planned.key, ""))
+    verdict = record.standing or Result.UNKNOWN
+    key = Span(_key(record, width))
+    return Span("held    ", "cyan"), key, Span(left), Span(f" {verdict}", STYLES[verdict]), why
+
+
+def _end(record: MountRecord) -> float:
+    return float("inf") if record.kept_until is None else record.kept_until
 
 
 def _dim(text: str) -> Span:

@@ -7,12 +7,12 @@ import json
 from typing import Any
 
 from orchestrator.events import Event, RunFinished, RunResumed, ServerFacts
-from orchestrator.lifecycle import MountRecord, Phase
+from orchestrator.lifecycle import MountRecord
 from orchestrator.model import Result, ServerName, WaveName, printable
 from orchestrator.outlook import Expected, Rest
 from orchestrator.runstate import RunState
 from orchestrator.serving.timeline import Timeline
-from orchestrator.tally import Tally
+from orchestrator.tally import Tally, in_words
 
 SERVERS_SHOWN = 50
 SLOWEST_SHOWN = 8
@@ -110,7 +110,7 @@ class Board:
             "open": len(tally.running),
             "waiting": tally.targets - tally.done - len(tally.running),
             "results": {result.value: tally.results[result] for result in Result},
-            "proofs": tally.proofs.parts(0),
+            "proofs": tally.proofs.parts(),
             "waves": [self._wave(wave) for wave in tally.waves_going[:WAVES_SHOWN]],
             "waves_ended": len(tally.waves_finished),
             "waves_all": len(tally.by_wave),
@@ -148,12 +148,14 @@ class Board:
         }
 
     def _held(self) -> dict[str, Any]:
-        """Return how many mounts are held for a person, and until when if all of them end."""
-        running = self.tally.running.values()
-        held = [record for record in running if record.phase is Phase.HELD]
+        """Return how many mounts are held for a person, until when if all of them end, and
+        what was found there.
+        """
+        held = self.tally.held_open
         times = [record.kept_until for record in held if record.kept_until is not None]
         until = max(times) if held and len(times) == len(held) else None
-        return {"count": len(held), "until": until}
+        verdicts = in_words(self.tally.held_verdicts)
+        return {"count": len(held), "until": until, "verdicts": verdicts}
 
     def _slowest(self) -> list[dict[str, Any]]:
         oldest = heapq.nsmallest(

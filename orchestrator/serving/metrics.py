@@ -91,6 +91,11 @@ def _targets(board: Board) -> Iterator[Gauge]:
     for result in Result:
         results.add(tally.results[result], result=result.value)
     yield results
+    held = Gauge("targets_held", "Targets without a result yet, held open after this verdict.")
+    verdicts = tally.held_verdicts
+    for verdict in Result:
+        held.add(verdicts[verdict], verdict=verdict.value)
+    yield held
     yield Gauge("mounts_left", "Mounts of concluded targets that are, or may be, open.").add(
         len(tally.left)
     )

@@ -8,19 +8,27 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from orchestrator.events import (
+    CheckMade,
     Event,
     MountFound,
     MountKept,
     PointChosen,
+    RunStarted,
     TaskSucceeded,
     VerdictReached,
+    WaveFacts,
 )
-from orchestrator.model import Href, RestorePoint, RestorePointId, Result, TaskId
-from orchestrator.progress import JsonEvents, LiveView
+from orchestrator.model import Href, RestorePoint, RestorePointId, Result, TaskId, WaveName
+from orchestrator.progress import JsonEvents, LiveView, events_json_schema
 from orchestrator.progress.lines import LineView
+from orchestrator.progress.picture import picture
+from orchestrator.runstate import RunState
+from orchestrator.tally import Tally
 from tests.progress.story import (
+    BOOTS,
     HOSTILE,
     STARTED_AT,
     accepted,
@@ -30,6 +38,8 @@ from tests.progress.story import (
     started,
     submitted,
     tell,
+    told,
+    verified,
     wave,
 )
 
@@ -101,7 +111,68 @@ def test_the_live_view_says_it_too() -> None:
     tell(view, *held(3606.0))
     view.draw(10.0)
 
-    assert "1 held open until 1:00:06; end it: bulk-restore unmount r-1" in stream.getvalue()
+    assert "1 held open until 1:00:06" in stream.getvalue()
+    assert "end it: bulk-restore unmount r-1" in stream.getvalue()
+
+
+def both() -> list[Event]:
+    """Return the story of a run that has done nothing yet: one verified, one failed, both held."""
+    story: list[Event] = [started(), planned("a"), planned("b"), wave(0)]
+    for vm, fine in (("a", True), ("b", False)):
+        *to_its_mount, _check, _verdict, _unmount, _released, _concluded = verified(vm, 1)
+        outcome = BOOTS if fine else replace(BOOTS, observed="nothing", passed=False)
+        result = Result.VERIFIED if fine else Result.FAILED
+        story += [
+            *to_its_mount,
+            CheckMade(at=5, key=key(vm), outcome=outcome),
+            VerdictReached(at=5, key=key(vm), result=result),
+            MountKept(at=6, key=key(vm), reason="--hold", until=3606.0),
+        ]
+    return story
+
+
+def test_the_verdicts_of_held_mounts_are_told_and_nothing_of_them_is_done() -> None:
+    """Whoever holds mounts to look at them sees at once which failed; in 80 columns, too."""
+    tally = Tally()
+    for event, record in told(both()):
+        tally.take(event, record)
+
+    rows = ["".join(span.text for span in row) for row in picture(tally, 80, 20)]
+
+    assert any(row.startswith("0/2 done  2 open") for row in rows)
+    assert any(row.startswith("2 held open until ") for row in rows)
+    assert any(row.endswith(": 1 verified, 1 failed") for row in rows)
+    assert tally.counts().endswith("2 held open (1 verified, 1 failed)")
+
+
+def test_a_resumed_run_shows_what_it_goes_on_to_hold() -> None:
+    """The earlier process's holds, their verdicts and their end; why, only that one knew."""
+    begun, *rest = both()
+    assert isinstance(begun, RunStarted)
+    found = RunState(replace(begun, waves=(WaveFacts(name=WaveName("w")),)))
+    for event in rest:
+        found.take(event)
+    tally = Tally()
+    tally.take_over(found)
+
+    rows = ["".join(span.text for span in row) for row in picture(tally, 80, 20)]
+
+    assert any(row.startswith("2 held open until ") for row in rows)
+
+
+def test_programs_are_told_the_verdicts_so_far() -> None:
+    """Each progress event counts them, as the schema says."""
+    stream = io.StringIO()
+    view = JsonEvents(stream)
+    tell(view, *both())
+    view.draw(10.0)
+
+    last = json.loads(stream.getvalue().splitlines()[-1])
+
+    Draft202012Validator(events_json_schema()).validate(last)
+    assert (last["type"], last["done"], last["held"]) == ("progress", 0, 2)
+    assert last["held_verdicts"] == {"verified": 1, "failed": 1}
+    assert "held_verdicts" in events_json_schema()["properties"]
 
 
 def _events(*story: Event) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from orchestrator.events import Event, RunHalted, ServerGivenUp, StopRequested
+from orchestrator.events import Event, MountKept, RunHalted, ServerGivenUp, StopRequested
 from orchestrator.model import ServerName, printable
 from orchestrator.serving import Board, Showing, showing
 from orchestrator.serving.metrics import CONTENT_TYPE, metrics
@@ -18,6 +18,7 @@ from tests.progress.story import (
     accepted,
     failed,
     finished,
+    key,
     planned,
     started,
     submitted,
@@ -104,6 +105,17 @@ def test_the_end_is_told() -> None:
     assert found["bulk_restore_run_state"].samples[(("state", "finished"),)] == 1
     assert found["bulk_restore_run_elapsed_seconds"].samples == {(): 22}
     assert "bulk_restore_oldest_phase_seconds" not in found
+
+
+def test_verdicts_of_held_mounts_are_no_results_yet() -> None:
+    """An alert for failed targets need not wait for the end of the hold."""
+    *until_verdict, _unmount, _released, _concluded = verified("a", 1)
+    held = MountKept(at=6, key=key("a"), reason="--hold", until=3600.0)
+    found = read_after(STARTED, planned("a"), wave(0), *until_verdict, held)
+
+    verdicts = found["bulk_restore_targets_held"].samples
+    assert {dict(labels)["verdict"]: n for labels, n in verdicts.items() if n} == {"verified": 1}
+    assert not any(found["bulk_restore_targets_concluded"].samples.values())
 
 
 def test_before_the_run_there_is_something_to_read() -> None:

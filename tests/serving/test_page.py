@@ -191,7 +191,7 @@ async def test_a_hold_ends_at_a_time_of_the_day(tmp_path: Path) -> None:
         await tab.open(site.link)
         text = await tab.until("document.getElementById('held')?.innerText")
 
-    assert text == "1 held open until 2 Mar, 00:30; end it: bulk-restore unmount r-1"
+    assert text == ("1 held open until 2 Mar, 00:30: 1 verified; end it: bulk-restore unmount r-1")
 
 
 async def test_a_run_that_asks_is_not_said_to_run(tmp_path: Path) -> None:

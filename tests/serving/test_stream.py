@@ -113,7 +113,11 @@ def test_held_mounts_are_counted() -> None:
         MountKept(at=6, key=key("a"), reason="--hold", until=60.0),
     )
 
-    assert json.loads(board.picture())["held"] == {"count": 1, "until": 60.0}
+    assert json.loads(board.picture())["held"] == {
+        "count": 1,
+        "until": 60.0,
+        "verdicts": "1 verified",
+    }
 
 
 def test_the_page_says_what_is_allowed_now() -> None:

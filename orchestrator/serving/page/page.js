@@ -76,7 +76,7 @@
     const until = held.until === null ? "until somebody ends it" : `until ${wallTime(held.until)}`;
     at("held").hidden = !held.count;
     at("held").textContent =
-      `${held.count} held open ${until}; end it: bulk-restore unmount ${picture.run}`;
+      `${held.count} held open ${until}: ${held.verdicts}; end it: bulk-restore unmount ${picture.run}`;
     at("done").textContent = `${picture.done}/${picture.targets} done`;
     showBar();
     showTiles();
