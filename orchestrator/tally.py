@@ -38,6 +38,8 @@ from orchestrator.proof import Fate
 from orchestrator.runstate import RunState
 
 RECENT_FAILURES = 5
+DECLINED = "declined"
+"""What stands for a signal where a person has said no before anything was submitted."""
 
 
 class Tally:
@@ -71,6 +73,8 @@ class Tally:
         self.failures: deque[MountRecord] = deque(maxlen=RECENT_FAILURES)
         self.proofs = Proofs()
         self.ending: str | None = None
+        self._stopped_by: str | None = None
+        """The signal that has stopped the run, while a second one would do more."""
         self.abandoned = False
         """Whether the run's process is gone although the run has not finished."""
         self.outlook = Outlook()
@@ -121,6 +125,7 @@ class Tally:
             case StopRequested(signal=signal, forced=forced):
                 how = "what is mounted is unmounted" if forced else "running mounts end first"
                 self.ending = f"stopping ({signal}): {how}"
+                self._stopped_by = None if forced or signal == DECLINED else signal
             case RunHalted(detail=detail):
                 self.ending = f"halted: {detail}"
             case PlaceholderReplaced():
@@ -137,7 +142,7 @@ class Tally:
     def _go_on(self, at: float) -> None:
         """Begin anew what belongs to one process."""
         self.trouble, self.parked_at, self.allowed = {}, {}, {}
-        self.ending = self.finished = None
+        self.ending = self.finished = self._stopped_by = None
         self.abandoned = False
         self.outlook.go_on(at)
 
@@ -265,6 +270,14 @@ class Tally:
             and self.ending is None
             and self.finished is None
         )
+
+    @property
+    def harder(self) -> str | None:
+        """What stops a stopping run at once, for whoever will not wait; None if nothing does."""
+        if self._stopped_by is None or self.abandoned or self.finished is not None:
+            return None
+        again = "Ctrl-C" if self._stopped_by == "SIGINT" else self._stopped_by
+        return f"a second {again} to the run unmounts what is known now and names the rest"
 
     def rest(self) -> Rest:
         """Return how long the rest may take, as of `now`; unknown while nobody does it."""

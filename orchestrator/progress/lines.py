@@ -85,6 +85,8 @@ class LineView:
         line = _target_line(event, record, self._verbose) if record else _run_line(event)
         if isinstance(event, MountKept) and self._tally.started is not None:
             line = f"{line}; end it: bulk-restore unmount {self._tally.started.run}"
+        if isinstance(event, StopRequested) and self._tally.harder is not None:
+            line = f"{line}; {self._tally.harder}"
         if line is not None:
             self._lines.write(f"{clock(event.at)} {line}")
 

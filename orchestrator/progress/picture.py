@@ -82,6 +82,9 @@ def _sections(tally: Tally, width: int) -> Iterator[_Section]:
     if tally.ending is not None:
         ending = Span(printable(tally.ending, width), "bold yellow")
         yield _Section((2,), lambda _count: [(ending,)])
+    if tally.harder is not None:
+        harder = Span(tally.harder, "yellow")
+        yield _Section((7,), lambda _count: [(harder,)])
     if tally.abandoned and tally.started is not None:
         resume = Span(f"go on with it: bulk-restore resume {tally.started.run}", "bold yellow")
         yield _Section((2,), lambda _count: [(resume,)])

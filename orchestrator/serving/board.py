@@ -105,6 +105,7 @@ class Board:
             "left": left.words if left.low is not None else None,
             "exit_code": self.finished.exit_code if self.finished else None,
             "ending": printable(tally.ending, WORDS) if tally.ending else None,
+            "harder": tally.harder,
             "targets": tally.targets,
             "done": tally.done,
             "open": len(tally.running),

@@ -130,7 +130,12 @@ def test_verbose_adds_the_short_steps() -> None:
         ),
         (
             StopRequested(at=1, signal="SIGINT", forced=False),
-            "stopping (SIGINT): running mounts end first",
+            "stopping (SIGINT): running mounts end first; a second Ctrl-C to the run unmounts what "
+            "is known now and names the rest",
+        ),
+        (
+            StopRequested(at=1, signal="declined", forced=False),
+            "stopping (declined): running mounts end first",
         ),
         (
             StopRequested(at=1, signal="SIGTERM", forced=True),

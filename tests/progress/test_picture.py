@@ -14,6 +14,7 @@ from orchestrator.events import (
     ServerGivenUp,
     ServerPaced,
     ServerParked,
+    StopRequested,
 )
 from orchestrator.model import ServerName
 from orchestrator.progress.picture import ROWS, picture
@@ -155,6 +156,22 @@ def test_the_oldest_running_task_is_the_one_that_was_submitted_first() -> None:
     assert oldest == ["w/hq/old", "w/hq/young"]
     assert "1 held open until 10:00: 1 verified" in rows
     assert "end it: bulk-restore unmount r-1" in rows
+
+
+@pytest.mark.parametrize(("signal", "word"), [("SIGINT", "Ctrl-C"), ("SIGTERM", "SIGTERM")])
+def test_a_stopping_run_says_what_stops_it_at_once(signal: str, word: str) -> None:
+    """Whole in 80 columns, and only while that would do more."""
+    first = StopRequested(at=5, signal=signal, forced=False)
+    story = [started(), planned("a"), wave(0), submitted("a", 1), first]
+    hint = f"a second {word} to the run unmounts what is known now and names the rest"
+
+    assert hint in shown(tallied(*story))
+    assert len(hint) <= 80
+    for over in (StopRequested(at=6, signal=signal, forced=True), finished(6, 130)):
+        assert not any("a second" in row for row in shown(tallied(*story, over)))
+    gone = tallied(*story)
+    gone.abandoned = True
+    assert not any("a second" in row for row in shown(gone))
 
 
 def test_the_newest_failures_come_first() -> None:

@@ -10,7 +10,14 @@ import anyio
 import pytest
 from anyio.abc import SocketAttribute, SocketStream
 
-from orchestrator.events import DeadlinePassed, Event, MountKept, ServerParked, TargetReopened
+from orchestrator.events import (
+    DeadlinePassed,
+    Event,
+    MountKept,
+    ServerParked,
+    StopRequested,
+    TargetReopened,
+)
 from orchestrator.model import Result, ServerName, printable
 from orchestrator.serving import Board
 from orchestrator.serving import site as site_module
@@ -202,6 +209,23 @@ async def test_a_run_that_asks_is_not_said_to_run(tmp_path: Path) -> None:
         await tab.open(site.link)
         await tab.until("document.querySelectorAll('#servers li').length === 2")
         assert await tab.value(f"{TEXT}.startsWith('night-drill waiting for confirmation')")
+
+
+async def test_a_stopping_run_says_what_stops_it_at_once(tmp_path: Path) -> None:
+    """As long as that would do more."""
+    board = Board()
+    tell(board, *STORY, StopRequested(at=30, signal="SIGINT", forced=False))
+    async with visited(board) as site, chromium(tmp_path) as tab:
+        await tab.open(site.link)
+        text = await tab.until("document.getElementById('ending')?.innerText")
+        tell(board, StopRequested(at=31, signal="SIGINT", forced=True))
+        site.tick(31)
+        await tab.until("!document.getElementById('ending').innerText.includes('Ctrl-C')")
+
+    assert text == (
+        "stopping (SIGINT): running mounts end first; "
+        "a second Ctrl-C to the run unmounts what is known now and names the rest"
+    )
 
 
 async def test_a_page_without_a_place_waits_for_one(

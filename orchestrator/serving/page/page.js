@@ -69,9 +69,10 @@
       .filter(Boolean).join(" · ");
     at("reason").textContent = picture.reason ? `· ${picture.reason}` : "";
     const ending = picture.state === "interrupted"
-      ? `go on with it: bulk-restore resume ${picture.run}` : picture.ending;
+      ? `go on with it: bulk-restore resume ${picture.run}`
+      : [picture.ending, picture.harder].filter(Boolean).join("; ");
     at("ending").hidden = !ending;
-    at("ending").textContent = ending ?? "";
+    at("ending").textContent = ending;
     const held = picture.held;
     const until = held.until === null ? "until somebody ends it" : `until ${wallTime(held.until)}`;
     at("held").hidden = !held.count;
