@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,7 +117,7 @@ def _state_of(found: RunState | Glance, running: bool) -> str:
     return "running" if running else "interrupted"
 
 
-def _open(found: RunState) -> list[str]:
+def _open(found: RunState, running: bool) -> list[str]:
     """Return a line for every target whose mount is, or may be, open."""
     from orchestrator.model import printable
 
@@ -126,12 +127,26 @@ def _open(found: RunState) -> list[str]:
             planned = record.planned
             point = record.open_point.name if record.open_point else "?"
             lines.append(
-                f"  {printable(planned.key)}: {record.phase.value.replace('_', ' ')}, "
-                f"mount {record.mount_state.value}{_until(record, found)}; "
+                f"  {printable(planned.key)}: {_standing(record, found, running)}; "
                 f"{printable(planned.server)}, "
                 f"{printable(planned.backup_server)}, restore point {printable(point)}"
             )
     return lines
+
+
+def _standing(record: MountRecord, found: RunState, running: bool) -> str:
+    """Return where a target stands; and what becomes of its mount, if nobody works on it.
+
+    While the run goes on, the state of a mount is only what a report would say if it died now.
+    """
+    from orchestrator.lifecycle import HOLDING_PHASES, Phase
+
+    phase = record.phase.value.replace("_", " ")
+    until = _until(record, found)
+    verdict = f", {record.standing}" if record.phase is Phase.HELD else ""
+    if running and record.phase in HOLDING_PHASES:
+        return f"{phase}{until}{verdict}"
+    return f"{phase}{verdict}, mount {record.mount_state.value}{until}"
 
 
 def _until(record: MountRecord, found: RunState) -> str:
@@ -143,11 +158,24 @@ def _until(record: MountRecord, found: RunState) -> str:
     return f" until {found.moment(record.kept_until):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def _progress(found: RunState) -> str:
+    """Return how many targets have their result, and what was found of those that are held."""
+    from orchestrator.lifecycle import Phase
+    from orchestrator.tally import in_words
+
+    records = found.records.values()
+    done = sum(record.is_final for record in records)
+    held = [record.standing for record in records if record.phase is Phase.HELD]
+    verdicts = in_words(Counter(verdict for verdict in held if verdict is not None))
+    more = f", {len(held)} held open: {verdicts}" if held else ""
+    return f"{done} of {len(found.records)} targets have their result{more}"
+
+
 def _show_run(found: RunState, running: bool, as_json: bool) -> int:
     from orchestrator.report import summarize, text
     from orchestrator.report.as_json import as_values
 
-    left = _open(found)
+    left = _open(found, running)
     report = summarize(found)
     if as_json:
         values = as_values(report)
@@ -158,10 +186,9 @@ def _show_run(found: RunState, running: bool, as_json: bool) -> int:
     if found.finished is not None:
         click.echo(text(report))
     else:
-        done = sum(record.is_final for record in found.records.values())
-        click.echo(f"{done} of {len(found.records)} targets have their result")
+        click.echo(_progress(found))
     if left:
-        title = "Mounted now:" if running else "May still be mounted (bulk-restore unmount RUN):"
+        title = "Open now:" if running else "May still be mounted (bulk-restore unmount RUN):"
         click.echo("\n".join([title, *left]))
     if running and any(record.mount_state.value == "kept" for record in found.records.values()):
         click.echo(f"End the holds: bulk-restore unmount {found.started.run}")

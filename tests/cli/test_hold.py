@@ -40,7 +40,7 @@ def holding(running: Servers, place: Place, *, targets: int = 3) -> subprocess.P
         if event["type"] == "target" and event["phase"] == "held":
             held.add(event["key"])
         if len(held) == targets:
-            while place.call("status", "last").stdout.count("mount kept") < targets:
+            while place.call("status", "last").stdout.count(": held until ") < targets:
                 assert process.poll() is None
             return process
     raise AssertionError("the run ended before it held its mounts")
@@ -59,7 +59,10 @@ def test_unmount_from_a_second_terminal_ends_the_hold(quick: Servers, place: Pla
     assert all(line.startswith("released: ") for line in lines)
     assert "asked the process of" in released.stderr
     assert ended(process)[0] == 0
-    assert (shown.returncode, shown.stdout.count("mount kept until ")) == (0, 3)
+    assert (shown.returncode, shown.stdout.count(": held until ")) == (0, 3)
+    assert shown.stdout.count(" UTC, mounted; ") == 3
+    assert "0 of 3 targets have their result, 3 held open: 3 mounted" in shown.stdout
+    assert "mount kept" not in shown.stdout
     assert "End the holds: bulk-restore unmount " in shown.stdout
     assert {each["mount"] for each in place.values()["targets"]} == {"released"}
     assert not list((place.directory / "state").glob("*.request"))

@@ -294,6 +294,7 @@ def test_after_kill_9_status_names_what_may_be_mounted_and_unmount_releases_it(
     status = place.call("status", "last")
     assert status.returncode == 3
     assert "interrupted" in status.stdout
+    assert ", mount unknown; " in status.stdout
     for fate in slow.truth().still_open():
         assert fate.vm in status.stdout
     place.call("report", "last", "--report", str(place.report))
@@ -318,6 +319,8 @@ def test_a_second_run_of_the_same_plan_is_refused(slow: Servers, place: Place) -
 
     assert second.returncode == 6
     assert "running" in status.stdout
+    assert ": running; " in status.stdout.split("Open now:")[1]
+    assert "mount " not in status.stdout  # what would be left of it if it died now
     assert ended(first)[0] == 0
     assert len(slow.truth().mounts) == 40
 
