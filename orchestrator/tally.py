@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
+from datetime import UTC, timedelta
 from itertools import pairwise
 
 from orchestrator.events import (
@@ -33,7 +34,7 @@ from orchestrator.events import (
 )
 from orchestrator.lifecycle import HOLDING_PHASES, MountRecord, Phase
 from orchestrator.model import MountKey, Result, ServerName, WaveName
-from orchestrator.outlook import Expected, Now, Outlook, Rest
+from orchestrator.outlook import Expected, Now, Outlook, Rest, clock
 from orchestrator.proof import Fate
 from orchestrator.runstate import RunState
 
@@ -278,6 +279,15 @@ class Tally:
             return None
         again = "Ctrl-C" if self._stopped_by == "SIGINT" else self._stopped_by
         return f"a second {again} to the run unmounts what is known now and names the rest"
+
+    def time_of_day(self, at: float) -> str:
+        """Return a time of the run's clock as people and `status` say it; the day if not today."""
+        if self.started is None:
+            return clock(at)
+        moment = self.started.started_at.astimezone(UTC) + timedelta(seconds=at)
+        today = self.started.started_at.astimezone(UTC) + timedelta(seconds=self.now)
+        day = "" if moment.date() == today.date() else "%Y-%m-%d "
+        return f"{moment:{day}%H:%M:%S} UTC"
 
     def rest(self) -> Rest:
         """Return how long the rest may take, as of `now`; unknown while nobody does it."""

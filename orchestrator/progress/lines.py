@@ -83,8 +83,8 @@ class LineView:
         """Write the event's line, if it has one."""
         self._tally.take(event, record)
         line = _target_line(event, record, self._verbose) if record else _run_line(event)
-        if isinstance(event, MountKept) and self._tally.started is not None:
-            line = f"{line}; end it: bulk-restore unmount {self._tally.started.run}"
+        if isinstance(event, MountKept) and record is not None:
+            line = _held_line(event, record, self._tally)
         if isinstance(event, StopRequested) and self._tally.harder is not None:
             line = f"{line}; {self._tally.harder}"
         if line is not None:
@@ -180,9 +180,6 @@ def _target_line(event: Event, record: MountRecord, verbose: bool) -> str | None
         case TaskAccepted(task=task, adopted=adopted):
             how = "found again as" if adopted else "mounting as"
             return f"{key}: {how} {printable(task)}"
-        case MountKept(reason=reason, until=until):
-            end = clock(until) if until is not None else "somebody ends it"
-            return f"{key}: {record.verdict}, HELD OPEN until {end} ({printable(reason)})"
         case PointChosen(point=point, why=why):
             return f"{key}: now restore point {printable(point.name)} ({printable(why)})"
         case MountFound(roots=roots):
@@ -199,6 +196,15 @@ def _target_line(event: Event, record: MountRecord, verbose: bool) -> str | None
             return f"{key}: unmounting"
         case _:
             return None
+
+
+def _held_line(event: MountKept, record: MountRecord, tally: Tally) -> str:
+    end = "somebody ends it" if event.until is None else tally.time_of_day(event.until)
+    run = tally.started.run if tally.started else "RUN"
+    return (
+        f"{printable(event.key)}: {record.verdict}, HELD OPEN until {end} "
+        f"({printable(event.reason)}); end it: bulk-restore unmount {run}"
+    )
 
 
 def _check(outcome: CheckOutcome) -> str:

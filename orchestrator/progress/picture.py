@@ -246,7 +246,9 @@ def _held(tally: Tally, width: int, count: int) -> list[Row]:
     """
     held = tally.held_open
     times = [record.kept_until for record in held if record.kept_until is not None]
-    until = f"until {clock(max(times))}" if len(times) == len(held) else "until somebody ends it"
+    until = "until somebody ends it"
+    if len(times) == len(held):
+        until = f"until {tally.time_of_day(max(times))}"
     verdicts = tally.held_verdicts
     found = (
         Span(f"{', ' if place else ': '}{verdicts[result]} {result}", STYLES[result])

@@ -76,10 +76,15 @@ def another() -> list[Event]:
 
 
 @pytest.mark.parametrize(
-    ("until", "words"), [(3606.0, "HELD OPEN until 1:00:06"), (None, "until somebody ends it")]
+    ("until", "words"),
+    [
+        (3606.0, "HELD OPEN until 23:00:06 UTC "),
+        (7206.0, "HELD OPEN until 2026-03-02 00:00:06 UTC "),
+        (None, "until somebody ends it"),
+    ],
 )
 def test_a_line_says_until_when_and_how_to_end_it(until: float | None, words: str) -> None:
-    """So that a run in CI that waits for a person says so."""
+    """So that a run in CI that waits for a person says so; the end is a time of the day."""
     stream = io.StringIO()
 
     tell(LineView(stream), *held(until))
@@ -111,7 +116,7 @@ def test_the_live_view_says_it_too() -> None:
     tell(view, *held(3606.0))
     view.draw(10.0)
 
-    assert "1 held open until 1:00:06" in stream.getvalue()
+    assert "1 held open until 23:00:06 UTC" in stream.getvalue()
     assert "end it: bulk-restore unmount r-1" in stream.getvalue()
 
 
@@ -140,7 +145,7 @@ def test_the_verdicts_of_held_mounts_are_told_and_nothing_of_them_is_done() -> N
     rows = ["".join(span.text for span in row) for row in picture(tally, 80, 20)]
 
     assert any(row.startswith("0/2 done  2 open") for row in rows)
-    assert any(row.startswith("2 held open until ") for row in rows)
+    assert any(row.startswith("2 held open until 23:00:06 UTC") for row in rows)
     assert any(row.endswith(": 1 verified, 1 failed") for row in rows)
     assert tally.counts().endswith("2 held open (1 verified, 1 failed)")
 
@@ -157,7 +162,7 @@ def test_a_resumed_run_shows_what_it_goes_on_to_hold() -> None:
 
     rows = ["".join(span.text for span in row) for row in picture(tally, 80, 20)]
 
-    assert any(row.startswith("2 held open until ") for row in rows)
+    assert any(row.startswith("2 held open until 23:00:06 UTC") for row in rows)
 
 
 def test_programs_are_told_the_verdicts_so_far() -> None:

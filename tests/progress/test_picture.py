@@ -154,7 +154,7 @@ def test_the_oldest_running_task_is_the_one_that_was_submitted_first() -> None:
 
     oldest = [row.split()[1] for row in rows if row.startswith("oldest")]
     assert oldest == ["w/hq/old", "w/hq/young"]
-    assert "1 held open until 10:00: 1 verified" in rows
+    assert "1 held open until 22:10:00 UTC: 1 verified" in rows
     assert "end it: bulk-restore unmount r-1" in rows
 
 
