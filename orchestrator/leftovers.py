@@ -46,6 +46,7 @@ from orchestrator.model import (
     ServerName,
     SessionId,
     TaskId,
+    counted,
     printable,
 )
 from orchestrator.plan.settings import RestorePlan
@@ -111,7 +112,10 @@ async def _end_holds(
 ) -> Released:
     """Ask the run's own process to release what it holds, and tell what became of that."""
     state.ask_to_end_holds(summary.run)
-    say(f"asked the process of {summary.run} to end its holds; waiting for {len(held)} mounts")
+    say(
+        f"asked the process of {summary.run} to end its holds; "
+        f"waiting for {counted(len(held), 'mount')}"
+    )
     try:
         with anyio.move_on_after(ANSWER_WITHIN) as unanswered:
             await _until_released(state, summary, held, unanswered)
@@ -271,7 +275,7 @@ async def _release(record: MountRecord, session: Session, ledger: Ledger) -> lis
         if await session.is_mounted(href):
             return _by_hand([record], "the server still lists the mount after the unmount")
     _conclude(record, ledger)
-    return [f"released: {printable(planned.key)} ({len(open_mounts)} mounts)"]
+    return [f"released: {printable(planned.key)} ({counted(len(open_mounts), 'mount')})"]
 
 
 def _conclude(record: MountRecord, ledger: Ledger) -> None:

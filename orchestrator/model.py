@@ -304,6 +304,11 @@ class UnresolvedTarget:
     place: str = ""
 
 
+def counted(number: int, thing: str) -> str:
+    """Return `1 mount`, `2 mounts`."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def printable(text: str, limit: int = 300) -> str:
     """Return `text` safe to show: control and bidirectional characters escaped, shortened.
 

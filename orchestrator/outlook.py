@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from orchestrator.events import RunStarted, ServerFacts
 from orchestrator.lifecycle import HOLDING_PHASES, MountRecord, Phase
-from orchestrator.model import BackupServerName, MountKey, ServerName, WaveName
+from orchestrator.model import BackupServerName, MountKey, ServerName, WaveName, counted
 
 ENOUGH = 3
 """Mounts that must have ended before this run's own durations mean anything."""
@@ -367,7 +367,7 @@ class Outlook:
         if not now.ending:
             needed |= {lane.server for lane, each in self._queues.items() if each.known + each.new}
         waits = sorted(parked & needed)
-        return f"{len(waits)} server{'s' if len(waits) > 1 else ''} out of reach" if waits else ""
+        return f"{counted(len(waits), 'server')} out of reach" if waits else ""
 
 
 def _age(record: MountRecord, at: float) -> float:

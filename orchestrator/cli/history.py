@@ -21,6 +21,7 @@ from orchestrator.cli.common import (
     set_option,
     state_option,
 )
+from orchestrator.model import counted
 
 if TYPE_CHECKING:
     from orchestrator.history import Wanted
@@ -276,7 +277,7 @@ def list_command(
     elif not output.quiet:
         for each in records:
             click.echo(_line(each))
-        click.echo(f"{len(records)} of {len(found.records)} targets")
+        click.echo(f"{len(records)} of {counted(len(found.records), 'target')}")
     if save_as is not None:
         _save(save_as, plan, kept, found, records)
 

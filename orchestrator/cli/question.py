@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from orchestrator.engine.orders import Expansion
-from orchestrator.model import MountRequest, ServerName, Unmount, printable
+from orchestrator.model import MountRequest, ServerName, Unmount, counted, printable
 from orchestrator.plan.settings import RestorePlan
 from orchestrator.proof import Download
 
@@ -27,13 +27,13 @@ def lines_before(
     requests = expansion.requests
     lines = [f"Plan {printable(plan.name)} on {', '.join(plan.servers)}: {plan.mode}"]
     removed = "mounted" if plan.cleanup.unmount is Unmount.NEVER else "mounted and removed"
-    lines.append(f"{len(requests)} restore points will be {removed}.")
+    lines.append(f"{counted(len(requests), 'restore point')} will be {removed}.")
     lines += _checked(requests)
     lines += _copied(requests)
     lines += _written(requests)
     lines += _held(plan, hold)
     if expansion.unresolved:
-        lines.append(f"{len(expansion.unresolved)} targets have no restore point:")
+        lines.append(f"{counted(len(expansion.unresolved), 'target')} without a restore point:")
         lines += [
             f"  {printable(target.key)}: {printable(target.reason)}"
             for target in expansion.unresolved[:NAMED]
@@ -109,13 +109,9 @@ def _count(downloads: Iterable[Download]) -> str:
     downloads = tuple(downloads)
     single = sum(1 for download in downloads if download.glob is None)
     chosen = sum(download.max_files for download in downloads if download.glob is not None)
-    counts = [_files(single)] if single else []
-    counts += [f"up to {_files(chosen)} chosen by name"] if chosen else []
+    counts = [counted(single, "file")] if single else []
+    counts += [f"up to {counted(chosen, 'file')} chosen by name"] if chosen else []
     return " and ".join(counts)
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
 
 
 def _named(names: Iterable[str]) -> str:

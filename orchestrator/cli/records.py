@@ -17,7 +17,7 @@ from orchestrator.cli.common import (
     output_options,
     state_option,
 )
-from orchestrator.model import inert
+from orchestrator.model import counted, inert
 
 if TYPE_CHECKING:
     from orchestrator.history import Glance
@@ -108,7 +108,7 @@ def _row_line(summary: RunSummary, said: str) -> str:
 def _said(state: str, found: Glance) -> str:
     code = f", exit code {found.finished.exit_code}" if found.finished else ""
     mounted = f", {len(found.open)} {'mounted' if state == 'running' else 'MAY BE MOUNTED'}"
-    return f"{state}{code}, {found.targets} targets{mounted if found.open else ''}"
+    return f"{state}{code}, {counted(found.targets, 'target')}{mounted if found.open else ''}"
 
 
 def _state_of(found: RunState | Glance, running: bool) -> str:
@@ -168,7 +168,8 @@ def _progress(found: RunState) -> str:
     held = [record.standing for record in records if record.phase is Phase.HELD]
     verdicts = in_words(Counter(verdict for verdict in held if verdict is not None))
     more = f", {len(held)} held open: {verdicts}" if held else ""
-    return f"{done} of {len(found.records)} targets have their result{more}"
+    have = "has its" if len(records) == 1 else "have their"
+    return f"{done} of {counted(len(records), 'target')} {have} result{more}"
 
 
 def _show_run(found: RunState, running: bool, as_json: bool) -> int:

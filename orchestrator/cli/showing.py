@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.model import MountKey, RestorePoint, UnresolvedTarget, printable
+from orchestrator.model import MountKey, RestorePoint, UnresolvedTarget, counted, printable
 from orchestrator.plan.fitting import moment
 from orchestrator.plan.selection import OLDER
 from orchestrator.report.text import duration
@@ -37,13 +37,13 @@ def shown_plan(found: Look, *, explain: bool) -> Iterator[str]:
     yield from (line for note in expanded.notes for line in _wrapped(note, 0))
     if found.seed:
         yield f"drawn by seed {found.seed}; draw the same again with --seed {found.seed}"
-    yield _counted(len(expanded.requests), len(expanded.unresolved))
+    yield _targets(len(expanded.requests), len(expanded.unresolved))
 
 
-def _counted(chosen: int, unresolved: int) -> str:
+def _targets(chosen: int, unresolved: int) -> str:
     """Return the total, which is that of the run: what has no restore point is a target too."""
     total = chosen + unresolved
-    targets = f"{total} target" + ("" if total == 1 else "s")
+    targets = counted(total, "target")
     if not unresolved:
         return f"{targets}, each with its restore point" if total else targets
     of_them = f"{unresolved} of them " if total > 1 else ""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.common import Output, end, explained, fail, output_options
+from orchestrator.model import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,8 +112,9 @@ def _behaviour(pairs: Sequence[str]) -> dict[str, Any]:
 def _tell(truth: Any) -> None:
     still = truth.still_open()
     click.echo(
-        f"# {len(truth.mounts)} mounts were made, {len(still)} are still open, "
-        f"{sum(truth.requests.values())} requests, {truth.dangerous} dangerous calls",
+        f"# {counted(len(truth.mounts), 'mount')} made, {len(still)} still open, "
+        f"{counted(sum(truth.requests.values()), 'request')}, "
+        f"{counted(truth.dangerous, 'dangerous call')}",
         err=True,
     )
     for fate in still[:20]:
@@ -155,8 +157,9 @@ def demo_command(
     click.echo(text(shown.outcome.report))
     truth = shown.truth
     click.echo(
-        f"The servers say: {len(truth.mounts)} mounts made, {len(truth.still_open())} still "
-        f"open, at most {truth.peaks['total']} at once, {truth.dangerous} dangerous calls."
+        f"The servers say: {counted(len(truth.mounts), 'mount')} made, "
+        f"{len(truth.still_open())} still open, at most {truth.peaks['total']} at once, "
+        f"{counted(truth.dangerous, 'dangerous call')}."
     )
     click.echo(f"Plan:    {shown.plan}")
     click.echo(f"Reports: {shown.outcome.directory}")

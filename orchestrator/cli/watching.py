@@ -19,6 +19,7 @@ from orchestrator.cli.common import (
     output_options,
     state_option,
 )
+from orchestrator.model import counted
 
 if TYPE_CHECKING:
     from orchestrator.events import RunFinished
@@ -110,7 +111,7 @@ def _last_line(found: RunState, finished: RunFinished) -> str:
     mounted = f", {left} MAY BE MOUNTED" if left else ""
     return (
         f"run {found.started.run} of {printable(found.started.plan, 80)} ended with exit code "
-        f"{finished.exit_code}: {len(found.records)} targets{counts}{mounted}"
+        f"{finished.exit_code}: {counted(len(found.records), 'target')}{counts}{mounted}"
     )
 
 

@@ -52,6 +52,7 @@ from orchestrator.model import (
     ServerName,
     UnresolvedTarget,
     WaveName,
+    counted,
 )
 from orchestrator.plan.inventory import Listing
 from orchestrator.policy import SESSION_IDLE_LIMIT
@@ -508,7 +509,9 @@ class Run:
             return
         budget = self._orders.failures
         if budget is not None and budget.is_spent(failed=self._failed, targets=len(self.ledger)):
-            self._halt("failures", f"{self._failed} targets failed; the plan allows {budget}")
+            self._halt(
+                "failures", f"{counted(self._failed, 'target')} failed; the plan allows {budget}"
+            )
 
     async def _watch_journal(self) -> None:
         """Without a journal no intent is durable, so nothing more is submitted."""
@@ -521,7 +524,7 @@ class Run:
             await self._holds.begun()
             await anyio.sleep(HOLD_TICK)
             if self._hold_requests.taken() and len(self._holds):
-                message = f"the holds of {len(self._holds)} mounts were ended on request"
+                message = f"{counted(len(self._holds), 'hold')} ended on request"
                 self.ledger.record(RunNoted(at=self._now(), message=message))
                 self._holds.end()
 

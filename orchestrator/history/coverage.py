@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from orchestrator.lifecycle import FIRM_RESULTS, MountRecord
-from orchestrator.model import Result, ServerName
+from orchestrator.model import Result, ServerName, counted
 from orchestrator.plan.settings import Entry, RestorePlan, SelectorKind
 from orchestrator.runstate import RunState
 
@@ -135,8 +135,8 @@ def wanted_by(
         return found + [_unknown(entry, plan) for entry in selectors], [note]
     unchanged = _is_of(run, sha256)
     notes = [
-        f"the machines of {len(selectors)} selectors are those that run {run.started.run} found "
-        f"on {run.started.started_at:%Y-%m-%d}"
+        f"the machines of {counted(len(selectors), 'selector')} are those that run "
+        f"{run.started.run} found on {run.started.started_at:%Y-%m-%d}"
         + ("" if unchanged else ", when the plan was another one; --ask asks the servers")
     ]
     runs = [run]

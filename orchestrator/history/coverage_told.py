@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from orchestrator.history.coverage import Coverage, Row, Standing, Tried
-from orchestrator.model import Result, printable
+from orchestrator.model import Result, counted, printable
 from orchestrator.report.as_json import moment
 from orchestrator.report.text import duration
 
@@ -95,8 +95,8 @@ def _still_good(found: Coverage, proof: Result) -> list[Row]:
 def _summary(found: Coverage) -> str:
     """Return the answer in one line, with what it is worth and what has become of it since."""
     said = (
-        f"{printable(found.plan, 60)}: {len(found.proven)} of {len(found.rows)} machines proven "
-        f"in the last {found.days:g} days"
+        f"{printable(found.plan, 60)}: {len(found.proven)} of "
+        f"{counted(len(found.rows), 'machine')} proven in the last {found.days:g} days"
     )
     by = ", ".join(f"{n} {_PROOFS[proof]}" for proof, n in _by_proof(found).items() if n)
     said += f" ({by})" if by else ""

@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.history.comparing import busy_s
 from orchestrator.lifecycle import MountRecord
-from orchestrator.model import printable
+from orchestrator.model import counted, printable
 from orchestrator.report import summarize
 from orchestrator.report.as_json import moment
 from orchestrator.report.objectives import measured, measured_over_all
@@ -136,12 +136,12 @@ def trend_lines(trends: Sequence[Trend]) -> list[str]:
     for trend in trends[:SHOWN]:
         lines += [*_one(trend), ""]
     if len(trends) > SHOWN:
-        lines.append(f"and {len(trends) - SHOWN} more targets, see --json")
+        lines.append(f"and {counted(len(trends) - SHOWN, 'more target')}, see --json")
     return lines[:-1] if lines and not lines[-1] else lines
 
 
 def _one(trend: Trend) -> list[str]:
-    heading = f"{'STARTED (UTC)':<16} {'DURATION':<12} {'RTO':<12} {'RPO':<12} DURATION"
+    heading = f"{'STARTED (UTC)':<16} {'DURATION':<12} {'RTO':<12} {'RPO':<12} COMPARED"
     longest = max((sample.duration_s or 0.0 for sample in trend.samples), default=0.0)
     lines = [_cut(trend.name, WIDTH), heading]
     for sample in trend.samples:

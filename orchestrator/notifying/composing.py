@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.events import RunHalted, WaveFinished
 from orchestrator.lifecycle import FIRM_RESULTS, MountRecord
-from orchestrator.model import MountState, Result
+from orchestrator.model import MountState, Result, counted
 from orchestrator.notifying.notice import Concerned, Missed, Notice
 from orchestrator.plan.settings import NotifyOn
 from orchestrator.runstate import RunState
@@ -60,21 +60,22 @@ def composed_end(state: RunState, ending: Ending) -> Iterator[Notice]:
     )
     text = (
         f"{started.plan}: {started.mode} {how}: {ending.meaning}{trouble}. "
-        f"{totals['targets']} targets" + (f": {counts}" if counts else "")
+        f"{counted(totals['targets'], 'target')}" + (f": {counts}" if counts else "")
     )
     finished = _about(state, NotifyOn.FINISHED, at, text, records=_not_good(state))
     finished = replace(finished, good=code == 0, objectives=ending.missed)
     yield _at_the_end(finished, state, ending)
     if ending.missed:
         count = len(ending.missed)
-        text = f"{started.plan}: {count} recovery objective{'s' if count > 1 else ''} missed"
+        text = f"{started.plan}: {counted(count, 'recovery objective')} missed"
         missed = _about(state, NotifyOn.OBJECTIVE_MISSED, at, text)
         yield _at_the_end(replace(missed, objectives=ending.missed), state, ending)
     left = [record for record in state.records.values() if record.mount_state in OPEN]
     if left:
         text = (
-            f"{started.plan}: {len(left)} mounts may still be open. Within 15 minutes this may "
-            f"release them: bulk-restore unmount {started.run}"
+            f"{started.plan}: {counted(len(left), 'mount')} may still be open. Within 15 minutes "
+            f"this may release {'it' if len(left) == 1 else 'them'}: "
+            f"bulk-restore unmount {started.run}"
         )
         leftover = _about(state, NotifyOn.LEFTOVER, at, text, records=left)
         yield _at_the_end(leftover, state, ending)

@@ -19,7 +19,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from orchestrator.model import printable
+from orchestrator.model import counted, printable
 from orchestrator.notifying.notice import Concerned, Missed, Notice
 from orchestrator.plan.settings import HookKind
 
@@ -120,11 +120,11 @@ def _details(notice: Notice) -> Iterator[str]:
         yield printable(f"{target.key}: {target.result or 'open'}, mount {target.mount}{why}", LINE)
     more = notice.more_targets + max(0, len(notice.targets) - LINES)
     if more:
-        yield f"and {more} more targets"
+        yield f"and {counted(more, 'more target')}"
     for missed in notice.objectives[:LINES]:
         yield printable(_missed(missed), LINE)
     if len(notice.objectives) > LINES:
-        yield f"and {len(notice.objectives) - LINES} more objectives"
+        yield f"and {counted(len(notice.objectives) - LINES, 'more objective')}"
 
 
 def _missed(missed: Missed) -> str:

@@ -39,7 +39,7 @@ from orchestrator.events import (
     WaveStarted,
 )
 from orchestrator.lifecycle import MountRecord, Phase
-from orchestrator.model import printable
+from orchestrator.model import counted, printable
 from orchestrator.outlook import Expected, clock
 from orchestrator.progress.view import Lines
 from orchestrator.proof import CheckOutcome, DownloadOutcome, Fate
@@ -143,7 +143,7 @@ def _run_line(event: Event) -> str | None:
         case ServerGivenUp(server=server, reason=reason):
             return f"{printable(server)}: GIVEN UP: {printable(reason)}"
         case ServerPaced(server=server, allowed=int(allowed)):
-            return f"{printable(server)}: is given {_count(allowed, 'mount')} at once for now"
+            return f"{printable(server)}: is given {counted(allowed, 'mount')} at once for now"
         case ServerPaced(server=server):
             return f"{printable(server)}: is given as many mounts as the plan allows again"
         case WaveStarted(wave=wave):
@@ -233,8 +233,4 @@ def _files(outcomes: Iterable[DownloadOutcome]) -> str:
     """Return the sum of what became of a target's files."""
     fates = Counter(outcome.fate in TROUBLED for outcome in outcomes)
     trouble = f", {fates[True]} not" if fates[True] else ""
-    return f"{_count(fates[False], 'file')} copied{trouble}"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+    return f"{counted(fates[False], 'file')} copied{trouble}"

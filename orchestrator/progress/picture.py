@@ -16,7 +16,7 @@ from rich.cells import cell_len, set_cell_size
 
 from orchestrator.events import ServerFacts
 from orchestrator.lifecycle import MountRecord
-from orchestrator.model import Result, ServerName, printable
+from orchestrator.model import Result, ServerName, counted, printable
 from orchestrator.outlook import clock
 from orchestrator.tally import Tally
 
@@ -176,7 +176,9 @@ def _lanes(tally: Tally, servers: list[ServerFacts], width: int, count: int) -> 
     if hidden and not alone:
         trouble = sum(facts.name in tally.trouble for facts in hidden)
         more = f", {trouble} of them in trouble" if trouble else ""
-        rows.append((Span(f"and {len(hidden)} more servers{more}", "yellow" if more else "dim"),))
+        rows.append(
+            (Span(f"and {counted(len(hidden), 'more server')}{more}", "yellow" if more else "dim"),)
+        )
     return rows
 
 

@@ -14,7 +14,7 @@ from orchestrator.errors import (
     NotFound,
     OrchestratorError,
 )
-from orchestrator.model import RestorePoint
+from orchestrator.model import RestorePoint, counted
 from orchestrator.plan.inventory import Listing
 from orchestrator.plan.settings import ServerSettings
 from orchestrator.readiness.asking import LoggedOn, Sight
@@ -200,7 +200,7 @@ def _sessions(about: Subject, sight: Sight) -> Finding:
         return about.ok("sessions", f"no other session of {mine.user} is open")
     return about.ok(
         "sessions",
-        f"{_counted(len(others), 'other session')} of {mine.user} open, perhaps another "
+        f"{counted(len(others), 'other session')} of {mine.user} open, perhaps another "
         "program's; never touched",
     )
 
@@ -211,7 +211,7 @@ def _open_mounts(about: Subject, settings: ServerSettings, held: Mapping[str, in
         return about.not_visible(
             "open_mounts", "mounts of other logon sessions cannot be seen through the API"
         )
-    runs = ", ".join(f"run {run} holds {_counted(count, 'mount')}" for run, count in held.items())
+    runs = ", ".join(f"run {run} holds {counted(count, 'mount')}" for run, count in held.items())
     limit = "" if settings.mounts_limit is None else f" beside the plan's {settings.mounts_limit}"
     return about.warning("open_mounts", f"{runs} there now, and they count{limit}")
 
@@ -225,7 +225,7 @@ def _inventory(about: Subject, sight: Sight) -> Finding:
         return about.problem("inventory", f"restore points cannot be read: {sight.points}")
     if sight.points is None:
         return about.not_visible("inventory", sight.why_not(sight.logon))
-    return about.ok("inventory", f"{_counted(len(sight.listed), 'restore point')} of the plan's")
+    return about.ok("inventory", f"{counted(len(sight.listed), 'restore point')} of the plan's")
 
 
 def _inventory_age(about: Subject, sight: Sight, now: datetime) -> Finding:
@@ -281,7 +281,3 @@ def _why_none(sight: Sight) -> str:
     if any(isinstance(point, RestorePoint) for point in sight.newest.values()):
         return "the server lists none of the restore points that the plan asks for"
     return "no restore point to see"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

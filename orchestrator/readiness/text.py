@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from orchestrator.model import printable
+from orchestrator.model import counted, printable
 from orchestrator.readiness.findings import Finding, Readiness, Scope, Status
 
 SHOWN = 20
@@ -50,10 +50,10 @@ def _is_shown(status: Status, readiness: Readiness, *, quiet: bool, verbose: boo
 
 def _answer(readiness: Readiness) -> str:
     totals = readiness.totals
-    what = f"{printable(readiness.plan)}: {_counted(readiness.targets, 'target')}"
-    what += f" on {_counted(readiness.servers, 'server')}"
+    what = f"{printable(readiness.plan)}: {counted(readiness.targets, 'target')}"
+    what += f" on {counted(readiness.servers, 'server')}"
     counts = ", ".join(
-        _counted(totals[status], word)
+        counted(totals[status], word)
         for status, word in ((Status.PROBLEM, "problem"), (Status.WARNING, "warning"))
         if totals[status]
     )
@@ -112,16 +112,12 @@ def _at_a_glance(readiness: Readiness) -> list[str]:
 def _totals(readiness: Readiness) -> str:
     totals = readiness.totals
     return (
-        f"{_counted(sum(totals.values()), 'answer')}: {totals[Status.OK]} ok, "
-        f"{_counted(totals[Status.WARNING], 'warning')}, "
-        f"{_counted(totals[Status.PROBLEM], 'problem')}, "
+        f"{counted(sum(totals.values()), 'answer')}: {totals[Status.OK]} ok, "
+        f"{counted(totals[Status.WARNING], 'warning')}, "
+        f"{counted(totals[Status.PROBLEM], 'problem')}, "
         f"{totals[Status.NOT_VISIBLE]} not visible"
     )
 
 
 def _in_words(item: str) -> str:
     return item.replace("_", " ")
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 
-from orchestrator.model import MountState, Result, printable
+from orchestrator.model import MountState, Result, counted, printable
 from orchestrator.report.summary import Report, TargetReport
 from orchestrator.report.text import reached_of_wanted
 
@@ -106,7 +106,7 @@ def _findings(report: Report) -> Iterator[tuple[str, str, str]]:
         title = f"{target.result.value}, mount {target.mount.value}"
         yield ("error" if _rank(target) < 3 else "warning"), title, f"{target.key}: {why}"
     if len(worst) > SHOWN:
-        yield "error", "more", f"and {len(worst) - SHOWN} more targets, see the report"
+        yield "error", "more", f"and {counted(len(worst) - SHOWN, 'more target')}, see the report"
     for missed in [each for each in report.objectives if not each.met][:SHOWN]:
         told = f"{missed.scope} {missed.kind.upper()}: {reached_of_wanted(missed)}"
         yield "error", "objective missed", told

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 
-from orchestrator.model import MountState, Result, printable
+from orchestrator.model import MountState, Result, counted, printable
 from orchestrator.policy import SESSION_IDLE_LIMIT
 from orchestrator.report.exit_codes import ExitCode
 from orchestrator.report.objectives import Objective
@@ -106,7 +106,7 @@ def _objectives(report: Report) -> list[str]:
         )
     missed = sum(1 for target in report.targets for each in target.objectives if not each.met)
     if missed:
-        lines.append(f"  {missed} objectives of single targets were MISSED, see report.json")
+        lines.append(f"  {counted(missed, 'objective')} of single targets MISSED, see report.json")
     return ["Objectives:", *lines, ""] if lines else []
 
 
@@ -123,7 +123,7 @@ def _totals(report: Report) -> str:
         for name, count in report.totals.items()
         if name != "targets" and (count or name in {"verified", "mounted", "failed", "left"})
     )
-    return f"{report.totals['targets']} targets: {counts}"
+    return f"{counted(report.totals['targets'], 'target')}: {counts}"
 
 
 def _end(report: Report) -> str:

@@ -122,7 +122,7 @@ def test_how_long_mounts_stay_open_is_said(
     said = lines_before(plan, expansion, [ServerName("dr")], hold=hold)
 
     removed = cleanup.unmount is not Unmount.NEVER
-    assert said[1] == f"1 restore points will be mounted{' and removed' if removed else ''}."
+    assert said[1] == f"1 restore point will be mounted{' and removed' if removed else ''}."
     assert said[2:-1] == expected
     assert said[-1] == "Not answering yet, will be waited for: dr"
 

@@ -218,6 +218,7 @@ def test_machines_of_selectors_are_those_that_a_run_found(tmp_path: Path) -> Non
     assert found == {"web02": "never", "sql01": "proven", "web01": "proven"}
     assert run_id(1) in values["notes"][0]
     assert "another one" not in values["notes"][0]
+    assert "the machines of 1 selector are" in values["notes"][0]
 
 
 def test_a_plan_changed_since_is_said(tmp_path: Path) -> None:

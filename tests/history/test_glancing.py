@@ -90,7 +90,7 @@ def test_a_damaged_run_hides_no_other_one(tmp_path: Path) -> None:
 
     done, as_json = called(tmp_path, "status"), called(tmp_path, "status", "--json")
 
-    assert f"{run_id(1)}  payments-tier1  interrupted, 1 targets, 1 MAY BE MOUNTED" in done.stdout
+    assert f"{run_id(1)}  payments-tier1  interrupted, 1 target, 1 MAY BE MOUNTED" in done.stdout
     assert f"{run_id(2)}  payments-tier1  DAMAGED" in done.stdout
     assert "record 1 (RunStarted)" in done.stderr
     assert [row["state"] for row in json.loads(as_json.stdout)] == ["damaged", "interrupted"]
@@ -102,4 +102,4 @@ def test_a_run_that_ended_is_not_folded(tmp_path: Path, monkeypatch: pytest.Monk
     keep(tmp_path, beginning(1), [life("sql01")])
     monkeypatch.setattr(State, "replay", None)
 
-    assert "1 targets" in called(tmp_path, "status").output
+    assert "1 target" in called(tmp_path, "status").output

@@ -59,6 +59,14 @@ def test_the_plot_is_in_proportion_and_fits_80_columns(state: Path) -> None:
     assert text.replace("\n", "").isascii()
 
 
+def test_no_two_columns_have_one_name(state: Path) -> None:
+    """The plot shows what another column says in words; it is told apart from it."""
+    heading = called(state, "trend", "--plan", "payments-tier1").stdout.splitlines()[1]
+
+    names = heading.replace("STARTED (UTC)", "STARTED").split()
+    assert len(set(names)) == len(names) == 5
+
+
 def test_without_options_it_is_the_plan_that_ran_last(state: Path) -> None:
     """The one question people have after a run."""
     assert called(state, "trend").output.startswith("other\n")

@@ -140,7 +140,7 @@ def test_objectives_are_shown_against_what_was_measured() -> None:
 
     assert "run RTO: not measured of 10 min, MISSED" in shown
     assert "wave databases RPO: 1 h of 2 h, met" in shown
-    assert "1 objectives of single targets were MISSED" in shown
+    assert "1 objective of single targets MISSED" in shown
 
 
 @given(runs())

@@ -106,7 +106,9 @@ async def test_one_refused_unmount_does_not_keep_the_others(
         outcome = await unmounted(stage)
 
         assert outcome.code == 3
-        assert sum(line.startswith("released:") for line in outcome.lines) == 2
+        released = [line for line in outcome.lines if line.startswith("released:")]
+        assert len(released) == 2
+        assert all(line.endswith(" (1 mount)") for line in released)
         assert len(stage.sites.truth.still_open()) == 1
         assert (await unmounted(stage)).code == 0
         assert not stage.sites.truth.still_open()

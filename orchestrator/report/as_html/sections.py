@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median, quantiles
 
 from orchestrator.lifecycle import FIRM_RESULTS
-from orchestrator.model import MountState, Result
+from orchestrator.model import MountState, Result, counted
 from orchestrator.report.as_html.markup import (
     ABSENT,
     cards,
@@ -154,7 +154,7 @@ def objectives(report: Report) -> str:
     more, unmeasured = len(late) - LATE, len(missed) - len(late)
     notes = [
         f"<p>and {more} more that single targets missed, see report.json</p>" if more > 0 else "",
-        f"<p>{unmeasured} objectives of single targets are missed because the targets were not "
+        f"<p>{counted(unmeasured, 'objective')} of single targets missed because they were not "
         "proven: there is nothing to measure.</p>"
         if unmeasured
         else "",
