@@ -29,6 +29,7 @@ from orchestrator.model import inert
 if TYPE_CHECKING:
     from orchestrator.conducting import Outcome
     from orchestrator.events import RunStarted
+    from orchestrator.journal import RunSummary, State
     from orchestrator.plan.loading import LoadedPlan
     from orchestrator.plan.locked import LockedPlan
     from orchestrator.progress import View
@@ -152,6 +153,7 @@ def unmount_command(
     """
     import anyio
 
+    from orchestrator.journal import State
     from orchestrator.leftovers import Released, release_leftovers
 
     _ = output  # every line is a result
@@ -164,30 +166,31 @@ def unmount_command(
             say=lambda line: click.echo(line, err=True),
         )
 
+    kept = State(state or default_state())
+    summary = kept.summary(run)
+    is_alive = kept.is_running(summary)
     outcome = anyio.run(whole)
     for line in outcome.lines:
         click.echo(line)
-    _report_anew(state or default_state(), run)
+    if not is_alive:  # else its own process writes them
+        _report_anew(kept, summary)
     end(outcome.code)
 
 
-def _report_anew(directory: Path, run: str) -> None:
+def _report_anew(kept: State, summary: RunSummary) -> None:
     """Let the reports of a run say what it has left now; whatever goes wrong there is told."""
     from orchestrator.cli.reporting import rebuilt
     from orchestrator.evidence import is_signed
-    from orchestrator.journal import State
 
-    state = State(directory)
-    summary = state.summary(run)
-    place = Path(state.replay(summary.run).report_dir)
-    if state.is_running(summary) or not place.is_dir():
-        return  # its own process writes them; or there were none
+    place = Path(kept.replay(summary.run).report_dir)
+    if not place.is_dir():
+        return
     again = f"bulk-restore report {summary.run}"
     if is_signed(place):
         why = f"are signed and stay as they are; {again} --sign-key KEY writes what is left now"
     else:
         try:
-            rebuilt(state, summary.run, place)
+            rebuilt(kept, summary.run, place)
         except (OSError, OrchestratorError) as exc:
             why = f"do not say so yet: {exc}. {again} makes them anew"
         else:
