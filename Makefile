@@ -5,6 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+# Tests wait for processes about half of their time, so there is work for one more.
+TESTERS ?= $(shell expr $(WORKERS) + 1)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format lint types imports bench simulate-seeds simulate-crashes strikes mutants lock clean
@@ -26,7 +28,7 @@ demo: $(STAMP) ## Mount, prove and unmount 200 restore points over three simulat
 	$(BIN)/bulk-restore demo
 
 test: $(STAMP) ## Run every test
-	$(BIN)/python -m pytest -q -n $(WORKERS)
+	$(BIN)/python -m pytest -q -n $(TESTERS) --dist worksteal
 
 check: format lint types imports test ## Format, lint, types, import contract, tests
 
