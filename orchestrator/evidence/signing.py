@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    load_pem_private_key,
-    load_pem_public_key,
-)
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import KeyUnusable
+
+if TYPE_CHECKING:  # it takes 7 MB, and only who signs or verifies needs it
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
 
 MAX_KEY_BYTES = 64 * 1024
 MAKE_ONE = "make one with: openssl genpkey -algorithm ed25519 -out KEY.pem"
@@ -54,6 +54,8 @@ class PublicKey:
 
     def made(self, signature: bytes, data: bytes) -> bool:
         """Tell whether `signature` is this key's over `data`."""
+        from cryptography.exceptions import InvalidSignature
+
         try:
             self._key.verify(signature, data)
         except InvalidSignature:
@@ -67,6 +69,10 @@ def load_signer(path: Path) -> Signer:
     Raises:
         KeyUnusable: it is none, or has a passphrase, or others can read it.
     """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
     content = _content(path, owner_only=True)
     try:
         key = load_pem_private_key(content, password=None)
@@ -88,6 +94,10 @@ def load_public_key(path: Path) -> PublicKey:
     Raises:
         KeyUnusable: it is none.
     """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
     content = _content(path, owner_only=False)
     if b"PRIVATE KEY" in content:
         raise KeyUnusable(

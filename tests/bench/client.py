@@ -13,13 +13,12 @@ from pathlib import Path
 
 import anyio
 
+from orchestrator import conducting
 from orchestrator.assembly import Choices
-from orchestrator.conducting import conduct
 from orchestrator.events import Event
 from orchestrator.journal import state
 from orchestrator.journal.writing import RunJournal
 from orchestrator.plan.loading import load_plan
-from orchestrator.serving import Page, Showing
 
 
 class _NoJournal(RunJournal):
@@ -48,11 +47,14 @@ async def _main(plan: Path, directory: Path) -> int:
     choices = Choices(state=directory / "state", report=directory / "report")
     companions = []
     if "--pages" in sys.argv:
+        from orchestrator.serving import Page, Showing
+
         companions.append(Showing(page=Page(), metrics_file=None, tell=_Pages().open))
-    return (await conduct(load_plan(plan), choices, companions=companions)).code
+    return (await conducting.conduct(load_plan(plan), choices, companions=companions)).code
 
 
 if __name__ == "__main__":
     if "--no-journal" in sys.argv:
         vars(state)["RunJournal"] = _NoJournal  # to measure what the real one costs
+        vars(conducting)["write_evidence"] = lambda *_: []  # there are no records to keep
     sys.exit(anyio.run(_main, Path(sys.argv[1]), Path(sys.argv[2])))

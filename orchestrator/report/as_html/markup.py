@@ -8,7 +8,7 @@ from html import escape
 
 from orchestrator.model import printable
 
-ABSENT = "—"
+ABSENT = "&mdash;"
 
 
 def shown(text: object, limit: int = 300) -> str:

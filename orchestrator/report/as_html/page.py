@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from orchestrator.report.as_html import concurrency, sections, targets, timeline
 from orchestrator.report.as_html.markup import anchor, section, shown
 from orchestrator.report.as_html.style import POLICY, SHEET
@@ -51,23 +53,24 @@ def render(report: Report) -> str:
     room = max(SIZE - len(first) - len(second) - len(last), LEAST_ROOM)
     not_good = targets.not_good(report, room * 3 // 4)
     good = targets.good(report, max(room - len(not_good), LEAST_ROOM // 4))
-    body = first + not_good + second + good + last
+    parts = (first, not_good, second, good, last)
     title = f"{shown(report.run.plan)} {shown(report.run.id)}"
-    return (
+    head = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta name="referrer" content="no-referrer"><title>{title}</title>'
         f"<style>{SHEET}</style></head>\n"
-        f"<body>\n{sections.heading(report)}{_links(body)}{body}</body></html>\n"
+        f"<body>\n{sections.heading(report)}{_links(parts)}"
     )
+    return "".join((head, *parts, "</body></html>\n"))
 
 
-def _links(body: str) -> str:
+def _links(parts: Sequence[str]) -> str:
     """Return links to those sections that the page has."""
     links = (
         f'<a href="#{anchor(title)}">{title}</a>'
         for title in LINKED
-        if f'<section id="{anchor(title)}">' in body
+        if any(f'<section id="{anchor(title)}">' in part for part in parts)
     )
     return f"<nav>{''.join(links)}</nav>\n"

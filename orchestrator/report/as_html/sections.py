@@ -175,7 +175,7 @@ def _objective(each: Objective) -> tuple[str, ...]:
     margin = ABSENT
     if each.actual_s is not None:
         spare = _spare(each)
-        margin = f"{'' if spare >= 0 else '−'}{duration(abs(spare))}"
+        margin = f"{'' if spare >= 0 else '&minus;'}{duration(abs(spare))}"
     met = '<b class="good">met</b>' if each.met else '<b class="bad">MISSED</b>'
     return shown(each.scope), each.kind.upper(), duration(each.target_s), reached, margin, met
 
