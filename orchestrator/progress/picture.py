@@ -157,8 +157,8 @@ def _waves(tally: Tally) -> Row:
     ended = len(tally.waves_finished)
     parts = [f"{printable(w, 24)} {tally.done_by_wave[w]}/{tally.by_wave[w]}" for w in going[:4]]
     parts += [f"and {len(going) - 4} more"] if len(going) > 4 else []
-    now = ", ".join(parts) or "none going on"
-    return Span("wave ", "dim"), Span(now), Span(f"  {ended} of {len(tally.by_wave)} ended", "dim")
+    now = (Span("wave ", "dim"), Span(", ".join(parts))) if parts else (Span("no wave goes on"),)
+    return (*now, Span(f"  {ended} of {len(tally.by_wave)} ended", "dim"))
 
 
 # --- servers -----------------------------------------------------------------------------------

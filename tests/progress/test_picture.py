@@ -194,6 +194,7 @@ def test_waves_are_shown_where_there_are_several() -> None:
 
     assert not any(row.startswith("wave") for row in shown(tallied(*one)))
     assert "wave w 0/1  0 of 2 ended" in shown(tallied(*one, other))
+    assert "no wave goes on  1 of 2 ended" in shown(tallied(*one, other, wave(9, over=True)))
 
 
 def test_checks_and_files_are_counted() -> None:

@@ -118,7 +118,7 @@
     at("tiles").replaceChildren(...shown);
     const going = picture.waves.map((wave) => `${wave.name} ${wave.done}/${wave.targets}`);
     at("waves").hidden = picture.waves_all < 2;
-    at("waves").textContent = `wave ${going.join(", ") || "none going on"}`
+    at("waves").textContent = (going.length ? `wave ${going.join(", ")}` : "no wave goes on")
       + ` · ${picture.waves_ended} of ${picture.waves_all} ended`;
     at("proofs").textContent = picture.proofs.join(", ");
   }
