@@ -45,7 +45,7 @@ def _release(report: Report) -> list[str]:
     until = (
         "Within 15 minutes of the last request"
         if ended is None
-        else f"Until about {ended + timedelta(seconds=SESSION_IDLE_LIMIT):%H:%M} UTC"
+        else f"Until about {ended + timedelta(seconds=SESSION_IDLE_LIMIT):%Y-%m-%d %H:%M} UTC"
     )
     return [
         "",

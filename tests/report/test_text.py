@@ -81,8 +81,8 @@ def test_the_last_word_is_what_may_still_be_done_and_until_when() -> None:
     last = text(summarize(run_of(*lives))).splitlines()[-2:]
 
     assert last == [
-        "1 left mounted and 1 may be mounted, see above. Until about 06:25 UTC this may still "
-        "release them:",
+        "1 left mounted and 1 may be mounted, see above. Until about 2026-11-23 06:25 UTC this "
+        "may still release them:",
         "  bulk-restore unmount 20261123T060000Z-7f3a",
     ]
 

@@ -240,8 +240,11 @@ async def test_a_page_without_a_place_waits_for_one(
             await reader.until("picture")
             await tab.open(site.link)
             await tab.until(f"{OFFLINE}.includes('Too many pages are open')")
+            assert "0/0" not in await tab.value(TEXT)
+            assert "Nothing was submitted" not in await tab.value(TEXT)
         await tab.until("document.querySelectorAll('#servers li').length === 2")
         assert await tab.value("document.getElementById('offline').hidden")
+        assert "2/4 done" in await tab.value(TEXT)
 
 
 async def test_an_old_link_is_said_to_be_old(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@
   }
 
   function show() {
+    at("all").hidden = false; // before the first picture nothing is known, not even that it is 0
     at("plan").textContent = picture.plan ?? "…";
     document.title = `${picture.done}/${picture.targets} ${picture.plan ?? "bulk-restore"}`;
     const [word, kind] = badge();
