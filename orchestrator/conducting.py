@@ -45,7 +45,7 @@ from orchestrator.notifying import Ending, Missed, Notifier, composed_end, tell_
 from orchestrator.plan.locked import LockedPlan
 from orchestrator.plan.sampling import Proofs
 from orchestrator.plan.settings import RestorePlan, SecretReference
-from orchestrator.ports import Baselines, NoBaselines, Observer
+from orchestrator.ports import Baselines, Durations, NoBaselines, Observer
 from orchestrator.progress import QuietView, View
 from orchestrator.proof import BaselineCheck
 from orchestrator.report import (
@@ -228,12 +228,6 @@ class _Part:
         """Do this part and write the reports of the whole."""
         earlier = self._earlier()
         directory = earlier.resumed.report_dir if earlier else self.started.report_dir
-        onlookers: list[View | Companion] = [view, *companions]
-        for onlooker in onlookers:
-            with harmless(onlooker):
-                onlooker.expect(self.state.durations().expected)
-                if self.found is not None:
-                    onlooker.take_over(self.found)
         following = Following(self.found)
         notifier = self._notifier(following)
         code, head, trouble, told = await self._run(
@@ -341,6 +335,8 @@ class _Part:
 
         try:
             async with self._journal() as journal:
+                durations = self.state.durations()  # a journal that was just made can tell
+                self._introduce([view, *companions], durations)
                 run = Run(
                     self._orders(earlier),
                     clients(
@@ -354,7 +350,7 @@ class _Part:
                     [following, view, notifier, *observers, *companions],
                     exit_code=code_now,
                     rng=self.world.rng,
-                    durations=self.state.durations(),
+                    durations=durations,
                     baselines=self._baselines(),
                     programs=programs(self.source.plan, self.world),
                     shelf=self.world.shelf or DiskShelf(inline=self.world.inline),
@@ -392,6 +388,14 @@ class _Part:
             log.exception("notification.internal_error")
             _note(run, "not everybody could be told of the end: internal error")
         await run.ledger.saved()
+
+    def _introduce(self, onlookers: Sequence[View | Companion], durations: Durations) -> None:
+        """Tell who looks on, before the first event, what is known of this run and of others."""
+        for onlooker in onlookers:
+            with harmless(onlooker):
+                onlooker.expect(durations.expected)
+                if self.found is not None:
+                    onlooker.take_over(self.found)
 
     def _baselines(self) -> Baselines:
         """Return what earlier runs measured, if this one compares with it."""

@@ -9,7 +9,7 @@ at which targets have been done so far.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
@@ -323,12 +323,13 @@ class Outlook:
 
     def _bound(self, work: _Work, allowed: Mapping[ServerName, int]) -> float:
         """Return the seconds that the work takes at the least, under all limits."""
-        by_wave: defaultdict[WaveName, Counter[object]] = defaultdict(Counter)
-        in_all: Counter[object] = Counter()
+        by_wave: defaultdict[WaveName, defaultdict[object, float]]
+        by_wave = defaultdict(lambda: defaultdict(float))
+        in_all: defaultdict[object, float] = defaultdict(float)
         for lane, seconds in work.seconds.items():
             for resource in ((lane.server, lane.backup_server), lane.server, None):
-                by_wave[lane.wave][resource] += seconds  # type: ignore[assignment]
-                in_all[resource] += seconds  # type: ignore[assignment]
+                by_wave[lane.wave][resource] += seconds
+                in_all[resource] += seconds
         whole = self._longest(in_all, allowed)
         ends: dict[WaveName, float] = {}
         for wave in self._order:
