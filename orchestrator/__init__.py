@@ -2,55 +2,73 @@
 
 The idea in a few lines::
 
-    plan file ── plan.loading ──▶ RestorePlan
-    per server ── em.session ──▶ logon session ── inventory ──▶ plan.expansion ──▶ MountRequests
-    engine.run: waves ── engine.admission ──▶ slot ── engine.mounting:
+    plan file ── plan.file ──▶ RestorePlan
+    per server ── em.session ──▶ logon session ── inventory ──▶ plan.choose ──▶ MountRequests
+    engine.run: waves ── engine.scheduler ──▶ slot ── engine.mount.drive:
         intent durable ▶ POST once ▶ engine.watcher: finished ▶ mount read ▶ verdict ▶ unmounted
-    every step: engine.ledger ── legal by lifecycle.TRANSITIONS ▶ journal ▶ views
+    every step: engine.ledger ── legal by core.lifecycle.TRANSITIONS ▶ journal ▶ views
     fold of the journal ── report.summary ──▶ report.html, .json, junit.xml, … , exit code
 
-Ordinary structured-concurrency code drives each mount from top to bottom, and everything
-that happens to it is an event that a pure table must allow, the journal must hold, and only
-then the rest may see.
+Ordinary structured-concurrency code drives each mount from top to bottom. Everything that happens
+to a mount is an event: a pure table must allow it, the journal must hold it, and only then the
+rest may see it.
 
-Rooms, from the top; imports go down only, and `make check` proves it:
+Packages, from the top. Imports go down only, packages of one line do not import one another, and
+`make check` proves it:
 
-    cli          argv ▶ run ▶ exit code
-    demo         a whole run against the simulator
-    leftovers    after a dead run: releasing what it left mounted
-    onlooking    beside a run, from another process: follows its journal and shows it
-    conducting   a run from its lock to its reports; its resume
-    readiness    before a run: whether it could start now; changes nothing
-    looking      what a plan means now, without a run
-    assembly     joins the parts: from a plan and a person's choices to what the engine is told
-    attending    beside a run: its view, signals, the machine's sleep
-    evidence     the records and a manifest beside the reports, signed; checking them offline
-    history      several runs beside one another: comparing, trends, coverage, lists
-    targeting    which targets a run takes, of a plan or a locked plan
-    em           HTTP and XML: one Enterprise Manager behind the ports
-    journal      SQLite: runs and events with a hash chain; replay
-    notifying    who is told of a run: webhooks, a command at its end; speaks HTTP, as em does
-    report       what the journal says, rendered
-    progress     what a person sees meanwhile
-    serving      the same as a page in a browser, and as metrics; read only
-    shelving     files of guests on the local disk: safe names, .part then rename
-    logs         structlog set-up, redaction
-    programs     a user's own program that judges a guest, as a child process
+    cli          click commands: argv ▶ run ▶ exit code
+    app          wiring, runner, preview, follow, signals, unmount, readiness, notify, demo, logs
+    em           one Enterprise Manager over HTTP: transport, session, client, logon, links, codecs
+    journal      SQLite: runs and events with a hash chain; replay; limits that runs share
+    local        this machine: saved files of guests, the programs of a user
+    report       what the journal says: values, renderings, exit codes, evidence, history
     simulator    Enterprise Managers to test against; shares no parser with em
-    engine       the run: admission, gate, pace, mounts, watcher, recovery, strays, ledger
-    ports        what the engine needs from outside
-    tally        counting along: what every view shows
-    outlook      how long the rest may take
-    runstate     the fold of a run's events: what is known of it
-    search       which restore point of a target is tried next
-    lifecycle    what may follow what
-    plan         the file and its expansion
+    views        what a person sees meanwhile: statistics, ETA, live view, lines, JSON, web page
+    engine       the run: waves, scheduler, server connection, circuit breaker, watcher, ledger
+      mount        one mount: drive, submit, recover, find, hold, release, orphans, resume
+      content      inside a mounted guest: checks, downloads, writing back
+    log          lines of the log; structlog is imported with the first
     checks       verdicts on what was read of a mounted guest
-    events       facts
-    policy       delays and limits
-    model        the vocabulary
-    proof        what a plan demands of a mounted guest, and what was found there
-    errors       what may the caller do next
+    plan         file: bytes to plan; choose: plan and inventory to mount requests
+    core         model, events, lifecycle, run state, point search, policy, errors, ports, text
 
-Read in this order: this page, model, lifecycle, engine/mounting, tests/scenarios.
+`__all__` is the declared Python API (docs/reference/python-api.md); every module is internal.
+
+Read in this order: this page, core/model, core/lifecycle, engine/mount/drive, tests/scenarios.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.app.api import *  # noqa: F403 - the names of `__all__`
+
+__all__ = [  # noqa: F405 - imported when first used
+    "CannotResume",
+    "ExitCode",
+    "JournalError",
+    "MountState",
+    "Options",
+    "OrchestratorError",
+    "Outcome",
+    "PlanError",
+    "Readiness",
+    "Report",
+    "Result",
+    "RunLocked",
+    "RunNotFound",
+    "check",
+    "load_plan",
+    "resume",
+    "run",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import the API when it is first used: `--help` must answer at once."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from orchestrator.app import api
+
+    return getattr(api, name)

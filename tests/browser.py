@@ -45,7 +45,7 @@ class Tab:
         self._last += 1
         await self._socket.send_json({"id": self._last, "method": method, "params": parameters})
         while True:
-            message = await self._socket.receive_json(timeout=30)
+            message = await self._socket.receive_json(timeout=120)
             self._note(message)
             if message.get("id") == self._last:
                 assert "error" not in message, message

@@ -19,6 +19,11 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
     return "asyncio", {"loop_factory": VirtualTimeLoop}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin first what waits longest, so that the others are played meanwhile and not before."""
+    items.sort(key=lambda item: item.get_closest_marker("patient") is None)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show what the simulation's seeds have struck, if they were played."""
     hits: Counter[str] = Counter()

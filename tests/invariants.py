@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.engine.admission import Limits
+from orchestrator.core.model import session_id
+from orchestrator.engine.scheduler import Limits
 from orchestrator.simulator.truth import GroundTruth
 
 RESULTS = {"verified", "mounted", "failed", "unknown", "skipped", "cancelled"}
 SAID_OPEN = {"left", "kept", "unknown"}
+SHOWN = 8
+"""Characters of a session's name that the report shows."""
+MOST_LOGONS, WITHIN_S = 6, 600.0
+"""Logons to one server within so many seconds: accounts lock."""
 
 
 def assert_invariants(truth: GroundTruth, report: Mapping[str, Any], limits: Limits) -> None:
@@ -18,12 +24,13 @@ def assert_invariants(truth: GroundTruth, report: Mapping[str, Any], limits: Lim
     targets = report["targets"]
     assert_one_result_each(report, targets)
     assert_success_is_true(truth, targets)
-    assert_open_mounts_are_named(truth, targets)
+    assert_open_mounts_are_named(truth, report, targets)
     assert_limits_held(truth, limits)
     assert_one_mount_per_intent(truth, targets)
     assert_results_are_about_their_points(truth, targets)
     assert_nothing_is_silently_kept(report, targets)
-    assert truth.dangerous == 0, "a failover or full restore was called"
+    assert_success_leaves_nothing(truth, report)
+    assert_calls_are_harmless(truth)
 
 
 def assert_one_result_each(report: Mapping[str, Any], targets: list[dict[str, Any]]) -> None:
@@ -35,7 +42,8 @@ def assert_one_result_each(report: Mapping[str, Any], targets: list[dict[str, An
     assert {name: report["totals"][name] for name in RESULTS} == {
         name: counts[name] for name in RESULTS
     }
-    assert report["totals"]["left"] == sum(target["mount"] == "left" for target in targets)
+    left = sum(target["mount"] == "left" for target in targets)
+    assert report["totals"]["left"] == left + len(report["strays"])
 
 
 def assert_success_is_true(truth: GroundTruth, targets: list[dict[str, Any]]) -> None:
@@ -48,15 +56,54 @@ def assert_success_is_true(truth: GroundTruth, targets: list[dict[str, Any]]) ->
             assert (target["server"], target["backup_server"], target["vm"]) in finished
 
 
-def assert_open_mounts_are_named(truth: GroundTruth, targets: list[dict[str, Any]]) -> None:
-    """A mount that is open is one that the report says may be."""
+def assert_open_mounts_are_named(
+    truth: GroundTruth, report: Mapping[str, Any], targets: list[dict[str, Any]]
+) -> None:
+    """A mount that is open is one that the report says may be: of a target, or of nobody."""
     named = {
         (target["server"], target["backup_server"], target["vm"])
         for target in targets
         if target["mount"] in SAID_OPEN
     }
+    strays = {(stray["server"], stray["task_id"]) for stray in report["strays"]}
+    borrowed = _tasks_of_unknown(targets)
     for fate in truth.still_open():
-        assert (fate.server, fate.backup_server, fate.vm) in named, f"silent leftover: {fate}"
+        if fate.is_excused and _is_unlooked(report, fate.server):
+            continue
+        if fate.is_beyond_knowledge and not fate.went_with_its_session:
+            continue
+        session = session_id(fate.session)[:SHOWN]
+        if fate.is_excused and (fate.server, session, fate.task) in borrowed:
+            continue
+        if fate.late_s and fate.is_excused and fate.server in {server for server, _task in strays}:
+            continue  # it acted after the last look; the session is kept, and the report says so
+        if fate.is_excused and f"{fate.point}/mounts/{fate.number}" in str(report["strays"]):
+            continue  # the report names it among several, one of which is a task's
+        is_target = (fate.server, fate.backup_server, fate.vm) in named
+        assert is_target or (fate.server, fate.task) in strays, f"silent leftover: {fate}"
+    if strays:
+        assert report["run"]["exit_code"] != 0, f"exit code 0, and {strays} may be open"
+
+
+def _tasks_of_unknown(targets: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
+    """Return server, session and task of the targets that nobody could see to their end.
+
+    A running task names no restore point. One that a request made which nobody can foresee may
+    be taken for another target's, whose answer was lost, until it ends. A run that is stopped
+    before names it by its task, as that target's: no client could know more.
+    """
+    return {
+        (target["server"], attempt["session"], attempt["task_id"])
+        for target in targets
+        for attempt in target["attempts"][-1:]
+        if target["mount"] == "unknown" and attempt["adopted"]
+    }
+
+
+def _is_unlooked(report: Mapping[str, Any], server: str) -> bool:
+    """Tell whether the report says that nobody could look for mounts of no target there."""
+    said = rf"{re.escape(server)}: [^:]*session[^:]*: whether a mount of no target is open there"
+    return re.search(said, str(report)) is not None and report["run"]["exit_code"] != 0
 
 
 def assert_limits_held(truth: GroundTruth, limits: Limits) -> None:
@@ -84,9 +131,12 @@ def assert_one_mount_per_intent(truth: GroundTruth, targets: list[dict[str, Any]
     """There are at most as many mounts of a point as attempts that may have made one.
 
     A mount that failed made nothing: of one whose POST a crash swallowed, nobody can know.
+    Those that no client can foresee count for no intent.
     """
     made = Counter(
-        (fate.server, fate.point) for fate in truth.mounts if fate.succeeded is not False
+        (fate.server, fate.point)
+        for fate in truth.mounts
+        if fate.succeeded is not False and not fate.is_excused
     )
     intents = Counter(
         (target["server"], attempt["point_id"])
@@ -127,3 +177,23 @@ def assert_nothing_is_silently_kept(
         if target["mount"] == "kept":
             assert report["run"]["exit_code"] is None, f"{target['key']} is kept by nobody"
             assert "bulk-restore unmount" in target["message"]
+
+
+def assert_success_leaves_nothing(truth: GroundTruth, report: Mapping[str, Any]) -> None:
+    """Exit code 0 says that nothing is open and nothing unknown."""
+    if report["run"]["exit_code"] == 0:
+        still = truth.still_open()
+        left = [f for f in still if not f.is_beyond_knowledge or f.went_with_its_session]
+        assert not left, f"exit code 0, and open: {left}"
+        totals = report["totals"]
+        assert (totals["left"], totals["unknown"]) == (0, 0), f"exit code 0, and {totals}"
+
+
+def assert_calls_are_harmless(truth: GroundTruth) -> None:
+    """No failover, nothing of another session is removed, and no account is locked."""
+    assert truth.dangerous == 0, "a failover or full restore was called"
+    assert truth.foreign_deletes == 0, "what another session made was removed"
+    for server in {server for server, _at in truth.logon_attempts}:
+        times = sorted(at for each, at in truth.logon_attempts if each == server)
+        for first, last in zip(times, times[MOST_LOGONS:], strict=False):
+            assert last - first >= WITHIN_S, f"{server}: more than {MOST_LOGONS} logons: {times}"

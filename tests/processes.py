@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from orchestrator.demo import settings_for
+from orchestrator.app.demo import settings_for
 from orchestrator.simulator.certificates import Certificate, self_signed
 from orchestrator.simulator.plans import Served, plan_for
 from orchestrator.simulator.process import PASSWORD_VARIABLE, Settings, listening, simulation
@@ -166,7 +166,7 @@ class Place:
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **options}
         options.setdefault("stderr", subprocess.PIPE)
         return subprocess.Popen(
-            [*through, *self.arguments(verb, *more)], text=True, env=self._environ(), **options
+            [*through, *self.arguments(verb, *more)], text=True, env=self.environ(), **options
         )
 
     def call(self, verb: str, *more: str | Path) -> subprocess.CompletedProcess[str]:
@@ -174,14 +174,15 @@ class Place:
         return subprocess.run(
             self.arguments(verb, *more),
             text=True,
-            env=self._environ(),
+            env=self.environ(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
-            timeout=120,
+            timeout=300,
         )
 
-    def _environ(self) -> dict[str, str]:
+    def environ(self) -> dict[str, str]:
+        """Return the environment of its commands."""
         kept = {key: value for key, value in os.environ.items() if "BULK_RESTORE" not in key}
         return {**kept, PASSWORD_VARIABLE: PASSWORD, **self.environment}
 
@@ -221,7 +222,7 @@ def _events(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Wait for the end; return exit code, the rest of stdout, and stderr."""
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     return process.returncode, out, err
 
 

@@ -12,25 +12,3 @@ assertion of the check. A check that could not be made has failed::
 
 Names and texts of a guest are hostile: whatever is shown of them is escaped and shortened.
 """
-
-from orchestrator.checks.content import Content, judge_content
-from orchestrator.checks.directory import judge_baseline, judge_directory
-from orchestrator.checks.metadata import judge_path
-from orchestrator.checks.names import Names
-from orchestrator.checks.outcomes import About, Unreadable, unmade
-from orchestrator.checks.programs import Ended, judge_program, program_name
-
-__all__ = [
-    "About",
-    "Content",
-    "Ended",
-    "Names",
-    "Unreadable",
-    "judge_baseline",
-    "judge_content",
-    "judge_directory",
-    "judge_path",
-    "judge_program",
-    "program_name",
-    "unmade",
-]

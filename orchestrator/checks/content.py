@@ -1,4 +1,4 @@
-"""What the bytes of one file say, looked at as they arrive and kept no longer than needed."""
+"""Verdicts on the bytes of one file, read as they arrive and kept no longer than needed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import codecs
 import hashlib
 from collections.abc import Iterable, Iterator
 
-from orchestrator.checks import amounts
 from orchestrator.checks.outcomes import SHOWN_TEXT, About, Unreadable, made, unmade
-from orchestrator.checks.pattern import TEXT_LIMIT, PatternUnusable, line_of
-from orchestrator.model import printable
-from orchestrator.proof import CheckOutcome, PathCheck
+from orchestrator.core import text
+from orchestrator.core.expressions import ExpressionRefused, SearchTooLong, compiled
+from orchestrator.core.proof import CheckOutcome, PathCheck
+from orchestrator.core.text import printable
+
+TEXT_LIMIT = 1024 * 1024
+"""Bytes at the beginning of a file that are searched."""
+AT_ONCE = 4_000_000
+"""Steps of a search that take a few milliseconds at most, even if every one is needed."""
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -59,7 +64,7 @@ class Content:
         return bytes(self._head[:length])
 
     def contains(self, text: str) -> bool:
-        """Tell whether a text that was looked for stands in the file."""
+        """Tell whether the file contains a text that was looked for."""
         return text in self._texts.found
 
     def first_lines(self, limit: int) -> str:
@@ -83,7 +88,7 @@ def _errors(encoding: str) -> str:
 
 
 class _Texts:
-    """Finds texts in a stream, also where they stand across two pieces."""
+    """Finds texts in a stream, also across two pieces."""
 
     def __init__(self, wanted: set[str]) -> None:
         self.found: set[str] = set()
@@ -118,20 +123,31 @@ class _Texts:
 
 
 def judge_content(
-    check: PathCheck, found: Content | Unreadable, about: About
+    check: PathCheck, content: Content | Unreadable, about: About
 ) -> list[CheckOutcome]:
     """Return one outcome for each assertion about the content of a file."""
-    if isinstance(found, Content) and found.size > check.max_download:
-        found = too_large(found.size, check)
-    if isinstance(found, Unreadable):
-        return [unmade(about, check.path, each, found.why) for each in _expectations(check)]
-    return list(_judged(check, found, about))
+    if isinstance(content, Content) and content.size > check.max_download:
+        content = too_large(content.size, check)
+    if isinstance(content, Unreadable):
+        return [unmade(about, check.path, each, content.why) for each in _expectations(check)]
+    return list(_judged(check, content, about))
+
+
+def takes_long(check: PathCheck, content: Content | Unreadable) -> bool:
+    """Tell whether judging a file may take so long that nothing else should wait for it."""
+    if isinstance(content, Unreadable) or not check.matches:
+        return False
+    try:
+        size = min(content.size, check.max_download, TEXT_LIMIT)
+        return compiled(check.matches).steps(size) > AT_ONCE
+    except ExpressionRefused:
+        return False
 
 
 def too_large(size: int, check: PathCheck) -> Unreadable:
     """Return why a file of `size` bytes is not downloaded for `check`."""
-    limit = amounts.written_size(check.max_download)
-    return Unreadable(f"{amounts.exactly(size)}, more than the max_download of {limit}")
+    limit = text.plan_size(check.max_download)
+    return Unreadable(f"{text.exact_size(size)}, more than the max_download of {limit}")
 
 
 def _expectations(check: PathCheck) -> list[str]:
@@ -147,37 +163,39 @@ def _expectations(check: PathCheck) -> list[str]:
     return named
 
 
-def _judged(check: PathCheck, found: Content, about: About) -> Iterator[CheckOutcome]:
+def _judged(check: PathCheck, content: Content, about: About) -> Iterator[CheckOutcome]:
     expected = iter(_expectations(check))
     if check.sha256:
-        good = found.sha256 == check.sha256.lower()
-        yield made(about, check.path, next(expected), found.sha256, passed=good)
+        good = content.sha256 == check.sha256.lower()
+        yield made(about, check.path, next(expected), content.sha256, passed=good)
     if check.magic:
-        begins = found.begins(len(check.magic) // 2)
+        begins = content.begins(len(check.magic) // 2)
         shown = begins.hex() or "the file is empty"
         good = begins.hex() == check.magic.lower()
         yield made(about, check.path, next(expected), shown, passed=good)
     if check.contains:
-        good = found.contains(check.contains)
-        shown = f"{'found' if good else 'not found'} in {amounts.size(found.size)}"
+        good = content.contains(check.contains)
+        shown = f"{'found' if good else 'not found'} in {text.size(content.size)}"
         yield made(about, check.path, next(expected), shown, passed=good)
     if check.matches:
-        yield _matched(check, check.matches, next(expected), found, about)
+        yield _matched(check, check.matches, next(expected), content, about)
 
 
 def _matched(
-    check: PathCheck, pattern: str, expected: str, found: Content, about: About
+    check: PathCheck, pattern: str, expected: str, content: Content, about: About
 ) -> CheckOutcome:
     limit = min(TEXT_LIMIT, check.max_download)
     try:
-        line = line_of(pattern, found.first_lines(limit))
-    except PatternUnusable as exc:
+        line = compiled(pattern).line_in(content.first_lines(limit))
+    except ExpressionRefused as exc:
+        return unmade(about, check.path, expected, f"the pattern {exc}")
+    except SearchTooLong as exc:
         return unmade(about, check.path, expected, str(exc))
     if line is not None:
         return made(about, check.path, expected, f"line {line}", passed=True)
-    where = amounts.size(found.size)
-    if found.size > limit:
-        where = f"the first {amounts.size(limit)} of {where}"
+    where = text.size(content.size)
+    if content.size > limit:
+        where = f"the first {text.size(limit)} of {where}"
     return made(about, check.path, expected, f"no line matches in {where}", passed=False)
 
 

@@ -1,14 +1,16 @@
-"""What the listing of one directory says: counts, the newest, what must not be there, its bulk."""
+"""Verdicts on the listing of one directory: counts, newest, forbidden names, baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from orchestrator.checks import amounts
+from orchestrator.checks.metadata import age
 from orchestrator.checks.names import Names
 from orchestrator.checks.outcomes import About, Unreadable, made, unmade
-from orchestrator.model import FileSystemEntry, printable
-from orchestrator.proof import BaselineCheck, CheckOutcome, DirCheck, Measured
+from orchestrator.core import text
+from orchestrator.core.model import FileSystemEntry
+from orchestrator.core.proof import BaselineCheck, CheckOutcome, DirCheck, Measured
+from orchestrator.core.text import printable
 
 OFFENDERS_SHOWN = 5
 NAME_SHOWN = 40
@@ -17,22 +19,34 @@ Listing = Sequence[FileSystemEntry]
 
 
 def judge_directory(
-    check: DirCheck, found: Listing | Unreadable, about: About
+    check: DirCheck, listing: Listing | Unreadable, about: About
 ) -> list[CheckOutcome]:
     """Return one outcome for each assertion about a directory.
 
     A `glob` without any other assertion asks for at least one entry; without a glob either,
-    the directory must be readable.
+    the directory must be readable. An entry without a name that can be read is one of them; what
+    depends on its name has failed.
     """
-    if isinstance(found, Unreadable):
-        return [unmade(about, check.dir, each, found.why) for each in _expectations(check)]
+    if isinstance(listing, Unreadable):
+        return [unmade(about, check.dir, each, listing.why) for each in _expectations(check)]
     names = Names(about.os_kind)
-    chosen = [entry for entry in found if names.matches(entry.name, check.glob)]
-    outcomes = list(_counts(check, chosen, len(found), about))
-    outcomes += _newest(check, chosen, about)
-    outcomes += _absent(check, found, about)
+    nameless = sum(not entry.name for entry in listing)
+    matches = [
+        entry
+        for entry in listing
+        if check.glob == "*" or (entry.name and names.matches(entry.name, check.glob))
+    ]
+    outcomes = list(_counts(check, matches, len(listing), nameless, about))
+    outcomes += _newest(check, matches, about)
+    outcomes += _absent(check, listing, about)
     return outcomes or [
-        made(about, check.dir, "readable", _many(len(found), "entry", "entries"), passed=True)
+        made(
+            about,
+            check.dir,
+            "readable",
+            text.counted(len(listing), "entry", "entries"),
+            passed=True,
+        )
     ]
 
 
@@ -58,62 +72,71 @@ def _of(check: DirCheck) -> str:
 
 
 def _freshness(check: DirCheck, seconds: float) -> str:
-    return f"newest{_of(check)} modified_within {amounts.written_duration(seconds)}"
+    return f"newest{_of(check)} modified_within {text.plan_duration(seconds)}"
 
 
 def _forbidden(check: DirCheck) -> str:
     return f"absent {', '.join(check.absent)}"
 
 
-def _counts(check: DirCheck, chosen: Listing, total: int, about: About) -> Iterator[CheckOutcome]:
-    count = len(chosen)
+def _counts(
+    check: DirCheck, matches: Listing, total: int, nameless: int, about: About
+) -> Iterator[CheckOutcome]:
+    count = len(matches)
     for word, bound in _bounds(check):
         good = count >= bound if word == "min_count" else count <= bound
         shown = str(count) if check.glob == "*" else f"{count} of {total}"
         expected = f"{word} {bound}{_of(check)}"
+        if word == "max_count" and check.glob != "*" and good and count + nameless > bound:
+            yield unmade(about, check.dir, expected, _unnamed(nameless))
+            continue
         yield made(about, check.dir, expected, f"{shown} entries", passed=good)
 
 
-def _newest(check: DirCheck, chosen: Listing, about: About) -> Iterator[CheckOutcome]:
+def _newest(check: DirCheck, matches: Listing, about: About) -> Iterator[CheckOutcome]:
     if check.modified_within is None:
         return
     expected = _freshness(check, check.modified_within)
-    dated = [(entry.modified_at, entry.name) for entry in chosen if entry.modified_at is not None]
+    dated = [(entry.modified_at, entry.name) for entry in matches if entry.modified_at is not None]
     if not dated:
-        why = "nothing matches" if not chosen else "the server names no time of modification"
+        why = "nothing matches" if not matches else "the server names no usable date"
         yield unmade(about, check.dir, expected, why)
         return
     at, name = max(dated)
-    seconds, shown = amounts.age(at, about.created_at)
+    seconds, shown = age(at, about.created_at)
     good = seconds <= check.modified_within
     observed = f"{_name(name)}: {shown}"
     yield made(about, check.dir, expected, observed, passed=good, warning=seconds < 0)
 
 
-def _absent(check: DirCheck, found: Listing, about: About) -> Iterator[CheckOutcome]:
+def _absent(check: DirCheck, listing: Listing, about: About) -> Iterator[CheckOutcome]:
     if not check.absent:
         return
     names = Names(about.os_kind)
     offenders = [
         entry.name
-        for entry in found
-        if any(names.matches(entry.name, pattern) for pattern in check.absent)
+        for entry in listing
+        if entry.name and any(names.matches(entry.name, pattern) for pattern in check.absent)
     ]
     if offenders:
         shown = ", ".join(_name(name) for name in sorted(offenders)[:OFFENDERS_SHOWN])
         more = ", …" if len(offenders) > OFFENDERS_SHOWN else ""
-        observed = f"{len(offenders)} of {len(found)} entries: {shown}{more}"
+        observed = f"{len(offenders)} of {len(listing)} entries: {shown}{more}"
+    elif any(not entry.name for entry in listing):
+        why = _unnamed(sum(not entry.name for entry in listing))
+        yield unmade(about, check.dir, _forbidden(check), why)
+        return
     else:
-        observed = f"none of {_many(len(found), 'entry', 'entries')}"
+        observed = f"none of {text.counted(len(listing), 'entry', 'entries')}"
     yield made(about, check.dir, _forbidden(check), observed, passed=not offenders)
+
+
+def _unnamed(count: int) -> str:
+    return f"the name of {text.counted(count, 'entry', 'entries')} cannot be read"
 
 
 def _name(name: str) -> str:
     return printable(name, NAME_SHOWN)
-
-
-def _many(count: int, one: str, many: str) -> str:
-    return f"{count} {one if count == 1 else many}"
 
 
 # --- against an earlier run -------------------------------------------------------------------
@@ -121,7 +144,7 @@ def _many(count: int, one: str, many: str) -> str:
 
 def judge_baseline(
     check: BaselineCheck,
-    found: Listing | Unreadable,
+    listing: Listing | Unreadable,
     before: Measured | None,
     about: About,
 ) -> list[CheckOutcome]:
@@ -131,14 +154,15 @@ def judge_baseline(
     measured now is what the next run compares with.
     """
     compared = "files and bytes as in the last verified run"
-    if isinstance(found, Unreadable):
-        return [unmade(about, check.baseline, compared, found.why)]
-    files = [entry for entry in found if not entry.is_directory]
+    if isinstance(listing, Unreadable):
+        return [unmade(about, check.baseline, compared, listing.why)]
+    files = [entry for entry in listing if not entry.is_directory]
     if any(entry.size is None for entry in files):
         return [unmade(about, check.baseline, compared, "the server names no size for some files")]
     now = Measured(files=len(files), bytes=sum(entry.size or 0 for entry in files))
     if before is None:
-        shown = f"no earlier run to compare with: {_files(now.files)}, {amounts.size(now.bytes)}"
+        files_now = text.counted(now.files, "file")
+        shown = f"no earlier run to compare with: {files_now}, {text.size(now.bytes)}"
         outcome = made(
             about, check.baseline, compared, shown, passed=True, warning=True, measured=now
         )
@@ -147,16 +171,16 @@ def judge_baseline(
         made(
             about,
             check.baseline,
-            f"{_files(before.files)} as last time, within {check.count:.0%}",
-            _files(now.files),
+            f"{text.counted(before.files, 'file')} as last time, within {check.count:.0%}",
+            text.counted(now.files, "file"),
             passed=_near(now.files, before.files, check.count),
             measured=now,
         ),
         made(
             about,
             check.baseline,
-            f"{amounts.size(before.bytes)} as last time, within {check.size:.0%}",
-            amounts.exactly(now.bytes),
+            f"{text.size(before.bytes)} as last time, within {check.size:.0%}",
+            text.exact_size(now.bytes),
             passed=_near(now.bytes, before.bytes, check.size),
             measured=now,
         ),
@@ -165,7 +189,3 @@ def judge_baseline(
 
 def _near(now: int, before: int, tolerance: float) -> bool:
     return abs(now - before) <= tolerance * before
-
-
-def _files(count: int) -> str:
-    return _many(count, "file", "files")

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from orchestrator.model import OsKind
+from orchestrator.core.model import OsKind
 
 _BOTH_SLASHES = re.compile(r"[\\/]+")
 _SLASH = re.compile(r"/+")

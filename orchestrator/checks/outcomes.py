@@ -1,12 +1,13 @@
-"""What every verdict is made of: the mount it is about, what could not be read, one outcome."""
+"""The parts of a verdict: the mount it is about, what could not be read, one outcome."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from orchestrator.model import OsKind, printable
-from orchestrator.proof import CheckOutcome, Measured
+from orchestrator.core.model import OsKind
+from orchestrator.core.proof import CheckOutcome, Measured
+from orchestrator.core.text import printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

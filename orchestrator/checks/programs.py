@@ -1,32 +1,18 @@
-"""What the end of a user's own program says: 0 is good, 1 is bad, 2 is a warning."""
+"""The verdict of a user's own program: exit code 0 is good, 1 is bad, 2 is a warning."""
 
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 
 from orchestrator.checks.outcomes import SHOWN_TEXT, About, made
-from orchestrator.model import printable
-from orchestrator.proof import CheckOutcome, ExecCheck
+from orchestrator.core.proof import CheckOutcome, Ended, ExecCheck
+from orchestrator.core.text import printable
 
 EXPECTED = "exit code 0"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """How a program ended. `code` is None where it did not end by itself; `why` says then why.
-
-    `message` is the last that it told; `complaint` the last line of its standard error.
-    """
-
-    code: int | None = None
-    why: str = ""
-    message: str = ""
-    complaint: str = ""
-
-
 def program_name(check: ExecCheck) -> str:
-    """Return what stands for the program where other checks have a path."""
+    """Return what is shown of the program where other checks show a path."""
     return printable(shlex.join(check.argv), SHOWN_TEXT)
 
 

@@ -1,4 +1,4 @@
-"""The command line: argv, run, exit code. Commands are thin; imports are heavy, so late.
+"""The command line: argv, run, exit code. Commands are thin and import late.
 
 `--help` must answer at once, so a command's module is imported only when it is used.
 """
@@ -9,30 +9,27 @@ from importlib import import_module
 
 import click
 
-from orchestrator._version import __version__
+from orchestrator.core.version import __version__
 
 COMMANDS = {
     "validate": ("planning", "Check plan files offline and show every error."),
-    "plan": ("planning", "Log on, expand a plan and show what would be mounted."),
-    "check": ("checking", "Ask whether a plan could be run now; change nothing."),
-    "run": ("running", "Mount, prove, unmount and report what a plan names."),
-    "resume": ("continuing", "Go on with an interrupted run from its journal."),
-    "status": ("records", "Show runs, their states, and what may still be mounted."),
+    "plan": ("planning", "Log on and show which restore points a plan would mount."),
+    "check": ("checking", "Check whether a plan could run now. Changes nothing."),
+    "run": ("running", "Mount the targets of a plan, check them, unmount them, report."),
+    "resume": ("continuing", "Continue an interrupted run from its journal."),
+    "status": ("records", "Show runs, their states and the mounts that may still be open."),
     "watch": ("watching", "Watch a run from a second terminal until it has ended."),
-    "serve": ("serving", "Show a run as a page in a browser, from its journal."),
-    "list": ("history", "List the targets of a run, and save a plan of just those."),
+    "serve": ("serving", "Show a run in a browser, from its journal."),
+    "list": ("history", "List the targets of a run, or save them as a locked plan."),
     "trend": ("history", "Show durations, RTO and RPO over the last runs."),
-    "coverage": ("history", "Say which machines of a plan were proven lately, which never."),
-    "unmount": ("continuing", "Release the mounts that a run may have left."),
+    "coverage": ("history", "Show which machines of a plan were proven lately, and which never."),
+    "unmount": ("continuing", "Remove the mounts that a run may have left open."),
     "report": ("reporting", "Rebuild, check or compare the reports of runs."),
     "simulate": ("simulating", "Start simulated Enterprise Managers on loopback."),
-    "demo": ("simulating", "Simulator, plan, run and report in one go."),
+    "demo": ("simulating", "Run a complete drill against simulated servers."),
     "schema": ("planning", "Print a published JSON Schema: plan, report, events or check."),
 }
 """Command -> (module of this package, what the list of commands says)."""
-
-LATER: dict[str, str] = {}
-"""Commands of the contract that this version does not have yet, and says so."""
 
 
 class LateCommands(click.Group):
@@ -46,13 +43,11 @@ class LateCommands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return one command."""
         _ = ctx
-        if cmd_name in LATER:
-            raise click.UsageError(f"'{cmd_name}' ({LATER[cmd_name]}) is not supported yet.")
         if cmd_name not in COMMANDS:
             return None
         module = import_module(f"orchestrator.cli.{COMMANDS[cmd_name][0]}")
-        found: click.Command = getattr(module, f"{cmd_name}_command")
-        return found
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them, then the exit codes."""
@@ -72,8 +67,10 @@ class LateCommands(click.Group):
 )
 @click.version_option(__version__, prog_name="bulk-restore")
 def command() -> None:
-    """Mount many Veeam restore points from one plan file, prove them, unmount them, report.
+    """Mount many Veeam restore points from one plan file, check them, unmount them, report.
 
-    Nothing is ever restored into production: a drill mounts restore points through
-    Veeam Backup Enterprise Manager, reads their volumes and removes the mounts again.
+    A drill mounts restore points through Veeam Backup Enterprise Manager, reads their volumes
+    and removes the mounts. It does not write into any machine. Only a plan in recovery mode
+    writes files back into the original guests, and only with --yes-write. No command ever starts
+    a failover.
     """

@@ -2,44 +2,31 @@
 
 from __future__ import annotations
 
-import random
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.common import (
-    Output,
-    default_state,
-    end,
-    explained,
-    only_option,
-    output_options,
-    set_option,
-    state_option,
-)
-
-if TYPE_CHECKING:
-    from orchestrator.readiness import Readiness
+from orchestrator.cli import options
+from orchestrator.cli.ending import end, unless_terminated
 
 
 @click.command("check")
-@click.argument("plan", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print every answer as JSON.")
-@click.option("--strict", is_flag=True, help="Warnings are problems too.")
+@options.plan_argument
+@click.option("--json", "as_json", is_flag=True, help="Print all answers as JSON.")
+@click.option("--strict", is_flag=True, help="Treat warnings as problems.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=1.0, max=3600.0),
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long each server may take to answer everything.",
+    help="Time limit for all answers of one server.",
 )
-@set_option
-@only_option
-@state_option
-@output_options
-@explained
+@options.set_option
+@options.only_option
+@options.state_option
+@options.output_options
 def check_command(
     plan: Path,
     as_json: bool,
@@ -48,31 +35,30 @@ def check_command(
     overrides: dict[str, str],
     only: tuple[str, ...],
     state: Path | None,
-    output: Output,
+    output: options.Output,
 ) -> None:
-    """Say whether PLAN, or a locked plan, could be run now. Changes nothing.
+    """Check whether PLAN, or a locked plan, could run now. Changes nothing.
 
-    Every server is asked at once, with one logon each: trust, logon, role, clock, inventory;
-    then every target: its restore point, its age, what stands in the way. What the account's
-    role does not show is said to be not visible. Exit code 0, or 4 if there is a problem.
+    Checks all servers at the same time, with one logon each: trust, logon, role, clock and
+    inventory. Then checks every target: its restore point, its age, and anything that would
+    prevent the mount. Facts that the account's role cannot see are reported as not visible. Exit
+    code 0, or 4 if there is a problem.
     """
-    import anyio
-
-    from orchestrator.assembly import Choices, World
-    from orchestrator.plan.locked import load_any
-    from orchestrator.readiness import check, readiness_json, text
-    from orchestrator.report import ExitCode
+    from orchestrator.app.readiness.as_json import readiness_json
+    from orchestrator.app.readiness.checking import check
+    from orchestrator.app.readiness.text import text
+    from orchestrator.app.wiring import Choices
+    from orchestrator.core.model import ExitCode
+    from orchestrator.plan.choose.locked import load_any
 
     source = load_any(plan, overrides=overrides)
-    choices = Choices(state=state or default_state(), only=only, overrides=overrides)
+    choices = Choices(state=state or options.default_state(), only=only, overrides=overrides)
 
-    async def checked() -> Readiness:
-        world = World(rng=random.SystemRandom())
-        return await check(source, choices, patience=timeout, strict=strict, world=world)
-
-    found = anyio.run(checked)
+    ask = partial(check, source, choices, patience=timeout, strict=strict)
+    readiness = unless_terminated(ask)
     if as_json:
-        click.echo(readiness_json(found), nl=False)
+        answer = readiness_json(readiness)
     else:
-        click.echo(text(found, quiet=output.quiet, verbose=bool(output.verbose)), nl=False)
-    end(ExitCode.GOOD if found.is_ready else ExitCode.UNUSABLE)
+        answer = text(readiness, quiet=output.quiet, verbose=bool(output.verbose))
+    click.echo(answer, nl=False)
+    end(ExitCode.GOOD if readiness.is_ready else ExitCode.UNUSABLE)

@@ -2,198 +2,217 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.common import (
-    Output,
-    ci_option,
-    default_state,
-    end,
-    explained,
-    on_finish_option,
-    output_options,
-    session_file_option,
-    set_option,
-    sign_key_option,
-    state_option,
-    yes_write_option,
-)
-from orchestrator.cli.running import exit_codes, told
-from orchestrator.cli.serving import companions_of, serving_options
-from orchestrator.errors import OrchestratorError
-from orchestrator.model import inert
+from orchestrator.cli import options
+from orchestrator.cli.ending import end
+from orchestrator.cli.running import exit_codes, show_run
+from orchestrator.cli.serving import background_views, serving_options
+from orchestrator.core.errors import OrchestratorError, RunLocked
+from orchestrator.core.text import inert
+from orchestrator.views import streams
 
 if TYPE_CHECKING:
-    from orchestrator.conducting import Outcome
-    from orchestrator.events import RunStarted
-    from orchestrator.journal import RunSummary, State
-    from orchestrator.plan.loading import LoadedPlan
-    from orchestrator.plan.locked import LockedPlan
-    from orchestrator.progress import View
+    from orchestrator.app.outcome import Outcome
+    from orchestrator.core.events import RunStarted
+    from orchestrator.core.records import RunSummary
+    from orchestrator.journal import State
+    from orchestrator.plan.choose.locked import LockedPlan
+    from orchestrator.plan.file.loading import LoadedPlan
+    from orchestrator.views.view import View
 
 
 @click.command("resume", epilog=exit_codes())
-@click.argument("run")
-@click.option(
-    "--plan",
-    type=click.Path(path_type=Path),
-    help="The plan file, if it moved. It must be the very plan that the run was started with.",
-)
+@options.run_argument
+@options.moved_plan_option
 @click.option(
     "--retry-failed",
     is_flag=True,
-    help="Mount again what failed or is unknown, if nothing of it may still be mounted, from its "
-    "first restore point on.",
+    help="Mount failed and unknown targets again, from their first restore point on. Not if a "
+    "mount of the target may still be open.",
 )
 @click.option(
     "--report",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Directory of the reports. Default: where the run's report was, or would have been.",
+    type=options.DIRECTORY,
+    help="Directory of the reports. Default: the run's own report directory.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Write events to stdout, one per line.")
+@options.events_option
 @serving_options
-@yes_write_option
-@ci_option
-@on_finish_option
-@sign_key_option
-@session_file_option
-@state_option
-@output_options
-@explained
-def resume_command(run: str, plan: Path | None, output: Output, **options: Any) -> None:
-    """Go on with RUN (an id, its start, or `last`) where it was killed, stopped or halted.
+@options.yes_write_option
+@options.ci_option
+@options.on_finish_option
+@options.sign_key_option
+@options.session_file_option
+@options.state_option
+@options.output_options
+def resume_command(run: str, plan: Path | None, output: options.Output, **values: Any) -> None:
+    """Continue RUN (an id, the start of one, or `last`) after it was killed, stopped or halted.
 
-    Within 15 minutes the logon sessions of the earlier process still live: its tasks are watched
-    on, what was in doubt is settled, what is mounted is proven and unmounted. Later nobody can
-    know any more, and the report says so. What was not submitted yet is mounted now; what was held
-    is held on until its time. What may have been mounted before is never mounted again unless
-    --retry-failed asks for it.
+    For 15 minutes the logon sessions of the earlier process stay valid. Resume uses them to follow
+    its tasks, settle what is in doubt, and check and unmount what is mounted. After that the
+    outcome cannot be determined; those targets are reported as unknown. Targets that were not
+    submitted yet are mounted now. Held mounts stay open until their time. A target that may have
+    been mounted before is mounted again only with --retry-failed.
 
-    The plan, its variables and the options of the run apply unchanged, but --yes-write must be
-    said again; its deadline and its failure budget count anew. Safe to repeat.
+    The plan, its variables and the options of the run apply unchanged, except --yes-write: give it
+    again. The deadline and the failure budget start again. Safe to repeat.
     """
-    told(
-        lambda view: _carried_on(run, plan, view, options),
+    show_run(
+        lambda view: _resume(run, plan, view, values),
         output,
-        as_json=options["as_json"],
-        ci=options["ci"],
+        as_json=values["as_json"],
+        ci=values["ci"],
     )
 
 
-def _carried_on(run: str, plan: Path | None, view: View, options: dict[str, Any]) -> Outcome:
+def _resume(run: str, plan: Path | None, view: View, values: dict[str, Any]) -> Outcome:
     import anyio
 
-    from orchestrator.assembly import Choices
-    from orchestrator.conducting import resume
+    from orchestrator.app.runner import resume
+    from orchestrator.app.wiring import Choices
 
     choices = Choices(
-        state=options["state"] or default_state(),
-        report=options["report"],
-        retry_failed=options["retry_failed"],
-        session_file=not options["no_session_file"],
-        yes_write=options["yes_write"],
-        on_finish=options["on_finish"],
-        sign=options["sign"],
+        state=values["state"] or options.default_state(),
+        report=values["report"],
+        retry_failed=values["retry_failed"],
+        session_file=not values["no_session_file"],
+        yes_write=values["yes_write"],
+        on_finish=values["on_finish"],
+        sign=values["sign_key"],
     )
-
-    companions = companions_of(options, view)
-
-    async def whole() -> Outcome:
-        return await resume(
-            run,
-            lambda begun: _plan_of(begun, plan),
-            choices,
-            view=view,
-            companions=companions,
-        )
-
-    return anyio.run(whole)
+    background = background_views(values, view)
+    load = partial(_plan_of, moved_to=plan)
+    return anyio.run(partial(resume, run, load, choices, view=view, background=background))
 
 
 def _plan_of(
-    begun: RunStarted, moved_to: Path | None, overrides: dict[str, str] | None = None
+    started: RunStarted,
+    moved_to: Path | None,
+    overrides: dict[str, str] | None = None,
+    *,
+    only_servers: bool = False,
 ) -> LoadedPlan | LockedPlan:
     """Load the plan of a run as it was loaded then; `overrides` are set on top."""
-    from orchestrator.plan.locked import load_any
+    from orchestrator.plan.choose.locked import load_any
 
-    variables = {**begun.overrides, **(overrides or {})}
-    return load_any(moved_to or Path(begun.plan_path), overrides=variables)
+    variables = {**started.overrides, **(overrides or {})}
+    path = moved_to or Path(started.plan_path)
+    return load_any(path, overrides=variables, only_servers=only_servers)
+
+
+WAIT_TICK_S = 0.5
+"""Seconds between two looks whether a run has ended."""
+
+
+def _seconds(_ctx: click.Context, _option: click.Parameter, value: str | None) -> float:
+    from orchestrator.plan.file.quantities import duration
+
+    try:
+        return 0.0 if value is None else duration(value)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from None
 
 
 @click.command("unmount")
-@click.argument("run")
+@options.run_argument
 @click.option(
     "--plan",
-    type=click.Path(path_type=Path),
-    help="The plan file, if it moved: it says how to reach and trust the servers.",
+    type=options.PATH,
+    help="The plan file, if it has moved. It holds the servers' addresses and TLS settings.",
 )
-@state_option
-@set_option
-@output_options
-@explained
+@click.option(
+    "--wait",
+    metavar="DURATION",
+    callback=_seconds,
+    help="How long to wait for a run that is still ending, as after a signal: 10m. Default: 0s.",
+)
+@options.state_option
+@options.set_option
+@options.output_options
 def unmount_command(
     run: str,
     plan: Path | None,
+    wait: float,
     state: Path | None,
     overrides: dict[str, str],
-    output: Output,
+    output: options.Output,
 ) -> None:
-    """Release the mounts of RUN (an id, its start, or `last`) that are still reachable.
+    """Remove the mounts of RUN (an id, the start of one, or `last`) that can still be reached.
 
     A mount can be reached only through the logon session that made it, and only until that
-    session has been idle for 15 minutes. What cannot be released is named, with server, VM and
-    restore point, so that a person can remove it in the Veeam console. The run's reports say so
-    afterwards, unless they are signed. Safe to repeat.
+    session has been idle for 15 minutes. Once the session is lost, no command can remove the
+    mount. A mount request whose answer is missing may still start up to 3 minutes after it was
+    sent: unmount waits for that, and for servers that do not answer. It lists the mounts that it
+    cannot remove, with server, VM and restore point: remove them in the Veeam console. Then it
+    updates the run's reports, unless they are signed. Safe to repeat.
 
-    A run that is alive and holds mounts (--hold, cleanup) is asked to remove these, and waited
-    for; what else it has mounted is its own business.
+    Another run of the same plan may be running; it is not disturbed.
+    If RUN itself is still running and holds mounts (--hold, cleanup), unmount asks its process to
+    remove these and waits. Other mounts of RUN are removed only after it has ended (--wait).
     """
     import anyio
 
-    from orchestrator.journal import State
-    from orchestrator.leftovers import Released, release_leftovers
+    from orchestrator.app.unmount import release_leftovers
 
     _ = output  # every line is a result
-
-    async def whole() -> Released:
-        return await release_leftovers(
-            state or default_state(),
-            run,
-            lambda begun: _plan_of(begun, plan, overrides).plan,
-            say=lambda line: click.echo(line, err=True),
-        )
-
-    kept = State(state or default_state())
-    summary = kept.summary(run)
-    is_alive = kept.is_running(summary)
-    outcome = anyio.run(whole)
+    streams.never_wait()
+    journal = options.journal_of(state)
+    release = partial(
+        release_leftovers,
+        journal.directory,
+        run,
+        lambda started: _plan_of(started, plan, overrides, only_servers=True).plan,
+        say=lambda line: click.echo(line, err=True),
+    )
+    summary = journal.summary(run)
+    is_alive = journal.is_running(summary)
+    try:
+        outcome = anyio.run(release)
+    except RunLocked:
+        if not _has_ended(journal, summary, wait):
+            raise
+        is_alive = False
+        outcome = anyio.run(release)
     for line in outcome.lines:
         click.echo(line)
     if not is_alive:  # else its own process writes them
-        _report_anew(kept, summary)
+        _update_reports(journal, summary)
     end(outcome.code)
 
 
-def _report_anew(kept: State, summary: RunSummary) -> None:
-    """Let the reports of a run say what it has left now; whatever goes wrong there is told."""
-    from orchestrator.cli.reporting import rebuilt
-    from orchestrator.evidence import is_signed
+def _has_ended(journal: State, summary: RunSummary, wait: float) -> bool:
+    """Wait at most so many seconds for the end of a run's process; return whether it came."""
+    until = time.monotonic() + wait
+    if wait:
+        click.echo(f"waiting for the process of {summary.run} to end", err=True)
+    while journal.is_running(summary) and time.monotonic() < until:
+        time.sleep(WAIT_TICK_S)
+    return wait > 0 and not journal.is_running(summary)
 
-    place = Path(kept.replay(summary.run).report_dir)
-    if not place.is_dir():
-        return
+
+def _update_reports(journal: State, summary: RunSummary) -> None:
+    """Update the reports of a run with what it has left now; print what goes wrong."""
+    from orchestrator.cli.reporting import rebuild
+    from orchestrator.report.evidence.writing import is_signed
+
+    run_state = journal.replay(summary.run)
+    directory = Path(run_state.report_dir)
+    if not directory.is_dir() and run_state.finished is not None:
+        return  # somebody has moved them; those of a killed run were never written
     again = f"bulk-restore report {summary.run}"
-    if is_signed(place):
-        why = f"are signed and stay as they are; {again} --sign-key KEY writes what is left now"
+    if is_signed(directory):
+        why = f"are signed and were not updated; update them with: {again} --sign-key KEY"
     else:
         try:
-            rebuilt(kept, summary.run, place)
+            rebuild(journal, summary.run, directory)
         except (OSError, OrchestratorError) as exc:
-            why = f"do not say so yet: {exc}. {again} makes them anew"
+            why = f"could not be updated: {exc}. Update them with: {again}"
         else:
-            click.echo(f"reported: {place}")
+            click.echo(f"reports updated: {directory}")
             return
-    click.echo(inert(f"bulk-restore: the reports in {place} {why}"), err=True)
+    click.echo(inert(f"bulk-restore: the reports in {directory} {why}"), err=True)

@@ -4,41 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.common import (
-    Output,
-    default_state,
-    echo_json,
-    end,
-    explained,
-    fail,
-    output_options,
-    readable,
-    set_option,
-    state_option,
-)
-from orchestrator.model import counted
+from orchestrator.cli import options
+from orchestrator.cli.ending import end, fail, unless_terminated
+from orchestrator.core.text import counted
 
 if TYPE_CHECKING:
-    from orchestrator.history import Wanted
+    from orchestrator.core.events import RunStarted
+    from orchestrator.core.lifecycle import MountRecord
+    from orchestrator.core.model import Result, ServerName
+    from orchestrator.core.run_state import RunState
     from orchestrator.journal import State
-    from orchestrator.lifecycle import MountRecord
-    from orchestrator.model import Result
-    from orchestrator.plan.loading import LoadedPlan
-    from orchestrator.runstate import RunState
+    from orchestrator.plan.file.loading import LoadedPlan
+    from orchestrator.report.history.coverage import PlannedMachine
 
 
 @click.command("trend")
-@click.option("--plan", metavar="NAME", callback=readable, help="The runs of this plan as wholes.")
+@click.option(
+    "--plan", metavar="NAME", callback=options.readable, help="Show the runs of this plan."
+)
 @click.option(
     "--target",
     metavar="GLOB",
-    callback=readable,
-    help="Each target whose key, label or VM matches, over runs of all plans or of --plan.",
+    callback=options.readable,
+    help="Show each target whose key, label or VM matches, over runs of all plans or of --plan.",
 )
 @click.option(
     "--last",
@@ -46,96 +40,94 @@ if TYPE_CHECKING:
     default=10,
     show_default=True,
     metavar="N",
-    help="How many runs back.",
+    help="Number of runs to show.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-@state_option
-@output_options
-@explained
+@options.json_option
+@options.state_option
+@options.output_options
 def trend_command(
     plan: str | None,
     target: str | None,
     last: int,
     as_json: bool,
     state: Path | None,
-    output: Output,
+    output: options.Output,
 ) -> None:
     """Show durations, RTO, RPO and results over the last runs, with a small plot.
 
-    Without --plan or --target: of the plan that ran last. Reads the journal only. RTO is the time
-    from the start of a run to the last verdict, RPO the age of the oldest restore point proven;
-    `-` where that was not measured, because something was not proven.
+    Without --plan or --target, shows the plan that ran last. Reads only the journal. RTO is the
+    time from the start of a run to its last verdict. RPO is the age of the oldest restore point
+    proven. `-` means not measured, because a target was not proven.
     """
-    from orchestrator.history import (
+    from orchestrator.report.history.trends import (
         trend_lines,
         trend_of_plan,
         trend_values,
         trends_of_targets,
     )
-    from orchestrator.journal import State
 
     _ = output  # every line is a result
-    kept = State(state or default_state())
-    runs = kept.runs()
+    journal = options.journal_of(state)
+    runs = journal.runs()
     if plan is None and target is None and runs:
         plan = runs[0].plan
-    states = _states(kept, plan, target, last)
+    states = _states(journal, plan, target, last)
     trends = (
         trends_of_targets(target, states)
         if target is not None
         else [trend_of_plan(plan or "", states)]
     )
     if not any(trend.samples for trend in trends):
-        fail(2, f"no run in {kept.directory} has anything to say of that")
+        fail(2, f"no run in {journal.directory} matches")
     if as_json:
-        echo_json(trend_values(trends))
+        options.echo_json(trend_values(trends))
     else:
         click.echo("\n".join(trend_lines(trends)))
 
 
 def _states(
-    kept: State, plan: str | None, target: str | None = None, last: int | None = None
+    journal: State, plan: str | None, target: str | None = None, last: int | None = None
 ) -> Iterator[RunState]:
-    """Yield the newest runs first, at most `last`: of a plan, with a target that is meant.
+    """Yield the newest runs first, at most `last`: of a plan, with a target that matches.
 
-    A damaged run is told of and left out: the others can still be read.
+    A damaged run is named on stderr and left out: the others can still be read.
     """
-    from orchestrator.errors import IllegalTransition, JournalDamaged
-    from orchestrator.history.trends import matches
+    from orchestrator.core.errors import IllegalTransition, JournalDamaged
+    from orchestrator.report.history.trends import matches
 
-    given = 0
-    for summary in kept.runs():
+    count = 0
+    for summary in journal.runs():
         if plan is not None and summary.plan != plan:
             continue
         try:
-            found = kept.replay(summary.run)
+            run_state = journal.replay(summary.run)
         except (JournalDamaged, IllegalTransition) as exc:
             click.echo(f"left out: {exc}", err=True)
             continue
-        if target is not None and not any(matches(r, target) for r in found.records.values()):
-            continue
-        yield found
-        given += 1
-        if last is not None and given >= last:
-            return
+        if target is None or any(matches(each, target) for each in run_state.records.values()):
+            yield run_state
+            count += 1
+            if last is not None and count >= last:
+                return
 
 
 @click.command("coverage")
-@click.argument("plan", type=click.Path(path_type=Path))
+@options.plan_argument
 @click.option(
     "--days",
     type=click.FloatRange(min=0, min_open=True),
     default=30.0,
     show_default=True,
     metavar="N",
-    help="How old a proof may be.",
+    help="Maximum age of a proof, in days.",
 )
-@click.option("--ask", is_flag=True, help="Log on and expand the plan anew; mounts nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-@set_option
-@state_option
-@output_options
-@explained
+@click.option(
+    "--ask", is_flag=True, help="Log on and look up the plan's machines again. Mounts nothing."
+)
+@options.json_option
+@options.set_option
+@options.state_option
+@options.output_options
 def coverage_command(
     plan: Path,
     days: float,
@@ -143,77 +135,67 @@ def coverage_command(
     as_json: bool,
     overrides: dict[str, str],
     state: Path | None,
-    output: Output,
+    output: options.Output,
 ) -> None:
-    """Say which machines of PLAN were proven in the last days, which never. Worst first.
+    """Show which machines of PLAN were proven in the last days, and which never. Worst first.
 
-    Proven means that a run of any plan ended with the machine verified by checks, or mounted
-    where there were none; which of these it was is said, and so is whatever failed since. Without
-    --ask no server is asked: the machines of selectors are those that the newest run of the plan
-    found. Exit code 0 if all were proven in time, also where a later run failed, else 1. -v names
-    the verified ones too.
+    Proven means that a run of any plan verified the machine with checks, or mounted it where the
+    plan had no checks. The output shows which of the two, and failures since then. Without --ask,
+    no server is asked: for selectors, the machines are those that the newest run of the plan
+    found. Exit code 0 if all machines were proven in time, even if a later run failed; otherwise 1.
+    -v lists the verified machines too.
     """
-    from orchestrator.history import (
-        coverage_lines,
-        coverage_values,
-        covered,
-        proofs_of,
-        wanted_by,
-    )
-    from orchestrator.journal import State
-    from orchestrator.plan.loading import load_plan
+    from orchestrator.plan.file.loading import load_plan
+    from orchestrator.report.history.coverage import coverage_of, planned_machines, proofs_of
+    from orchestrator.report.history.coverage_text import coverage_lines, coverage_values
 
     loaded = load_plan(plan, overrides=overrides)
-    kept = State(state or default_state())
+    journal = options.journal_of(state)
     wanted, notes = (
-        (_asked(loaded, state or default_state()), ["the servers were asked just now"])
+        (_machines_now(loaded, journal.directory), ["the servers were asked just now"])
         if ask
-        else wanted_by(loaded.plan, loaded.sha256, _states(kept, loaded.plan.name))
+        else planned_machines(loaded.plan, loaded.sha256, _states(journal, loaded.plan.name))
     )
-    found = covered(
+    coverage = coverage_of(
         loaded.plan.name,
         wanted,
-        proofs_of(_states(kept, None)),
+        proofs_of(_states(journal, None)),
         days=days,
         now=datetime.now(UTC),
         notes=notes,
     )
     if as_json:
-        echo_json(coverage_values(found))
+        options.echo_json(coverage_values(coverage))
     elif not output.quiet:
-        click.echo("\n".join(coverage_lines(found, verbose=bool(output.verbose))))
-    end(0 if found.is_whole else 1)
+        click.echo("\n".join(coverage_lines(coverage, verbose=bool(output.verbose))))
+    end(0 if coverage.is_whole else 1)
 
 
-def _asked(loaded: LoadedPlan, state: Path) -> list[Wanted]:
-    """Return the machines that the plan means on its servers now."""
-    import anyio
+def _machines_now(loaded: LoadedPlan, state: Path) -> list[PlannedMachine]:
+    """Return the machines that the plan selects on its servers now."""
+    from orchestrator.app.preview import look
+    from orchestrator.report.history.coverage import PlannedMachine
 
-    from orchestrator.history import Wanted
-    from orchestrator.looking import look
-
-    found = anyio.run(look, _without_samples(loaded), state).expanded
-    servers = loaded.plan.servers
+    preview = unless_terminated(partial(look, _without_samples(loaded), state))
+    preview.require_whole()
+    rows: list[tuple[ServerName, str, str | None, str]] = [
+        (each.server, each.vm, each.backup_server, "its server lists it")
+        for each in preview.expansion.requests
+    ]
+    rows += [
+        (each.server, each.label, None, f"no restore point: {each.reason}")
+        for each in preview.expansion.unresolved
+    ]
     return [
-        Wanted(
-            server=each.server,
-            url=servers[each.server].url,
-            name=each.vm,
-            vm=each.vm,
-            backup_server=each.backup_server,
-            source="its server lists it",
+        PlannedMachine(
+            server=server,
+            url=loaded.plan.servers[server].url,
+            name=vm,
+            vm=vm,
+            backup_server=backup_server,
+            source=source,
         )
-        for each in found.requests
-    ] + [
-        Wanted(
-            server=each.server,
-            url=servers[each.server].url,
-            name=each.label,
-            vm=each.label,
-            backup_server=None,
-            source=f"no restore point: {each.reason}",
-        )
-        for each in found.unresolved
+        for server, vm, backup_server, source in rows
     ]
 
 
@@ -229,7 +211,7 @@ def _without_samples(loaded: LoadedPlan) -> LoadedPlan:
 
 
 @click.command("list")
-@click.argument("run")
+@options.run_argument
 @click.option(
     "--status",
     metavar="RESULT[,RESULT...]",
@@ -238,19 +220,14 @@ def _without_samples(loaded: LoadedPlan) -> LoadedPlan:
 @click.option(
     "-o",
     "save_as",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=options.FILE,
     metavar="FILE",
-    help="Save a locked plan of just these targets, which `run` executes exactly.",
+    help="Save these targets as a locked plan, which `run` executes exactly.",
 )
-@click.option(
-    "--plan",
-    type=click.Path(path_type=Path),
-    help="The plan file, if it moved. It must be the very plan that the run was started with.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-@state_option
-@output_options
-@explained
+@options.moved_plan_option
+@options.json_option
+@options.state_option
+@options.output_options
 def list_command(
     run: str,
     status: str | None,
@@ -258,32 +235,31 @@ def list_command(
     plan: Path | None,
     as_json: bool,
     state: Path | None,
-    output: Output,
+    output: options.Output,
 ) -> None:
-    """List the targets of RUN (an id, its start, or `last`), all or by result.
+    """List the targets of RUN (an id, the start of one, or `last`), all or by result.
 
-    With -o FILE they become a locked plan: the same servers, waves, checks and limits, and the
-    same restore points that this run chose. To mount the newest points instead, run the plan
-    itself with --retry-failed RUN.
+    -o FILE saves them as a locked plan with the same servers, waves, checks and limits, and with
+    the restore points that this run chose. To mount the newest points instead, run the plan itself
+    with --retry-failed RUN.
     """
-    from orchestrator.history import chosen
-    from orchestrator.journal import State
+    from orchestrator.report.history.subset import chosen
 
-    kept = State(state or default_state())
-    found = kept.replay(kept.find(run))
-    records = chosen(found, _results(status))
+    journal = options.journal_of(state)
+    run_state = journal.replay(journal.find(run))
+    records = chosen(run_state, _results(status))
     if as_json:
-        echo_json([_values(each) for each in records])
+        options.echo_json([_values(each) for each in records])
     elif not output.quiet:
         for each in records:
             click.echo(_line(each))
-        click.echo(f"{len(records)} of {counted(len(found.records), 'target')}")
+        click.echo(f"{len(records)} of {counted(len(run_state.records), 'target')}")
     if save_as is not None:
-        _save(save_as, plan, kept, found, records)
+        _save(save_as, plan, journal, run_state.started, records)
 
 
 def _results(status: str | None) -> frozenset[Result] | None:
-    from orchestrator.model import Result
+    from orchestrator.core.model import Result
 
     if status is None:
         return None
@@ -291,13 +267,13 @@ def _results(status: str | None) -> frozenset[Result] | None:
     known = {result.value: result for result in Result}
     for word in words:
         if word not in known:
-            fail(2, f"--status: {word!r} is no result; there are {', '.join(known)}")
+            fail(2, f"--status: {word!r} is not a result; the results are {', '.join(known)}")
     return frozenset(known[word] for word in words)
 
 
 def _line(record: MountRecord) -> str:
-    from orchestrator.history.narrowing import result_of
-    from orchestrator.model import printable
+    from orchestrator.core.text import printable
+    from orchestrator.report.summary import result_of
 
     why = f"  {printable(record.message, 160)}" if record.message else ""
     mount = f" ({record.mount_state.value})" if record.may_be_open else ""
@@ -305,7 +281,7 @@ def _line(record: MountRecord) -> str:
 
 
 def _values(record: MountRecord) -> dict[str, object]:
-    from orchestrator.history.narrowing import result_of
+    from orchestrator.report.summary import result_of
 
     planned = record.planned
     return {
@@ -323,26 +299,30 @@ def _values(record: MountRecord) -> dict[str, object]:
 
 
 def _save(
-    save_as: Path, moved_to: Path | None, kept: State, found: RunState, records: list[MountRecord]
+    save_as: Path,
+    moved_to: Path | None,
+    journal: State,
+    started: RunStarted,
+    records: list[MountRecord],
 ) -> None:
-    """Write the locked plan, or say why there is none."""
-    from orchestrator.conducting import require_same
-    from orchestrator.events import TargetPlanned
-    from orchestrator.history import locked_plan_of
-    from orchestrator.plan.locked import load_any
+    """Write the locked plan, or end where there is nothing to write."""
+    from orchestrator.app.wiring import require_same
+    from orchestrator.core.events import TargetPlanned
+    from orchestrator.plan.choose.locked import load_any
+    from orchestrator.report.history.subset import locked_plan_of
 
     if not records:
-        fail(1, "no target has such a result: there is nothing to save")
-    begun = found.started
-    source = load_any(moved_to or Path(begun.plan_path), overrides=begun.overrides)
-    require_same(source, begun)
-    pointless = {
-        event.key
-        for event in kept.events(begun.run)
-        if isinstance(event, TargetPlanned) and event.point is None
+        fail(1, "no target has this result; there is nothing to save")
+    source = load_any(moved_to or Path(started.plan_path), overrides=started.overrides)
+    require_same(source, started)
+    planned = {
+        event.key: event.point  # the last one counts: a resume may have found a point
+        for event in journal.events(started.run)
+        if isinstance(event, TargetPlanned)
     }
+    pointless = {key for key, point in planned.items() if point is None}
     data = locked_plan_of(
-        source, records, pointless=pointless, seed=begun.seed, now=datetime.now(UTC)
+        source, records, pointless=pointless, seed=started.seed, now=datetime.now(UTC)
     )
     save_as.write_bytes(data)
     click.echo(f"locked plan: {save_as}", err=True)
@@ -350,6 +330,6 @@ def _save(
     if without:
         click.echo(
             f"{without} of them had no restore point and will fail again: for these, run the plan "
-            f"itself with --retry-failed {begun.run}",
+            f"itself with --retry-failed {started.run}",
             err=True,
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from orchestrator.engine.orders import Expansion
-from orchestrator.model import MountRequest, ServerName, Unmount, counted, printable
-from orchestrator.plan.settings import RestorePlan
-from orchestrator.proof import Download
+from orchestrator.core.model import MountRequest, ServerName, Unmount
+from orchestrator.core.proof import Download
+from orchestrator.core.text import counted, duration, printable
+from orchestrator.plan.choose.expansion import Expansion
+from orchestrator.plan.file.settings import RestorePlan
 
 NAMED = 10
 """How many targets or places are named before it says how many more there are."""
@@ -53,13 +54,8 @@ def _checked(requests: Sequence[MountRequest]) -> Iterator[str]:
 
 
 def _copied(requests: Sequence[MountRequest]) -> Iterator[str]:
-    """Say how many files are copied out of how many guests, and where to."""
-    copies = [
-        (request, download)
-        for request in requests
-        for download in request.downloads
-        if not download.writes_into_guest
-    ]
+    """Yield how many files are copied out of how many guests, and where to."""
+    copies = _downloads(requests, into_guests=False)
     if not copies:
         return
     guests = len({request.key for request, _ in copies})
@@ -69,13 +65,8 @@ def _copied(requests: Sequence[MountRequest]) -> Iterator[str]:
 
 
 def _written(requests: Sequence[MountRequest]) -> Iterator[str]:
-    """Say loudly what is written into which guests."""
-    writes = [
-        (request, download)
-        for request in requests
-        for download in request.downloads
-        if download.writes_into_guest
-    ]
+    """Name the files that are written into guests, in capitals."""
+    writes = _downloads(requests, into_guests=True)
     if not writes:
         return
     guests = len({request.key for request, _ in writes})
@@ -89,19 +80,31 @@ def _written(requests: Sequence[MountRequest]) -> Iterator[str]:
         yield f"  and {len(writes) - NAMED} more"
 
 
+def _downloads(
+    requests: Sequence[MountRequest], *, into_guests: bool
+) -> list[tuple[MountRequest, Download]]:
+    """Return the downloads that write into original guests, or the others."""
+    return [
+        (request, download)
+        for request in requests
+        for download in request.downloads
+        if download.writes_into_guest is into_guests
+    ]
+
+
 def _held(plan: RestorePlan, hold: float | None) -> Iterator[str]:
-    """Say which mounts stay open after their verdict, and until when."""
+    """Yield which mounts stay open after their verdict, and until when."""
     unmount, keep = plan.cleanup.unmount, plan.cleanup.keep_failed
     until = "until you end it with 'bulk-restore unmount last'"
     if unmount is Unmount.NEVER:
-        yield f"No mount is removed by itself: each stays open {until}."
+        yield f"No mount is removed automatically: each stays open {until}."
         return
     if hold is not None:
-        yield f"Every mount is held open for {_span(hold)} after its verdict."
+        yield f"Every mount is held open for {duration(hold)} after its verdict."
     if unmount is Unmount.ON_SUCCESS:
         yield f"A mount whose verdict is not good stays open {until}."
     elif keep is not None:
-        yield f"A mount whose checks failed is held open for {_span(keep)}."
+        yield f"A mount whose checks failed is held open for {duration(keep)}."
 
 
 def _count(downloads: Iterable[Download]) -> str:
@@ -119,11 +122,3 @@ def _named(names: Iterable[str]) -> str:
     different = list(dict.fromkeys(names))
     more = len(different) - NAMED
     return ", ".join(different[:NAMED]) + (f" and {more} more places" if more > 0 else "")
-
-
-def _span(seconds: float) -> str:
-    """Return a duration as a plan would write it."""
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds / size:g}{unit}"
-    return f"{seconds:g}s"

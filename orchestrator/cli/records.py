@@ -8,162 +8,153 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orchestrator.cli.common import (
-    Output,
-    default_state,
-    echo_json,
-    end,
-    explained,
-    output_options,
-    state_option,
-)
-from orchestrator.model import counted, inert
+from orchestrator.cli import options
+from orchestrator.cli.ending import end
+from orchestrator.core.text import counted, inert, moment, timestamp
 
 if TYPE_CHECKING:
-    from orchestrator.history import Glance
-    from orchestrator.journal import RunSummary, State
-    from orchestrator.lifecycle import MountRecord
-    from orchestrator.runstate import RunState
+    from orchestrator.core.lifecycle import MountRecord
+    from orchestrator.core.records import RunSummary
+    from orchestrator.core.run_state import RunState
+    from orchestrator.journal import State
+    from orchestrator.report.history.overview import RunOverview
 
 
 @click.command("status")
 @click.argument("run", required=False)
-@click.option("--watch", is_flag=True, help="First watch the run until it has ended.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-@state_option
-@output_options
-@explained
+@click.option("--watch", is_flag=True, help="Watch the run until it has ended, then show it.")
+@options.json_option
+@options.state_option
+@options.output_options
 def status_command(
-    run: str | None, watch: bool, as_json: bool, state: Path | None, output: Output
+    run: str | None, watch: bool, as_json: bool, state: Path | None, output: options.Output
 ) -> None:
-    """Show all runs, or one RUN (an id, its start, or `last`) and what may still be mounted.
+    """Show all runs, or one RUN (an id, the start of one, or `last`) and what may still be mounted.
 
-    Reads the journal only, so it works from a second terminal while a run goes on. Exit code 3
-    if a mount of the run may still be open and nobody is working on it.
+    Reads only the journal, so it also works during a run, from a second terminal. Exit code 3 if
+    a mount of the run may still be open and no process is working on the run.
     """
-    from orchestrator.journal import State
-
-    kept = State(state or default_state())
+    journal = options.journal_of(state)
     if run is None:
-        end(_show_runs(kept, as_json))
-    summary = kept.summary(run)
-    if watch and kept.is_running(summary):
-        from orchestrator.cli.watching import followed
+        end(_show_runs(journal, as_json))
+    summary = journal.summary(run)
+    if watch and journal.is_running(summary):
+        from orchestrator.cli.watching import follow
 
         try:
-            followed(kept, summary, output)
+            follow(journal, summary, output)
         except KeyboardInterrupt:
             end(130)
-    end(_show_run(kept.replay(summary.run), kept.is_running(summary), as_json))
+    end(_show_run(journal.replay(summary.run), journal.is_running(summary), as_json))
 
 
-def _show_runs(kept: State, as_json: bool) -> int:
+def _show_runs(journal: State, as_json: bool) -> int:
     """Print the list of runs and return the exit code.
 
-    A damaged run is told of and hides no other one: what may be mounted must be found.
+    A damaged run is named and hides no other one: what may be mounted must be found.
     """
-    from orchestrator.errors import IllegalTransition, JournalDamaged
-    from orchestrator.history import glance
+    from orchestrator.core.errors import IllegalTransition, JournalDamaged
+    from orchestrator.report.history.overview import overview_of
 
     values, lines, damage = [], [], []
-    for summary in kept.runs():
+    for summary in journal.runs():
         try:
-            found = glance(kept, summary)
+            overview = overview_of(journal, summary)
         except (JournalDamaged, IllegalTransition) as exc:
             damage.append(str(exc))
             values.append(_row_values(summary, "damaged", None))
-            lines.append(_row_line(summary, "DAMAGED, nothing can be said of it"))
+            lines.append(_row_line(summary, "DAMAGED, its state is unknown"))
             continue
-        state = _state_of(found, kept.is_running(summary))
-        values.append(_row_values(summary, state, found))
-        lines.append(_row_line(summary, _said(state, found)))
+        state = _state_of(overview, journal.is_running(summary))
+        values.append(_row_values(summary, state, overview))
+        lines.append(_row_line(summary, _progress_of(state, overview)))
     if as_json:
-        echo_json(values)
+        options.echo_json(values)
     else:
-        click.echo("\n".join(lines or [f"no runs in {kept.directory}"]))
+        click.echo("\n".join(lines or [f"no runs in {journal.directory}"]))
     for each in damage:
         click.echo(inert(f"bulk-restore: {each}"), err=True)
     return 74 if damage else 0
 
 
-def _row_values(summary: RunSummary, state: str, found: Glance | None) -> dict[str, object]:
+def _row_values(summary: RunSummary, state: str, overview: RunOverview | None) -> dict[str, object]:
     return {
         "run": summary.run,
         "plan": summary.plan,
         "state": state,
-        "started_at": summary.started_at.isoformat().replace("+00:00", "Z"),
-        "exit_code": found.finished.exit_code if found and found.finished else None,
-        "targets": found.targets if found else None,
-        "may_be_mounted": len(found.open) if found else None,
-        "report": found.report_dir if found else summary.report_dir,
+        "started_at": timestamp(summary.started_at, "auto"),
+        "exit_code": overview.finished.exit_code if overview and overview.finished else None,
+        "targets": overview.targets if overview else None,
+        "may_be_mounted": len(overview.open) if overview else None,
+        "report": overview.report_dir if overview else summary.report_dir,
     }
 
 
-def _row_line(summary: RunSummary, said: str) -> str:
-    from orchestrator.model import printable
+def _row_line(summary: RunSummary, state: str) -> str:
+    from orchestrator.core.text import printable
 
-    return f"{summary.run}  {printable(summary.plan, 40)}  {said}"
-
-
-def _said(state: str, found: Glance) -> str:
-    code = f", exit code {found.finished.exit_code}" if found.finished else ""
-    mounted = f", {len(found.open)} {'mounted' if state == 'running' else 'MAY BE MOUNTED'}"
-    return f"{state}{code}, {counted(found.targets, 'target')}{mounted if found.open else ''}"
+    return f"{summary.run}  {printable(summary.plan, 40)}  {state}"
 
 
-def _state_of(found: RunState | Glance, running: bool) -> str:
-    if found.finished is not None:
+def _progress_of(state: str, overview: RunOverview) -> str:
+    code = f", exit code {overview.finished.exit_code}" if overview.finished else ""
+    mounted = f", {len(overview.open)} {'mounted' if state == 'running' else 'MAY BE MOUNTED'}"
+    return f"{state}{code}, {counted(overview.targets, 'target')}{mounted if overview.open else ''}"
+
+
+def _state_of(run_state: RunState | RunOverview, running: bool) -> str:
+    if run_state.finished is not None:
         return "finished"
     return "running" if running else "interrupted"
 
 
-def _open(found: RunState, running: bool) -> list[str]:
+def _open(run_state: RunState, running: bool) -> list[str]:
     """Return a line for every target whose mount is, or may be, open."""
-    from orchestrator.model import printable
+    from orchestrator.core.text import printable
 
     lines = []
-    for record in found.records.values():
+    for record in run_state.records.values():
         if record.may_be_open:
             planned = record.planned
             point = record.open_point.name if record.open_point else "?"
             lines.append(
-                f"  {printable(planned.key)}: {_standing(record, found, running)}; "
+                f"  {printable(planned.key)}: {_condition(record, run_state, running)}; "
                 f"{printable(planned.server)}, "
                 f"{printable(planned.backup_server)}, restore point {printable(point)}"
             )
     return lines
 
 
-def _standing(record: MountRecord, found: RunState, running: bool) -> str:
-    """Return where a target stands; and what becomes of its mount, if nobody works on it.
+def _condition(record: MountRecord, run_state: RunState, running: bool) -> str:
+    """Return the phase of a target, and the state of its mount if no process works on it.
 
     While the run goes on, the state of a mount is only what a report would say if it died now.
     """
-    from orchestrator.lifecycle import HOLDING_PHASES, Phase
+    from orchestrator.core.lifecycle import HOLDING_PHASES, Phase
 
     phase = record.phase.value.replace("_", " ")
-    until = _until(record, found)
+    until = _until(record, run_state)
     verdict = f", {record.standing}" if record.phase is Phase.HELD else ""
     if running and record.phase in HOLDING_PHASES:
         return f"{phase}{until}{verdict}"
     return f"{phase}{verdict}, mount {record.mount_state.value}{until}"
 
 
-def _until(record: MountRecord, found: RunState) -> str:
+def _until(record: MountRecord, run_state: RunState) -> str:
     """Return until when a mount is held, if it is."""
     if record.mount_state.value != "kept":
         return ""
     if record.kept_until is None:
         return " until somebody ends the hold"
-    return f" until {found.moment(record.kept_until):%Y-%m-%d %H:%M:%S} UTC"
+    return f" until {moment(run_state.moment(record.kept_until))}"
 
 
-def _progress(found: RunState) -> str:
-    """Return how many targets have their result, and what was found of those that are held."""
-    from orchestrator.lifecycle import Phase
-    from orchestrator.tally import in_words
+def _progress(run_state: RunState) -> str:
+    """Return how many targets have their result, and the verdicts of those that are held."""
+    from orchestrator.core.lifecycle import Phase
+    from orchestrator.views.statistics import in_words
 
-    records = found.records.values()
+    records = run_state.records.values()
     done = sum(record.is_final for record in records)
     held = [record.standing for record in records if record.phase is Phase.HELD]
     verdicts = in_words(Counter(verdict for verdict in held if verdict is not None))
@@ -172,27 +163,28 @@ def _progress(found: RunState) -> str:
     return f"{done} of {counted(len(records), 'target')} {have} result{more}"
 
 
-def _show_run(found: RunState, running: bool, as_json: bool) -> int:
-    from orchestrator.report import summarize, text
+def _show_run(run_state: RunState, running: bool, as_json: bool) -> int:
     from orchestrator.report.as_json import as_values
+    from orchestrator.report.summary import summarize
+    from orchestrator.report.text import text
 
-    left = _open(found, running)
-    report = summarize(found)
+    left = _open(run_state, running)
+    report = summarize(run_state)
     if as_json:
         values = as_values(report)
-        values["state"] = _state_of(found, running)
-        echo_json(values)
+        values["state"] = _state_of(run_state, running)
+        options.echo_json(values)
         return 3 if left and not running else 0
-    click.echo(f"{found.started.run}: {_state_of(found, running)}")
-    if found.finished is not None:
+    click.echo(f"{run_state.started.run}: {_state_of(run_state, running)}")
+    if run_state.finished is not None:
         click.echo(text(report))
     else:
-        click.echo(_progress(found))
+        click.echo(_progress(run_state))
     if left:
         title = "Open now:" if running else "May still be mounted (bulk-restore unmount RUN):"
         click.echo("\n".join([title, *left]))
-    if running and any(record.mount_state.value == "kept" for record in found.records.values()):
-        click.echo(f"End the holds: bulk-restore unmount {found.started.run}")
-    if not running and found.is_anything_left():
-        click.echo(f"Go on with it: bulk-restore resume {found.started.run}")
+    if running and any(record.mount_state.value == "kept" for record in run_state.records.values()):
+        click.echo(f"End the holds: bulk-restore unmount {run_state.started.run}")
+    if not running and run_state.is_anything_left():
+        click.echo(f"Continue it: bulk-restore resume {run_state.started.run}")
     return 3 if left and not running else 0

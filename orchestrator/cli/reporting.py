@@ -7,21 +7,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from orchestrator.cli.common import (
-    Output,
-    default_state,
-    echo_json,
-    end,
-    explained,
-    fail,
-    output_options,
-    sign_key_option,
-    state_option,
-)
+from orchestrator.cli import options
+from orchestrator.cli.ending import end, fail
 
 if TYPE_CHECKING:
-    from orchestrator.evidence import Signer
     from orchestrator.journal import State
+    from orchestrator.report.evidence.signing import Signer
 
 
 @click.command("report")
@@ -29,31 +20,30 @@ if TYPE_CHECKING:
 @click.option(
     "--report",
     "directory",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where to write. Default: where the run's report was, or would have been, written.",
+    type=options.DIRECTORY,
+    help="Directory of the reports. Default: the run's own report directory.",
 )
 @click.option(
     "--verify",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=options.DIRECTORY,
     metavar="DIR",
-    help="Check a written report instead, from its own files alone.",
+    help="Verify the report in DIR from its own files, and rebuild nothing.",
 )
 @click.option(
     "--key",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=options.FILE,
     metavar="PUBLIC.pem",
-    help="With --verify: it must be signed, by the owner of this public key.",
+    help="With --verify: require a signature by the owner of this public key.",
 )
 @click.option(
     "--compare",
     metavar="RUN2",
-    help="Show what changed since RUN2 instead, in RUN or in the last one; nothing is written.",
+    help="Show what changed from RUN2 to RUN, or to the last run. Writes nothing.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a comparison as JSON.")
-@sign_key_option
-@state_option
-@output_options
-@explained
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+@options.sign_key_option
+@options.state_option
+@options.output_options
 def report_command(
     run: str | None,
     directory: Path | None,
@@ -61,45 +51,38 @@ def report_command(
     key: Path | None,
     compare: str | None,
     as_json: bool,
-    sign: Signer | None,
+    sign_key: Signer | None,
     state: Path | None,
-    output: Output,
+    output: options.Output,
 ) -> None:
-    """Rebuild the reports of RUN (an id, its start, or `last`) from the journal alone.
+    """Rebuild the reports of RUN (an id, the start of one, or `last`) from the journal only.
 
-    Works on finished, running and interrupted runs. The hash chain is checked on the way; a
-    record that is not what was written is named, and nothing is rebuilt from it, nor over a
-    report that knows of more records.
+    Works on finished, running and interrupted runs. Verifies the hash chain: if a record was
+    changed, the command names it and rebuilds nothing. It never overwrites a report that was made
+    from more records than the journal has.
 
-    With --verify DIR nothing but that directory is read: exit code 0 if the chain of its records
-    is whole, every file is what was written and says what the records say, else 1, with what is
-    wrong. Without a signature this finds accidents and edits, not a forger who makes it all anew.
+    With --verify DIR, reads only that directory. Exit code 0 if the chain of its records is
+    complete, every file is unchanged and every file agrees with the records; otherwise 1, with the
+    reasons. Without a signature, this finds accidents and edits, but not a forger who makes all
+    files again.
     """
     if verify is not None:
         if run is not None or compare is not None:
-            fail(2, "--verify looks at a directory alone: leave RUN and --compare out")
+            fail(2, "--verify cannot be combined with RUN or --compare")
         _verify(verify, key, output)
     if key is not None:
-        fail(2, "--key belongs to --verify; to sign, use --sign-key")
+        fail(2, "--key needs --verify; to sign, use --sign-key")
     if compare is not None:
-        _compare(state or default_state(), run or "last", compare, as_json=as_json)
+        _compare(options.journal_of(state), run or "last", compare, as_json=as_json)
     if run is None:
-        fail(2, "name a RUN (an id, its start, or `last`), or a directory with --verify")
-    _rebuild(state or default_state(), run, directory, sign, output)
-
-
-def _rebuild(
-    state: Path, run: str, directory: Path | None, sign: Signer | None, output: Output
-) -> None:
-    from orchestrator.journal import State
-
-    for path in rebuilt(State(state), run, directory, sign):
+        fail(2, "give a RUN (an id, the start of one, or `last`), or a directory with --verify")
+    for path in rebuild(options.journal_of(state), run, directory, sign_key):
         if not output.quiet:
             click.echo(path)
 
 
-def rebuilt(
-    kept: State, run: str, directory: Path | None, sign: Signer | None = None
+def rebuild(
+    journal: State, run: str, directory: Path | None, sign: Signer | None = None
 ) -> list[Path]:
     """Write the reports of a run and their evidence from the journal; return the files.
 
@@ -108,31 +91,33 @@ def rebuilt(
         JournalError: there is no such run, its journal cannot be trusted, or it knows less than
             the evidence that is there.
     """
-    from orchestrator.evidence import require_no_more, write_evidence
-    from orchestrator.report import summarize, write
+    from orchestrator.report.evidence.writing import require_no_more, write_evidence
+    from orchestrator.report.summary import summarize
+    from orchestrator.report.writing import write
 
-    name = kept.find(run)
-    found, head = kept.replay_to_head(name)
+    name = journal.find(run)
+    run_state, head = journal.replay_to_head(name)
     while True:
-        report = summarize(found, chain_head=head)
-        place = directory or Path(found.report_dir)
-        require_no_more(place, name, kept.records(name))
-        written = write(report, place)
-        records = kept.records(name, upto=found.events)
-        written += write_evidence(found, report, records, written, place, sign)
+        report = summarize(run_state, chain_head=head)
+        place = directory or Path(run_state.report_dir)
+        require_no_more(place, name, journal.records(name))
+        paths = write(report, place)
+        records = journal.records(name, upto=run_state.events)
+        paths += write_evidence(run_state, report, records, paths, place, sign)
         before = head
-        found, head = kept.replay_to_head(name)
-        if head == before or found.finished is None:
-            return written
+        run_state, head = journal.replay_to_head(name)
+        if head == before or run_state.finished is None:
+            return paths
         # else the run has ended meanwhile, and its report must not be an older one
 
 
-def _verify(directory: Path, key: Path | None, output: Output) -> NoReturn:
-    from orchestrator.evidence import load_public_key, verify
-    from orchestrator.report import ExitCode
+def _verify(directory: Path, key: Path | None, output: options.Output) -> NoReturn:
+    from orchestrator.core.model import ExitCode
+    from orchestrator.report.evidence.signing import load_public_key
+    from orchestrator.report.evidence.verifying import verify
 
     if not directory.is_dir():
-        fail(ExitCode.USAGE, f"{directory} is no directory")
+        fail(ExitCode.USAGE, f"{directory} is not a directory")
     verdict = verify(directory, load_public_key(key) if key is not None else None)
     if not output.quiet:
         for line in verdict.verified:
@@ -144,14 +129,12 @@ def _verify(directory: Path, key: Path | None, output: Output) -> NoReturn:
     end(ExitCode.GOOD if verdict.is_good else ExitCode.NOT_GOOD)
 
 
-def _compare(state: Path, run: str, base: str, *, as_json: bool) -> NoReturn:
-    from orchestrator.history import compare, comparison_lines, comparison_values
-    from orchestrator.journal import State
+def _compare(journal: State, run: str, base: str, *, as_json: bool) -> NoReturn:
+    from orchestrator.report.history.comparison import compare, comparison_lines, comparison_values
 
-    kept = State(state)
-    found = compare(*(kept.replay(kept.find(name)) for name in (base, run)))
+    comparison = compare(*(journal.replay(journal.find(name)) for name in (base, run)))
     if as_json:
-        echo_json(comparison_values(found))
+        options.echo_json(comparison_values(comparison))
     else:
-        click.echo("\n".join(comparison_lines(found)))
+        click.echo("\n".join(comparison_lines(comparison)))
     end(0)

@@ -1,4 +1,4 @@
-"""run: the main job, and how every command that carries out a run tells its end."""
+"""run: the main job, and how every command that carries out a run shows its end."""
 
 from __future__ import annotations
 
@@ -6,43 +6,31 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from orchestrator.cli.common import (
-    Output,
-    ci_option,
-    default_state,
-    end,
-    explained,
-    fail,
-    on_finish_option,
-    only_option,
-    output_options,
-    readable,
-    seed_option,
-    session_file_option,
-    set_option,
-    sign_key_option,
-    state_option,
-    yes_write_option,
-)
-from orchestrator.cli.serving import companions_of, serving_options
-from orchestrator.errors import OrchestratorError
-from orchestrator.model import inert
-from orchestrator.report.exit_codes import ExitCode
+from orchestrator.cli import options
+from orchestrator.cli.ending import end, fail
+from orchestrator.cli.serving import background_views, serving_options
+from orchestrator.core.errors import OrchestratorError
+from orchestrator.core.model import ExitCode, MountKey
+from orchestrator.core.policy import DEADLINE
+from orchestrator.core.text import inert
+from orchestrator.views import streams
 
 if TYPE_CHECKING:
-    from orchestrator.conducting import Outcome
-    from orchestrator.engine.orders import Expansion
-    from orchestrator.model import ServerName
-    from orchestrator.plan.loading import LoadedPlan
-    from orchestrator.plan.locked import LockedPlan
-    from orchestrator.plan.settings import RestorePlan
-    from orchestrator.progress import JsonEvents, View
+    from orchestrator.app.outcome import Outcome
+    from orchestrator.core.model import RunId, ServerName
+    from orchestrator.core.run_state import RunState
+    from orchestrator.plan.choose.expansion import Expansion
+    from orchestrator.plan.choose.locked import LockedPlan
+    from orchestrator.plan.file.loading import LoadedPlan
+    from orchestrator.plan.file.settings import RestorePlan
     from orchestrator.report.ci import Ci
+    from orchestrator.views.view import View
 
 
 def exit_codes() -> str:
@@ -57,92 +45,105 @@ def exit_codes() -> str:
 
 
 @click.command("run", epilog=exit_codes())
-@click.argument("plan", type=click.Path(path_type=Path))
-@click.option("--yes", is_flag=True, help="Do not ask; needed without a terminal.")
+@options.plan_argument
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="Do not ask for confirmation. Needed without a terminal, except for a locked plan.",
+)
 @click.option(
     "--reason",
-    callback=readable,
-    help="Why this run: goes to the journal and every report.",
+    callback=options.readable,
+    help="Reason for this run, for the journal and every report.",
 )
-@click.option("--max-mounts", type=click.IntRange(min=1), help="Open mounts at once, at most.")
-@click.option("--deadline", metavar="DURATION", help="Submit nothing more after this: 90m, 3h.")
+@click.option(
+    "--max-mounts", type=click.IntRange(min=1), help="Maximum number of mounts open at once."
+)
+@click.option("--deadline", metavar="DURATION", help=DEADLINE)
 @click.option(
     "--report",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=options.DIRECTORY,
     help="Directory of the reports. Default: reports/RUN.",
 )
-@click.option("--require-checks", is_flag=True, help="A target without checks is not good enough.")
-@click.option("--retry-failed", metavar="RUN", help="Only what was not good in an earlier run.")
-@click.option("--json", "as_json", is_flag=True, help="Write events to stdout, one per line.")
+@click.option("--require-checks", is_flag=True, help="Count a target without checks as not good.")
+@click.option(
+    "--retry-failed",
+    metavar="RUN",
+    help="Run only the targets that were not good in an earlier run.",
+)
+@options.events_option
 @click.option(
     "--hold",
     metavar="DURATION",
-    help="Keep every mount open so long after its verdict, for a person to look: 30m. It keeps "
-    "its slots.",
+    help="Keep every mount open for this long after its verdict, for inspection: 30m. A held "
+    "mount keeps its slots.",
 )
-@yes_write_option
-@ci_option
-@on_finish_option
-@sign_key_option
+@options.yes_write_option
+@options.ci_option
+@options.on_finish_option
+@options.sign_key_option
 @serving_options
-@session_file_option
-@state_option
-@seed_option
-@set_option
-@only_option
-@output_options
-@explained
-def run_command(plan: Path, output: Output, **options: Any) -> None:
-    """Mount what PLAN names, prove it readable, unmount it, report. PLAN may be a locked plan.
+@options.session_file_option
+@options.state_option
+@options.seed_option
+@options.set_option
+@options.only_option
+@options.output_options
+def run_command(plan: Path, output: options.Output, **values: Any) -> None:
+    """Mount the targets of PLAN, check them, unmount them, report. PLAN may be a locked plan.
 
-    Asks for confirmation on a terminal; without one it needs --yes or a locked plan. The first
-    Ctrl-C submits nothing more and lets running mounts end; the second cancels and unmounts.
-    Writes into a guest only where a plan in recovery mode says so and --yes-write allows it; never
-    fails over, never mounts what the plan did not name.
+    Asks for confirmation on a terminal; without a terminal it needs --yes or a locked plan. The
+    first Ctrl-C stops new mounts and lets running ones finish; the second cancels and unmounts.
+    Writes into a guest only if a plan in recovery mode asks for it and --yes-write allows it.
+    Never starts a failover, and never mounts anything that the plan does not name.
     """
-    told(
-        lambda view: _carried_out(plan, view, options),
+    show_run(
+        lambda view: _run(plan, view, values),
         output,
-        as_json=options["as_json"],
-        ci=options["ci"],
+        as_json=values["as_json"],
+        ci=values["ci"],
     )
 
 
-def told(
-    carry_out: Callable[[View], Outcome], output: Output, *, as_json: bool, ci: Ci | None
+def show_run(
+    carry_out: Callable[[View], Outcome], output: options.Output, *, as_json: bool, ci: Ci | None
 ) -> NoReturn:
-    """Carry out a run, show it while it goes on, tell its end, and end the process with it."""
-    events = _json_events() if as_json else None
+    """Carry out a run, show it and its end, and end the process with its exit code.
+
+    Whether anybody reads what is written here changes nothing of the run.
+    """
+    from orchestrator.views.json_events import JsonEvents
+
+    streams.never_wait()
+    events = JsonEvents(sys.stdout) if as_json else None
     try:
         outcome = carry_out(events or output.view())
-    except (OrchestratorError, OSError) as exc:
+    except Exception as exc:
         if events is not None:
-            events.error(str(exc))
+            is_known = isinstance(exc, OrchestratorError | OSError)
+            events.error(str(exc) if is_known else f"internal error: {type(exc).__name__}")
         raise
+    from orchestrator.report.text import text
+
+    messages = [message for message in (outcome.trouble, *outcome.untold) if message]
     if events is not None:
-        for message in (outcome.trouble, *outcome.untold):
-            if message:
-                events.error(message)
+        for message in messages:
+            events.error(message)
         events.sum_up(outcome.code)
         if not outcome.written:
-            from orchestrator.report import text
-
-            click.echo(text(outcome.report), err=True)  # it stands nowhere else
+            click.echo(text(outcome.report), err=True)  # it is printed nowhere else
     else:
-        from orchestrator.report import text
-
         _say(_shown(outcome, text(outcome.report), ci))
     if ci is not None:
-        _touch(outcome, ci, aside=as_json)
-    for message in (outcome.trouble, *outcome.untold):
-        if message:
-            click.echo(inert(f"bulk-restore: {message}"), err=True)
+        _report_to_ci(outcome, ci, aside=as_json)
+    for message in messages:
+        click.echo(inert(f"bulk-restore: {message}"), err=True)
     end(outcome.code)
 
 
 def _shown(outcome: Outcome, summary: str, ci: Ci | None) -> str:
-    """Return what stdout shows of the end."""
-    lines = [f"Nothing is left to do of run {outcome.report.run.id}.\n"] * outcome.nothing_left
+    """Return what stdout shows at the end of a run."""
+    lines = [f"Run {outcome.report.run.id}: nothing is left to do.\n"] * outcome.nothing_left
     lines += [summary]
     if outcome.written:
         lines += [inert(f"Reports: {outcome.directory}")]
@@ -151,22 +152,22 @@ def _shown(outcome: Outcome, summary: str, ci: Ci | None) -> str:
         return shown
     from secrets import token_hex
 
-    from orchestrator.report.ci import around
+    from orchestrator.report.ci import fold_log
 
-    return around(ci, shown, outcome.report, token=token_hex(16))
+    return fold_log(ci, shown, outcome.report, token=token_hex(16))
 
 
-def _touch(outcome: Outcome, ci: Ci, *, aside: bool) -> None:
-    """Tell a CI system in its own way: `aside`, on stderr, where stdout holds JSON only.
+def _report_to_ci(outcome: Outcome, ci: Ci, *, aside: bool) -> None:
+    """Report to a CI system in its own format: `aside`, on stderr, where stdout holds JSON only.
 
-    What goes wrong here is told and changes nothing.
+    A failure here is printed and changes nothing.
     """
     from orchestrator.report.as_markdown import render
-    from orchestrator.report.ci import Ci, append_summary, touches
+    from orchestrator.report.ci import Ci, append_summary, ci_commands
 
     directory = outcome.directory if outcome.written else None
     try:
-        for line in touches(ci, outcome.report, directory):
+        for line in ci_commands(ci, outcome.report, directory):
             if aside:
                 click.echo(line, err=True)
             else:
@@ -179,53 +180,49 @@ def _touch(outcome: Outcome, ci: Ci, *, aside: bool) -> None:
         click.echo(f"bulk-restore: --ci {ci}: {why}", err=True)
 
 
-def _carried_out(path: Path, view: View, options: dict[str, Any]) -> Outcome:
-    """Load the plan, see that the run may begin, and conduct it."""
+def _run(path: Path, view: View, values: dict[str, Any]) -> Outcome:
+    """Load the plan, check that the run may begin, and carry it out."""
     import anyio
 
-    from orchestrator.assembly import Choices
-    from orchestrator.conducting import conduct
-    from orchestrator.plan.locked import LockedPlan, load_any
-    from orchestrator.plan.quantities import duration, positive_duration
+    from orchestrator.app.runner import run_plan
+    from orchestrator.app.wiring import Choices
+    from orchestrator.plan.choose.locked import LockedPlan, load_any
+    from orchestrator.plan.file.quantities import duration, positive_duration
 
-    deadline = _duration("--deadline", options["deadline"], duration)
-    hold = _duration("--hold", options["hold"], positive_duration)
-    source = load_any(path, overrides=options["overrides"])
-    state = options["state"] or default_state()
+    deadline = _duration("--deadline", values["deadline"], duration)
+    hold = _duration("--hold", values["hold"], positive_duration)
+    source = load_any(path, overrides=values["overrides"])
+    state = values["state"] or options.default_state()
     locked = isinstance(source, LockedPlan)
-    if not (options["yes"] or locked or sys.stdin.isatty()):
+    if not (values["yes"] or locked or sys.stdin.isatty()):
         fail(
             ExitCode.USAGE,
             "there is no terminal to ask for confirmation; use --yes, or run a locked plan",
         )
-    if locked and options["seed"] is not None:
-        fail(ExitCode.USAGE, "--seed cannot change a locked plan: lock it anew")
-    keys, seed = _keys_to_retry(state, options["retry_failed"], source)
+    if locked and values["seed"] is not None:
+        fail(ExitCode.USAGE, "--seed cannot change a locked plan: lock it again")
+    keys, seed, retry_of = _keys_to_retry(state, values["retry_failed"], source)
     choices = Choices(
         state=state,
-        report=options["report"],
-        reason=options["reason"],
-        max_mounts=options["max_mounts"],
+        report=values["report"],
+        reason=values["reason"],
+        max_mounts=values["max_mounts"],
         deadline=deadline,
-        require_checks=options["require_checks"],
-        only=options["only"],
+        require_checks=values["require_checks"],
+        only=values["only"],
         keys=keys,
-        seed=options["seed"] if options["seed"] is not None else seed,
-        confirm=None if options["yes"] or locked else _asking(source.plan, hold),
-        session_file=not options["no_session_file"],
-        overrides=options["overrides"],
+        retry_of=retry_of,
+        seed=values["seed"] if values["seed"] is not None else seed,
+        confirm=None if values["yes"] or locked else _asking(source.plan, hold),
+        session_file=not values["no_session_file"],
+        overrides=values["overrides"],
         hold=hold,
-        yes_write=options["yes_write"],
-        on_finish=options["on_finish"],
-        sign=options["sign"],
+        yes_write=values["yes_write"],
+        on_finish=values["on_finish"],
+        sign=values["sign_key"],
     )
-
-    companions = companions_of(options, view)
-
-    async def whole() -> Outcome:
-        return await conduct(source, choices, view=view, companions=companions)
-
-    return anyio.run(whole)
+    background = background_views(values, view)
+    return anyio.run(partial(run_plan, source, choices, view=view, background=background))
 
 
 def _duration(option: str, text: str | None, read: Callable[[str], float]) -> float | None:
@@ -237,36 +234,58 @@ def _duration(option: str, text: str | None, read: Callable[[str], float]) -> fl
 
 
 def _say(message: str) -> None:
-    """Print to stdout; a closed stdout never changes how a run ends."""
-    try:
-        click.echo(message, color=True)  # a section of GitLab's is an escape sequence, of ours
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Print to stdout."""
+    click.echo(message, color=True)  # a section of GitLab's is an escape sequence, of ours
 
 
 def _keys_to_retry(
     state: Path, run: str | None, source: LoadedPlan | LockedPlan
-) -> tuple[frozenset[str] | None, int | None]:
-    """Return the keys of an earlier run's targets that were not good, and what it drew by.
+) -> tuple[frozenset[str] | None, int | None, RunId | None]:
+    """Return the keys of an earlier run's targets that were not good, its seed and its name.
 
     None for the keys means all of them.
     """
     if run is None:
-        return None, None
-    from orchestrator.journal import State
-    from orchestrator.lifecycle import FIRM_RESULTS
+        return None, None, None
+    from orchestrator.core.lifecycle import FIRM_RESULTS
 
-    kept = State(state)
-    name = kept.find(run)
-    earlier = kept.replay(name)
+    journal = options.journal_of(state)
+    name = journal.find(run)
+    earlier = journal.replay(name)
     if earlier.started.plan != source.plan.name:
-        fail(ExitCode.USAGE, f"run {name} was of the plan {earlier.started.plan!r}")
+        fail(ExitCode.USAGE, f"run {name} belongs to the plan {earlier.started.plan!r}")
     keys = frozenset(
         key for key, record in earlier.records.items() if record.result not in FIRM_RESULTS
     )
+    if not earlier.records:
+        fail(ExitCode.USAGE, f"run {name} has no targets; run the plan itself")
+    keys |= _never_listed(source, earlier)
     if not keys:
         fail(ExitCode.USAGE, f"every target of run {name} was good; there is nothing to retry")
-    return keys, earlier.started.seed or None
+    return keys, earlier.started.seed or None, name
+
+
+def _never_listed(source: LoadedPlan | LockedPlan, earlier: RunState) -> frozenset[MountKey]:
+    """Return the keys of placeholders on servers that a run had not heard of when it was killed."""
+    from datetime import UTC, datetime
+
+    from orchestrator.app.wiring import selection_of
+    from orchestrator.plan.choose.sampling import Draw
+    from orchestrator.plan.choose.targets import Narrowing
+
+    if earlier.finished is not None:
+        return frozenset()  # every server has said which machines it has, or has placeholders
+    started = earlier.started
+    keys = frozenset(map(MountKey, started.keys)) if started.keys is not None else None
+    narrowing = Narrowing(only=started.only, keys=keys)
+    selection = selection_of(source, narrowing, datetime.now(UTC), Draw())
+    known = {record.planned.server for record in earlier.records.values()}
+    return frozenset(
+        placeholder.key
+        for server in source.plan.servers
+        if server not in known and selection.wants(server)
+        for placeholder in selection.placeholders(server)
+    )
 
 
 def _asking(
@@ -284,7 +303,7 @@ def _asking(
 
 
 def _typed() -> str:
-    """Return the line that a person types; whoever stops the run need not type any more."""
+    """Return the line that a person types; a signal ends the waiting for it."""
     import select
 
     import anyio
@@ -292,9 +311,3 @@ def _typed() -> str:
     while not select.select([sys.stdin], [], [], 0.2)[0]:
         anyio.from_thread.check_cancelled()
     return sys.stdin.readline()
-
-
-def _json_events() -> JsonEvents:
-    from orchestrator.progress import JsonEvents
-
-    return JsonEvents(sys.stdout)

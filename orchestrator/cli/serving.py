@@ -4,84 +4,80 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.common import (
-    F,
-    Output,
-    default_state,
-    end,
-    explained,
-    fail,
-    output_options,
-    state_option,
-)
+from orchestrator.cli import options
+from orchestrator.cli.ending import end, fail, first_cause
+from orchestrator.views import streams
 
 if TYPE_CHECKING:
-    from orchestrator.attending import Companion
-    from orchestrator.progress import View
-    from orchestrator.serving import Address, Showing
+    from orchestrator.app.follow import RunFollower
+    from orchestrator.app.signals import BackgroundView
+    from orchestrator.views.view import View
+    from orchestrator.views.web.address import Address
+    from orchestrator.views.web.web_view import WebView
 
 ANYWHERE = "127.0.0.1:0"
 """What a bare --serve means: a free port, for this machine only."""
 
 
-def serving_options(command: F) -> F:
-    """Add --serve, --metrics-file and what belongs to them."""
-    taken: Any = command
-    for option in (
-        _token_option,
-        _name_option,
-        _exposed_option,
-        click.option(
-            "--metrics-file",
-            type=click.Path(path_type=Path, dir_okay=False),
-            help="Write metrics here every 15 s, for node exporter's textfile collector (*.prom).",
-        ),
-        click.option(
-            "--serve",
-            is_flag=False,
-            flag_value=ANYWHERE,
-            metavar="[ADDR:PORT]",
-            help="Show the run as a page too; the link is printed. Alone: a free port on loopback. "
-            "Followed by PLAN or RUN it needs its value: --serve=127.0.0.1:0.",
-        ),
-    ):
-        taken = option(taken)
-    return taken  # type: ignore[no-any-return]  # the decorated command
-
-
-_exposed_option = click.option(
-    "--serve-exposed",
-    is_flag=True,
-    help="Let --serve use an address that other machines reach. Nothing is encrypted.",
+PAGE_OPTIONS = (
+    click.option(
+        "--serve-token-file",
+        type=click.Path(path_type=Path, dir_okay=False, exists=True),
+        help="File with the page's token, for example for Prometheus. The token is then not "
+        "printed. Default: a new random token in the printed link.",
+    ),
+    click.option(
+        "--serve-name",
+        "serve_names",
+        multiple=True,
+        metavar="NAME",
+        help="Another name of this machine for the page: backup.example.com. May be repeated.",
+    ),
+    click.option(
+        "--serve-exposed",
+        is_flag=True,
+        help="Allow --serve to use an address that other machines can reach. Not encrypted.",
+    ),
+    click.option(
+        "--metrics-file",
+        type=options.FILE,
+        help="Write metrics to FILE every 15 s, for node exporter's textfile collector (*.prom).",
+    ),
 )
-_name_option = click.option(
-    "--serve-name",
-    "serve_names",
-    multiple=True,
-    metavar="NAME",
-    help="A further name of this machine for the page, such as backup.example.com. Repeatable.",
-)
-_token_option = click.option(
-    "--serve-token-file",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="File that holds the page's token, for example for Prometheus. Default: a new random one.",
-)
+"""What every command that shows a page takes besides its address; the last one is listed first."""
 
 
-def companions_of(options: dict[str, Any], view: View) -> list[Companion]:
-    """Return who shows the run besides the view, as the options say; nobody by default.
+def page_options(command: options.F) -> options.F:
+    """Add the options of a page besides its address."""
+    return reduce(lambda decorated, option: option(decorated), PAGE_OPTIONS, command)
 
-    What they have to say stands above the live view: it would be drawn over otherwise.
+
+def serving_options(command: options.F) -> options.F:
+    """Add --serve and the other options of a page."""
+    return click.option(
+        "--serve",
+        is_flag=False,
+        flag_value=ANYWHERE,
+        metavar="[ADDR:PORT]",
+        help="Show the run in a browser too, and print the link. Without a value: a free port on "
+        "loopback. Before PLAN or RUN it needs a value: --serve=127.0.0.1:0.",
+    )(page_options(command))
+
+
+def background_views(values: dict[str, Any], view: View) -> list[BackgroundView]:
+    """Return what shows the run besides the view, by the options; nothing by default.
+
+    Its lines appear above the live view, which would overwrite them otherwise.
     """
-    from orchestrator.progress import LiveView
+    from orchestrator.views.live import LiveView
 
-    if options["serve"] is None and options["metrics_file"] is None:
+    if values["serve"] is None and values["metrics_file"] is None:
         return []
 
     def say(line: str) -> None:
@@ -90,22 +86,23 @@ def companions_of(options: dict[str, Any], view: View) -> list[Companion]:
         else:
             _tell(line)
 
-    return [_showing(options, say)]
+    return [_web_view(values, say)]
 
 
-def _showing(
-    options: dict[str, Any], tell: Callable[[str], None], *, alone: bool = False
-) -> Showing:
-    from orchestrator.serving import Page, Showing
+def _web_view(
+    values: dict[str, Any], tell: Callable[[str], None], *, alone: bool = False
+) -> WebView:
+    from orchestrator.views.web.web_view import PageOptions, WebView
 
     page = None
-    if options["serve"] is not None:
-        address = _address(options["serve"], exposed=options["serve_exposed"])
-        names = _names(options["serve_names"])
-        token = _token(options["serve_token_file"])
-        page = Page(address=address, names=names)
-        page = replace(page, token=token) if token else page
-    return Showing(page=page, metrics_file=options["metrics_file"], tell=tell, alone=alone)
+    if values["serve"] is not None:
+        token = _token(values["serve_token_file"])
+        page = PageOptions(
+            address=_address(values["serve"], exposed=values["serve_exposed"]),
+            names=_names(values["serve_names"]),
+            **({"token": token, "token_file": values["serve_token_file"]} if token else {}),
+        )
+    return WebView(page=page, metrics_file=values["metrics_file"], show_line=tell, alone=alone)
 
 
 def _tell(line: str) -> None:
@@ -115,7 +112,7 @@ def _tell(line: str) -> None:
 
 
 def _address(text: str, *, exposed: bool) -> Address:
-    from orchestrator.serving import Address, NotAnAddress
+    from orchestrator.views.web.address import Address, NotAnAddress
 
     try:
         address = Address.parse(text)
@@ -126,13 +123,13 @@ def _address(text: str, *, exposed: bool) -> Address:
     if not (address.is_loopback or exposed):
         raise click.UsageError(
             f"--serve: {text} can be reached from other machines, and the page is not encrypted. "
-            f"Use 127.0.0.1 and a tunnel (ssh -L), or say --serve-exposed."
+            f"Use 127.0.0.1 and a tunnel (ssh -L), or add --serve-exposed."
         )
     return address
 
 
 def _names(texts: Sequence[str]) -> tuple[str, ...]:
-    from orchestrator.serving import NotAnAddress, served_name
+    from orchestrator.views.web.address import NotAnAddress, served_name
 
     try:
         return tuple(map(served_name, texts))
@@ -141,16 +138,18 @@ def _names(texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def _token(path: Path | None) -> str | None:
-    from orchestrator.serving import own_token
+    from orchestrator.views.web.address import own_token
 
     if path is None:
         return None
     try:
         token = own_token(path.read_text(encoding="utf-8"))
         if path.stat().st_mode & 0o004:
-            _tell(f"WARNING: everybody on this machine can read the token in {path}; chmod o-r")
+            _tell(
+                f"WARNING: every user of this machine can read the token in {path}; use chmod o-r"
+            )
     except UnicodeDecodeError:
-        raise click.UsageError(f"--serve-token-file: {path} is not a text") from None
+        raise click.UsageError(f"--serve-token-file: {path} is not a text file") from None
     except ValueError as exc:
         raise click.UsageError(f"--serve-token-file: {path}: {exc}") from None
     return token
@@ -159,65 +158,59 @@ def _token(path: Path | None) -> str | None:
 @click.command("serve")
 @click.argument("run", default="last")
 @click.option(
+    "--serve",
     "--address",
     "serve",
+    is_flag=False,
+    flag_value=ANYWHERE,
     default=ANYWHERE,
     metavar="ADDR:PORT",
-    help="Where. Default: a free port on loopback.",
+    help="Address of the page. Default: a free port on loopback.",
 )
-@_exposed_option
-@_name_option
-@_token_option
-@state_option
-@output_options
-@explained
-def serve_command(run: str, state: Path | None, output: Output, **options: Any) -> None:
-    """Show RUN (an id, its start, or `last`) as a page in a browser, while it goes on or later.
+@page_options
+@options.state_option
+@options.output_options
+def serve_command(run: str, state: Path | None, output: options.Output, **values: Any) -> None:
+    """Show RUN (an id, the start of one, or `last`) in a browser, during the run or later.
 
-    Reads the journal only, so it works beside a run that was started without --serve, and
-    nothing on the page can change the run. The link with its token is printed; Ctrl-C ends the
-    page, never the run.
+    Reads only the journal, so it also works for a run that was started without --serve. Nothing on
+    the page can change the run. Takes the same options as `run --serve`. Prints the link with its
+    token, unless the token comes from a file. Ctrl-C ends the page, not the run.
     """
     import anyio
 
-    from orchestrator.journal import State
-    from orchestrator.onlooking import Onlooker
-    from orchestrator.report.exit_codes import ExitCode
-    from orchestrator.serving import NotServed
+    from orchestrator.app.follow import RunFollower
+    from orchestrator.core.model import ExitCode
+    from orchestrator.views.web.web_view import NotServed
 
-    _ = output  # the link is what there is to say
-    kept = State(state or default_state())
-    onlooker = Onlooker(kept, kept.summary(run))
-    showing = _showing({**options, "metrics_file": None}, _tell, alone=True)
-    showing.expect(kept.durations().expected)
+    _ = output  # the link is the only output
+    streams.never_wait()
+    journal = options.journal_of(state)
+    follower = RunFollower(journal, journal.summary(run))
     try:
-        anyio.run(_looked_on, onlooker, showing)
+        anyio.run(_follow, follower, _web_view(values, _tell, alone=True))
     except ExceptionGroup as group:  # only the journal's reader and the page raise, and one does
-        cause = _first(group)
-        if not isinstance(cause, NotServed):
-            raise cause from None
-        fail(ExitCode.LOCAL_IO, f"{cause}\nName another --address; {ANYWHERE} is a free port.")
+        cause = first_cause(group)
+        if isinstance(cause, NotServed):
+            fail(ExitCode.LOCAL_IO, f"{cause}\nName another --address; {ANYWHERE} is a free port.")
+        raise
     end(0)
 
 
-def _first(exc: Exception) -> Exception:
-    return _first(exc.exceptions[0]) if isinstance(exc, ExceptionGroup) else exc
-
-
-async def _looked_on(onlooker: Any, showing: Showing) -> None:
+async def _follow(follower: RunFollower, web_view: WebView) -> None:
     """Show until a signal ends it."""
     import signal
 
     import anyio
 
-    from orchestrator.onlooking import look_on
+    from orchestrator.app.follow import follow
 
-    def note(seen: Any) -> None:
-        unfinished = seen.found is not None and seen.found.finished is None
-        showing.board.abandon(gone=unfinished and not seen.is_running)
+    def note(follower: RunFollower) -> None:
+        unfinished = follower.run_state is not None and follower.run_state.finished is None
+        web_view.page_state.abandon(gone=unfinished and not follower.is_running)
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(look_on, onlooker, showing, note)
+        tasks.start_soon(follow, follower, web_view, note)
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async for _ in signals:
                 tasks.cancel_scope.cancel()

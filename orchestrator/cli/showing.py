@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.model import MountKey, RestorePoint, UnresolvedTarget, counted, printable
-from orchestrator.plan.fitting import moment
-from orchestrator.plan.selection import OLDER
-from orchestrator.report.text import duration
+from orchestrator.core.model import MountKey, RestorePoint, UnresolvedTarget
+from orchestrator.core.policy import FUTURE_SLACK
+from orchestrator.core.text import counted, duration, moment, printable, timestamp
+from orchestrator.plan.choose.fitting import rfc3339
+from orchestrator.plan.choose.selection import OLDER
 
 if TYPE_CHECKING:
-    from orchestrator.looking import Look
-    from orchestrator.model import MountRequest
-    from orchestrator.plan.loading import LoadedPlan
-    from orchestrator.plan.selection import PassedOver
+    from orchestrator.app.preview import Look
+    from orchestrator.core.model import MountRequest
+    from orchestrator.plan.choose.selection import PassedOver
+    from orchestrator.plan.file.loading import LoadedPlan
 
 SHOWN = 10
 """Points passed over that are listed for each target, those merely older than the chosen counted
@@ -26,18 +26,18 @@ WIDTH = 80
 CELL = 40
 
 
-def shown_plan(found: Look, *, explain: bool) -> Iterator[str]:
+def shown_plan(preview: Look, *, explain: bool) -> Iterator[str]:
     """Yield the lines of an expanded plan: targets, reasons where wanted, and totals."""
-    expanded = found.expanded
-    yield from _table(found, explain=explain)
-    for target in expanded.unresolved if explain else ():
+    expansion = preview.expansion
+    yield from _table(preview, explain=explain)
+    for target in expansion.unresolved if explain else ():
         yield f"{printable(target.key)} has no restore point"
         yield from _wrapped(f"because: {target.reason}", 4)
-        yield from _passed(expanded.passed.get(target.key, ()), target.key, found)
-    yield from (line for note in expanded.notes for line in _wrapped(note, 0))
-    if found.seed:
-        yield f"drawn by seed {found.seed}; draw the same again with --seed {found.seed}"
-    yield _targets(len(expanded.requests), len(expanded.unresolved))
+        yield from _passed(expansion.passed.get(target.key, ()), target.key, preview)
+    yield from (line for note in expansion.notes for line in _wrapped(note, 0))
+    if preview.seed:
+        yield f"random seed {preview.seed}; --seed {preview.seed} gives the same selection again"
+    yield _targets(len(expansion.requests), len(expansion.unresolved))
 
 
 def _targets(chosen: int, unresolved: int) -> str:
@@ -50,11 +50,11 @@ def _targets(chosen: int, unresolved: int) -> str:
     return f"{targets}, {of_them}without a restore point"
 
 
-def _table(found: Look, *, explain: bool) -> Iterator[str]:
-    """Yield the targets; a column that says the same in every row stands once, above them."""
-    requests = found.expanded.requests
+def _table(preview: Look, *, explain: bool) -> Iterator[str]:
+    """Yield the targets; a column that is the same in every row is shown once, above them."""
+    requests = preview.expansion.requests
     heads = ("WAVE", "SERVER", "BACKUP SERVER", "TARGET", "RESTORE POINT", "AGE")
-    rows = [heads, *(_row(request, found.now) for request in requests)]
+    rows = [heads, *(_row(request, preview.age_s(request)) for request in requests)]
     shown = [tuple(printable(cell, CELL) for cell in row) for row in rows]
     same = [
         place for place in range(3) if len(requests) > 1 and len({r[place] for r in shown[1:]}) == 1
@@ -69,40 +69,40 @@ def _table(found: Look, *, explain: bool) -> Iterator[str]:
             request = requests[number - 1]
             if explain:
                 yield from _wrapped(f"because: {request.policy}", 4)
-            if explain or request.key in found.expanded.queried:
-                passed = found.expanded.passed.get(request.key, ())
-                yield from _passed(passed, request.key, found)
+            if explain or request.key in preview.expansion.queried:
+                passed = preview.expansion.passed.get(request.key, ())
+                yield from _passed(passed, request.key, preview)
 
 
-def _row(request: MountRequest, now: datetime) -> tuple[str, ...]:
+def _row(request: MountRequest, age_s: float) -> tuple[str, ...]:
     return (
         request.wave,
         request.server,
         request.backup_server,
-        request.label.removesuffix(f"@{moment(request.point.created_at)}"),  # the next column
+        request.label.removesuffix(f"@{rfc3339(request.point.created_at)}"),  # the next column
         _made(request.point),
-        duration((now - request.point.created_at).total_seconds()),
+        duration(age_s) if age_s > -FUTURE_SLACK else f"{duration(-age_s)} ahead",
     )
 
 
 def _made(point: RestorePoint) -> str:
-    return f"{point.created_at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
+    return moment(point.created_at)
 
 
-def _passed(passed: Sequence[PassedOver], key: MountKey, found: Look) -> Iterator[str]:
+def _passed(passed: Sequence[PassedOver], key: MountKey, preview: Look) -> Iterator[str]:
     """Yield a line for each point; those merely older are one line, but for a query's own."""
-    queried = key in found.expanded.queried
+    queried = key in preview.expansion.queried
     older = [each.point for each in passed if each.why == OLDER]
     folded = len(older) > 1 and not queried
-    told = [each for each in passed if not (folded and each.why == OLDER)]
-    limit = len(told) if queried else SHOWN
-    for each in told[:limit]:
+    listed = [each for each in passed if not (folded and each.why == OLDER)]
+    limit = len(listed) if queried else SHOWN
+    for each in listed[:limit]:
         name = each.point.name
         named = "" if name.startswith(f"{each.point.vm}@") else f" ({name})"
         word = "in reserve" if each.in_reserve else "passed over"
         yield from _wrapped(f"{word} {_made(each.point)}{named}: {each.why}", 6)
-    if len(told) > limit:
-        yield f"      and {len(told) - limit} more"
+    if len(listed) > limit:
+        yield f"      and {len(listed) - limit} more"
     if folded:
         back_to = _made(older[-1])
         yield from _wrapped(f"passed over {len(older)}: {OLDER}, back to {back_to}", 6)
@@ -118,21 +118,24 @@ def _wrapped(text: str, indent: int) -> list[str]:
 # --- JSON --------------------------------------------------------------------------------------
 
 
-def as_values(found: Look, loaded: LoadedPlan) -> dict[str, object]:
+def as_values(preview: Look, loaded: LoadedPlan) -> dict[str, object]:
     """Return an expanded plan as plain data. Fields may be added, never removed."""
-    expanded = found.expanded
+    expansion = preview.expansion
     return {
         "plan": loaded.plan.name,
         "plan_sha256": loaded.sha256,
-        "seed": found.seed or None,
-        "notes": list(expanded.notes),
-        "targets": [_target(request, found) for request in expanded.requests],
-        "unresolved": [_unresolved(target, found) for target in expanded.unresolved],
-        "broken": list(expanded.broken),
+        "seed": preview.seed or None,
+        "notes": list(expansion.notes),
+        "targets": [_target(request, preview) for request in expansion.requests],
+        "unresolved": [_unresolved(target, preview) for target in expansion.unresolved],
+        "broken": list(expansion.broken),
+        "missing": [
+            {"server": server, "reason": str(why)} for server, why in preview.missing.items()
+        ],
     }
 
 
-def _target(request: MountRequest, found: Look) -> dict[str, Any]:
+def _target(request: MountRequest, preview: Look) -> dict[str, Any]:
     values: dict[str, Any] = {
         "key": request.key,
         "wave": request.wave,
@@ -143,9 +146,9 @@ def _target(request: MountRequest, found: Look) -> dict[str, Any]:
         "os": request.os_kind.value.lower(),
         "point": _point(request.point),
         "why": request.policy,
-        "incident_at": _time(request.incident_at) if request.incident_at else None,
+        "incident_at": timestamp(request.incident_at, "auto") if request.incident_at else None,
         "search": None,
-        **_passed_values(request.key, found),
+        **_passed_values(request.key, preview),
     }
     if request.search.candidates:
         values["search"] = {
@@ -156,13 +159,13 @@ def _target(request: MountRequest, found: Look) -> dict[str, Any]:
     return values
 
 
-def _unresolved(target: UnresolvedTarget, found: Look) -> dict[str, Any]:
-    return {"key": target.key, "reason": target.reason, **_passed_values(target.key, found)}
+def _unresolved(target: UnresolvedTarget, preview: Look) -> dict[str, Any]:
+    return {"key": target.key, "reason": target.reason, **_passed_values(target.key, preview)}
 
 
-def _passed_values(key: MountKey, found: Look) -> dict[str, Any]:
-    passed = found.expanded.passed.get(key, ())
-    limit = len(passed) if key in found.expanded.queried else SHOWN
+def _passed_values(key: MountKey, preview: Look) -> dict[str, Any]:
+    passed = preview.expansion.passed.get(key, ())
+    limit = len(passed) if key in preview.expansion.queried else SHOWN
     return {
         "passed_over": [{**_point(each.point), "why": each.why} for each in passed[:limit]],
         "passed_over_more": max(0, len(passed) - limit),
@@ -170,8 +173,4 @@ def _passed_values(key: MountKey, found: Look) -> dict[str, Any]:
 
 
 def _point(point: RestorePoint) -> dict[str, str]:
-    return {"id": point.id, "name": point.name, "created_at": _time(point.created_at)}
-
-
-def _time(time: datetime) -> str:
-    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return {"id": point.id, "name": point.name, "created_at": timestamp(point.created_at, "auto")}

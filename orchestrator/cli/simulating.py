@@ -4,30 +4,45 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import signal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.common import Output, end, explained, fail, output_options
-from orchestrator.model import counted
+from orchestrator.cli import options
+from orchestrator.cli.ending import end, explained, fail
+from orchestrator.core.text import counted
+from orchestrator.views import streams
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from orchestrator.simulator.truth import GroundTruth
+
 
 @click.command("simulate")
-@click.option("--servers", type=click.IntRange(1, 16), default=3, help="How many servers.")
-@click.option("--machines", type=click.IntRange(1, 20_000), default=2000, help="VMs per server.")
-@click.option("--targets", type=click.IntRange(1), default=200, help="Targets of the plan.")
-@click.option("--seed", type=int, default=1, help="The same seed gives the same inventory.")
+@click.option("--servers", type=click.IntRange(1, 16), default=3, help="Number of servers.")
 @click.option(
-    "--speed", type=click.FloatRange(min=0.01), default=60.0, help="How much faster mounts are."
+    "--machines", type=click.IntRange(1, 20_000), default=2000, help="Number of VMs per server."
 )
 @click.option(
-    "--faults", type=click.Path(path_type=Path, exists=True), help="JSON list of faults to script."
+    "--targets", type=click.IntRange(1), default=200, help="Number of targets in the plan."
+)
+@click.option("--seed", type=int, default=1, help="The same seed gives the same inventory.")
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0.01),
+    default=60.0,
+    help="How many times faster mounts are.",
+)
+@click.option(
+    "--faults",
+    type=click.Path(path_type=Path, exists=True),
+    help="JSON file with a list of faults.",
 )
 @click.option(
     "--behaviour",
@@ -38,49 +53,51 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=options.FILE,
     help="Write the plan here instead of printing it.",
 )
-@explained
-def simulate_command(**options: Any) -> None:
+@explained()
+def simulate_command(**values: Any) -> None:
     """Start simulated Enterprise Managers over HTTPS on loopback, and a plan that fits them.
 
-    They stay until Ctrl-C. Run the plan from a second terminal; the password is in the
-    environment variable that this command prints. At the end it says what really happened.
+    They run until Ctrl-C. Run the plan from a second terminal. This command prints the
+    environment variable with the password; set it there. At the end it prints the mounts that the
+    servers made and those that are still open.
     """
     import anyio
 
-    anyio.run(_simulate, options)
+    streams.never_wait()
+    anyio.run(_simulate, values)
 
 
-async def _simulate(options: dict[str, Any]) -> None:
+async def _simulate(values: dict[str, Any]) -> None:
     from dataclasses import replace
 
     import anyio
 
-    from orchestrator.demo import settings_for
+    from orchestrator.app.demo import settings_for
     from orchestrator.simulator.plans import plan_for
     from orchestrator.simulator.process import PASSWORD_VARIABLE, simulation
 
     password = os.environ.get(PASSWORD_VARIABLE) or secrets.token_urlsafe(16)
-    faults = json.loads(options["faults"].read_text()) if options["faults"] else ()
-    behaviour = _behaviour(options["behaviour"])
+    faults = _faults(values["faults"])
+    behaviour = _behaviour(values["behaviour"])
     chosen = [
         replace(settings, faults=faults, behaviour=behaviour)
         for settings in settings_for(
-            options["servers"],
-            machines=options["machines"],
+            values["servers"],
+            machines=values["machines"],
             password=password,
-            seed=options["seed"],
-            duration_scale=1.0 / options["speed"],
+            seed=values["seed"],
+            duration_scale=1.0 / values["speed"],
         )
     ]
     async with simulation(chosen, password=password) as running:
-        text = plan_for(running, targets=options["targets"])
-        if options["output"] is None:
+        text = plan_for(running, targets=values["targets"])
+        if values["output"] is None:
             click.echo(text)
         else:
-            options["output"].write_text(text, encoding="utf-8")
+            values["output"].write_text(text, encoding="utf-8")
         for name, url in running.urls.items():
             click.echo(f"# {name}: {url}", err=True)
         click.echo(f"# export {PASSWORD_VARIABLE}='{password}'", err=True)
@@ -88,7 +105,23 @@ async def _simulate(options: dict[str, Any]) -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async for _ in signals:
                 break
-        _tell(await running.truth())
+        _show(await running.truth())
+
+
+def _faults(path: Path | None) -> list[dict[str, Any]]:
+    """Return the faults of a script, each of which a server will take."""
+    from orchestrator.simulator.faults import FaultScript
+
+    if path is None:
+        return []
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError("it is not a JSON list of objects")
+        FaultScript.from_json(rows)
+    except (ValueError, TypeError, re.error) as exc:
+        fail(2, f"--faults {path}: {exc}")
+    return rows
 
 
 def _behaviour(pairs: Sequence[str]) -> dict[str, Any]:
@@ -96,73 +129,68 @@ def _behaviour(pairs: Sequence[str]) -> dict[str, Any]:
 
     from orchestrator.simulator.behaviour import Behaviour
 
-    known = {each.name for each in fields(Behaviour)}
-    found: dict[str, Any] = {}
+    knobs = {knob.name for knob in fields(Behaviour)}
+    behaviour: dict[str, Any] = {}
     for pair in pairs:
         name, sign, text = pair.partition("=")
-        if not sign or name not in known:
-            fail(2, f"--behaviour {pair}: the knobs are {', '.join(sorted(known))}")
+        if not sign or name not in knobs:
+            fail(2, f"--behaviour {pair}: the knobs are {', '.join(sorted(knobs))}")
         try:
-            found[name] = json.loads(text)
+            behaviour[name] = json.loads(text)
         except ValueError:
-            found[name] = text
-    return found
+            behaviour[name] = text
+    return behaviour
 
 
-def _tell(truth: Any) -> None:
-    still = truth.still_open()
+def _show(truth: GroundTruth) -> None:
+    open_mounts = truth.still_open()
     click.echo(
-        f"# {counted(len(truth.mounts), 'mount')} made, {len(still)} still open, "
+        f"# {counted(len(truth.mounts), 'mount')} made, {len(open_mounts)} still open, "
         f"{counted(sum(truth.requests.values()), 'request')}, "
         f"{counted(truth.dangerous, 'dangerous call')}",
         err=True,
     )
-    for fate in still[:20]:
+    for fate in open_mounts[:20]:
         click.echo(f"#   open: {fate.server} {fate.vm} ({fate.point})", err=True)
 
 
 @click.command("demo")
-@click.option("--targets", type=click.IntRange(1, 3000), default=200, help="Restore points.")
-@click.option("--servers", type=click.IntRange(1, 8), default=3, help="Enterprise Managers.")
+@click.option(
+    "--targets", type=click.IntRange(1, 3000), default=200, help="Number of restore points."
+)
+@click.option(
+    "--servers", type=click.IntRange(1, 8), default=3, help="Number of Enterprise Managers."
+)
 @click.option(
     "--directory",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=options.DIRECTORY,
     default=Path("reports/demo"),
-    help="Where plan, journal and reports go.",
+    help="Directory for plan, journal and reports. Default: reports/demo.",
 )
-@output_options
-@explained
-def demo_command(
-    targets: int,
-    servers: int,
-    directory: Path,
-    output: Output,
-) -> None:
-    """Mount restore points over simulated Enterprise Managers: start here.
+@options.output_options
+def demo_command(targets: int, servers: int, directory: Path, output: options.Output) -> None:
+    """Run a complete drill against simulated Enterprise Managers. Start here.
 
-    Separate server processes, HTTPS, a journal on disk, real reports. At the end the demo
-    compares its report with what the servers say really happened.
+    Uses separate server processes, HTTPS, a journal on disk and real reports. At the end the demo
+    shows its report and the servers' own count of mounts.
     """
     import anyio
 
-    from orchestrator.demo import demonstrate
-    from orchestrator.report import text
+    from orchestrator.app.demo import demonstrate
+    from orchestrator.report.text import text
 
-    view = output.view()
-
-    async def whole() -> Any:
-        return await demonstrate(directory, view, targets=targets, servers=servers)
-
-    shown = anyio.run(whole)
-    click.echo(text(shown.outcome.report))
-    truth = shown.truth
+    streams.never_wait()
+    run = partial(demonstrate, directory, output.view(), targets=targets, servers=servers)
+    demo = anyio.run(run)
+    click.echo(text(demo.outcome.report))
+    truth = demo.truth
     click.echo(
-        f"The servers say: {counted(len(truth.mounts), 'mount')} made, "
+        f"The servers counted: {counted(len(truth.mounts), 'mount')} made, "
         f"{len(truth.still_open())} still open, at most {truth.peaks['total']} at once, "
         f"{counted(truth.dangerous, 'dangerous call')}."
     )
-    click.echo(f"Plan:    {shown.plan}")
-    click.echo(f"Reports: {shown.outcome.directory}")
-    if shown.outcome.trouble:
-        click.echo(f"bulk-restore: {shown.outcome.trouble}", err=True)
-    end(shown.outcome.code)
+    click.echo(f"Plan:    {demo.plan}")
+    click.echo(f"Reports: {demo.outcome.directory}")
+    if demo.outcome.trouble:
+        click.echo(f"bulk-restore: {demo.outcome.trouble}", err=True)
+    end(demo.outcome.code)

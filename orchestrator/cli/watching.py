@@ -10,22 +10,17 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from orchestrator.cli.common import (
-    Output,
-    default_state,
-    end,
-    explained,
-    fail,
-    output_options,
-    state_option,
-)
-from orchestrator.model import counted
+from orchestrator.cli import options
+from orchestrator.cli.ending import end, fail
+from orchestrator.core.text import counted
+from orchestrator.views import streams
 
 if TYPE_CHECKING:
-    from orchestrator.events import RunFinished
-    from orchestrator.journal import RunSummary, State
-    from orchestrator.model import RunId
-    from orchestrator.runstate import RunState
+    from orchestrator.core.events import RunFinished
+    from orchestrator.core.model import RunId
+    from orchestrator.core.records import RunSummary
+    from orchestrator.core.run_state import RunState
+    from orchestrator.journal import State
 
 LOOK_S = 0.5
 """Seconds between two looks for a run that has not begun."""
@@ -35,98 +30,96 @@ UNREAD_LOOKS = 10
 
 
 @click.command("watch")
-@click.argument("run")
+@options.run_argument
 @click.option(
     "--wait",
     is_flag=True,
-    help="Wait for what is not there yet: for `last`, the next run to begin; for a run whose "
-    "process is gone, somebody to resume it.",
+    help="Wait: with `last`, for the next run to start; for a run whose process is gone, until it "
+    "is resumed.",
 )
-@state_option
-@output_options
-@explained
-def watch_command(run: str, wait: bool, state: Path | None, output: Output) -> None:
-    """Watch RUN (an id, its start, or `last`) from a second terminal until it has ended.
+@options.state_option
+@options.output_options
+def watch_command(run: str, wait: bool, state: Path | None, output: options.Output) -> None:
+    """Watch RUN (an id, the start of one, or `last`) from a second terminal until it has ended.
 
-    Shows what the run itself shows: a live view on a terminal, otherwise lines. Reads only the
-    journal, every half second what is new in it, and verifies it on the way. A run that is
-    resumed is watched on. Ctrl-C ends the watching and never the run.
+    Shows the same view as the run itself: a live view on a terminal, otherwise lines. Reads only
+    the journal, every half second, and verifies it. Continues with a run that is resumed. Ctrl-C
+    ends the watching, not the run.
 
-    Exit code 0 once the run has ended, however it did (the last line says how), 3 if its process
-    is gone without an end.
+    Exit code 0 when the run has ended, whatever its result (the last line shows its exit code), 3
+    if its process is gone and the run has not ended.
     """
-    from orchestrator.journal import State
-
-    kept = State(state or default_state())
+    streams.never_wait()
+    journal = options.journal_of(state)
     try:
-        summary = _awaited(kept) if wait and run == "last" else kept.summary(run)
-        found = followed(kept, summary, output, patient=wait)
+        summary = _next_run(journal) if wait and run == "last" else journal.summary(run)
+        run_state = follow(journal, summary, output, patient=wait)
     except KeyboardInterrupt:
         end(130)
-    if found is None or found.finished is None:
+    if run_state is None or run_state.finished is None:
         fail(
             3,
-            f"the process of run {summary.run} is gone, and the run has not ended; go on with it: "
+            f"the process of run {summary.run} is gone, and the run has not ended; continue it: "
             f"bulk-restore resume {summary.run}",
         )
-    click.echo(_last_line(found, found.finished))
+    click.echo(_last_line(run_state, run_state.finished))
     end(0)
 
 
-def _awaited(kept: State) -> RunSummary:
+def _next_run(journal: State) -> RunSummary:
     """Return the newest run that goes on now; wait for one, if there is none.
 
     Raises:
         JournalError: there is a journal, and it stays unreadable.
     """
-    from orchestrator.errors import JournalError
+    from orchestrator.core.errors import JournalError
 
     before: set[RunId] | None = None
-    unread, told = 0, False
+    unread, is_announced = 0, False
     while True:
         try:
-            runs = kept.runs()
+            runs = journal.runs()
         except JournalError:  # its first run makes it at this moment, unless it stays so
-            unread += 1
+            unread += not journal.is_being_made
             if unread > UNREAD_LOOKS:
                 raise
         else:
             known = {summary.run for summary in runs} if before is None else before
             for summary in runs:
-                if summary.run not in known or kept.is_running(summary):
+                if summary.run not in known or journal.is_running(summary):
                     return summary
             unread, before = 0, known
-        if not told:
-            click.echo(f"waiting for a run to begin in {kept.directory}", err=True)
-            told = True
+        if not is_announced:
+            click.echo(f"waiting for a run to begin in {journal.directory}", err=True)
+            is_announced = True
         time.sleep(LOOK_S)
 
 
-def _last_line(found: RunState, finished: RunFinished) -> str:
-    from orchestrator.model import Result, printable
+def _last_line(run_state: RunState, finished: RunFinished) -> str:
+    from orchestrator.core.model import Result
+    from orchestrator.core.text import printable
 
-    results = Counter(record.result for record in found.records.values())
+    results = Counter(record.result for record in run_state.records.values())
     counts = "".join(f", {results[each]} {each}" for each in Result if results[each])
-    left = sum(record.may_be_open for record in found.records.values())
+    left = sum(record.may_be_open for record in run_state.records.values())
+    started = run_state.started
     mounted = f", {left} MAY BE MOUNTED" if left else ""
     return (
-        f"run {found.started.run} of {printable(found.started.plan, 80)} ended with exit code "
-        f"{finished.exit_code}: {counted(len(found.records), 'target')}{counts}{mounted}"
+        f"run {started.run} of {printable(started.plan, 80)} ended with exit code "
+        f"{finished.exit_code}: {counted(len(run_state.records), 'target')}{counts}{mounted}"
     )
 
 
-def _stopped(number: int, _frame: object) -> NoReturn:
-    """End on the way out through the view, which shows the terminal's cursor again."""
+def _end(number: int, _frame: object) -> NoReturn:
+    """End with an exception, so that the view shows the terminal's cursor again."""
     raise SystemExit(128 + number)
 
 
-def followed(
-    kept: State, summary: RunSummary, output: Output, *, patient: bool = False
+def follow(
+    journal: State, summary: RunSummary, output: options.Output, *, patient: bool = False
 ) -> RunState | None:
-    """Show a run until it has ended or its process is gone; return what is known of it then."""
-    from orchestrator.onlooking import Onlooker, watch
+    """Show a run until it has ended or its process is gone; return its last known state."""
+    from orchestrator.app.follow import RunFollower, watch
 
-    signal.signal(signal.SIGTERM, _stopped)
-    view = output.view()
-    view.expect(kept.durations().expected)
-    return watch(Onlooker(kept, summary), view, patient=patient)
+    signal.signal(signal.SIGTERM, _end)
+    return watch(RunFollower(journal, summary), output.view(), patient=patient)

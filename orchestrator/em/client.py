@@ -9,6 +9,9 @@ from datetime import UTC, datetime
 
 import anyio
 
+from orchestrator.core.errors import SessionLost
+from orchestrator.core.model import SessionId, Source
+from orchestrator.em.budget import LogonBudget
 from orchestrator.em.credentials import resolve
 from orchestrator.em.facts import ServiceRoot
 from orchestrator.em.families import FAMILIES
@@ -24,14 +27,7 @@ from orchestrator.em.session import Session
 from orchestrator.em.shortage import require_room
 from orchestrator.em.transport import ConnectorFactory, Transport
 from orchestrator.em.wire import XmlCodec
-from orchestrator.errors import (
-    SessionLost,
-)
-from orchestrator.model import (
-    SessionId,
-    Source,
-)
-from orchestrator.plan.settings import ServerSettings
+from orchestrator.plan.file.settings import ServerSettings
 
 
 class Client:
@@ -47,16 +43,16 @@ class Client:
         wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         boot_clock: Callable[[], float] = anyio.current_time,
         on_session: Callable[[Session], None] = lambda session: None,
-        kept: KeptSession | None = None,
+        kept: Iterable[KeptSession] = (),
         withheld: frozenset[str] = frozenset(),
         may_write: bool = False,
     ) -> None:
-        """`families` are those the plan mounts from; `on_session` is told of every logon.
+        """`families` are those the plan mounts from; `on_session` is called at every logon.
 
         With `may_write` its sessions write files into original guests when asked to: true only
         where a person insisted.
 
-        `kept` is the session that an earlier process left, for `take_up`. Programs that know
+        `kept` are the sessions that earlier processes left, for `take_up`. Programs that know
         a secret do not see the environment variables `withheld`.
         """
         self.server = settings.name
@@ -67,18 +63,25 @@ class Client:
         self._wall_clock = wall_clock
         self._boot_clock = boot_clock
         self._on_session = on_session
-        self._kept = kept
+        self._kept = {each.id: each for each in kept}
+        self._opened: dict[SessionId, KeptSession] = {}
         self._withheld = withheld
         self._may_write = may_write
         self._codec = XmlCodec()
+        self._met = False
+        self.logons = LogonBudget(boot_clock)
+        """How often the account was logged on to; `logon` keeps to it."""
+        self.certificate: tuple[str, datetime | None] | None = None
+        """What the server showed when it was last asked without a logon, whatever it answered:
+        the certificate's SHA-256, and until when it is valid. None without TLS."""
 
     @property
-    def kept(self) -> SessionId | None:
-        """The session that an earlier process left, if its token is known."""
-        return self._kept.id if self._kept is not None else None
+    def kept(self) -> tuple[SessionId, ...]:
+        """The sessions that earlier processes left, as far as their tokens are known."""
+        return tuple(self._kept)
 
     async def service_root(self) -> ServiceRoot:
-        """Read what the service tells without a logon; changes nothing.
+        """Read what the service shows without a logon; changes nothing.
 
         Source: GET /api/ needs no authentication.
 
@@ -91,16 +94,17 @@ class Client:
             answer, versions = await transport.send("GET", "/api/", self._codec.versions)
             return ServiceRoot(
                 versions=versions,
-                certificate_sha256=transport.certificate_sha256,
-                certificate_expires=transport.certificate_expires,
                 clock_offset_s=clock_offset(answer, transport),
             )
         finally:
+            self._met = transport.met
+            shown = transport.certificate_sha256
+            self.certificate = None if shown is None else (shown, transport.certificate_expires)
             with anyio.CancelScope(shield=True):
                 await transport.close()
 
     async def find_secrets(self) -> bool:
-        """See that the account's secrets can be found, without using them; True if so.
+        """Check that the account's secrets can be found, without using them; True if so.
 
         Raises:
             CredentialError: one cannot.
@@ -114,8 +118,17 @@ class Client:
 
     @asynccontextmanager
     async def logon(self) -> AsyncIterator[Session]:
-        """Open a session; leaving the context logs off, shielded and bounded."""
+        """Open a session; leaving the context logs off, shielded and bounded.
+
+        At most 6 logons are sent in any 10 minutes, and at most 2 that repeat one whose answer
+        was lost; before one that does, the service is asked without the account.
+
+        Raises:
+            LogonTooSoon: none may be sent now; it says for how long. Nothing was sent.
+            EnterpriseManagerError, CredentialError: as `ports.EnterpriseManager` says.
+        """
         require_room(self.server)
+        self.logons.require(self.server)
         username, password = await self._account()
         transport = self._transport()
         opening = logged_on(
@@ -125,26 +138,28 @@ class Client:
             password=password,
             api_version=self._settings.api_version,
             collections=self._required(),
+            budget=self.logons,
         )
         async with self._used(transport, opening) as session:
+            self._opened[session.id] = session.kept
             self._on_session(session)
             yield session
 
     @asynccontextmanager
-    async def take_up(self) -> AsyncIterator[Session]:
-        """Use the kept session again; leaving the context logs off.
+    async def take_up(self, session: SessionId) -> AsyncIterator[Session]:
+        """Use a session again that was kept, or opened here; leaving the context logs off.
 
         Raises:
-            SessionLost: the server has forgotten it, or none is kept.
+            SessionLost: the server has forgotten it, or nobody knows its token.
             EnterpriseManagerError: the server cannot be asked.
         """
-        if self._kept is None:
-            raise SessionLost("no session was kept", server=self.server)
+        kept = self._kept.get(session) or self._opened.get(session)
+        if kept is None:
+            raise SessionLost("this session was not kept", server=self.server)
         require_room(self.server)
         transport = self._transport()
-        opening = taken_up(transport, self._codec, self._kept)
-        async with self._used(transport, opening) as session:
-            yield session
+        async with self._used(transport, taken_up(transport, self._codec, kept)) as again:
+            yield again
 
     @asynccontextmanager
     async def _used(
@@ -154,7 +169,7 @@ class Client:
         try:
             async with opening as opened:
                 session = Session(
-                    Line(transport, self._codec, opened.id),
+                    Line(transport, self._codec, opened.kept.guid),
                     self._codec,
                     opened,
                     self._settings.api_version,
@@ -165,6 +180,7 @@ class Client:
                 finally:
                     session.end()
         finally:
+            self._met = transport.met
             with anyio.CancelScope(shield=True):
                 await transport.close()
 
@@ -173,7 +189,7 @@ class Client:
         return frozenset(path for path in self._families if "/" not in path)
 
     def _transport(self) -> Transport:
-        return Transport(
+        transport = Transport(
             self.server,
             self._settings.url,
             self._settings.trust,
@@ -183,3 +199,5 @@ class Client:
             wall_clock=self._wall_clock,
             boot_clock=self._boot_clock,
         )
+        transport.met = self._met
+        return transport

@@ -1,20 +1,22 @@
-"""Secrets, found where the plan says and no earlier than the logon needs them.
+"""Secrets, read where the plan's references lead, and not before the logon needs them.
 
-A value lives in a local variable of the logon and nowhere else. Messages name the
-reference, never the value.
+A value lives in a local variable of the logon, and in what masks it in answers; nowhere else.
+Messages name the reference, never the value.
 """
 
 from __future__ import annotations
 
 import os
-import stat
+import unicodedata
 from pathlib import Path
 from subprocess import DEVNULL
 
 import anyio
 
-from orchestrator.errors import CredentialError
-from orchestrator.plan.settings import (
+from orchestrator.core.errors import CredentialError
+from orchestrator.core.private_files import NotPrivate, read_private
+from orchestrator.core.text import duration
+from orchestrator.plan.file.settings import (
     CommandSecret,
     CredentialSecret,
     EnvironmentSecret,
@@ -44,7 +46,7 @@ async def resolve(
             found = os.environ.get(name)
             if not found:
                 raise CredentialError(f"the environment variable {name} is not set, or empty")
-            return found
+            return _text(found, str(reference))
         case FileSecret(path=path):
             return _from_file(Path(path), str(reference))
         case CredentialSecret(name=name):
@@ -60,27 +62,16 @@ async def resolve(
 
 def _from_file(path: Path, shown: str, *, owner_only: bool = True) -> str:
     try:
-        with open(path, "rb", opener=_without_waiting) as file:
-            facts = os.fstat(file.fileno())
-            if not stat.S_ISREG(facts.st_mode):
-                raise CredentialError(f"{shown} is not a regular file")
-            if owner_only and facts.st_mode & 0o077:
-                raise CredentialError(
-                    f"{shown} can be read by others than its owner; run: chmod 600 {path}"
-                )
-            content = file.read(MAX_BYTES + 1)
+        content = read_private(path, shown, MAX_BYTES + 1, owner_only=owner_only)
+    except NotPrivate as exc:
+        raise CredentialError(str(exc)) from None
     except OSError as exc:
         raise CredentialError(f"{shown} cannot be read: {exc.strerror}") from None
     return _text(content, shown)
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    """Open `path`; a named pipe that nobody writes to would hold up the whole program."""
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
 async def _from_command(argv: tuple[str, ...], shown: str, withheld: frozenset[str]) -> str:
-    """Run the program without a shell; what it prints is the secret, its errors are its own."""
+    """Run the program without a shell; its output is the secret, its errors are not shown."""
     environment = {name: value for name, value in os.environ.items() if name not in withheld}
     try:
         with anyio.fail_after(COMMAND_TIMEOUT):
@@ -88,7 +79,7 @@ async def _from_command(argv: tuple[str, ...], shown: str, withheld: frozenset[s
                 list(argv), check=False, stdin=DEVNULL, stderr=DEVNULL, env=environment
             )
     except TimeoutError:
-        raise CredentialError(f"{shown} did not end within {COMMAND_TIMEOUT:g} s") from None
+        raise CredentialError(f"{shown} did not end within {duration(COMMAND_TIMEOUT)}") from None
     except OSError as exc:
         raise CredentialError(f"{shown} cannot be started: {exc.strerror}") from None
     if done.returncode != 0:
@@ -109,17 +100,28 @@ def _from_keyring(service: str, user: str, shown: str) -> str:
         raise CredentialError(f"{shown} cannot be read: {type(exc).__name__}") from None
     if not found:
         raise CredentialError(f"{shown} is not in the keyring")
-    return str(found)
+    return _text(str(found), shown)
 
 
-def _text(content: bytes, shown: str) -> str:
-    """Return the secret without its line end; one line of UTF-8 is what it must be."""
+def _text(content: bytes | str, shown: str) -> str:
+    """Return the secret without the one line end after it; it must be one line of UTF-8.
+
+    What a person cannot see is refused: with it a logon fails, and accounts lock.
+    """
     if len(content) > MAX_BYTES:
         raise CredentialError(f"{shown} is larger than any secret")
     try:
-        text = content.decode("utf-8").removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError:
+        given = content if isinstance(content, str) else content.decode("utf-8")
+        given.encode("utf-8")  # an environment variable may hold any bytes
+    except UnicodeError:
         raise CredentialError(f"{shown} is not UTF-8 text") from None
-    if not text or "\n" in text or "\x00" in text:
+    text = given.removesuffix("\n").removesuffix("\r")
+    if "\ufeff" in text:
+        raise CredentialError(
+            f"{shown} begins with a byte-order mark, or holds one: save it as UTF-8 without BOM"
+        )
+    if not text or "\n" in text or "\r" in text:
         raise CredentialError(f"{shown} is empty or has more than one line")
+    if any(unicodedata.category(char) == "Cc" for char in text):
+        raise CredentialError(f"{shown} holds a control character")
     return text

@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Generic, NoReturn, Protocol, TypeVar
 from xml.parsers import expat  # hardened below exactly as defusedxml does, but as a stream
 
-from orchestrator.errors import MalformedResponse
+from orchestrator.core.errors import ForeignAnswer, MalformedResponse
+from orchestrator.em.decoding import Utf8
+
+NAMESPACE = "http://www.veeam.com/ent/v1.0"
+"""Of the root of every answer that is the service's own. Source: reference 1.4."""
+BOM = b"\xef\xbb\xbf"
+_PAGES = (b"<!doctype html", b"<html")
 
 MAX_DEPTH = 24
 MAX_NODES = 2_000_000
@@ -48,9 +54,22 @@ class Node:
         return None
 
     def value(self, tag: str) -> str | None:
-        """Return the stripped text of the first child called `tag`; None if absent or empty."""
-        node = self.child(tag)
-        return (node.text.strip() or None) if node is not None else None
+        """Return the stripped text of the first child called `tag`; None if absent, nil or empty.
+
+        Source: reference 18.2, trap 63: the three are one thing to a .NET serialiser.
+        """
+        for node in self.children:
+            if node.tag == tag:
+                return None if node.attributes and node.is_nil else node.text.strip() or None
+        return None
+
+    @property
+    def is_nil(self) -> bool:
+        """Whether the element has no value: `xsi:nil`, with any prefix."""
+        return bool(self.attributes) and any(
+            name.rpartition(":")[2] == "nil" and value.strip() in {"true", "1"}
+            for name, value in self.attributes.items()
+        )
 
     @property
     def links(self) -> list[dict[str, str]]:
@@ -67,7 +86,11 @@ class Reading(Protocol[T_co]):
         ...
 
     def close(self) -> T_co:
-        """Return what was read. Raises MalformedResponse."""
+        """Return the parsed value. Raises MalformedResponse."""
+        ...
+
+    def whole(self, body: bytes) -> T_co:
+        """Take the whole body and return its value: `feed` once and `close`, at less cost."""
         ...
 
 
@@ -79,12 +102,16 @@ class XmlReading(Generic[T]):
         finish: Callable[[Node], T],
         row: str | None = None,
         on_row: Callable[[Node], int] | None = None,
+        *,
+        namespace: str | None = NAMESPACE,
     ) -> None:
         """`finish` makes the value from the root, whose rows are gone by then.
 
-        `on_row` keeps what it needs of a row, and returns how many bytes that costs.
+        `on_row` keeps what it needs of a row, and returns how many bytes that costs. The root
+        must be of `namespace`, so that no other service's XML is taken for an answer.
         """
         self._finish = finish
+        self._namespace = namespace
         self._row = row
         self._on_row = on_row
         self._document = Node("", {})
@@ -94,7 +121,8 @@ class XmlReading(Generic[T]):
         self._held_before_row = 0
         self._fed = 0
         self._first = True
-        parser = expat.ParserCreate()
+        self._utf8 = Utf8()
+        parser = expat.ParserCreate("utf-8")  # whatever the declaration says
         parser.buffer_text = True
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
@@ -111,6 +139,9 @@ class XmlReading(Generic[T]):
         Raises:
             MalformedResponse: no XML, or more of it than any answer has.
         """
+        self._take(self._utf8.feed(chunk))
+
+    def _take(self, chunk: bytes) -> None:
         if self._first and chunk.strip():
             self._first = False
             _refuse_html(chunk)
@@ -125,7 +156,22 @@ class XmlReading(Generic[T]):
         Raises:
             MalformedResponse: the document is incomplete or not what was asked for.
         """
+        self._take(self._utf8.feed(b"", final=True))
         self._parse(b"", final=True)
+        return self._value()
+
+    def whole(self, body: bytes) -> T:
+        """Take the whole document and return its value: `feed` once and `close`, in one parse.
+
+        Raises:
+            MalformedResponse: as those two.
+        """
+        text = self._utf8.feed(body, final=True)
+        _refuse_html(text)
+        self._parse(text, final=True)
+        return self._value()
+
+    def _value(self) -> T:
         self._parser.StartElementHandler = None  # or parser and reader would keep each other
         self._parser.EndElementHandler = None
         self._parser.CharacterDataHandler = None
@@ -144,12 +190,20 @@ class XmlReading(Generic[T]):
         self._nodes += 1
         if self._nodes > MAX_NODES or len(stack) > MAX_DEPTH:
             raise MalformedResponse("the answer has more elements or levels than any real one")
+        if len(stack) == 1 and self._namespace is not None:
+            _require_namespace(name, attributes)
         if ":" in name:
             name = name.rpartition(":")[2]
         if name == self._row:
             self._held_before_row = self._held
-        values = sum(map(cost_of, attributes.values()))
-        self._hold(NODE_COST + ATTRIBUTE_COST * len(attributes) + values)
+        held = self._held + NODE_COST
+        if attributes:
+            held += ATTRIBUTE_COST * len(attributes)
+            for value in attributes.values():
+                held += len(value) if value.isascii() else 4 * len(value)  # cost_of, uncalled
+        self._held = held
+        if held > MAX_HELD:  # as `_hold`, uncalled: this runs for every element of every answer
+            _refuse_size()
         if len(attributes) > MAX_ATTRIBUTES:
             raise MalformedResponse("the answer has more attributes than any real one")
         node = Node(name, attributes)
@@ -160,7 +214,7 @@ class XmlReading(Generic[T]):
 
     def _end(self, _name: str) -> None:
         node = self._stack.pop()
-        if node.tag == self._row and self._on_row is not None and len(self._stack) > 1:
+        if self._on_row is not None and node.tag == self._row and len(self._stack) > 1:
             kept = self._on_row(node)
             self._stack[-1].children.pop()
             self._held = self._held_before_row
@@ -169,14 +223,16 @@ class XmlReading(Generic[T]):
     def _characters(self, text: str) -> None:
         node = self._stack[-1]
         node.text += text
-        self._hold(cost_of(text))
+        self._held += len(text) if text.isascii() else 4 * len(text)
+        if self._held > MAX_HELD:
+            _refuse_size()
         if len(node.text) > MAX_TEXT:
             raise MalformedResponse("the answer has a longer text than any real one")
 
     def _hold(self, cost: int) -> None:
         self._held += cost
         if self._held > MAX_HELD:
-            raise MalformedResponse("the answer holds more than any real one")
+            _refuse_size()
 
 
 def cost_of(text: str) -> int:
@@ -188,10 +244,24 @@ def _refuse_dtd(*_arguments: object) -> NoReturn:
     raise MalformedResponse("the answer declares a document type; no real one does")
 
 
+def _refuse_size() -> NoReturn:
+    raise MalformedResponse("the answer holds more than any real one")
+
+
+def _require_namespace(qualified: str, attributes: dict[str, str]) -> None:
+    """Refuse a root that is not the service's own."""
+    prefix, _, name = qualified.rpartition(":")
+    found = attributes.get(f"xmlns:{prefix}" if prefix else "xmlns")
+    if found != NAMESPACE:
+        raise ForeignAnswer(
+            f"the answer is a {name[:80]} of something else, not the REST API; is the port right? "
+            "(9398 by default)"
+        )
+
+
 def _refuse_html(chunk: bytes) -> None:
-    start = chunk.lstrip(b"\xef\xbb\xbf \t\r\n")[:15].lower()
-    if start.startswith((b"<!doctype html", b"<html")):
-        raise MalformedResponse(
+    if is_page(chunk):
+        raise ForeignAnswer(
             "the answer is a web page, not the REST API; is the port right? (9398 by default)"
         )
 
@@ -204,57 +274,77 @@ PAGE_HEAD = 64 * 1024
 _TITLE = re.compile(rb"<title[^<>]{0,200}>([^<]{1,200})</title>", re.IGNORECASE)
 
 
-def words_of(body: bytes, secrets: Iterable[str] = ()) -> str | None:
-    """Return what an error body says, whatever form it has; None if it says nothing.
+def words_of(body: bytes) -> str | None:
+    """Return the message of an error body in any form; None if it has none.
 
-    What it repeats of our `secrets` is left out.
     Source: reference section 8: XML, JSON in either case, HTML from in front of the service.
     """
-    text = body.removeprefix(b"\xef\xbb\xbf").strip()
-    if text.startswith((b"{", b"[")):
+    text = body.removeprefix(BOM).strip()
+    if text.startswith(b"{"):
         said = _json_message(text)
+    elif text.startswith(b"["):
+        said = None
     elif text.startswith(b"<"):
         said = _xml_message(text)
     else:
         said = text.decode("utf-8", errors="replace")
-    for secret in secrets:
-        said = said.replace(secret, "***") if said else said
     return said.strip()[:300] or None if said else None
 
 
 def is_error(body: bytes) -> bool:
-    """Tell whether an error body is the service's own: an Error in XML, or JSON.
+    """Return whether an error body is the service's own: its Error in XML, or the same in JSON.
 
-    Others answer in front of it: HTTP.sys with HTML, also while it is stopped, and proxies.
+    Others answer in front of it, in HTML, JSON and XML of their own: HTTP.sys, also while it is
+    stopped, and proxies.
     """
-    text = body.removeprefix(b"\xef\xbb\xbf").strip()
-    if text.startswith((b"{", b"[")):
-        return True
-    reading = XmlReading(lambda root: root.tag == "Error")
+    text = body.removeprefix(BOM).strip()
+    if text.startswith(b"{"):
+        return {name.lower() for name in _json_object(text)} >= _JSON_ERROR
+    return _root_of(text) == "Error"
+
+
+def is_answer(body: bytes) -> bool:
+    """Return whether a body that nobody reads is none, or the service's own."""
+    text = body.removeprefix(BOM).strip()
+    return not text or _root_of(text) not in {None, "Error"}
+
+
+def is_page(body: bytes) -> bool:
+    """Return whether a body is a web page."""
+    return body.removeprefix(BOM).lstrip()[:15].lower().startswith(_PAGES)
+
+
+_JSON_ERROR = frozenset({"message", "statuscode"})
+"""What an error in JSON always has, in whatever case. Source: reference section 8."""
+
+
+def _root_of(text: bytes) -> str | None:
+    """Return the name of the root of a document of the service's own, or None if it is none."""
     try:
-        reading.feed(text)
-        return reading.close()
+        return XmlReading(lambda root: root.tag).whole(text)
     except MalformedResponse:
-        return False
+        return None
 
 
-def _json_message(text: bytes) -> str | None:
+def _json_object(text: bytes) -> dict[str, object]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
-        return None
-    if isinstance(found, dict):
-        for name, value in found.items():
-            if str(name).lower() == "message" and isinstance(value, str):
-                return value
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _json_message(text: bytes) -> str | None:
+    for name, value in _json_object(text).items():
+        if name.lower() == "message" and isinstance(value, str):
+            return value
     return None
 
 
 def _xml_message(text: bytes) -> str | None:
-    reading = XmlReading(lambda root: root.attributes.get("Message"))
+    reading = XmlReading(lambda root: root.attributes.get("Message"), namespace=None)
     try:
-        reading.feed(text)
-        return reading.close()
+        return reading.whole(text)
     except MalformedResponse:
         title = _TITLE.search(text[:PAGE_HEAD])
         return title.group(1).decode("utf-8", errors="replace") if title else None

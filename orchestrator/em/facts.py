@@ -1,4 +1,4 @@
-"""What a server says of itself: its versions, who is logged on, its backup servers.
+"""Facts about a server: its versions, its logon sessions, its backup servers.
 
 Source: reference 2.1, 2.5 and 3.1.
 """
@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
+from orchestrator.core.errors import MalformedResponse
+from orchestrator.core.model import BackupServerName, SessionId, session_id
 from orchestrator.em.elements import Node, Reading, XmlReading
 from orchestrator.em.links import GUID
-from orchestrator.errors import MalformedResponse
-from orchestrator.model import BackupServerName, SessionId
 
 LONGEST = 300
 """Characters that are kept of a name."""
@@ -20,24 +19,41 @@ LONGEST = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceRoot:
-    """What the service tells without a logon.
+    """What the service shows without a logon.
 
-    `certificate_expires` is None without TLS, `clock_offset_s` (theirs minus ours) without a
-    Date header.
+    `clock_offset_s` (theirs minus ours) is None without a Date header.
     """
 
     versions: tuple[str, ...]
-    certificate_sha256: str | None = None
-    certificate_expires: datetime | None = None
     clock_offset_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenSession:
-    """One logon session that is open on the server, whoever's it is."""
+    """One open logon session on the server, of any account.
+
+    One whose id cannot be read has none: it is there, and not ours.
+    """
 
     id: SessionId
     user: str
+
+    def is_of(self, account: str) -> bool:
+        """Return whether it is a session of an account, as far as their names say so.
+
+        Without regard to case; a domain counts only where both name one, however they write it.
+        Source: reference 16, "Same account".
+        """
+        mine, mine_at = _account(account)
+        theirs, theirs_at = _account(self.user)
+        return mine == theirs and (not mine_at or not theirs_at or mine_at == theirs_at)
+
+
+def _account(user: str) -> tuple[str, str]:
+    """Return name and domain of an account, `DOMAIN\\name` or `name@domain.example`, folded."""
+    domain, _, name = user.casefold().rpartition("\\")
+    name, _, suffix = name.partition("@")
+    return name, (domain or suffix).partition(".")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +67,18 @@ class BackupServer:
 def versions() -> Reading[tuple[str, ...]]:
     """Read the API versions of a service root."""
     return XmlReading(_versions)
+
+
+def own_session(guid: str) -> Reading[None]:
+    """Read the LogonSession `guid`; anything else is refused, and never quoted."""
+
+    def check(root: Node) -> None:
+        if root.tag != "LogonSession":
+            raise MalformedResponse(f"the answer is a {root.tag[:80]}, not our LogonSession")
+        if (root.value("SessionId") or "").lower() != guid.lower():
+            raise MalformedResponse("the answer is another logon session than ours")
+
+    return XmlReading(check)
 
 
 def open_sessions() -> Reading[Sequence[OpenSession]]:
@@ -83,9 +111,11 @@ def _open_sessions(root: Node) -> Sequence[OpenSession]:
 
 def _open_session(node: Node) -> OpenSession:
     session = node.value("SessionId") or ""
-    if not GUID.fullmatch(session):
-        raise MalformedResponse("a logon session without a GUID")
-    return OpenSession(id=SessionId(session.lower()), user=(node.value("UserName") or "")[:LONGEST])
+    known = GUID.fullmatch(session) is not None
+    return OpenSession(
+        id=session_id(session if known else ""),
+        user=(node.value("UserName") or "")[:LONGEST],
+    )
 
 
 def _backup_servers(root: Node) -> Sequence[BackupServer]:
@@ -97,9 +127,7 @@ def _backup_servers(root: Node) -> Sequence[BackupServer]:
 
 
 def _backup_server(node: Node) -> BackupServer:
-    name = node.attributes.get("Name", "")
-    if not name:
-        raise MalformedResponse("a backup server without a name")
+    name = node.attributes.get("Name") or "(without a name)"
     return BackupServer(
         name=BackupServerName(name[:LONGEST]), version=(node.value("Version") or None)
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from orchestrator.model import Source
+from orchestrator.core.model import Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,11 @@ import unicodedata
 from dataclasses import replace
 from urllib.parse import quote, unquote
 
+from orchestrator.core.errors import MalformedResponse
+from orchestrator.core.model import FileSystemEntry, Href
+from orchestrator.em.codec import Page
+from orchestrator.em.decoding import REPLACED, is_allowed
 from orchestrator.em.links import guest_part
-from orchestrator.em.wire import Page
-from orchestrator.errors import MalformedResponse
-from orchestrator.model import FileSystemEntry, Href
 
 _PATH_SAFE = "/:$@!&'()*+,;=-._~"
 """What stands for itself in a guest path; `%`, `#`, `?` and everything else is encoded."""
@@ -33,8 +34,14 @@ def address(mount: Href, path: str) -> Href:
 
 
 def root_of(mount: Href, root: FileSystemEntry) -> FileSystemEntry:
-    """Return a volume with its address below this mount, in the server's spelling."""
+    """Return a volume with its address below this mount, in the server's spelling.
+
+    That of `/` stays as it is byte for byte: proxies decode `%2F`, merge slashes or refuse them.
+    Source: reference 18.1, trap 51.
+    """
     part = guest_part(root.href)
+    if part is not None and not unquote(part).strip("/"):
+        return replace(root, href=Href(f"{mount}/{part}"))
     if part is None or "/" in part.strip("/"):
         return replace(root, href=address(mount, root.path))
     return replace(root, href=Href(f"{mount}/{part.strip('/')}"))
@@ -43,23 +50,29 @@ def root_of(mount: Href, root: FileSystemEntry) -> FileSystemEntry:
 def listed_in(directory: Href, row: FileSystemEntry) -> FileSystemEntry:
     """Return an entry of a listing with its address below the directory that was asked for.
 
-    An Href that means something else than the entry's name gives way to one that is built.
+    Below `/`, whose own address has many spellings, the server's own counts byte for byte.
+    An Href that means something else than the entry's name gives way to one that is built. One
+    without a name has no address: it can be counted, and never asked for.
 
     Raises:
         MalformedResponse: the entry is of another directory.
     """
     name, part = _name_of(row), guest_part(row.href)
-    base = directory.rstrip("/")
+    if not name:
+        return replace(row, name="", href=Href(""))
+    asked = guest_part(directory) or ""
+    is_root = not unquote(asked).strip("/")
+    top = directory.removesuffix(asked)
+    base = (top if is_root else directory).rstrip("/")
     built = replace(row, name=name, href=Href(f"{base}/{quote(name, safe=_NAME_SAFE)}"))
     if part is None:
         return built
     above, _, last = part.rpartition("/")
-    asked = guest_part(directory) or ""
     if _folded(unquote(above).strip("/")) != _folded(unquote(asked).strip("/")):
         raise MalformedResponse("the listing has an entry of another directory")
-    if _folded(unquote(last)) != _folded(name):
+    if _folded(_as_read(unquote(last))) != _folded(name):
         return built
-    return replace(built, href=Href(f"{base}/{last}"))
+    return replace(built, href=Href(f"{top}{part}" if is_root else f"{base}/{last}"))
 
 
 def itself(asked: Href, page: Page[FileSystemEntry]) -> FileSystemEntry:
@@ -82,8 +95,13 @@ def itself(asked: Href, page: Page[FileSystemEntry]) -> FileSystemEntry:
 
 
 def _name_of(entry: FileSystemEntry) -> str:
-    """Return an entry's name, from its address where the server tells none."""
+    """Return an entry's name, from its address if the server sends none."""
     return entry.name or unquote((guest_part(entry.href) or "").rstrip("/").rpartition("/")[2])
+
+
+def _as_read(name: str) -> str:
+    """Return a name as an answer shows it: XML has no place for some characters."""
+    return "".join(char if is_allowed(ord(char)) else REPLACED for char in name)
 
 
 def _folded(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The requests of one logon session: pages, doubtful answers, and whether it still lives.
+"""How a logon session sends a request: pages, doubtful answers, and whether it is still valid.
 
 An answer is believed only from a service that is there: a strange one is followed by one small
 question, and what that says decides whether the request, the server or the session is at fault.
@@ -13,21 +13,22 @@ from typing import TypeVar
 import aiohttp
 import anyio
 
-from orchestrator.em import transport as limits
-from orchestrator.em.elements import Reading
-from orchestrator.em.transport import Answer, Transport
-from orchestrator.em.wire import Codec, Page
-from orchestrator.errors import (
+from orchestrator.core.errors import (
     EnterpriseManagerError,
     MalformedResponse,
-    PageNotFound,
     RequestRefused,
     ServiceBusy,
     SessionLost,
     Unreadable,
 )
-from orchestrator.model import ServerName, SessionId
-from orchestrator.policy import SESSION_IDLE_LIMIT
+from orchestrator.core.model import ServerName
+from orchestrator.core.policy import SESSION_IDLE_LIMIT
+from orchestrator.em import limits
+from orchestrator.em.codec import Codec, Page
+from orchestrator.em.elements import Reading
+from orchestrator.em.itself import Itself
+from orchestrator.em.token import Token
+from orchestrator.em.transport import Answer, Transport
 
 T = TypeVar("T")
 
@@ -39,13 +40,12 @@ MAX_ROWS = 200_000
 
 
 class Line:
-    """What one logon session asks, for as long as it lives."""
+    """The requests of one logon session, until its end."""
 
-    def __init__(self, transport: Transport, codec: Codec, session: SessionId) -> None:
+    def __init__(self, transport: Transport, codec: Codec, guid: Token) -> None:
         """Nothing is sent yet."""
         self.transport = transport
-        self._codec = codec
-        self._itself = f"/api/logonSessions/{session}"
+        self._itself = Itself(transport, codec, guid)
         self._lost = False
         self._asking = anyio.Lock()
 
@@ -60,16 +60,26 @@ class Line:
         return self.transport.boot_clock() - self.transport.last_used
 
     def end(self) -> None:
-        """Send nothing more on this session: whoever still holds it learns that it is gone."""
+        """Send nothing more on this session: later calls raise that it is gone."""
         self._lost = True
 
     async def keep_alive(self) -> None:
-        """Use the session, by one request: it is the gate's probe, and a dead server gets few.
+        """Use the session, by one request: the circuit breaker's probe; a dead server gets few.
 
         Source: any request counts; this one is small and always allowed.
+
+        Raises:
+            SessionLost: the session is gone.
+            ServiceBusy: something else than the service answered, or it could not.
+            EnterpriseManagerError: as for any request.
         """
         self._check()
-        await self._guarded(self.transport.send("GET", self._itself, self._codec.anything))
+        try:
+            await self._guarded(self._itself.seen())
+        except RequestRefused as exc:
+            if not exc.is_internal:
+                raise
+            raise _busy(exc, "when it was asked for the session itself") from None
 
     async def pages(
         self,
@@ -86,20 +96,21 @@ class Line:
             MalformedResponse: it has no end.
         """
         rows = 0
-        before: Sequence[T] = ()
+        before: tuple[Sequence[T], Sequence[str]] = ((), ())
         for number in count(1):
             page = await self.get(f"{base}&pageSize={PAGE_SIZE}&page={number}", reading, large=True)
-            rows += len(page.rows)
+            shown = len(page.rows) + len(page.set_aside)
+            rows += shown
             if rows > MAX_ROWS and too_many is not None:
                 raise RequestRefused(
                     f"{self.server} lists more than {MAX_ROWS} {too_many}", server=self.server
                 )
-            if rows > MAX_ROWS or (page.rows and page.rows == before):
+            if rows > MAX_ROWS or (shown and (page.rows, page.set_aside) == before):
                 raise MalformedResponse(f"{self.server} lists without end")
             yield page
-            if not page.has_next or not page.rows:
+            if not page.has_next or not shown:
                 return
-            before = page.rows
+            before = (page.rows, page.set_aside)
 
     async def send(
         self,
@@ -125,7 +136,12 @@ class Line:
         return await self._guarded(self.transport.stream(target, take, limit=limit))
 
     async def get(
-        self, target: str, reading: Callable[[], Reading[T]], *, large: bool = False
+        self,
+        target: str,
+        reading: Callable[[], Reading[T]],
+        *,
+        large: bool = False,
+        shows_sessions: bool = False,
     ) -> T:
         """Read one thing, or with `large` a list; repeated where that may help.
 
@@ -137,7 +153,9 @@ class Line:
         cap, timeout = (limits.LARGE, limits.LIST) if large else (limits.SMALL, limits.READ)
         try:
             return await self._guarded(
-                self.transport.get(target, reading, cap=cap, timeout=timeout)
+                self.transport.get(
+                    target, reading, cap=cap, timeout=timeout, shows_sessions=shows_sessions
+                )
             )
         except MalformedResponse as exc:
             if await self._answers():
@@ -152,8 +170,7 @@ class Line:
         try:
             return await request
         except RequestRefused as exc:
-            at_all = exc.is_internal or isinstance(exc, PageNotFound)
-            if at_all and not await self._answers():
+            if exc.is_internal and not await self._answers():
                 raise _busy(exc, "and its service does not answer") from None
             raise
         except SessionLost as exc:
@@ -168,18 +185,18 @@ class Line:
         Whoever answers in its place, while it is stopped, finds no mount either.
         """
         try:
-            await self.transport.send("GET", self._itself, self._codec.anything)
+            await self._itself.seen()
         except EnterpriseManagerError:
             return False
         return True
 
     async def _may_live(self) -> bool:
-        """Ask once whether a 401 was the session's end: only a second one says so.
+        """Ask once whether a 401 was the session's end: only a second one confirms it.
 
         Giving a living session up would leave its mounts open with nobody watching them.
         """
         try:
-            await self.transport.send("GET", self._itself, self._codec.anything)
+            await self._itself.seen()
         except SessionLost:
             return False
         except EnterpriseManagerError:
@@ -187,7 +204,7 @@ class Line:
         return True
 
     async def _alive(self) -> None:
-        """See that the session may be used; one that may have idled out is asked for first.
+        """Check that the session may be used; one that may have idled out is asked for first.
 
         While this machine is suspended, nobody keeps its sessions alive.
 
@@ -207,7 +224,7 @@ class Line:
 
 
 def _busy(exc: EnterpriseManagerError, but: str) -> ServiceBusy:
-    """Return what says that an answer is to be waited for, not believed."""
+    """Return the error that says why another answer is waited for, instead of this one."""
     return ServiceBusy(
         f"{exc}, {but}",
         server=exc.server,

@@ -9,10 +9,11 @@ Source: reference 1.7, traps 1 and 2.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
-from orchestrator.errors import ForbiddenAction
-from orchestrator.model import Href
+from orchestrator.core.errors import ForbiddenAction
+from orchestrator.core.model import Href
 
 _GUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _POINT = rf"/api/(?:vmReplicaPoints|vmRestorePoints|agents/agentRestorePoints)/{_GUID}"
@@ -30,6 +31,8 @@ _DOTS = re.compile(r"(?:^|[/\\])\.\.?(?:[/\\]|$)")
 """A segment that a server may resolve, so that the path would mean another one."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _SAFE = "/:$@!&'()*+,;=-._~%?"
+_PLAIN = re.compile(f"[A-Za-z0-9{re.escape(_SAFE)}]*")
+"""An address of which nothing is left to encode or to refuse: as nearly every one is."""
 
 _ACTING_QUERY = re.compile(r"^(?:|action=restore|v=[a-z0-9_]{1,10})$", re.IGNORECASE)
 """Every query that a request other than GET has, to the letter."""
@@ -60,8 +63,15 @@ def rerooted(href: str) -> Href | None:
     Characters that may not stand in a request line are percent-encoded; what the server
     has encoded stays as it is.
     """
-    rest = _ORIGIN.sub("", href.strip(), count=1)
-    if not rest.lower().startswith("/api/") or "\\" in rest or "#" in rest:
+    rest = href.strip()
+    origin = _ORIGIN.match(rest)
+    if origin is not None:
+        rest = rest[origin.end() :]
+    if not rest.lower().startswith("/api/"):
+        return None
+    if _PLAIN.fullmatch(rest):
+        return Href(rest)
+    if "\\" in rest or "#" in rest:
         return None
     if _CONTROL.search(rest):
         return None
@@ -75,7 +85,7 @@ def mount_href(href: str) -> Href | None:
 
 
 def guest_part(href: str) -> str | None:
-    """Return what stands behind the mount point in an address, still encoded; None if nothing can.
+    """Return the part of an address after the mount point, still encoded; None if there is none.
 
     The empty text is the root of a guest whose only volume is `/`.
     """
@@ -83,8 +93,17 @@ def guest_part(href: str) -> str | None:
     return found[1] if found is not None else None
 
 
+_SESSION_PATH = re.compile(rf"(/logonSessions/){_GUID}", re.IGNORECASE)
+
+
+def shown_path(target: str) -> str:
+    """Return the path of a target as errors name it: without values, and without session ids."""
+    return _SESSION_PATH.sub(r"\1***", target.partition("?")[0])
+
+
+@lru_cache(maxsize=4096)  # a task is asked for again and again; what raises is not remembered
 def guard(method: str, target: str) -> None:
-    """Let a request pass that the product is made for; `target` is path and query.
+    """Let only requests pass that this program needs; `target` is path and query.
 
     Raises:
         ForbiddenAction: it is not on the allow-list; nothing may be sent.
@@ -99,7 +118,7 @@ def guard(method: str, target: str) -> None:
         for verb, pattern, allowed in _ALLOWED:
             if verb == method and action in allowed and pattern.match(path):
                 return
-    shown = f"{method} {path}" + (f"?action={action}" if action else "")
+    shown = f"{method} {shown_path(path)}" + (f"?action={action}" if action else "")
     raise ForbiddenAction(f"{shown[:200]} is not a request that this program sends", request=shown)
 
 
@@ -115,6 +134,8 @@ def _actions(plain_query: str) -> list[str]:
 
 def _decoded(text: str) -> str:
     """Undo percent-encoding until nothing changes, so that no layer of it hides an action."""
+    if "%" not in text and "+" not in text:
+        return text
     for _ in range(5):
         plain = unquote(text.replace("+", " "))
         if plain == text:

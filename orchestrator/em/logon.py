@@ -12,72 +12,66 @@ from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import NoReturn
 
 import anyio
 
-from orchestrator.em.links import GUID
-from orchestrator.em.transport import Answer, Transport, http_date
-from orchestrator.em.wire import Codec
-from orchestrator.errors import (
+from orchestrator.core.errors import (
     AccessDenied,
+    AddressUnusable,
+    CertificateRefused,
     EnterpriseManagerError,
     LogonRefused,
     MalformedResponse,
+    RequestNotSent,
     RequestRefused,
+    ResponseLost,
+    ServiceBusy,
     SessionLost,
 )
-from orchestrator.model import SessionId
+from orchestrator.core.model import SessionId, session_id
+from orchestrator.em.budget import LogonBudget
+from orchestrator.em.codec import Codec
+from orchestrator.em.itself import Itself
+from orchestrator.em.links import GUID
+from orchestrator.em.meanings import http_date
+from orchestrator.em.token import Token
+from orchestrator.em.transport import TOKEN, Answer, Transport
 
-LOGOFF_GRACE = 10.0
-"""Seconds that a logoff may take; the session dies by itself after 15 idle minutes."""
+LOGOFF_GRACE = 1.5
+"""Seconds that a logoff may take; the session dies by itself after 15 idle minutes, and who wants
+the process to end does not wait longer."""
 
+
+SIMULATED = "X-Simulated"
+"""The header with which a simulated server answers a logon."""
 
 _TOKEN = re.compile(r"[!-~]{1,4096}")
 """What can be sent back in a header as it came."""
-
-
-class Token:
-    """The session token: opaque, secret, shown to nobody."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        """Keep `value`."""
-        self._value = value
-
-    def __repr__(self) -> str:
-        """Never the token."""
-        return "Token(***)"
-
-    __str__ = __repr__
-
-    def __reduce__(self) -> NoReturn:
-        """A token is never pickled."""
-        raise TypeError("a session token is not pickled")
-
-    def reveal(self) -> str:
-        """Return the token, for the request header and the owner-only side file only."""
-        return self._value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptSession:
     """A session that an earlier process opened, as its owner-only side file names it."""
 
-    id: SessionId
+    guid: Token
     token: Token
+
+    @property
+    def id(self) -> SessionId:
+        """The name of the session everywhere else."""
+        return session_id(self.guid.reveal())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """What a logon gave. `collections` are the lower-case paths below /api/ it may use."""
+    """The result of a logon. `collections`: the lower-case paths below /api/ that it may use."""
 
-    id: SessionId
-    token: Token
+    kept: KeptSession
     user: str
     collections: frozenset[str]
     clock_offset_s: float | None = None
+    simulated: bool = False
+    """The server says of itself that it is simulated."""
 
 
 @asynccontextmanager
@@ -89,19 +83,43 @@ async def logged_on(
     password: str,
     api_version: str,
     collections: frozenset[str],
+    budget: LogonBudget,
 ) -> AsyncIterator[Opened]:
-    """Log on, and log off on the way out (unless told to leave it), shielded and bounded.
+    """Log on, and log off on the way out (unless it is to stay open), shielded and bounded.
 
-    `collections` are the paths below /api/ that the account must be able to use.
+    `collections` are the paths below /api/ that the account must be able to use. Every logon
+    is noted in `budget`; one that it does not allow is not sent.
 
     Raises:
+        LogonTooSoon: the account was logged on to often enough for now.
         LogonRefused: the account was refused; never repeated, accounts lock.
         AccessDenied: the account's role does not show a collection that the plan needs.
         EnterpriseManagerError: as for any request.
     """
-    opened = await _log_on(transport, codec, username, password, api_version)
+    budget.require(transport.server)
+    if budget.last_was_lost:
+        await _see_service(transport, codec)
+    credentials = b64encode(f"{username}:{password}".encode()).decode("ascii")
+    transport.hide(password)
+    transport.hide(credentials)
+    logon = budget.sent()
     try:
-        transport.use_token(opened.token.reveal())
+        opened = await _log_on(transport, codec, username, credentials, api_version)
+    except CertificateRefused:
+        budget.not_begun(logon)
+        raise
+    except AddressUnusable as exc:
+        await _see_service(transport, codec)  # is it really another service?
+        raise ResponseLost(str(exc), server=exc.server, request=exc.request) from None
+    except (RequestNotSent, ServiceBusy):
+        budget.not_begun(logon)
+        raise
+    except (RequestRefused, LogonRefused):
+        budget.answered(logon)
+        raise
+    budget.answered(logon)
+    try:
+        _use(transport, opened.kept)
         missing = sorted(name for name in collections if name.lower() not in opened.collections)
         if opened.collections and missing:
             raise AccessDenied(
@@ -112,7 +130,7 @@ async def logged_on(
         yield opened
     finally:
         if not transport.leave_session_open:
-            await log_off(transport, codec, opened.id)
+            await log_off(transport, codec, opened.kept.guid)
 
 
 @asynccontextmanager
@@ -123,28 +141,51 @@ async def taken_up(transport: Transport, codec: Codec, kept: KeptSession) -> Asy
         SessionLost: the server has forgotten it.
         EnterpriseManagerError: the server cannot be asked; nothing is said of the session.
     """
-    transport.use_token(kept.token.reveal())
+    _use(transport, kept)
     await _confirm(transport, codec, kept)
     try:
-        yield Opened(id=kept.id, token=kept.token, user="", collections=frozenset())
+        yield Opened(kept=kept, user="", collections=frozenset())
     finally:
         if not transport.leave_session_open:
-            await log_off(transport, codec, kept.id)
+            await log_off(transport, codec, kept.guid)
+
+
+def _use(transport: Transport, kept: KeptSession) -> None:
+    """Send the token from now on, and mask it and the session's id in every answer."""
+    transport.hide(kept.guid.reveal(), unless_asked_for=True)
+    transport.use_token(kept.token.reveal())
 
 
 async def _confirm(transport: Transport, codec: Codec, kept: KeptSession) -> None:
-    """Use the session once; only a second 401 says that it is gone."""
-    ask = f"/api/logonSessions/{kept.id}"
+    """Use the session once; only a second 401 of the service's own proves that it is gone."""
+    itself = Itself(transport, codec, kept.guid)
     try:
-        await transport.send("GET", ask, codec.anything)
+        await itself.seen()
     except SessionLost:
-        await transport.send("GET", ask, codec.anything)
+        await itself.seen()
+
+
+async def _see_service(transport: Transport, codec: Codec) -> None:
+    """Return if the service itself answers, without an account.
+
+    After a lost logon it is asked first: a proxy that loses every answer would have the same
+    account logged on to again and again. Source: GET /api/ needs no authentication; trap 55.
+
+    Raises:
+        EnterpriseManagerError: it does not.
+    """
+    try:
+        await transport.send("GET", "/api/", codec.versions)
+    except LogonRefused:
+        return  # it asks for an account, so it is there
+    except RequestRefused as exc:
+        if exc.is_internal or isinstance(exc, ServiceBusy):
+            raise
 
 
 async def _log_on(
-    transport: Transport, codec: Codec, username: str, password: str, api_version: str
+    transport: Transport, codec: Codec, username: str, credentials: str, api_version: str
 ) -> Opened:
-    credentials = b64encode(f"{username}:{password}".encode()).decode("ascii")
     try:
         answer, body = await transport.send(
             "POST",
@@ -157,27 +198,27 @@ async def _log_on(
         if exc.status == 403:
             raise LogonRefused(str(exc), server=exc.server, status=403, words=exc.words) from None
         raise
-    token = answer.headers.get("X-RestSvcSessionId")
-    session = body.session or _session_in(answer)
-    if not token or not _TOKEN.fullmatch(token) or session is None:
+    token = answer.headers.get(TOKEN)
+    guid = body.guid or _guid_in(answer)
+    if not token or not _TOKEN.fullmatch(token) or guid is None:
         raise MalformedResponse(
             f"{transport.server} answered the logon without a session; is this the REST API of "
             "Enterprise Manager (port 9398 by default)?",
             server=transport.server,
         )
     return Opened(
-        id=session,
-        token=Token(token),
+        kept=KeptSession(guid=Token(guid), token=Token(token)),
         user=body.user or username,
         collections=body.collections,
         clock_offset_s=clock_offset(answer, transport),
+        simulated=SIMULATED in answer.headers,
     )
 
 
-def _session_in(answer: Answer) -> SessionId | None:
+def _guid_in(answer: Answer) -> str | None:
     """Return the session's GUID from the Location header, if it is there."""
     found = GUID.search(answer.headers.get("Location", "").rpartition("/")[2])
-    return SessionId(found.group().lower()) if found else None
+    return found.group().lower() if found else None
 
 
 def clock_offset(answer: Answer, transport: Transport) -> float | None:
@@ -186,13 +227,13 @@ def clock_offset(answer: Answer, transport: Transport) -> float | None:
     return (theirs - transport.wall_clock()).total_seconds() if theirs is not None else None
 
 
-async def log_off(transport: Transport, codec: Codec, session: SessionId) -> None:
-    """End the session, within a grace and whatever the server says.
+async def log_off(transport: Transport, codec: Codec, guid: Token) -> None:
+    """End the session, within a time limit and with any answer.
 
     Addressed by the GUID, not the token. Safe to repeat.
     """
     with anyio.move_on_after(LOGOFF_GRACE, shield=True):
         try:
-            await transport.send("DELETE", f"/api/logonSessions/{session}", codec.anything)
+            await transport.send("DELETE", f"/api/logonSessions/{guid.reveal()}", codec.anything)
         except EnterpriseManagerError:
             return  # it ends by itself, and nothing is mounted in it any more

@@ -1,36 +1,17 @@
-"""The verbs of one logon session: find points, mount, watch tasks, read guests, unmount."""
+"""The requests of one logon session: find points, mount, watch tasks, unmount."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import quote
 
 import anyio
 
-from orchestrator.em import guests
-from orchestrator.em import transport as limits
-from orchestrator.em.facts import BackupServer, OpenSession
-from orchestrator.em.families import FAMILIES, Family
-from orchestrator.em.line import Line
-from orchestrator.em.logon import (
-    Opened,
-    Token,
-)
-from orchestrator.em.queries import batches, quoted
-from orchestrator.em.wire import Codec
-from orchestrator.errors import (
-    ForbiddenAction,
-    GuestUnreadable,
-    MalformedResponse,
-    NotFound,
-    RequestRefused,
-    Unreadable,
-)
-from orchestrator.model import (
+from orchestrator.core.errors import MalformedResponse, NotFound, RequestRefused
+from orchestrator.core.model import (
     BackupServerName,
-    FileSystemEntry,
     Href,
     Mount,
     OsKind,
@@ -43,15 +24,29 @@ from orchestrator.model import (
     TaskId,
     TaskState,
 )
+from orchestrator.em import guests, limits
+from orchestrator.em.codec import Codec
+from orchestrator.em.facts import BackupServer, OpenSession
+from orchestrator.em.families import FAMILIES, Family
+from orchestrator.em.guest_files import GuestFiles
+from orchestrator.em.line import Line
+from orchestrator.em.logon import (
+    KeptSession,
+    Opened,
+)
+from orchestrator.em.queries import IDS_PER_QUERY, batches, fits, quoted
 
 T = TypeVar("T")
+
+MOST_SET_ASIDE = 10_000
+"""Rows that one session remembers as unreadable."""
 
 UNMOUNT_TASK_TICK = 1.0
 """Seconds between looks at the task of an unmount."""
 
 
-class Session:
-    """One logon session; implements `ports.InventorySession`."""
+class Session(GuestFiles):
+    """One logon session; implements `ports.GuestSession`."""
 
     def __init__(
         self,
@@ -64,11 +59,19 @@ class Session:
     ) -> None:
         """Made by `Client.logon` and `Client.take_up`."""
         self.server: ServerName = line.server
-        self.id: SessionId = opened.id
-        self.token: Token = opened.token
+        self.id: SessionId = opened.kept.id
+        self.kept: KeptSession = opened.kept
+        """Its secrets, for the owner-only side file and nothing else."""
         self.user = opened.user
         self.api_version = version
         self.clock_offset_s = opened.clock_offset_s
+        self.simulated = opened.simulated
+        self.set_aside_points: dict[str, None] = {}
+        """Restore points that could not be read, each said once; at most `MOST_SET_ASIDE`."""
+        self.set_aside_tasks: dict[str, None] = {}
+        """The same for tasks."""
+        self.unread_tasks = 0
+        """How many rows of the newest list of all tasks could not be read."""
         self.collections = opened.collections
         """Paths below /api/ that the account may use, lower case; empty where none were told."""
         self._line = line
@@ -153,16 +156,43 @@ class Session:
         return await self._points(FAMILIES[source], condition)
 
     async def _points(self, family: Family, condition: str | None) -> list[RestorePoint]:
-        """Read every page of one query; pages are no snapshot, so each point counts once."""
+        """Read every page of one query; pages are no snapshot, so each point counts once.
+
+        Raises:
+            RequestRefused: also where the filter is too long to be sent.
+        """
         found: dict[RestorePointId, RestorePoint] = {}
         base = f"/api/query?type={family.entity}&format=Entities&sortDesc=CreationTime"
+        if condition is not None and not fits(condition):
+            raise RequestRefused(
+                "the text asked for is too long for an address that every proxy passes on",
+                server=self.server,
+            )
         if condition is not None:
             base += f"&filter={quote(condition, safe='')}"
         too_many = "restore points here: select fewer, by 'backup_server' or a query"
         async for page in self._line.pages(base, lambda: self._codec.points(family), too_many):
+            _remember(self.set_aside_points, page.set_aside)
             for point in page.rows:
                 found.setdefault(point.id, point)
         return list(found.values())
+
+    async def has_points_behind(self, backup_server: BackupServerName, source: Source) -> bool:
+        """Return whether any restore point of a family is behind a backup server; reads one row.
+
+        Roles that may not list backup servers may ask this. Source: reference 2.7 and 3.2.
+
+        Raises:
+            RequestRefused: the server does not say.
+        """
+        family = FAMILIES[source]
+        condition = quote(f"BackupServerName=={quoted(backup_server)}", safe="")
+        page = await self._line.get(
+            f"/api/query?type={family.entity}&format=Entities&filter={condition}&pageSize=1&page=1",
+            lambda: self._codec.points(family),
+            large=True,
+        )
+        return bool(page.rows or page.set_aside)
 
     async def newest_point(self, source: Source) -> RestorePoint | None:
         """Read the newest restore point that the server lists of a family, or None.
@@ -183,7 +213,31 @@ class Session:
 
     async def open_sessions(self) -> Sequence[OpenSession]:
         """List the logon sessions that are open, also those of other programs and accounts."""
-        return await self._line.get("/api/logonSessions", self._codec.open_sessions, large=True)
+        return await self._line.get(
+            "/api/logonSessions", self._codec.open_sessions, large=True, shows_sessions=True
+        )
+
+    async def other_sessions(self, known: Container[str]) -> int:
+        """Count the open sessions of this account that are neither this one nor `known`.
+
+        Their ids go nowhere: each may be worth a token. Source: reference 16.
+
+        Raises:
+            AccessDenied: not to this role.
+        """
+        return sum(
+            each.is_of(self.user) and each.id != self.id and each.id not in known
+            for each in await self.open_sessions()
+        )
+
+    async def is_alone(self, *own: Container[str]) -> bool:
+        """Return whether the server shows no logon session but this and our `own`, of any account.
+
+        Raises:
+            AccessDenied: not to this role.
+        """
+        others = (each.id for each in await self.open_sessions() if each.id != self.id)
+        return all(any(session in ids for ids in own) for session in others)
 
     async def backup_servers(self) -> Sequence[BackupServer]:
         """List the backup servers behind this one.
@@ -223,6 +277,8 @@ class Session:
     async def tasks(self) -> Sequence[Task]:
         """Read all tasks of this session in one request."""
         page = await self._line.get("/api/tasks", self._codec.tasks, large=True)
+        _remember(self.set_aside_tasks, page.set_aside)
+        self.unread_tasks = len(page.set_aside)
         return page.rows
 
     async def open_tasks(self) -> Sequence[Task]:
@@ -230,13 +286,17 @@ class Session:
         return await self._tasks("State!=Finished")
 
     async def tasks_by_id(self, ids: Iterable[TaskId]) -> Sequence[Task]:
-        """Read the named tasks in one request; an old server may answer with others."""
-        return await self._tasks(",".join(f"TaskId=={quoted(task)}" for task in ids))
+        """Read the named tasks, in one request if it can be; an old server may show others."""
+        found: list[Task] = []
+        for batch in batches("TaskId", ids, IDS_PER_QUERY):
+            found += await self._tasks(batch)
+        return found
 
     async def _tasks(self, condition: str) -> Sequence[Task]:
         found: dict[TaskId, Task] = {}
         base = f"/api/query?type=Task&filter={quote(condition, safe='')}"
         async for page in self._line.pages(base, self._codec.tasks):
+            _remember(self.set_aside_tasks, page.set_aside)
             for task in page.rows:
                 found[task.id] = task
         return list(found.values())
@@ -279,13 +339,20 @@ class Session:
         return Href(f"/api/{FAMILIES[source].path}/{point}/mounts/{number}")
 
     async def is_mounted(self, mount: Href) -> bool:
-        """Tell whether the list that the mount belongs to still shows it."""
+        """Return whether the list that the mount belongs to still shows it."""
         target, _, number = mount.rpartition("/")
         listed = await self._mount_list(target)
         return any(entry.href.rpartition("/")[2] == number for entry in listed)
 
     async def unmount(self, mount: Href) -> None:
-        """Remove a mount point. A 404 says that it is gone already; safe to repeat."""
+        """Remove a mount point. The service's own 404 means that it is gone; safe to repeat.
+
+        Whether it is gone in the end, the point's own list tells.
+
+        Raises:
+            RequestRefused: the server declined, or its task of the unmount has failed.
+            ResponseLost: it may have been removed.
+        """
         try:
             answer, task = await self._line.send(
                 "DELETE", mount, self._codec.task, timeout=limits.UNMOUNT
@@ -295,121 +362,30 @@ class Session:
         while answer.status == 202 and task.state is not TaskState.FINISHED:
             await anyio.sleep(UNMOUNT_TASK_TICK)
             task = await self.task(task.id)
-
-    # --- the mounted guest -------------------------------------------------------------------
-
-    def guest_href(self, mount: Href, path: str) -> Href:
-        """Return the address of a guest path below a mount, as a plan writes it.
-
-        A backslash is a separator here; a Linux name that holds one has its own Href in the
-        listing of its directory.
-        Source: reference 6.2: slashes forward, `:` and `$` literal, the rest percent-encoded.
-        """
-        return guests.address(mount, path)
-
-    async def entry(self, file: Href) -> FileSystemEntry:
-        """Read one file or directory; some servers answer for a directory with its listing.
-
-        Raises:
-            GuestUnreadable: the answer is about something else, or cannot be read.
-        """
-        asked = guests.bare(file)
-
-        async def once() -> FileSystemEntry:
-            return guests.itself(
-                asked, await self._line.get(asked, self._codec.entries, large=True)
+        if answer.status == 202 and task.success is False:
+            raise RequestRefused(
+                f"{self.server} did not unmount: {task.message or 'it gives no reason'!r}",
+                server=self.server,
+                words=task.message,
             )
-
-        return await self._readable(once)
-
-    async def stage(self, file: Href) -> Task:
-        """Stage a file for download; nothing in the guest changes, so it may be repeated."""
-        return await self._restore(file, self._codec.staging_spec())
-
-    async def restore_to_guest(self, file: Href, *, overwrite: bool) -> Task:
-        """Write a file into the original guest; sent once, never repeated here."""
-        if not self._may_write:
-            raise ForbiddenAction("this run may not write into a guest", server=self.server)
-        spec = self._codec.original_location_spec(overwrite=overwrite)
-        return await self._restore(file, spec, once=True)
-
-    async def _restore(self, file: Href, body: bytes, *, once: bool = False) -> Task:
-        """Ask for a restore; one that is sent `once` is in doubt after any 500.
-
-        Source: POST .../mounts/{n}/{path}?action=restore answers 202 with a task.
-        """
-        target = f"{file.partition('?')[0]}?action=restore"
-        _, task = await self._line.send(
-            "POST",
-            target,
-            self._codec.task,
-            body=body,
-            timeout=limits.POST,
-            mount_post=once,
-        )
-        return task
-
-    async def fetch(self, download: Href, take: Callable[[bytes], None], *, limit: int) -> int:
-        """Read a staged file in pieces; its size in bytes. Source: GET ...?action=download."""
-        return await self._line.stream(download, take, limit=limit)
-
-    async def browse(self, directory: Href) -> Sequence[FileSystemEntry]:
-        """List a directory of a mounted guest, all pages. `directory` is an entry's own Href.
-
-        Each entry's Href lies below `directory` and means the entry's name, whatever host, mount
-        or action the server's own named. A path that is no directory is its only entry.
-
-        Raises:
-            GuestUnreadable: the pages are not the listing of this directory, or cannot be read.
-        """
-        return await self._readable(lambda: self._browse(guests.bare(directory)))
-
-    async def _browse(self, directory: Href) -> Sequence[FileSystemEntry]:
-        found: dict[Href, FileSystemEntry] = {}
-        async for page in self._line.pages(f"{directory}?action=listAll", self._codec.entries):
-            if page.is_itself:
-                return [guests.itself(directory, page)]
-            if page.has_next and not page.rows:
-                raise MalformedResponse("the listing says that there is more, and shows nothing")
-            for row in page.rows:
-                entry = guests.listed_in(directory, row)
-                if entry.href in found:  # a mounted guest does not change: a page came twice
-                    raise MalformedResponse("the listing shows an entry twice")
-                found[entry.href] = entry
-        return list(found.values())
-
-    async def _readable(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask about a guest, a second time if the answer cannot be read.
-
-        One odd file name can make the answer about its directory unreadable for ever. That
-        must not look like the server's trouble, for which everything on it would wait: if
-        the server answers well in between, it is the guest's.
-
-        Raises:
-            GuestUnreadable: both answers could not be read.
-            EnterpriseManagerError: as for any request.
-        """
-        try:
-            return await ask()
-        except MalformedResponse:
-            await self._line.keep_alive()
-        except Unreadable:  # it answers well
-            pass
-        try:
-            return await ask()
-        except (MalformedResponse, Unreadable) as exc:
-            raise GuestUnreadable(str(exc), server=self.server, request=exc.request) from exc
 
     # --- its end --------------------------------------------------------------------------
 
     async def keep_alive(self) -> None:
-        """Use the session, by one request: it is the gate's probe, and a dead server gets few."""
+        """Use the session, by one request: the circuit breaker's probe; a dead server gets few."""
         await self._line.keep_alive()
 
     def end(self) -> None:
-        """Send nothing more on this session: whoever still holds it learns that it is gone."""
+        """Send nothing more on this session: later calls raise that it is gone."""
         self._line.end()
 
     def leave_open(self) -> None:
-        """Do not log off at the end: logging off would put the mounts out of everybody's reach."""
+        """Do not log off at the end: after a logoff nobody could remove the mounts."""
         self._line.transport.leave_session_open = True
+
+
+def _remember(known: dict[str, None], rows: Iterable[str]) -> None:
+    """Add the rows that were set aside; the same row, read again, is added once."""
+    for words in rows:
+        if len(known) < MOST_SET_ASIDE:
+            known[words] = None

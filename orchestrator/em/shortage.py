@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from orchestrator.errors import HostExhausted
+from orchestrator.core.errors import HostExhausted
 
 SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -36,7 +36,7 @@ def _opened() -> int:
 
 
 def is_shortage(exc: OSError) -> bool:
-    """Tell whether a failed connection is this machine's own fault.
+    """Return whether a failed connection is this machine's own fault.
 
     A failed name resolution does not say why, so it is asked whether a descriptor can be had.
     """

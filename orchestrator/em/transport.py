@@ -1,4 +1,4 @@
-"""One request to one Enterprise Manager: was it sent, what did it answer, what does that mean.
+"""One request to one Enterprise Manager: whether it was sent, its answer, and the meaning.
 
 The token goes into a header and nowhere else: no cookies, no redirects, no other host. One
 media type in Accept and the same in Content-Type. Bodies are read in chunks under a cap, not
@@ -10,87 +10,46 @@ from __future__ import annotations
 
 import hashlib
 import random
-from base64 import b64decode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
 
 import aiohttp
 import anyio
 from yarl import URL
 
-from orchestrator._version import __version__
-from orchestrator.em.elements import Reading, is_error, words_of
-from orchestrator.em.links import guard
-from orchestrator.em.shortage import exhausted, is_shortage
-from orchestrator.em.tls import certificate_expires, peer_certificate, ssl_argument
-from orchestrator.errors import (
-    AccessDenied,
-    CertificateRefused,
+from orchestrator.core.errors import (
+    AddressUnusable,
+    EmptyAnswer,
     EnterpriseManagerError,
-    LogonRefused,
+    ForeignAnswer,
     MalformedResponse,
-    NotFound,
-    PageNotFound,
-    RequestNotSent,
     RequestRefused,
     ResponseLost,
-    ServiceBusy,
     SessionLost,
 )
-from orchestrator.model import ServerName
-from orchestrator.plan.settings import Trust
+from orchestrator.core.model import ServerName
+from orchestrator.core.version import __version__
+from orchestrator.em import limits
+from orchestrator.em.bodies import CountedBody, TakerFailed, feed_body, read_body
+from orchestrator.em.elements import Reading, is_answer, words_of
+from orchestrator.em.links import guard, shown_path
+from orchestrator.em.masking import Masks, bodies_may_hide
+from orchestrator.em.meanings import Asked, Said, http_date, meaning
+from orchestrator.em.tls import (
+    certificate_expires,
+    handshake_words,
+    peer_certificate,
+    ssl_argument,
+)
+from orchestrator.em.unanswered import translated
+from orchestrator.plan.file.settings import Trust
 
 T = TypeVar("T")
 
-CONNECTIONS: Final = 6
-"""Kept connections per server for everything but mount POSTs: TLS costs 0.3 MB each."""
-
-KEPT_S: Final = 60.0
-"""An idle connection is kept this long; HTTP.sys closes it after about 120 s."""
-
-FRESH_S: Final = 2.0
-"""A mount POST uses a connection no older than this since its last use."""
-
-CHUNK: Final = 64 * 1024
-SMALL: Final = 1024 * 1024
-LARGE: Final = 64 * 1024 * 1024
-"""Caps on answers, in bytes: single things, and lists."""
-
-RETRIES: Final = 2
-MAX_RETRY_AFTER: Final = 300.0
-SHORTEST_SECRET: Final = 4
-"""Characters; leaving out anything shorter would tell more of it than it hides."""
-NOT_ACTED_ON: Final = frozenset({501, 503, 505})
-"""Server errors that say that a request was not even begun; the others leave it in doubt."""
-TASK_OF_ANOTHER_SESSION: Final = "There is no backup task"
-"""How the server's HTTP 500 for an unknown task begins. Source: reference 5.3."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """Time limits of one kind of request, in seconds."""
-
-    total: float
-    silence: float
-
-    def as_timeout(self) -> aiohttp.ClientTimeout:
-        """Return aiohttp's form; `connect` would count waiting for a pool slot, so it is unset."""
-        return aiohttp.ClientTimeout(
-            total=self.total, connect=None, sock_connect=15.0, sock_read=self.silence
-        )
-
-
-READ = Patience(120.0, 60.0).as_timeout()
-LIST = Patience(300.0, 60.0).as_timeout()
-POST = Patience(180.0, 120.0).as_timeout()
-"""A mount POST answers at once, unless the service queues it behind others."""
-FILE = Patience(4 * 3600.0, 120.0).as_timeout()
-"""A download lasts as long as its size asks for; the plan's limit of the phase bounds it."""
-UNMOUNT = Patience(300.0, 300.0).as_timeout()
-"""An unmount works synchronously, so its silence is work. Source: reference 6.1."""
+TOKEN: Final = "X-RestSvcSessionId"  # noqa: S105 - the name of a header, no secret
+"""The header that carries the token, in either direction."""
 
 ConnectorFactory = Callable[..., aiohttp.BaseConnector]
 """Makes a connector from aiohttp's keyword arguments; the simulator brings its own."""
@@ -113,6 +72,10 @@ class _Connector(aiohttp.TCPConnector):
         transport, protocol = await super()._wrap_create_connection(*args, **kwargs)
         self.certificate = peer_certificate(transport) or self.certificate
         return transport, protocol
+
+
+CLOSED_UNREAD = "Connection closed."
+"""What aiohttp (3.14) says of a body whose connection ended before the body was asked for."""
 
 
 class Transport:
@@ -145,16 +108,22 @@ class Transport:
         self.boot_clock = boot_clock
         make = connector or _Connector
         tls = ssl_argument(trust, server)
-        self._connector = make(limit=CONNECTIONS, keepalive_timeout=KEPT_S, ssl=tls)
+        self._connector = make(limit=limits.CONNECTIONS, keepalive_timeout=limits.KEPT_S, ssl=tls)
         headers = {
             "Accept": media_type,
             "Accept-Encoding": "identity",
             "User-Agent": f"bulk-restore/{__version__}",
         }
         self._kept = _session(self._connector, headers)
-        self._posts = _session(make(limit=1, keepalive_timeout=FRESH_S, ssl=tls), headers)
+        self._posts = _session(make(limit=1, keepalive_timeout=limits.FRESH_S, ssl=tls), headers)
         self._content_type = {"Content-Type": media_type}
         self._token: dict[str, str] = {}
+        self._secrets: set[str] = set()
+        self._asked_for: set[str] = set()
+        self._masks = _Masks(())
+        self.met = False
+        """Whether the service itself has answered here before; then no mistake of the plan's is
+        to blame for what a stranger says."""
         self.leave_session_open = False
         """Set when a later process is to take the session up again."""
         self.requests = 0
@@ -181,7 +150,17 @@ class Transport:
 
     def use_token(self, token: str | None) -> None:
         """Send `token` with every request from now on, or none."""
-        self._token = {"X-RestSvcSessionId": token} if token is not None else {}
+        self._token = {TOKEN: token} if token is not None else {}
+        if token is not None:
+            self.hide(token)
+
+    def hide(self, secret: str, *, unless_asked_for: bool = False) -> None:
+        """Mask `secret` in every body before it is read, and in every error.
+
+        With `unless_asked_for` it is left in what only lists logon sessions, and shows none.
+        """
+        (self._asked_for if unless_asked_for else self._secrets).add(secret)
+        self._masks = _Masks(self._secrets, self._asked_for)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -193,21 +172,34 @@ class Transport:
         target: str,
         reading: Callable[[], Reading[T]],
         *,
-        cap: int = SMALL,
-        timeout: aiohttp.ClientTimeout = READ,
+        cap: int = limits.SMALL,
+        timeout: aiohttp.ClientTimeout = limits.READ,
+        shows_sessions: bool = False,
     ) -> T:
         """Read `target` (path and query); repeated a little where the answer was lost.
+
+        So are a page in place of an answer, and an answer without a body.
 
         Raises:
             EnterpriseManagerError: as `errors` says; 500 counts as a refusal in the end.
         """
-        for attempt in range(RETRIES + 1):
+        for attempt in range(limits.RETRIES + 1):
             try:
-                return (await self.send("GET", target, reading, cap=cap, timeout=timeout))[1]
-            except (ResponseLost, RequestRefused) as exc:
-                worth = isinstance(exc, ResponseLost) or exc.status == 500
-                if isinstance(exc, NotFound) or not worth or attempt == RETRIES:
+                _, value = await self.send(
+                    "GET",
+                    target,
+                    reading,
+                    cap=cap,
+                    timeout=timeout,
+                    shows_sessions=shows_sessions,
+                )
+            except (ResponseLost, EmptyAnswer, RequestRefused) as exc:
+                if attempt == limits.RETRIES or (
+                    isinstance(exc, RequestRefused) and not exc.is_internal
+                ):
                     raise
+            else:
+                return value
             self.retries += 1
             await anyio.sleep(self._rng.uniform(0.1, 0.3) * 2**attempt)
         raise AssertionError("unreachable")
@@ -220,47 +212,76 @@ class Transport:
         *,
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
-        cap: int = SMALL,
-        timeout: aiohttp.ClientTimeout = READ,
+        cap: int = limits.SMALL,
+        timeout: aiohttp.ClientTimeout = limits.READ,
         mount_post: bool = False,
+        shows_sessions: bool = False,
     ) -> tuple[Answer, T]:
-        """Send one request, once, and read its answer; an empty one reads as nothing.
+        """Send one request, once, and read its answer; that of a DELETE may be None.
+
+        The answer is read with every secret masked; with `shows_sessions` the session's own id is
+        left in it.
 
         Raises:
             ForbiddenAction: not on the allow-list; nothing was sent.
             SessionLost: this transport is closed; nothing was sent.
             RequestNotSent: no connection was made; nothing was sent.
-            ResponseLost: it was sent, or may have been, and the answer is lost.
+            ResponseLost: it was sent, or may have been, and the answer is lost; or it acts, and
+                the answer is not the service's own.
             EnterpriseManagerError: what the answer means.
         """
         guard(method, target)
-        request = f"{method} {target.partition('?')[0]}"
-        if self._kept.closed:
-            raise SessionLost("the logon session is over", server=self.server, request=request)
-        every = {**self._token, **(headers or {})}
-        if body is not None:
-            every.update(self._content_type)
+        asked = self._asked(method, target, starts_work=mount_post)
+        self._check_open(asked)
+        own = {**self._token, **(headers or {}), **(self._content_type if body is not None else {})}
         http = self._posts if mount_post else self._kept
+        url = URL(self._base + target, encoded=True)
         self.requests += 1
         try:
             async with http.request(
-                method,
-                URL(self._base + target, encoded=True),
-                data=body,
-                headers=every,
-                timeout=timeout,
-                allow_redirects=False,
+                method, url, data=body, headers=own, timeout=timeout, allow_redirects=False
             ) as response:
                 self.last_used = self.boot_clock()
                 value = await self._read(
-                    response, request, reading, cap, _secrets(every), mount_post=mount_post
+                    response, asked, reading, cap, shows_sessions=shows_sessions
                 )
+                self.met = True
                 return Answer(response.status, response.headers), value
+        except ForeignAnswer as exc:
+            unmet = self._unmet(asked(), "a page or document of its own")
+            raise unmet or _in_place(exc, asked()) from None
+        except MalformedResponse as exc:
+            raise _in_place(exc, asked()) from None
         except EnterpriseManagerError as exc:
-            exc.server, exc.request = self.server, request
+            exc.server, exc.request = self.server, asked().request
             raise
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as exc:
-            raise _translated(exc, self.server, request) from None
+            raise self._translated(exc, asked().request) from None
+        except RuntimeError as exc:
+            if str(exc) != CLOSED_UNREAD:
+                raise
+            raise self._translated(ConnectionResetError(), asked().request) from None
+
+    def _check_open(self, asked: Callable[[], Asked]) -> None:
+        """Raise SessionLost if this transport is closed."""
+        if self._kept.closed:
+            request = asked().request
+            raise SessionLost("the logon session is over", server=self.server, request=request)
+
+    def _asked(self, method: str, target: str, *, starts_work: bool) -> Callable[[], Asked]:
+        """Return what makes the words for a request; only an answer that is no success needs it."""
+        has_token = bool(self._token)
+
+        def asked() -> Asked:
+            return Asked(
+                server=self.server,
+                request=f"{method} {shown_path(target)}",
+                acts=method != "GET",
+                starts_work=starts_work,
+                has_token=has_token,
+            )
+
+        return asked
 
     async def stream(self, target: str, take: Callable[[bytes], None], *, limit: int) -> int:
         """Hand over the body of `target` as it comes, up to `limit` bytes; return its size.
@@ -272,16 +293,18 @@ class Transport:
             ResponseLost: it ended before its own Content-Length.
             EnterpriseManagerError: as `send`.
         """
-        counted = _Counted(take)
+        counted = CountedBody(take)
         try:
-            answer, _ = await self.send("GET", target, lambda: counted, cap=limit, timeout=FILE)
-        except _TakerFailed as exc:
+            answer, _ = await self.send(
+                "GET", target, lambda: counted, cap=limit, timeout=limits.FILE
+            )
+        except TakerFailed as exc:
             raise exc.error from None
         if answer.status != 200:
             raise MalformedResponse(
                 f"{self.server} answered with {answer.status} in place of a file",
                 server=self.server,
-                request=f"GET {target.partition('?')[0]}",
+                request=f"GET {shown_path(target)}",
                 status=answer.status,
             )
         return counted.size
@@ -289,80 +312,62 @@ class Transport:
     async def _read(
         self,
         response: aiohttp.ClientResponse,
-        request: str,
+        asked: Callable[[], Asked],
         reading: Callable[[], Reading[T]],
         cap: int,
-        secrets: Sequence[str],
         *,
-        mount_post: bool,
+        shows_sessions: bool,
     ) -> T:
-        status = response.status
+        status, masks = response.status, self._masks
+        told = response.headers.get(TOKEN)
+        if told is not None and not self._token:
+            masks = _Masks({*self._secrets, told})
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise MalformedResponse(f"{self.server} compressed an answer; it was not asked to")
-        if status == 204 or (status == 200 and response.method == "DELETE"):
+        if response.method == "DELETE" and status in {200, 204}:
+            if not is_answer(await read_body(response, limits.SMALL)):
+                raise MalformedResponse(f"{self.server} answered {asked().request} with a page")
             return None  # type: ignore[return-value]  # nothing to read, and nobody asks
-        if status not in {200, 201, 202}:
-            body = await _collected(response, SMALL)
-            raise _error(
-                self.server,
-                request,
-                status,
-                words_of(body, secrets),
-                retry_after(response.headers.get("Retry-After"), self._now_of(response)),
-                has_token=bool(self._token),
-                mount_post=mount_post,
-                is_page=not is_error(body),
+        if status not in {200, 201, 202, 204}:
+            body = await read_body(response, limits.SMALL)
+            said = Said(
+                status=status,
+                headers=response.headers,
+                body=body,
+                words=words_of(masks.in_errors.apply(body)),
+                now=self._now_of(response),
             )
-        return await _fed(response, reading(), cap)
+            self.met = self.met or said.is_believed
+            foreign = said.is_of_another_service or said.wants_certificate
+            answered = f"{status}{f': {said.words!r}' if said.words else ''}"
+            raise (foreign and self._unmet(asked(), answered)) or meaning(asked(), said)
+        return await feed_body(response, reading(), masks.of(shows_sessions=shows_sessions), cap)
+
+    def _unmet(self, asked: Asked, answered: str) -> AddressUnusable | None:
+        """Return what it means that another service answered first; None if it was not first."""
+        if self.met or asked.has_token:
+            return None
+        return AddressUnusable(
+            f"what answers at {self._base} is not the REST API of Enterprise Manager (it answered "
+            f"{asked.request} with {answered}): is the port right? 9398 is the default; 9419 is "
+            "the backup server's own API, 9443 the web interface",
+            server=self.server,
+            request=asked.request,
+        )
+
+    def _translated(self, exc: Exception, request: str) -> EnterpriseManagerError:
+        """Return our error; a handshake that can never succeed is only one before the first."""
+        error = getattr(exc, "os_error", None) or exc.__cause__
+        words = handshake_words(error) or handshake_words(exc)
+        if words is not None and not self.met and not self._token:
+            return AddressUnusable(
+                f"{self.server} cannot be used: {words}", server=self.server, request=request
+            )
+        return translated(exc, self.server, request)
 
     def _now_of(self, response: aiohttp.ClientResponse) -> datetime:
-        """Return what time the server thinks it is; our own clock may be wrong, or jump."""
+        """Return the server's time; our own clock may be wrong, or jump."""
         return http_date(response.headers.get("Date", "")) or self.wall_clock()
-
-
-class _TakerFailed(Exception):
-    """Whoever takes a body could not: nothing of the server's, so nobody may translate it."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.error = error
-
-
-class _Counted:
-    """A body that somebody else takes; implements `Reading`."""
-
-    def __init__(self, take: Callable[[bytes], None]) -> None:
-        self._take = take
-        self.size = 0
-
-    def feed(self, chunk: bytes) -> None:
-        self.size += len(chunk)
-        try:
-            self._take(chunk)
-        except Exception as exc:
-            raise _TakerFailed(exc) from exc
-
-    def close(self) -> None:
-        return None
-
-
-def _secrets(headers: Mapping[str, str]) -> Sequence[str]:
-    """Return what an error must not repeat, though the server may: pages show what was asked."""
-    found = [headers.get("X-RestSvcSessionId", "")]
-    _, _, credentials = headers.get("Authorization", "").partition(" ")
-    if credentials:
-        _, _, password = b64decode(credentials).decode("utf-8", errors="replace").partition(":")
-        found += [credentials, password]
-    return [secret for secret in found if len(secret) >= SHORTEST_SECRET]
-
-
-def http_date(text: str) -> datetime | None:
-    """Return the moment that a header names, or None if it names none."""
-    try:
-        found = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def _session(connector: aiohttp.BaseConnector, headers: dict[str, str]) -> aiohttp.ClientSession:
@@ -377,127 +382,23 @@ def _session(connector: aiohttp.BaseConnector, headers: dict[str, str]) -> aioht
     )
 
 
-async def _fed(response: aiohttp.ClientResponse, reading: Reading[T], cap: int) -> T:
-    """Feed the body to `reading` as it comes, up to `cap` bytes."""
-    size = 0
-    async for chunk in response.content.iter_chunked(CHUNK):
-        size += len(chunk)
-        if size > cap:
-            response.close()
-            raise MalformedResponse(f"the answer is larger than {cap} bytes")
-        reading.feed(chunk)
-    return reading.close()
+class _Masks:
+    """The secrets of one transport, as its bodies and its errors are rid of them."""
+
+    def __init__(self, secrets: Iterable[str], asked_for: Iterable[str] = ()) -> None:
+        self.in_errors = Masks({*secrets, *asked_for})
+        here = {secret for secret in secrets if bodies_may_hide(secret)}
+        self._in_bodies = Masks({*here, *asked_for})
+        self._in_sessions = Masks(here)
+
+    def of(self, *, shows_sessions: bool) -> Masks:
+        """Return what is hidden in an answer that is read."""
+        return self._in_sessions if shows_sessions else self._in_bodies
 
 
-async def _collected(response: aiohttp.ClientResponse, cap: int) -> bytes:
-    parts = []
-    size = 0
-    async for chunk in response.content.iter_chunked(CHUNK):
-        size += len(chunk)
-        if size > cap:
-            response.close()
-            break
-        parts.append(chunk)
-    return b"".join(parts)
-
-
-def _translated(exc: Exception, server: str, request: str) -> EnterpriseManagerError:
-    """Return our error for one of aiohttp's, whose own texts may hold credentials.
-
-    Only failures before the connection existed mean "not sent": a reset before the request
-    was read and one after it was carried out look the same.
-    """
-    if isinstance(exc, aiohttp.ServerFingerprintMismatch):
-        return CertificateRefused(
-            f"{server} shows the certificate {exc.got.hex()}, which the plan does not pin",
-            server=server,
-            request=request,
-        )
-    if isinstance(exc, aiohttp.ClientConnectorCertificateError):
-        return CertificateRefused(
-            f"{server}'s certificate is not trusted: {_reason(exc.certificate_error)}; name its "
-            "`ca_file` or `fingerprint_sha256` under `tls`",
-            server=server,
-            request=request,
-        )
-    if isinstance(exc, aiohttp.ClientConnectorError):
-        if is_shortage(exc.os_error):
-            return exhausted(exc.os_error, server, request)
-        return RequestNotSent(
-            f"{server} cannot be reached: {_reason(exc.os_error)}", server=server, request=request
-        )
-    if isinstance(exc, aiohttp.ConnectionTimeoutError):
-        return RequestNotSent(
-            f"{server} cannot be reached: no connection within 15 s",
-            server=server,
-            request=request,
-        )
-    what = "no answer in time" if isinstance(exc, TimeoutError) else type(exc).__name__
-    return ResponseLost(
-        f"{server} did not answer {request}: {what}", server=server, request=request
+def _in_place(exc: MalformedResponse, asked: Asked) -> EnterpriseManagerError:
+    """Return what an unreadable answer means: a request that changes something may have done so."""
+    kind = ResponseLost if asked.acts else type(exc)
+    return kind(
+        str(exc), server=asked.server, request=asked.request, status=exc.status, words=exc.words
     )
-
-
-def _reason(exc: BaseException) -> str:
-    """Return the operating system's or TLS library's words, without addresses or paths."""
-    words = getattr(exc, "verify_message", None) or getattr(exc, "strerror", None)
-    return str(words) if words else type(exc).__name__
-
-
-def _error(
-    server: str,
-    request: str,
-    status: int,
-    words: str | None,
-    pause: float | None,
-    *,
-    has_token: bool,
-    mount_post: bool,
-    is_page: bool,
-) -> EnterpriseManagerError:
-    """Return what a status other than success means. Source: reference section 8."""
-    quoted = f": {words!r}" if words else ""
-    message = f"{server} answered {request} with {status}{quoted}"
-    kind: type[EnterpriseManagerError]
-    if status == 401:
-        kind = SessionLost if has_token else LogonRefused
-    elif status == 403:
-        kind = AccessDenied
-    elif status == 404:
-        kind = PageNotFound if is_page else NotFound
-    elif mount_post and status >= 500 and status not in NOT_ACTED_ON:
-        kind = ResponseLost
-    elif status == 500 and words and words.startswith(TASK_OF_ANOTHER_SESSION):
-        kind = NotFound
-    elif status in {408, 429, 502, 503, 504}:
-        return ServiceBusy(
-            message,
-            retry_after_s=pause,
-            server=server,
-            request=request,
-            status=status,
-            words=words,
-        )
-    elif 400 <= status <= 599:
-        kind = RequestRefused
-    else:
-        kind = MalformedResponse
-    return kind(message, server=server, request=request, status=status, words=words)
-
-
-def retry_after(value: str | None, now: datetime) -> float | None:
-    """Return the pause in seconds that a Retry-After header asks for: 0 to 300, or None.
-
-    Takes seconds or an HTTP date; anything else is as good as absent.
-    """
-    if value is None:
-        return None
-    text = value.strip()
-    if text.isascii() and text.isdigit():
-        seconds = float(text)
-    else:
-        wanted = http_date(text)
-        if wanted is None:
-            return None
-        seconds = (wanted - now).total_seconds()
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER)

@@ -1,4 +1,4 @@
-"""Elements to model values and back, behind a codec. XML now; JSON can join.
+"""The XML codec: elements to model values and back.
 
 Elements and attributes that are absent are null; order and white space mean nothing.
 Source: reference 1.4, 3, 5, 6.
@@ -8,16 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from orchestrator.em import facts
-from orchestrator.em.elements import Node, Reading, XmlReading, cost_of
-from orchestrator.em.families import Family
-from orchestrator.em.links import GUID, MOUNT_PATH, mount_href, rerooted
-from orchestrator.errors import MalformedResponse
-from orchestrator.model import (
+from orchestrator.core.errors import MalformedResponse
+from orchestrator.core.model import (
     BackupServerName,
     FileSystemEntry,
     Href,
@@ -26,97 +21,26 @@ from orchestrator.model import (
     OsKind,
     RestorePoint,
     RestorePointId,
-    SessionId,
     Task,
     TaskId,
     TaskState,
 )
+from orchestrator.core.text import printable
+from orchestrator.em import facts
+from orchestrator.em.codec import LogonAnswer, Page
+from orchestrator.em.elements import NAMESPACE, Node, Reading, XmlReading, cost_of
+from orchestrator.em.families import Family
+from orchestrator.em.links import GUID, MOUNT_PATH, mount_href, rerooted
 
-NAMESPACE = "http://www.veeam.com/ent/v1.0"
+EARLIEST_YEAR, LATEST_YEAR = 1970, 9998
+"""Years of a real time. Source: reference 18.2; 1753, 1601, 1 and 9999 are seen as "none"."""
 MAX_DOWNLOADS = 4
 """Staged files of one task that are kept: a task stages one."""
+ROW_COST = 600
+"""Bytes of memory that the value of a row takes beside its texts."""
 LONGEST_WORDS = 2000
 """Characters of a task's message that are kept."""
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page(Generic[T]):
-    """One page of a query. `has_next`: the server says there is more.
-
-    `is_itself`: the rows are the thing that was asked for, not what is in it.
-    """
-
-    rows: Sequence[T]
-    has_next: bool
-    is_itself: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogonAnswer:
-    """The body of a logon: who we are, and which collections the account may use."""
-
-    session: SessionId | None
-    user: str
-    collections: frozenset[str]
-
-
-class Codec(Protocol):
-    """One wire format: what Accept and Content-Type say, and how to read and write it."""
-
-    media_type: str
-
-    def mount_spec(self, os_kind: OsKind) -> bytes:
-        """Return the body of a mount request."""
-        ...
-
-    def staging_spec(self) -> bytes:
-        """Return the body that stages a file for download."""
-        ...
-
-    def original_location_spec(self, *, overwrite: bool) -> bytes:
-        """Return the body that writes a file into the original guest."""
-        ...
-
-    def logon(self) -> Reading[LogonAnswer]:
-        """Read a LogonSession."""
-        ...
-
-    def task(self) -> Reading[Task]:
-        """Read one Task, bare or wrapped in Tasks."""
-        ...
-
-    def tasks(self) -> Reading[Page[Task]]:
-        """Read Tasks or the QueryResult of a task query."""
-        ...
-
-    def points(self, family: Family) -> Reading[Page[RestorePoint]]:
-        """Read restore points: one entity, a list of entities, or a QueryResult."""
-        ...
-
-    def mounts(self) -> Reading[Sequence[Mount]]:
-        """Read one mount point or a list of them."""
-        ...
-
-    def entries(self) -> Reading[Page[FileSystemEntry]]:
-        """Read the entries of a directory."""
-        ...
-
-    def anything(self) -> Reading[None]:
-        """Read an answer whose content does not matter, as long as it is one."""
-        ...
-
-    def versions(self) -> Reading[tuple[str, ...]]:
-        """Read the API versions of a service root."""
-        ...
-
-    def open_sessions(self) -> Reading[Sequence[facts.OpenSession]]:
-        """Read the list of logon sessions."""
-        ...
-
-    def backup_servers(self) -> Reading[Sequence[facts.BackupServer]]:
-        """Read the list of backup servers."""
-        ...
 
 
 class XmlCodec:
@@ -174,6 +98,10 @@ class XmlCodec:
         """Read a service root."""
         return facts.versions()
 
+    def own_session(self, guid: str) -> Reading[None]:
+        """Read a LogonSession."""
+        return facts.own_session(guid)
+
     def open_sessions(self) -> Reading[Sequence[facts.OpenSession]]:
         """Read LogonSessions."""
         return facts.open_sessions()
@@ -191,17 +119,26 @@ def _restore_spec(inner: str) -> bytes:
 
 
 def _rows(tag: str, make: Callable[[Node], T], roots: set[str]) -> XmlReading[Page[T]]:
+    """Read a list row by row. One that cannot be read is set aside and named; the rest counts.
+
+    Source: reference 18.2, trap 60.
+    """
     found: list[T] = []
+    aside: list[str] = []
 
     def finish(root: Node) -> Page[T]:
         if root.tag not in roots:
             raise MalformedResponse(f"the answer is a {root.tag[:80]}, not a list of {tag}")
         if root.tag == tag:
             found.append(make(root))
-        return Page(rows=found, has_next=_has_next(root))
+        return Page(rows=found, has_next=_has_next(root), set_aside=aside)
 
     def keep(node: Node) -> int:
-        found.append(make(node))
+        try:
+            found.append(make(node))
+        except MalformedResponse as exc:
+            aside.append(str(exc))
+            return ROW_COST + cost_of(aside[-1])
         return _cost(found[-1])
 
     return XmlReading(finish, tag, keep)
@@ -209,8 +146,12 @@ def _rows(tag: str, make: Callable[[Node], T], roots: set[str]) -> XmlReading[Pa
 
 def _cost(row: Any) -> int:
     """Return about how many bytes the value of a row takes, its texts above all."""
-    values = (getattr(row, name) for name in row.__slots__)
-    return 600 + sum(cost_of(value) for value in values if isinstance(value, str))
+    cost = ROW_COST
+    for name in row.__slots__:
+        value = getattr(row, name)
+        if isinstance(value, str):
+            cost += cost_of(value)
+    return cost
 
 
 def _has_next(root: Node) -> bool:
@@ -238,7 +179,7 @@ def _logon(root: Node) -> LogonAnswer:
     )
     session = root.value("SessionId")
     return LogonAnswer(
-        session=SessionId(session.lower()) if session and GUID.fullmatch(session) else None,
+        guid=session.lower() if session and GUID.fullmatch(session) else None,
         user=root.value("UserName") or "",
         collections=collections,
     )
@@ -254,6 +195,8 @@ def _one_task(root: Node) -> Task:
 
 
 _NAME = re.compile(r"[\w.:-]{1,100}", re.ASCII)
+_NUMBER = re.compile(r"[0-9A-Za-z_-]{1,40}")
+_SUCCESS = {"true": True, "1": True, "false": False, "0": False}
 _STATES = {state.value: state for state in TaskState}
 
 
@@ -264,19 +207,24 @@ def _task(node: Node) -> Task:
     """
     name = node.value("TaskId")
     if name is None or not _NAME.fullmatch(name):
-        raise MalformedResponse("a task without a TaskId that could be asked for")
+        raise MalformedResponse(f"a task without a TaskId that could be asked for{_called(name)}")
     result = node.child("Result")
-    success: bool | None = None
+    success: bool | None = None  # also where a Result says neither: an unknown word is no failure
     message: str | None = None
-    if result is not None:
-        success = result.attributes.get("Success", "").strip().lower() in {"true", "1"}
+    has_result = result is not None and not result.is_nil
+    if result is not None and has_result:
+        success = _SUCCESS.get(result.attributes.get("Success", "").strip().lower())
         message = _shortened(result.value("Message"))
     mount, downloads = _task_links(node.links)
+    word = node.value("State") or ""
+    state = _STATES.get(word, TaskState.UNKNOWN)
     return Task(
         id=TaskId(name),
-        state=_STATES.get(node.value("State") or "", TaskState.UNKNOWN),
+        state=state,
+        odd_state=printable(word, 40) if state is TaskState.UNKNOWN else "",
         operation=(node.value("Operation") or "")[:100],
         success=success,
+        unclear=has_result and success is None,
         message=message,
         mount=mount,
         downloads=downloads,
@@ -284,7 +232,7 @@ def _task(node: Node) -> Task:
 
 
 def _shortened(text: str | None) -> str | None:
-    """Return the server's words as far as anybody wants to read them."""
+    """Return the server's message, shortened."""
     return text[:LONGEST_WORDS] if text else None
 
 
@@ -310,7 +258,7 @@ def _mount_link(link: dict[str, str]) -> MountLink | None:
     return MountLink(
         href=href,
         point=RestorePointId(point.lower()) if GUID.fullmatch(point) else None,
-        number=number if re.fullmatch(r"[0-9A-Za-z_-]{1,40}", number) else None,
+        number=number if _NUMBER.fullmatch(number) else None,
     )
 
 
@@ -322,9 +270,13 @@ def _point(node: Node, family: Family) -> RestorePoint:
     uid = node.attributes.get("UID", "")
     point = uid.rpartition(":")[2].lower()
     created = moment(node.value("CreationTimeUTC"))
-    if not GUID.fullmatch(point) or created is None:
-        raise MalformedResponse("a restore point without the GUID of a UID or CreationTimeUTC")
     name = node.attributes.get("Name", "")
+    if not GUID.fullmatch(point):
+        raise MalformedResponse(f"a restore point without the GUID of a UID{_called(name or uid)}")
+    if created is None:
+        raise MalformedResponse(
+            f"a restore point without a usable CreationTimeUTC{_called(name or point)}"
+        )
     backup_server, job = _parents(node.links)
     return RestorePoint(
         id=RestorePointId(point),
@@ -405,18 +357,23 @@ def _exactly(node: Node, tag: str) -> str:
     return found.text if found is not None else ""
 
 
+def _called(name: str | None) -> str:
+    """Return the name of a row that cannot be read, safe to show."""
+    return f": {printable(name, 100)!r}" if name else ""
+
+
 def moment(text: str | None) -> datetime | None:
-    """Return a server time as aware UTC; None for none, or for the server's "no value" (1753).
+    """Return a server time as aware UTC; None where there is none that could be used.
 
-    Source: reference 1.4: a fraction of 0 to 7 digits, always UTC.
-
-    Raises:
-        MalformedResponse: it is no time.
+    Without an offset it is UTC. A year before 1970 or from 9999 on is a serialiser's word for
+    "no value", and one that cannot be kept or read is no time either: it spoils nothing else.
+    Source: reference 1.4 and 18.2, trap 62: a fraction of 0 to 7 digits.
     """
-    if text is None or text.startswith("1753-01-01"):
+    if text is None:
         return None
     try:
         found = datetime.fromisoformat(text)
-        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-    except (ValueError, OverflowError) as exc:
-        raise MalformedResponse(f"not a time: {text[:40]!r}") from exc
+        found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return found if EARLIEST_YEAR <= found.year <= LATEST_YEAR else None

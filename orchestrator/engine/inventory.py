@@ -1,4 +1,4 @@
-"""Asking one server for the restore points that the plan speaks of.
+"""Ask one server for the restore points that the plan names.
 
 A refusal is an answer about the question and not about the server: what was refused is noted
 with the server's words, only the targets that rest on it fail, and the rest is asked all the
@@ -7,15 +7,14 @@ same.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 
-from orchestrator.engine.orders import Needs
-from orchestrator.engine.site import PATIENCE, Connection, Site
-from orchestrator.errors import (
+from orchestrator.core.errors import (
     AccessDenied,
     EnterpriseManagerError,
     ForbiddenAction,
@@ -26,49 +25,88 @@ from orchestrator.errors import (
     ServiceBusy,
     SessionLost,
 )
-from orchestrator.model import RestorePoint, RestorePointId, Source, printable
-from orchestrator.plan.inventory import Listing, Question
-from orchestrator.plan.settings import SelectorKind
-from orchestrator.ports import InventorySession
+from orchestrator.core.model import BackupServerName, RestorePoint, RestorePointId, Source
+from orchestrator.core.ports.server import InventorySession
+from orchestrator.core.text import duration, printable
+from orchestrator.engine.connection import Connection
+from orchestrator.engine.server_connection import ServerConnection
+from orchestrator.engine.sessions import PATIENCE
+from orchestrator.plan.choose.inventory import InventoryNeeds, Listing, Question
+from orchestrator.plan.file.selectors import SelectorKind
 
 AT_ONCE = 4
-"""Points read by id at the same time; as many connections as a site keeps."""
+"""Points read by id at the same time; as many connections as a server keeps."""
 
 NEVER_ASKED = (
     "never asked for: with this name or text the request could be taken for one that acts, or it "
     "holds control characters"
 )
 
-Asking = Callable[[Callable[[], Awaitable[RestorePoint | Sequence[RestorePoint]]]], Awaitable[Any]]
+NAMES_AT_ONCE = 40
+"""Machines whose points are asked for together: what is wrong with one costs the others little."""
+BRIEFLY = 15.0
+"""Seconds for which a question about several machines is repeated that the server fails inside.
+
+It may be the fault of one of them, and then only smaller questions help.
+"""
+MOST_REFUSED = 20
+"""Names refused one after another, before any was answered, that speak for all the others."""
 
 
-async def gather_once(session: InventorySession, needs: Needs) -> Listing:
+class Asking(Protocol):
+    """Asks something of the server; `patience` as for `Availability.persistently`."""
+
+    async def __call__(
+        self, read: Callable[[], Awaitable[Any]], *, patience: float = PATIENCE
+    ) -> Any:
+        """Return the result of `read`."""
+        ...
+
+
+async def gather_once(session: InventorySession, needs: InventoryNeeds) -> Listing:
     """Return the points like `gather`, without waiting out any trouble of the server."""
 
-    async def ask(read: Callable[[], Awaitable[Any]]) -> Any:
+    async def ask(read: Callable[[], Awaitable[Any]], *, patience: float = PATIENCE) -> Any:
+        _ = patience
         return await read()
 
     return await _Gathering(session, ask).everything(needs)
 
 
-async def listing_of(site: Site, needs: Needs) -> Listing | None:
-    """Return a server's points, with whichever session it takes, or None if it is given up."""
+async def listing_of(server: ServerConnection, needs: InventoryNeeds) -> Listing | None:
+    """Return a server's points, with whichever session it takes, or None if it is given up.
+
+    Given up, too, once it was usable for as long as an outage may last and has not listed them.
+    """
+    try:
+        found = await server.within(server.outage, partial(_listed, server, needs))
+    except ServerUnusable:
+        return None
+    except EnterpriseManagerError as exc:
+        server.refuse(f"it does not list its restore points: {exc}")
+        return None
+    if found is None:
+        server.give_up(f"it did not list its restore points within {duration(server.outage)}")
+        return None
+    return replace(found, after_s=server.now)
+
+
+async def _listed(server: ServerConnection, needs: InventoryNeeds) -> Listing:
     while True:
+        await server.gate.passed()
+        connection = server.open_connection()
+        if connection is None:  # its session ends just now
+            await anyio.sleep(1.0)
+            continue
         try:
-            await site.gate.passed()
-            connection = site.open_connection()
-            if connection is not None:
-                return await gather(connection, site, needs)
+            return await gather(connection, server, needs)
         except SessionLost:
             continue
-        except ServerUnusable:
-            return None
-        except EnterpriseManagerError as exc:
-            site.refuse(f"it does not list its restore points: {exc}")
-            return None
 
 
-async def gather(connection: Connection, site: Site, needs: Needs) -> Listing:
+async def gather(
+    connection: Connection, server: ServerConnection, needs: InventoryNeeds
+) -> Listing:
     """Return every restore point that the plan's selectors could mean on this server.
 
     Reads only, waits out the server's trouble, and may be repeated. A point that is named
@@ -81,8 +119,8 @@ async def gather(connection: Connection, site: Site, needs: Needs) -> Listing:
         EnterpriseManagerError: a fault that is neither trouble nor a refusal.
     """
 
-    async def ask(read: Callable[[], Awaitable[Any]]) -> Any:
-        return await site.persistently(connection, read, patience=PATIENCE)
+    async def ask(read: Callable[[], Awaitable[Any]], *, patience: float = PATIENCE) -> Any:
+        return await server.persistently(connection, read, patience=patience)
 
     return await _Gathering(connection.session, ask).everything(needs)
 
@@ -96,8 +134,9 @@ class _Gathering:
         self._found: dict[tuple[Source, RestorePointId], RestorePoint] = {}
         self._returned: dict[Question, tuple[RestorePointId, ...]] = {}
         self._refused: dict[Question, str] = {}
+        self._names = _Names()
 
-    async def everything(self, needs: Needs) -> Listing:
+    async def everything(self, needs: InventoryNeeds) -> Listing:
         """Return the answers to all questions; a family that is listed whole first."""
         session = self._session
         for source, behind in needs.listings.items():
@@ -105,7 +144,9 @@ class _Gathering:
                 asked = Question(SelectorKind.MATCH, source, name)
                 await self._list([asked], partial(session.points_of_family, source, name or None))
         for source, names in needs.machines.items():
-            await self._list_machines(source, names)
+            self._names = _Names()
+            for start in range(0, len(names), NAMES_AT_ONCE):
+                await self._list_machines(source, names[start : start + NAMES_AT_ONCE])
         for source, jobs in needs.jobs.items():
             for job in jobs:
                 asked = Question(SelectorKind.JOB, source, job)
@@ -116,20 +157,60 @@ class _Gathering:
                 await self._keep(asked, partial(session.points_of_query, text, source))
         await self._read_by_id(needs.points)
         return Listing(
-            points=tuple(self._found.values()), returned=self._returned, refused=self._refused
+            points=tuple(self._found.values()),
+            returned=self._returned,
+            refused=self._refused,
+            set_aside=tuple(session.set_aside_points),
+            clock_offset_s=session.clock_offset_s,
+            backup_servers=await self._backup_servers(needs.backup_servers, needs.sources),
         )
 
+    async def _backup_servers(
+        self, limited: Sequence[BackupServerName], sources: Iterable[Source]
+    ) -> frozenset[BackupServerName]:
+        """Return those of the limited ones that no point found here names, and another point does.
+
+        One small request for each of them; a plan may limit more servers than it selects from.
+        One that the server does not answer for counts as known: nothing is said against it.
+        """
+        named = {point.backup_server.casefold() for point in self._found.values()}
+        known: set[BackupServerName] = set()
+        for name in limited:
+            if name.casefold() not in named and await self._is_known(name, sources):
+                known.add(name)
+        return frozenset(known)
+
+    async def _is_known(self, name: BackupServerName, sources: Iterable[Source]) -> bool:
+        for source in sorted(sources):
+            try:
+                if await self._ask(partial(self._session.has_points_behind, name, source)):
+                    return True
+            except ServiceBusy:
+                raise
+            except RequestRefused:
+                return True
+        return False
+
     async def _list_machines(self, source: Source, names: Sequence[str]) -> None:
-        """List the points of many machines at once; a name that cannot be asked for fails alone."""
-        if not names:
-            return
+        """List the points of many machines at once; a name that is refused fails alone."""
         questions = [Question(SelectorKind.VM, source, name) for name in names]
+        if self._names.speak_for_all is not None:
+            self._refused.update(dict.fromkeys(questions, self._names.speak_for_all))
+            return
+        read = partial(self._session.points_of_machines, names, source)
+        patience = BRIEFLY if len(names) > 1 or self._names.refused else PATIENCE
         try:
-            await self._list(questions, partial(self._session.points_of_machines, names, source))
-        except ForbiddenAction:
+            await self._list(questions, read, patience=patience)
+        except ServiceBusy:
+            raise
+        except (ForbiddenAction, RequestRefused):  # of several names
             half = len(names) // 2
             await self._list_machines(source, names[:half])
             await self._list_machines(source, names[half:])
+            return
+        self._names.answered |= questions[0] not in self._refused
+        if len(names) == 1 and questions[0] in self._refused:
+            self._names.refused.append(self._refused[questions[0]])
 
     async def _keep(
         self, asked: Question, read: Callable[[], Awaitable[Sequence[RestorePoint]]]
@@ -139,15 +220,20 @@ class _Gathering:
         self._returned[asked] = tuple(point.id for point in points)
 
     async def _list(
-        self, questions: Sequence[Question], read: Callable[[], Awaitable[Sequence[RestorePoint]]]
+        self,
+        questions: Sequence[Question],
+        read: Callable[[], Awaitable[Sequence[RestorePoint]]],
+        *,
+        patience: float = PATIENCE,
     ) -> Sequence[RestorePoint]:
-        """Keep what one listing returns, or why it was refused.
+        """Keep the points of one listing, or why it was refused.
 
         Raises:
             ForbiddenAction: one of several questions must not be asked; which is not known.
+            RequestRefused: the server refuses one of several questions, or all.
         """
         try:
-            points: Sequence[RestorePoint] = await self._ask(read)
+            points: Sequence[RestorePoint] = await self._ask(read, patience=patience)
         except ServiceBusy:
             raise
         except ForbiddenAction:
@@ -156,6 +242,8 @@ class _Gathering:
             self._refused[questions[0]] = NEVER_ASKED
             return ()
         except RequestRefused as exc:
+            if len(questions) > 1 and not isinstance(exc, AccessDenied):
+                raise
             why = _refusal(exc, questions[0].source)
             self._refused.update(dict.fromkeys(questions, why))
             return ()
@@ -196,6 +284,22 @@ class _Gathering:
             self._refused[Question(SelectorKind.ID, source, point)] = _refusal(exc, source)
         else:
             self._found.setdefault((source, point), read)
+
+
+@dataclass(slots=True)
+class _Names:
+    """How the questions about machines of one family went so far."""
+
+    answered: bool = False
+    refused: list[str] = field(default_factory=list)
+    """Why single names were refused."""
+
+    @property
+    def speak_for_all(self) -> str | None:
+        """The reason that is taken for that of all other names, too; None if there is none."""
+        if self.answered or len(self.refused) < MOST_REFUSED:
+            return None
+        return self.refused[-1]
 
 
 def _refusal(exc: RequestRefused, source: Source) -> str:

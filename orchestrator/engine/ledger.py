@@ -1,4 +1,4 @@
-"""The ledger: legal, durable, visible, told.
+"""The ledger: each event is legal, durable, visible, and only then shown to observers.
 
 The one synchronous place where state changes. There is no await between deciding and
 recording, so a coroutine that reads a record sees everything that was decided before.
@@ -13,19 +13,24 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 import anyio
-import structlog
 
-from orchestrator.errors import IllegalTransition, JournalError
-from orchestrator.events import Event, PlaceholderReplaced, RunNoted, TargetEvent, TargetPlanned
-from orchestrator.lifecycle import MountRecord, apply, begin
-from orchestrator.model import MountKey
-from orchestrator.ports import Journal, Observer
+from orchestrator.core.errors import JournalError
+from orchestrator.core.events import (
+    Event,
+    PlaceholderReplaced,
+    RunNoted,
+    TargetEvent,
+)
+from orchestrator.core.lifecycle import MountRecord, advance
+from orchestrator.core.model import MountKey
+from orchestrator.core.ports.journal import Journal, Observer
+from orchestrator.log import Log
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 
 class Ledger:
-    """Every event of one run goes through `record`; every record of a target lives here."""
+    """Every event of one run passes through `record`; the ledger holds all records of targets."""
 
     def __init__(
         self, journal: Journal, observers: Sequence[Observer], clock: Callable[[], float]
@@ -57,7 +62,7 @@ class Ledger:
         return self._records[key]
 
     def __contains__(self, key: MountKey) -> bool:
-        """Tell whether the target was planned in this run."""
+        """Return whether the target was planned in this run."""
         return key in self._records
 
     def __len__(self) -> int:
@@ -70,7 +75,7 @@ class Ledger:
         return list(self._records.values())
 
     def record(self, event: Event) -> MountRecord | None:
-        """Make `event` a fact: legal by the table, in the journal, visible, told.
+        """Make `event` a fact: legal by the table, in the journal, applied, shown to observers.
 
         Returns the target's record after a target event, else None. A broken journal keeps
         nothing, but what happened is still visible and told.
@@ -78,7 +83,7 @@ class Ledger:
         Raises:
             IllegalTransition: the table forbids it; nothing was recorded.
         """
-        after = self._after(event)
+        after = advance(self._records, event) if isinstance(event, TargetEvent) else None
         trouble = self._not_kept(event)
         if after is not None:
             self._records[after.planned.key] = after
@@ -104,7 +109,7 @@ class Ledger:
             raise
 
     async def saved(self) -> bool:
-        """Bring everything recorded so far to disk, and tell whether that worked.
+        """Bring everything recorded so far to disk, and return whether that worked.
 
         For what must happen in any case: an unmount does not wait for a broken journal.
         """
@@ -119,7 +124,7 @@ class Ledger:
         return self.broken
 
     def _not_kept(self, event: Event) -> JournalError | None:
-        """Give the journal the event; return what went wrong, the first time it does."""
+        """Give the journal the event; return the error, the first time that one occurs."""
         if self.broken is None:
             try:
                 self._journal.append(event)
@@ -128,7 +133,7 @@ class Ledger:
         return None
 
     def _go_on_without(self, trouble: JournalError) -> None:
-        """Keep nothing any more, and tell everybody once."""
+        """Record nothing in the journal any more, and inform everything that waits, once."""
         if self.broken is None:
             self.broken = str(trouble)
             log.error("journal.broken", why=self.broken)
@@ -139,24 +144,12 @@ class Ledger:
             self._tell_all(RunNoted(at=self.now(), message=message), None)
             self._broke.set()
 
-    def _after(self, event: Event) -> MountRecord | None:
-        if not isinstance(event, TargetEvent):
-            return None
-        known = self._records.get(event.key)
-        if isinstance(event, TargetPlanned):
-            if known is not None:
-                raise IllegalTransition(f"{event.key} was planned twice")
-            return begin(event)
-        if known is None:
-            raise IllegalTransition(f"{event.key} was never planned")
-        return apply(known, event)
-
     def _tell_all(self, event: Event, record: MountRecord | None) -> None:
         for observer in self._observers:
             self._tell(observer, event, record)
 
     def _tell(self, observer: Observer, event: Event, record: MountRecord | None) -> None:
-        """Tell one observer; whatever it does wrong stays its own problem."""
+        """Show the event to one observer; its errors are logged and change nothing."""
         try:
             observer.observe(event, record)
         except Exception:

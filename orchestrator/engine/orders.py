@@ -1,4 +1,4 @@
-"""What a run was told to do, as the engine needs it."""
+"""The plan and the options of a run, as the engine needs them."""
 
 from __future__ import annotations
 
@@ -6,85 +6,33 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from orchestrator.engine.admission import Limits
-from orchestrator.events import RunResumed, RunStarted, TasksAttributed
-from orchestrator.lifecycle import MountRecord
-from orchestrator.model import (
-    BackupServerName,
-    MountRequest,
-    RestorePointId,
-    ServerName,
-    Source,
-    UnresolvedTarget,
-    WaveName,
-)
-from orchestrator.plan.inventory import Listing
-from orchestrator.plan.settings import FailureBudget
-from orchestrator.policy import WatchPolicy
-
-
-class Needs(Protocol):
-    """What must be asked of one server to choose the restore points."""
-
-    @property
-    def points(self) -> Sequence[tuple[Source, RestorePointId]]:
-        """Points named by id."""
-        ...
-
-    @property
-    def machines(self) -> Mapping[Source, Sequence[str]]:
-        """Machines named by name, by family."""
-        ...
-
-    @property
-    def jobs(self) -> Mapping[Source, Sequence[str]]:
-        """Jobs named by name, by family."""
-        ...
-
-    @property
-    def listings(self) -> Mapping[Source, Sequence[BackupServerName]]:
-        """Backup servers of which all points are needed, by family; an empty name is all."""
-        ...
-
-    @property
-    def queries(self) -> Mapping[Source, Sequence[str]]:
-        """Texts to be sent as a filter, by family."""
-        ...
-
-
-class Expansion(Protocol):
-    """What the plan and the inventories make together."""
-
-    @property
-    def requests(self) -> Sequence[MountRequest]:
-        """Targets with a chosen restore point."""
-        ...
-
-    @property
-    def unresolved(self) -> Sequence[UnresolvedTarget]:
-        """Targets for which no point could be chosen."""
-        ...
-
-    @property
-    def broken(self) -> Sequence[str]:
-        """Guards that do not hold: nothing may be mounted."""
-        ...
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What a reader must know of the choice, such as that it is a sample."""
-        ...
+from orchestrator.core.events import RunResumed, RunStarted, StrayFound, TasksAttributed
+from orchestrator.core.lifecycle import MountRecord
+from orchestrator.core.model import MountKey, ServerName, SessionId, UnresolvedTarget, WaveName
+from orchestrator.core.policy import WatchPolicy
+from orchestrator.engine.scheduler import Limits
+from orchestrator.plan.choose.expansion import Expansion
+from orchestrator.plan.choose.inventory import InventoryNeeds, Listing
+from orchestrator.plan.file.settings import FailureBudget
 
 
 class Selection(Protocol):
-    """The plan's selectors and point policies."""
+    """Which targets a run takes: of a plan, or of a locked plan."""
 
-    def needs(self, server: ServerName) -> Needs:
-        """Return what must be asked of `server`."""
+    def wants(self, server: ServerName) -> bool:
+        """Return whether `server` may have a target that is wanted: no other server is asked."""
         ...
 
-    def expand(self, found: Mapping[ServerName, Listing]) -> Expansion:
+    def needs(self, server: ServerName) -> InventoryNeeds:
+        """Return the questions to `server`."""
+        ...
+
+    def expand(self, listings: Mapping[ServerName, Listing]) -> Expansion:
         """Choose the points of the targets on the given servers."""
+        ...
+
+    def guarded_with(self, server: ServerName) -> frozenset[ServerName]:
+        """Return the other servers whose machines count in a guard of this one's."""
         ...
 
     def placeholders(self, server: ServerName) -> Sequence[UnresolvedTarget]:
@@ -94,13 +42,23 @@ class Selection(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Earlier:
-    """What the journal says of a run that this process goes on with."""
+    """The journal's facts about a run that this process continues."""
 
     records: Sequence[MountRecord]
     finished: frozenset[WaveName]
     resumed: RunResumed
     """The first record of this process; its time is where the run's clock goes on."""
     attributed: Sequence[TasksAttributed] = ()
+    strays: Sequence[StrayFound] = ()
+    """Mounts of no target that it could not remove."""
+    over: frozenset[SessionId] = frozenset()
+    """Sessions that were lost or logged off: what they had mounted is beyond reach."""
+    accepted: frozenset[MountKey] = frozenset()
+    """Targets for which an earlier process has halted, if they are critical."""
+    broken_guard: str | None = None
+    """Why the run may mount nothing more, if a guard of the plan was broken."""
+    ended: frozenset[SessionId] = frozenset()
+    """Sessions of which the journal says how they ended, those that were left open too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +68,9 @@ class Orders:
     started: RunStarted
     selection: Selection
     limits: Limits
-    failures: FailureBudget | None = None
-    deadline: float | None = None
-    outage: float = 1800.0
+    failures: FailureBudget | None
+    deadline: float | None
+    outage: float
     watch: WatchPolicy = field(default_factory=WatchPolicy)
     confirm: Callable[[Expansion, Sequence[ServerName]], Awaitable[bool]] | None = None
     """Asked once before anything is mounted, with the targets and the servers that wait."""

@@ -1,89 +1,73 @@
 """One run: waves, targets, stop, halt, the end.
 
-Sites open their sessions; the plan is expanded over what they list; each wave offers its
-requests to admission when the waves before it are finished; every admitted request is one
-coroutine (`mounting.drive`). Nothing is submitted any more once the run is halted (budget,
-deadline, critical target) or stopped (signal); what is open is still unmounted. A target whose
-mount is held is decided at its verdict: the waves after it start, budget and critical targets
-react, and the run ends when the last hold does. The sites log off last.
+The server connections open their sessions; the plan is expanded over what the servers list; each
+wave offers its requests to the scheduler when the waves before it are finished; every admitted
+request is one coroutine (`mount.drive`). Nothing is submitted any more once the run is halted
+(budget, deadline, critical target) or stopped (signal); what is open is still unmounted. A target
+whose mount is held is decided at its verdict: the waves after it start, budget and critical
+targets react, and the run ends when the last hold does. The servers log off last.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TypeVar
 
 import anyio
-import structlog
 from anyio.abc import TaskGroup
 
-from orchestrator.engine import inventory, resuming, strays
-from orchestrator.engine.admission import Admission, Limits, Slot
-from orchestrator.engine.attempt import Crew, record_out_of_reach
-from orchestrator.engine.copying import remember_saved
-from orchestrator.engine.holds import HoldRule, Holds
-from orchestrator.engine.ledger import Ledger
-from orchestrator.engine.mounting import Work, conclude, drive
-from orchestrator.engine.orders import Earlier, Expansion, Orders
-from orchestrator.engine.pace import Pace
-from orchestrator.engine.planning import planned, planned_without_point
-from orchestrator.engine.site import Site
-from orchestrator.engine.waves import Waves
-from orchestrator.events import (
-    PlaceholderReplaced,
-    RunFinished,
-    RunHalted,
-    RunNoted,
-    StopRequested,
-    TargetConcluded,
-    TargetPlanned,
-    WaveFinished,
-    WaveStarted,
-)
-from orchestrator.lifecycle import FIRM_RESULTS, HOLDING_PHASES, MountRecord, Phase
-from orchestrator.model import (
-    MountKey,
-    MountRequest,
-    MountState,
-    Result,
-    ServerName,
-    UnresolvedTarget,
-    WaveName,
-    counted,
-)
-from orchestrator.plan.inventory import Listing
-from orchestrator.policy import SESSION_IDLE_LIMIT
-from orchestrator.ports import (
+from orchestrator.core.errors import ServerUnusable
+from orchestrator.core.events import RunFinished, RunStarted
+from orchestrator.core.lifecycle import Phase
+from orchestrator.core.model import ExitCode, MountKey, MountRequest, ServerName, SessionId
+from orchestrator.core.policy import SESSION_IDLE_LIMIT
+from orchestrator.core.ports.journal import (
     Baselines,
     Durations,
-    EnterpriseManager,
-    HoldRequests,
     Journal,
-    NoBaselines,
-    NoDurations,
-    NoHoldRequests,
-    NoPrograms,
-    NoShelf,
     Observer,
-    Programs,
-    Shelf,
+    OtherRuns,
 )
+from orchestrator.core.ports.local import Aside, FileStore, Programs
+from orchestrator.core.ports.server import EnterpriseManager
+from orchestrator.core.run_state import NOT_GOOD
+from orchestrator.core.text import duration
+from orchestrator.engine.adaptive_limit import AdaptiveLimit
+from orchestrator.engine.availability import LOOK_AGAIN
+from orchestrator.engine.connection import Connection, Left
+from orchestrator.engine.content.download import remember_saved
+from orchestrator.engine.forced_end import AUDIT_S
+from orchestrator.engine.ledger import Ledger
+from orchestrator.engine.left import left_in
+from orchestrator.engine.listing import Listings
+from orchestrator.engine.mount import orphans, resume
+from orchestrator.engine.mount.attempt import RunContext
+from orchestrator.engine.mount.holds import HoldRule, Holds
+from orchestrator.engine.offering import Offering
+from orchestrator.engine.orders import Earlier, Orders
+from orchestrator.engine.reachability import Reachability
+from orchestrator.engine.scheduler import Limits, Scheduler
+from orchestrator.engine.server_connection import ServerConnection
+from orchestrator.engine.sharing import Sharing
+from orchestrator.engine.silence import FROZEN_AFTER, overslept
+from orchestrator.engine.waves import Waves
+from orchestrator.log import Log
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 T = TypeVar("T")
 
 UNKNOWN_DURATION = 180.0
 """Seconds a machine without history is expected to be mounted; only comparisons matter."""
 
-HOLD_TICK = 1.0
-"""Seconds between looks whether somebody wants the holds ended; none while nothing is held."""
+SETTLE_S = 5.0
+"""Seconds for what a look has shown to be judged and unmounted."""
 
 
-class Run:
+class Run(Offering):
     """A run from its first event to its last."""
 
     def __init__(
@@ -95,112 +79,147 @@ class Run:
         *,
         exit_code: Callable[[], int],
         rng: random.Random,
-        durations: Durations | None = None,
-        baselines: Baselines | None = None,
-        programs: Programs | None = None,
-        shelf: Shelf | None = None,
-        hold_requests: HoldRequests | None = None,
-        on_holding: Callable[[], None] = lambda: None,
+        durations: Durations,
+        baselines: Baselines | None,
+        programs: Programs,
+        aside: Aside,
+        file_store: FileStore,
+        end_of_holds_requested: Callable[[], bool],
+        others: OtherRuns,
+        on_holding: Callable[[], None],
     ) -> None:
-        """`exit_code` says, from what was recorded, how the process should end.
+        """`exit_code` returns the exit code of the recorded events.
 
-        `hold_requests` tell that somebody wants the holds ended; `on_holding` is called once
-        all that remains of the run are mounts that are held.
+        `baselines` is None where no check compares with an earlier run.
+
+        `others` are the runs whose mounts count in this one's limits, too.
+
+        `end_of_holds_requested` returns whether `unmount` asked for it since the last call;
+        `on_holding` is called once all that remains of the run are mounts that are held.
         """
+        super().__init__()
         self._orders = orders
         self._exit_code = exit_code
-        self._durations = durations or NoDurations()
-        self._hold_requests = hold_requests or NoHoldRequests()
+        self._durations = durations
+        self._end_of_holds_requested = end_of_holds_requested
         self._on_holding = on_holding
-        self._start = 0.0
+        self._others = others
         self._earlier = orders.earlier
         known = orders.earlier.records if orders.earlier else ()
-        attributed = orders.earlier.attributed if orders.earlier else ()
-        self.ledger = Ledger.continued(journal, known, self._now, observers)
         finished = orders.earlier.finished if orders.earlier else frozenset()
+        self.ledger = Ledger.continued(journal, known, self._now, observers)
         self._waves = Waves(orders.started.waves, self.ledger, finished)
-        self._admission = Admission(
+        self._scheduler = Scheduler(
             orders.limits,
             list(self._waves),
             self._expected_or_guess,
-            lambda server: self.sites[server].pace.allowance,
+            lambda server: self.servers[server].pace.allowance,
+            self._others,
         )
-        self.sites = {
-            client.server: Site(
+        self._sharing = Sharing(self._others, self._scheduler, self.ledger)
+        self._make_servers(clients, rng)
+        self._listings = Listings(self._listing)
+        self._holds = Holds(_hold_rule(orders.started), self._decide)
+        remember_saved(file_store, known)
+        self._context = self._made_context(rng, file_store, aside, baselines, programs)
+
+    def _make_servers(self, clients: Sequence[EnterpriseManager], rng: random.Random) -> None:
+        """Connect to each server for new mounts, and to each session of an earlier process."""
+        make = partial(
+            ServerConnection,
+            ledger=self.ledger,
+            outage=self._orders.outage,
+            watch=self._orders.watch,
+            on_exhausted=lambda why: self._halt("host", why),
+            on_bug=self._broke_down,
+        )
+        shared = {each.server: Reachability(each.server, self.ledger) for each in clients}
+        self.servers = {
+            client.server: make(
                 client,
-                self.ledger,
-                outage=orders.outage,
-                watch=orders.watch,
                 rng=random.Random(rng.random()),  # noqa: S311 - jitter, not a secret
                 on_gate=self._gate_moved,
-                on_exhausted=lambda why: self._halt("host", why),
-                pace=self._pace(client.server, orders.limits),
-                left=resuming.left_in(client.kept, known, attributed),
+                pace=self._pace(client.server, self._orders.limits),
+                known_sessions=self._others.sessions if self._earlier is None else None,
+                reachability=shared[client.server],
+                wanted=self._earlier is None,
             )
             for client in clients
         }
-        for site in self.sites.values():
-            self._gate_moved(site)  # closed until its logon
-        shelf = shelf or NoShelf()
-        remember_saved(shelf, known)
-        self._holds = Holds(
-            HoldRule(
-                every_s=orders.started.hold_s,
-                failed_s=orders.started.keep_failed_s,
-                unmount=orders.started.unmount,
-            ),
-            self._decide,
-        )
-        self._crew = Crew(
+        self._servers_of_earlier = {
+            session: make(
+                client,
+                rng=random.Random(rng.random()),  # noqa: S311 - jitter, not a secret
+                on_gate=lambda server: None,
+                left=self._left_in(session),
+                reachability=shared[client.server],
+            )
+            for client in clients
+            for session in client.kept
+        }
+        wanted = [client for client in clients if resume.is_wanted(client, self._orders)]
+        self._asked = [self.servers[client.server] for client in wanted]
+        for server in self.servers.values():
+            self._gate_moved(server)  # closed until its logon
+            if server not in self._asked:
+                server.leave_out()
+
+    def _made_context(
+        self,
+        rng: random.Random,
+        file_store: FileStore,
+        aside: Aside,
+        baselines: Baselines | None,
+        programs: Programs,
+    ) -> RunContext:
+        """Return the parts that every mount of this run uses."""
+        return RunContext(
             ledger=self.ledger,
-            admission=self._admission,
-            sites=self.sites,
+            scheduler=self._scheduler,
+            servers=self.servers,
+            earlier=self._servers_of_earlier,
+            known_sessions=self._others.sessions,
             rng=rng,
             expected=lambda request: self._durations.expected(request.server, request.vm),
             accepting=lambda: self._accepting,
             unsubmitted=self._unsubmitted,
-            check_sets=orders.started.check_sets,
-            baselines=baselines or NoBaselines(),
-            programs=programs or NoPrograms(),
-            shelf=shelf,
-            may_write=orders.may_write and orders.started.mode == "recovery",
+            check_sets=self._orders.started.check_sets,
+            baselines=baselines,
+            programs=programs,
+            aside=aside,
+            file_store=file_store,
+            may_write=self._orders.may_write and self._orders.started.mode == "recovery",
             holds=self._holds,
+            forced_end=self._forced_end,
         )
-        self._scopes: set[anyio.CancelScope] = set()
-        self._accepting = True
-        self._not_accepting = anyio.Event()
-        self._halted: str | None = None
-        self._stopped_by: str | None = None
-        self._forced = False
-        self._failed = 0
-        self._noted: set[str] = set()
-        self._tasks: TaskGroup
-        self.failure: Exception | None = None
-        """An internal error that was contained in one target; the run exits 70."""
 
-    def _now(self) -> float:
-        return anyio.current_time() - self._start
+    def _left_in(self, session: SessionId) -> Left:
+        """Return the journal's facts about a session that an earlier process left."""
+        earlier = self._earlier
+        if earlier is None:
+            return left_in(session, ())
+        return left_in(
+            session,
+            earlier.records,
+            earlier.attributed,
+            earlier.strays,
+            ended=earlier.ended,
+            over=earlier.over,
+        )
+
+    @property
+    def may_have_left_mounts(self) -> bool:
+        """Return whether a mount may be open, of a target or in a session that was not ended."""
+        return any(record.may_be_open for record in self.ledger.records) or any(
+            server.left_open for server in self._served
+        )
 
     def _expected_or_guess(self, request: MountRequest) -> float:
         seconds = self._durations.expected(request.server, request.vm)
         return UNKNOWN_DURATION if seconds is None else seconds
 
-    def _pace(self, server: ServerName, limits: Limits) -> Pace:
-        return Pace(limits.servers.get(server), lambda: self._admission.working_on(server))
-
-    # --- from outside ----------------------------------------------------------------------
-
-    def stop(self, signal: str) -> None:
-        """Submit nothing more and let running mounts end; the second time, cancel them."""
-        forced = self._stopped_by is not None
-        self._stopped_by = self._stopped_by or signal
-        self.ledger.record(StopRequested(at=self._now(), signal=signal, forced=forced))
-        self._submit_nothing_more()
-        self._holds.close()
-        if forced:
-            self._forced = True
-            for scope in tuple(self._scopes):
-                scope.cancel()
+    def _pace(self, server: ServerName, limits: Limits) -> AdaptiveLimit:
+        return AdaptiveLimit(limits.servers.get(server), lambda: self._scheduler.working_on(server))
 
     async def execute(self) -> int:
         """Carry out the orders and return the exit code that was recorded.
@@ -218,32 +237,47 @@ class Run:
         async with anyio.create_task_group() as background:
             background.start_soon(self._watch_journal)
             background.start_soon(self._watch_hold_requests)
-            async with anyio.create_task_group() as sites:
-                for site in self.sites.values():
-                    sites.start_soon(site.serve)
+            background.start_soon(self._watch_deadline)
+            background.start_soon(self._forced_end.lift_shields)
+            background.start_soon(self._sharing.watch)
+            async with anyio.create_task_group() as servers:
+                for server in self._served:
+                    servers.start_soon(server.serve)
                 try:
                     if self._earlier is None:
-                        await self._carry_out()
+                        await self._carry_out(background)
                     else:
-                        await self._carry_on(self._earlier)
-                    await self._look_for_strays()
+                        await self._carry_on(self._earlier, background)
+                    await self._forced_end.unless_late(self._look_for_strays, AUDIT_S)
                     await self.ledger.saved()  # the releases, before the sessions that prove them
                 finally:
-                    for site in self.sites.values():
-                        site.close()
+                    for server in self._served:
+                        server.close()
             background.cancel_scope.cancel()
+        self._sharing.note_waits()
         return await self._finish()
 
     async def _look_for_strays(self) -> None:
-        """Remove what lost requests have begun since; a second signal waits for no task."""
+        """Account for all that the sessions have mounted; a second signal waits for no task."""
         async with anyio.create_task_group() as tasks:
-            for site in self.sites.values():
-                wait = 0.0 if self._forced else strays.WAIT
-                tasks.start_soon(partial(strays.remove_strays, site, self._crew, wait=wait))
+            for server in self._served:
+                wait = 0.0 if self._forced_end.is_wanted else orphans.WAIT
+                for connection in server.connections:
+                    tasks.start_soon(self._audit, server, connection, wait)
+
+    async def _audit(self, server: ServerConnection, connection: Connection, wait: float) -> None:
+        """Account for one session, if anything was ever mounted in it."""
+        if server.is_unused(connection):
+            connection.audited = True
+            return
+        try:
+            await orphans.audit(connection, server, self._context, wait=wait)
+        except Exception as exc:  # noqa: BLE001 - one server's bug must not spread
+            server.break_down(exc)
 
     async def _finish(self) -> int:
         await self.ledger.saved()  # the code tells whether the journal holds all that it is about
-        code = self._exit_code() if self.failure is None else 70
+        code = self._exit_code() if self.failure is None else ExitCode.INTERNAL
         ended = self._orders.started.started_at + timedelta(seconds=self._now())
         self.ledger.record(
             RunFinished(
@@ -256,17 +290,17 @@ class Run:
         await self.ledger.saved()
         return code
 
-    # --- preparing -------------------------------------------------------------------------
-
-    async def _carry_out(self) -> None:
-        found, silent = await self._ask_everybody()
-        expansion = self._orders.selection.expand(found)
+    async def _carry_out(self, background: TaskGroup) -> None:
+        self._listings.begin(self._asked, background)
+        await self._unless_stopped(self._listings.first)
+        silent = self._listings.missing
+        expansion = self._orders.selection.expand(self._listings.found)
         if expansion.broken:
             self._halt("expect", "; ".join(expansion.broken))
         self._plan(expansion)
         self._expect(silent)
         if not self.ledger.records and not self._waves.wait_for_servers:
-            self._halt("expect", "no target is selected: nothing would be proven")
+            self._halt("selection", "no target is selected: nothing would be proven")
         confirm = self._orders.confirm
         if self._accepting and confirm is not None:
             agreed = await self._unless_stopped(lambda: confirm(expansion, silent))
@@ -275,23 +309,12 @@ class Run:
         await self.ledger.saved()
         await self._mount_everything(silent)
 
-    async def _unless_stopped(self, ask: Callable[[], Awaitable[T]]) -> T | None:
-        """Return the answer, or None once nothing more is to be submitted."""
-        answer: T | None = None
-        async with anyio.create_task_group() as tasks:
-
-            async def until_stopped() -> None:
-                await self._not_accepting.wait()
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(until_stopped)
-            answer = await ask()
-            tasks.cancel_scope.cancel()
-        return answer
-
-    async def _carry_on(self, earlier: Earlier) -> None:
-        """Go on where an earlier process ended: first what it began, then what still waits."""
-        remains = resuming.sort_out(self._crew, retry_failed=earlier.resumed.retry_failed)
+    async def _carry_on(self, earlier: Earlier, background: TaskGroup) -> None:
+        """Continue after an earlier process: first its open work, then the waiting targets."""
+        if earlier.broken_guard is not None:  # it was judged once, over all that was listed then
+            self._halt("expect", earlier.broken_guard)
+        remains = resume.sort_out(self._context, retry_failed=earlier.resumed.retry_failed)
+        self._react_to_earlier(earlier.accepted)
         for request in remains.waiting:
             self._waves.add(request)
         for request in remains.begun:
@@ -299,277 +322,104 @@ class Run:
                 self._waves.decide(request.key)  # the earlier process has reacted to it
             else:
                 self._waves.await_end(request.wave, request.key)
+        counted = self._counted_with(remains.unlisted)
+        waiting_on = {request.server for request in remains.waiting}
+        for name in {*remains.unlisted, *counted, *waiting_on}:
+            self.servers[name].want()
         self._expect(remains.unlisted)
+        asked = [self.servers[name] for name in (*remains.unlisted, *counted)]
+        self._listings.begin(asked, background)
+        for name in counted:
+            background.start_soon(self._judge, name)
         await self.ledger.saved()
         begun = [*remains.begun, *remains.left]
-        slots = {request.key: self._admission.occupy(request) for request in begun}
-        async with anyio.create_task_group() as background:
-            taking_up = resuming.TakingUp(
-                settlement=resuming.Settlement(begun, self._crew),
+        slots = {request.key: self._scheduler.occupy(request) for request in begun}
+        self._others.forget_earlier()
+        session_of = partial(resume.session_of, context=self._context)
+        unfinished = resume.Unfinished(map(session_of, begun))
+        async with anyio.create_task_group() as waiting:
+            for server in self._servers_of_earlier.values():
+                waiting.start_soon(self._end_earlier, server, unfinished)
+            taking_up = resume.TakingUp(
+                unfinished=unfinished,
+                over=earlier.over,
                 forgotten_at=earlier.resumed.at + SESSION_IDLE_LIMIT,
-                background=background,
+                background=waiting,
             )
             async with anyio.create_task_group() as tasks:
                 for request in remains.left:
-                    tasks.start_soon(taking_up.tidy, request, slots[request.key], self._crew)
+                    tidy = partial(taking_up.tidy, request, slots[request.key], self._context)
+                    tasks.start_soon(self._work, request, tidy)
                 for request in remains.begun:
                     tasks.start_soon(self._mount, request, slots[request.key], taking_up.finish)
                 await self._mount_everything(remains.unlisted)
-            background.cancel_scope.cancel()
+            waiting.cancel_scope.cancel()
 
-    def _expect(self, silent: Sequence[ServerName]) -> None:
-        """Let the waves wait for the targets of servers that could not be asked yet."""
-        for name in silent:
-            for entry in self._orders.selection.placeholders(name):
-                self._waves.await_server(entry.wave, name)
+    def _react_to_earlier(self, accepted: Container[MountKey]) -> None:
+        """Halt at a critical target that ended badly while no process looked, or one that stopped.
 
-    async def _ask_everybody(
-        self,
-    ) -> tuple[dict[ServerName, Listing], list[ServerName]]:
-        """Return the inventories of the servers that answer, and the names of the others."""
-        found: dict[ServerName, Listing] = {}
-        async with anyio.create_task_group() as tasks:
-
-            async def ask(site: Site) -> None:
-                await site.decided()
-                if site.gate.is_open:
-                    points = await self._listing(site)
-                    if points is not None:
-                        found[site.name] = points
-
-            for site in self.sites.values():
-                tasks.start_soon(ask, site)
-        return found, [name for name in self.sites if name not in found]
-
-    async def _listing(self, site: Site) -> Listing | None:
-        """Return what the plan asks of a server, or None once it cannot be used any more."""
-        return await inventory.listing_of(site, self._orders.selection.needs(site.name))
-
-    def _plan(self, expansion: Expansion) -> None:
-        """Make every target of an expansion known, and conclude those without a point."""
-        for note in expansion.notes:
-            if note not in self._noted:  # a file's rows may belong to several servers
-                self._noted.add(note)
-                self.ledger.record(RunNoted(at=self._now(), message=note))
-        for request in expansion.requests:
-            if request.key not in self.ledger:
-                self.ledger.record(planned(self._now(), request))
-            elif self.ledger[request.key].planned.point is None:  # an earlier process found none
-                resuming.reopen(self.ledger[request.key], self._crew, request)
-            else:
-                continue  # selected twice: a broken guard says so, and nothing is mounted
-            self._waves.add(request)
-        self._conclude_unresolved(
-            [(target, Result.FAILED, target.reason) for target in expansion.unresolved]
-        )
-
-    def _conclude_unresolved(self, targets: Sequence[tuple[UnresolvedTarget, Result, str]]) -> None:
-        """Plan the targets that have no point, all of them first, then conclude them."""
-        targets = [each for each in targets if each[0].key not in self.ledger]
-        for target, _result, _why in targets:
-            self._waves.await_end(target.wave, target.key)
-            self.ledger.record(planned_without_point(self._now(), target))
-        for target, result, why in targets:
-            self.ledger.record(
-                TargetConcluded(
-                    at=self._now(),
-                    key=target.key,
-                    result=result,
-                    mount=MountState.NONE,
-                    message=why,
-                )
-            )
-            self._decide(target.key)
-
-    # --- mounting --------------------------------------------------------------------------
-
-    async def _mount_everything(self, silent: Sequence[ServerName]) -> None:
-        async with anyio.create_task_group() as tasks:
-            self._tasks = tasks
-            for server in silent:
-                tasks.start_soon(self._late, self.sites[server])
-            async with anyio.create_task_group() as deadline:
-                deadline.start_soon(self._watch_deadline)
-                async with anyio.create_task_group() as waves:
-                    for wave in self._waves:
-                        waves.start_soon(self._run_wave, wave)
-                deadline.cancel_scope.cancel()  # nothing is left that it could stop
-            if any(record.phase is Phase.HELD for record in self.ledger.records):
-                await self.ledger.saved()
-                self._on_holding()
-
-    async def _run_wave(self, name: WaveName) -> None:
-        """Offer a wave's targets when the waves before it are over, and see them end."""
-        await self._waves.turn(name)
-        begun = self._accepting and self._waves.may_start(name)
-        if begun:
-            self.ledger.record(WaveStarted(at=self._now(), wave=name))
-        self._offer(name)
-        await self._waves.is_over(name)
-        if begun:
-            self.ledger.record(WaveFinished(at=self._now(), wave=name))
-
-    def _offer(self, name: WaveName) -> None:
-        requests = self._waves.opened(name)
-        if self._waves.why_skipped(name) is not None:
-            for request in requests:
-                self._deliver(request, None)
-        else:
-            self._admission.offer(requests, self._deliver)
-        self._waves.look_at(name)
-
-    def _deliver(self, request: MountRequest, slot: Slot | None) -> None:
-        """Start the mount that was admitted, or conclude the one that never will be."""
-        if slot is None:
-            conclude(request, self._crew)
-            self._decide(request.key)
-            return
-        site = self.sites[request.server]
-        site.peak_mounts = max(site.peak_mounts, self._admission.open_on(request.server))
-        self._tasks.start_soon(self._mount, request, slot)
-
-    async def _mount(self, request: MountRequest, slot: Slot, first: Work | None = None) -> None:
-        with anyio.CancelScope() as scope:
-            self._scopes.add(scope)
-            if self._forced:
-                scope.cancel()
-            try:
-                await drive(request, slot, self._crew, first=first)
-            except Exception as exc:  # noqa: BLE001 - one mount's bug must not spread
-                self._contain(request, exc)
-            finally:
-                self._scopes.discard(scope)
-        self._decide(request.key)
-
-    def _contain(self, request: MountRequest, exc: Exception) -> None:
-        """Keep a bug in one mount from taking the others with it; the run will exit 70."""
-        self.failure = self.failure or exc
-        log.error("mount.internal_error", key=request.key, exc_info=exc)
-        record = self.ledger[request.key]
-        if record.phase in HOLDING_PHASES:
-            why = f"internal error: {type(exc).__name__}"
-            record_out_of_reach(request, self._crew, why)
-        conclude(request, self._crew)
-
-    async def _late(self, site: Site) -> None:
-        """Expand and offer the targets of a server that could not be asked at the start."""
-        found = await self._unless_stopped(partial(self._listing, site))
-        if found is None or not self._accepting:
-            why = self._why_never(site.name)
-            entries = self._orders.selection.placeholders(site.name)
-            self._conclude_unresolved([(target, *why) for target in entries])
-        else:
-            expansion = self._orders.selection.expand({site.name: found})
-            if expansion.broken:
-                self._halt("expect", "; ".join(expansion.broken))
-            self._plan(expansion)
-            self._drop_placeholders(site.name, expansion)
-        self._waves.heard_of(site.name)
-        for name in self._waves.under_way:
-            self._offer(name)
-
-    def _drop_placeholders(self, server: ServerName, expansion: Expansion) -> None:
-        """Let the targets go that stood for what an earlier process could not list."""
-        now_known = {request.key for request in expansion.requests}
-        now_known.update(target.key for target in expansion.unresolved)
-        for record in self.ledger.records:
-            planned = record.planned
-            if planned.server == server and planned.point is None and planned.key not in now_known:
-                self._replace(record)
-
-    def _replace(self, placeholder: MountRecord) -> None:
-        self.ledger.record(
-            PlaceholderReplaced(
-                at=self._now(),
-                key=placeholder.planned.key,
-                server=placeholder.planned.server,
-                was=placeholder.result,
-            )
-        )
-
-    # --- ending ----------------------------------------------------------------------------
-
-    def _decide(self, key: MountKey) -> None:
-        """React, once, to the answer for a target: budget, critical targets, wave.
-
-        For one whose mount is held it is the verdict: nothing waits for the end of the hold.
+        Where a halt has told of it, whoever resumes wants the run to go on.
         """
-        record = self.ledger[key]
-        if self._waves.decide(key):
-            result = self._waves.answer(record)
-            if result in {Result.FAILED, Result.UNKNOWN}:
-                self._failed += 1
-            if self._accepting and result not in FIRM_RESULTS:
-                self._consider_halting(record.planned, result)
-        self._waves.look_at(record.planned.wave)
+        for record in self.ledger.records:
+            target = record.planned
+            is_critical = target.critical or self._waves.is_critical(target.wave)
+            if is_critical and record.result in NOT_GOOD and target.key not in accepted:
+                self._consider_halting(target, record.result)
 
-    def _consider_halting(self, target: TargetPlanned, result: Result | None) -> None:
-        if target.critical or self._waves.is_critical(target.wave):
-            self._halt("critical", f"{target.key} is critical and ended {result}")
+    def _counted_with(self, unlisted: Collection[ServerName]) -> Sequence[ServerName]:
+        """Return the servers to count again, for the guards of those that never listed.
+
+        What they listed for an earlier process is not in the journal.
+        """
+        guarded = self._orders.selection.guarded_with
+        others = {other for name in unlisted for other in guarded(name)}
+        return sorted(others.difference(unlisted)) if self._accepting else []
+
+    async def _end_earlier(self, server: ServerConnection, unfinished: resume.Unfinished) -> None:
+        """Log off from an earlier process's session once nothing is left in it.
+
+        What may be open there, or cannot be known now, waits for the last look of the run.
+        """
+        try:
+            connection = await server.taken_up()
+        except ServerUnusable:
             return
-        budget = self._orders.failures
-        if budget is not None and budget.is_spent(failed=self._failed, targets=len(self.ledger)):
-            self._halt(
-                "failures", f"{counted(self._failed, 'target')} failed; the plan allows {budget}"
-            )
-
-    async def _watch_journal(self) -> None:
-        """Without a journal no intent is durable, so nothing more is submitted."""
-        self._halt("journal", await self.ledger.breaks())
-        self._holds.close()  # nobody would find them again
-
-    async def _watch_hold_requests(self) -> None:
-        """End the holds of the moment when somebody asks for that."""
-        while True:
-            await self._holds.begun()
-            await anyio.sleep(HOLD_TICK)
-            if self._hold_requests.taken() and len(self._holds):
-                message = f"{counted(len(self._holds), 'hold')} ended on request"
-                self.ledger.record(RunNoted(at=self._now(), message=message))
-                self._holds.end()
+        if connection is None:
+            return
+        await unfinished.over(connection.session.id)
+        if not server.is_any_open(connection):
+            await self._audit(server, connection, orphans.WAIT)
+            if connection.audited and not server.is_any_open(connection):
+                await self.ledger.saved()  # the releases, before the session that proves them
+                server.close()
 
     async def _watch_deadline(self) -> None:
         deadline = self._orders.deadline
         if deadline is not None:
             resumed_at = self._earlier.resumed.at if self._earlier is not None else 0.0
-            await anyio.sleep(max(0.0, resumed_at + deadline - self._now()))
-            self._halt("deadline", f"the run took longer than {deadline:g} s")
+            late = await overslept(max(0.0, resumed_at + deadline - self._now()))
+            if late > FROZEN_AFTER:
+                await self._look_once()
+            if not self._waves_over:
+                self._halt("deadline", f"the run took longer than {duration(deadline)}")
 
-    def _halt(self, reason: str, detail: str) -> None:
-        if self._accepting:
-            self._halted = detail
-            self.ledger.record(RunHalted(at=self._now(), reason=reason, detail=detail))
-            self._submit_nothing_more()
+    async def _look_once(self) -> None:
+        """Have every server's tasks read once: this process was frozen, and saw none end."""
+        with anyio.move_on_after(LOOK_AGAIN):
+            async with anyio.create_task_group() as tasks:
+                for server in self._served:
+                    tasks.start_soon(server.looked)
+            await anyio.sleep(SETTLE_S)
 
-    def _submit_nothing_more(self) -> None:
-        self._accepting = False
-        self._not_accepting.set()
-        self._admission.close()
-
-    def _gate_moved(self, site: Site) -> None:
-        if site.gate.is_open and site.closed_to_mounts is None:
-            self._admission.open_server(site.name)
+    def _gate_moved(self, server: ServerConnection) -> None:
+        if server.gate.is_open and server.closed_to_mounts is None:
+            self._scheduler.open_server(server.name)
             return
-        if site.gate.given_up is not None or site.closed_to_mounts is not None:
-            self._admission.give_up_server(site.name)
+        if server.gate.given_up is not None or server.closed_to_mounts is not None:
+            self._scheduler.give_up_server(server.name)
         else:
-            self._admission.close_server(site.name)
+            self._scheduler.close_server(server.name)
 
-    def _unsubmitted(self, request: MountRequest) -> tuple[Result, str]:
-        why = self._waves.why_skipped(request.wave)
-        if why is not None:
-            return Result.SKIPPED, why
-        return self._why_never(request.server)
 
-    def _why_never(self, server: ServerName) -> tuple[Result, str]:
-        """Return result and reason for a target that was never submitted."""
-        if self._halted is not None:
-            return Result.SKIPPED, f"the run halted first: {self._halted}"
-        if self._stopped_by is not None:
-            return Result.CANCELLED, f"the run was stopped first ({self._stopped_by})"
-        trouble = self.sites[server].trouble_now
-        if trouble is not None:
-            return Result.SKIPPED, f"{server} could not be used: {trouble}"
-        if self._admission.is_held_full:
-            return Result.SKIPPED, "no slot was left: held mounts have them all"
-        return Result.SKIPPED, "no slot was left: mounts that cannot be released hold them all"
+def _hold_rule(started: RunStarted) -> HoldRule:
+    return HoldRule(every_s=started.hold_s, failed_s=started.keep_failed_s, unmount=started.unmount)

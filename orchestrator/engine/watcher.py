@@ -3,14 +3,16 @@
 Each tick takes a snapshot of the tasks somebody waits for *before* it asks (a task accepted
 meanwhile would look vanished), then reads as little as the server has been seen to support:
 
-1. up to 200 tasks: the query for exactly these ids, finished or not, in one request;
+1. up to 140 tasks: the query for exactly these ids, finished or not, in one request;
 2. more, or no query for ids: the query for `State!=Finished` (it stays flat however long the
    run is), and the ids that are not in its answer by id;
 3. a server that does not filter: `GET /tasks`, the whole list;
-4. whatever is still missing: one GET each, and only that GET's "no such task" counts.
+4. whatever is still missing: one GET each, and only that GET's "no such task" counts. A task
+   whose own answer cannot be read is asked for again, as long as somebody waits for it.
 
 Support is observed, never assumed: an answer that leaves out a task which a single GET then
-shows alive takes that way of reading away for the rest of the session.
+shows alive takes that way of reading away for the rest of the session, unless rows of that answer
+could not be read: then it may have been one of those.
 """
 
 from __future__ import annotations
@@ -20,30 +22,39 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 import anyio
-import structlog
 
-from orchestrator.errors import (
+from orchestrator.core.errors import (
+    AnsweredByPage,
     NotFound,
     OrchestratorError,
     RequestRefused,
     ServiceBusy,
     SessionLost,
+    Unreadable,
 )
-from orchestrator.model import Task, TaskId, TaskState
-from orchestrator.policy import WatchPolicy
-from orchestrator.ports import LogonSession
+from orchestrator.core.model import Task, TaskId, TaskState
+from orchestrator.core.policy import WatchPolicy
+from orchestrator.core.ports.server import LogonSession
+from orchestrator.log import Log
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
-IDS_PER_READ = 200
-"""Task ids in one query: its URL stays near 5 KB, and HTTP.sys takes 16 KB of headers."""
+IDS_PER_READ = 140
+"""Task ids in one query: its URL stays below 5,000 characters. Source: reference, trap 54."""
+
+ALONE_CEILING = 30.0
+"""Seconds between two reads of a task whose own answer cannot be read, at most."""
 
 BIRTH_GUESS = 2.0
 """Seconds a task is expected to take while nothing else is known; its age takes over."""
 
 
 class TaskVanished(Exception):
-    """The session does not know the task any more: its outcome is unknown."""
+    """The session no longer knows the task: its outcome is unknown."""
+
+
+class TaskEndless(TaskVanished):
+    """The task has not ended in all the time that it was given; it may yet mount something."""
 
 
 class _Way(Enum):
@@ -56,7 +67,7 @@ class _Way(Enum):
 
 @dataclass(slots=True)
 class _Watched:
-    """One task somebody waits for."""
+    """One awaited task."""
 
     accepted_at: float
     expected: float | None
@@ -66,6 +77,9 @@ class _Watched:
     task: Task | None = None
     error: Exception | None = None
     omitted_by: set[_Way] = field(default_factory=set)
+    alone_pause: float = 1.0
+    """Seconds to wait before it is read alone once more, after it could not be."""
+    alone_at: float = 0.0
 
 
 class Watcher:
@@ -87,12 +101,15 @@ class Watcher:
         self._seen_s = 0.0
         self._seen = 0
         self._ended: Exception | None = None
+        self._looked = anyio.Event()
         self.claimed: set[TaskId] = set()
         """Every task that ever belonged to a target of ours in this session."""
+        self.unread: set[TaskId] = set()
+        """Tasks whose last answer could not be read, so that nobody knows whether they run."""
 
     @property
     def in_flight(self) -> int:
-        """Tasks that somebody waits for now."""
+        """The tasks that are awaited now."""
         return len(self._watched)
 
     async def finished(
@@ -127,8 +144,17 @@ class Watcher:
             raise TaskVanished(task)
         return watched.task
 
+    async def looked(self) -> None:
+        """Return once all awaited tasks were read again; at once if there are none.
+
+        A read that is under way may have been answered before: it is followed by another one.
+        """
+        for _ in range(2):
+            if self._watched and self._ended is None:
+                await self._looked.wait()
+
     async def serve(self) -> None:
-        """Read and settle until cancelled or the session ends; then everyone is told.
+        """Read and settle until cancelled or the session ends; then every wait ends with an error.
 
         Raises:
             SessionLost: the session is gone.
@@ -143,8 +169,10 @@ class Watcher:
                     continue
                 await anyio.sleep(self._pause())
                 await self._persistently(self._tick)
-        except BaseException as exc:
-            self._end(exc)
+                self._looked.set()
+                self._looked = anyio.Event()
+        except (OrchestratorError, anyio.get_cancelled_exc_class()) as exc:
+            self._end(exc)  # after a bug whoever serves it ends those who wait
             raise
 
     def _end(self, exc: BaseException) -> None:
@@ -183,16 +211,42 @@ class Watcher:
             missing = missing.difference(some) | await self._read(_Way.BY_ID, set(some))
         if missing and not self._ways & {_Way.BY_ID, _Way.OPEN}:
             missing = await self._read(_Way.LIST, missing)
-        refused: list[RequestRefused] = []
-        for task in sorted(missing):
+        await self._read_alone(sorted(missing))
+
+    async def _read_alone(self, tasks: Iterable[TaskId]) -> None:
+        """Read tasks one by one. An error with one task does not count against the server.
+
+        Raises:
+            RequestRefused: there are several, and all of them were refused.
+        """
+        refused: dict[TaskId, RequestRefused] = {}
+        for task in tasks:
+            watched = self._watched.get(task)
+            if watched is None or anyio.current_time() < watched.alone_at:
+                continue
             try:
                 await self._read_one(task)
             except ServiceBusy:
                 raise
-            except RequestRefused as exc:  # its own trouble, unless everything is refused
-                refused.append(exc)
-        if refused and len(refused) >= len(self._watched):
-            raise refused[0]
+            except (Unreadable, AnsweredByPage) as exc:  # the server was asked: it is well
+                self._put_off(task, exc)
+            except RequestRefused as exc:
+                refused[task] = exc
+        if len(refused) > 1 and len(refused) >= len(self._watched):
+            raise next(iter(refused.values()))
+        for task, why in refused.items():
+            self._put_off(task, why)
+
+    def _put_off(self, task: TaskId, why: RequestRefused) -> None:
+        """Read a task that cannot be read less often; every wait for it has a time limit."""
+        watched = self._watched.get(task)
+        if watched is None:
+            return
+        if not watched.alone_at:
+            log.warning("task.unreadable", server=self._session.server, task=task, why=str(why))
+        self.unread.add(task)
+        watched.alone_pause = min(watched.alone_pause * 2, ALONE_CEILING)
+        watched.alone_at = anyio.current_time() + watched.alone_pause
 
     async def _read(self, way: _Way, wanted: set[TaskId]) -> set[TaskId]:
         """Read in one way; return the wanted tasks that it did not show."""
@@ -206,10 +260,11 @@ class Watcher:
             self._drop(way, str(exc))
             return wanted
         shown = self._settle_all(tasks, wanted)
-        for task in wanted - shown:
-            if task in self._watched:
+        omitted = wanted - shown
+        if len(omitted) > len(self._session.set_aside_tasks):
+            for task in omitted.intersection(self._watched):
                 self._watched[task].omitted_by.add(way)
-        return wanted - shown
+        return omitted
 
     async def _ask(self, way: _Way, wanted: set[TaskId]) -> Iterable[Task]:
         if way is _Way.BY_ID:
@@ -244,6 +299,7 @@ class Watcher:
         self._settle(found)
 
     def _settle(self, task: Task) -> None:
+        self.unread.discard(task.id)
         watched = self._watched.get(task.id)
         if watched is None:
             return

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import anyio
 
+from orchestrator.core.events import WaveFacts
+from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord
+from orchestrator.core.model import MountKey, MountRequest, OnError, Result, ServerName, WaveName
 from orchestrator.engine.ledger import Ledger
-from orchestrator.events import WaveFacts
-from orchestrator.lifecycle import FIRM_RESULTS, MountRecord
-from orchestrator.model import MountKey, MountRequest, OnError, Result, ServerName, WaveName
 
 
 class _Wave:
@@ -55,22 +55,22 @@ class Waves:
         return any(wave.silent for wave in self._waves.values())
 
     def is_critical(self, name: WaveName) -> bool:
-        """Tell whether each target of a wave is critical."""
+        """Return whether each target of a wave is critical."""
         return self._waves[name].facts.critical
 
     # --- what a wave waits for -----------------------------------------------------------------
 
     def add(self, request: MountRequest) -> None:
-        """Let a wave wait for a target that is to be offered in its turn."""
+        """Make a wave wait for a target that is offered in its turn."""
         self.await_end(request.wave, request.key)
         self._waves[request.wave].waiting.append(request)
 
     def await_end(self, name: WaveName, key: MountKey) -> None:
-        """Let a wave wait for a target that is offered by nobody here."""
+        """Make a wave wait for a target that is offered elsewhere."""
         self._waves[name].open.add(key)
 
     def await_server(self, name: WaveName, server: ServerName) -> None:
-        """Let a wave wait for what a server that cannot be asked yet may add."""
+        """Make a wave wait for targets that a server may add that cannot be asked yet."""
         self._waves[name].silent.add(server)
 
     def heard_of(self, server: ServerName) -> None:
@@ -86,7 +86,7 @@ class Waves:
             await self._waves[before].over.wait()
 
     def may_start(self, name: WaveName) -> bool:
-        """Tell, in its turn, whether a wave starts; those after one that is skipped do not.
+        """Return, in its turn, whether a wave starts; the waves after a skipped one do not.
 
         One that an earlier process finished does not start again, unless something of it is
         taken up.
@@ -103,7 +103,7 @@ class Waves:
         return self._skipped.get(name)
 
     def opened(self, name: WaveName) -> Sequence[MountRequest]:
-        """Return what a wave has to offer since its turn has come; each is returned once."""
+        """Return a wave's targets to offer since its turn has come; each is returned once."""
         wave = self._waves[name]
         wave.is_open = True
         requests, wave.waiting = wave.waiting, []
@@ -119,7 +119,7 @@ class Waves:
         await self._waves[name].over.wait()
 
     def look_at(self, name: WaveName) -> None:
-        """See whether a wave is over."""
+        """Check whether a wave is over."""
         wave = self._waves[name]
         if wave.is_open and not wave.open and not wave.silent and not wave.waiting:
             wave.over.set()
@@ -127,7 +127,7 @@ class Waves:
     # --- answers -------------------------------------------------------------------------------
 
     def decide(self, key: MountKey) -> bool:
-        """Take note that the answer for a target is known; True the first time."""
+        """Note that the result of a target is known; True the first time."""
         if key in self._decided:
             return False
         self._decided.add(key)

@@ -9,8 +9,19 @@ One writer with group commit; any number of readers, also from other processes d
 The directory and everything in it belongs to its owner alone.
 """
 
-from orchestrator.journal.state import BEGINNING, Mark, RunSummary, State
-from orchestrator.journal.store import GENESIS, Record, chained
+from orchestrator.journal.claims import Claims, holds, in_work
+from orchestrator.journal.naming import Naming, urls_of
+from orchestrator.journal.state import BEGINNING, Mark, State
 from orchestrator.journal.writing import RunJournal
 
-__all__ = ["BEGINNING", "GENESIS", "Mark", "Record", "RunJournal", "RunSummary", "State", "chained"]
+__all__ = [
+    "BEGINNING",
+    "Claims",
+    "Mark",
+    "Naming",
+    "RunJournal",
+    "State",
+    "holds",
+    "in_work",
+    "urls_of",
+]

@@ -1,75 +1,40 @@
-"""The state directory: the journal, locks and session side files of one person's runs."""
+"""The state directory: the journal of one person's runs, and what is beside it."""
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
-import os
-import socket
 import sqlite3
-import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import datetime
 from pathlib import Path
-from statistics import median
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 import anyio
-import structlog
 
-from orchestrator.errors import JournalDamaged, JournalError, RunLocked, RunNotFound
-from orchestrator.events import (
-    CheckMade,
-    Event,
-    RunStarted,
-    SubmissionStarted,
-    TargetConcluded,
-    TargetEvent,
-    TargetPlanned,
-    VerdictReached,
-    from_json,
-)
-from orchestrator.journal.history import LastProofs, read_proofs
+from orchestrator.core.errors import JournalDamaged, JournalLocked, RunNotFound
+from orchestrator.core.events import Event, RunStarted
+from orchestrator.core.model import RunId, ServerName
+from orchestrator.core.ports.journal import Baselines, Durations
+from orchestrator.core.records import GENESIS, Record, RunSummary, chain_hash
+from orchestrator.core.run_state import RunState, fold
+from orchestrator.core.text import duration
+from orchestrator.journal.baselines import Measurements, read_baselines
+from orchestrator.journal.claims import Claims, opened_claims
+from orchestrator.journal.history import LastProofs, PastDurations, read_durations, read_proofs
+from orchestrator.journal.locking import is_locked, journal_error
+from orchestrator.journal.naming import NO_NAMING, Naming, urls_of
+from orchestrator.journal.run_locks import RunLocks
+from orchestrator.journal.side_files import SideFiles
 from orchestrator.journal.store import (
-    GENESIS,
-    Record,
-    chained,
     opened_for_reading,
     opened_for_writing,
     private_directory,
-    private_file,
+    read_event,
 )
-from orchestrator.journal.writing import RunJournal
-from orchestrator.model import MountKey, RestorePointId, Result, RunId, ServerName
-from orchestrator.ports import Baselines, Durations
-from orchestrator.proof import Measured
-from orchestrator.runstate import RunState, fold
+from orchestrator.journal.writing import LOCK_PATIENCE, LOCK_TICK, RunJournal
+from orchestrator.log import Log
 
-log = structlog.get_logger(__name__)
-
-GLANCES, GLANCE_S = 10, 0.02
-"""How often, and how many seconds apart, a lock is tried that somebody may only be looking at."""
-
-BASELINE_RUNS = 50
-"""How many runs back a measurement is looked for."""
-
-RECENT = 5
-"""How many earlier mounts of a machine its expected duration is the median of."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSummary:
-    """One line of the list of runs."""
-
-    run: RunId
-    plan: str
-    plan_path: str
-    started_at: datetime
-    report_dir: str
+log = Log(__name__)
 
 
 class Mark(NamedTuple):
@@ -85,31 +50,7 @@ BATCH = 5000
 """Records that are read at once of a run that is followed."""
 
 
-class History:
-    """Expected durations from earlier runs; implements `ports.Durations`."""
-
-    def __init__(self, seconds: Mapping[tuple[str, str], float]) -> None:
-        """`seconds` by server and machine."""
-        self._seconds = seconds
-
-    def expected(self, server: ServerName, vm: str) -> float | None:
-        """Return the median of the machine's last mounts, or None if it never was mounted."""
-        return self._seconds.get((server, vm))
-
-
-class Measurements:
-    """What earlier runs found in the directories of machines; implements `ports.Baselines`."""
-
-    def __init__(self, measured: Mapping[tuple[str, str, str], Measured]) -> None:
-        """`measured` by server, machine and path."""
-        self._measured = measured
-
-    def measured(self, server: ServerName, vm: str, path: str) -> Measured | None:
-        """Return what the last verified run found at `path`, or None if none ever looked."""
-        return self._measured.get((server, vm, path))
-
-
-class State:
+class State(RunLocks, SideFiles):
     """Everything that outlives a process. Reading never changes anything."""
 
     def __init__(self, directory: Path) -> None:
@@ -129,22 +70,8 @@ class State:
             JournalError: it cannot be written.
         """
         private_directory(self.directory)
-        connection = opened_for_writing(self._file, fast=inline)
+        connection = await self._opened(inline=inline, first=started)
         with closing(connection):
-            try:
-                connection.execute(
-                    "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?)",
-                    (
-                        started.run,
-                        started.plan,
-                        started.plan_path,
-                        started.plan_sha256,
-                        started.started_at.isoformat(),
-                        started.report_dir,
-                    ),
-                )
-            except sqlite3.Error as exc:
-                raise JournalError(f"the journal {self._file} cannot be written: {exc}") from exc
             journal = RunJournal(connection, started.run, 0, GENESIS, inline=inline)
             async with _flushing(journal):
                 yield journal
@@ -159,13 +86,61 @@ class State:
         seq, head = 0, GENESIS
         for record, _event in self._verified(run):
             seq, head = record.seq, record.hash
-        connection = opened_for_writing(self._file, fast=inline)
+        connection = await self._opened(inline=inline)
         with closing(connection):
             journal = RunJournal(connection, run, seq, head, inline=inline)
             async with _flushing(journal):
                 yield journal
 
+    async def _opened(self, *, inline: bool, first: RunStarted | None = None) -> sqlite3.Connection:
+        """Return a connection that writes, with the row of a new run; wait for the lock.
+
+        Raises:
+            JournalLocked: another process has held it for as long as an outage may last.
+        """
+        began, told = anyio.current_time(), False
+        while True:
+            try:
+                return self._opened_now(inline=inline, first=first)
+            except JournalLocked as exc:
+                waited = anyio.current_time() - began
+                if waited >= LOCK_PATIENCE:
+                    raise JournalLocked(f"{exc}, for {duration(waited)} by now") from exc
+                if not told:
+                    log.warning("journal.locked", why=str(exc), waits="until it is given back")
+                told = True
+            await anyio.sleep(LOCK_TICK)
+
+    def _opened_now(self, *, inline: bool, first: RunStarted | None) -> sqlite3.Connection:
+        connection = opened_for_writing(self._file, fast=inline)
+        try:
+            if first is not None:
+                self._register(connection, first)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _register(self, connection: sqlite3.Connection, started: RunStarted) -> None:
+        row = (
+            started.run,
+            started.plan,
+            started.plan_path,
+            started.plan_sha256,
+            started.started_at.isoformat(),
+            started.report_dir,
+        )
+        try:
+            connection.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?)", row)
+        except sqlite3.Error as exc:
+            raise journal_error(self._file, exc, "written") from exc
+
     # --- reading ---------------------------------------------------------------------------
+
+    @property
+    def is_being_made(self) -> bool:
+        """True while the journal's file has nothing in it: its first run is writing it."""
+        return self._file.exists() and not self._file.stat().st_size
 
     def runs(self) -> list[RunSummary]:
         """Return all runs, the newest first; none if there is no journal yet.
@@ -256,40 +231,37 @@ class State:
             head = record.hash
         return head.hex()
 
-    def durations(self) -> Durations:
-        """Return what earlier runs say about how long each machine's mount takes."""
-        if not self._file.exists():
-            return History({})
-        recent: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
-        with self._reading() as connection:
-            rows = connection.execute(
-                "SELECT CAST(server AS TEXT), CAST(vm AS TEXT), CAST(seconds AS REAL) "
-                "FROM durations ORDER BY id"
-            )
-            for server, vm, seconds in rows:
-                recent[server, vm].append(seconds)
-        return History({key: median(seen[-RECENT:]) for key, seen in recent.items()})
+    def naming(self, run: RunId) -> Naming:
+        """Return a run's names of its servers, for a view that follows it.
 
-    def baselines(self, *, before: RunId) -> Baselines:
+        Raises:
+            JournalDamaged: its first record cannot be read.
+        """
+        first = next(self.events(run), None)
+        return Naming(urls=urls_of(first.servers) if isinstance(first, RunStarted) else {})
+
+    def durations(self, naming: Naming = NO_NAMING) -> Durations:
+        """Return how long each machine's mount takes, from earlier runs.
+
+        It is asked for by the names of `naming`, and found by the servers' addresses.
+        """
+        if not self._file.exists():
+            return PastDurations({})
+        with self._reading() as connection:
+            return read_durations(connection, naming)
+
+    def baselines(self, *, before: RunId, naming: Naming = NO_NAMING) -> Baselines:
         """Return what the verified targets of earlier runs have measured; the newest counts.
 
         `before` is the run that asks. Only the last runs are looked at. One that cannot be
         read any more is passed over: it is nothing to compare with.
         """
-        measured: dict[tuple[str, str, str], Measured] = {}
         if not self._file.exists():
-            return Measurements(measured)
+            return Measurements({})
         with self._reading() as connection:
-            for run in _runs_with_measurements(connection, before):
-                try:
-                    found = _measured_in(connection, run)
-                except JournalDamaged as exc:
-                    log.warning("baseline.passed_over", run=run, why=str(exc))
-                    continue
-                measured = found | measured
-        return Measurements(measured)
+            return read_baselines(connection, before, naming)
 
-    def proofs(self, *, before: datetime) -> LastProofs:
+    def proofs(self, *, before: datetime, naming: Naming = NO_NAMING) -> LastProofs:
         """Return when each machine was last proven in any run, up to the time `before`.
 
         Records that cannot be read prove nothing: their machines count as not proven then.
@@ -297,7 +269,7 @@ class State:
         if not self._file.exists():
             return LastProofs({})
         with self._reading() as connection:
-            return read_proofs(connection, before)
+            return read_proofs(connection, before, naming)
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
@@ -306,6 +278,8 @@ class State:
             with closing(opened_for_reading(self._file)) as connection:
                 yield connection
         except (sqlite3.Error, ValueError) as exc:
+            if is_locked(exc):
+                raise journal_error(self._file, exc, "read") from exc
             raise JournalDamaged(f"{self._file} cannot be read: {exc}") from exc
 
     def read_on(self, run: RunId, mark: Mark) -> tuple[list[Event], Mark]:
@@ -347,7 +321,7 @@ class State:
             for seq, at, kind, body, stored_as, stored in rows:
                 if seq != expected:
                     raise JournalDamaged(f"record {expected} of run {run} is missing")
-                head = chained(head, run, seq, kind, body)
+                head = chain_hash(head, run, seq, kind, body)
                 if head != stored or stored_as != "blob":
                     raise JournalDamaged(
                         f"record {seq} ({kind}) of run {run} is not what was written"
@@ -360,121 +334,48 @@ class State:
     ) -> Iterator[tuple[Record, Event]]:
         for record in self.records(run, after=after, most=most):
             named = f"record {record.seq} ({record.kind}) of run {run}"
-            event = _event(record.kind, record.body, named)
+            event = read_event(record.kind, record.body, named)
             if event.at != record.at:  # the one column that the hash holds only within the body
                 raise JournalDamaged(f"{named} is not what was written")
             yield record, event
 
-    # --- locks -----------------------------------------------------------------------------
+    def is_running(self, summary: RunSummary) -> bool:
+        """Return whether a living process on this machine holds the run's lock."""
+        return self.is_alive(summary.plan, summary.run)
+
+    # --- limits that runs share --------------------------------------------------------------
 
     @contextmanager
-    def plan_lock(self, plan: str, run: RunId) -> Iterator[None]:
-        """Hold the lock of a plan; the lock of a dead process frees itself, and is explained.
+    def claims(
+        self,
+        run: RunId,
+        plan: str,
+        urls: Mapping[ServerName, str],
+        clock: Callable[[], datetime],
+    ) -> Iterator[Claims]:
+        """Take part in the limits that all runs of this directory share; see `claims`.
+
+        `urls` are the addresses of the plan's servers. What is not given back in the context
+        counts on while it may be open.
 
         Raises:
-            RunLocked: another process runs this plan; the message says which.
-            JournalError: the lock cannot be written.
+            JournalError: the file of the claims cannot be used.
         """
         private_directory(self.directory)
-        path = self._lock_path(plan)
-        try:
-            private_file(path)
-            file = path.open("r+", encoding="utf-8")
-        except OSError as exc:
-            raise JournalError(f"the lock {path} cannot be used: {exc.strerror}") from exc
-        with file:
-            if not _taken(file):
-                holder = _holder(file.read())
-                raise RunLocked(
-                    f"the plan {plan!r} is being run already ({holder}); wait for it to end, or "
-                    "stop it with SIGINT"
-                )
-            _explain_what_a_dead_process_left(file.read(), run)
-            mine = {"pid": os.getpid(), "host": socket.gethostname(), "run": run}
+        with opened_claims(self.directory / "mounts.sqlite") as connection:
+            claims = Claims(
+                connection,
+                run,
+                plan,
+                urls,
+                clock=clock,
+                is_running=self.is_alive,
+                sessions=self.kept_sessions,
+            )
             try:
-                os.ftruncate(file.fileno(), 0)
-                os.pwrite(file.fileno(), json.dumps(mine).encode(), 0)
-            except OSError as exc:
-                raise JournalError(f"the lock {path} cannot be written: {exc.strerror}") from exc
-            yield
-            with suppress(OSError):  # whoever reads it later finds a lock that is free
-                os.ftruncate(file.fileno(), 0)
-
-    def is_running(self, summary: RunSummary) -> bool:
-        """Tell whether a living process on this machine holds the run's lock."""
-        path = self._lock_path(summary.plan)
-        try:
-            with path.open("r", encoding="utf-8") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except OSError:
-                    return bool(json.loads(file.read() or "{}").get("run") == summary.run)
-        except (OSError, ValueError):
-            return False
-        return False
-
-    def _lock_path(self, plan: str) -> Path:
-        return self.directory / f"plan-{hashlib.sha256(plan.encode()).hexdigest()[:16]}.lock"
-
-    # --- session side files ----------------------------------------------------------------
-
-    def save_sessions(self, run: RunId, sessions: Mapping[str, Mapping[str, str]]) -> None:
-        """Keep {server: {session, token, url}} where only the owner can read it.
-
-        So that a later process can unmount what a dead run left. Never in the journal.
-        """
-        private_directory(self.directory)
-        path = self._sessions_path(run)
-        fresh = path.with_suffix(".new")
-        private_file(fresh)
-        fresh.write_text(json.dumps(sessions), encoding="utf-8")
-        fresh.replace(path)
-
-    def load_sessions(self, run: RunId) -> dict[str, dict[str, str]]:
-        """Return what `save_sessions` kept, or as much of it as can be read."""
-        try:
-            found = json.loads(self._sessions_path(run).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        kept = found.items() if isinstance(found, dict) else ()
-        return {
-            server: facts
-            for server, facts in kept
-            if isinstance(facts, dict) and all(isinstance(fact, str) for fact in facts.values())
-        }
-
-    def forget_sessions(self, run: RunId) -> None:
-        """Remove the side file: the run ended and logged off."""
-        self._sessions_path(run).unlink(missing_ok=True)
-
-    # --- asking a living run to end its holds ----------------------------------------------
-
-    def ask_to_end_holds(self, run: RunId) -> None:
-        """Leave word for the process of a run that its held mounts are to be removed.
-
-        Raises:
-            JournalError: the state directory does not take it.
-        """
-        private_directory(self.directory)
-        path = self._request_path(run)
-        try:
-            private_file(path)
-        except OSError as exc:
-            raise JournalError(f"{path} cannot be written: {exc.strerror}") from exc
-
-    def take_request(self, run: RunId) -> bool:
-        """Tell whether word was left, and remove it: it is answered once."""
-        try:
-            self._request_path(run).unlink()
-        except OSError:
-            return False
-        return True
-
-    def _request_path(self, run: RunId) -> Path:
-        return self.directory / f"unmount-{run}.request"
-
-    def _sessions_path(self, run: RunId) -> Path:
-        return self.directory / f"sessions-{run}.json"
+                yield claims
+            finally:
+                claims.leave()
 
 
 @asynccontextmanager
@@ -490,10 +391,12 @@ async def _flushing(journal: RunJournal) -> AsyncIterator[None]:
     finally:
         with anyio.CancelScope(shield=True):
             await journal.durable()
+            while journal.is_behind:  # a wait for the lock was noted meanwhile
+                await journal.durable()
 
 
 def _require_unchanged(connection: sqlite3.Connection, run: RunId, mark: Mark) -> None:
-    """See that the last record that was read still ends what was read."""
+    """Check that the last record that was read is still the last of those."""
     row = connection.execute(
         "SELECT hash FROM events WHERE run = ? AND seq = ?", (run, mark.seq)
     ).fetchone()
@@ -501,102 +404,3 @@ def _require_unchanged(connection: sqlite3.Connection, run: RunId, mark: Mark) -
         raise JournalDamaged(f"record {mark.seq} of run {run} is gone: the journal was cut off")
     if row[0] != mark.head:
         raise JournalDamaged(f"record {mark.seq} of run {run} is not what was written")
-
-
-def _runs_with_measurements(connection: sqlite3.Connection, before: RunId) -> list[RunId]:
-    """Return the last runs, the newest first, as far as they measured anything."""
-    rows = connection.execute(
-        "SELECT CAST(run AS TEXT) FROM "
-        "(SELECT run, rowid AS place FROM runs WHERE run <> ? ORDER BY rowid DESC LIMIT ?) AS some "
-        "WHERE EXISTS (SELECT 1 FROM events WHERE events.run = some.run "
-        "AND type = 'CheckMade' AND instr(body, CAST('\"measured\":' AS BLOB)) > 0) "
-        "ORDER BY place DESC",
-        (before, BASELINE_RUNS),
-    )
-    return [RunId(run) for (run,) in rows]
-
-
-def _measured_in(
-    connection: sqlite3.Connection, run: RunId
-) -> dict[tuple[str, str, str], Measured]:
-    """Return what one run measured in the attempts whose points are its verified results."""
-    rows = connection.execute(
-        "SELECT type, CAST(body AS BLOB) FROM events WHERE run = ? AND type IN "
-        "('TargetPlanned', 'SubmissionStarted', 'CheckMade', 'VerdictReached', 'TargetConcluded') "
-        "ORDER BY seq",
-        (run,),
-    )
-    targets: dict[MountKey, _Measuring] = {}
-    measured: dict[tuple[str, str, str], Measured] = {}
-    for kind, body in rows:
-        event = _event(kind, body, f"a record of run {run}")
-        match event:
-            case TargetPlanned(key=key):
-                targets[key] = _Measuring(event.server, event.vm)
-            case TargetConcluded(key=key, result=Result.VERIFIED) if key in targets:
-                measured |= targets[key].of(event.point)
-            case TargetEvent(key=key) if key in targets:
-                targets[key].take(event)
-    return measured
-
-
-class _Measuring:
-    """What the attempts of one target measured, by the restore points that were verified."""
-
-    def __init__(self, server: ServerName, vm: str) -> None:
-        self._server, self._vm = server, vm
-        self._point: RestorePointId | None = None
-        self._now: dict[tuple[str, str, str], Measured] = {}
-        self._verified: dict[RestorePointId | None, dict[tuple[str, str, str], Measured]] = {}
-
-    def take(self, event: TargetEvent) -> None:
-        match event:
-            case SubmissionStarted():
-                self._point, self._now = event.point, {}
-            case CheckMade(outcome=outcome) if outcome.measured is not None:
-                self._now[self._server, self._vm, outcome.path] = outcome.measured
-            case VerdictReached(result=Result.VERIFIED):
-                self._verified[self._point] = self._now
-            case _:
-                return
-
-    def of(self, point: RestorePointId | None) -> dict[tuple[str, str, str], Measured]:
-        """Return what was measured at a point; None: at the last one that was tried."""
-        return self._verified.get(self._point if point is None else point, {})
-
-
-def _event(kind: str, body: bytes, record: str) -> Event:
-    try:
-        return from_json(kind, body)
-    except JournalDamaged as exc:
-        raise JournalDamaged(f"{record} cannot be read: {exc}") from exc
-
-
-def _taken(file: TextIO) -> bool:
-    """Take the lock; whoever only looks whether a run lives holds it for a moment at most."""
-    for _ in range(GLANCES):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            time.sleep(GLANCE_S)
-        else:
-            return True
-    return False
-
-
-def _explain_what_a_dead_process_left(text: str, run: RunId) -> None:
-    """Say whose lock this was, if its process ended without giving it back."""
-    if text and f'"{run}"' not in text:  # not where its own run is gone on with
-        log.warning(
-            "lock.left_by_dead_process",
-            was=_holder(text),
-            look="bulk-restore status shows what it left; bulk-restore unmount releases it",
-        )
-
-
-def _holder(text: str) -> str:
-    try:
-        found = json.loads(text)
-        return f"run {found['run']}, process {found['pid']} on {found['host']}"
-    except (ValueError, KeyError, TypeError):
-        return "its lock file does not say by whom"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
-from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.errors import JournalError
+from orchestrator.core.errors import JournalDamaged, JournalError
+from orchestrator.core.events import Event, from_json
+from orchestrator.journal.locking import journal_error
 
 SCHEMA_VERSION = 1
 SCHEMA = """
@@ -28,27 +28,11 @@ CREATE TABLE IF NOT EXISTS durations (
 );
 """
 
-GENESIS = b"\x00" * 32
+BUSY_MS = 200
+"""Milliseconds for which SQLite itself waits for a lock; who writes goes on waiting after it."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """One record as it was chained: `body` is the very bytes that its `hash` covers."""
-
-    run: str
-    seq: int
-    kind: str
-    at: float
-    body: bytes
-    hash: bytes
-
-
-def chained(before: bytes, run: str, seq: int, kind: str, body: bytes) -> bytes:
-    """Return the hash that ties a record to everything before it in its run."""
-    digest = hashlib.sha256(before)
-    digest.update(f"\n{run}\n{seq}\n{kind}\n".encode())
-    digest.update(body)
-    return digest.digest()
+READ_BUSY_MS = 5000
+"""The same for who only reads: a writer that keeps readers out is rare, and soon done."""
 
 
 def private_directory(path: Path) -> None:
@@ -77,6 +61,7 @@ def opened_for_writing(path: Path, *, fast: bool = False) -> sqlite3.Connection:
     """Return a connection that writes durably; `fast` leaves out the disk, for virtual time.
 
     Raises:
+        JournalLocked: another process holds the lock; try again.
         JournalError: the file cannot be opened, or is not a journal of ours.
     """
     try:
@@ -85,7 +70,7 @@ def opened_for_writing(path: Path, *, fast: bool = False) -> sqlite3.Connection:
     except (OSError, sqlite3.Error) as exc:
         raise JournalError(f"the journal {path} cannot be written: {exc}") from exc
     try:
-        connection.execute("PRAGMA busy_timeout = 5000")
+        connection.execute(f"PRAGMA busy_timeout = {0 if fast else BUSY_MS}")
         if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
             _check_version(connection, path)  # before anything in it is changed
         connection.execute("PRAGMA journal_mode = WAL")
@@ -97,7 +82,7 @@ def opened_for_writing(path: Path, *, fast: bool = False) -> sqlite3.Connection:
         connection.execute("COMMIT")
     except sqlite3.Error as exc:
         connection.close()
-        raise JournalError(f"the journal {path} cannot be written: {exc}") from exc
+        raise journal_error(path, exc, "written") from exc
     except JournalError:
         connection.close()
         raise
@@ -118,11 +103,11 @@ def opened_for_reading(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as exc:
         raise JournalError(f"the journal {path} cannot be read: {exc}") from exc
     try:
-        connection.execute("PRAGMA busy_timeout = 5000")
+        connection.execute(f"PRAGMA busy_timeout = {READ_BUSY_MS}")
         _check_version(connection, path)
     except sqlite3.Error as exc:
         connection.close()
-        raise JournalError(f"the journal {path} cannot be read: {exc}") from exc
+        raise journal_error(path, exc, "read") from exc
     except JournalError:
         connection.close()
         raise
@@ -130,7 +115,19 @@ def opened_for_reading(path: Path) -> sqlite3.Connection:
 
 
 def _check_version(connection: sqlite3.Connection, path: Path) -> None:
-    """Look whether the file is a journal that this version knows; change nothing."""
+    """Check whether the file is a journal that this version knows; change nothing."""
     (version,) = connection.execute("SELECT max(schema_version) FROM meta").fetchone()
     if version != SCHEMA_VERSION:
         raise JournalError(f"{path} was written by another version (schema {version})")
+
+
+def read_event(kind: str, body: bytes, record: str) -> Event:
+    """Return the event in a record's body; `record` names it.
+
+    Raises:
+        JournalDamaged: it cannot be read.
+    """
+    try:
+        return from_json(kind, body)
+    except JournalDamaged as exc:
+        raise JournalDamaged(f"{record} cannot be read: {exc}") from exc

@@ -3,32 +3,49 @@
 Whoever waits first commits for everybody who has appended by then. The commit runs in one
 worker thread, so the loop never waits for the disk; `inline` does it on the spot, for
 virtual time, where there are no threads. A failed commit is never repeated: after an I/O
-error nobody knows what the disk has kept.
+error nobody knows what the disk has kept. Another process that holds the database's lock is no
+failure: nothing was written, so it is waited for, said, and then written.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
 import anyio.to_thread
 
-from orchestrator.errors import JournalError
-from orchestrator.events import (
+from orchestrator.core.errors import JournalError, JournalLocked
+from orchestrator.core.events import (
     Event,
     MountKept,
     MountReleased,
+    SessionOpened,
     TargetPlanned,
     TaskAccepted,
     UnmountStarted,
     to_json,
 )
-from orchestrator.journal.store import chained
-from orchestrator.model import MountKey, RunId
+from orchestrator.core.model import MountKey, RunId
+from orchestrator.core.records import chain_hash
+from orchestrator.core.text import duration
+from orchestrator.journal.locking import is_locked
+from orchestrator.journal.naming import SIMULATED
+from orchestrator.log import Log
+
+log = Log(__name__)
 
 FLUSH_EVERY = 0.5
 """Seconds after which an event is on disk even if nobody waits for it."""
+
+LOCK_TICK = 1.0
+"""Seconds between tries while another process holds the database's lock."""
+
+LOCK_PATIENCE = 1800.0
+"""Seconds for which that is waited for, where the plan does not say how long an outage may last."""
+
+LOCK_TOLD_AFTER = 5.0
+"""Seconds of waiting after which a person is told; a commit of another run takes less."""
 
 Row = tuple[str, int, float, str, bytes, bytes]
 
@@ -47,6 +64,7 @@ class RunJournal:
         self._inline = inline
         self._rows: list[Row] = []
         self._durations: list[tuple[str, str, str, float]] = []
+        self._simulated: set[str] = set()
         self._machines: dict[MountKey, tuple[str, str]] = {}
         self._accepted: dict[MountKey, float] = {}
         self._kept: dict[MountKey, float] = {}
@@ -55,6 +73,15 @@ class RunJournal:
         self._failed: str | None = None
         self._appended = anyio.Event()
         self._thread = anyio.CapacityLimiter(1)
+        self.lock_patience: Callable[[], float] = lambda: LOCK_PATIENCE
+        """Seconds for which a lock that another process holds is waited for, as of now."""
+        self.on_lock: Callable[[str], None] = lambda words: log.warning("journal.locked", why=words)
+        """Told when the lock is waited for longer than a moment, and when that is over."""
+
+    @property
+    def is_behind(self) -> bool:
+        """True while something was appended that is not on disk, and may yet come there."""
+        return self._committed < self._seq and self._failed is None
 
     @property
     def head(self) -> str:
@@ -71,7 +98,7 @@ class RunJournal:
             raise JournalError(self._failed)
         kind, body = type(event).__name__, to_json(event)
         self._seq += 1
-        self._head = chained(self._head, self._run, self._seq, kind, body)
+        self._head = chain_hash(self._head, self._run, self._seq, kind, body)
         self._rows.append((self._run, self._seq, event.at, kind, body, self._head))
         self._appended.set()
         self._time(event)
@@ -92,7 +119,7 @@ class RunJournal:
                 await self._commit()
 
     async def flush_now_and_then(self) -> None:
-        """Commit what nobody waits for; run it beside the run until it is cancelled."""
+        """Commit events that no caller waits for; runs beside the run until it is cancelled."""
         while self._failed is None:
             await self._appended.wait()
             await anyio.sleep(FLUSH_EVERY)
@@ -103,7 +130,37 @@ class RunJournal:
                     return  # the next append says so
 
     async def _commit(self) -> None:
+        """Write what was appended by now, as soon as no other process holds the lock.
+
+        Cancelled while it waits for the lock, it has written nothing and lost nothing: whoever
+        waits next commits.
+        """
         done = self._committing = anyio.Event()
+        began, told = anyio.current_time(), False
+        try:
+            while not await self._written():
+                waited = anyio.current_time() - began
+                if waited >= self.lock_patience():
+                    why = f"another process has held its lock for {duration(waited)}"
+                    self._failed = f"the journal cannot be written: {why}"
+                    raise JournalError(self._failed)
+                if waited >= LOCK_TOLD_AFTER and not told:
+                    told = True
+                    self.on_lock("waits for the journal: another process holds its lock")
+                await anyio.sleep(LOCK_TICK)
+            if told:
+                waited = anyio.current_time() - began
+                self.on_lock(f"the journal's lock was free again after {duration(waited)}")
+        finally:
+            self._committing = None
+            done.set()
+
+    async def _written(self) -> bool:
+        """Commit everything appended so far; False: another process holds the lock.
+
+        Raises:
+            JournalError: it cannot be written, and nobody knows what the disk has kept.
+        """
         rows, self._rows = self._rows, []
         self._appended = anyio.Event()
         durations, self._durations = self._durations, []
@@ -116,24 +173,40 @@ class RunJournal:
                     await anyio.to_thread.run_sync(
                         self._write, rows, durations, limiter=self._thread
                     )
-            self._committed = last
+        except JournalLocked:
+            self._rows, self._durations = rows + self._rows, durations + self._durations
+            self._appended.set()
+            return False
         except (sqlite3.Error, RuntimeError) as exc:  # RuntimeError: not even a thread is left
             self._failed = f"the journal cannot be written: {exc}"
             raise JournalError(self._failed) from exc
-        finally:
-            if self._committed < last and self._failed is None:
-                self._failed = "the journal cannot be written: a commit broke off"
-            self._committing = None
-            done.set()
+        except BaseException:
+            self._failed = "the journal cannot be written: a commit broke off"
+            raise
+        self._committed = last
+        return True
 
     def _write(self, rows: Sequence[Row], durations: Sequence[tuple[str, str, str, float]]) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-        self._connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", rows)
-        if durations:
-            self._connection.executemany(
-                "INSERT INTO durations (run, server, vm, seconds) VALUES (?, ?, ?, ?)", durations
-            )
-        self._connection.execute("COMMIT")
+        """Commit in one transaction.
+
+        Raises:
+            JournalLocked: another process holds the lock; nothing was changed.
+        """
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", rows)
+            if durations:
+                self._connection.executemany(
+                    "INSERT INTO durations (run, server, vm, seconds) VALUES (?, ?, ?, ?)",
+                    durations,
+                )
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as exc:
+            if not is_locked(exc):
+                raise
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise JournalLocked(str(exc)) from exc
 
     def _time(self, event: Event) -> None:
         """Note how long a machine's mount took, from accepted to released, for later runs.
@@ -141,6 +214,8 @@ class RunJournal:
         Without the time for which it was held open: another run may hold nothing.
         """
         match event:
+            case SessionOpened(server=server, simulated=True):
+                self._simulated.add(server)
             case TargetPlanned(key=key):
                 self._machines[key] = (event.server, event.vm)
             case TaskAccepted(key=key):
@@ -152,7 +227,8 @@ class RunJournal:
             case MountReleased(key=key, by_hand=False):
                 began = self._accepted.pop(key, None)
                 if began is not None and key in self._machines:
-                    server, vm = self._machines[key]
-                    self._durations.append((self._run, server, vm, event.at - began))
+                    name, vm = self._machines[key]
+                    where = f"{SIMULATED}{name}" if name in self._simulated else name
+                    self._durations.append((self._run, where, vm, event.at - began))
             case _:
                 return

@@ -1,40 +1,37 @@
-"""report.md: fits the step summary of a CI job, which takes one MiB at most.
-
-Text that came from a plan or a server is shown as text: what Markdown would read as markup,
-links or mentions is escaped.
-"""
+"""report.md: fits the step summary of a CI job, which takes one MiB at most."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
-from orchestrator.model import MountState, Result, printable
-from orchestrator.report.exit_codes import ExitCode
-from orchestrator.report.summary import Report, TargetReport
-from orchestrator.report.text import duration, words
+from orchestrator.core.model import Result, exit_words
+from orchestrator.core.text import duration, escape_markdown
+from orchestrator.report.text import removed_lines, stray_words, words, written, written_words
+from orchestrator.report.values import CopyReport, Report, TargetReport
+
+T = TypeVar("T")
 
 SHOWN = 50
 """Targets named for each result that is not good; the rest is counted."""
-
-_MARKUP = re.compile(r"[\\`*_{}\[\]<>()#+\-.!|~&@:$=\"'/]")
-"""All of ASCII punctuation that any Markdown or its extensions give a meaning."""
 
 
 def render(report: Report) -> str:
     """Return the summary: answer, totals, objectives, and the first targets that are not good."""
     run = report.run
-    about = {member.value: member.about for member in ExitCode}
+    name, took = escape_markdown(run.id), escape_markdown(duration(run.duration_s))
     code = "none yet" if run.exit_code is None else str(run.exit_code)
-    why = "" if run.exit_code is None else f": {plain(about.get(run.exit_code, ''))}"
+    why = "" if run.exit_code is None else f": {escape_markdown(exit_words(run.exit_code))}"
     lines = [
-        f"# {plain(run.plan)}",
+        f"# {escape_markdown(run.plan)}",
         "",
-        f"**Exit code {code}**{why}",
+        f"**Exit code {code}**{why}"
+        + (f": {escape_markdown('; '.join(run.reasons))}" if run.reasons else ""),
         "",
-        f"Run {plain(run.id)}, {plain(duration(run.duration_s))}, mode {plain(run.mode)}"
-        + (f", reason: {plain(run.reason)}" if run.reason else "")
-        + (f", **HALTED**: {plain(run.halted)}" if run.halted else "")
+        f"Run {name}, {took}, mode {escape_markdown(run.mode)}"
+        + (f", reason: {escape_markdown(run.reason)}" if run.reason else "")
+        + (f", **NARROWED** {escape_markdown(run.narrowed)}" if run.narrowed else "")
+        + (f", **HALTED**: {escape_markdown(run.halted)}" if run.halted else "")
         + (", interrupted" if run.interrupted else ""),
         "",
         *_table(
@@ -43,36 +40,50 @@ def render(report: Report) -> str:
         ),
     ]
     lines += _objectives(report)
-    lines += _section("Left or maybe mounted", (t for t in report.targets if _is_open(t)))
+    if report.strays:
+        rows = [[escape_markdown(stray_words(stray))] for stray in report.strays[:SHOWN]]
+        heading = f"## Left mounted by no target: {len(report.strays)}"
+        lines += [heading, "", *_table(["mount"], rows)]
+    lines += _section("Left or maybe mounted", (t for t in report.targets if t.may_be_open))
+    lines += _part("Written into guests", list(written(report)), ["target", "file"], _written)
+    unchecked = (target for target in report.targets if target.unchecked)
+    lines += _section("Mounted, not checked", unchecked)
     for result in (Result.UNKNOWN, Result.FAILED, Result.SKIPPED, Result.CANCELLED):
-        found = (target for target in report.targets if target.result is result)
-        lines += _section(result.value.capitalize(), found)
+        items = (target for target in report.targets if target.result is result)
+        lines += _section(result.value.capitalize(), items)
+    lines += [each for line in removed_lines(report) for each in (escape_markdown(line), "")]
     if report.warnings:
-        lines += ["## Warnings", "", *(f"- {plain(line)}" for line in report.warnings[:SHOWN]), ""]
-    lines += ["## Not proven", "", *(f"- {plain(line)}" for line in report.not_proven)]
+        lines += [
+            "## Warnings",
+            "",
+            *(f"- {escape_markdown(line)}" for line in report.warnings[:SHOWN]),
+            "",
+        ]
+    lines += ["## Not proven", "", *(f"- {escape_markdown(line)}" for line in report.not_proven)]
     return "\n".join(lines) + "\n"
 
 
-def plain(text: str) -> str:
-    """Return a text that Markdown shows as it is, on one line."""
-    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", printable(text))
-
-
-def _is_open(target: TargetReport) -> bool:
-    return target.mount in {MountState.LEFT, MountState.UNKNOWN, MountState.KEPT}
-
-
 def _section(title: str, targets: Iterable[TargetReport]) -> list[str]:
-    found = list(targets)
-    if not found:
+    return _part(title, list(targets), ["target", "mount", "why"], _row)
+
+
+def _row(target: TargetReport) -> list[str]:
+    why = escape_markdown(target.message or "no reason was given")
+    return [escape_markdown(target.key), target.mount.value, why]
+
+
+def _written(file: tuple[TargetReport, CopyReport]) -> list[str]:
+    return [escape_markdown(file[0].key), escape_markdown(written_words(file[1]))]
+
+
+def _part(
+    title: str, items: Sequence[T], head: list[str], row: Callable[[T], list[str]]
+) -> list[str]:
+    """Return a heading and a table of the first `SHOWN`; nothing where there is none."""
+    if not items:
         return []
-    rows = [
-        [plain(target.key), target.mount.value, plain(target.message or "no reason was given")]
-        for target in found[:SHOWN]
-    ]
-    more = [f"and {len(found) - SHOWN} more", ""] if len(found) > SHOWN else []
-    heading = [f"## {title}: {len(found)}", ""]
-    return [*heading, *_table(["target", "mount", "why"], rows), *more]
+    more = [f"and {len(items) - SHOWN} more", ""] if len(items) > SHOWN else []
+    return [f"## {title}: {len(items)}", "", *_table(head, [*map(row, items[:SHOWN])]), *more]
 
 
 def _objectives(report: Report) -> list[str]:
@@ -80,10 +91,10 @@ def _objectives(report: Report) -> list[str]:
         return []
     rows = [
         [
-            plain(each.scope),
+            escape_markdown(each.scope),
             each.kind.upper(),
-            plain(duration(each.target_s)),
-            "not measured" if each.actual_s is None else plain(duration(each.actual_s)),
+            escape_markdown(duration(each.target_s)),
+            "not measured" if each.actual_s is None else escape_markdown(duration(each.actual_s)),
             "met" if each.met else "**MISSED**",
         ]
         for each in report.objectives

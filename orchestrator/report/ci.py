@@ -1,7 +1,7 @@
 """A report in the words of the CI system that runs us: what its log and its pages show of it.
 
 Everything here is text for standard output. A text of a server's never becomes a command: it
-is made inert first (`model.printable`), then escaped as the CI system wants it.
+is made inert first (`text.printable`), then escaped as the CI system wants it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 
-from orchestrator.model import MountState, Result, counted, printable
-from orchestrator.report.summary import Report, TargetReport
-from orchestrator.report.text import reached_of_wanted
+from orchestrator.core.model import MountState, Result
+from orchestrator.core.text import counted, escape_azure, escape_github, printable
+from orchestrator.report.text import reached_of_wanted, stray_words
+from orchestrator.report.values import Report, TargetReport
 
 SHOWN = 9
 """Targets that become annotations: GitHub shows ten of a kind for each step."""
@@ -20,7 +21,7 @@ SHOWN = 9
 SUMMARY_LIMIT = 1024 * 1024
 """Bytes of a step's summary. Source: GitHub, workflow commands, job summaries."""
 
-_CUT = b"\n\n**Cut here: the whole stands in report.md.**\n"
+_CUT = b"\n\n**Cut here: report.md has the whole text.**\n"
 
 
 class Ci(StrEnum):
@@ -46,7 +47,7 @@ def detect(environment: Mapping[str, str]) -> Ci | None:
     return next((ci for name, ci in _SIGNS.items() if environment.get(name)), None)
 
 
-def around(ci: Ci, lines: str, report: Report, *, token: str) -> str:
+def fold_log(ci: Ci, lines: str, report: Report, *, token: str) -> str:
     """Return lines that hold texts of servers, so that the CI system only shows them.
 
     `token` is a secret of this process: only who knows it can make GitHub obey again.
@@ -58,7 +59,7 @@ def around(ci: Ci, lines: str, report: Report, *, token: str) -> str:
     return lines
 
 
-def touches(ci: Ci, report: Report, directory: Path | None) -> list[str]:
+def ci_commands(ci: Ci, report: Report, directory: Path | None) -> list[str]:
     """Return the lines that the CI system itself is to read, or that help to set it up.
 
     `directory` is where the reports were written, None if they were not.
@@ -68,7 +69,7 @@ def touches(ci: Ci, report: Report, directory: Path | None) -> list[str]:
     if ci is Ci.AZURE:
         lines = [_azure(level, title, message) for level, title, message in _findings(report)]
         if directory is not None:
-            lines.append(f"##vso[task.uploadsummary]{_azure_data(str(directory / 'report.md'))}")
+            lines.append(f"##vso[task.uploadsummary]{escape_azure(str(directory / 'report.md'))}")
         return lines
     if directory is None:
         return []
@@ -81,7 +82,7 @@ def touches(ci: Ci, report: Report, directory: Path | None) -> list[str]:
 
 
 def append_summary(path: Path, markdown: str) -> None:
-    """Add a report to a step's summary, cut where the step has no more room.
+    """Add a report to a step's summary, cut at the size that the step allows.
 
     Raises:
         OSError: the file cannot be written.
@@ -100,6 +101,10 @@ def append_summary(path: Path, markdown: str) -> None:
 
 def _findings(report: Report) -> Iterator[tuple[str, str, str]]:
     """Yield level, title and message: what may be open first, then by result."""
+    if report.run.narrowed:
+        yield "warning", "narrowed run", f"narrowed {report.run.narrowed}"
+    for stray in report.strays[:SHOWN]:
+        yield "error", "left mounted by no target", stray_words(stray)
     worst = sorted((t for t in report.targets if _rank(t) < 4), key=_rank)
     for target in worst[:SHOWN]:
         why = target.message or "no reason was given"
@@ -117,6 +122,8 @@ def _findings(report: Report) -> Iterator[tuple[str, str, str]]:
 def _rank(target: TargetReport) -> int:
     if target.mount in {MountState.LEFT, MountState.UNKNOWN}:
         return 0
+    if target.unchecked:
+        return 2
     ranks = {Result.UNKNOWN: 1, Result.FAILED: 2, Result.SKIPPED: 3, Result.CANCELLED: 3}
     return ranks.get(target.result, 4)
 
@@ -125,27 +132,15 @@ def _rank(target: TargetReport) -> int:
 
 
 def _github(level: str, title: str, message: str) -> str:
-    """Return a workflow command. Source: GitHub, workflow commands; actions/toolkit, command.ts."""
-    shown = _percent(f"bulk-restore: {printable(title)}", "%\r\n:,")
-    data = _percent(printable(message, 1000), "%\r\n")
-    return f"::{level} title={shown}::{data}"
-
-
-def _percent(text: str, characters: str) -> str:
-    for char in characters:  # '%' is the first
-        text = text.replace(char, f"%{ord(char):02X}")
-    return text
+    """Return a workflow command. Source: GitHub, workflow commands."""
+    shown = escape_github(f"bulk-restore: {printable(title)}", in_property=True)
+    return f"::{level} title={shown}::{escape_github(printable(message, 1000))}"
 
 
 def _azure(level: str, title: str, message: str) -> str:
     """Return a logging command. Source: Azure Pipelines, logging commands."""
     shown = f"{printable(title)}: {printable(message, 1000)}"
-    return f"##vso[task.logissue type={level}]{_azure_data(shown)}"
-
-
-def _azure_data(text: str) -> str:
-    """Return text that the agent decodes to the same; it knows `%` as %AZP25."""
-    return _percent(text.replace("%", "%AZP25"), "\r\n;]")
+    return f"##vso[task.logissue type={level}]{escape_azure(shown)}"
 
 
 def _gitlab_section(lines: str, report: Report) -> str:

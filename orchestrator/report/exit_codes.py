@@ -1,59 +1,19 @@
-"""How a run ends, as one number. The table exists here and nowhere else."""
+"""The exit code of a run: which of `model.ExitCode` applies, and why."""
 
 from __future__ import annotations
 
-from enum import IntEnum
-from typing import Self
+from collections import Counter
 
-from orchestrator.lifecycle import MountRecord
-from orchestrator.model import MountState, Result
-from orchestrator.report.objectives import run_objectives, target_objectives, wave_objectives
-from orchestrator.runstate import RunState
-
-
-class ExitCode(IntEnum):
-    """The documented exit codes; an unlisted code counts as a failure."""
-
-    about: str
-
-    def __new__(cls, value: int, about: str) -> Self:
-        """Attach the sentence that help and README show."""
-        member = int.__new__(cls, value)
-        member._value_ = value
-        member.about = about
-        return member
-
-    GOOD = (
-        0,
-        "every required target is verified (or mounted, where the plan asks for no check), "
-        "objectives met, nothing left mounted",
-    )
-    NOT_GOOD = (
-        1,
-        "the run ended and the answer is no: a target failed or was skipped, or an objective "
-        "was missed",
-    )
-    USAGE = (2, "usage or plan error; nothing was sent")
-    IN_DOUBT = (
-        3,
-        "in doubt: an outcome is unknown or a mount may be left; a person must look",
-    )
-    UNUSABLE = (
-        4,
-        "no server could be used (unreachable, certificate, logon, role), or the readiness "
-        "check failed; nothing was mounted",
-    )
-    HALTED = (
-        5,
-        "halted before the end by the failure budget, the deadline, an outage or a critical "
-        "target; resumable",
-    )
-    LOCKED = (6, "another run holds the lock of this plan")
-    INTERNAL = (70, "internal error")
-    LOCAL_IO = (74, "local I/O fault (journal or report not writable)")
-    SIGINT = (130, "stopped by SIGINT, everything unmounted, resumable")
-    SIGTERM = (143, "stopped by SIGTERM, everything unmounted, resumable")
-
+from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord
+from orchestrator.core.model import ExitCode, MountState, Result
+from orchestrator.core.run_state import RunState
+from orchestrator.core.text import counted
+from orchestrator.report.objectives import (
+    run_objectives,
+    target_objectives,
+    wave_objectives,
+)
+from orchestrator.report.values import Objective
 
 PRECEDENCE = (
     ExitCode.INTERNAL,
@@ -67,8 +27,10 @@ PRECEDENCE = (
 )
 """Several at once: the first of these that applies."""
 
-IN_DOUBT_MOUNTS = frozenset({MountState.LEFT, MountState.UNKNOWN, MountState.KEPT})
-"""What a run may not end with unsaid; `kept` too, once nobody is there to end the hold."""
+NOT_BEGUN = frozenset({"not_sent", "refused"})
+"""Outcomes of attempts with which nothing was mounted."""
+
+UNCHECKED = "nothing was checked (--require-checks)"
 
 
 def exit_code(state: RunState) -> ExitCode:
@@ -79,56 +41,121 @@ def exit_code(state: RunState) -> ExitCode:
 
 def _reasons(state: RunState) -> list[ExitCode]:
     records = list(state.records.values())
-    submitted = any(record.attempts for record in records)
-    found: list[ExitCode] = []
-    if any(_is_in_doubt(record) for record in records):
-        found.append(ExitCode.IN_DOUBT)
+    codes: list[ExitCode] = []
+    if state.strays or state.unaudited or any(_is_in_doubt(record) for record in records):
+        codes.append(ExitCode.IN_DOUBT)
     if state.stops:
         terminated = state.stops[0].signal == "SIGTERM"
-        found.append(ExitCode.SIGTERM if terminated else ExitCode.SIGINT)
-    if not submitted and _nothing_usable(state):
-        found.append(ExitCode.UNUSABLE)
-    if state.halted is not None or _outage(state):
-        found.append(ExitCode.HALTED)
-    if any(not _is_good(record, state) for record in records) or not _objectives_met(state):
-        found.append(ExitCode.NOT_GOOD)
-    return found
+        codes.append(ExitCode.SIGTERM if terminated else ExitCode.SIGINT)
+    if _nothing_usable(state):
+        codes.append(ExitCode.UNUSABLE)
+    if state.halted is not None and state.halted.reason == "selection":
+        codes.append(ExitCode.NOT_GOOD)
+    elif halted(state) is not None:
+        codes.append(ExitCode.HALTED)
+    are_good = all(_is_good(record, state) for record in records)
+    if not (are_good and all(objective.met for objective in _objectives(state))):
+        codes.append(ExitCode.NOT_GOOD)
+    return codes
 
 
 def _is_in_doubt(record: MountRecord) -> bool:
-    return record.result is Result.UNKNOWN or record.mount_state in IN_DOUBT_MOUNTS
+    return record.result is Result.UNKNOWN or record.may_be_open
 
 
 def _is_good(record: MountRecord, state: RunState) -> bool:
-    if record.result is Result.MOUNTED:
-        return not state.started.require_checks
-    return record.result is Result.VERIFIED
+    return record.result in FIRM_RESULTS and not is_unchecked(record, state)
 
 
 def _nothing_usable(state: RunState) -> bool:
-    if state.halted is not None and state.halted.reason == "expect":
-        return True
-    servers = state.servers.values()
-    return bool(servers) and all(server.given_up is not None for server in servers)
+    """Return whether nothing was mounted, because no server could be used or a guard was broken.
+
+    Servers that have no part in a narrowed run do not count. Where mounts were asked for, only
+    servers that refuse them all were of no use; one that fell silent halted the run.
+    """
+    records = list(state.records.values())
+    outcomes = {attempt.outcome for record in records for attempt in record.attempts}
+    if outcomes - NOT_BEGUN:
+        return False
+    is_whole = not state.started.only and state.started.keys is None
+    asked = set() if is_whole else {record.planned.server for record in records}
+    named = asked or state.servers.keys()
+    given_up = [state.servers[name].given_up for name in named]
+    unusable = bool(given_up) and None not in given_up
+    if outcomes:
+        return unusable and all(each is not None and each.refused for each in given_up)
+    return unusable or (state.halted is not None and state.halted.reason == "expect")
 
 
-def _outage(state: RunState) -> bool:
-    """Tell whether a server stayed out of reach and targets were skipped for it."""
-    lost = {
-        name
-        for name, server in state.servers.items()
-        if server.given_up is not None and not server.given_up.refused
-    }
-    return any(
-        record.result is Result.SKIPPED and record.planned.server in lost
-        for record in state.records.values()
+def halted(state: RunState) -> str | None:
+    """Return why the run ended early: by its own decision, or because a server fell silent.
+
+    A server is named if targets were skipped for it.
+    """
+    why = [f"{state.halted.reason}: {state.halted.detail}"] if state.halted is not None else []
+    for name, server in state.servers.items():
+        skipped = sum(
+            record.result is Result.SKIPPED and record.planned.server == name
+            for record in state.records.values()
+        )
+        if server.given_up is not None and not server.given_up.refused and skipped:
+            reason = server.given_up.reason.removeprefix(f"{name}: ")
+            why.append(f"outage: {name}: {reason}; {counted(skipped, 'target')} skipped")
+    return "; ".join(why) or None
+
+
+def reasons(state: RunState) -> tuple[str, ...]:
+    """Return everything that the exit code is about, in words; nothing for a good run."""
+    records = list(state.records.values())
+    results = Counter(record.result for record in records)
+    mounts = Counter(record.mount_state for record in records)
+    missed = sum(not objective.met for objective in _objectives(state))
+    unchecked = sum(is_unchecked(record, state) for record in records)
+    counts = [
+        (mounts[MountState.LEFT], "mount", "left open"),
+        (len(state.strays), "mount", "of no target left open"),
+        (mounts[MountState.UNKNOWN], "mount", "may be open"),
+        (mounts[MountState.KEPT], "mount", "held open"),
+        (results[Result.UNKNOWN], "target", "unknown"),
+        (results[Result.FAILED], "target", "failed"),
+        (results[Result.SKIPPED], "target", "skipped"),
+        (results[Result.CANCELLED], "target", "cancelled"),
+        (results[None], "target", "without a result yet"),
+        (unchecked, "target", f"mounted, and {UNCHECKED}"),
+        (missed, "objective", "missed"),
+    ]
+    why = halted(state)
+    parts = [f"halted: {why}"] if why else []
+    parts += [f"stopped by {state.stops[0].signal}"] if state.stops else []
+    if _nothing_usable(state):
+        parts += [f"{name} could not be used: {why}" for name, why in _refusals(state)]
+    parts += [
+        f"whether a mount of no target is open on {name} is not known ({why})"
+        for name, why in state.unaudited.items()
+    ]
+    return (
+        *parts,
+        *(f"{counted(number, thing)} {what}" for number, thing, what in counts if number),
     )
 
 
-def _objectives_met(state: RunState) -> bool:
-    everything = [
+def _refusals(state: RunState) -> list[tuple[str, str]]:
+    """Return the servers that refused, each with the reason; silent ones halt the run."""
+    return [
+        (name, server.given_up.reason.removeprefix(f"{name}: "))
+        for name, server in state.servers.items()
+        if server.given_up is not None and server.given_up.refused
+    ]
+
+
+def is_unchecked(record: MountRecord, state: RunState) -> bool:
+    """Return whether a target was only mounted although `--require-checks` asks for more."""
+    return record.result is Result.MOUNTED and state.started.require_checks
+
+
+def _objectives(state: RunState) -> list[Objective]:
+    return [
         *run_objectives(state),
         *wave_objectives(state),
         *(each for record in state.records.values() for each in target_objectives(record, state)),
     ]
-    return all(objective.met for objective in everything)

@@ -1,27 +1,25 @@
 """junit.xml: a suite per wave, a case per target; read by GitHub, GitLab, Jenkins and Azure.
 
 failed -> failure, unknown -> error, skipped and cancelled -> skipped; a mount left behind is
-an error whatever the result. Each case's output holds its restore point and its checks, with
-what was expected and observed; each suite's properties name run and plan. Only elements and
-attributes stand here that the strictest reader allows (Jenkins' xUnit plug-in checks a schema:
-no `skipped` on the root, no properties in a case). Characters that XML forbids are replaced;
-those that could steer a terminal stand as references.
+an error whatever the result, and an error's type says which of them. A case takes from its
+submission to its verdict, a suite as long as its wave; each wave has a class per server.
+Each case's output holds its restore point and its checks, with what was expected and observed;
+each suite's properties name run and plan. Only elements and attributes stand here that the
+strictest reader allows (Jenkins' xUnit plug-in checks a schema: no `skipped` on the root, no
+properties in a case). Characters that XML forbids are replaced, and whatever is not ASCII stands
+as a reference: some readers end at a raw U+FFFD.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from xml.sax.saxutils import escape, quoteattr
+from datetime import timedelta
 
-from orchestrator.model import MountState, Result, printable
-from orchestrator.proof import CheckOutcome
-from orchestrator.report.as_json import moment
-from orchestrator.report.summary import Report, TargetReport
-
-_FORBIDDEN = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-_UNUSUAL = re.compile(r"[^\n\x20-\x7e]")
+from orchestrator.core.model import MountState, Result
+from orchestrator.core.text import escape_xml, printable, timestamp, xml_attribute, xml_in_ascii
+from orchestrator.report.text import stray_words, written_words
+from orchestrator.report.values import CheckReport, Report, StrayReport, TargetReport, WaveReport
 
 _ATTACHMENT = re.compile(r"\[(?=\[ATTACHMENT\|)", re.IGNORECASE)
 """How GitLab and Jenkins are asked, in a case's text, to attach a file of the job."""
@@ -32,27 +30,34 @@ def render(report: Report) -> str:
     suites = []
     for wave in report.waves:
         targets = [target for target in report.targets if target.wave == wave.name]
-        suites.append(_suite(wave.name, moment(wave.started_at), targets, report))
-    counts = _counts(report.targets, report).rpartition(" skipped=")[0]
+        suites.append(_suite(wave, targets, report))
+    suites += _strays(report)
+    counts = _counts(report.targets, report.strays).rpartition(" skipped=")[0]
     inner = "".join(suites)
     document = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         f"<testsuites name={_quoted(report.run.plan)} {counts}"
         f' time="{report.run.duration_s:.3f}">\n{inner}</testsuites>\n'
     )
-    return _UNUSUAL.sub(
-        lambda found: found[0] if found[0].isprintable() else f"&#x{ord(found[0]):x};", document
-    )
+    return xml_in_ascii(document)
 
 
-def _suite(name: str, started: str | None, targets: Sequence[TargetReport], report: Report) -> str:
-    cases = "".join(_case(target, report) for target in targets)
-    at = f' timestamp="{started.removesuffix("Z")}"' if started else ""
-    seconds = sum(sum(target.phases_s.values()) for target in targets)
+def _suite(wave: WaveReport, targets: Sequence[TargetReport], report: Report) -> str:
+    cases = "".join(map(_case, targets))
+    started = wave.started_at
+    at = f' timestamp="{timestamp(started).removesuffix("Z")}"' if started else ""
     return (
-        f"<testsuite name={_quoted(name)} {_counts(targets, report)}"
-        f' time="{seconds:.3f}"{at}>\n{_properties(report)}{cases}</testsuite>\n'
+        f"<testsuite name={_quoted(wave.name)} {_counts(targets)}"
+        f' time="{_wall_s(wave, report):.3f}"{at}>\n{_properties(report)}{cases}</testsuite>\n'
     )
+
+
+def _wall_s(wave: WaveReport, report: Report) -> float:
+    """Return how long a wave ran; to the end of the run if it never ended, 0 if it never began."""
+    if wave.started_at is None:
+        return 0.0
+    end = wave.finished_at or report.run.started_at + timedelta(seconds=report.run.duration_s)
+    return max(0.0, (end - wave.started_at).total_seconds())
 
 
 def _properties(report: Report) -> str:
@@ -63,6 +68,9 @@ def _properties(report: Report) -> str:
         "plan_sha256": run.plan_sha256,
         "mode": run.mode,
         "reason": run.reason,
+        "narrowed": run.narrowed,
+        "only": " ".join(run.only),
+        "retry_of": run.retry_of,
         "version": run.version,
     }
     rows = [
@@ -73,67 +81,90 @@ def _properties(report: Report) -> str:
     return f"<properties>{''.join(rows)}</properties>\n"
 
 
-def _counts(targets: Sequence[TargetReport], report: Report) -> str:
-    kinds = [_kind(target, report) for target in targets]
+def _strays(report: Report) -> list[str]:
+    """Return a suite of the mounts that belong to no target: an error each; none without one."""
+    cases = "".join(
+        f"<testcase name={_quoted(stray.mount_href or stray.task_id)}"
+        f' classname={_quoted(f"mounts of no target/{stray.server}")} time="0.000">'
+        f'<error message={_quoted(stray.message)} type="left">'
+        f"{escape_xml(_clean(stray_words(stray)))}</error></testcase>\n"
+        for stray in report.strays
+    )
+    head = f'<testsuite name="mounts of no target" {_counts((), report.strays)} time="0.000">'
+    return [f"{head}\n{_properties(report)}{cases}</testsuite>\n"] if cases else []
+
+
+def _counts(targets: Sequence[TargetReport], strays: Sequence[StrayReport] = ()) -> str:
+    kinds = [_kind(target) for target in targets] + ["error"] * len(strays)
     return (
         f'tests="{len(kinds)}" failures="{kinds.count("failure")}" '
         f'errors="{kinds.count("error")}" skipped="{kinds.count("skipped")}"'
     )
 
 
-def _kind(target: TargetReport, report: Report) -> str | None:
-    if target.result is Result.UNKNOWN or target.mount in {MountState.LEFT, MountState.UNKNOWN}:
+def _kind(target: TargetReport) -> str | None:
+    if _error(target) is not None:
         return "error"
     if target.result is Result.FAILED:
         return "failure"
     if target.result in {Result.SKIPPED, Result.CANCELLED}:
         return "skipped"
-    needs_checks = target.result is Result.MOUNTED and report.run.require_checks
-    return "failure" if needs_checks else None
+    return "failure" if target.unchecked else None
 
 
-def _case(target: TargetReport, report: Report) -> str:
-    kind = _kind(target, report)
-    seconds = sum(target.phases_s.values())
+def _error(target: TargetReport) -> str | None:
+    """Return what a person must look after: an open mount, else an outcome, else what may be."""
+    if target.mount is MountState.LEFT:
+        return "left"
+    if target.result is Result.UNKNOWN:
+        return "unknown"
+    return "out of reach" if target.mount is MountState.UNKNOWN else None
+
+
+def _case(target: TargetReport) -> str:
+    kind = _kind(target)
+    group = f"{target.wave}/{target.server}"
     start = (
-        f"<testcase name={_quoted(target.label)} classname={_quoted(target.key)}"
-        f' time="{seconds:.3f}"'
+        f"<testcase name={_quoted(target.key.removeprefix(f'{group}/'))}"
+        f' classname={_quoted(group)} time="{target.took_s:.3f}"'
     )
     output = _output(target)
     if kind is None:
         return f"{start}>{output}</testcase>\n" if output else f"{start} />\n"
     why = target.message or f"{target.result.value}, mount {target.mount.value}"
-    if kind == "failure" and target.result is Result.MOUNTED:
-        why = "mounted, but nothing was checked (--require-checks)"
     if kind == "skipped":
         return f"{start}><skipped message={_quoted(why)} />{output}</testcase>\n"
-    detail = escape(_clean(f"{target.result.value}, mount {target.mount.value}: {why}"))
+    cause = _error(target) or ("unchecked" if target.unchecked else target.result.value)
+    detail = escape_xml(_clean(f"{target.result.value}, mount {target.mount.value}: {why}"))
     return (
-        f"{start}><{kind} message={_quoted(why)} type={_quoted(target.result.value)}>"
+        f"{start}><{kind} message={_quoted(why)} type={_quoted(cause)}>"
         f"{detail}</{kind}>{output}</testcase>\n"
     )
 
 
 def _output(target: TargetReport) -> str:
-    """Return what a case says beside its verdict: its restore point, and what was checked."""
+    """Return the output of a case: its restore point, its checks and its written files."""
     lines = [_check(outcome) for outcome in target.checks]
+    lines += [
+        printable(f"file in the guest: {written_words(each)}", 2000) for each in target.written
+    ]
     if target.point is not None:
-        point = f"{target.point.name}, made {moment(target.point.created_at)}"
+        point = f"{target.point.name}, made {timestamp(target.point.created_at)}"
         lines.insert(0, f"restore point: {printable(point)}")
     if not lines:
         return ""
-    return f"<system-out>{escape(_clean(chr(10).join(lines)))}</system-out>"
+    return f"<system-out>{escape_xml(_clean(chr(10).join(lines)))}</system-out>"
 
 
-def _check(outcome: CheckOutcome) -> str:
+def _check(outcome: CheckReport) -> str:
     verdict = ("WARNING" if outcome.warning else "passed") if outcome.passed else "FAILED"
-    said = f"expected {outcome.expected}, observed {outcome.observed}"
-    return printable(f"{verdict}: {outcome.name}: {outcome.path}: {said}", 2000)
+    detail = f"expected {outcome.expected}, observed {outcome.observed}"
+    return printable(f"{verdict}: {outcome.name}: {outcome.path}: {detail}", 2000)
 
 
 def _quoted(text: str) -> str:
-    return quoteattr(_clean(text))
+    return xml_attribute(_clean(text))
 
 
 def _clean(text: str) -> str:
-    return _ATTACHMENT.sub("[ ", _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text))
+    return _ATTACHMENT.sub("[ ", text)

@@ -1,35 +1,26 @@
 """Recovery objectives against what was measured. Seconds throughout.
 
-RTO: run start to the last verdict. RPO: run start, or the plan's `incident_time`, minus the
-creation of the point that was proven. A target without a good verdict has met no RTO; nothing
+RTO: run start to the last verdict. RPO: run start on the server's clock, or the plan's
+`incident_time`, minus the creation of the point that was proven; that of a point from the future is
+not known, and not met. A target without a good verdict has met no RTO; nothing
 is invented for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from orchestrator.lifecycle import MountRecord
-from orchestrator.model import Objectives
-from orchestrator.runstate import RunState
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Objective:
-    """One objective: `actual_s` is None where nothing was measured, `met` is then False."""
-
-    scope: str
-    kind: str
-    target_s: float
-    actual_s: float | None
-    met: bool
+from orchestrator.core.lifecycle import MountRecord
+from orchestrator.core.model import Objectives, RestorePoint, ServerName
+from orchestrator.core.policy import FUTURE_SLACK, clock_correction
+from orchestrator.core.run_state import RunState
+from orchestrator.report.values import Objective, seconds
 
 
 def target_objectives(record: MountRecord, state: RunState) -> list[Objective]:
     """Return the objectives of one target."""
     wanted, name = record.planned.objectives, record.planned.key
-    return _both(name, wanted, _rto(record), _rpo(record, state))
+    return _objectives_of(name, wanted, _rto(record), _rpo(record, state))
 
 
 def wave_objectives(state: RunState) -> list[Objective]:
@@ -37,25 +28,25 @@ def wave_objectives(state: RunState) -> list[Objective]:
 
     A wave without targets in this run (`--only`) has missed nothing and is left out.
     """
-    found: list[Objective] = []
+    objectives: list[Objective] = []
     for facts in state.started.waves:
         records = [r for r in state.records.values() if r.planned.wave == facts.name]
         if records:
-            found += _over(f"wave {facts.name}", facts.objectives, records, state)
-    return found
+            objectives += _objectives_over(f"wave {facts.name}", facts.objectives, records, state)
+    return objectives
 
 
 def run_objectives(state: RunState) -> list[Objective]:
     """Return the objectives of the whole run."""
-    return _over("run", state.started.objectives, list(state.records.values()), state)
+    return _objectives_over("run", state.started.objectives, list(state.records.values()), state)
 
 
-def _over(
+def _objectives_over(
     scope: str, wanted: Objectives, records: Sequence[MountRecord], state: RunState
 ) -> list[Objective]:
     rto = _worst([_rto(record) for record in records])
     rpo = _worst([_rpo(record, state) for record in records])
-    return _both(scope, wanted, rto, rpo)
+    return _objectives_of(scope, wanted, rto, rpo)
 
 
 def _worst(values: Sequence[float | None]) -> float | None:
@@ -77,19 +68,36 @@ def _rpo(record: MountRecord, state: RunState) -> float | None:
         return None
     if point.id != proven.point:  # not concluded yet: another point is being tried
         point = next(each for each in record.planned.search.candidates if each.id == proven.point)
-    until = record.planned.incident_at or state.started.started_at
-    return (until - point.created_at).total_seconds()
+    if record.planned.incident_at is not None:
+        return max(0.0, (record.planned.incident_at - point.created_at).total_seconds())
+    age = age_s(point, record.planned.server, state)
+    if age < -(record.planned.at + FUTURE_SLACK):  # it was made after it was listed
+        return None
+    return max(0.0, age)
 
 
-def _both(scope: str, wanted: Objectives, rto: float | None, rpo: float | None) -> list[Objective]:
-    found = []
+def age_s(point: RestorePoint, name: ServerName, state: RunState) -> float:
+    """Return how old a point was at the start of the run, by the clock of its server.
+
+    The clocks were compared at the first logon, so shortly after the start.
+    """
+    server = state.servers.get(name)
+    first = server.sessions[0].clock_offset_s if server is not None and server.sessions else None
+    return (state.started.started_at - point.created_at).total_seconds() + clock_correction(first)
+
+
+def _objectives_of(
+    scope: str, wanted: Objectives, rto: float | None, rpo: float | None
+) -> list[Objective]:
+    objectives = []
     for kind, target, actual in (("rto", wanted.rto, rto), ("rpo", wanted.rpo, rpo)):
         if target is not None:
             met = actual is not None and actual <= target
-            found.append(
-                Objective(scope=scope, kind=kind, target_s=target, actual_s=actual, met=met)
+            shown = None if actual is None else seconds(actual)
+            objectives.append(
+                Objective(scope=scope, kind=kind, target_s=target, actual_s=shown, met=met)
             )
-    return found
+    return objectives
 
 
 def measured(record: MountRecord, state: RunState) -> tuple[float | None, float | None]:

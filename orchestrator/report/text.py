@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from typing import TypeVar
 
-from orchestrator.model import MountState, Result, counted, printable
-from orchestrator.policy import SESSION_IDLE_LIMIT
-from orchestrator.report.exit_codes import ExitCode
-from orchestrator.report.objectives import Objective
-from orchestrator.report.summary import Report, TargetReport
+from orchestrator.core.model import MountState, Result, exit_words
+from orchestrator.core.policy import SESSION_IDLE_LIMIT
+from orchestrator.core.proof import Fate
+from orchestrator.core.text import counted, duration, moment, printable
+from orchestrator.report.values import CopyReport, Objective, Report, StrayReport, TargetReport
+
+T = TypeVar("T")
 
 SHOWN = 20
-"""Targets named per section; the rest is counted and stands in report.json."""
+"""Targets named per section; the rest is counted; all are in report.json."""
 
 
 def text(report: Report) -> str:
     """Return the summary as lines for a terminal or a mail."""
     lines = [_headline(report), ""]
-    lines += _section("LEFT MOUNTED, remove by hand:", _with_mount(report, MountState.LEFT))
-    lines += _section("MAY BE MOUNTED, look there:", _with_mount(report, MountState.UNKNOWN))
-    lines += _section("HELD OPEN, as asked for:", _with_mount(report, MountState.KEPT))
-    lines += _section("Unknown:", _with_result(report, Result.UNKNOWN))
-    lines += _section("Failed:", _with_result(report, Result.FAILED))
-    lines += _section("Skipped:", _with_result(report, Result.SKIPPED))
-    lines += _section("Cancelled:", _with_result(report, Result.CANCELLED))
+    lines += _part("LEFT MOUNTED by no target, remove by hand:", report.strays, _stray)
+    for title, targets in (
+        ("LEFT MOUNTED, remove by hand:", _with_mount(report, MountState.LEFT)),
+        ("MAY BE MOUNTED, check there:", _with_mount(report, MountState.UNKNOWN)),
+        ("HELD OPEN, as requested:", _with_mount(report, MountState.KEPT)),
+    ):
+        lines += _part(title, targets, _target)
+    lines += _part("Written into guests:", list(written(report)), _written)
+    for title, targets in (
+        ("Unknown:", _with_result(report, Result.UNKNOWN)),
+        ("Failed:", _with_result(report, Result.FAILED)),
+        ("Mounted, not checked:", [each for each in report.targets if each.unchecked]),
+        ("Skipped:", _with_result(report, Result.SKIPPED)),
+        ("Cancelled:", _with_result(report, Result.CANCELLED)),
+    ):
+        lines += _part(title, targets, _target)
     lines += _objectives(report)
+    lines += [each for line in removed_lines(report) for each in (printable(line), "")]
     if report.warnings:
         lines += ["Warnings:", *(f"  {printable(line)}" for line in report.warnings), ""]
     lines += [_totals(report)]
@@ -36,7 +49,7 @@ def text(report: Report) -> str:
 
 
 def _release(report: Report) -> list[str]:
-    """Say, as the last word, what may still be done about mounts that nobody wanted to keep."""
+    """Return how mounts that are open unintentionally can still be released; the last lines."""
     left, unsure = report.totals["left"], report.totals["may_be_mounted"]
     if not left + unsure:
         return []
@@ -45,17 +58,29 @@ def _release(report: Report) -> list[str]:
     until = (
         "Within 15 minutes of the last request"
         if ended is None
-        else f"Until about {ended + timedelta(seconds=SESSION_IDLE_LIMIT):%Y-%m-%d %H:%M} UTC"
+        else f"Until about {moment(ended + timedelta(seconds=SESSION_IDLE_LIMIT))}"
     )
-    return [
-        "",
-        f"{' and '.join(counts)}, see above. {until} this may still release them:",
-        f"  bulk-restore unmount {report.run.id}",
-    ]
+    gone = report.run.out_of_reach
+    them = "them" if not gone else f"{left + unsure - gone} of them"
+    lines = ["", f"{' and '.join(counts)}, see above."]
+    if gone < left + unsure:
+        lines[-1] += f" {until} this may still release {them}:"
+        lines.append(f"  bulk-restore unmount {report.run.id}")
+    return [*lines, out_of_reach_words(gone)] if gone else lines
+
+
+def out_of_reach_words(count: int) -> str:
+    """Return what a person can do about mounts whose logon session has ended."""
+    return (
+        f"The logon session of {counted(count, 'mount')} has ended, and no command can release "
+        f"{'it' if count == 1 else 'them'} any more. In the Veeam Backup & Replication console of "
+        "the backup server, find the running file-level restore session of the restore point and "
+        "stop it."
+    )
 
 
 def words(name: str) -> str:
-    """Return the name of a total as people say it."""
+    """Return the name of a total in words."""
     return name.replace("_", " ")
 
 
@@ -64,6 +89,7 @@ def _headline(report: Report) -> str:
     reason = f", {printable(run.reason)}" if run.reason else ""
     return (
         f"Run {run.id} of {printable(run.plan)}{reason}: {duration(run.duration_s)}"
+        + (f"; NARROWED {printable(run.narrowed)}" if run.narrowed else "")
         + (f"; HALTED: {printable(run.halted)}" if run.halted else "")
         + ("; interrupted" if run.interrupted else "")
     )
@@ -77,24 +103,59 @@ def _with_mount(report: Report, mount: MountState) -> list[TargetReport]:
     return [target for target in report.targets if target.mount is mount]
 
 
-def _section(title: str, targets: Iterable[TargetReport]) -> list[str]:
-    found = list(targets)
-    if not found:
+def _part(title: str, items: Sequence[T], line: Callable[[T], str]) -> list[str]:
+    """Return a title and a line for each of the first `SHOWN`; nothing where there is none."""
+    if not items:
         return []
-    lines = [title]
-    for target in found[:SHOWN]:
-        where = f" on {target.backup_server}" if target.backup_server else ""
-        lines.append(f"  {printable(target.key)}{printable(where)}: {printable(_why(target))}")
-    if len(found) > SHOWN:
-        lines.append(f"  and {len(found) - SHOWN} more, see report.json")
-    return [*lines, ""]
+    more = [f"  and {len(items) - SHOWN} more, see report.json"] if len(items) > SHOWN else []
+    return [title, *(f"  {line(each)}" for each in items[:SHOWN]), *more, ""]
 
 
-def _why(target: TargetReport) -> str:
+def _target(target: TargetReport) -> str:
+    where = f" on {target.backup_server}" if target.backup_server else ""
     why = target.message or "no reason was given"
     if target.mount in {MountState.LEFT, MountState.UNKNOWN} and target.point is not None:
-        return f"{why} (restore point {target.point.name})"
-    return why
+        why = f"{why} (restore point {target.point.name})"
+    return f"{printable(target.key)}{printable(where)}: {printable(why)}"
+
+
+def _stray(stray: StrayReport) -> str:
+    return printable(stray_words(stray))
+
+
+def removed_lines(report: Report) -> list[str]:
+    """Return one line about the mounts of no target that were removed; none without any."""
+    mounts = [
+        f"{stray.server}: {stray.mount_href or stray.task_id}" for stray in report.strays_removed
+    ]
+    if not mounts:
+        return []
+    were = "was" if len(mounts) == 1 else "were"
+    more = f", and {len(mounts) - SHOWN} more" if len(mounts) > SHOWN else ""
+    how_many = f"{counted(len(mounts), 'mount')} of no target {were} found and removed"
+    return [f"{how_many}: {', '.join(mounts[:SHOWN])}{more}"]
+
+
+def stray_words(stray: StrayReport) -> str:
+    """Return where a mount of no target is, and why it was left."""
+    point = f", restore point {stray.point_id}" if stray.point_id else ""
+    return f"{stray.server}: {stray.mount_href or stray.task_id}{point}: {stray.message}"
+
+
+def written(report: Report) -> Iterator[tuple[TargetReport, CopyReport]]:
+    """Yield which files were, or may have been, written into which guests: their originals."""
+    return ((target, each) for target in report.targets for each in target.written)
+
+
+def _written(file: tuple[TargetReport, CopyReport]) -> str:
+    return f"{printable(file[0].key)}: {printable(written_words(file[1]))}"
+
+
+def written_words(outcome: CopyReport) -> str:
+    """Return what became of a file that was to be written into a guest."""
+    said = {Fate.RESTORED: "written", Fate.UNKNOWN: "UNKNOWN, it may have been written"}
+    what = said.get(outcome.fate, f"not written ({outcome.fate.value})")
+    return f"{outcome.path}: {what}" + (f": {outcome.message}" if outcome.message else "")
 
 
 def _objectives(report: Report) -> list[str]:
@@ -104,7 +165,8 @@ def _objectives(report: Report) -> list[str]:
         lines.append(
             f"  {printable(each.scope)} {each.kind.upper()}: {reached_of_wanted(each)}, {verdict}"
         )
-    missed = sum(1 for target in report.targets for each in target.objectives if not each.met)
+    of_targets = (each for target in report.targets for each in target.scoped_objectives())
+    missed = sum(not each.met for each in of_targets)
     if missed:
         lines.append(f"  {counted(missed, 'objective')} of single targets MISSED, see report.json")
     return ["Objectives:", *lines, ""] if lines else []
@@ -130,21 +192,5 @@ def _end(report: Report) -> str:
     code = report.run.exit_code
     if code is None:
         return "Exit code: none yet, the run has not ended (or was killed)"
-    known = {member.value: member.about for member in ExitCode}
-    return f"Exit code: {code} ({known.get(code, 'not a documented one')})"
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as people say them: `42 s`, `12 min 5 s`, `3 h 2 min`, `2 d 4 h`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    for size, name, small, small_name in (
-        (86_400, "d", 3_600, "h"),
-        (3_600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if whole >= size:
-            rest = whole % size // small
-            return f"{whole // size} {name}" + (f" {rest} {small_name}" if rest else "")
-    return f"{whole} s"
+    because = f": {printable('; '.join(report.run.reasons), 2000)}" if report.run.reasons else ""
+    return f"Exit code: {code} ({exit_words(code)}){because}"

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from orchestrator.report import as_csv, as_html, as_json, as_markdown, junit
-from orchestrator.report.summary import Report
 from orchestrator.report.text import text
+from orchestrator.report.values import Report
 
 RENDERINGS: Mapping[str, Callable[[Report], str]] = {
     "report.json": as_json.render,
@@ -70,7 +70,7 @@ def replaced(path: Path, content: Iterable[bytes]) -> Path:
 
 
 def _opened_beside(path: Path) -> tuple[Path, int]:
-    """Return an empty file beside `path` that nobody else writes, and its descriptor.
+    """Return an empty file beside `path` that no other process writes, and its descriptor.
 
     It is what an earlier writer left when it was killed, unless another one is at work: a run may
     end while somebody rebuilds its report.

@@ -5,7 +5,7 @@
     inventory    generated machines, jobs, restore points, guest trees
     query        the query language
     manager      Enterprise Manager semantics without HTTP: sessions, tasks, mounts
-    writing      its own XML and JSON
+    writing      its own XML; json_form makes JSON of it
     server       its REST face
     faults       scripted, seeded misbehaviour
     truth        what really happened, beside HTTP

@@ -1,4 +1,4 @@
-"""`python -m orchestrator.simulator`: one simulated server, told what to be on stdin."""
+"""`python -m orchestrator.simulator`: one simulated server, its settings on stdin."""
 
 from orchestrator.simulator.process import main
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from orchestrator.simulator.backup_servers import backup_servers
 from orchestrator.simulator.browsing import guest_path, visible_roots
 from orchestrator.simulator.exchange import Call, Refusal, Reply, os_kind_of
+from orchestrator.simulator.faults import UNMOUNT_TASKS
 from orchestrator.simulator.inventory import AGENTS, Point
 from orchestrator.simulator.manager import (
     FAMILY_ENTITIES,
@@ -53,13 +53,37 @@ async def answer(
         if session.user.role not in ROLES_THAT_LIST_BACKUP_SERVERS:
             raise Refusal(403, "Access denied.")
         _only(call, "GET")
-        return backup_servers(manager, call, parts[1:])
+        return _backup_servers(manager, call, parts[1:])
     raise Refusal(404, "Not found.")
 
 
 def _only(call: Call, *methods: str) -> None:
     if call.method not in methods:
         raise Refusal(405, NOT_ALLOWED)
+
+
+def _listing(call: Call, root: str, rows: Iterable[str]) -> Reply:
+    return Reply(200, call.writer.document(root, [], "".join(rows)))
+
+
+# --- backup servers ----------------------------------------------------------------------------
+
+
+def _backup_servers(manager: SimulatedManager, call: Call, parts: Sequence[str]) -> Reply:
+    """Answer for all of them or for one, as references or as entities. Source: reference 3.1.
+
+    Raises:
+        Refusal: there is no such backup server.
+    """
+    machines = manager.inventory.machines
+    servers = {machine.backup_server.id: machine.backup_server for machine in machines}
+    write = call.writer.backup_server if call.wants_entity else call.writer.backup_server_reference
+    if not parts:
+        root = "BackupServers" if call.wants_entity else "EntityReferences"
+        return _listing(call, root, map(write, servers.values()))
+    if len(parts) > 1 or parts[0].lower() not in servers:
+        raise Refusal(404, f"Backup server [{parts[0]}] is not found.")
+    return Reply(200, write(servers[parts[0].lower()], whole=True))
 
 
 # --- sessions ----------------------------------------------------------------------------------
@@ -70,19 +94,18 @@ def _logon_sessions(
 ) -> Reply:
     _only(call, "GET", *(["DELETE"] if parts else []))
     if not parts:
-        rows = "".join(
-            call.writer.logon_session(found, whole=False) for found in manager.sessions.values()
-        )
-        return Reply(200, call.writer.document("LogonSessions", [], rows))
+        rows = [call.writer.logon_session(one, whole=False) for one in manager.sessions.values()]
+        return _listing(call, "LogonSessions", rows)
     if not GUID.match(parts[0]):
         raise Refusal(400, BAD_ID)
-    found = next((one for one in manager.sessions.values() if one.id == parts[0].lower()), None)
-    if found is None:
+    named = next((one for one in manager.sessions.values() if one.id == parts[0].lower()), None)
+    if named is None:
         raise Refusal(404, f"Logon session [{parts[0]}] is not found.")
     if call.method == "DELETE":
-        manager.log_off(found)
+        manager.truth.foreign_deletes += named is not session
+        manager.log_off(named)
         return Reply(204)
-    return Reply(200, call.writer.logon_session(found))
+    return Reply(200, call.writer.logon_session(named))
 
 
 # --- tasks -------------------------------------------------------------------------------------
@@ -93,13 +116,12 @@ def _tasks(
 ) -> Reply:
     manager.forget_old_tasks(session)
     _only(call, "GET", *(["DELETE"] if parts else []))
+    shown = manager.tasks_shown(session)
     if not parts:
-        rows = "".join(call.writer.task(task) for task in session.tasks.values())
-        return Reply(200, call.writer.document("Tasks", [], rows))
-    task = session.tasks.get(parts[0])
+        return _listing(call, "Tasks", map(call.writer.task, shown.values()))
+    task = shown.get(parts[0])
     if task is None:
-        message = f"There is no backup task with id [{parts[0]}] in current rest session"
-        raise Refusal(500, message)
+        raise Refusal(500, f"There is no backup task with id [{parts[0]}] in current rest session")
     if call.method == "DELETE":
         manager.delete_task(session, task)
         return Reply(204)
@@ -134,8 +156,7 @@ async def _point(
         _only(call, "POST" if acting else "GET")
         if acting:
             return Reply(202, call.writer.task(manager.new_task(session, "Failover"), whole=True))
-        as_entity = call.query.get("format", "").lower() == "entity"
-        write = call.writer.point if as_entity else call.writer.point_reference
+        write = call.writer.point if call.wants_entity else call.writer.point_reference
         return Reply(200, write(point, whole=True))
     if parts[1].lower() != "mounts":
         raise Refusal(404, "Not found.")
@@ -151,11 +172,9 @@ def _collection(
     manager: SimulatedManager, call: Call, session: SimSession, path: str, entity: str
 ) -> Reply:
     points = [point for point in points_of(manager, path) if session.user.sees(point)]
-    if call.query.get("format", "").lower() == "entity":
-        rows = "".join(call.writer.point(point) for point in points)
-        return Reply(200, call.writer.document(f"{entity}s", [], rows))
-    rows = "".join(call.writer.point_reference(point) for point in points)
-    return Reply(200, call.writer.document("EntityReferences", [], rows))
+    if call.wants_entity:
+        return _listing(call, f"{entity}s", map(call.writer.point, points))
+    return _listing(call, "EntityReferences", map(call.writer.point_reference, points))
 
 
 def _mount_collection(
@@ -171,14 +190,21 @@ def _mount_collection(
     if point is None or (point.family != path and not related):
         raise Refusal(404, f"VM replica point [{point_id}] is not found.")
     if call.method == "POST":
-        task = manager.start_mount(session, path, point, _os_kind(call, point))
+        task = manager.start_mount(
+            session,
+            path,
+            point,
+            _os_kind(call, point),
+            late_s=call.late_s,
+            unforeseen=call.unforeseen,
+        )
         return Reply(202, call.writer.task(task, whole=True))
-    mounts = session.mounts.get((point.family, point_id), {})
+    mounts = manager.mounts_shown(session, (point.family, point_id))
     never = not session.mount_count.get((point.family, point_id))
     if never and manager.behaviour.empty_mounts_are_404:
         raise Refusal(404, "There are no mounts.")
-    rows = "".join(call.writer.mount(mount, visible_roots(mount)) for mount in mounts.values())
-    return Reply(200, call.writer.document(f"{ENTITY[path]}Mounts", [], rows))
+    rows = [call.writer.mount(mount, visible_roots(mount)) for mount in mounts.values()]
+    return _listing(call, f"{ENTITY[path]}Mounts", rows)
 
 
 def _os_kind(call: Call, point: Point) -> str:
@@ -195,12 +221,19 @@ async def _one_mount(
 ) -> Reply:
     number = int(parts[2]) if parts[2].isdigit() else 0
     mount = manager.find_mount(session, path, parts[0].lower(), number)
+    if mount is None and call.method == "DELETE" and manager.behaviour.missing_mount_is_500:
+        raise Refusal(500, f"There is no mount point with id [{parts[2]}]")
     if mount is None:
         raise Refusal(404, f"Mount point [{parts[2]}] is not found.")
     if len(parts) > 3 or (call.path.endswith("/") and "/" in visible_roots(mount)):
         return guest_path(manager, call, session, mount, "/".join(parts[3:]))
     _only(call, "GET", "DELETE")
     if call.method == "DELETE":
+        ways = [how for kind, how in UNMOUNT_TASKS.items() if call.writer.disguises(kind)]
+        how = ways[0] if ways else manager.behaviour.unmount_by
+        if how != "answer":
+            task = manager.unmount_by_task(session, mount, how)
+            return Reply(202, call.writer.task(task, whole=True))
         if manager.behaviour.unmount_s:
             await asyncio.sleep(manager.behaviour.unmount_s)
         manager.unmount(session, mount)

@@ -36,6 +36,11 @@ class Behaviour:
         new points appear at once, and removed ones stay listed.
     quoted_cookie_is_refused: what a real one does with quotes is unknown.
     message_share: share of finished tasks that carry a Message.
+    shows_others: what a session is shown of other sessions: "nothing", "mounts" or "tasks".
+        What is shown is numbered over all sessions.
+    unmount_by: "answer" (204), or a "task" that takes `unmount_s`, a "failing_task", which
+        leaves the mount, or an "endless_task".
+    missing_mount_is_500: an unmount of what is not mounted is a 500, not a 404.
     bears_mounts, bears_requests: with so many mounts open, a further mount is a 503; with so
         many requests in work, any further request is. None is no such bound.
     """
@@ -66,8 +71,17 @@ class Behaviour:
     collection_every_s: float = 0.0
     quoted_cookie_is_refused: bool = True
     message_share: float = 0.8
+    shows_others: str = "nothing"
+    unmount_by: str = "answer"
+    missing_mount_is_500: bool = False
     bears_mounts: int | None = None
     bears_requests: int | None = None
+    header_names: str = "kept"
+    compresses: str = "never"
+    chunks_answers: bool = False
+    encoded_slash: str = "kept"
+    url_limit_bytes: int | None = None
+    refused_name: str | None = None
     byte_order_mark: bool = False
     camel_case_json: bool = False
     shuffle_attributes: bool = False

@@ -76,19 +76,19 @@ def _one(call: Call, mount: SimMount, path: str) -> Reply:
 def _listing(call: Call, mount: SimMount, path: str, action: str) -> Reply:
     kind = action if action in {"listdirs", "listfiles"} else "listall"
     address = address_of(mount)
-    found = entries(mount.point, path, kind)
-    if found is None:
+    all_entries = entries(mount.point, path, kind)
+    if all_entries is None:
         raise Refusal(404, NOT_FOUND)
     page, size = page_of(call, 100)
     before = 1 if page > 1 and call.writer.disguises("page_repeats") else 0
-    shown = found[(page - 1 - before) * size : (page - before) * size]
+    page_entries = all_entries[(page - 1 - before) * size : (page - before) * size]
     groups = call.writer.element("Links", [], call.writer.up_link(address, path))
     for tag, is_directory in (("Files", False), ("Directories", True)):
-        rows = [entry for entry in shown if (entry.size is None) is is_directory]
+        rows = [entry for entry in page_entries if (entry.size is None) is is_directory]
         if rows:
             inner = "".join(call.writer.entry(address, entry) for entry in rows)
             groups += f"<{tag}>{inner}</{tag}>"
-    pages = max(1, -(-len(found) // size))
+    pages = max(1, -(-len(all_entries) // size))
     base = f"{address}/{guest(path)}?action={action or 'listAll'}"
     bare = base.partition("?")[0] + "?" if call.writer.disguises("bare_next") else base
     links = paging(call, bare, page, size, pages)

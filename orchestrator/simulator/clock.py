@@ -27,6 +27,8 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Return what is ready; otherwise let `timeout` virtual seconds pass."""
+        if timeout is not None and timeout <= 0 and len(self.get_map()) == 1:
+            return []  # nothing can come but a wake-up of the loop, and it is awake
         ready = super().select(0)
         if ready:
             return ready
@@ -47,6 +49,17 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Return the virtual seconds since the loop was made."""
         return self._jumping.now
+
+    def jump(self, seconds: float) -> None:
+        """Put the clock forward; every timer that this passes is late."""
+        self._jumping.now += seconds
+
+
+def freeze(seconds: float) -> None:
+    """Let time pass for everything at once, as for a process that was stopped meanwhile."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)  # noqa: S101 - only there time can be moved
+    loop.jump(seconds)
 
 
 def run_virtual(main: Callable[..., Awaitable[T]], *args: Any) -> T:

@@ -40,6 +40,15 @@ class Call:
     headers: Any
     body: bytes
     writer: Writer
+    late_s: float = 0.0
+    """Seconds since it arrived."""
+    unforeseen: bool = False
+    """It was carried out once already, or the answer will be a refusal by the service."""
+
+    @property
+    def wants_entity(self) -> bool:
+        """True if entities are asked for in place of references."""
+        return self.query.get("format", "").lower() == "entity"
 
 
 @dataclass(slots=True)
@@ -80,7 +89,7 @@ def os_kind_of(call: Call) -> str:
     if not call.body:
         return "Windows"
     if call.body.lstrip().startswith(b"{"):
-        kind = _os_kind_in_json(call.body)
+        kind = str(_json(call.body).get("oskind", "Windows"))
     else:
         kind = _os_kind_in_xml(call.body)
     if kind not in {"Windows", "Linux"}:
@@ -88,12 +97,12 @@ def os_kind_of(call: Call) -> str:
     return kind
 
 
-def _os_kind_in_json(body: bytes) -> str:
+def _json(body: bytes) -> dict[str, Any]:
+    """Return a JSON body by its names in lower case."""
     try:
-        value = json.loads(body)
+        return {key.lower(): value for key, value in json.loads(body).items()}
     except ValueError as exc:
         raise Refusal(400, NO_ROOT) from exc
-    return str({key.lower(): kind for key, kind in value.items()}.get("oskind", "Windows"))
 
 
 def _os_kind_in_xml(body: bytes) -> str:
@@ -145,13 +154,13 @@ def restore_spec_of(call: Call) -> RestoreSpec:
 _ORIGINAL = {"Overwrite", "PermissionsOnly"}
 
 
-def _credentials_in_xml(chosen: Any) -> bool:
+def _credentials_in_xml(location: Any) -> bool:
     """Tell whether credentials are brought; their order matters."""
-    if not len(chosen):
+    if not len(location):
         return False
-    given = chosen[0]
-    names = [child.tag for child in given]
-    if len(chosen) > 1 or given.tag != f"{SPACE}GuestCredentials":
+    credentials = location[0]
+    names = [child.tag for child in credentials]
+    if len(location) > 1 or credentials.tag != f"{SPACE}GuestCredentials":
         raise Refusal(400, INVALID)
     if names != [f"{SPACE}UserName", f"{SPACE}Password"]:
         raise Refusal(400, INVALID)
@@ -159,11 +168,7 @@ def _credentials_in_xml(chosen: Any) -> bool:
 
 
 def _restore_spec_in_json(body: bytes) -> RestoreSpec:
-    try:
-        value = json.loads(body)
-    except ValueError as exc:
-        raise Refusal(400, NO_ROOT) from exc
-    spec = {key.lower(): inner for key, inner in value.items() if inner is not None}
+    spec = {key: value for key, value in _json(body).items() if value is not None}
     if not spec:
         raise Refusal(500, NO_NODE)
     if set(spec) == {"fordirectdownload"}:
@@ -172,9 +177,9 @@ def _restore_spec_in_json(body: bytes) -> RestoreSpec:
         raise Refusal(400, INVALID)
     inner = {key.lower(): value for key, value in spec["tooriginallocation"].items()}
     overwrite = inner.get("overwrite", False)
-    given = inner.get("guestcredentials")
-    if not isinstance(overwrite, bool) or not isinstance(given, dict | None):
+    credentials = inner.get("guestcredentials")
+    if not isinstance(overwrite, bool) or not isinstance(credentials, dict | None):
         raise Refusal(400, INVALID)
-    if given is not None and {key.lower() for key in given} != {"username", "password"}:
+    if credentials is not None and {key.lower() for key in credentials} != {"username", "password"}:
         raise Refusal(400, INVALID)
-    return RestoreSpec(into_guest=True, overwrite=overwrite, credentials=given is not None)
+    return RestoreSpec(into_guest=True, overwrite=overwrite, credentials=credentials is not None)

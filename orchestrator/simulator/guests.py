@@ -51,10 +51,10 @@ class GuestTree:
 
     def copy(self) -> GuestTree:
         """Return a tree that can be changed alone."""
-        made = GuestTree((), any_case=self._any_case)
-        made._nodes = dict(self._nodes)
-        made._below = {key: dict(below) for key, below in self._below.items()}
-        return made
+        tree = GuestTree((), any_case=self._any_case)
+        tree._nodes = dict(self._nodes)
+        tree._below = {key: dict(below) for key, below in self._below.items()}
+        return tree
 
     def change(self, changes: Mapping[str, GuestFile | None]) -> None:
         """Add and replace files, and remove those that are None."""
@@ -86,16 +86,16 @@ class GuestTree:
 
     def get(self, path: str) -> GuestFile | None:
         """Return what is at a path, or None."""
-        found = self._nodes.get(self.key(path))
-        return found[1] if found is not None else None
+        node = self._nodes.get(self.key(path))
+        return node[1] if node is not None else None
 
     def below(self, path: str) -> list[tuple[str, GuestFile]] | None:
         """Return names and files of a directory in their order; None if it is none."""
         keys = self._below.get(self.key(path))
         if keys is None:
             return None
-        found = (self._nodes[key] for key in keys)
-        return [(whole.rpartition("/")[2], file) for whole, file in found]
+        nodes = (self._nodes[key] for key in keys)
+        return [(whole.rpartition("/")[2], file) for whole, file in nodes]
 
     def files(self) -> Iterator[tuple[str, GuestFile]]:
         """Yield path and file of everything that is no directory."""
@@ -129,17 +129,17 @@ def tree(point: Point) -> GuestTree:
 @cache
 def _usual(os: str, roots: tuple[str, ...]) -> GuestTree:
     """Return the tree of every machine; a Linux one hangs below the first root, `/` included."""
-    made = GuestTree(roots, any_case=os == "Windows")
+    usual = GuestTree(roots, any_case=os == "Windows")
     if not roots:
-        return made
+        return usual
     for directory, children in (WINDOWS if os == "Windows" else LINUX).items():
         place = directory
         if os != "Windows":
             place = f"{roots[0].strip('/')}{directory.removeprefix('root')}".strip("/")
-        if made.get("") is None and made.get(place.partition("/")[0]) is None:
+        if usual.get("") is None and usual.get(place.partition("/")[0]) is None:
             continue
-        made.change({f"{place}/{name}": GuestFile(size=size) for name, size in children})
-    return made
+        usual.change({f"{place}/{name}": GuestFile(size=size) for name, size in children})
+    return usual
 
 
 def entries(point: Point, path: str, kind: str = "listall") -> Sequence[GuestEntry] | None:
@@ -239,8 +239,8 @@ def encrypted_from(
     beside them lies a ransom note.
     """
     usual = ("E:",) if machine.os == "Windows" else (f"{roots(machine)[0].strip('/')}/srv",)
-    struck = [point for point in machine.points if point.created_at >= when]
-    for point in struck:
+    points = [point for point in machine.points if point.created_at >= when]
+    for point in points:
         before = tree(point)
         places = tuple(f"{before.key(place)}/" for place in below or usual)
         changes: dict[str, GuestFile | None] = {}
@@ -255,7 +255,7 @@ def encrypted_from(
             note = GuestFile(content=b"Your files are encrypted.\r\n", modified_at=when)
             changes[f"{path.rpartition('/')[0]}/{RANSOM_NOTE}"] = note
         point.changes.update(changes)
-    return struck
+    return points
 
 
 def many(

@@ -12,7 +12,7 @@ import random
 import uuid
 from base64 import b64encode
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -22,7 +22,9 @@ from orchestrator.simulator.truth import GroundTruth, MountFate
 
 ROLES_THAT_MOUNT = frozenset({"Portal Administrator", "File Restore Operator"})
 ROLES_THAT_LIST_BACKUP_SERVERS = frozenset({"Portal Administrator", "Portal User"})
-ROLES_THAT_LIST_AGENTS = ROLES_THAT_LIST_BACKUP_SERVERS
+APART = 1 << 127
+"""Keeps the ids of sessions apart from those of an inventory that was made with the same seed."""
+
 ROLES_THAT_SEE_POINTS = ROLES_THAT_MOUNT | {"Portal User", "VM Restore Operator"}
 FAMILY_ENTITIES = {
     "vmreplicapoints": ("vmReplicaPoints", "VmReplicaPoint"),
@@ -34,6 +36,9 @@ OTHER_FAMILY = {
     "vmRestorePoints": "vmReplicaPoints",
     "agents/agentRestorePoints": "vmRestorePoints",
 }
+
+
+UNMOUNT_FAILED = "Failed to unmount: the mount point is used by another process."
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,7 @@ class SimulatedManager:
         self._collected_at = float("-inf")
 
     def wall_clock(self) -> datetime:
-        """Return what the server's Date header says."""
+        """Return the time of the server's Date header."""
         if self._epoch is None:
             return datetime.now(UTC) + timedelta(seconds=self.skew)
         return self._epoch + timedelta(seconds=self.clock())
@@ -159,21 +164,21 @@ class SimulatedManager:
 
     def session(self, token: str) -> SimSession | None:
         """Return the living session of a token and count this as its use."""
-        found = self.sessions.get(token)
-        if found is None:
+        session = self.sessions.get(token)
+        if session is None:
             return None
-        if self.clock() - found.last_used >= self.behaviour.idle_limit_s:
-            self._expire(found)
+        if self.clock() - session.last_used >= self.behaviour.idle_limit_s:
+            self._expire(session)
             return None
-        found.last_used = self.clock()
-        return found
+        session.last_used = self.clock()
+        return session
 
     def _expire(self, session: SimSession) -> None:
         self.truth.sessions_expired += 1
         self.end(session)
 
     def _expire_later(self, session: SimSession) -> None:
-        """Look again when the session could have idled too long: nobody needs to ask for it."""
+        """Look again when the session could have idled too long, without any request."""
         left = session.last_used + self.behaviour.idle_limit_s - self.clock()
         later = max(0.001, left)  # what rounding leaves of a second would not move a virtual clock
         asyncio.get_running_loop().call_later(later, self._look_again, session)
@@ -186,18 +191,19 @@ class SimulatedManager:
         else:
             self._expire_later(session)
 
-    def end(self, session: SimSession) -> None:
-        """Forget a session; its mounts stay on the backup server as orphans."""
+    def end(self, session: SimSession, *, as_wished: bool = False) -> None:
+        """Forget a session, `as_wished` by its owner; its mounts stay as orphans."""
         self.sessions.pop(session.token, None)
         waiting = [task.mount for task in session.tasks.values() if task.mount is not None]
         made = [mount for mounts in session.mounts.values() for mount in mounts.values()]
         for mount in (*waiting, *made):
             self.truth.orphan(mount.fate, self.clock())
+            mount.fate.forgotten = mount.fate.forgotten or not as_wished
 
     def log_off(self, session: SimSession) -> None:
         """End a session as its owner wished."""
         self.truth.sessions_closed += 1
-        self.end(session)
+        self.end(session, as_wished=True)
 
     def restart(self) -> None:
         """Restart the service: every session is gone."""
@@ -221,11 +227,22 @@ class SimulatedManager:
 
     # --- tasks and mounts ------------------------------------------------------------------
 
-    def start_mount(self, session: SimSession, family: str, point: Point, os_kind: str) -> SimTask:
-        """Accept a mount: always a new one, even of a point that is mounted already."""
+    def start_mount(
+        self,
+        session: SimSession,
+        family: str,
+        point: Point,
+        os_kind: str,
+        *,
+        late_s: float = 0.0,
+        unforeseen: bool = False,
+    ) -> SimTask:
+        """Accept a mount: always a new one, even of a point that is mounted already.
+
+        `late_s` after its request arrived; `unforeseen` by any client.
+        """
         key = (family, point.id)
-        number = session.mount_count.get(key, 0) + 1
-        session.mount_count[key] = number
+        number = self._next_mount(session, key)
         task = self.new_task(session, "MountRestorePoint")
         machine = point.machine
         fate = MountFate(
@@ -237,6 +254,8 @@ class SimulatedManager:
             backup_server=machine.backup_server.name,
             number=number,
             requested_at=self.clock(),
+            late_s=late_s,
+            unforeseen=unforeseen,
         )
         self.truth.opened(fate)
         task.mount = SimMount(number, family, point, os_kind, fate)
@@ -246,10 +265,39 @@ class SimulatedManager:
 
     def new_task(self, session: SimSession, operation: str) -> SimTask:
         """Number a task: every session counts from task-1."""
-        session.task_count += 1
+        counted = self._numbered_together(session, "tasks")
+        session.task_count = 1 + max((each.task_count for each in counted), default=0)
         task = SimTask(f"task-{session.task_count}", operation)
         session.tasks[task.id] = task
         return task
+
+    def _next_mount(self, session: SimSession, key: tuple[str, str]) -> int:
+        """Number a mount: every session counts from 1 for each point."""
+        counted = self._numbered_together(session, "mounts")
+        number = 1 + max((each.mount_count.get(key, 0) for each in counted), default=0)
+        session.mount_count[key] = number
+        return number
+
+    def _numbered_together(self, session: SimSession, what: str) -> Iterable[SimSession]:
+        """Return the sessions whose tasks or mounts are numbered together."""
+        return self.sessions.values() if self.behaviour.shows_others == what else (session,)
+
+    def tasks_shown(self, session: SimSession) -> dict[str, SimTask]:
+        """Return the tasks that a session is shown by their names."""
+        if self.behaviour.shows_others != "tasks":
+            return session.tasks
+        return {name: task for each in self._own_last(session) for name, task in each.tasks.items()}
+
+    def mounts_shown(self, session: SimSession, key: tuple[str, str]) -> dict[int, SimMount]:
+        """Return the mounts of a point that a session is shown by their numbers."""
+        if self.behaviour.shows_others != "mounts":
+            return session.mounts.get(key, {})
+        shown = [each.mounts.get(key, {}) for each in self._own_last(session)]
+        return {number: mount for mounts in shown for number, mount in mounts.items()}
+
+    def _own_last(self, session: SimSession) -> list[SimSession]:
+        others = [each for each in self.sessions.values() if each is not session]
+        return [*others, session]
 
     def _work(self, backup_server: str) -> None:
         queue = self._queues[backup_server]
@@ -281,8 +329,8 @@ class SimulatedManager:
         failure = self._failure(mount)
         task.state, task.success, task.finished_at = "Finished", failure is None, now
         mount.fate.finished_at, mount.fate.succeeded = now, failure is None
-        said = self._rng.random() < self.behaviour.message_share
-        task.message = (failure or "Ok") if said else None
+        has_message = self._rng.random() < self.behaviour.message_share
+        task.message = (failure or "Ok") if has_message else None
         if failure is not None:
             self.truth.closed(mount.fate, now, "failed")
             return
@@ -307,7 +355,7 @@ class SimulatedManager:
         return point.fails
 
     def _held_by_another(self, mount: SimMount) -> bool:
-        """Tell whether another mount of the same machine is open, whoever made it."""
+        """Tell whether another mount of the same machine is open, of any session."""
         return any(
             fate.succeeded and fate.is_open and fate.backup_server == mount.fate.backup_server
             for fate in self.truth.mounts
@@ -323,10 +371,13 @@ class SimulatedManager:
         for task in tuple(session.tasks.values()):
             if task.finished_at is not None and now - task.finished_at >= limit:
                 del session.tasks[task.id]
+                if task.mount is not None:
+                    task.mount.fate.forgotten = task.mount.fate.purged = True
 
     def delete_task(self, session: SimSession, task: SimTask) -> None:
-        """Remove a task; a running one may leave its mount where nobody sees it."""
-        session.tasks.pop(task.id, None)
+        """Remove a task; a running one may leave its mount behind, unseen."""
+        if session.tasks.pop(task.id, None) is None:
+            self.truth.foreign_deletes += 1
         if task.state == "Running" and task.mount and not self.behaviour.cancel_leaves_mount:
             self.truth.closed(task.mount.fate, self.clock(), "cancelled")
             task.mount = None
@@ -338,20 +389,39 @@ class SimulatedManager:
 
         The other family's address answers too where `related_answers` says so.
         """
-        found = session.mounts.get((family, point), {}).get(number)
-        if found is None and self.behaviour.related_answers:
+        mount = self.mounts_shown(session, (family, point)).get(number)
+        if mount is None and self.behaviour.related_answers:
             for own, other in OTHER_FAMILY.items():
                 if other == family:
-                    found = found or session.mounts.get((own, point), {}).get(number)
-        return found
+                    mount = mount or self.mounts_shown(session, (own, point)).get(number)
+        return mount
 
     def unmount(self, session: SimSession, mount: SimMount) -> None:
-        """Remove a mount."""
-        session.mounts[mount.family, mount.point.id].pop(mount.number, None)
+        """Remove a mount of any session: a session that is shown a mount may remove it."""
+        if mount.fate.session != session.id:
+            self.truth.foreign_deletes += 1
+        for each in (session, *self.sessions.values()):
+            if each.id == mount.fate.session:
+                each.mounts.get((mount.family, mount.point.id), {}).pop(mount.number, None)
         self.truth.closed(mount.fate, self.clock(), "unmounted")
 
+    def unmount_by_task(self, session: SimSession, mount: SimMount, how: str) -> SimTask:
+        """Accept an unmount: a task that removes the mount, or fails, or never ends."""
+        task = self.new_task(session, "UnmountRestorePoint")
+        if how != "endless_task":
+            seconds = self.behaviour.unmount_s
+            loop = asyncio.get_running_loop()
+            loop.call_later(seconds, self._unmounted, session, mount, task, how == "task")
+        return task
+
+    def _unmounted(self, session: SimSession, mount: SimMount, task: SimTask, done: bool) -> None:
+        task.state, task.success, task.finished_at = "Finished", done, self.clock()
+        task.message = "Ok" if done else UNMOUNT_FAILED
+        if done and session.token in self.sessions:
+            self.unmount(session, mount)
+
     def _guid(self) -> str:
-        return str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
+        return str(uuid.UUID(int=self._rng.getrandbits(128) ^ APART, version=4))
 
 
 def usual_duration(point: Point, rng: random.Random) -> float:

@@ -101,7 +101,8 @@ class _Pipe(asyncio.Transport):
             return
         self._closing = True
         self._loop.call_soon(self.protocol.connection_lost, mine)
-        self._loop.call_soon(self.other.lost, theirs)
+        # One turn later, as over a wire: what has just arrived is looked at first.
+        self._loop.call_soon(self._loop.call_soon, self.other.lost, theirs)
 
     def lost(self, exc: Exception | None) -> None:
         if not self._closing:

@@ -149,15 +149,23 @@ class _Child:
 
     def ask(self) -> dict[str, Any]:
         """Return the child's ground truth."""
+        self.tell(b"truth")
+        truth: dict[str, Any] = json.loads(self.read())
+        return truth
+
+    def tell(self, line: bytes) -> None:
+        """Write one line to the side channel."""
         assert self.process.stdin is not None  # noqa: S101 - made with pipes
-        assert self.process.stdout is not None  # noqa: S101 - made with pipes
-        self.process.stdin.write(b"truth\n")
+        self.process.stdin.write(line + b"\n")
         self.process.stdin.flush()
-        found: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return found
+
+    def read(self) -> bytes:
+        """Return the next line of the side channel; nothing where the process has ended."""
+        assert self.process.stdout is not None  # noqa: S101 - made with pipes
+        return self.process.stdout.readline()
 
     def end(self) -> None:
-        """Close the side channel and see the process end."""
+        """Close the side channel and wait for the end of the process."""
         assert self.process.stdin is not None  # noqa: S101 - made with pipes
         with contextlib.suppress(OSError):
             self.process.stdin.close()
@@ -222,17 +230,15 @@ def _started(settings: Settings, certificate: Certificate) -> _Child:
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
-    assert process.stdin is not None  # noqa: S101 - made with pipes
+    child = _Child(settings, process)
     values = asdict(settings)
     values |= {"certificate": str(certificate.certificate), "key": str(certificate.key)}
-    process.stdin.write(json.dumps(values).encode() + b"\n")
-    process.stdin.flush()
-    return _Child(settings, process)
+    child.tell(json.dumps(values).encode())
+    return child
 
 
 def _port_of(child: _Child) -> int:
-    assert child.process.stdout is not None  # noqa: S101 - made with pipes
-    line = child.process.stdout.readline()
+    line = child.read()
     if not line:
         raise RuntimeError(f"the simulated server {child.settings.name} did not start")
     port: int = json.loads(line)["port"]

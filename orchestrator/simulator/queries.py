@@ -13,7 +13,7 @@ from orchestrator.simulator.exchange import Call, Refusal, Reply
 from orchestrator.simulator.inventory import Inventory, Point
 from orchestrator.simulator.manager import (
     FAMILY_ENTITIES,
-    ROLES_THAT_LIST_AGENTS,
+    ROLES_THAT_LIST_BACKUP_SERVERS,
     ROLES_THAT_SEE_POINTS,
     SimSession,
     SimulatedManager,
@@ -34,7 +34,8 @@ from orchestrator.simulator.writing import ENTITY, moment, restore_point_name
 def may_list(session: SimSession, path: str) -> None:
     """Refuse a role that may not see points of this family. Source: reference 2.7."""
     agents = path == "agents/agentRestorePoints"
-    if session.user.role not in (ROLES_THAT_LIST_AGENTS if agents else ROLES_THAT_SEE_POINTS):
+    roles = ROLES_THAT_LIST_BACKUP_SERVERS if agents else ROLES_THAT_SEE_POINTS
+    if session.user.role not in roles:
         raise Refusal(403, "Access denied.")
 
 
@@ -85,16 +86,17 @@ def _task_query(
     behaviour = manager.behaviour
     if not behaviour.filters_tasks:
         condition = None
-    wanted = equal_values(condition, "taskid") if condition is not None else None
-    if wanted is not None:
-        found = [session.tasks[name] for name in wanted if name in session.tasks]
+    names = equal_values(condition, "taskid") if condition is not None else None
+    tasks = manager.tasks_shown(session)
+    if names is not None:
+        matches = [tasks[name] for name in names if name in tasks]
     else:
-        found = [task for task in session.tasks.values() if holds(condition, task, TASK_FIELDS)]
-    _sort(call, found, TASK_FIELDS)
+        matches = [task for task in tasks.values() if holds(condition, task, TASK_FIELDS)]
+    _sort(call, matches, TASK_FIELDS)
     page, size = page_of(call, behaviour.task_page_size_default)
-    rows = "".join(call.writer.task(task) for task in found[(page - 1) * size : page * size])
+    rows = "".join(call.writer.task(task) for task in matches[(page - 1) * size : page * size])
     inner = f"<Resources>{call.writer.element('Tasks', [], rows)}</Resources>"
-    return _result(manager, call, inner, len(found), page, size)
+    return _result(manager, call, inner, len(matches), page, size)
 
 
 _SHARED: Mapping[str, Field] = {
@@ -166,26 +168,32 @@ def _point_query(
 ) -> Reply:
     fields = POINT_FIELDS[path]
     check_fields(condition, fields)
-    found = [
+    refused = manager.behaviour.refused_name
+    if refused is not None and refused in call.query.get("filter", ""):
+        raise Refusal(400, "The filter is not valid.")
+    matches = [
         point
         for point in _candidates(manager, path, condition)
         if session.user.sees(point) and holds(condition, point, fields)
     ]
-    _sort(call, found, fields)
+    _sort(call, matches, fields)
     page, size = page_of(call, manager.behaviour.page_size_default)
-    shown = found[(page - 1) * size : page * size]
+    page_points = matches[(page - 1) * size : page * size]
+    count = len(matches)
+    if matches and call.writer.disguises("endless_pages"):
+        page_points, count = matches[:size], (page + 1) * size
     if call.query.get("format", "").lower() == "entities":
-        rows = "".join(call.writer.point(point) for point in shown)
+        rows = "".join(call.writer.point(point) for point in page_points)
         plural = f"{entity}s"
         group = f"<{plural}>{rows}</{plural}>" if rows else f"<{plural} />"
         inner = f"<Entities>{group}</Entities>"
     else:
-        rows = "".join(call.writer.point_reference(point) for point in shown)
+        rows = "".join(call.writer.point_reference(point) for point in page_points)
         inner = f"<Refs>{rows}</Refs>" if rows else "<Refs />"
-    return _result(manager, call, inner, len(found), page, size)
+    return _result(manager, call, inner, count, page, size)
 
 
-def _sort(call: Call, found: list[Any], fields: Mapping[str, Field]) -> None:
+def _sort(call: Call, rows: list[Any], fields: Mapping[str, Field]) -> None:
     """Sort by `sortAsc` or `sortDesc`; enumerations by their order.
 
     Raises:
@@ -197,7 +205,7 @@ def _sort(call: Call, found: list[Any], fields: Mapping[str, Field]) -> None:
             if field not in fields:
                 raise BadQuery(f"there is no field {field}")
             key = fields[field]
-            found.sort(key=lambda row: rank(field, key(row)), reverse=backwards)
+            rows.sort(key=lambda row: rank(field, key(row)), reverse=backwards)
 
 
 def page_of(call: Call, default: int) -> tuple[int, int]:
@@ -215,25 +223,19 @@ def _result(
     manager: SimulatedManager, call: Call, inner: str, count: int, page: int, size: int
 ) -> Reply:
     pages = max(1, -(-count // size))
-    kept = ["type", "format", "sortAsc", "sortDesc"]
+    parameters = ["type", "format", "sortAsc", "sortDesc"]
     if manager.behaviour.paging_keeps_filter:
-        kept.append("filter")
+        parameters.append("filter")
     query = "&".join(
-        f"{name}={quote(call.query[name.lower()])}" for name in kept if name.lower() in call.query
+        f"{name}={quote(call.query[name.lower()])}"
+        for name in parameters
+        if name.lower() in call.query
     )
-    links = _page_links(call, f"query?{query}", page, size, pages)
-    return Reply(200, call.writer.query_result(inner, links, page, size, pages))
+    inner += paging(call, f"query?{query}", page, size, pages)
+    return Reply(200, call.writer.document("QueryResult", [], inner))
 
 
 def paging(call: Call, base: str, page: int, size: int, pages: int) -> str:
-    return call.writer.element(
-        "PagingInfo",
-        [("PageNum", str(page)), ("PageSize", str(size)), ("PagesCount", str(pages))],
-        f"<Links>{_page_links(call, base, page, size, pages)}</Links>",
-    )
-
-
-def _page_links(call: Call, base: str, page: int, size: int, pages: int) -> str:
     """Return First, Previous, Next, Last; Previous and Next only where they exist."""
     numbers = [("First", 1)]
     if page > 1:
@@ -241,6 +243,8 @@ def _page_links(call: Call, base: str, page: int, size: int, pages: int) -> str:
     if page < pages:
         numbers.append(("Next", page + 1))
     numbers.append(("Last", pages))
-    return "".join(
+    links = "".join(
         call.writer.link(f"{base}&pageSize={size}&page={number}", rel) for rel, number in numbers
     )
+    attributes = [("PageNum", str(page)), ("PageSize", str(size)), ("PagesCount", str(pages))]
+    return call.writer.element("PagingInfo", attributes, f"<Links>{links}</Links>")

@@ -57,7 +57,7 @@ def parsed(text: str) -> Condition | None:
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:
-    found = []
+    tokens = []
     place = 0
     while place < len(text.rstrip()):
         match = _TOKEN.match(text, place)
@@ -65,15 +65,15 @@ def _tokens(text: str) -> list[tuple[str, str]]:
             raise BadQuery(f"unreadable at {place}")
         operator, mark, quoted, bare = match.groups()
         if operator:
-            found.append(("op", operator))
+            tokens.append(("op", operator))
         elif mark:
-            found.append(("mark", mark))
+            tokens.append(("mark", mark))
         elif quoted is not None:
-            found.append(("value", quoted.replace('""', '"')))
+            tokens.append(("value", quoted.replace('""', '"')))
         else:
-            found.append(("word", bare.replace(" ", "")))
+            tokens.append(("word", bare.replace(" ", "")))
         place = match.end()
-    return found
+    return tokens
 
 
 def _any_of(tokens: list[tuple[str, str]], place: int) -> tuple[Condition, int]:

@@ -21,10 +21,14 @@ from aiohttp import web
 
 from orchestrator.simulator import answers
 from orchestrator.simulator.exchange import Call, Refusal, Reply
-from orchestrator.simulator.faults import DISGUISES, Fault, FaultScript
+from orchestrator.simulator.faults import DISGUISES, SPOILS, Fault, FaultScript
+from orchestrator.simulator.json_form import as_json
 from orchestrator.simulator.manager import SimSession, SimulatedManager
-from orchestrator.simulator.streaming import streamed
-from orchestrator.simulator.writing import Writer, as_json
+from orchestrator.simulator.pages import page
+from orchestrator.simulator.proxying import passed_on, stopped, way
+from orchestrator.simulator.spoiling import spoiled
+from orchestrator.simulator.streaming import dripped, dropped, endless, streamed
+from orchestrator.simulator.writing import Writer
 
 HEADERS = {
     "Cache-Control": "private",
@@ -47,10 +51,24 @@ REASONS = {
     500: "InternalServerError",
     503: "ServiceUnavailable",
 }
-ANSWER_LOST = frozenset({"drop_after", "error_500_after", "proxy_page"})
+ANSWER_LOST = frozenset(
+    {"drop_after", "close_after", "answer_after", "error_500_after", "proxy_page"}
+)
 """Kinds that act, and then give another answer or none."""
-BROKEN = "Object reference not set to an instance of an object."
-HTML = b"<!DOCTYPE HTML><html><head><title>Service Unavailable</title></head><body></body></html>"
+UNAVAILABLE = "The service is temporarily unavailable."
+MESSAGES = {
+    400: "Node [root] does not exist.",
+    401: "Session is not found or has expired.",
+    403: "Access denied.",
+    404: "Mount point is not found.",
+    405: "Method is not allowed.",
+    500: "Object reference not set to an instance of an object.",
+}
+"""Messages of the service by status; all others have UNAVAILABLE."""
+STATUSES = {"unauthorized": 401, "error_500": 500, "forbidden": 403}
+"""Kinds that are answered with the service's own Error, without acting."""
+LATE = frozenset({"act_later", "held"})
+"""Kinds that act `seconds` after a request arrived."""
 
 
 class Face:
@@ -76,7 +94,7 @@ class Face:
         )
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request, or misbehave as the script says."""
+        """Answer one request, or misbehave by the script."""
         self.manager.truth.received[self.manager.name] += 1
         self._in_work += 1
         try:
@@ -88,42 +106,50 @@ class Face:
         return response
 
     async def _handled(self, request: web.BaseRequest) -> web.StreamResponse:
-        target = request.raw_path
+        behaviour = self.manager.behaviour
+        refused = stopped(behaviour, request.raw_path)
+        if refused is not None:
+            return refused
+        target = way(behaviour, request.raw_path)
         path, _, query = target.partition("?")
         fault = self.faults.strike(request.method, path, self.manager.clock(), query)
         if self._overloaded(request.method, path):
             self.manager.truth.overloads[self.manager.name] += 1
-            return self._failure(request, 503, "The service is temporarily unavailable.")
-        if self.manager.behaviour.latency_s:
-            await asyncio.sleep(self.manager.behaviour.latency_s)
+            return self._failure(request, 503)
+        if behaviour.latency_s:
+            await asyncio.sleep(behaviour.latency_s)
+        early = None
         if fault is not None:
             early = await self._before(fault, request)
-            if early is not None:
+            if early is not None and not early.prepared:
                 return early
         try:
             reply = await self._answered(request, target, fault)
+            if early is not None:
+                return early
         except ConnectionResetError:  # the client left before its request was whole
-            return _dropped(request)
+            return dropped(request)
         if reply.stream is not None:
             return await self._streamed(request, reply, fault)
         response = self._encoded(request, reply)
-        return await self._after(fault, request, response) if fault is not None else response
+        if fault is not None:
+            response = await self._after(fault, request, response)
+        return passed_on(behaviour, request, response)
 
     def _overloaded(self, method: str, path: str) -> bool:
         """Tell whether the server has more in work than it bears."""
         manager, behaviour = self.manager, self.manager.behaviour
         if behaviour.bears_requests is not None and self._in_work > behaviour.bears_requests:
             return True
-        mounting = method == "POST" and path.endswith("/mounts")
-        open_now = manager.truth.open_now[f"server:{manager.name}"]
-        return (
-            mounting and behaviour.bears_mounts is not None and open_now >= behaviour.bears_mounts
-        )
+        if behaviour.bears_mounts is None or method != "POST" or not path.endswith("/mounts"):
+            return False
+        return manager.truth.open_now[f"server:{manager.name}"] >= behaviour.bears_mounts
 
     async def _answered(
         self, request: web.BaseRequest, target: str, fault: Fault | None = None
     ) -> Reply:
         path, _, query = target.partition("?")
+        kind = fault.kind if fault is not None else ""
         call = Call(
             method=request.method,
             path=re.sub("/+", "/", path),
@@ -131,17 +157,35 @@ class Face:
             headers=request.headers,
             body=await request.read(),
             writer=Writer(self.manager.behaviour, request.headers.get("Host", ""), self._rng),
+            late_s=fault.seconds if fault is not None and kind in LATE else 0.0,
+            unforeseen=fault is not None and _will_be_refused(fault),
         )
-        if fault is not None and fault.kind in DISGUISES:
-            call.writer.disguise = fault.kind
+        call.writer.disguise = kind if kind in DISGUISES else ""
+        reply = await self._carried_out(call)
+        if kind == "twice":
+            call.unforeseen = True
+            reply = await self._carried_out(call)
+        if fault is not None and kind in SPOILS:
+            self._spoil(request, reply, fault)
+        if fault is not None and kind in DISGUISES and not call.writer.disguised:
+            fault.struck -= 1  # there was nothing to change
+        return reply
+
+    async def _carried_out(self, call: Call) -> Reply:
         try:
             return await self._dispatch(call)
         except Refusal as refusal:
-            xml = call.writer.error(refusal.status, refusal.message)
-            return Reply(refusal.status, xml)
-        finally:
-            if call.writer.disguise and not call.writer.disguised and fault is not None:
-                fault.struck -= 1  # there was nothing to change
+            return Reply(refusal.status, call.writer.error(refusal.status, refusal.message))
+
+    def _spoil(self, request: web.BaseRequest, reply: Reply, fault: Fault) -> None:
+        """Let one thing of an XML answer be wrong; where there is none, nothing has struck."""
+        text = None
+        if reply.xml is not None and "application/json" not in request.headers.get("Accept", ""):
+            text = spoiled(reply.xml, fault.kind, fault.row)
+        if text is None:
+            fault.struck -= 1
+        else:
+            reply.xml = text
 
     def _encoded(self, request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
         """Encode by what Accept asks for; errors carry no charset."""
@@ -184,7 +228,7 @@ class Face:
                 seconds=fault.seconds if fault is not None else 0.0,
             )
         except ConnectionError:  # the client has left
-            return _dropped(request)
+            return dropped(request)
         finally:
             self.manager.truth.bytes_sent += reply.stream.fate.downloaded_bytes - before
 
@@ -195,80 +239,99 @@ class Face:
         match fault.kind:
             case "delay":
                 await asyncio.sleep(fault.seconds)
-            case "drop_before":
-                return _dropped(request)
-            case "act_later":
+            case "held":
                 await request.read()
-                _dropped(request)
                 await asyncio.sleep(fault.seconds)
+            case "drop_before" | "close_before":
+                return dropped(request, in_order=fault.kind == "close_before")
+            case "act_later":
+                return await self._answered_early(fault, request)
+            case "answer":
+                return self._wrong(fault, request)
             case "black_hole":
                 await asyncio.sleep(86_400.0)
             case "clock_jump":
                 self.manager.skew += fault.seconds
             case "restart":
                 self.manager.restart()
-                return _dropped(request)
+                return dropped(request)
             case "forget_session":
                 session = self._session_of(request.headers)
                 if session is not None:
                     self.manager.end(session)
-                return self._failure(request, 401, "Session is not found or has expired.")
-            case "unauthorized":
-                return self._failure(request, 401, "Session is not found or has expired.")
-            case "error_500":
-                return self._failure(request, 500, BROKEN)
-            case "forbidden":
-                return self._failure(request, 403, "Access denied.")
+                return self._failure(request, 401)
+            case "unauthorized" | "error_500" | "forbidden":
+                return self._failure(request, STATUSES[fault.kind])
             case "hollow_204":
                 return web.Response(status=204, reason=REASONS[204], headers=HEADERS)
             case "xml_503":
-                extra = {"Retry-After": fault.retry_after} if fault.retry_after else {}
-                return self._failure(request, 503, "The service is temporarily unavailable.", extra)
+                return self._failure(request, 503, fault.retry_after)
             case "html_503" | "html_404" | "html_200":
                 status = int(fault.kind.removeprefix("html_"))
-                extra = {"Retry-After": fault.retry_after} if fault.retry_after else {}
-                return web.Response(
-                    status=status, body=HTML, headers={**extra, "Content-Type": "text/html"}
-                )
+                return page(status, "http_sys", retry_after=fault.retry_after)
         return None
 
+    async def _answered_early(
+        self, fault: Fault, request: web.BaseRequest
+    ) -> web.StreamResponse | None:
+        """Drop the connection or answer, and wait; the request is carried out afterwards."""
+        await request.read()
+        if not fault.status:
+            dropped(request)
+            await asyncio.sleep(fault.seconds)
+            return None
+        early = self._wrong(fault, request)
+        early.force_close()
+        await early.prepare(request)
+        await early.write_eof()
+        await asyncio.sleep(fault.seconds)
+        return early
+
+    def _wrong(self, fault: Fault, request: web.BaseRequest) -> web.StreamResponse:
+        """Return the answer that a fault names."""
+        if fault.body != "service":
+            return page(fault.status, fault.body, retry_after=fault.retry_after)
+        return self._failure(request, fault.status, fault.retry_after)
+
     def _failure(
-        self,
-        request: web.BaseRequest,
-        status: int,
-        message: str,
-        headers: dict[str, str] | None = None,
+        self, request: web.BaseRequest, status: int, retry_after: str | None = None
     ) -> web.StreamResponse:
+        """Return the service's own Error."""
         writer = Writer(self.manager.behaviour, request.headers.get("Host", ""), self._rng)
-        return self._encoded(request, Reply(status, writer.error(status, message), headers=headers))
+        headers = {"Retry-After": retry_after} if retry_after else {}
+        xml = writer.error(status, MESSAGES.get(status, UNAVAILABLE))
+        return self._encoded(request, Reply(status, xml, headers=headers))
 
     async def _after(
         self, fault: Fault, request: web.BaseRequest, response: web.StreamResponse
     ) -> web.StreamResponse:
         """Do what the fault does once the request was acted on."""
         body = getattr(response, "body", b"") or b""
-        if fault.kind == "drop_after":
-            return _dropped(request)
+        if fault.kind in {"drop_after", "close_after"}:
+            return dropped(request, in_order=fault.kind == "close_after")
+        if fault.kind == "answer_after" or (fault.kind == "twice" and fault.status):
+            return self._wrong(fault, request)
         if fault.kind == "error_500_after":
-            return self._failure(request, 500, BROKEN)
+            return self._failure(request, 500)
         if fault.kind == "proxy_page":
-            return web.Response(status=502, body=HTML, headers={"Content-Type": "text/html"})
+            return page(502, "page")
+        if fault.kind == "endless_body":
+            return await endless(request, response, body, fault.seconds)
         if fault.kind == "late":
             await asyncio.sleep(fault.seconds)
         if fault.kind == "drip" and body:
-            return await _dripped(request, response, body, fault.seconds)
+            return await dripped(request, response, body, fault.seconds)
         if fault.kind == "truncated":
             half = web.Response(status=response.status, body=body[: len(body) // 2])
-            half.headers.update(
-                {k: v for k, v in response.headers.items() if k != "Content-Length"}
-            )
+            headers = response.headers.items()
+            half.headers.update({k: v for k, v in headers if k != "Content-Length"})
             return half
         if fault.kind == "reset_mid_body":
             partial = web.StreamResponse(status=response.status, headers=response.headers)
             partial.content_length = max(2, len(body))
             await partial.prepare(request)
             await partial.write(body[: len(body) // 2])
-            return _dropped(request)
+            return dropped(request)
         return response
 
     # --- dispatch --------------------------------------------------------------------------
@@ -287,12 +350,16 @@ class Face:
             return self._log_on(call)
         session = self._session_of(call.headers)
         if session is None:
-            raise Refusal(401, "Session is not found or has expired.")
+            raise Refusal(401, MESSAGES[401])
         return await answers.answer(self.manager, call, session, rest)
 
     def _count(self, call: Call) -> None:
         truth = self.manager.truth
         truth.requests[f"{call.method} {_kind(call.path)}"] += 1
+        if "/sessionmngr" in call.path.lower():
+            truth.logon_attempts.append((self.manager.name, self.manager.clock()))
+        if "/failoverplans" in call.path.lower() and call.method != "GET":
+            truth.dangerous += 1
         action = call.query.get("action", "").lower()
         on_a_point = re.search(r"points/[^/]+/?$", call.path, re.IGNORECASE)
         if action == "failover" or (action == "restore" and on_a_point):
@@ -305,7 +372,7 @@ class Face:
         if not self.manager.behaviour.strict_media_types or not call.body:
             return
         if ("json" in sent) != ("application/json" in accept):
-            raise Refusal(400, "Node [root] does not exist.")
+            raise Refusal(400, MESSAGES[400])
 
     def _log_on(self, call: Call) -> Reply:
         if call.method != "POST":
@@ -324,6 +391,7 @@ class Face:
             "X-RestSvcSessionId": session.token,
             "Set-Cookie": f"X-RestSvcSessionId={session.token}; Path=/api;",
             "Location": f"{call.writer.base}/logonSessions/{session.id}",
+            "X-Simulated": "yes",  # what is proven here proves nothing of a real server
         }
         return Reply(201, call.writer.logon_session(session), headers=headers)
 
@@ -349,23 +417,7 @@ def _kind(path: str) -> str:
     return re.sub(r"/mounts/\d+.*", "/mounts/{n}", kind)
 
 
-def _dropped(request: web.BaseRequest) -> web.StreamResponse:
-    """Reset the connection; what is returned goes nowhere."""
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response(status=500)
-
-
-async def _dripped(
-    request: web.BaseRequest, response: web.StreamResponse, body: bytes, seconds: float
-) -> web.StreamResponse:
-    """Send a body in eight pieces over `seconds`."""
-    slow = web.StreamResponse(status=response.status, headers=response.headers)
-    slow.content_length = len(body)
-    await slow.prepare(request)
-    size = -(-len(body) // 8)
-    for start in range(0, len(body), size):
-        await asyncio.sleep(seconds / 8)
-        await slow.write(body[start : start + size])
-    await slow.write_eof()
-    return slow
+def _will_be_refused(fault: Fault) -> bool:
+    """Tell whether the service will act and then answer with a refusal."""
+    honest = fault.body not in {"service", "http_sys"} or fault.status == 500
+    return fault.kind == "answer_after" and not honest

@@ -54,10 +54,10 @@ async def serving(
     sites = Sites(managers, net, truth)
     servers = []
     for name, manager in managers.items():
-        shown = face(manager, (faults or {}).get(name))
-        server = shown.protocol_factory()
+        rest_face = face(manager, (faults or {}).get(name))
+        server = rest_face.protocol_factory()
         servers.append(server)
-        sites.faces[name] = shown
+        sites.faces[name] = rest_face
         net.listen(host(name), PORT, server)
     try:
         yield sites

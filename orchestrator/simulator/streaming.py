@@ -1,4 +1,4 @@
-"""Sending a staged file piece by piece, and everything that can go wrong meanwhile."""
+"""Sending a body piece by piece, and everything that can go wrong meanwhile."""
 
 from __future__ import annotations
 
@@ -10,6 +10,44 @@ from aiohttp import web
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.exchange import Stream
 from orchestrator.simulator.files import PIECE
+
+
+def dropped(request: web.BaseRequest, *, in_order: bool = False) -> web.StreamResponse:
+    """Reset the connection, or close it `in_order`; what is returned goes nowhere."""
+    if request.transport is not None:
+        (request.transport.close if in_order else request.transport.abort)()
+    return web.Response(status=500)
+
+
+async def dripped(
+    request: web.BaseRequest, response: web.StreamResponse, body: bytes, seconds: float
+) -> web.StreamResponse:
+    """Send a body in eight pieces over `seconds`."""
+    slow = web.StreamResponse(status=response.status, headers=response.headers)
+    slow.content_length = len(body)
+    await slow.prepare(request)
+    size = -(-len(body) // 8)
+    for start in range(0, len(body), size):
+        await asyncio.sleep(seconds / 8)
+        await slow.write(body[start : start + size])
+    await slow.write_eof()
+    return slow
+
+
+async def endless(
+    request: web.BaseRequest, response: web.StreamResponse, body: bytes, seconds: float
+) -> web.StreamResponse:
+    """Send half of a body, then a blank every `seconds` until the client leaves."""
+    answer = web.StreamResponse(status=response.status, headers=response.headers)
+    answer.headers.pop("Content-Length", None)
+    answer.enable_chunked_encoding()
+    await answer.prepare(request)
+    await answer.write(body[: len(body) // 2])
+    while request.transport is not None and not request.transport.is_closing():
+        await asyncio.sleep(seconds)
+        await answer.write(b" ")
+    return dropped(request)
+
 
 EXTRA = b"bytes that no Content-Length announced"
 
@@ -23,7 +61,7 @@ async def streamed(
     fault: str = "",
     seconds: float = 0.0,
 ) -> web.StreamResponse:
-    """Send the whole file, or misbehave as the kind of fault says."""
+    """Send the whole file, or misbehave by the kind of fault."""
     response = web.StreamResponse(status=200, reason="OK", headers=headers)
     promised, sent_at_most = _sizes(stream.size, fault)
     if behaviour.chunked_downloads:
@@ -48,7 +86,7 @@ async def streamed(
 
 
 def _sizes(size: int, fault: str) -> tuple[int, int]:
-    """Return what Content-Length says and how many bytes are sent at most."""
+    """Return the Content-Length and how many bytes are sent at most."""
     half = size // 2
     match fault:
         case "truncated":
@@ -71,9 +109,7 @@ async def _ended(
     if fault == "silent_mid_body":
         await asyncio.sleep(seconds)
     if fault in {"reset_mid_body", "close_mid_body", "silent_mid_body"}:
-        if request.transport is not None:
-            close = request.transport.close
-            (request.transport.abort if fault == "reset_mid_body" else close)()
+        dropped(request, in_order=fault != "reset_mid_body")
         return response
     if fault == "grown":
         await response.write(EXTRA)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+
+PATIENCE_S = 180.0
+"""For so long after it was sent a client must expect that a mount POST takes effect."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -23,6 +26,10 @@ class MountFate:
     backup_server: str
     number: int
     requested_at: float
+    late_s: float = 0.0
+    """Seconds between the arrival of its POST and this."""
+    unforeseen: bool = False
+    """Made by a POST that arrived twice, or that the service itself answered with a refusal."""
     finished_at: float | None = None
     succeeded: bool | None = None
     closed_at: float | None = None
@@ -30,7 +37,11 @@ class MountFate:
     """unmounted, failed, or None while it is open."""
     orphaned: bool = False
     orphaned_at: float | None = None
-    """Its session is gone, so nobody can unmount it any more."""
+    """Its session is gone, so it cannot be unmounted any more."""
+    forgotten: bool = False
+    """The server has lost its session, or shows its task no more."""
+    purged: bool = False
+    """The server shows its task no more, whether its session lives or not."""
     staged: int = 0
     """Files staged for download."""
     downloaded: int = 0
@@ -42,6 +53,29 @@ class MountFate:
     def is_open(self) -> bool:
         """True from the accepted POST until it failed or was unmounted."""
         return self.closed_at is None
+
+    @property
+    def is_excused(self) -> bool:
+        """True if no client can have expected it, so that it counts against no limit.
+
+        A POST that is carried out twice, or although the service says that it refused, or after
+        the time for which a client has to expect it.
+        """
+        return self.unforeseen or self.late_s >= PATIENCE_S
+
+    @property
+    def went_with_its_session(self) -> bool:
+        """True if its task was shown until the server lost the session, without being asked to.
+
+        No client can know that it is open; one can know that nobody has looked.
+        """
+        at_once = self.is_excused and not self.late_s
+        return self.is_open and at_once and self.forgotten and not self.purged
+
+    @property
+    def is_beyond_knowledge(self) -> bool:
+        """True if no client can know that it is open: none expects it, and no task shows it."""
+        return self.is_open and self.is_excused and self.forgotten
 
 
 @dataclass(slots=True)
@@ -61,7 +95,11 @@ class GroundTruth:
     guest_write_orders: int = 0
     """Accepted requests to do so, whatever came of them."""
     dangerous: int = 0
-    """Calls of `action=failover` or of a full restore: must stay 0."""
+    """Calls of `action=failover`, of a full restore, or of a failover plan: must stay 0."""
+    foreign_deletes: int = 0
+    """DELETEs of another session, and of what another session made: must stay 0."""
+    logon_attempts: list[tuple[str, float]] = field(default_factory=list)
+    """Server and second of every logon that reached it, whatever came of it."""
     logons: int = 0
     sessions_expired: int = 0
     sessions_closed: int = 0
@@ -71,7 +109,11 @@ class GroundTruth:
 
     def opened(self, fate: MountFate) -> None:
         """Count an accepted mount."""
+        if fate.late_s and self._is_answered_for(fate):
+            fate.unforeseen = True
         self.mounts.append(fate)
+        if fate.is_excused or fate.orphaned:
+            return
         for place in _places(fate):
             self.open_now[place] += 1
             self.peaks[place] = max(self.peaks[place], self.open_now[place])
@@ -81,43 +123,47 @@ class GroundTruth:
         if fate.closed_at is None:
             fate.closed_at, fate.closed_by = at, by
             self._count_down(fate)
+            if fate.is_excused:
+                self._excuse_twin(fate)
+
+    def _is_answered_for(self, fate: MountFate) -> bool:
+        """Tell whether a mount that the service denied was taken for what this late POST made."""
+        return any(
+            _is_alike(other, fate) and other.is_excused and other.closed_by == "unmounted"
+            for other in self.mounts
+        )
+
+    def _excuse_twin(self, fate: MountFate) -> None:
+        """Excuse the other mount of a POST that was carried out twice: only one was answered."""
+        for other in self.mounts:
+            if _is_alike(other, fate) and other.is_open and not other.is_excused:
+                self._count_down(other)
+                other.unforeseen = True
 
     def orphan(self, fate: MountFate, at: float) -> None:
-        """Note that its session is gone: nobody can close it, and it holds no slot any more."""
+        """Note that its session is gone: it cannot be closed, and it holds no slot any more."""
         if fate.closed_at is None and not fate.orphaned:
             self._count_down(fate)
             fate.orphaned = True
             fate.orphaned_at = at
 
     def _count_down(self, fate: MountFate) -> None:
-        if not fate.orphaned:
+        if not fate.orphaned and not fate.is_excused:
             for place in _places(fate):
                 self.open_now[place] -= 1
 
     def still_open(self) -> list[MountFate]:
-        """Return the mounts that nobody closed."""
+        """Return the mounts that are still open."""
         return [fate for fate in self.mounts if fate.is_open]
 
     def as_json(self) -> dict[str, object]:
         """Return everything as plain values."""
-        return {
-            "mounts": [asdict(fate) for fate in self.mounts],
-            "requests": dict(self.requests),
-            "received": dict(self.received),
-            "overloads": dict(self.overloads),
-            "bytes_sent": self.bytes_sent,
-            "guest_writes": [list(write) for write in self.guest_writes],
-            "guest_write_orders": self.guest_write_orders,
-            "dangerous": self.dangerous,
-            "logons": self.logons,
-            "sessions_expired": self.sessions_expired,
-            "sessions_closed": self.sessions_closed,
-            "peaks": dict(self.peaks),
-        }
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {**values, "mounts": [asdict(fate) for fate in self.mounts]}
 
     @classmethod
     def from_json(cls, parts: Iterable[dict[str, object]]) -> GroundTruth:
-        """Join what several servers told; peaks are counted anew over all of them.
+        """Join the JSON of several servers; peaks are counted anew over all of them.
 
         The servers' clocks must be the same one (the machine's monotonic clock is).
         """
@@ -126,33 +172,33 @@ class GroundTruth:
         for part in parts:
             for row in part["mounts"]:  # type: ignore[attr-defined]  # as_json wrote it
                 fate = MountFate(**row)
+                whole.mounts.append(fate)
+                if fate.is_excused:
+                    continue
                 moments.append((fate.requested_at, 1, fate))
                 ended = fate.orphaned_at if fate.orphaned else fate.closed_at
                 if ended is not None:
                     moments.append((ended, 0, fate))
             for name in ("requests", "received", "overloads"):
                 getattr(whole, name).update(part[name])
-            for write in part["guest_writes"]:  # type: ignore[attr-defined]  # likewise
-                whole.guest_writes.append(tuple(write))
+            for name in ("guest_writes", "logon_attempts"):
+                getattr(whole, name).extend(map(tuple, part[name]))  # type: ignore[call-overload]  # likewise
             for name in _SUMS:
                 setattr(whole, name, getattr(whole, name) + part[name])
         for _at, opening, fate in sorted(moments, key=lambda moment: moment[:2]):
             for place in _places(fate):
                 whole.open_now[place] += 1 if opening else -1
                 whole.peaks[place] = max(whole.peaks[place], whole.open_now[place])
-            if opening:
-                whole.mounts.append(fate)
+        whole.mounts.sort(key=lambda fate: fate.requested_at)
         return whole
 
 
-_SUMS = (
-    "bytes_sent",
-    "guest_write_orders",
-    "dangerous",
-    "logons",
-    "sessions_expired",
-    "sessions_closed",
-)
+_SUMS = [each.name for each in fields(GroundTruth) if each.default == 0]
+
+
+def _is_alike(one: MountFate, other: MountFate) -> bool:
+    """Tell whether two mounts are of one session and one restore point."""
+    return (one.server, one.session, one.point) == (other.server, other.session, other.point)
 
 
 def _places(fate: MountFate) -> tuple[str, ...]:

@@ -1,27 +1,25 @@
-"""The simulator's own XML, in the one-line wire form, and JSON made from it by rule.
+"""The simulator's own XML, in the one-line wire form.
 
-Element and attribute names, nesting and order follow the documented examples; the JSON
-rules are the reference's section 1.5. Shares nothing with the client's reader.
+Element and attribute names, nesting and order follow the documented examples. Shares nothing
+with the client's reader.
 """
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from functools import lru_cache
 from urllib.parse import quote
 from xml.sax.saxutils import escape, quoteattr
 
-import defusedxml.ElementTree as SafeTree
-
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.guests import GuestEntry
-from orchestrator.simulator.inventory import Point
+from orchestrator.simulator.inventory import BackupServer, Point
 from orchestrator.simulator.manager import (
+    FAMILY_ENTITIES,
     OTHER_FAMILY,
     SimMount,
     SimSession,
@@ -33,12 +31,13 @@ NAMESPACES = (
     'xmlns:xsd="http://www.w3.org/2001/XMLSchema" '
     'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
 )
+BACKUP_SERVER_VERSION = "12.3.2.3617"
 DEFAULT_NAMESPACE = 'xmlns="http://www.veeam.com/ent/v1.0"'
-ENTITY = {
-    "vmReplicaPoints": "VmReplicaPoint",
-    "vmRestorePoints": "VmRestorePoint",
-    "agents/agentRestorePoints": "AgentRestorePoint",
-}
+ENTITY = dict(FAMILY_ENTITIES.values())
+"""Element name of a restore point, by its family."""
+
+_quoted = lru_cache(maxsize=4096)(quoteattr)
+"""The same addresses and names are in one answer after another."""
 
 
 class Writer:
@@ -68,12 +67,16 @@ class Writer:
         shown = list(attributes)
         if self._behaviour.shuffle_attributes:
             self._rng.shuffle(shown)
-        text = "".join(f" {name}={quoteattr(value)}" for name, value in shown)
+        text = "".join(f" {name}={_quoted(value)}" for name, value in shown)
         return f"<{tag}{text}>{inner}</{tag}>" if inner else f"<{tag}{text} />"
 
-    def document(self, tag: str, attributes: Sequence[tuple[str, str]], inner: str) -> str:
-        """Return a whole document with the declarations of the wire form."""
+    def document(
+        self, tag: str, attributes: Sequence[tuple[str, str]], inner: str, *, whole: bool = True
+    ) -> str:
+        """Return a document with the declarations of the wire form; else (`whole`) an element."""
         body = self.element(tag, attributes, inner)
+        if not whole:
+            return body
         start = f"<{tag} {NAMESPACES}"
         rest = body[len(tag) + 1 :]
         close = re.match(r'((?:\s[\w:]+="[^"]*"|\s[\w:]+=\'[^\']*\')*)\s?(/?>)', rest)
@@ -134,8 +137,7 @@ class Writer:
             f"<SessionId>{session.id}</SessionId>"
         )
         attributes = [("Href", f"{self.base}/{path}"), ("Type", "LogonSession")]
-        make = self.document if whole else self.element
-        return make("LogonSession", attributes, inner)
+        return self.document("LogonSession", attributes, inner, whole=whole)
 
     # --- restore points --------------------------------------------------------------------
 
@@ -156,22 +158,25 @@ class Writer:
             self.link(f"{path}/mounts", "Down", f"{entity}MountList"),
             self.link(f"{path}/mounts", "Create", f"{entity}Mount"),
         ]
-        attributes = [
-            ("Href", f"{self.base}/{path}?format=Entity"),
-            ("Type", entity),
-            ("Name", point.name),
-            ("UID", f"urn:veeam:{entity}:{point.id}"),
-        ]
-        name = ""
-        if family != "agents/agentRestorePoints":
-            attributes.append(("VmDisplayName", machine.name))
-            name = f"<VmName>{escape(machine.name)}</VmName>"
+        vm = [] if family == "agents/agentRestorePoints" else [("VmDisplayName", machine.name)]
+        name = f"<VmName>{escape(machine.name)}</VmName>" if vm else ""
         inner = (
             f"<Links>{''.join(links)}</Links>"
             f"<CreationTimeUTC>{moment(point.created_at)}</CreationTimeUTC>{name}"
             "<Algorithm>Full</Algorithm><PointType>Snapshot</PointType>"
         )
-        return (self.document if whole else self.element)(entity, attributes, inner)
+        attributes = [*self._entity_attributes(path, entity, point.id, point.name), *vm]
+        return self.document(entity, attributes, inner, whole=whole)
+
+    def _entity_attributes(
+        self, path: str, entity: str, identifier: str, name: str
+    ) -> list[tuple[str, str]]:
+        return [
+            ("Href", f"{self.base}/{path}?format=Entity"),
+            ("Type", entity),
+            ("Name", name),
+            ("UID", f"urn:veeam:{entity}:{identifier}"),
+        ]
 
     def _parents(self, point: Point) -> list[str]:
         """Return the Up links to what the point is part of.
@@ -193,27 +198,38 @@ class Writer:
         entity, machine = ENTITY[point.family], point.machine
         path = f"{point.family}/{point.id}"
         server = machine.backup_server
-        links = self.link(
-            f"backupServers/{server.id}", "Up", "BackupServerReference", server.name
-        ) + self.link(f"{path}?format=Entity", "Alternate", entity, point.name)
+        up = self.link(f"backupServers/{server.id}", "Up", "BackupServerReference", server.name)
+        return self._reference(path, entity, point.id, point.name, up, whole=whole)
+
+    def _reference(
+        self, path: str, entity: str, identifier: str, name: str, links: str = "", *, whole: bool
+    ) -> str:
+        links += self.link(f"{path}?format=Entity", "Alternate", entity, name)
         attributes = [
-            ("UID", f"urn:veeam:{entity}:{point.id}"),
-            ("Name", point.name),
+            ("UID", f"urn:veeam:{entity}:{identifier}"),
+            ("Name", name),
             ("Href", f"{self.base}/{path}"),
             ("Type", f"{entity}Reference"),
         ]
         tag = "EntityRef" if whole else "Ref"
-        make = self.document if whole else self.element
-        return make(tag, attributes, f"<Links>{links}</Links>")
+        return self.document(tag, attributes, f"<Links>{links}</Links>", whole=whole)
 
-    def query_result(self, inner: str, links: str, page: int, size: int, pages: int) -> str:
-        """A QueryResult with its PagingInfo."""
-        paging = self.element(
-            "PagingInfo",
-            [("PageNum", str(page)), ("PageSize", str(size)), ("PagesCount", str(pages))],
-            f"<Links>{links}</Links>",
-        )
-        return self.document("QueryResult", [], inner + paging)
+    # --- backup servers --------------------------------------------------------------------
+
+    def backup_server(self, server: BackupServer, *, whole: bool = False) -> str:
+        """One backup server as an entity."""
+        path = f"backupServers/{server.id}"
+        links = self.link(path, "Alternate", "BackupServerReference", server.name)
+        links += self.link(f"{path}?action=collect", "Start")
+        attributes = self._entity_attributes(path, "BackupServer", server.id, server.name)
+        version = f"<Port>9392</Port><Version>{BACKUP_SERVER_VERSION}</Version>"
+        inner = f"<Links>{links}</Links><Description />{version}"
+        return self.document("BackupServer", attributes, inner, whole=whole)
+
+    def backup_server_reference(self, server: BackupServer, *, whole: bool = False) -> str:
+        """One backup server as a reference."""
+        path = f"backupServers/{server.id}"
+        return self._reference(path, "BackupServer", server.id, server.name, whole=whole)
 
     # --- tasks and mounts ------------------------------------------------------------------
 
@@ -222,20 +238,16 @@ class Writer:
         path = f"tasks/{task.id}"
         state = self._shown_state(task)
         links = self.delete_link(path, "Task")
-        if state == "Finished" and task.success and task.mount is not None:
-            if self.disguise == "no_related":
-                self.disguised = True
-            else:
-                links += self._related(task.mount)
         if state == "Finished":
+            if task.success and task.mount is not None and not self.disguises("no_related"):
+                links += self._related(task.mount)
             links += "".join(self.link(path, "Download") for path in task.downloads)
         result = ""
         if task.success is not None and self.disguise in {"state_back", "no_result"}:
             self.disguised = True
         elif task.success is not None:
             message = f"<Message>{escape(task.message)}</Message>" if task.message else ""
-            success = "true" if task.success else "false"
-            attributes = [("Success", success)]
+            attributes = [("Success", "true" if task.success else "false")]
             if task.credentials_needed:
                 attributes += [("CredentialsNeeded", "true"), ("ConfirmationNeeded", "false")]
             result = self.element("Result", attributes, message)
@@ -244,15 +256,13 @@ class Writer:
             f"<Operation>{task.operation}</Operation>{result}"
         )
         attributes = [("Href", f"{self.base}/{path}"), ("Type", "Task")]
-        return (self.document if whole else self.element)("Task", attributes, inner)
+        return self.document("Task", attributes, inner, whole=whole)
 
     def _shown_state(self, task: SimTask) -> str:
         if self.disguise == "state_back":
             return "Running"
-        if self.disguise == "odd_state" and task.state != "Finished":
-            self.disguised = True
-            return "WaitingForCollection"
-        return task.state
+        is_odd = task.state != "Finished" and self.disguises("odd_state")
+        return "WaitingForCollection" if is_odd else task.state
 
     def _related(self, mount: SimMount) -> str:
         form = self._behaviour.related
@@ -288,7 +298,7 @@ class Writer:
             "FSRoots", [], entries
         )
         attributes = [("Href", f"{self.base}/{path}"), ("Type", entity)]
-        return (self.document if whole else self.element)(entity, attributes, inner)
+        return self.document(entity, attributes, inner, whole=whole)
 
     def up_link(self, mount_path: str, path: str) -> str:
         """Return the link to the directory above; a volume root has none."""
@@ -371,72 +381,3 @@ def moment(at: datetime) -> str:
     """Return a time as the server writes it: a fraction of any length, or none."""
     fraction = f".{at.microsecond:06}".rstrip("0") if at.microsecond else ""
     return f"{at:%Y-%m-%dT%H:%M:%S}{fraction}Z"
-
-
-# --- JSON ------------------------------------------------------------------------------------
-
-LISTS = {
-    "Tasks": "Tasks",
-    "LogonSessions": "LogonSessions",
-    "EntityReferences": "Refs",
-    "Refs": "Refs",
-    "VmReplicaPoints": "VmReplicaPoints",
-    "VmRestorePoints": "VmRestorePoints",
-    "AgentRestorePoints": "AgentRestorePoints",
-    "VmReplicaPointMounts": "VmReplicaPointMounts",
-    "VmRestorePointMounts": "VmRestorePointMounts",
-    "AgentRestorePointMounts": "AgentRestorePointMounts",
-    "SupportedVersions": "SupportedVersions",
-    "FSRoots": "DirectoryEntries",
-    "Directories": "DirectoryEntries",
-    "Files": "FileEntries",
-}
-NUMBERS = {"Size", "PageNum", "PageSize", "PagesCount", "StatusCode"}
-ERROR_NULLS = {"FirstChanceExceptionMessage": None, "StackTrace": None, "Status": None}
-
-
-def as_json(xml: str, *, camel_case: bool) -> bytes:
-    """Return the JSON form of a document of ours, by the rules of the reference's 1.5."""
-    root = SafeTree.fromstring(xml.encode())
-    value = _json_of(root)
-    if _local(root.tag) == "Error":
-        value = {**ERROR_NULLS, **value}
-    return json.dumps(_camel(value) if camel_case else value).encode()
-
-
-def _local(tag: str) -> str:
-    return tag.rpartition("}")[2]
-
-
-def _json_of(node: Any) -> Any:
-    name = _local(node.tag)
-    children = list(node)
-    if name in LISTS:
-        return {LISTS[name]: [_json_of(child) for child in children]}
-    if name == "Links":
-        return [dict(child.attrib) for child in children]
-    if not children and not node.attrib:
-        return _scalar(name, node.text or "")
-    value: dict[str, Any] = {_local(child.tag): _json_of(child) for child in children}
-    value.update({key: _scalar(key, text) for key, text in node.attrib.items()})
-    return value
-
-
-def _scalar(name: str, text: str) -> object:
-    if name in NUMBERS and text.isdigit():
-        return int(text)
-    return text == "true" if name == "Success" else text
-
-
-def _camel(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {_lowered(key): _camel(inner) for key, inner in value.items()}
-    return [_camel(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _lowered(key: str) -> str:
-    lead = re.match(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]+", key)
-    end = lead.end() if lead else 0
-    if end > 1 and end < len(key) and not key[:end].isupper():
-        end -= 1
-    return key[:end].lower() + key[end:] if end else key

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator, Sequence
 
-from orchestrator.engine.admission import Limits
-from orchestrator.model import MountKey, MountRequest, ServerName
+from orchestrator.core.model import MountKey, MountRequest, ServerName
+from orchestrator.engine.scheduler import Limits, Scheduler, Slot
 from tests.bench.figures import Figure
 from tests.bench.schedule import greedy_makespan, heavy_tailed, lower_bound, request
 
@@ -94,3 +95,60 @@ def figures() -> Iterator[Figure]:
     yield Figure(
         what="… the same in strict plan order, for comparison", value=max(strict), digits=2
     )
+    yield Figure(
+        what="… 12 machines × 20 points beside 240 machines with one, worst of 3 orders",
+        value=max(map(_chains, range(3))),
+        limit=1.05,
+        digits=3,
+    )
+    yield Figure(
+        what="… two waves without `after`, the tail of the later one on one backup server",
+        value=max(map(_tail, SEEDS)),
+        limit=1.05,
+        digits=3,
+    )
+    few, many = _release_s(lanes=16), _release_s(lanes=10_000)
+    yield Figure(
+        what="a slot given back at 10,000 backup servers / at 16, CPU", value=many / few, limit=3
+    )
+
+
+def _chains(seed: int) -> float:
+    """Return makespan / bound with machines of which 20 restore points are mounted each."""
+    plain = [request(n, "a", f"a{n % 4}") for n in range(240)]
+    chains = [request(n, "a", f"a{n % 4}", vm=f"db{n % 12}") for n in range(240, 480)]
+    requests = [*plain, *chains]
+    random.Random(seed).shuffle(requests)
+    limits = Limits(servers={ServerName("a"): 24}, backup_server_default=8)
+    took = greedy_makespan(requests, limits, _three_minutes, _three_minutes)
+    return took / lower_bound(requests, limits, _three_minutes)
+
+
+def _tail(seed: int) -> float:
+    """Return makespan / bound of two waves, the second one with all its targets on one backup."""
+    requests = [request(n, "a", f"a{n % 4}", wave="first") for n in range(300)]
+    requests += [request(n, "a", "a0", wave="second") for n in range(300, 380)]
+    keys = [each.key for each in requests]
+    seconds = dict(zip(keys, heavy_tailed(random.Random(seed), 380, sigma=0.3), strict=True))
+    return _ratio(requests, seconds, {})
+
+
+def _three_minutes(_request: MountRequest) -> float:
+    return 180.0
+
+
+def _release_s(*, lanes: int, releases: int = 1000) -> float:
+    """Return the CPU seconds of a slot that is given back while so many lanes have work."""
+    count = 2 * max(lanes, releases)
+    requests = [request(n, f"em{n % 4}", f"b{n // 4 % (lanes // 4)}") for n in range(count)]
+    slots: list[Slot] = []
+
+    def take(_request: MountRequest, slot: Slot | None) -> None:
+        assert slot is not None
+        slots.append(slot)
+
+    Scheduler(Limits(run=8), [requests[0].wave], _three_minutes).offer(requests, take)
+    began = time.process_time()
+    for place in range(releases):
+        slots[place].release()
+    return (time.process_time() - began) / releases

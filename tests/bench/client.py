@@ -13,12 +13,12 @@ from pathlib import Path
 
 import anyio
 
-from orchestrator import conducting
-from orchestrator.assembly import Choices
-from orchestrator.events import Event
+from orchestrator.app import outcome, runner
+from orchestrator.app.wiring import Choices
+from orchestrator.core.events import Event
 from orchestrator.journal import state
 from orchestrator.journal.writing import RunJournal
-from orchestrator.plan.loading import load_plan
+from orchestrator.plan.file.loading import load_plan
 
 
 class _NoJournal(RunJournal):
@@ -45,16 +45,16 @@ class _Pages:
 
 async def _main(plan: Path, directory: Path) -> int:
     choices = Choices(state=directory / "state", report=directory / "report")
-    companions = []
+    background = []
     if "--pages" in sys.argv:
-        from orchestrator.serving import Page, Showing
+        from orchestrator.views.web.web_view import PageOptions, WebView
 
-        companions.append(Showing(page=Page(), metrics_file=None, tell=_Pages().open))
-    return (await conducting.conduct(load_plan(plan), choices, companions=companions)).code
+        background.append(WebView(page=PageOptions(), metrics_file=None, show_line=_Pages().open))
+    return (await runner.run_plan(load_plan(plan), choices, background=background)).code
 
 
 if __name__ == "__main__":
     if "--no-journal" in sys.argv:
         vars(state)["RunJournal"] = _NoJournal  # to measure what the real one costs
-        vars(conducting)["write_evidence"] = lambda *_: []  # there are no records to keep
+        vars(outcome)["write_evidence"] = lambda *_: []  # there are no records to keep
     sys.exit(anyio.run(_main, Path(sys.argv[1]), Path(sys.argv[2])))

@@ -6,8 +6,8 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.engine.admission import Limits
-from orchestrator.model import MountRequest
+from orchestrator.core.model import MountRequest
+from orchestrator.engine.scheduler import Limits
 from orchestrator.simulator.process import ACCOUNT, PASSWORD_VARIABLE
 from orchestrator.simulator.truth import MountFate
 from tests.bench.schedule import greedy_makespan

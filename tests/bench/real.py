@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from orchestrator.assembly import limits_of
-from orchestrator.model import (
+from orchestrator.app.wiring import limits_of
+from orchestrator.core.model import (
     BackupServerName,
     MountKey,
     MountRequest,
@@ -25,7 +25,7 @@ from orchestrator.model import (
     ServerName,
     WaveName,
 )
-from orchestrator.plan.loading import load_plan
+from orchestrator.plan.file.loading import load_plan
 from orchestrator.simulator.process import ACCOUNT, PASSWORD_VARIABLE, Settings
 from orchestrator.simulator.truth import GroundTruth
 from tests.bench.drills import Server, Shape, greedy, plan_text

@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from orchestrator.events import CheckMade, Event
+from orchestrator.core.events import CheckMade, Event
+from orchestrator.core.proof import CheckOutcome
 from orchestrator.journal import State
-from orchestrator.proof import CheckOutcome
-from orchestrator.report import as_html, summarize
+from orchestrator.report import as_html
+from orchestrator.report.summary import summarize
 from tests.bench.figures import Figure
 from tests.bench.real import cost_of
-from tests.history.runs import beginning, keep
 from tests.report.builders import WAVES, Fate, life
+from tests.report.history.runs import beginning, keep
 
 TARGETS, SLOTS, CHECKS = 5000, 240, 3
 SERVERS = ("hq", "dr", "branch", "lab")

@@ -13,8 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
-from orchestrator.engine.admission import Admission, Limits, Slot
-from orchestrator.model import (
+from orchestrator.core.model import (
     BackupServerName,
     MountKey,
     MountRequest,
@@ -24,6 +23,7 @@ from orchestrator.model import (
     ServerName,
     WaveName,
 )
+from orchestrator.engine.scheduler import Limits, Scheduler, Slot
 
 Truth = Callable[[MountRequest], float]
 
@@ -46,7 +46,7 @@ def greedy_makespan(
         heapq.heappush(running, (clock + truth(request), started, slot))
 
     waves = list(dict.fromkeys(request.wave for request in requests))
-    Admission(limits, waves, expected).offer(requests, start)
+    Scheduler(limits, waves, expected).offer(requests, start)
     while running:
         clock, _, slot = heapq.heappop(running)
         slot.release()

@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from orchestrator.events import Event
-from orchestrator.progress import LiveView
+from orchestrator.core.events import Event
+from orchestrator.views.live import LiveView
 from tests.bench.figures import Figure
-from tests.progress.story import planned, started, told, verified, wave
+from tests.views.story import planned, see, started, told, verified, wave
 
 TARGETS, SLOTS, MOUNT_S = 5000, 240, 12.0
 SERVERS = ("hq", "dr", "branch", "lab")
@@ -48,7 +48,7 @@ def figures() -> Iterator[Figure]:
             while event.at >= next_frame:
                 view.draw(next_frame)
                 next_frame += view.interval_s
-            view.observe(event, record)
+            see(view, event, record)
         view.close()
         cpu = time.process_time() - began
     yield Figure(

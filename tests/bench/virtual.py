@@ -11,13 +11,13 @@ from pathlib import Path
 
 import anyio
 
-from orchestrator.assembly import Choices, World, limits_of
-from orchestrator.conducting import conduct
-from orchestrator.engine.admission import Limits
-from orchestrator.events import Event, RunStarted, TaskFailed, TaskSucceeded
-from orchestrator.lifecycle import MountRecord
-from orchestrator.model import MountKey, MountRequest
-from orchestrator.plan.loading import load_plan_text
+from orchestrator.app.runner import run_plan
+from orchestrator.app.wiring import Choices, World, limits_of
+from orchestrator.core.events import Event, RunStarted, TaskFailed, TaskSucceeded
+from orchestrator.core.lifecycle import MountRecord
+from orchestrator.core.model import MountKey, MountRequest
+from orchestrator.engine.scheduler import Limits
+from orchestrator.plan.file.loading import load_plan_text
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.clock import run_virtual
 from orchestrator.simulator.inventory import generated
@@ -116,7 +116,7 @@ async def _drill(shape: Shape, directory: Path) -> Ran:
     choices = Choices(state=directory / "state", report=directory / "report")
     began = anyio.current_time()
     async with serving(managers, network=network):
-        outcome = await conduct(loaded, choices, observers=[ear], world=world)
+        outcome = await run_plan(loaded, choices, observers=[ear], world=world)
     assert outcome.code == 0, outcome.report.totals
     limits = limits_of(loaded.plan, None)
     assert_limits_held(truth, limits)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from orchestrator.checks import About
-from orchestrator.model import FileSystemEntry, Href, OsKind
+from orchestrator.checks.outcomes import About
+from orchestrator.core.model import FileSystemEntry, Href, OsKind
 
 CREATED = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 WINDOWS = About(name="set", created_at=CREATED)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import time
 
 import pytest
 
-from orchestrator.checks import Content, Unreadable, judge_content, pattern
-from orchestrator.proof import PathCheck
+from orchestrator.checks.content import TEXT_LIMIT, Content, judge_content, takes_long
+from orchestrator.checks.outcomes import Unreadable
+from orchestrator.core import expressions
+from orchestrator.core.expressions import compiled
+from orchestrator.core.proof import PathCheck
 from tests.checks.entries import WINDOWS
 
 TEXT = "server_name pay.example.net;\r\nlisten 443;\nünïcödé\n"
@@ -120,7 +124,7 @@ def test_every_assertion_about_unreadable_content_fails() -> None:
 def test_a_pattern_looks_at_the_beginning_of_a_large_file_and_says_so() -> None:
     """What stands behind it is not claimed to be missing."""
     check = PathCheck(path="x", matches="needle", max_download=10 * 2**20)
-    data = b"hay\n" * (pattern.TEXT_LIMIT // 4) + b"needle\n"
+    data = b"hay\n" * (TEXT_LIMIT // 4) + b"needle\n"
 
     (outcome,) = judge_content(check, content(check, data, piece=65536), WINDOWS)
 
@@ -128,13 +132,69 @@ def test_a_pattern_looks_at_the_beginning_of_a_large_file_and_says_so() -> None:
     assert outcome.observed == "no line matches in the first 1.0 MiB of 1.0 MiB"
 
 
-@pytest.mark.parametrize("wanted", ["(a+)+$", "(a|aa)*b", "^(.*a){12}$", "("])
-def test_an_unlucky_pattern_ends(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It fails with the reason instead of holding up the run, and leaves no alarm behind."""
-    monkeypatch.setattr(pattern, "SECONDS", 0.2)
+@pytest.mark.parametrize("wanted", ["(a+)+$", "(a|aa)*b", "^(.*a){12}$"])
+def test_the_unlucky_patterns_of_other_engines_take_no_time(wanted: str) -> None:
+    """Searching takes time linear in the text."""
     check = PathCheck(path="x", matches=wanted)
+    began = time.monotonic()
 
-    (outcome,) = judge_content(check, content(check, b"a" * 5000 + b"!"), WINDOWS)
+    (outcome,) = judge_content(check, content(check, b"a" * 200_000 + b"!", piece=65536), WINDOWS)
 
-    assert not outcome.passed
-    assert "simplify the pattern" in outcome.observed or "not a regular" in outcome.observed
+    assert outcome.observed == "no line matches in 195.3 KiB"
+    assert time.monotonic() - began < 5
+
+
+def test_a_search_without_end_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two blocks of lines the time is looked at; the reason is in the outcome."""
+    monkeypatch.setattr(expressions, "SECONDS", -1.0)
+    check = PathCheck(path="x", matches="needle")
+    data = b"hay\n" * 100_000
+
+    (outcome,) = judge_content(check, content(check, data, piece=65536), WINDOWS)
+
+    assert (outcome.passed, "simplify the pattern" in outcome.observed) == (False, True)
+
+
+def test_what_is_no_expression_fails_with_the_reason() -> None:
+    """A plan that was locked by an older version may hold one."""
+    for wanted in ("(", "a(?=b)"):
+        check = PathCheck(path="x", matches=wanted)
+        (outcome,) = judge_content(check, content(check, b"a"), WINDOWS)
+        assert not outcome.passed
+        assert outcome.observed.startswith("the pattern ")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(
+    ("wanted", "line"),
+    [
+        ("^third$", 3),
+        (r"\Athird\Z", 3),
+        ("(?s)first.second", None),
+        (r"first\s+second", None),
+        ("[^x]third", None),
+        ("^$", 4),
+        ("fi|th", 1),
+        ("^h[a-z]{,2}$", 5),
+        ("(?i)LAST", 70_005),
+    ],
+)
+def test_patterns_are_searched_line_by_line(wanted: str, line: int | None, end: str) -> None:
+    """Whatever ends the lines, and however many there are."""
+    text = end.join(["first", "second", "third", "", *["hay"] * 70_000, "last", ""])
+
+    assert compiled(wanted).line_in(text) == line
+
+
+def test_only_a_search_that_may_take_long_is_made_aside() -> None:
+    """By the size of the text and of the compiled expression."""
+    small, large = (
+        PathCheck(path="x", matches="a+b"),
+        PathCheck(path="x", matches="(a|b)*a[ab]{300}c"),
+    )
+    data = b"ab" * 100_000
+
+    assert not takes_long(small, content(small, data, piece=65536))
+    assert takes_long(large, content(large, data, piece=65536))
+    assert not takes_long(large, Unreadable("no"))
+    assert not takes_long(large, content(large, b"ab"))

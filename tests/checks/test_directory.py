@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from orchestrator.checks import Names, Unreadable, judge_baseline, judge_directory
-from orchestrator.model import OsKind
-from orchestrator.proof import BaselineCheck, DirCheck, Measured
+from orchestrator.checks.directory import judge_baseline, judge_directory
+from orchestrator.checks.names import Names
+from orchestrator.checks.outcomes import Unreadable
+from orchestrator.core.model import OsKind
+from orchestrator.core.proof import BaselineCheck, DirCheck, Measured
 from tests.checks.entries import LINUX, WINDOWS, directory, file
 
 LISTING = (
@@ -29,19 +33,19 @@ LISTING = (
         (
             {"glob": "*.mdf", "modified_within": 60.0},
             "newest of *.mdf modified_within 1m",
-            "B.MDF: 2026-11-23T01:59:00Z, 1m before the restore point",
+            "B.MDF: 2026-11-23 01:59:00 UTC, 1 min before the restore point",
             True,
         ),
         (
             {"glob": "a*", "modified_within": 3600.0},
             "newest of a* modified_within 1h",
-            "a.mdf: 2026-11-23T00:00:00Z, 2h before the restore point",
+            "a.mdf: 2026-11-23 00:00:00 UTC, 2 h before the restore point",
             False,
         ),
         (
             {"glob": "no*", "modified_within": 60.0},
             "newest of no* modified_within 1m",
-            "the server names no time of modification",
+            "the server names no usable date",
             False,
         ),
         (
@@ -184,3 +188,28 @@ def test_files_without_a_size_cannot_be_compared() -> None:
 
     assert not outcome.passed
     assert outcome.measured is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "passed", "observed"),
+    [
+        ({}, True, "3 entries"),
+        ({"min_count": 3}, True, "3 entries"),
+        ({"max_count": 3}, True, "3 entries"),
+        ({"max_count": 2}, False, "3 entries"),
+        ({"glob": "*.mdf", "min_count": 1}, True, "1 of 3 entries"),
+        ({"glob": "*.mdf", "max_count": 3}, True, "1 of 3 entries"),
+        ({"glob": "*.mdf", "max_count": 1}, False, "the name of 2 entries cannot be read"),
+        ({"absent": ("*.locked",)}, False, "the name of 2 entries cannot be read"),
+        ({"absent": ("*.mdf",)}, False, "1 of 3 entries: a.mdf"),
+    ],
+)
+def test_what_rests_on_a_name_that_cannot_be_read_has_failed(
+    asked: dict[str, Any], passed: bool, observed: str
+) -> None:
+    """An entry without a name is one all the same, and might be any."""
+    listing = (file("a.mdf"), file(""), directory(""))
+
+    (outcome,) = judge_directory(DirCheck(dir="C:/", **asked), listing, WINDOWS)
+
+    assert (outcome.passed, outcome.observed) == (passed, observed)

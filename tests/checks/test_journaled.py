@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.events import CheckMade, from_json, to_json
-from orchestrator.model import MountKey
-from orchestrator.proof import (
+from orchestrator.core.events import CheckMade, from_json, to_json
+from orchestrator.core.model import MountKey
+from orchestrator.core.proof import (
     BaselineCheck,
     Check,
     CheckOutcome,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.checks import Unreadable, amounts, judge_path
-from orchestrator.model import FileSystemEntry
-from orchestrator.proof import PathCheck
+from orchestrator.checks.metadata import judge_path
+from orchestrator.checks.outcomes import Unreadable
+from orchestrator.core import text
+from orchestrator.core.model import FileSystemEntry
+from orchestrator.core.proof import PathCheck
 from tests.checks.entries import LINUX, WINDOWS, directory, file
 
 GIB = 2**30
@@ -34,21 +36,21 @@ GIB = 2**30
             {"modified_within": 60.0},
             file(age=60.0),
             "modified_within 1m",
-            "2026-11-23T01:59:00Z, 1m before the restore point",
+            "2026-11-23 01:59:00 UTC, 1 min before the restore point",
             True,
         ),
         (
             {"modified_within": 60.0},
             file(age=61.0),
             "modified_within 1m",
-            "2026-11-23T01:58:59Z, 1m before the restore point",
+            "2026-11-23 01:58:59 UTC, 1 min 1 s before the restore point",
             False,
         ),
         (
             {"modified_within": 60.0},
             file(age=None),
             "modified_within 1m",
-            "the server names no time of modification",
+            "the server names no usable date",
             False,
         ),
         ({"owner": "lab\\SQL"}, file(owner="LAB\\sql"), "owner lab\\SQL", "LAB\\sql", True),
@@ -77,7 +79,10 @@ def test_a_file_newer_than_its_point_passes_and_says_so() -> None:
 
     assert outcome.passed
     assert outcome.warning
-    assert outcome.observed == "2026-11-23T04:01:00Z, 2h 1m after the restore point (clock skew?)"
+    assert (
+        outcome.observed
+        == "2026-11-23 04:01:00 UTC, 2 h 1 min after the restore point (clock skew?)"
+    )
 
 
 def test_owners_are_compared_by_the_rules_of_the_system() -> None:
@@ -123,24 +128,24 @@ def test_hostile_text_is_made_harmless() -> None:
 )
 def test_sizes_are_shown_readably_and_written_exactly(count: int, shown: str, written: str) -> None:
     """What a plan says is repeated without loss."""
-    assert amounts.size(count) == shown
-    assert amounts.written_size(count) == written
+    assert text.size(count) == shown
+    assert text.plan_size(count) == written
 
 
 @pytest.mark.parametrize(
     ("seconds", "shown", "written"),
     [
-        (0.5, "0 s", "0.5s"),
+        (0.5, "0.5 s", "0.5s"),
         (59.0, "59 s", "59s"),
-        (5400.0, "1h 30m", "90m"),
-        (21_600.0, "6h", "6h"),
-        (90_000.0, "1d 1h", "25h"),
-        (172_800.0, "2d", "2d"),
+        (5400.0, "1 h 30 min", "90m"),
+        (21_600.0, "6 h", "6h"),
+        (90_000.0, "1 d 1 h", "25h"),
+        (172_800.0, "2 d", "2d"),
     ],
 )
 def test_durations_are_shown_readably_and_written_exactly(
     seconds: float, shown: str, written: str
 ) -> None:
     """What a plan says is repeated without loss."""
-    assert amounts.duration(seconds) == shown
-    assert amounts.written_duration(seconds) == written
+    assert text.duration(seconds) == shown
+    assert text.plan_duration(seconds) == written

@@ -11,11 +11,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from orchestrator import programs
-from orchestrator.checks import Ended
-from orchestrator.errors import SessionLost
-from orchestrator.programs import ChildProcesses
-from orchestrator.proof import ExecCheck
+from orchestrator.core.errors import SessionLost
+from orchestrator.core.proof import Ended, ExecCheck
+from orchestrator.local import programs
+from orchestrator.local.programs import ChildProcesses
 from tests.scenarios.demanding import demand
 from tests.scenarios.drill import Site, drill
 from tests.scenarios.guests import File, Guests

@@ -11,8 +11,8 @@ from typing import Any
 import jsonschema
 import pytest
 
+from tests.app.readiness.desk import assert_only_read
 from tests.processes import PASSWORD, Place, Servers, ended, servers, until_running
-from tests.readiness.desk import assert_only_read
 
 pytestmark = pytest.mark.process
 

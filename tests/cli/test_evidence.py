@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.demo import settings_for
-from tests.evidence.sample import key_files
+from orchestrator.app.demo import settings_for
 from tests.processes import PASSWORD, Place, Servers, kill, served, servers, until_running
+from tests.report.evidence.sample import key_files
 
 pytestmark = pytest.mark.process
 
@@ -44,7 +44,7 @@ def test_a_signed_run_is_verified_without_its_journal(
     assert {"journal.jsonl", "evidence.json", "evidence.sig"} < set(names)
     assert all((rebuilt / n).read_bytes() == (place.report / n).read_bytes() for n in names)
     nothing = place.call("unmount", "last")
-    assert "are signed and stay as they are" in nothing.stderr
+    assert "are signed and were not updated" in nothing.stderr
     shutil.rmtree(place.directory / "state")
 
     good = place.call("report", "--verify", place.report, "--key", public)

@@ -119,8 +119,8 @@ def test_a_killed_run_holds_on_when_it_is_resumed(quick: Servers, place: Place) 
 
 def test_the_request_is_its_owners_alone(tmp_path: Path) -> None:
     """Nobody else can read or write what ends a hold."""
+    from orchestrator.core.model import RunId
     from orchestrator.journal import State
-    from orchestrator.model import RunId
 
     state = State(tmp_path / "state")
     state.ask_to_end_holds(RunId("run"))

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.assembly import limits_of
-from orchestrator.plan.loading import load_plan
+from orchestrator.app.wiring import limits_of
+from orchestrator.plan.file.loading import load_plan
 from tests.invariants import assert_invariants
 from tests.processes import (
     PASSWORD,
@@ -203,6 +203,11 @@ def test_only_and_retry_failed_narrow_a_run(quick: Servers, place: Place) -> Non
 
     assert done.returncode == 0, done.stderr
     assert {target["server"] for target in place.values()["targets"]} == {"hq"}
+    facts = place.values()["run"]
+    assert (facts["only"], facts["retry_of"]) == (["hq-*"], None)
+    assert re.fullmatch(
+        r"by --only hq-\*: only \d+ targets, of (\d+) of the plan's \d+ entries", facts["narrowed"]
+    )
     assert again.returncode == 2
     assert "nothing to retry" in again.stderr
 
@@ -284,12 +289,18 @@ def test_two_signals_leave_named_mounts_that_unmount_releases(slow: Servers, pla
 def test_after_kill_9_status_names_what_may_be_mounted_and_unmount_releases_it(
     slow: Servers, place: Place
 ) -> None:
-    """The journal and the session's side file are enough; the session is closed at the end."""
-    plan = slow.plan(place.directory, targets=40)
+    """The journal and the session's side file are enough; the session is closed at the end.
+
+    Every request is answered before the death: one in doubt would be waited for, for 3 minutes.
+    Of the plan only the servers are read: its targets and checks may be broken meanwhile.
+    """
+    plan = slow.plan(place.directory, targets=8)
     process = place.start("run", plan, "--yes", "--json")
-    until_running(process, 3)
+    until_running(process, 8)
 
     kill(process)
+    plan.write_text(plan.read_text() + "checks: {gone: [{path: gone, no_such_key: 1}]}\n")
+    assert place.call("validate", plan).returncode == 2
 
     status = place.call("status", "last")
     assert status.returncode == 3
@@ -301,7 +312,7 @@ def test_after_kill_9_status_names_what_may_be_mounted_and_unmount_releases_it(
     assert place.values()["totals"]["may_be_mounted"] > 0
     released = place.call("unmount", "last")
     assert released.returncode == 0, released.stdout
-    assert f"reported: {place.report}" in released.stdout
+    assert f"reports updated: {place.report}" in released.stdout
     assert place.values()["totals"]["may_be_mounted"] == 0
     truth = slow.truth()
     assert not truth.still_open()
@@ -310,7 +321,7 @@ def test_after_kill_9_status_names_what_may_be_mounted_and_unmount_releases_it(
 
 def test_a_second_run_of_the_same_plan_is_refused(slow: Servers, place: Place) -> None:
     """Code 6 while the first one runs; the first one is not disturbed, and can be watched."""
-    plan = slow.plan(place.directory, targets=40)
+    plan = slow.plan(place.directory, targets=80)
     first = place.start("run", plan, "--yes", "--json")
     until_running(first, 1)
 
@@ -322,7 +333,7 @@ def test_a_second_run_of_the_same_plan_is_refused(slow: Servers, place: Place) -
     assert ": running; " in status.stdout.split("Open now:")[1]
     assert "mount " not in status.stdout  # what would be left of it if it died now
     assert ended(first)[0] == 0
-    assert len(slow.truth().mounts) == 40
+    assert len(slow.truth().mounts) == 80
 
 
 def test_closed_streams_never_end_a_run(slow: Servers, place: Place) -> None:

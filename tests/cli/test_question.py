@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cli.question import lines_before
+from orchestrator.core.model import ServerName, Unmount
 from orchestrator.journal import State
-from orchestrator.model import ServerName, Unmount
-from orchestrator.plan.settings import Cleanup, RestorePlan
+from orchestrator.plan.file.settings import Cleanup, RestorePlan
 from tests.cli.test_broken_plans import invoke
 from tests.cli.wiretap import listening
 from tests.plan.builders import expanded, load, point
@@ -90,14 +90,14 @@ ENDLESS = "until you end it with 'bulk-restore unmount last'"
     ("cleanup", "hold", "expected"),
     [
         (Cleanup(), None, []),
-        (Cleanup(), 5400, ["Every mount is held open for 90m after its verdict."]),
-        (Cleanup(keep_failed=1800), None, ["A mount whose checks failed is held open for 30m."]),
+        (Cleanup(), 5400, ["Every mount is held open for 1 h 30 min after its verdict."]),
+        (Cleanup(keep_failed=1800), None, ["A mount whose checks failed is held open for 30 min."]),
         (
             Cleanup(keep_failed=86400),
             90.5,
             [
-                "Every mount is held open for 90.5s after its verdict.",
-                "A mount whose checks failed is held open for 1d.",
+                "Every mount is held open for 1 min 30 s after its verdict.",
+                "A mount whose checks failed is held open for 1 d.",
             ],
         ),
         (
@@ -108,7 +108,7 @@ ENDLESS = "until you end it with 'bulk-restore unmount last'"
         (
             Cleanup(unmount=Unmount.NEVER),
             None,
-            [f"No mount is removed by itself: each stays open {ENDLESS}."],
+            [f"No mount is removed automatically: each stays open {ENDLESS}."],
         ),
     ],
 )

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.assembly import limits_of
-from orchestrator.demo import settings_for
-from orchestrator.plan.loading import load_plan
+from orchestrator.app.demo import settings_for
+from orchestrator.app.wiring import limits_of
+from orchestrator.plan.file.loading import load_plan
 from tests.invariants import assert_invariants
 from tests.processes import PASSWORD, Place, Servers, ended, kill, served, servers, until_running
 
@@ -45,7 +45,10 @@ def killed(running: Servers, place: Place, *, targets: int, options: tuple[str, 
 
 
 def test_a_killed_run_goes_on_to_its_end(slow: Servers, place: Place) -> None:
-    """Everything is mounted once and removed; `--json` ends with the summary of the whole."""
+    """Everything is mounted once and removed; `--json` ends with the summary of the whole.
+
+    Each process logs on once to each server: the second one mounts in sessions of its own.
+    """
     plan = killed(slow, place, targets=20)
 
     done = place.call("resume", "last", "--json")
@@ -58,7 +61,7 @@ def test_a_killed_run_goes_on_to_its_end(slow: Servers, place: Place) -> None:
     truth = slow.truth()
     assert_invariants(truth, place.values(), limits_of(load_plan(plan).plan, None))
     assert (len(truth.mounts), truth.still_open()) == (20, [])
-    assert truth.sessions_closed == truth.logons == 2
+    assert truth.sessions_closed == truth.logons == 4
     assert place.values()["run"]["resumed_from"] == place.values()["run"]["id"]
 
 
@@ -195,4 +198,23 @@ def test_only_retry_failed_mounts_again_what_failed(place: Place) -> None:
         done = place.call("resume", "last", "--retry-failed")
         assert done.returncode == 0, done.stderr
         assert place.values()["totals"]["mounted"] == 6
+        assert place.values()["run"]["narrowed"] is None
         assert len(running.truth().mounts) == 6
+
+
+def test_a_run_of_what_failed_names_the_run_where_it_did(place: Place) -> None:
+    """Its report is about a part of the plan, and says about which."""
+    (settings,) = settings_for(1, machines=60, password=PASSWORD, duration_range=(0.1, 0.5))
+    last_post = {"kind": "forbidden", "method": "POST", "path": "/mounts$", "skip": 5, "count": 1}
+    with served([replace(settings, faults=[last_post])]) as running:
+        plan = running.plan(place.directory, targets=6)
+        assert place.call("run", plan, "--yes").returncode == 1
+        earlier = place.values()["run"]["id"]
+
+        done = place.call("run", plan, "--yes", "--retry-failed", "last")
+
+    facts = place.values()["run"]
+    assert done.returncode == 0, done.stderr
+    assert facts["retry_of"] == earlier
+    assert facts["narrowed"].startswith(f"by --retry-failed {earlier}: only 1 target, of 1 of the")
+    assert place.values()["totals"]["targets"] == 1

@@ -13,11 +13,10 @@ import anyio
 import pytest
 from aiohttp import web
 
+from orchestrator.core.model import Href, OsKind, RestorePointId, ServerName, Source, Task
 from orchestrator.em.client import Client
-from orchestrator.em.logon import KeptSession
 from orchestrator.em.session import Session
-from orchestrator.model import Href, OsKind, RestorePointId, ServerName, Source, Task
-from orchestrator.plan.settings import EnvironmentSecret, ServerSettings
+from orchestrator.plan.file.settings import EnvironmentSecret, ServerSettings
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault, FaultScript
 from orchestrator.simulator.inventory import Inventory, Point, generated
@@ -66,7 +65,7 @@ class Desk:
             self.settings,
             rng=random.Random(2),
             connector=self.network.connector,
-            kept=KeptSession(id=session.id, token=session.token),
+            kept=[session.kept],
         )
 
     def point(self, os: str = "Windows") -> Point:

@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
+from orchestrator.core.model import ServerName
 from orchestrator.em.transport import Transport
-from orchestrator.model import ServerName
-from orchestrator.plan.settings import NoTrust
+from orchestrator.plan.file.settings import NoTrust
 from tests.em.documents import sample
 
 RUNNING = sample("task.mount.running.wire")

@@ -6,14 +6,14 @@ import anyio
 import pytest
 from aiohttp import web
 
-from orchestrator.errors import (
-    MalformedResponse,
+from orchestrator.core.errors import (
     NotFound,
     RequestNotSent,
+    RequestRefused,
     ResponseLost,
     ServiceBusy,
 )
-from orchestrator.model import OsKind, RestorePointId, Source, TaskId
+from orchestrator.core.model import OsKind, RestorePointId, Source, TaskId
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
 from tests.em.documents import POINT, document, sample
@@ -63,8 +63,8 @@ async def test_an_agents_mount_has_no_documented_body(monkeypatch: pytest.Monkey
         (Fault(kind="reset_mid_body", method="POST", path="/mounts$"), ResponseLost, 1),
         (Fault(kind="black_hole", method="POST", path="/mounts$"), ResponseLost, 0),
         (Fault(kind="error_500", method="POST", path="/mounts$"), ResponseLost, 0),
-        (Fault(kind="truncated", method="POST", path="/mounts$"), MalformedResponse, 1),
-        (Fault(kind="html_200", method="POST", path="/mounts$"), MalformedResponse, 0),
+        (Fault(kind="truncated", method="POST", path="/mounts$"), ResponseLost, 1),
+        (Fault(kind="html_200", method="POST", path="/mounts$"), ResponseLost, 0),
         (Fault(kind="html_503", method="POST", path="/mounts$"), ServiceBusy, 0),
     ],
 )
@@ -183,7 +183,10 @@ async def test_an_unmount_that_takes_a_task_is_waited_for(monkeypatch: pytest.Mo
             return web.Response(status=202, body=sample("task.mount.running"))
         if request.target.endswith("/tasks/task-12"):
             state = next(states)
-            return web.Response(body=document(f"<TaskId>task-12</TaskId><State>{state}</State>"))
+            result = '<Result Success="true" />' if state == "Finished" else ""
+            return web.Response(
+                body=document(f"<TaskId>task-12</TaskId><State>{state}</State>{result}")
+            )
         return None
 
     async with desk(monkeypatch, override=slowly) as at, at.client.logon() as session:
@@ -193,7 +196,17 @@ async def test_an_unmount_that_takes_a_task_is_waited_for(monkeypatch: pytest.Mo
     assert len(at.sent("GET", "task-12")) == 3
 
 
-@pytest.mark.parametrize("body", [b"", b"<Task", b"OK"], ids=["empty", "half a task", "text"])
+OWN = document("<TaskId>task-12</TaskId>")
+NO_ANSWERS = {
+    "half a task": (200, OWN[:20]),
+    "text": (200, b"OK"),
+    "a page": (200, b"<html><title>Welcome</title></html>"),
+    "an error": (200, sample("error.500")),
+    "no task": (202, b""),
+}
+
+
+@pytest.mark.parametrize("body", [b"", OWN], ids=["empty", "a task"])
 async def test_an_unmount_that_is_answered_with_200_needs_no_body(
     body: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +221,44 @@ async def test_an_unmount_that_is_answered_with_200_needs_no_body(
         _, mount = await mounted(session, at)
         await session.unmount(mount)
         assert await session.is_mounted(mount)
+
+
+@pytest.mark.parametrize("what", NO_ANSWERS)
+async def test_an_unmount_that_is_answered_with_something_else_is_in_doubt(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else's 200 does not say that the mount is gone; the point's own list does."""
+    status, body = NO_ANSWERS[what]
+
+    def done(request: Request) -> web.Response | None:
+        if request.method == "DELETE" and "/mounts/" in request.target:
+            return web.Response(status=status, body=body)
+        return None
+
+    async with desk(monkeypatch, override=done) as at, at.client.logon() as session:
+        _, mount = await mounted(session, at)
+        with pytest.raises(ResponseLost):
+            await session.unmount(mount)
+
+
+async def test_an_unmount_whose_task_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finished task without success is a refusal, in the server's own words."""
+
+    def failing(request: Request) -> web.Response | None:
+        if request.method == "DELETE" and "/mounts/" in request.target:
+            return web.Response(status=202, body=sample("task.mount.running"))
+        if request.target.endswith("/tasks/task-12"):
+            return web.Response(
+                body=document(
+                    "<TaskId>task-12</TaskId><State>Finished</State>"
+                    '<Result Success="false"><Message>The disk is busy.</Message></Result>'
+                )
+            )
+        return None
+
+    async with desk(monkeypatch, override=failing) as at, at.client.logon() as session:
+        with pytest.raises(RequestRefused, match=r"The disk is busy\."):
+            await session.unmount(session.mount_href(RestorePointId(POINT), Source.REPLICA, "1"))
 
 
 async def test_a_directory_is_read_to_its_last_page(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,10 @@ from types import ModuleType
 
 import pytest
 
+from orchestrator.core.errors import CredentialError
 from orchestrator.em import credentials
 from orchestrator.em.credentials import resolve
-from orchestrator.errors import CredentialError
-from orchestrator.plan.settings import (
+from orchestrator.plan.file.settings import (
     CommandSecret,
     CredentialSecret,
     EnvironmentSecret,
@@ -207,3 +207,70 @@ async def test_a_keyring_that_cannot_be_opened_is_a_credential_error(
     monkeypatch.setattr(sys.modules["keyring"], "get_password", locked)
 
     assert "keyring" in await refused(KeyringSecret(service="em", user="drill"))
+
+
+SOURCES = ("env", "file", "credential", "command", "keyring")
+
+
+async def told(
+    source: str, value: str, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> SecretReference:
+    """Return a reference to `value` as this source tells it."""
+    path = secret_file(directory / "secret", value.encode())
+    match source:
+        case "env":
+            monkeypatch.setenv("EM_TEST_SECRET", value)
+            return EnvironmentSecret(name="EM_TEST_SECRET")
+        case "credential":
+            monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(directory))
+            return CredentialSecret(name="secret")
+        case "command":
+            return CommandSecret(argv=("cat", str(path)))
+        case "keyring":
+            keyring(monkeypatch, em_drill=value)
+            return KeyringSecret(service="em", user="drill")
+    return FileSecret(path=str(path))
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+@pytest.mark.parametrize("source", SOURCES)
+async def test_one_line_end_is_stripped_from_every_source(
+    source: str, end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`$(cat file)` strips it, an editor adds it, a vault's export may: it is no part of any."""
+    reference = await told(source, SECRET + end, tmp_path, monkeypatch)
+
+    assert await resolve(reference) == SECRET
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (f"\ufeff{SECRET}", "byte-order mark"),
+        (f"{SECRET}\x07", "control character"),
+        (f"{SECRET}\tx", "control character"),
+        (f"{SECRET}\x85", "control character"),
+        (f"{SECRET}\n\n", "more than one line"),
+        (f"{SECRET}\rx", "more than one line"),
+    ],
+)
+@pytest.mark.parametrize("source", SOURCES)
+async def test_what_nobody_sees_is_refused_before_the_logon(
+    source: str, value: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A logon with it would fail, and accounts lock."""
+    reference = await told(source, value, tmp_path, monkeypatch)
+
+    message = await refused(reference)
+
+    assert why in message
+    assert "wörd" not in message
+
+
+async def test_a_variable_of_other_bytes_than_utf_8_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Python hands them over as half surrogates, which no request can carry."""
+    monkeypatch.setenv("EM_TEST_SECRET", "w\udcf6rd")
+
+    assert "not UTF-8" in await refused(EnvironmentSecret(name="EM_TEST_SECRET"))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.core.errors import AccessDenied, AddressUnusable, MalformedResponse
+from orchestrator.core.model import SessionId, Source, session_id
+from orchestrator.em.facts import OpenSession
 from orchestrator.em.wire import XmlCodec
-from orchestrator.errors import AccessDenied, MalformedResponse
-from orchestrator.model import Source
 from orchestrator.simulator.faults import Fault
 from tests.em.documents import document, read, sample
 from tests.em.logons import ACCOUNT, PASSWORD, START, desk, query_of
@@ -26,7 +27,7 @@ async def test_the_service_root_is_read_without_a_logon(monkeypatch: pytest.Monk
     assert not {"authorization", "x-restsvcsessionid"} & set(asked.headers)
     assert root.versions == ("v1_5", "v1_6", "v1_7")
     assert root.clock_offset_s is not None
-    assert (root.certificate_sha256, root.certificate_expires) == (None, None)
+    assert at.client.certificate is None
     assert at.manager.truth.logons == 0
 
 
@@ -40,7 +41,7 @@ async def test_open_sessions_of_every_account_are_listed_and_left_alone(
         async with at.client.logon() as session:
             found = await session.open_sessions()
 
-        assert {each.id for each in found} == {other.id, session.id}
+        assert {each.id for each in found} == {session_id(other.id), session.id}
         assert {each.user for each in found} == {ACCOUNT}
         assert list(at.manager.sessions) == [other.token]
 
@@ -99,28 +100,40 @@ def test_another_document_is_no_answer(reading: object) -> None:
         read(reading(), document("", "Task"))
 
 
-@pytest.mark.parametrize(
-    ("reading", "body", "root"),
-    [
-        (
-            CODEC.open_sessions,
-            "<LogonSession><SessionId>x</SessionId></LogonSession>",
-            "LogonSessions",
-        ),
-        (CODEC.backup_servers, "<BackupServer/>", "BackupServers"),
-    ],
-)
-def test_rows_without_their_identity_are_refused(reading: object, body: str, root: str) -> None:
-    """A session without a GUID, a backup server without a name."""
-    assert callable(reading)
-    with pytest.raises(MalformedResponse):
-        read(reading(), document(body, root))
+def test_rows_without_their_identity_are_there_all_the_same() -> None:
+    """Trap 60: a session without a GUID is somebody's, a backup server without a name is one."""
+    rows = "<LogonSession><SessionId>x</SessionId><UserName>u</UserName></LogonSession>"
+    (session,) = read(CODEC.open_sessions(), document(rows, "LogonSessions"))
+    (server,) = read(CODEC.backup_servers(), document("<BackupServer/>", "BackupServers"))
+
+    assert (session.id, session.user) == ("", "u")
+    assert server.name == "(without a name)"
 
 
-async def test_a_web_page_in_place_of_the_service_is_malformed(
+async def test_a_web_page_in_place_of_the_service_is_a_wrong_port(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The wrong port answers 200 with HTML."""
     async with desk(monkeypatch, faults=[Fault(kind="html_200")]) as at:
-        with pytest.raises(MalformedResponse):
+        with pytest.raises(AddressUnusable):
             await at.client.service_root()
+
+
+@pytest.mark.parametrize(
+    ("account", "user", "same"),
+    [
+        ("LAB\\svc", "lab\\SVC", True),
+        ("LAB\\svc", "svc", True),
+        ("svc", "LAB\\svc", True),
+        ("DR\\svc", "svc@dr.example", True),
+        ("svc@dr.example", "SVC@DR", True),
+        ("LAB\\svc", "OTHER\\svc", False),
+        ("LAB\\svc", "LAB\\svc2", False),
+        ("LAB\\svc", "", False),
+    ],
+)
+def test_one_account_is_the_same_however_its_name_is_written(
+    account: str, user: str, same: bool
+) -> None:
+    """The server shows the account as it resolved it."""
+    assert OpenSession(id=SessionId(""), user=user).is_of(account) is same

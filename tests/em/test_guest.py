@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import anyio
 import pytest
 from aiohttp import web
 
-from orchestrator.em import transport as limits
-from orchestrator.em.families import FAMILIES
-from orchestrator.em.session import Session
-from orchestrator.errors import (
+from orchestrator.core.errors import (
     AccessDenied,
     EnterpriseManagerError,
     ForbiddenAction,
@@ -24,7 +22,10 @@ from orchestrator.errors import (
     ResponseLost,
     ServiceBusy,
 )
-from orchestrator.model import FileSystemEntry, Href, OsKind, RestorePointId, Source
+from orchestrator.core.model import FileSystemEntry, Href, OsKind, RestorePointId, Source
+from orchestrator.em import guests, limits
+from orchestrator.em.families import FAMILIES
+from orchestrator.em.session import Session
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.files import NEVER, GuestFile
@@ -338,17 +339,26 @@ async def test_a_file_is_its_own_listing(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (entry.href, entry.is_directory) == (file, False)
 
 
-async def test_one_odd_name_makes_no_server_unusable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that XML cannot hold spoils its directory's listing, and nothing else."""
-    files: dict[str, GuestFile | None] = {"E:/odd/bell\x07.txt": GuestFile(size=1)}
+async def test_names_that_xml_cannot_hold_spoil_only_themselves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Trap 59: each is listed with U+FFFD in its name, also two that then look the same."""
+    odd = ["bell\x07.txt", "bell\x08.txt", "plain.txt"]
+    files: dict[str, GuestFile | None] = {f"E:/odd/{name}": GuestFile(size=1) for name in odd}
     async with (
         desk(monkeypatch, change=with_files(files)) as at,
         at.client.logon() as session,
     ):
         _, mount = await mounted(session, at)
-        with pytest.raises(GuestUnreadable, match="not XML"):
-            await session.browse(session.guest_href(mount, "E:/odd"))
+        found = await session.browse(session.guest_href(mount, "E:/odd"))
         assert len(await session.browse(session.guest_href(mount, "E:"))) == 4
+
+    assert sorted(entry.name for entry in found) == [
+        "bell\ufffd.txt",
+        "bell\ufffd.txt",
+        "plain.txt",
+    ]
+    assert len({entry.href for entry in found}) == 3
 
 
 async def test_a_server_that_answers_nothing_but_web_pages_is_in_trouble(
@@ -475,7 +485,7 @@ async def test_a_lost_staging_may_be_repeated(
         ("error_500_after", ResponseLost, 1),
         ("proxy_page", ResponseLost, 1),
         ("black_hole", ResponseLost, 0),
-        ("truncated", MalformedResponse, 1),
+        ("truncated", ResponseLost, 1),
         ("html_503", ServiceBusy, 0),
         ("forbidden", AccessDenied, 0),
     ],
@@ -724,3 +734,21 @@ async def test_a_large_file_does_not_pass_through_memory(monkeypatch: pytest.Mon
 
     assert taken == size
     assert peak < 4 * 1024 * 1024
+
+
+@pytest.mark.parametrize("named", ["", "/", "%2F", "%2f", "%2F/"])
+def test_the_root_of_a_guest_keeps_the_address_that_the_server_named(named: str) -> None:
+    """Trap 51: byte for byte, below our own mount; so do the entries of its listing."""
+    mount = Href("/api/vmReplicaPoints/5d4b0f4e-0000-4000-8000-000000000000/mounts/1")
+    other = mount.replace("vmReplicaPoints", "vmRestorePoints")
+    shown = FileSystemEntry(path="/", name="/", href=Href(f"{other}/{named}"), is_directory=True)
+
+    root = guests.root_of(mount, shown)
+    entries = [
+        guests.listed_in(root.href, replace(shown, name="etc", href=Href(f"{other}/{part}")))
+        for part in ("etc", "/etc", "%2Fetc", "%2F/etc")
+    ]
+
+    assert root.href == f"{mount}/{named}"
+    assert [entry.href for entry in entries[:2]] == [f"{mount}/etc", f"{mount}//etc"]
+    assert entries[3].href == f"{mount}/%2F/etc"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from orchestrator.core.errors import ForbiddenAction
 from orchestrator.em.links import MOUNT_PATH, guard, mount_href, rerooted
-from orchestrator.errors import ForbiddenAction
 from tests.em.documents import MOUNT, POINT
 
 REPLICA = f"/api/vmReplicaPoints/{POINT}"

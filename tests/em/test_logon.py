@@ -9,14 +9,14 @@ import anyio
 import pytest
 from aiohttp import web
 
-from orchestrator.errors import (
+from orchestrator.core.errors import (
     AccessDenied,
     LogonRefused,
     MalformedResponse,
     ServiceBusy,
     SessionLost,
 )
-from orchestrator.model import OsKind, RestorePointId, Source
+from orchestrator.core.model import OsKind, RestorePointId, Source, session_id
 from orchestrator.simulator.faults import Fault
 from tests.em.documents import POINT, document, sample
 from tests.em.logons import ACCOUNT, PASSWORD, desk, mounted
@@ -30,14 +30,15 @@ async def test_a_logon_sends_the_account_once_and_then_only_the_token(
 ) -> None:
     """Traps 4, 14 and 17: Basic in UTF-8, then the token header; logoff is by GUID; no cookie."""
     async with desk(monkeypatch) as at, at.client.logon() as session:
-        token = session.token.reveal()
+        token, guid = session.kept.token.reveal(), session.kept.guid.reveal()
         await session.tasks()
 
     logon, tasks, logoff = at.requests
     assert logon.target == "/api/sessionMngr/?v=latest"
     assert base64.b64decode(logon.headers["authorization"][6:]).decode() == f"{ACCOUNT}:{PASSWORD}"
     assert [request.headers["x-restsvcsessionid"] for request in (tasks, logoff)] == [token] * 2
-    assert (logoff.method, logoff.target) == ("DELETE", f"/api/logonSessions/{session.id}")
+    assert (logoff.method, logoff.target) == ("DELETE", f"/api/logonSessions/{guid}")
+    assert guid not in f"{session.id} {session.kept!r}"
     assert all("cookie" not in request.headers for request in at.requests)
     assert all("authorization" not in request.headers for request in (tasks, logoff))
     assert all("octet" not in request.headers.get("content-type", "") for request in at.requests)
@@ -102,7 +103,8 @@ async def test_the_session_id_may_come_from_the_location(monkeypatch: pytest.Mon
         return web.Response(status=201, body=document("", "LogonSession"), headers=headers)
 
     async with desk(monkeypatch, override=bare) as at, at.client.logon() as session:
-        assert session.id == POINT
+        assert session.kept.guid.reveal() == POINT
+        assert session.id == session_id(POINT) != POINT
         assert session.clock_offset_s == 90.0
         assert session.user == ACCOUNT
 
@@ -110,7 +112,7 @@ async def test_the_session_id_may_come_from_the_location(monkeypatch: pytest.Mon
 async def test_a_token_is_shown_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trap 4: neither repr nor pickle gives it away."""
     async with desk(monkeypatch) as at, at.client.logon() as session:
-        token = session.token
+        token = session.kept.token
 
         assert token.reveal() not in f"{token} {token!r} {[token]}"
         with pytest.raises(TypeError):
@@ -197,13 +199,13 @@ async def test_a_session_can_be_left_and_taken_up_again(monkeypatch: pytest.Monk
         assert at.manager.truth.still_open()
 
         later = at.later_client(session)
-        async with later.take_up() as again:
+        async with later.take_up(session.id) as again:
             await again.unmount(mount)
 
         assert at.manager.truth.still_open() == []
         assert at.manager.truth.sessions_closed == 1
         with pytest.raises(SessionLost):
-            async with later.take_up():
+            async with later.take_up(session.id):
                 pass
 
 

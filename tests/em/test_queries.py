@@ -7,12 +7,9 @@ from collections.abc import Callable
 import pytest
 from aiohttp import web
 
+from orchestrator.core.errors import NotFound, RequestRefused
+from orchestrator.core.model import RestorePointId, Source
 from orchestrator.em.queries import quoted
-from orchestrator.errors import (
-    NotFound,
-    RequestRefused,
-)
-from orchestrator.model import RestorePointId, Source
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.inventory import Inventory

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.app.readiness.asking import look
+from orchestrator.app.readiness.servers import server_findings
+from orchestrator.core.errors import CertificateRefused, EnterpriseManagerError, RequestNotSent
+from orchestrator.core.model import ServerName, Source
 from orchestrator.em.client import Client
 from orchestrator.em.tls import certificate_expires, ssl_argument
 from orchestrator.em.transport import Transport
 from orchestrator.em.wire import XmlCodec
-from orchestrator.errors import CertificateRefused, EnterpriseManagerError, RequestNotSent
-from orchestrator.model import ServerName
-from orchestrator.plan.settings import (
+from orchestrator.plan.choose.inventory import InventoryNeeds
+from orchestrator.plan.file.settings import (
     CaFileTrust,
     EnvironmentSecret,
     FingerprintTrust,
@@ -232,3 +235,29 @@ async def test_the_end_of_a_certificate_is_seen(certificate: Certificate) -> Non
 def test_what_is_no_certificate_has_no_end() -> None:
     """Whatever a server showed: an answer, and no exception of a library."""
     assert certificate_expires(b"\x30\x03\x02\x01\x01") is None
+
+
+async def test_check_shows_the_certificate_of_a_service_that_is_not_ours(
+    certificate: Certificate,
+) -> None:
+    """Who answered with foreign JSON is the first question; what it showed tells."""
+    pin = certificate.fingerprint_sha256
+    foreign = reply(body=b'{"hello": "world"}', headers={"Content-Type": "application/json"})
+    async with raw_server(lambda n, r: foreign, tls=context(certificate)) as server:
+        settings = ServerSettings(
+            name=ServerName("hq"),
+            url=f"https://localhost:{server.port}",
+            username="LAB\\svc",
+            password=EnvironmentSecret(name="TLS_TEST_PASSWORD"),
+            trust=FingerprintTrust(sha256=(pin,)),
+        )
+        client = Client(settings, rng=random.Random(1))
+        sight = await look(client, InventoryNeeds(), (Source.REPLICA,), patience=20)
+        found = {each.item: each for each in server_findings(sight, settings, NOW, {})}
+
+    assert found["reachable"].status.value == "problem"
+    assert found["trust"].detail.startswith(f"fingerprint_sha256: certificate {pin}, valid until")
+    assert all(request.method == "GET" for request in server.requests)
+
+
+NOW = datetime.now(UTC)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import inspect
 import json
 import socket
 from datetime import UTC, datetime, timedelta
@@ -14,11 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.em import transport as limits
-from orchestrator.em.transport import Answer, Patience, Transport, retry_after
-from orchestrator.em.wire import XmlCodec
-from orchestrator.errors import (
-    AccessDenied,
+from orchestrator.core.errors import (
+    AnsweredByPage,
+    EmptyAnswer,
     EnterpriseManagerError,
     ForbiddenAction,
     LogonRefused,
@@ -31,7 +30,11 @@ from orchestrator.errors import (
     ServiceBusy,
     SessionLost,
 )
-from orchestrator.model import Task
+from orchestrator.core.model import Task
+from orchestrator.em import limits
+from orchestrator.em.meanings import retry_after
+from orchestrator.em.transport import Answer, Transport
+from orchestrator.em.wire import XmlCodec
 from tests.em.documents import MOUNT, POINT, document, sample
 from tests.em.rawserver import Reply, raw_server, reply, talking, transport_to
 
@@ -39,7 +42,7 @@ pytestmark = pytest.mark.anyio
 
 CODEC = XmlCodec()
 MOUNTS = f"/api/vmReplicaPoints/{POINT}/mounts"
-HASTY = Patience(5.0, 0.2).as_timeout()
+HASTY = limits.Patience(5.0, 0.2).as_timeout()
 
 
 @pytest.fixture
@@ -91,6 +94,29 @@ async def test_one_media_type_is_asked_for_and_sent() -> None:
     assert "content-type" not in {**bare.headers, **read.headers}
 
 
+async def test_a_body_whose_connection_ended_before_it_was_asked_for_is_a_lost_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """aiohttp raises a bare RuntimeError then, and other ones stay bugs."""
+    words = [aiohttp_words(), "something else"]
+
+    async def ended(*_: object, **__: object) -> None:
+        raise RuntimeError(words.pop(0))
+
+    async with talking(lambda n, r: reply(202)) as (_server, transport):
+        monkeypatch.setattr(transport, "_read", ended)
+        with pytest.raises(ResponseLost):
+            await start(transport)
+        with pytest.raises(RuntimeError, match="something else"):
+            await start(transport)
+
+
+def aiohttp_words() -> str:
+    """Return what aiohttp raises, from its own source: another version may say it differently."""
+    source = inspect.getsource(aiohttp.StreamReader._wait)
+    return source.partition('RuntimeError("')[2].partition('"')[0]
+
+
 async def test_a_forbidden_action_is_stopped_before_the_network() -> None:
     """Trap 1: the last line of defence stands in the transport itself."""
     async with talking(lambda n, r: reply()) as (server, transport):
@@ -110,7 +136,8 @@ async def test_a_redirect_is_not_followed(method: str, status: int) -> None:
     async with raw_server(lambda n, r: reply()) as other:
         away = {"Location": f"http://127.0.0.1:{other.port}/api/tasks"}
         async with talking(lambda n, r: reply(status, b"", away)) as (server, transport):
-            with pytest.raises(MalformedResponse, match=str(status)):
+            kind = MalformedResponse if method == "GET" else ResponseLost
+            with pytest.raises(kind, match=str(status)):
                 await transport.send(method, MOUNTS, CODEC.task)
 
     assert (len(server.requests), other.connections) == (1, 0)
@@ -119,49 +146,6 @@ async def test_a_redirect_is_not_followed(method: str, status: int) -> None:
 # --- what an answer means -----------------------------------------------------------------------
 
 UNKNOWN_TASK = sample("error.500.task-not-in-session")
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "get", "post"),
-    [
-        (400, sample("error.400.bad-id.wire"), RequestRefused, RequestRefused),
-        (400, b'{"Message": "no", "StatusCode": 400}', RequestRefused, RequestRefused),
-        (401, sample("error.401"), SessionLost, SessionLost),
-        (401, b"", SessionLost, SessionLost),
-        (403, sample("error.403"), AccessDenied, AccessDenied),
-        (404, sample("error.404"), NotFound, NotFound),
-        (404, b'{"Message": "no", "StatusCode": 404}', NotFound, NotFound),
-        (404, b"<html><title>Not Found</title></html>", PageNotFound, PageNotFound),
-        (404, b"", PageNotFound, PageNotFound),
-        (405, b"<html>no</html>", RequestRefused, RequestRefused),
-        (429, b"", ServiceBusy, ServiceBusy),
-        (500, sample("error.500"), RequestRefused, ResponseLost),
-        (500, UNKNOWN_TASK, NotFound, ResponseLost),
-        (501, b"", RequestRefused, RequestRefused),
-        (502, b"<html>proxy</html>", ServiceBusy, ResponseLost),
-        (503, sample("error.503"), ServiceBusy, ServiceBusy),
-        (503, b"<html><title>Service Unavailable</title>", ServiceBusy, ServiceBusy),
-        (504, b"", ServiceBusy, ResponseLost),
-        (520, b"<html>proxy</html>", RequestRefused, ResponseLost),
-        (524, b"", RequestRefused, ResponseLost),
-        (299, b"", MalformedResponse, MalformedResponse),
-    ],
-)
-async def test_a_status_means_what_the_caller_may_do_next(
-    status: int, body: bytes, get: type[EnterpriseManagerError], post: type[EnterpriseManagerError]
-) -> None:
-    """Traps 10, 20 and 30: 500 for an unknown task is NotFound; for a mount POST it is in doubt."""
-    found: list[type[EnterpriseManagerError]] = []
-    async with talking(lambda n, r: reply(status, body)) as (server, transport):
-        for request in (reading, start):
-            with pytest.raises(EnterpriseManagerError) as failure:
-                await request(transport)
-            found.append(type(failure.value))
-            assert failure.value.status == status
-            assert failure.value.server == "hq"
-
-    assert found == [get, post]
-    assert sum(request.method == "POST" for request in server.requests) == 1
 
 
 async def test_a_401_without_a_token_is_a_refused_logon() -> None:
@@ -263,15 +247,22 @@ async def test_a_lost_answer_to_a_read_is_asked_for_again(what: str) -> None:
         (reply(500, sample("error.500")), RequestRefused, 3),
         (reply(500, UNKNOWN_TASK), NotFound, 1),
         (reply(503, b""), ServiceBusy, 1),
-        (reply(404, b""), PageNotFound, 1),
-        (reply(401, b""), SessionLost, 1),
+        (reply(404, sample("error.404")), NotFound, 1),
+        (reply(404, b""), PageNotFound, 3),
+        (reply(403, b"<html>no</html>"), AnsweredByPage, 3),
+        (reply(401, sample("error.401")), SessionLost, 1),
+        (reply(204, b""), EmptyAnswer, 3),
+        (reply(200, b""), EmptyAnswer, 3),
         (reply(200, b"<Task"), MalformedResponse, 1),
     ],
 )
 async def test_only_reads_that_may_do_better_are_repeated(
     answer: Reply, error: type[EnterpriseManagerError], times: int
 ) -> None:
-    """Trap 16: a 401 is not repeated, nor a busy server's 503; a 500 is, three times in all."""
+    """Trap 16: a 401 is not repeated, nor a busy server's 503; a 500 is, three times in all.
+
+    So are a page in place of an answer, and an answer without its body.
+    """
     async with talking(lambda n, r: answer) as (server, transport):
         with pytest.raises(error):
             await transport.get("/api/tasks/task-12", CODEC.task)
@@ -308,6 +299,8 @@ async def test_errors_hold_no_secret(answer: Reply) -> None:
     """Trap 4: neither token nor Authorization stands in a message or its chain."""
     authorization = {"Authorization": "Basic YW5uYTpzZWNyZXQ="}
     async with talking(lambda n, r: answer) as (_, transport):
+        transport.hide("secret")
+        transport.hide("YW5uYTpzZWNyZXQ=")
         with pytest.raises(EnterpriseManagerError) as failure:
             await transport.send("DELETE", MOUNT, CODEC.task, headers=authorization)
 
@@ -371,7 +364,8 @@ def test_any_retry_after_is_nothing_or_a_short_pause(value: str) -> None:
 
 async def test_a_busy_servers_wish_is_kept() -> None:
     """The pause travels with the error, for the gate to obey."""
-    async with talking(lambda n, r: reply(503, b"", {"Retry-After": "7"})) as (_, transport):
+    own = sample("error.503")
+    async with talking(lambda n, r: reply(503, own, {"Retry-After": "7"})) as (_, transport):
         with pytest.raises(ServiceBusy) as busy:
             await start(transport)
 

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from orchestrator.core.errors import MalformedResponse
+from orchestrator.core.model import OsKind, Source, TaskState
 from orchestrator.em import wire
 from orchestrator.em.families import FAMILIES
 from orchestrator.em.wire import XmlCodec
-from orchestrator.errors import MalformedResponse
-from orchestrator.model import OsKind, Source, TaskState
 from tests.em.documents import (
     AGENT_POINT,
     BACKUP_POINT,
@@ -275,13 +275,15 @@ def test_a_time_has_any_number_of_fraction_digits(text: str, micro: int) -> None
 
 
 def test_no_time_and_a_bad_time() -> None:
-    """The server's "no value" is none; a time without zone is UTC; anything else is refused."""
-    assert wire.moment(None) is None
-    assert wire.moment("1753-01-01T00:00:00Z") is None
+    """Trap 62: no zone is UTC; years before 1970, and what cannot be kept or read, are no time."""
     assert wire.moment("2026-03-14T21:00:39") == datetime(2026, 3, 14, 21, 0, 39, tzinfo=UTC)
-    for text in ("yesterday", "2026-13-01T00:00:00Z", "0001-01-01T00:00:00+14:00"):
-        with pytest.raises(MalformedResponse):
-            wire.moment(text)
+    assert wire.moment("2026-03-14T21:00:39+02:00") == datetime(2026, 3, 14, 19, 0, 39, tzinfo=UTC)
+    for text in (
+        *(None, "", "yesterday", "2026-13-01T00:00:00Z", "30828-09-14T02:48:05Z"),
+        *("1753-01-01T00:00:00Z", "1601-01-01T00:00:00Z", "0001-01-01T00:00:00"),
+        *("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59.9999999", "9999-12-31T23:59:59-14:00"),
+    ):
+        assert wire.moment(text) is None
 
 
 # --- mounts, entries, logon -----------------------------------------------------------------
@@ -365,7 +367,7 @@ def test_a_logon_is_read() -> None:
     """Trap 17: the GUID stands in the body, the token does not; links tell what is allowed."""
     answer = read(CODEC.logon(), sample("logon-session"))
 
-    assert answer.session == "1c7e94b2-d80a-4f53-a6e7-92b0d3f5c814"
+    assert answer.guid == "1c7e94b2-d80a-4f53-a6e7-92b0d3f5c814"
     assert answer.user == "DR\\svc-restore"
     assert {"vmreplicapoints", "vmrestorepoints", "tasks"} <= answer.collections
 

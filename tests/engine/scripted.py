@@ -8,11 +8,12 @@ from typing import NoReturn
 
 import anyio
 
-from orchestrator.errors import NotFound
-from orchestrator.model import (
+from orchestrator.core.errors import NotFound
+from orchestrator.core.model import (
     BackupServerName,
     Href,
     Mount,
+    MountLink,
     OsKind,
     RestorePoint,
     RestorePointId,
@@ -33,6 +34,7 @@ class ScriptedTask:
     claims_at: float | None = None
     success: bool = True
     operation: str = "MountRestorePoint"
+    mount: MountLink | None = None
 
     def seen(self, task: TaskId) -> Task:
         """Return the task as the server would show it now."""
@@ -43,7 +45,9 @@ class ScriptedTask:
             state, success = TaskState.OPERATION_FINISHED, True
         else:
             return Task(id=task, state=TaskState.RUNNING, operation=self.operation)
-        return Task(id=task, state=state, operation=self.operation, success=success)
+        return Task(
+            id=task, state=state, operation=self.operation, success=success, mount=self.mount
+        )
 
 
 @dataclass(slots=True)
@@ -69,9 +73,15 @@ class ScriptedSession:
     api_version: str = "v1_7"
     clock_offset_s: float | None = None
     certificate_sha256: str | None = None
+    simulated: bool = False
     idle_s: float = 0.0
     requests: int = 0
     retries: int = 0
+    unread_tasks: int = 0
+    set_aside_tasks: list[str] = field(default_factory=list)
+    unreadable: set[TaskId] = field(default_factory=set)
+    """Tasks whose rows no list shows."""
+    set_aside_points: list[str] = field(default_factory=list)
 
     def begin(self, count: int, *, ends_at: float, first: int = 0) -> list[TaskId]:
         """Add tasks that all end at the same time, and return their ids."""
@@ -112,7 +122,8 @@ class ScriptedSession:
         wanted = list(ids)
         await self._arrive(way, len(wanted))
         hidden = way in self.hides
-        shown = [] if hidden else [self.script[t].seen(t) for t in wanted if t in self.script]
+        there = [t for t in wanted if t in self.script and t not in self.unreadable]
+        shown = [] if hidden else [self.script[t].seen(t) for t in there]
         await anyio.sleep(self.latency)
         return shown
 
@@ -152,8 +163,7 @@ class ScriptedSession:
         _unexpected(mount)
 
     def leave_open(self) -> None:
-        """Is not in the script."""
-        _unexpected()
+        """Let nobody log off: here nobody does."""
 
     async def point(self, point: RestorePointId, source: Source) -> RestorePoint:
         """Is not in the script."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from aiohttp import web
 
+from orchestrator.core.errors import ServiceBusy, SessionLost
+from orchestrator.core.model import BackupServerName, RestorePointId, Source, TaskId
 from orchestrator.engine.inventory import gather_once
-from orchestrator.errors import ServiceBusy, SessionLost
-from orchestrator.model import BackupServerName, RestorePointId, Source
-from orchestrator.plan.inventory import InventoryNeeds, Question
-from orchestrator.plan.settings import SelectorKind
+from orchestrator.plan.choose.inventory import InventoryNeeds, Question
+from orchestrator.plan.file.selectors import SelectorKind
 from orchestrator.simulator.faults import Fault
+from tests.em.documents import NAMESPACE
 from tests.em.logons import desk, query_of
 from tests.em.rawserver import Request
 
@@ -185,3 +188,80 @@ async def test_trouble_is_no_refusal_and_arrives_as_itself(
     async with desk(monkeypatch, faults=[fault]) as at, at.client.logon() as session:
         with pytest.raises(error):
             await gather_once(session, needs)
+
+
+def refusing(*bad: str, status: int = 400) -> Callable[[Request], web.Response | None]:
+    """Return a server that refuses every filter in which one of these names stands."""
+
+    def override(request: Request) -> web.Response | None:
+        asked = query_of(request).get("filter", "")
+        if not any(f'"{name}"' in asked for name in bad):
+            return None
+        text = f'<Error xmlns="{NAMESPACE}" Message="the filter is not valid" />'
+        return web.Response(status=status, text=text, content_type="application/xml")
+
+    return override
+
+
+@pytest.mark.parametrize("status", [400, 500])
+async def test_a_name_that_the_server_refuses_fails_alone(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch is halved until it is known which: few requests, and all others are listed."""
+    override = refusing("bad one", "bad two", status=status)
+    async with (
+        desk(monkeypatch, machines=100, override=override) as at,
+        at.client.logon() as session,
+    ):
+        names = [machine.name for machine in at.manager.inventory.machines]
+        needs = InventoryNeeds(machines={REPLICA: (*names[:50], "bad one", *names[50:], "bad two")})
+        found = await gather_once(session, needs)
+        filters = [query_of(one)["filter"] for one in at.sent("GET", "/api/query")]
+
+    assert set(found.refused) == {
+        Question(SelectorKind.VM, REPLICA, f"bad {n}") for n in ("one", "two")
+    }
+    assert all("the filter is not valid" in why for why in found.refused.values())
+    assert {point.vm for point in found.points} == set(names)
+    assert len(set(filters)) < 30
+
+
+async def test_a_server_that_refuses_every_name_is_not_asked_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Twenty refusals without any answer speak for the rest."""
+    names = tuple(f"vm{number}" for number in range(400))
+    async with (
+        desk(monkeypatch, override=refusing(*names)) as at,
+        at.client.logon() as session,
+    ):
+        found = await gather_once(session, InventoryNeeds(machines={REPLICA: names}))
+        asked = len(at.sent("GET", "/api/query"))
+
+    assert len(found.refused) == 400
+    assert asked < 60
+
+
+async def test_no_address_is_longer_than_every_proxy_passes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Trap 54: filters are split; a name or a query that cannot be split is refused here, alone."""
+    long = tuple(f"{'ü' * 60}-{number}" for number in range(60))
+    text = " or ".join(["Name==x"] * 800)
+    needs = InventoryNeeds(
+        machines={REPLICA: (*long, "x" * 6000, "dc0001")}, queries={REPLICA: (text,)}
+    )
+    async with desk(monkeypatch) as at, at.client.logon() as session:
+        names = [machine.name for machine in at.manager.inventory.machines]
+        found = await gather_once(session, needs)
+        await session.tasks_by_id([TaskId(f"task-{'9' * 90}-{number}") for number in range(140)])
+        await session.tasks_by_id([TaskId(f"task-{number}") for number in range(100_000, 100_140)])
+
+    assert max(len(one.target) for one in at.requests) <= 5000
+    assert set(found.refused) == {
+        Question(SelectorKind.VM, REPLICA, "x" * 6000),
+        Question(SelectorKind.QUERY, REPLICA, text),
+    }
+    assert all("too long" in why for why in found.refused.values())
+    assert ("dc0001" in names) == bool(found.points)
+    assert len([one for one in at.requests if "task-100" in one.target]) == 1

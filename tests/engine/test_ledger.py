@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from orchestrator.engine.ledger import Ledger
-from orchestrator.errors import IllegalTransition, JournalError
-from orchestrator.events import (
+from orchestrator.core.errors import IllegalTransition, JournalError
+from orchestrator.core.events import (
     Event,
     MountFound,
     RunNoted,
@@ -20,8 +19,8 @@ from orchestrator.events import (
     TaskSucceeded,
     VerdictReached,
 )
-from orchestrator.lifecycle import MountRecord, Phase
-from orchestrator.model import (
+from orchestrator.core.lifecycle import MountRecord, Phase
+from orchestrator.core.model import (
     Href,
     MountKey,
     MountState,
@@ -33,6 +32,7 @@ from orchestrator.model import (
     TaskId,
     WaveName,
 )
+from orchestrator.engine.ledger import Ledger
 
 KEY, OTHER = MountKey("w/hq/dc01"), MountKey("w/hq/dc02")
 TASK = TaskId("task-1")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import anyio
 import pytest
 
+from orchestrator.core.errors import SessionLost
+from orchestrator.core.model import ServerName, TaskId, TaskState
 from orchestrator.engine.watcher import IDS_PER_READ, TaskVanished, Watcher
-from orchestrator.errors import SessionLost
-from orchestrator.model import ServerName, TaskId, TaskState
 from tests.engine.scripted import ScriptedSession, ScriptedTask
 from tests.engine.watching import EVERY_SECOND, all_finished, at_once, watching
 

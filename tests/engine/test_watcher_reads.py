@@ -8,8 +8,14 @@ from collections.abc import Awaitable, Callable
 import anyio
 import pytest
 
+from orchestrator.core.errors import (
+    PageNotFound,
+    RequestRefused,
+    ServiceBusy,
+    SessionLost,
+    Unreadable,
+)
 from orchestrator.engine.watcher import IDS_PER_READ, Watcher
-from orchestrator.errors import RequestRefused, ServiceBusy, SessionLost
 from tests.engine.scripted import ScriptedSession
 from tests.engine.watching import EVERY_SECOND, all_finished, watching
 
@@ -21,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.mark.parametrize("count", [1, 2, IDS_PER_READ])
 async def test_one_read_a_tick_for_all_that_fit_in_one_query(count: int) -> None:
-    """Up to 200 tasks are one request a tick, and so is noticing that they finished."""
+    """Up to 140 tasks are one request a tick, and so is noticing that they finished."""
     session = ScriptedSession()
     ids = session.begin(count, ends_at=9.5)
 
@@ -35,7 +41,7 @@ async def test_one_read_a_tick_for_all_that_fit_in_one_query(count: int) -> None
 
 
 async def test_a_large_crowd_is_one_query_of_the_open_tasks() -> None:
-    """Above 200 the read stays one a tick; those that left the list are read by their ids."""
+    """Above 140 the read stays one a tick; those that left the list are read by their ids."""
     session = ScriptedSession()
     ids = session.begin(1000, ends_at=9.5) + session.begin(7, ends_at=4.5, first=5000)
 
@@ -46,7 +52,7 @@ async def test_a_large_crowd_is_one_query_of_the_open_tasks() -> None:
     assert session.asked[:5] == ["open"] * 5
     assert session.asked[5:11] == ["ids", *["open"] * 5]
     assert session.sizes[5] == 7
-    assert session.asked[11:] == ["ids"] * 5
+    assert session.asked[11:] == ["ids"] * 8
     assert anyio.current_time() == 10
 
 
@@ -146,3 +152,53 @@ async def test_a_server_in_trouble_is_not_one_without_support(error: Exception) 
 
     assert met == [error]
     assert session.asked == ["ids"] * 6
+
+
+async def test_a_row_that_cannot_be_read_takes_no_way_of_reading_away() -> None:
+    """What a batch leaves out may be the row that was set aside; it is read alone."""
+    session = ScriptedSession(set_aside_tasks=["a task without a TaskId"])
+    ids = session.begin(5, ends_at=9.5)
+    session.unreadable = {ids[2]}
+
+    async with watching(session) as watcher:
+        found = await all_finished(watcher, ids)
+
+    assert all(task.succeeded for task in found.values())
+    assert Counter(session.asked) == {"ids": 10, "one": 10}
+
+
+@pytest.mark.parametrize("why", [Unreadable("no TaskId"), PageNotFound("a page", status=404)])
+@pytest.mark.parametrize("bad", [1, 2])
+async def test_a_task_whose_own_answer_is_unreadable_ends_nobodys_watching(
+    bad: int, why: RequestRefused
+) -> None:
+    """Also where it is the only one: it is read now and then, until nobody waits any more.
+
+    A page is no word about the task, and the server was seen to answer otherwise.
+    """
+    session = ScriptedSession(fails={"one": why})
+    ids = session.begin(2, ends_at=5.5)
+    session.unreadable = set(ids[:bad])
+
+    async with watching(session) as watcher:
+        with anyio.move_on_after(300) as waiting:
+            await all_finished(watcher, ids)
+        later = session.begin(1, ends_at=310.5, first=7)
+        found = await all_finished(watcher, later)
+
+    assert waiting.cancelled_caught
+    assert set(found) == set(later)
+    assert session.asked.count("one") < 20 * bad
+
+
+async def test_several_tasks_that_are_all_refused_end_the_watching() -> None:
+    """Then it is no single task's trouble, and no way of reading is left."""
+    refusal = RequestRefused("no", status=400)
+    session = ScriptedSession(hides={"ids", "open", "list"}, fails={"one": refusal})
+    ids = session.begin(2, ends_at=9.5)
+
+    with pytest.raises(ExceptionGroup) as ended:
+        async with watching(session) as watcher:
+            await all_finished(watcher, ids)
+
+    assert refusal in ended.value.exceptions

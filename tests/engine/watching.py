@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from orchestrator.core.model import Task, TaskId
+from orchestrator.core.policy import WatchPolicy
 from orchestrator.engine.watcher import Watcher
-from orchestrator.model import Task, TaskId
-from orchestrator.policy import WatchPolicy
 from tests.engine.scripted import ScriptedSession
 
 EVERY_SECOND = WatchPolicy(shortest=1.0, crowded=1.0, longest=1.0)

@@ -10,11 +10,11 @@ from typing import Any
 import anyio
 import pytest
 
-from orchestrator.errors import RunNotFound
-from orchestrator.events import Event, RunNoted
+from orchestrator.core.errors import RunNotFound
+from orchestrator.core.events import Event, RunNoted
+from orchestrator.core.lifecycle import MountRecord
 from orchestrator.journal import state as journal_state
 from orchestrator.journal.store import opened_for_writing
-from orchestrator.lifecycle import MountRecord
 from tests.scenarios.drill import Drill, Site, drill
 
 pytestmark = pytest.mark.anyio

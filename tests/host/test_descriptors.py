@@ -63,7 +63,7 @@ def test_a_run_that_cannot_even_begin_says_why(slow: Servers, place: Place) -> N
     be_impatient(plan)
 
     process = place.start(
-        "run", plan, "--yes", through=["sh", "-c", 'ulimit -n 14; exec "$@"', "sh"]
+        "run", plan, "--yes", through=["sh", "-c", 'ulimit -n 18; exec "$@"', "sh"]
     )
     code, out, err = ended(process)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.assembly import limits_of
+from orchestrator.app.wiring import limits_of
 from orchestrator.journal import State
-from orchestrator.plan.loading import load_plan
+from orchestrator.plan.file.loading import load_plan
 from tests.host.namespaces import with_tmpfs
 from tests.invariants import assert_invariants
 from tests.processes import Place, Servers, ended, until_running

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
+import sys
 
 import pytest
 
+from orchestrator.app.wiring import limits_of
+from orchestrator.plan.file.loading import load_plan
 from tests.host.test_disk import check
+from tests.invariants import allowed
+from tests.journal.test_waiting import another_process_writes
 from tests.processes import Place, Servers, ended, kill, until_running
 
 pytestmark = pytest.mark.process
@@ -34,22 +40,44 @@ def test_the_second_run_of_a_plan_is_told_which_run_it_waits_for(
 
 
 def test_the_lock_of_a_killed_run_explains_itself_and_is_free(slow: Servers, place: Place) -> None:
-    """The next run of the plan begins at once, and says whose lock it found and what to do."""
+    """The next run of the plan begins, and says whose lock it found and what to do.
+
+    What the dead run may have left mounted counts in the limits: `unmount` releases it first.
+    """
     plan = slow.plan(place.directory, targets=8)
     first = place.start("run", plan, "--yes", "--json")
-    until_running(first, 1)
+    until_running(first, 8)
     kill(first)
-    assert place.call("unmount", "last").returncode == 0
+    second = place.start("run", plan, "--yes")
+    said = _until_said(second, "lock.left_by_dead_process")
+    second.send_signal(signal.SIGTERM)
+    assert ended(second)[0] == 143
+    unmounted = place.call("unmount", _run_in(said))
+    third = place.call("run", plan, "--yes")
 
-    first = place.start("run", plan, "--yes", "--json")
-    until_running(first, 1)
-    kill(first)
-    done = place.call("run", plan, "--yes")
+    assert f"process {first.pid} on " in said
+    assert "bulk-restore unmount" in said
+    assert unmounted.returncode == 0, unmounted.stdout
+    assert third.returncode == 0, third.stderr
+    assert "lock.left_by_dead_process" not in third.stderr
 
-    assert done.returncode == 0, done.stderr
-    assert "lock.left_by_dead_process" in done.stderr
-    assert f"process {first.pid} on " in done.stderr
-    assert "bulk-restore unmount" in done.stderr
+
+def _until_said(process: subprocess.Popen[str], words: str) -> str:
+    """Read stderr up to the line that holds the words; return all of it."""
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:
+        said += line
+        if words in line:
+            return said
+    raise AssertionError(f"never said: {said}")
+
+
+def _run_in(said: str) -> str:
+    """Return the run whose dead process is named."""
+    found = re.search(r"lock\.left_by_dead_process.*?(\d+T\d+Z-\w+)", said)
+    assert found is not None, said
+    return found.group(1)
 
 
 def test_a_run_that_ended_leaves_no_lock_behind(slow: Servers, place: Place) -> None:
@@ -61,3 +89,81 @@ def test_a_run_that_ended_leaves_no_lock_behind(slow: Servers, place: Place) -> 
 
     assert done.returncode == 0
     assert "lock" not in done.stderr
+
+
+def test_a_run_waits_for_a_journal_that_another_program_has_locked(
+    slow: Servers, place: Place
+) -> None:
+    """A backup of the state directory costs a run some seconds, and is named on stderr."""
+    plan = slow.plan(place.directory, targets=2)
+    assert place.call("run", plan, "--yes").returncode == 0
+
+    with another_process_writes(place.directory / "state" / "journal.sqlite") as backup:
+        run = place.start("run", plan, "--yes")
+        assert run.stderr is not None
+        told = run.stderr.readline()
+        assert run.poll() is None
+        backup.kill()
+        code = ended(run)[0]
+
+    assert code == 0
+    assert "journal.locked" in told
+    assert "another process holds the lock of the journal" in told
+    assert not slow.truth().still_open()
+
+
+WITHOUT_LOCKS = """
+import errno, fcntl, sys
+def refuse(file, how):
+    raise OSError(errno.ENOLCK, "No locks available")
+fcntl.flock = refuse
+from orchestrator.__main__ import main
+sys.argv[0] = "bulk-restore"
+main()
+"""
+
+
+def test_a_file_system_without_locks_is_named_as_such(slow: Servers, place: Place) -> None:
+    """Not "being run already": code 74, what is wrong with the directory, and what to do."""
+    plan = slow.plan(place.directory, targets=2)
+    arguments = place.arguments("run", plan, "--yes")[3:]
+
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_LOCKS, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 74
+    assert "has no locks (No locks available)" in done.stderr
+    assert "--state" in done.stderr
+    assert "already" not in done.stderr
+    assert not slow.truth().logons
+
+
+def test_two_runs_at_once_share_the_limits_of_their_servers(slow: Servers, place: Place) -> None:
+    """Two real processes, two plans, the same machines: counted at the servers, no limit is passed.
+
+    Neither fails, and whoever waited says in its report for whom.
+    """
+    plans = []
+    for name in ("one", "two"):
+        directory = place.directory / name
+        directory.mkdir()
+        plans.append(slow.plan(directory, targets=16, name=name))
+    limits = limits_of(load_plan(plans[0]).plan, None)
+
+    runs = [place.start("run", plan, "--yes", "--json") for plan in plans]
+    told = [ended(run) for run in runs]
+
+    assert [code for code, _, _ in told] == [0, 0], told
+    truth = slow.truth()
+    for shared, peak in truth.peaks.items():
+        if shared != "total":
+            most = allowed(limits, shared)
+            assert most is None or peak <= most, f"{shared}: {peak} open, {most} allowed"
+    assert len(truth.mounts) == 32
+    assert not truth.still_open()
+    assert any('"state": "waiting_for_runs"' in out for _, out, _ in told)

@@ -27,7 +27,7 @@ resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
 signal.signal(signal.SIGABRT, signal.SIG_DFL)
 os.kill(os.getpid(), signal.SIGABRT)
 """
-SETTLED = "from orchestrator.cli.process import settle; settle()"
+SETTLED = "from orchestrator.__main__ import settle; settle()"
 
 
 def dumps_core(directory: Path, before: str) -> bool:

@@ -12,8 +12,8 @@ from typing import Any
 import anyio
 import pytest
 
+from orchestrator.core.events import ServerGivenUp, ServerParked
 from orchestrator.engine.run import Run
-from orchestrator.events import ServerGivenUp, ServerParked
 from orchestrator.simulator.sites import Sites, host
 from tests.scenarios.drill import Drill, Site, drill
 
@@ -74,7 +74,10 @@ async def test_a_shortage_that_ends_costs_time_and_nothing_else(
 async def test_a_shortage_that_stays_halts_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the plan's outage nothing more is asked for; all that is mounted is unmounted."""
+    """After the plan's outage nothing more is asked for; all that is mounted is unmounted.
+
+    The closing audit cannot be made, but the session's tasks were read before: none was nobody's.
+    """
     done = await drill(
         tmp_path,
         monkeypatch,

@@ -18,12 +18,12 @@ from typing import Any
 
 import anyio
 
+from orchestrator.core.errors import EnterpriseManagerError
+from orchestrator.core.model import Source
 from orchestrator.em.families import FAMILIES
-from orchestrator.em.transport import LARGE, Patience
+from orchestrator.em.limits import LARGE, Patience
 from orchestrator.em.wire import XmlCodec
-from orchestrator.errors import EnterpriseManagerError
-from orchestrator.model import Source
-from tests.em.documents import POINT
+from tests.em.documents import NAMESPACE, POINT
 from tests.em.rawserver import transport_to
 
 CODEC = XmlCodec()
@@ -33,7 +33,9 @@ Pieces = Iterator[bytes]
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\n"
 BAD = OK.replace(b"200 OK", b"500 No")
 LONG = b"Content-Length: 999999999999\r\n\r\n"
-ROOT = b"<Tasks>"
+SPACE = f' xmlns="{NAMESPACE}"'.encode()
+"""Without it an answer is refused at its first tag."""
+ROOT = b"<Tasks" + SPACE + b">"
 WIDE = "😀".encode()
 
 
@@ -73,9 +75,12 @@ BOMBS: dict[str, tuple[Callable[[], Any], Callable[[], Pieces]]] = {
     "elements": (ANY, lambda: after(BODY + ROOT, many(b"<a/>"))),
     "elements among text": (ANY, lambda: after(BODY + ROOT, many(b"x<a/>"))),
     "ever new elements": (ANY, lambda: after(BODY + ROOT, numbered(b"<e%d/>"))),
-    "ever new attributes": (ANY, lambda: after(BODY + b"<Tasks ", numbered(b'a%d="" '))),
+    "ever new attributes": (
+        ANY,
+        lambda: after(BODY + b"<Tasks" + SPACE + b" ", numbered(b'a%d="" ')),
+    ),
     "attributes": (ANY, lambda: after(BODY + ROOT, numbered(b'<a b%d="" c="" d="" e=""/>'))),
-    "levels": (ANY, lambda: after(BODY, many(b"<a>"))),
+    "levels": (ANY, lambda: after(BODY + ROOT, many(b"<a>"))),
     "a tag": (ANY, lambda: after(BODY + b"<", many(b"a"))),
     "a comment": (ANY, lambda: after(BODY + b"<!--", many(b"a"))),
     "comments": (ANY, lambda: after(BODY + ROOT, many(b"<!-- a -->"))),
@@ -99,15 +104,17 @@ BOMBS: dict[str, tuple[Callable[[], Any], Callable[[], Pieces]]] = {
             numbered(row(b"<Links>" + LINK * 50 + b"</Links>")),
         ),
     ),
-    "points": (POINTS, lambda: after(BODY + b"<QueryResult>", numbered(POINT_ROW))),
+    "points": (POINTS, lambda: after(BODY + b"<QueryResult" + SPACE + b">", numbered(POINT_ROW))),
     "entries": (
         ENTRIES,
-        lambda: after(BODY + b"<FileSystemEntries><Files>", many(b'<FileEntry Href="/api/a"/>')),
+        lambda: after(
+            BODY + b"<FileSystemEntries" + SPACE + b"><Files>", many(b'<FileEntry Href="/api/a"/>')
+        ),
     ),
     "mounts": (
         MOUNTS,
         lambda: after(
-            BODY + b"<VmReplicaPointMounts>",
+            BODY + b"<VmReplicaPointMounts" + SPACE + b">",
             many(
                 b'<VmReplicaPointMount Href="/api/vmReplicaPoints/%s/mounts/1"/>' % POINT.encode()
             ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,12 +18,14 @@ import structlog
 from jsonschema import Draft202012Validator
 from markdown_it import MarkdownIt
 
-from orchestrator import logs
+from orchestrator.app import logs
+from orchestrator.app.preview import Look
+from orchestrator.app.readiness.as_json import readiness_json
+from orchestrator.app.readiness.findings import Finding, Readiness, Scope, Status
+from orchestrator.app.readiness.text import text as readiness_text
 from orchestrator.cli.showing import shown_plan
-from orchestrator.events import RunStarted
-from orchestrator.journal import State
-from orchestrator.looking import Look
-from orchestrator.model import (
+from orchestrator.core.events import RunStarted
+from orchestrator.core.model import (
     BackupServerName,
     MountKey,
     MountRequest,
@@ -34,24 +37,26 @@ from orchestrator.model import (
     ServerName,
     UnresolvedTarget,
     WaveName,
-    printable,
 )
-from orchestrator.plan.selection import PassedOver
-from orchestrator.progress import JsonEvents, LiveView, events_json_schema
-from orchestrator.progress.lines import LineView
-from orchestrator.readiness import Finding, Readiness, Scope, Status, readiness_json
-from orchestrator.readiness import text as readiness_text
-from orchestrator.report import as_csv, as_json, as_markdown, junit, text
-from orchestrator.targeting import Expanded
-from tests.history.runs import called
+from orchestrator.core.text import printable
+from orchestrator.journal import State
+from orchestrator.log import Log, prepare
+from orchestrator.plan.choose.expansion import Expansion
+from orchestrator.plan.choose.selection import PassedOver
+from orchestrator.report import as_csv, as_json, as_markdown, junit
+from orchestrator.report.text import text
+from orchestrator.views.json_events import JsonEvents, events_json_schema
+from orchestrator.views.lines import LineView
+from orchestrator.views.live import LiveView
 from tests.journal.sample import written
-from tests.progress.screen import Screen
-from tests.progress.story import tell, told
 from tests.report.builders import STARTED_AT
-from tests.report.everywhere import TARGETS, everywhere, hostile_run
+from tests.report.ci_systems import azure, github, gitlab
+from tests.report.history.runs import called
+from tests.report.hostile_run import TARGETS, everywhere, hostile_run
 from tests.report.payloads import PAYLOADS
-from tests.report.runners import azure, github, gitlab
 from tests.report.terminal import obeyed
+from tests.views.screen import Screen
+from tests.views.story import see, tell, told
 
 MORE = (
     "\x7f\x08\x85\u2028\u2029 deleted",
@@ -90,7 +95,7 @@ def frames(words: str, monkeypatch: pytest.MonkeyPatch) -> str:
     terminal = Terminal()
     view = LiveView(terminal)
     for event, record in told(hostile_run(words)):
-        view.observe(event, record)
+        see(view, event, record)
         view.draw(event.at)
     view.close()
     return terminal.getvalue()
@@ -152,12 +157,13 @@ def logged(style: str, words: str) -> str:
     stream = io.StringIO()
     try:
         logs.configure(style=style, stream=stream)
-        structlog.get_logger().warning(
+        Log(__name__).warning(
             words, why=words, names=[words, {"deep": (words,)}], error=OSError(words)
         )
-        structlog.get_logger().error("with.bytes", body=words.encode(errors="replace"))
+        Log(__name__).error("with.bytes", body=words.encode(errors="replace"))
     finally:
         structlog.configure(**kept)
+        prepare(logging.NOTSET, lambda: None)
     return stream.getvalue()
 
 
@@ -331,14 +337,14 @@ def looked(words: str) -> Look:
         label=words,
         reason=words,
     )
-    expanded = Expanded(
+    expansion = Expansion(
         requests=(request,),
         unresolved=(nowhere,),
         broken=(words,),
         passed={key: (PassedOver(point=point, why=words),)},
         notes=(words,),
     )
-    return Look(expanded=expanded, now=STARTED_AT, seed=7)
+    return Look(expansion=expansion, now=STARTED_AT, seed=7)
 
 
 @pytest.mark.parametrize("words", ALL)

@@ -18,16 +18,18 @@ from urllib.parse import urlsplit
 import pytest
 from yarl import URL
 
-from orchestrator.em.elements import words_of
+from orchestrator.core.errors import ForbiddenAction, MalformedResponse, PlanError
+from orchestrator.core.model import RunId
+from orchestrator.em.elements import Reading, words_of
 from orchestrator.em.links import MOUNT_PATH, guard, mount_href, rerooted
 from orchestrator.em.logon import clock_offset
-from orchestrator.em.transport import Answer, Transport, retry_after
-from orchestrator.errors import ForbiddenAction, MalformedResponse, PlanError
+from orchestrator.em.masking import Masked, Masks
+from orchestrator.em.meanings import retry_after
+from orchestrator.em.transport import Answer, Transport
 from orchestrator.journal import State
-from orchestrator.model import RunId
-from orchestrator.plan.loading import load_plan_text
-from orchestrator.plan.locked import load_any
-from orchestrator.plan.problems import Problem
+from orchestrator.plan.choose.locked import load_any
+from orchestrator.plan.file.loading import load_plan_text
+from orchestrator.plan.file.problems import Problem
 from tests.em.documents import MOUNT, POINT, SAMPLES, read, sample
 from tests.em.test_hostile_answers import READINGS
 
@@ -170,6 +172,34 @@ def test_a_damaged_answer_is_a_value_or_malformed(name: str) -> None:
     assert longest < 500
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in SAMPLES.glob("*.xml")))
+def test_a_damaged_answer_means_the_same_in_one_piece_and_in_many(name: str) -> None:
+    """A body that comes in one piece is read at once: the same value, or refused as well."""
+    masks = Masks([POINT, "Incremental", "example"])
+    original = sample(name)
+    for rng in rounds(name, 8):
+        data = damaged(rng, original)
+        size = rng.choice([1, 7, 100])
+        for reading in READINGS.values():
+            assert _at_once(reading(), data) == _in_pieces(reading(), data, size)
+            at_once, in_pieces = Masked(reading(), masks), Masked(reading(), masks)
+            assert _at_once(at_once, data) == _in_pieces(in_pieces, data, size)
+
+
+def _at_once(reading: Reading[object], data: bytes) -> object:
+    try:
+        return reading.whole(data)
+    except MalformedResponse as exc:
+        return type(exc)
+
+
+def _in_pieces(reading: Reading[object], data: bytes, size: int) -> object:
+    try:
+        return read(reading, data, size)
+    except MalformedResponse as exc:
+        return type(exc)
+
+
 JSON = [
     b'{"Message": "There is no backup task with id [task-297]", "StatusCode": 500}',
     b'{"message": null, "Message": ["a", {"b": 1.5e300}], "statusCode": -1}',
@@ -188,7 +218,8 @@ def test_a_damaged_error_in_json_has_words_or_none(tmp_path: Path) -> None:
         assert words is None or 0 < len(words) <= 300
         side.write_bytes(data)
         kept = state.load_sessions(RunId("r"))
-        assert all(isinstance(fact, str) for facts in kept.values() for fact in facts.values())
+        sessions = [facts for each in kept.values() for facts in each]
+        assert all(isinstance(fact, str) for facts in sessions for fact in facts.values())
 
 
 # --- links --------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import random
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -13,16 +14,18 @@ import pytest
 import structlog
 from click.testing import CliRunner
 
-from orchestrator import logs
+from orchestrator.app import logs
 from orchestrator.cli import command
+from orchestrator.core.text import printable_json
 from orchestrator.journal import State
-from orchestrator.model import printable_json
-from orchestrator.progress import JsonEvents
-from orchestrator.progress.lines import LineView
-from orchestrator.progress.live import LiveView
+from orchestrator.log import Log, prepare
 from orchestrator.simulator.inventory import Inventory
+from orchestrator.views.json_events import JsonEvents
+from orchestrator.views.lines import LineView
+from orchestrator.views.live import LiveView
 from tests.hostile.twisting import Said, answered, drill_with_a_liar
 from tests.scenarios.drill import Drill, Site
+from tests.views.story import fed
 
 C1_TITLE = "\x9d0;owned\x9c"
 TURNED = "\u202egpj.exe\u2066\u200f"
@@ -78,13 +81,14 @@ async def test_hostile_names_are_text_everywhere(
             answered("POST", "/mounts", words_with_escapes),
             hq=Site(machines=6, change=bewitched),
             plan="targets:\n  - {job: All, server: hq}\n  - {vm: dr-app0000, server: dr}\n",
-            observers=[LineView(lines, verbose=True), JsonEvents(events), live],
+            observers=fed(LineView(lines, verbose=True), JsonEvents(events), live),
         )
-        structlog.get_logger().warning("names", names=[t["vm"] for t in played.report["targets"]])
+        Log(__name__).warning("names", names=[t["vm"] for t in played.report["targets"]])
         live.draw(played.took_s)
         live.close()
     finally:
         structlog.configure(**kept)
+        prepare(logging.NOTSET, lambda: None)
 
     results = sorted(played.results().values())
     assert results == ["failed"] * 2 + ["mounted"] * 5

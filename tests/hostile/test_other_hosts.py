@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import anyio
 import pytest
 
-from orchestrator.em.transport import Patience
+from orchestrator.core.errors import EnterpriseManagerError, ResponseLost
+from orchestrator.em.limits import Patience
 from orchestrator.em.wire import XmlCodec
-from orchestrator.errors import EnterpriseManagerError, ResponseLost
 from tests.em.documents import MOUNT, POINT
 from tests.em.rawserver import RUNNING, raw_server, reply, transport_to
 

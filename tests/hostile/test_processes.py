@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.demo import settings_for
+from orchestrator.app.demo import settings_for
 from orchestrator.simulator.process import ACCOUNT, PASSWORD_VARIABLE
 from tests.hostile.searching import assert_nowhere, holding, secrets_of
 from tests.processes import Place, Servers, ended, served, until_running
@@ -65,7 +65,8 @@ def secret_program(directory: Path) -> str:
 def tokens_in(state: Path) -> list[str]:
     """Return the session tokens that the side file holds now."""
     (side,) = state.glob("sessions-*.json")
-    return [kept["token"] for kept in json.loads(side.read_text(encoding="utf-8")).values()]
+    found = json.loads(side.read_text(encoding="utf-8"))
+    return [kept["token"] for sessions in found.values() for kept in sessions]
 
 
 def about(process: subprocess.Popen[str], what: str) -> bytes:
@@ -118,9 +119,9 @@ def test_a_crash_of_the_program_prints_no_secret(running: Servers, tmp_path: Pat
     planted = (
         "import sys\n"
         "from orchestrator.em import transport\n"
-        "async def mistaken(response, reading, cap):\n"
+        "async def mistaken(*arguments):\n"
         "    raise RuntimeError('planted')\n"
-        "transport._fed = mistaken\n"
+        "transport.feed_body = mistaken\n"
         "from orchestrator.__main__ import main\n"
         "main()\n"
     )
@@ -131,7 +132,7 @@ def test_a_crash_of_the_program_prints_no_secret(running: Servers, tmp_path: Pat
         capture_output=True,
         text=True,
         check=False,
-        env=place._environ(),
+        env=place.environ(),
         timeout=60,
     )
 

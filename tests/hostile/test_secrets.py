@@ -7,25 +7,28 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 import pytest
 import structlog
 
-from orchestrator import logs
-from orchestrator.assembly import World, clients
+from orchestrator.app import logs
+from orchestrator.app.wiring import World, clients
 from orchestrator.em import transport
 from orchestrator.em.credentials import resolve
-from orchestrator.engine import mounting
-from orchestrator.plan.loading import load_plan_text
-from orchestrator.plan.settings import CommandSecret
-from orchestrator.ports import Observer
-from orchestrator.progress import JsonEvents
-from orchestrator.progress.lines import LineView
+from orchestrator.engine.mount import drive
+from orchestrator.log import prepare
+from orchestrator.plan.file.loading import load_plan_text
+from orchestrator.plan.file.settings import CommandSecret
+from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
+from orchestrator.views.json_events import JsonEvents
+from orchestrator.views.lines import LineView
 from tests.hostile.searching import assert_nowhere, files_below, forms, holding, secrets_of
-from tests.hostile.twisting import Liars
+from tests.hostile.twisting import Liars, Said
 from tests.scenarios import drill as scenarios
 from tests.scenarios.drill import ACCOUNT, Site, drill
+from tests.views.story import fed
 
 PASSWORD = 'pä:ss "w\\ord/+%41&<x>'
 OTHER = "another-password-than-this"
@@ -38,19 +41,28 @@ TROUBLE = (
     Fault(kind="reset_mid_body", path="query", skip=3, count=1),
 )
 LOST = (Fault(kind="forget_session", path="tasks|query", skip=6, count=1),)
+TALKATIVE = Behaviour(message_share=1.0)
 STORIES: dict[str, Any] = {
     "well": {},
     "refused": {"password": OTHER},
     "in trouble": {"faults": TROUBLE},
     "session lost": {"faults": LOST},
-    "crash at the logon": {"crash": (transport, "_fed")},
-    "crash at the verdict": {"crash": (mounting, "prove")},
-    "crash while watching": {"crash": (mounting, "record_finished")},
+    "a server that repeats it all": {"repeats": True, "behaviour": TALKATIVE},
+    "crash at the logon": {"crash": (transport, "feed_body")},
+    "crash at the verdict": {"crash": (drive, "prove")},
+    "crash while watching": {"crash": (drive, "record_finished")},
 }
 
 
 class Planted(Exception):
     """A mistake of ours."""
+
+
+def repeating(answer: Said, liars: Liars) -> Said:
+    """Return an answer that names everything that opens something, where a server has words."""
+    known = escape(" ".join([PASSWORD, *sorted(liars.tokens - {""})])).encode()
+    words = b"<Message>%s</Message>" % known.replace(b"\\", rb"\\")
+    return answer.rewritten(rb"<Message>[^<]*</Message>", words)
 
 
 @pytest.fixture
@@ -67,6 +79,7 @@ def said() -> Iterator[list[io.StringIO]]:
     root.removeHandler(library)
     root.setLevel(level)
     structlog.configure(**kept)
+    prepare(logging.NOTSET, lambda: None)
 
 
 @pytest.mark.anyio
@@ -83,10 +96,10 @@ async def test_no_drill_gives_a_secret_away(
 ) -> None:
     """Logs of every level, both streams, views, events, journal and every report."""
     told = dict(STORIES[story])
-    crash = told.pop("crash", None)
+    crash, repeats = told.pop("crash", None), told.pop("repeats", False)
     logs.configure(verbosity=3, style=style, stream=said[0])
     monkeypatch.setattr(scenarios, "PASSWORD", PASSWORD)
-    liars = Liars({})
+    liars = Liars({"hq": lambda answer: repeating(answer, liars)} if repeats else {})
     face = liars.face(monkeypatch)
     if crash is not None:
 
@@ -95,7 +108,7 @@ async def test_no_drill_gives_a_secret_away(
 
         monkeypatch.setattr(crash[0], crash[1], mistaken)
     site = Site(machines=3, mount_s=20.0, **{"password": PASSWORD, **told})
-    views: list[Observer] = [LineView(said[1], verbose=True), JsonEvents(said[3])]
+    views = fed(LineView(said[1], verbose=True), JsonEvents(said[3]))
     try:
         await drill(tmp_path, monkeypatch, [site], observers=views, face=face)
     except (AssertionError, FileNotFoundError):
@@ -105,6 +118,8 @@ async def test_no_drill_gives_a_secret_away(
     texts = [out, err, *(stream.getvalue() for stream in said)]
     assert_nowhere(secrets_of(ACCOUNT, PASSWORD, liars.tokens), tmp_path, *texts)
     assert (tmp_path / "state" / "journal.sqlite").stat().st_size > 0
+    if repeats:
+        assert any(b"*** ***" in path.read_bytes() for path in files_below(tmp_path)), "it spoke"
     if crash is not None:
         assert "Planted" in said[0].getvalue()
 

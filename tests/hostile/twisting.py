@@ -15,6 +15,9 @@ from orchestrator.simulator.network import MemoryNetwork
 from orchestrator.simulator.server import Face
 from tests.scenarios.drill import Drill, Site, drill
 
+SESSION = re.compile(r"/logonSessions/([^/?]+)", re.IGNORECASE)
+"""A session's id, which is as secret as its token."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
@@ -62,6 +65,7 @@ class Liars:
                 name = self.manager.name
                 liars.asked.append((name, request.method, request.raw_path))
                 liars.tokens.add(request.headers.get("X-RestSvcSessionId", ""))
+                liars.tokens.update(SESSION.findall(request.raw_path))
                 response = await super().handle(request)
                 twist = liars.twists.get(name)
                 if twist is None or not isinstance(response, web.Response):

@@ -8,7 +8,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from orchestrator.events import (
+from orchestrator.core.events import (
     Event,
     MountFound,
     MountReleased,
@@ -22,8 +22,7 @@ from orchestrator.events import (
     UnmountStarted,
     VerdictReached,
 )
-from orchestrator.journal import State
-from orchestrator.model import (
+from orchestrator.core.model import (
     Href,
     MountKey,
     MountState,
@@ -36,6 +35,7 @@ from orchestrator.model import (
     TaskId,
     WaveName,
 )
+from orchestrator.journal import State
 
 BEGAN = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
 RUN = RunId("20261123T060000Z-0001")

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.events import (
+from orchestrator.core.events import (
     CheckMade,
     Event,
     SubmissionStarted,
@@ -17,10 +17,9 @@ from orchestrator.events import (
     TargetPlanned,
     VerdictReached,
 )
-from orchestrator.journal import State
-from orchestrator.journal import state as room
-from orchestrator.model import MountState, RestorePointId, Result, RunId, ServerName
-from orchestrator.proof import CheckOutcome, Measured
+from orchestrator.core.model import MountState, RestorePointId, Result, RunId, ServerName
+from orchestrator.core.proof import CheckOutcome, Measured
+from orchestrator.journal import State, baselines
 from tests.journal.sample import database, mounted, started, written
 
 pytestmark = pytest.mark.anyio
@@ -111,7 +110,7 @@ async def test_runs_that_measured_nothing_do_not_matter(
 
     assert files(state) == 100
 
-    monkeypatch.setattr(room, "BASELINE_RUNS", 3)
+    monkeypatch.setattr(baselines, "BASELINE_RUNS", 3)
 
     assert files(state) is None
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import JournalDamaged, JournalError
-from orchestrator.events import Event
+from orchestrator.core.errors import JournalDamaged, JournalError
+from orchestrator.core.events import Event
+from orchestrator.core.model import RunId
+from orchestrator.core.records import GENESIS, chain_hash
 from orchestrator.journal import State
-from orchestrator.journal.store import GENESIS, chained
-from orchestrator.model import RunId
 from tests.journal.sample import RUN, database, mounted, note, started, written
 
 pytestmark = pytest.mark.anyio
@@ -139,7 +139,7 @@ async def test_a_record_with_a_mended_hash_is_found_at_the_next(state: State, se
     head = GENESIS if seq == 1 else record(state, seq - 1)["hash"]
     forged = record(state, seq)
     body = forged["body"].replace(b"}", b" }")
-    mended = chained(head, RUN, seq, forged["type"], body)
+    mended = chain_hash(head, RUN, seq, forged["type"], body)
 
     change(
         state, "UPDATE events SET body = ?, hash = ? WHERE run = ? AND seq = ?",
@@ -163,14 +163,14 @@ async def test_a_record_with_a_mended_hash_is_found_at_the_next(state: State, se
 )
 def test_a_hash_covers_everything(other: tuple[bytes, str, int, str, bytes]) -> None:
     """What went before, the run, the number, the type and the body: each makes another hash."""
-    assert chained(*other) != chained(GENESIS, "run", 1, "Kind", b"{}")
+    assert chain_hash(*other) != chain_hash(GENESIS, "run", 1, "Kind", b"{}")
 
 
 def test_the_hash_is_the_one_of_version_1() -> None:
     """Heads in old reports can still be compared: 32 zero bytes, then lines, then the body."""
     text = b"\0" * 32 + b"\nrun\n1\nKind\n{}"
 
-    assert chained(GENESIS, "run", 1, "Kind", b"{}") == hashlib.sha256(text).digest()
+    assert chain_hash(GENESIS, "run", 1, "Kind", b"{}") == hashlib.sha256(text).digest()
 
 
 async def test_a_record_of_another_run_is_found(state: State) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from orchestrator.errors import JournalError
+from orchestrator.core.errors import JournalError
+from orchestrator.core.records import GENESIS
 from orchestrator.journal import RunJournal, State
-from orchestrator.journal.store import GENESIS, opened_for_writing, private_directory
+from orchestrator.journal.store import opened_for_writing, private_directory
 from tests.journal.sample import RUN, database, kept, note, started
 
 pytestmark = pytest.mark.anyio

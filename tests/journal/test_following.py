@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import JournalDamaged
-from orchestrator.events import Event
+from orchestrator.core.errors import JournalDamaged
+from orchestrator.core.events import Event
 from orchestrator.journal import BEGINNING, Mark, State
 from orchestrator.journal import state as module
 from tests.journal.sample import RUN, mounted, note, started, written
@@ -93,8 +93,8 @@ async def test_a_hold_is_no_part_of_a_machines_duration(tmp_path: Path) -> None:
     """What is expected of the next run is the work, not how long a person looked."""
     from dataclasses import replace
 
-    from orchestrator.events import MountKept, UnmountStarted
-    from orchestrator.model import MountKey, ServerName
+    from orchestrator.core.events import MountKept, UnmountStarted
+    from orchestrator.core.model import MountKey, ServerName
 
     life = mounted("dc01", begin=1.0, seconds=60.0)
     place = next(n for n, event in enumerate(life) if isinstance(event, UnmountStarted))

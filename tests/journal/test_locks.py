@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from orchestrator.errors import RunLocked
-from orchestrator.journal import RunSummary, State
-from orchestrator.model import RunId
+from orchestrator.core.errors import RunLocked
+from orchestrator.core.model import RunId
+from orchestrator.core.records import RunSummary
+from orchestrator.journal import State
 from tests.journal.sample import BEGAN, RUN
 
 HOLDER = """
@@ -79,6 +80,51 @@ def test_only_the_run_that_holds_the_lock_is_running(state: State) -> None:
         assert state.is_running(summary(RUN))
         assert not state.is_running(summary("earlier"))
         assert not state.is_running(summary(RUN, "other"))
+
+
+@pytest.mark.process
+def test_the_lock_of_a_dead_run_is_free_beside_a_living_run_of_its_plan(state: State) -> None:
+    """Unmounting what a dead run left disturbs nobody; its plan stays locked."""
+    dead = RunId("dead")
+    with another_process_runs(state, "drill", RUN):
+        with state.run_lock("drill", dead):
+            assert state.is_running(summary("dead"))
+            with (
+                pytest.raises(RunLocked, match="another process works on run dead"),
+                state.run_lock("drill", dead),
+            ):
+                pytest.fail("the lock was held twice")
+        assert not state.is_running(summary("dead"))
+        with pytest.raises(RunLocked, match=f"run {RUN}, process"), state.run_lock("drill", RUN):
+            pytest.fail("the run lives")
+
+
+def test_who_unmounts_a_run_keeps_its_resume_out(state: State) -> None:
+    """Also where the plan's lock became free meanwhile; a new run of the plan may begin then."""
+    dead = RunId("dead")
+    with ExitStack() as living:
+        living.enter_context(state.plan_lock("drill", RUN))
+        with state.run_lock("drill", dead):
+            living.close()
+            with (
+                pytest.raises(RunLocked, match="another process works on run dead"),
+                state.plan_lock("drill", dead),
+            ):
+                pytest.fail("two would act in the same sessions")
+            with state.plan_lock("drill", RunId("new")):
+                assert state.is_running(summary("new"))
+    with state.plan_lock("drill", dead), pytest.raises(RunLocked), state.run_lock("drill", dead):
+        pytest.fail("it is resumed")
+
+
+def test_a_run_of_an_earlier_version_has_no_lock_of_its_own(state: State) -> None:
+    """It holds its plan's, which names it: it lives."""
+    with state.plan_lock("drill", RUN):
+        (own,) = state.directory.glob("run-*.lock")
+        own.unlink()
+        with pytest.raises(RunLocked, match="being run already"), state.run_lock("drill", RUN):
+            pytest.fail("the run lives")
+        assert state.is_running(summary(RUN))
 
 
 def test_a_lock_is_free_after_its_context_however_that_ended(state: State) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 
 import pytest
 
+from orchestrator.core.model import RunId
 from orchestrator.journal import State
-from orchestrator.model import RunId
 from tests.journal.sample import RUN, mounted, started, written
 
 
@@ -21,7 +22,7 @@ async def test_everything_belongs_to_its_owner_alone(state: State, umask: int) -
         async with state.open_run(started(), inline=True) as journal:
             journal.append(started())
             await journal.durable()
-            state.save_sessions(RUN, {"hq": {"token": "t"}})
+            state.save_sessions(RUN, {"hq": [{"token": "t"}]})
             with state.plan_lock("drill", RUN):
                 files = list(state.directory.iterdir())
                 modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in files}
@@ -41,7 +42,7 @@ def test_a_directory_that_was_open_to_others_is_closed(state: State) -> None:
     leaky.touch(mode=0o666)
     leaky.chmod(0o666)
 
-    state.save_sessions(RUN, {"hq": {"token": "t"}})
+    state.save_sessions(RUN, {"hq": [{"token": "t"}]})
 
     assert stat.S_IMODE(state.directory.stat().st_mode) == 0o700
     (file,) = state.directory.iterdir()
@@ -50,8 +51,9 @@ def test_a_directory_that_was_open_to_others_is_closed(state: State) -> None:
 
 def test_sessions_are_kept_replaced_and_forgotten(state: State) -> None:
     """A later process finds the newest tokens of a run, until they are forgotten."""
-    one = {"hq": {"session": "s1", "token": "t1", "url": "https://hq:9398"}}
-    two = {**one, "dr": {"session": "s2", "token": "t2", "url": "https://dr:9398"}}
+    first = {"session": "s1", "token": "t1", "url": "https://hq:9398"}
+    one = {"hq": [first]}
+    two = {"hq": [first, {**first, "session": "s3"}], "dr": [{**first, "session": "s2"}]}
 
     state.save_sessions(RUN, one)
     state.save_sessions(RUN, two)
@@ -61,6 +63,17 @@ def test_sessions_are_kept_replaced_and_forgotten(state: State) -> None:
 
     assert (kept, others, state.load_sessions(RUN)) == (two, {}, {})
     assert list(state.directory.iterdir()) == []
+
+
+def test_a_side_file_with_one_session_per_server_is_still_read(state: State) -> None:
+    """Earlier versions kept only the newest session of a server, in no list."""
+    facts = {"session": "s1", "token": "t1", "url": "https://hq:9398"}
+    state.save_sessions(RUN, {})
+    (file,) = state.directory.iterdir()
+    file.write_text(json.dumps({"hq": facts, "dr": "?", "branch": [facts, 7]}))
+
+    assert state.load_sessions(RUN) == {"hq": [facts], "branch": [facts]}
+    assert len(state.kept_sessions()) == 1
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "\udcff"])
@@ -77,7 +90,7 @@ def test_a_broken_side_file_is_no_sessions(state: State, content: str) -> None:
 async def test_tokens_are_never_in_the_journal(state: State) -> None:
     """The side file is the only place on disk that holds a token."""
     await written(state, mounted("dc01"))
-    state.save_sessions(RUN, {"hq": {"token": "very-secret-token"}})
+    state.save_sessions(RUN, {"hq": [{"token": "very-secret-token"}]})
 
     holding = [
         path.name for path in state.directory.iterdir() if b"very-secret" in path.read_bytes()

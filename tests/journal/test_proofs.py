@@ -8,9 +8,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from orchestrator.events import Event, TargetConcluded, TargetPlanned
-from orchestrator.journal import State
-from orchestrator.model import (
+from orchestrator.core.events import Event, TargetConcluded, TargetPlanned
+from orchestrator.core.model import (
     BackupServerName,
     MountKey,
     MountState,
@@ -21,6 +20,7 @@ from orchestrator.model import (
     ServerName,
     WaveName,
 )
+from orchestrator.journal import State
 from tests.journal.sample import BEGAN, database, started, written
 
 pytestmark = pytest.mark.anyio

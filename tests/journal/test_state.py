@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import JournalError, RunNotFound
-from orchestrator.events import MountReleased
-from orchestrator.journal import RunSummary, State
-from orchestrator.lifecycle import Phase
-from orchestrator.model import MountKey, RunId, ServerName
-from orchestrator.runstate import fold
+from orchestrator.core.errors import JournalError, RunNotFound
+from orchestrator.core.events import MountReleased
+from orchestrator.core.lifecycle import Phase
+from orchestrator.core.model import MountKey, RunId, ServerName
+from orchestrator.core.records import RunSummary
+from orchestrator.core.run_state import fold
+from orchestrator.journal import State
 from tests.journal.sample import BEGAN, RUN, mounted, note, started, written
 
 FIRST, SECOND, THIRD = (f"20261123T{hour:02}0000Z-{hour:04x}" for hour in (6, 7, 8))

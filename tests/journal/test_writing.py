@@ -8,8 +8,8 @@ from contextlib import closing
 import anyio
 import pytest
 
-from orchestrator.errors import JournalError
-from orchestrator.events import RunNoted
+from orchestrator.core.errors import JournalError
+from orchestrator.core.events import RunNoted
 from orchestrator.journal import RunJournal, State
 from orchestrator.journal.writing import FLUSH_EVERY
 from tests.journal.sample import RUN, database, kept, mounted, note, started

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-NEEDED = ("orchestrator", "tests", "plans", "pyproject.toml", "README.md", "Makefile")
+NEEDED = ("orchestrator", "tests", "plans", "pyproject.toml", "README.md", "docs", "Makefile")
 CAUGHT_BY = "Caught-by: "
 
 

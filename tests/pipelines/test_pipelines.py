@@ -6,12 +6,16 @@ workspace of their own, against simulated servers. Only the step that installs i
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,27 +24,91 @@ import pytest
 import yaml
 from defusedxml.ElementTree import parse
 
-from orchestrator.demo import settings_for
-from orchestrator.plan.loading import load_plan
+from orchestrator.app.demo import settings_for
+from orchestrator.core.events import StopRequested
+from orchestrator.journal import State
+from orchestrator.plan.file.loading import load_plan
 from orchestrator.simulator.process import PASSWORD_VARIABLE
 from tests.processes import PASSWORD, Servers, served
-from tests.report.runners import azure, github, gitlab
+from tests.report.ci_systems import azure, github, gitlab
 
 pytestmark = pytest.mark.process
 
 SHIPPED = Path(__file__).parents[2] / "plans"
-STRICT = ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c")
-"""How GitHub and GitLab start bash; Azure without -e; Jenkins sh -xe."""
+STRICT = ("bash", "--noprofile", "--norc", "-eo", "pipefail")
+"""How GitHub and GitLab start bash with a file; Azure without -e; Jenkins sh -xe."""
+
+FASTER = 0.4
+"""The runners' times in these tests, as a share of the real ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One shell step, and the secrets in its environment.
+
+    `always`: it runs whatever became of the steps before it.
+    """
+
+    script: str
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    always: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """The shell steps of one file, without the one that installs, and their environment."""
+    """The shell steps of one file, without the one that installs, and their environment.
+
+    `cancel` does to a running step what its runner does to one that is cancelled or takes too
+    long. `lenient`: what its last step ends with is no result of the job's.
+    """
 
     name: str
     shell: tuple[str, ...]
-    steps: tuple[tuple[str, dict[str, str]], ...]
-    environment: dict[str, str] = field(default_factory=dict)
+    steps: tuple[Step, ...]
+    environment: Mapping[str, str]
+    cancel: Callable[[subprocess.Popen[bytes]], None]
+    lenient: bool = False
+
+    @property
+    def drill(self) -> Step:
+        """Return the step that runs the plan."""
+        (found,) = [step for step in self.steps if re.search(r"\brun plans/ci.yaml", step.script)]
+        return found
+
+
+def interrupted_then_killed(process: subprocess.Popen[bytes]) -> None:
+    """Do as GitHub's runner and Azure's agent do: they know only the process that they started.
+
+    Source: actions/runner and microsoft/azure-pipelines-agent, ProcessInvoker: SIGINT, 7.5 s,
+    SIGTERM, 2.5 s, then the whole tree is killed.
+    """
+    for number, seconds in ((signal.SIGINT, 7.5), (signal.SIGTERM, 2.5)):
+        process.send_signal(number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds * FASTER)
+            return
+    os.killpg(process.pid, signal.SIGKILL)
+
+
+def group_terminated(process: subprocess.Popen[bytes]) -> None:
+    """Do as GitLab's runner does: SIGTERM to the process group, 10 s, SIGKILL.
+
+    Source: gitlab-runner, helpers/process: graceful and force timeouts of a killer.
+    """
+    os.killpg(process.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(10 * FASTER)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def found_and_terminated(process: subprocess.Popen[bytes]) -> None:
+    """Do as Jenkins does: SIGTERM to everything with the build's cookie; then the post steps.
+
+    Source: hudson.util.ProcessTree.
+    """
+    os.killpg(process.pid, signal.SIGTERM)
+    time.sleep(1)
 
 
 def described(name: str) -> Any:
@@ -50,45 +118,60 @@ def described(name: str) -> Any:
 
 def on_github() -> Pipeline:
     """Return GitHub's steps."""
-    steps = described("github-actions.yml")["jobs"]["drill"]["steps"]
-    runs = [(step["run"], step.get("env", {})) for step in steps if "run" in step]
-    assert "pip" in runs[0][0]
-    return Pipeline(
-        "github", STRICT, tuple(runs[1:]), {"GITHUB_ACTIONS": "true", "GITHUB_RUN_ID": "4711"}
-    )
+    found = described("github-actions.yml")["jobs"]["drill"]["steps"]
+    steps = [
+        Step(step["run"], step.get("env", {}), always="always()" in step.get("if", ""))
+        for step in found
+        if "run" in step
+    ]
+    assert "pip" in steps[0].script
+    environment = {"GITHUB_ACTIONS": "true", "GITHUB_RUN_ID": "4711"}
+    return Pipeline("github", STRICT, tuple(steps[1:]), environment, interrupted_then_killed)
 
 
 def on_gitlab() -> Pipeline:
-    """Return GitLab's: one shell runs all of a job's lines."""
+    """Return GitLab's: one shell runs all of a job's lines, another one those that follow."""
     job = described("gitlab-ci.yml")["restore-drill"]
     lines = [line for line in job["before_script"] if "pip install" not in line]
-    script = "\n".join([*lines, *job["script"]])
-    variables = {"EM_PASSWORD": "$(EM_PASSWORD)"}  # a variable of the project is everywhere
+    secrets = {"EM_PASSWORD": "$(EM_PASSWORD)"}  # a variable of the project is everywhere
+    steps = (
+        Step("\n".join([*lines, *job["script"]]), secrets),
+        Step("\n".join(job["after_script"]), always=True),
+    )
     environment = {"GITLAB_CI": "true", "CI_PIPELINE_ID": "4711"}
-    return Pipeline("gitlab", STRICT, ((script, variables),), environment)
+    return Pipeline("gitlab", STRICT, steps, environment, group_terminated, lenient=True)
 
 
 def on_azure() -> Pipeline:
     """Return Azure's steps."""
-    steps = described("azure-pipelines.yml")["jobs"][0]["steps"]
-    runs = [(step["bash"], step.get("env", {})) for step in steps if "bash" in step]
-    assert "pip" in runs[0][0]
+    found = described("azure-pipelines.yml")["jobs"][0]["steps"]
+    steps = [
+        Step(step["bash"], step.get("env", {}), always="always()" in step.get("condition", ""))
+        for step in found
+        if "bash" in step
+    ]
+    assert "pip" in steps[0].script
     environment = {"TF_BUILD": "True", "BUILD_BUILDNUMBER": "4711"}
-    return Pipeline("azure", ("bash", "--noprofile", "--norc", "-c"), tuple(runs[1:]), environment)
+    shell = ("bash", "--noprofile", "--norc")
+    return Pipeline("azure", shell, tuple(steps[1:]), environment, interrupted_then_killed)
 
 
 def on_jenkins() -> Pipeline:
     """Return Jenkins' steps, found by their quotes; its `environment` holds the credential."""
     text = (SHIPPED / "ci" / "Jenkinsfile").read_text()
     assert text.count("{") == text.count("}")
-    found = re.findall(r"sh '''(.*?)'''|sh '([^'\n]*)'", text, re.DOTALL)
-    steps = [textwrap.dedent(long or short) for long, short in found]
-    assert "pip" in steps[0]
+    places = list(re.finditer(r"sh '''(.*?)'''", text, re.DOTALL))
+    scripts = [textwrap.dedent(place[1]) for place in places]
+    assert "pip" in scripts[0]
     secret = re.search(r"(\w+) = credentials\('em-password'\)", text)
     assert secret is not None
-    runs = [(step, {secret[1]: "$(it)"} if " run " in step else {}) for step in steps[1:]]
+    post = text.index("always {")
+    steps = [
+        Step(script, {secret[1]: "$(it)"} if " run " in script else {}, always=place.start() > post)
+        for script, place in zip(scripts[1:], places[1:], strict=True)
+    ]
     environment = {"JENKINS_URL": "https://ci.example.net/", "BUILD_NUMBER": "4711"}
-    return Pipeline("jenkins", ("sh", "-xec"), tuple(runs), environment)
+    return Pipeline("jenkins", ("sh", "-xe"), tuple(steps), environment, found_and_terminated)
 
 
 PIPELINES = [on_github, on_gitlab, on_azure, on_jenkins]
@@ -112,6 +195,8 @@ class Workspace:
 
     directory: Path
     said: str = ""
+    log: Path = Path()
+    """What the step that was started last says."""
 
     def prepare(self, running: Servers, *, change: str = "") -> None:
         """Write the plan, and install the command where the pipelines look for it."""
@@ -129,35 +214,65 @@ class Workspace:
 
     def play(self, pipeline: Pipeline) -> int:
         """Run the steps as the CI system does; return the first exit code that is not 0."""
+        result, has_drilled = 0, False
+        for step in pipeline.steps:
+            if (result and not step.always) or (step.always and not has_drilled):
+                continue
+            has_drilled = has_drilled or step == pipeline.drill
+            code = self.finish(self.start(pipeline, step))
+            result = result or (0 if pipeline.lenient and step.always else code)
+        return result
+
+    def play_and_cancel(self, pipeline: Pipeline, is_time: Callable[[], bool]) -> None:
+        """Run the steps, and cancel the job in its drill as soon as it is time."""
+        drill: subprocess.Popen[bytes] | None = None
+        for step in pipeline.steps:
+            process = self.start(pipeline, step)
+            if step == pipeline.drill:
+                drill = process
+                while not is_time():
+                    assert process.poll() is None
+                    time.sleep(0.05)
+                pipeline.cancel(process)
+            else:
+                self.finish(process)
+        assert drill is not None
+        drill.wait(60)
+
+    def start(self, pipeline: Pipeline, step: Step) -> subprocess.Popen[bytes]:
+        """Start a step: its shell reads a file, as on all four."""
         kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-        for script, secrets in pipeline.steps:
-            given = dict.fromkeys(secrets, PASSWORD)
-            environment = {
-                **kept,
-                **pipeline.environment,
-                **given,
-                "CI": "true",
-                "HOME": str(self.directory / "home"),
-                "PATH": f"{self.directory / 'bin'}:{kept['PATH']}",
-                "PYTHONPATH": str(SHIPPED.parent),
-                "GITHUB_STEP_SUMMARY": str(self.directory / "summary.md"),
-            }
-            done = subprocess.run(
-                [*pipeline.shell, script],
+        environment = {
+            **kept,
+            **pipeline.environment,
+            **dict.fromkeys(step.secrets, PASSWORD),
+            "CI": "true",
+            "HOME": str(self.directory / "home"),
+            "PATH": f"{self.directory / 'bin'}:{kept['PATH']}",
+            "PYTHONPATH": str(SHIPPED.parent),
+            "GITHUB_STEP_SUMMARY": str(self.directory / "summary.md"),
+        }
+        script = self.directory / "script.sh"
+        script.write_text(step.script)
+        self.log = self.directory / "log"
+        with self.log.open("wb") as log:
+            return subprocess.Popen(
+                [*pipeline.shell, str(script)],
                 cwd=self.directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                stdout=log,
                 stderr=subprocess.STDOUT,
-                check=False,
-                timeout=120,
+                start_new_session=True,
             )
-            said = done.stdout.decode()  # and no line end changed: GitLab's sections hold one
-            self.said += said
-            assert PASSWORD not in said
-            if done.returncode:
-                return done.returncode
-        return 0
+
+    def finish(self, process: subprocess.Popen[bytes]) -> int:
+        """Wait for a step's end, take what it said, and return its exit code."""
+        code = process.wait(120)
+        said = self.log.read_bytes().decode()  # no line end changed: GitLab's sections hold one
+        self.said += said
+        assert PASSWORD not in said
+        return code
 
     def cases(self) -> list[Any]:
         """Return the cases of the JUnit file that the pipelines upload."""
@@ -190,7 +305,8 @@ def test_a_good_drill_is_a_good_build(
         assert summary.read_text().startswith("# ")
         assert github(workspace.said) == []
     elif pipeline.name == "azure":
-        (upload,) = azure(workspace.said)
+        began, upload = azure(workspace.said)
+        assert (began.name, began.properties) == ("task.setvariable", {"variable": "drillBegan"})
         assert upload.name == "task.uploadsummary"
         assert Path(upload.data).is_file()
     elif pipeline.name == "gitlab":
@@ -267,7 +383,29 @@ def test_no_pipeline_puts_a_secret_on_a_command_line() -> None:
     """It is mapped into the environment of the one step that needs it."""
     for make in PIPELINES:
         pipeline = make()
-        holders = [script for script, secrets in pipeline.steps if "EM_PASSWORD" in secrets]
-        assert len(holders) == 1
-        assert " run " in holders[0]
-        assert all("EM_PASSWORD" not in script for script, _ in pipeline.steps)
+        holders = [step for step in pipeline.steps if "EM_PASSWORD" in step.secrets]
+        assert holders == [pipeline.drill]
+        assert all("EM_PASSWORD" not in step.script for step in pipeline.steps)
+
+
+@each_pipeline
+def test_a_cancelled_drill_leaves_nothing(pipeline: Pipeline, workspace: Workspace) -> None:
+    """The program gets the signal, and what it has no time for the step that always runs does."""
+    chosen = settings_for(2, machines=60, password=PASSWORD, duration_range=(5.0, 7.0))
+    with served(chosen) as running:
+        workspace.prepare(running)
+
+        workspace.play_and_cancel(pipeline, lambda: len(running.truth().mounts) >= 2)
+
+        assert not running.truth().still_open(), workspace.said
+        made = len(running.truth().mounts)
+    home = workspace.directory / "home" / ".restore-drill"
+    state = State(home if home.exists() else workspace.directory / ".bulk-restore")
+    (run,) = state.runs()
+    stops = [each for each in state.events(run.run) if isinstance(each, StopRequested)]
+    assert stops
+    assert stops[0].signal == ("SIGTERM" if pipeline.name in {"gitlab", "jenkins"} else "SIGINT")
+    assert made <= 4
+    assert not any(record.may_be_open for record in state.replay(run.run).records.values())
+    report = json.loads((workspace.directory / "report" / "report.json").read_text())
+    assert report["totals"]["left"] == report["totals"]["may_be_mounted"] == 0

@@ -6,10 +6,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from orchestrator.model import BackupServerName, RestorePoint, RestorePointId, ServerName, Source
-from orchestrator.plan.expansion import Expansion, expand
-from orchestrator.plan.inventory import Inventory
-from orchestrator.plan.loading import LoadedPlan, load_plan_text
+from orchestrator.core.model import (
+    BackupServerName,
+    RestorePoint,
+    RestorePointId,
+    ServerName,
+    Source,
+)
+from orchestrator.plan.choose.expansion import Expansion, expand
+from orchestrator.plan.choose.inventory import Inventory
+from orchestrator.plan.file.loading import LoadedPlan, load_plan_text
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 HQ = ServerName("hq")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import PlanError
-from orchestrator.plan.loading import load_plan
-from orchestrator.plan.problems import MASK, Problem
+from orchestrator.core.errors import PlanError
+from orchestrator.plan.file.loading import load_plan
+from orchestrator.plan.file.problems import MASK, Problem
 
 BROKEN = sorted((Path(__file__).parent / "broken").glob("*.yaml"))
 _expected = re.compile(r"^# (\d+):(\d+): (.+)$")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import PlanError
-from orchestrator.model import OsKind
-from orchestrator.plan.contents import expression
-from orchestrator.proof import BaselineCheck, Check, DirCheck, ExecCheck, PathCheck
+from orchestrator.core.errors import PlanError
+from orchestrator.core.model import OsKind
+from orchestrator.core.proof import BaselineCheck, Check, DirCheck, ExecCheck, PathCheck
+from orchestrator.plan.file.contents import expression
 from tests.plan.builders import expanded, load, point
 
 SHA = "2C26B46B68FFC68FF99B453C1D30413413422D706483BFA0F98A5E886266E7AE"
@@ -86,27 +87,39 @@ def test_sets_keep_their_order_and_the_order_of_their_checks() -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "why"),
     [
-        "(a+)+",
-        "(a*)*$",
-        "(?:.*)*",
-        "(x|a+)*",
-        "((a+))+",
-        "(?P<n>[a-z]+){2,}",
-        "(\\w+?)*",
-        "([)]*)+",
+        ("a(?=b)", "look-around at character 2"),
+        ("(?<!a)b", "look-around at character 1"),
+        ("x(?!y)", "look-around at character 2"),
+        ("(?<=ab)c", "look-around at character 1"),
+        (r"(a)\1", "a back-reference at character 4"),
+        (r"(?P<q>['\"])x(?P=q)", "a back-reference at character 14"),
+        ("(?>a)b", "an atomic group at character 1"),
+        ("(a)?(?(1)b)", "a condition at character 5"),
+        ("(?#why)a", "a comment at character 1"),
+        ("(?x) a", "the flag of (?x) at character 1"),
+        ("(?-m:a)", "the flag of (?-m: at character 1"),
     ],
 )
-def test_an_expression_that_repeats_a_repetition_is_refused(text: str) -> None:
-    """The plainest traps of a backtracking engine are told before anything is mounted."""
-    with pytest.raises(ValueError, match="repeats a group"):
+def test_an_expression_that_takes_more_than_linear_time_is_refused_with_its_place(
+    text: str, why: str
+) -> None:
+    """Before anything is sent, with the line and column of the expression and the place in it."""
+    with pytest.raises(ValueError, match=re.escape(why)):
         expression(text)
+    body = "checks: {a: [{path: /a, matches: '" + text.replace("'", "''") + "'}]}\n"
+    with pytest.raises(PlanError, match=rf":\d+:34: .*{re.escape(why)}"):
+        load(body + "targets: [{vm: a, checks: [a]}]\n")
 
 
 @pytest.mark.parametrize(
     "text",
-    ["^a+b*$", "(\\d+\\.)+\\d+", "(a|b)*", "(a+)?", "(ab+){3}", "[(]a+[)]+", "\\(a+\\)+", "(a+b)+"],
+    [
+        *("^a+b*$", "(\\d+\\.)+\\d+", "(a|b)*", "(a+)?", "(ab+){3}", "[(]a+[)]+", "\\(a+\\)+"),
+        *("(a+)+", "(a*)*$", "(?P<n>[a-z]+){2,}", "(?i)pay", "(?s:.)", "[(?=]", r"\(?=", r"\\1"),
+        *(r"\Aa\Z", r"\u00e9", "[[:alpha:]]+", r"\bw\b", "a[+*]+"),
+    ],
 )
 def test_an_ordinary_expression_is_taken(text: str) -> None:
     """Nobody has to write a version number or an address in a strange way."""
@@ -114,11 +127,12 @@ def test_an_ordinary_expression_is_taken(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a{99999999999}", "(" * 400, "a" * 501, "[z-a]", "(?P<a>x)(?P<a>y)"]
+    "text",
+    ["a{99999999999}", "(" * 400, "a" * 501, "[z-a]", "a++", "(.{0,99}a){9}"],
 )
 def test_what_cannot_be_compiled_is_refused_and_never_breaks_the_loader(text: str) -> None:
     """Whatever the expression engine raises becomes a problem of the plan."""
-    with pytest.raises(ValueError, match="expression"):
+    with pytest.raises(ValueError, match=r"expression|repetition"):
         expression(text)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.model import Cause, Order, OsKind
-from orchestrator.plan.loading import load_plan
-from orchestrator.plan.settings import SelectorKind
+from orchestrator.core.model import Cause, Order, OsKind
+from orchestrator.plan.file.loading import load_plan
+from orchestrator.plan.file.selectors import SelectorKind
 
 HERE = Path(__file__).parent / "contract"
 

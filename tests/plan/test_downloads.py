@@ -8,12 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.errors import PlanError
-from orchestrator.model import MountKey, Unmount, WaveName
-from orchestrator.plan.downloads import downloads_of
-from orchestrator.plan.settings import Cleanup, Entry, SelectorKind
-from orchestrator.proof import Download
-from tests.plan.builders import HQ, expanded, load, point
+from orchestrator.core.errors import PlanError
+from orchestrator.core.model import MountKey, Order, Unmount, WaveName
+from orchestrator.core.proof import Download
+from orchestrator.plan.choose.expansion import expand
+from orchestrator.plan.choose.inventory import Inventory
+from orchestrator.plan.file.downloads import downloads_of
+from orchestrator.plan.file.selectors import SelectorKind
+from orchestrator.plan.file.settings import Cleanup, Entry
+from tests.plan.builders import HQ, NOW, expanded, load, point
 
 BASE = Path("/plans")
 
@@ -221,3 +224,38 @@ def test_rows_of_a_file_write_to_places_of_their_own(tmp_path: Path) -> None:
 
     (problem,) = clash
     assert "vms.csv:4:1: vm 'd' (6:5) writes the same file" in problem
+
+
+# --- searching -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("download", ["", ", download: [{path: /a, to: out/}]"])
+def test_bisection_gives_way_where_files_are_copied_and_validate_says_so(download: str) -> None:
+    """What is asked for, what is done and what the report says are the same."""
+    policy = "{policy: newest_passing, search: bisect}"
+    body = f"targets:\n  - {{vm: v, os: linux, point: {policy}{download}}}\n"
+    loaded = load(body, base=BASE)
+    points = [point("v", hours=hours) for hours in range(1, 9)]
+    (request,) = expand(loaded.plan, {HQ: Inventory(points)}, now=NOW).requests
+
+    doubts = [str(doubt) for doubt in loaded.doubts]
+    if download:
+        assert len(doubts) == 1
+        assert "plan.yaml:6:73: 'search: bisect' goes one by one here" in doubts[0]
+    else:
+        assert doubts == []
+    assert (request.search.order is Order.BISECT) is not bool(download)
+    assert ("by halves" in request.policy) is not bool(download)
+    assert ("one by one" in request.policy) is bool(download)
+
+
+def test_the_rows_of_a_file_are_told_once(tmp_path: Path) -> None:
+    """A default that asks for bisection, and 3 rows that copy files."""
+    (tmp_path / "vms.csv").write_text("vm\na\nb\nc\n")
+    head = "defaults: {os: linux, point: {policy: newest_passing, search: bisect}}\n"
+    body = f"{head}targets: [{{from_file: vms.csv, download: [{{path: /a, to: out/}}]}}]\n"
+
+    loaded = load(body, base=tmp_path)
+
+    assert len(loaded.doubts) == 1
+    assert {entry.point.search for entry in loaded.plan.entries()} == {Order.LINEAR}

@@ -6,13 +6,13 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.model import MountRequest, RestorePoint, Source, UnresolvedTarget
-from orchestrator.plan.expansion import Expansion
-from orchestrator.plan.inventory import inventory_needs
-from tests.plan.builders import HQ, expanded, load, point
+from orchestrator.core.model import MountRequest, RestorePoint, Source, UnresolvedTarget
+from orchestrator.plan.choose.expansion import Expansion, expand
+from orchestrator.plan.choose.inventory import Inventory, Listing, inventory_needs
+from tests.plan.builders import HQ, NOW, expanded, load, point
 
 GUID = "9b414afe-e957-4d40-a144-7d02de9a041c"
 
@@ -183,6 +183,7 @@ listed_points = st.lists(
     listed_points,
     st.integers(0, 99),
 )
+@settings(deadline=None)
 def test_expansion_neither_loses_nor_doubles_a_target(
     names: list[str], jobs: set[str], every: bool, points: list[RestorePoint], seed: int
 ) -> None:
@@ -206,3 +207,52 @@ def test_expansion_neither_loses_nor_doubles_a_target(
         assert len({target.key for target in found}) == len(found)
     shuffled = random.Random(seed).sample(points, len(points))
     assert expanded(body, *shuffled) == expansion
+
+
+# --- clocks ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("offset", "fits"),
+    [(None, True), (1.0, True), (7200.0, False), (-7200.0, True)],
+)
+def test_max_age_counts_on_the_server_s_clock(offset: float | None, fits: bool) -> None:
+    """Points carry the server's time; a difference within a Date header's own error is none."""
+    body = "targets:\n  - {vm: a, point: {max_age: 2h}}\n"
+    listing = Listing(points=(point("a", hours=1),), clock_offset_s=offset)
+
+    expansion = expand(load(body).plan, {HQ: Inventory(listing=listing)}, now=NOW)
+
+    assert bool(expansion.requests) is fits
+
+
+def test_moments_that_the_plan_names_count_as_they_are() -> None:
+    """`before` and `incident_time` are points in time, whatever a server's clock shows."""
+    body = "targets:\n  - {vm: a, point: {policy: before, time: 2026-11-23T10:30:00Z}}\n"
+    points = (point("a", hours=1), point("a", hours=2))
+    listing = Listing(points=points, clock_offset_s=7200.0)
+
+    (request,) = expand(load(body).plan, {HQ: Inventory(listing=listing)}, now=NOW).requests
+
+    assert request.point == points[1]
+
+
+@pytest.mark.parametrize(
+    ("hours", "offset", "after_s", "told"),
+    [
+        (-0.5, None, 0.0, True),
+        (-0.5, 1900.0, 0.0, False),
+        (-0.5, None, 1900.0, False),
+        (1, -9e3, 0.0, True),
+    ],
+)
+def test_a_point_from_the_future_is_noted(
+    hours: float, offset: float | None, after_s: float, told: bool
+) -> None:
+    """Later than now by the server's own clock, and not made while the run waited for it."""
+    listing = Listing(points=(point("a", hours=hours),), clock_offset_s=offset, after_s=after_s)
+
+    expansion = expand(load("targets: [{vm: a}]").plan, {HQ: Inventory(listing=listing)}, now=NOW)
+
+    assert len(expansion.requests) == 1
+    assert any("from the future" in note for note in expansion.notes) is told

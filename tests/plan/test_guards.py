@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.model import OsKind, RestorePoint, Source
-from orchestrator.plan.expansion import Expansion, expand, placeholders
-from orchestrator.plan.inventory import Inventory
+from orchestrator.core.model import OsKind, RestorePoint, Source
+from orchestrator.plan.choose.expansion import Expansion, expand, placeholders
+from orchestrator.plan.choose.inventory import Inventory
 from tests.plan.builders import DR, HQ, NOW, expanded, load, point
 
 GUID = "9b414afe-e957-4d40-a144-7d02de9a041c"
@@ -46,7 +46,7 @@ def only_reason(expansion: Expansion) -> str:
         (
             "{vm: dc01, point: {max_age: 1h}}",
             [point("dc01", hours=26)],
-            "the newest point that fits is 1d 2h old",
+            "the newest point that fits is 1 d 2 h old",
         ),
         ("{vm: dc01, source: agent}", [point("dc01")], "the server lists no restore point for vm"),
     ],

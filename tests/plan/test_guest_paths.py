@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.model import OsKind
-from orchestrator.plan.guest_paths import base_name, guest_path, os_of
+from orchestrator.core.model import OsKind
+from orchestrator.plan.file.guest_paths import base_name, guest_path, os_of
 
 WINDOWS = [
     ("C:\\", ""),
@@ -44,8 +44,8 @@ def test_a_complete_linux_path_stays_as_it_is(path: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("", "nothing stands here"),
-        ("  ", "nothing stands here"),
+        ("", "this is empty"),
+        ("  ", "this is empty"),
         ("C:", "no complete path"),
         ("C:Windows", "no complete path"),
         ("\\Windows", "no complete path"),

@@ -8,9 +8,9 @@ from itertools import product
 
 import pytest
 
-from orchestrator.errors import PlanError
-from orchestrator.model import AttemptPolicy, Objectives, OsKind, PhaseTimeouts, Source
-from orchestrator.plan.settings import Entry, PointPolicy, PolicyName
+from orchestrator.core.errors import PlanError
+from orchestrator.core.model import AttemptPolicy, Objectives, OsKind, PhaseTimeouts, Source
+from orchestrator.plan.file.settings import Entry, PointPolicy, PolicyName
 from tests.plan.builders import expanded, load, point
 
 CUTOFF = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
@@ -92,7 +92,7 @@ def test_a_point_replaces_the_inherited_one_as_a_whole() -> None:
 
 def test_retries_that_only_the_merge_contradicts_are_refused() -> None:
     """A delay longer than an inherited longest delay is a problem of the target that says it."""
-    with pytest.raises(PlanError, match=r"delay \(60s\) is longer than max_delay \(9s\)"):
+    with pytest.raises(PlanError, match=r"delay \(1m\) is longer than max_delay \(9s\)"):
         entry(plan="retries: {delay: 1s, max_delay: 9s}", target="retries: {delay: 60s}")
 
 

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.errors import PlanError
-from orchestrator.model import OsKind
-from orchestrator.plan import inventory_file
-from orchestrator.plan.document import MAX_BYTES
-from orchestrator.plan.expansion import expand
-from orchestrator.plan.inventory import Inventory
-from orchestrator.plan.problems import Problem, Problems, SourceText
-from orchestrator.plan.settings import PointPolicy, PolicyName
+from orchestrator.core.errors import PlanError
+from orchestrator.core.model import OsKind
+from orchestrator.plan.choose.expansion import expand
+from orchestrator.plan.choose.inventory import Inventory
+from orchestrator.plan.file import inventory_file
+from orchestrator.plan.file.document import MAX_BYTES
+from orchestrator.plan.file.problems import Problem, Problems, SourceText
+from orchestrator.plan.file.settings import PointPolicy, PolicyName
 from tests.plan.builders import HQ, NOW, load, point
 
 PLAN = "targets:\n  - from_file: vms.csv\n"
@@ -139,7 +139,7 @@ HEADED = "vm,server,os,before,label\n"
         (HEADED + "a,hq\na,hq\n", "3:1", "vm 'a' on server 'hq' is selected twice"),
         (HEADED + "a,hq,,,x\nb,hq,,,x\n", "3:1", "another target of this wave is called 'x'"),
         ("vm,servr\na,hq\n", "1:4", "unknown column 'servr': did you mean 'server'?"),
-        ("vm,os,vm\na,linux,b\n", "1:7", "the column 'vm' stands twice"),
+        ("vm,os,vm\na,linux,b\n", "1:7", "the column 'vm' is there twice"),
         ("name\na\n", "1:1", "unknown column 'name'"),
         ("vm;server\na;hq\n", "1:1", "columns are separated by ',' here, not ';'"),
         ("vm,server,checks\na,hq,boot\n", "2:6", "there is no check set 'boot'"),
@@ -194,7 +194,7 @@ def test_a_machine_of_the_file_that_the_plan_names_too_is_told_at_the_row(tmp_pa
     [
         ("nothing.csv", "there is no such file"),
         (".", "this is a directory"),
-        ("large.csv", "it is larger than 32 MiB"),
+        ("large.csv", "it is larger than 32.0 MiB"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_told_at_the_key(

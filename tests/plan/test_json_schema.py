@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
 from orchestrator.cli import command
-from orchestrator.plan.json_schema import plan_json_schema
-from orchestrator.plan.schema import PlanFile
+from orchestrator.plan.file.json_schema import plan_json_schema
+from orchestrator.plan.file.schema import PlanFile
 from tests.plan.builders import HEAD, load
 
 HERE = Path(__file__).parent

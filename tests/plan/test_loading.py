@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestrator.errors import PlanError
-from orchestrator.plan import document
-from orchestrator.plan.loading import load_plan, load_plan_text
-from orchestrator.plan.problems import Problem
+from orchestrator.core.errors import PlanError
+from orchestrator.plan.file import document
+from orchestrator.plan.file.loading import load_plan, load_plan_text
+from orchestrator.plan.file.problems import Problem
 from tests.plan.builders import HEAD, load
 
 MINIMAL = HEAD + "targets:\n  - vm: dc01\n"
@@ -129,7 +129,7 @@ def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(document.MAX_BYTES + 1)
 
-    with pytest.raises(PlanError, match="larger than 32 MiB"):
+    with pytest.raises(PlanError, match=r"larger than 32\.0 MiB"):
         load_plan(path)
 
 
@@ -226,3 +226,66 @@ def test_any_bytes_give_a_plan_or_a_plan_error(data: bytes) -> None:
 
     assert said
     assert all(str(each) for each in said)
+
+
+def test_twenty_problems_of_a_kind_are_shown_and_the_others_counted() -> None:
+    """All are known; each that is shown has its place, and another kind is shown beside them."""
+    rows = "".join(f"  - {{vm: vm{n:02}, server: nowhere{n}, colour: red}}\n" for n in range(30))
+    rows += "".join(f"  - {{vm: sql{n:02}, checks: [none, nil]}}\n" for n in range(25))
+    with pytest.raises(PlanError) as refused:
+        load_plan_text((MINIMAL + rows).encode(), Path("plan.yaml"))
+
+    lines = [line for line in str(refused.value).split("\n") if not line.startswith("    ")]
+    assert len(refused.value.problems) == 30 * 2 + 25 * 2
+    assert len(lines) == 3 * 20 + 3
+    keys = [line.split(":")[1] for line in lines[:-3] if "unknown key 'colour'" in line]
+    assert keys == [str(row) for row in range(7, 27)]
+    assert [line.split(" no ")[0].split(" unknown ")[0] for line in lines[-3:]] == [
+        "10 more of this kind: plan.yaml:7:24: there is",
+        "10 more of this kind: plan.yaml:7:34:",
+        "30 more of this kind: plan.yaml:37:26: there is",
+    ]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "{vm: VM, os: beos}",
+        "{os: beos, vm: VM}",
+        "{vm: VM, colour: red, label: VM, os: beos}",
+        "{vm: VM, checks: [none, nil]}",
+        "{checks: [none], vm: VM, all: maybe}",
+        "{label: VM, vm: VM, expect: 3, sample: 4}",
+    ],
+)
+def test_targets_wrong_in_the_same_way_have_the_same_problems_at_their_own_places(
+    row: str,
+) -> None:
+    """The first is read in full, the others take its problems over; so each is tried alone, too."""
+
+    def problems(rows: str) -> list[tuple[tuple[int, int], str]]:
+        with pytest.raises(PlanError) as refused:
+            load_plan_text((MINIMAL + rows).encode(), Path("plan.yaml"))
+        return [(each.position, each.message) for each in refused.value.problems]  # type: ignore[attr-defined]
+
+    names = ["ab-01", "ab-02", "ab-03"]
+    rows = [f"  - {row.replace('VM', name)}\n" for name in names]
+    together = problems("".join(rows))
+    alone = [problems("  # before\n" * number + each) for number, each in enumerate(rows)]
+
+    assert sorted(together) == sorted(problem for each in alone for problem in each)
+
+
+def test_a_plan_of_which_only_the_servers_are_wanted_may_name_what_is_gone() -> None:
+    """`unmount` needs no inventory file and no check program; the servers must be right."""
+    text = HEAD + "checks: {gone: [{exec: [./gone]}]}\ntargets:\n  - {from_file: gone.csv}\n"
+    broken = text.replace("https://", "ftp://")
+
+    loaded = load_plan_text(text.encode(), Path("plan.yaml"), only_servers=True)
+
+    assert loaded.plan.servers
+    assert not loaded.plan.waves
+    with pytest.raises(PlanError):
+        load_plan_text(text.encode(), Path("plan.yaml"))
+    with pytest.raises(PlanError):
+        load_plan_text(broken.encode(), Path("plan.yaml"), only_servers=True)

@@ -14,14 +14,21 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestrator.cli import command
-from orchestrator.errors import PlanError
-from orchestrator.model import RestorePoint, Source
-from orchestrator.plan.expansion import Expansion, expand
-from orchestrator.plan.inventory import Inventory, Listing, Question
-from orchestrator.plan.loading import LoadedPlan, load_plan
-from orchestrator.plan.locked import LockedPlan, _hash, differences, load_any, load_locked, lock
-from orchestrator.plan.settings import SelectorKind
-from orchestrator.targeting import LockedSelection, Narrowing
+from orchestrator.core.errors import PlanError
+from orchestrator.core.model import RestorePoint, Source
+from orchestrator.plan.choose.expansion import Expansion, expand
+from orchestrator.plan.choose.inventory import Inventory, Listing, Question
+from orchestrator.plan.choose.locked import (
+    LockedPlan,
+    _hash,
+    differences,
+    load_any,
+    load_locked,
+    lock,
+)
+from orchestrator.plan.choose.targets import LockedSelection, Narrowing
+from orchestrator.plan.file.loading import LoadedPlan, load_plan
+from orchestrator.plan.file.selectors import SelectorKind
 from tests.plan.builders import DR, HQ, NOW, load, point
 
 BODY = """limits: {mounts: 9, failures: 20%, deadline: 3h}
@@ -192,8 +199,8 @@ def test_spacing_and_the_order_of_keys_are_no_change() -> None:
         (b'{"format": "\xff"}', "damaged: this is no JSON text"),
         (b"[" * 100_000, "damaged: this is no JSON text"),
         (b'{"format": ' + b"9" * 5000 + b"}", "damaged: this is no JSON text"),
-        (b"[]", "this is no locked plan"),
-        (b'{"format": "another"}', "this is no locked plan"),
+        (b"[]", "this is not a locked plan"),
+        (b'{"format": "another"}', "this is not a locked plan"),
         (
             b'{"format": "bulk-restore-locked-plan", "format_version": 3}',
             "written in a format this program cannot read",
@@ -260,7 +267,7 @@ def test_where_a_plan_is_wanted_a_locked_one_is_named_as_such(tmp_path: Path) ->
         load_plan(path)
 
     (problem,) = caught.value.problems
-    assert "it is a locked plan; name the plan that it was made from" in str(problem)
+    assert "not a plan, but a locked plan; name the plan that it was made from" in str(problem)
 
 
 def test_a_locked_plan_takes_no_variables(tmp_path: Path) -> None:
@@ -282,7 +289,7 @@ def test_a_locked_plan_takes_no_seed(tmp_path: Path) -> None:
     )
 
     assert answer.exit_code == 2
-    assert "--seed cannot change a locked plan: lock it anew" in answer.output
+    assert "--seed cannot change a locked plan: lock it again" in answer.output
 
 
 # --- what became of it -----------------------------------------------------------------------
@@ -298,8 +305,9 @@ def test_differences_name_what_is_new_gone_and_moved() -> None:
     )
 
     assert differences(locked, now) == (
-        "~ dir/hq/dc01: point of 2026-11-23T10:00:00Z became the point of 2026-11-23T11:00:00Z",
-        "+ dir/hq/missing: point of 2026-11-23T11:00:00Z",
+        "~ dir/hq/dc01: point of 2026-11-23 10:00:00 UTC became "
+        "the point of 2026-11-23 11:00:00 UTC",
+        "+ dir/hq/missing: point of 2026-11-23 11:00:00 UTC",
         "- web/dr/w2: no longer selected",
     )
 
@@ -354,7 +362,7 @@ def test_a_locked_target_whose_point_has_gone_says_so_and_the_others_stay() -> N
     assert [request.key for request in there.requests] == ["web/dr/w1"]
     (gone,) = there.unresolved
     assert gone.key == "web/dr/w2"
-    assert gone.reason.startswith("the locked restore point of 2026-11-23T11:00:00Z has gone")
+    assert gone.reason.startswith("the locked restore point of 2026-11-23 11:00:00 UTC has gone")
     assert gone.os_kind is load_locked(locked_bytes(), Path("x")).requests[2].os_kind
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.assembly import secret_variables
-from orchestrator.errors import PlanError
-from orchestrator.plan.expansion import expand
-from orchestrator.plan.inventory import Inventory
-from orchestrator.plan.loading import LoadedPlan, load_plan_text
-from orchestrator.plan.locked import load_locked, lock
-from orchestrator.plan.settings import (
+from orchestrator.app.wiring import secret_variables
+from orchestrator.core.errors import PlanError
+from orchestrator.plan.choose.expansion import expand
+from orchestrator.plan.choose.inventory import Inventory
+from orchestrator.plan.choose.locked import load_locked, lock
+from orchestrator.plan.file.loading import LoadedPlan, load_plan_text
+from orchestrator.plan.file.settings import (
     EnvironmentSecret,
     FileSecret,
     HookKind,

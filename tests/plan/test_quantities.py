@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.plan import quantities
+from orchestrator.plan.file import quantities
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,14 @@ def test_a_percentage_needs_its_sign_and_a_limit(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "-1", "1.0", "1_000", "٣", "0x10", "99999999999"])
 def test_a_count_is_plain_digits(text: str) -> None:
     """What Python's own int() would take is not taken here."""
-    with pytest.raises(ValueError, match=r"not a whole number|too large"):
+    with pytest.raises(ValueError, match=r"not a whole number|too large|too small"):
         quantities.count(text)
+
+
+def test_a_negative_count_is_told_what_is_the_least() -> None:
+    """It is a whole number, and the message does not deny it."""
+    with pytest.raises(ValueError, match=r"'-1' is too small: at least 1"):
+        quantities.count("-1", least=1)
 
 
 @pytest.mark.parametrize("text", ["yes", "no", "on", "True", "1", ""])

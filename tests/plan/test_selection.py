@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.model import NO_SEARCH, Cause, Order, RestorePoint, RestorePointId, Search
-from orchestrator.plan.fitting import moment, span
-from orchestrator.plan.selection import Choice, NoChoice, choose, choose_all
-from orchestrator.plan.settings import Fallback, PointPolicy, PolicyName
+from orchestrator.core.model import NO_SEARCH, Cause, Order, RestorePoint, RestorePointId, Search
+from orchestrator.plan.choose.fitting import rfc3339
+from orchestrator.plan.choose.selection import Choice, Lots, NoChoice
+from orchestrator.plan.choose.selection import choose as choose_all
+from orchestrator.plan.file.settings import Fallback, PointPolicy, PolicyName
 from tests.plan.builders import NOW, point
 
 LATEST = PointPolicy()
@@ -23,6 +24,18 @@ POINTS = [point("dc01", hours=hours) for hours in (5, 1, 30, 3)]
 def before(hours: float, *, max_age: float | None = None) -> PointPolicy:
     """Return the policy for the newest point that is `hours` old or older."""
     return PointPolicy(policy=PolicyName.BEFORE, time=NOW - timedelta(hours=hours), max_age=max_age)
+
+
+def choose(
+    points: Sequence[RestorePoint],
+    policy: PointPolicy,
+    *,
+    now: datetime,
+    lots: Lots | None = None,
+) -> Choice | NoChoice:
+    """Return the only choice; of `every` point, the newest."""
+    found = choose_all(points, policy, now=now, lots=lots)
+    return found if isinstance(found, NoChoice) else found[0]
 
 
 def hours_of(chosen: Choice | NoChoice) -> float | None:
@@ -37,10 +50,10 @@ def hours_of(chosen: Choice | NoChoice) -> float | None:
     [
         (LATEST, 1, "newest of 4 points"),
         (PointPolicy(max_age=3600), 1, "newest of 4 points"),
-        (before(2), 3, "newest of 3 points from 2026-11-23T10:00:00Z or before, 1 newer passed"),
+        (before(2), 3, "newest of 3 points from 2026-11-23 10:00:00 UTC or before, 1 newer passed"),
         (before(3), 3, "newest of 3 points"),
         (before(3.001), 5, "newest of 2 points"),
-        (before(0), 1, "newest of 4 points from 2026-11-23T12:00:00Z or before"),
+        (before(0), 1, "newest of 4 points from 2026-11-23 12:00:00 UTC or before"),
         (before(30), 30, "newest of 1 point from"),
     ],
     ids=["latest", "just young enough", "before", "at the very time", "just before", "all", "one"],
@@ -68,18 +81,19 @@ def test_nothing_is_said_of_newer_points_where_none_was_passed_over() -> None:
         (
             POINTS,
             before(31),
-            "none of 4 points is from 2026-11-22T05:00:00Z or before; "
-            "the oldest is from 2026-11-22T06:00:00Z",
+            "none of 4 points is from 2026-11-22 05:00:00 UTC or before; "
+            "the oldest is from 2026-11-22 06:00:00 UTC",
         ),
         (
             POINTS,
             PointPolicy(max_age=3599),
-            "the newest point that fits is 1h old (from 2026-11-23T11:00:00Z), max_age is 59m 59s",
+            "the newest point that fits is 1 h old (from 2026-11-23 11:00:00 UTC), "
+            "max_age is 59 min 59 s",
         ),
         (
             POINTS,
             before(2, max_age=7200),
-            "the newest point that fits is 3h old (from 2026-11-23T09:00:00Z), max_age is 2h",
+            "the newest point that fits is 3 h old (from 2026-11-23 09:00:00 UTC), max_age is 2 h",
         ),
         (
             POINTS[:1],
@@ -162,14 +176,15 @@ def test_ages_count_back_from_the_incident_where_there_was_one(policy: PointPoli
     [
         (
             PointPolicy(incident_time=INCIDENT, max_age=60),
-            "the newest point that fits is 1h older than the incident (from 2026-11-23T07:00:00Z), "
-            "max_age is 1m",
+            "the newest point that fits is 1 h older than the incident "
+            "(from 2026-11-23 07:00:00 UTC), "
+            "max_age is 1 min",
         ),
         (PointPolicy(exclude_points=("*",)), "exclude_points leaves none of 4 points"),
         (
             PointPolicy(incident_time=INCIDENT, exclude_points=("dc01@2026-11-2[23] 0[67]*",)),
-            "none of 4 points is from 2026-11-23T08:00:00Z or before and not excluded (2 are); "
-            "the oldest is from 2026-11-22T06:00:00Z",
+            "none of 4 points is from 2026-11-23 08:00:00 UTC or before and not excluded (2 are); "
+            "the oldest is from 2026-11-22 06:00:00 UTC",
         ),
         (
             PointPolicy(policy=PolicyName.ID, point=POINTS[1].id, incident_time=INCIDENT),
@@ -191,12 +206,12 @@ def test_every_point_that_was_passed_over_has_its_reason() -> None:
 
     assert isinstance(chosen, Choice)
     assert chosen.why == (
-        "newest of 2 points from 2026-11-23T10:00:00Z or before, 1 newer passed over, 1 excluded"
+        "newest of 2 points from 2026-11-23 10:00:00 UTC or before, 1 newer passed over, 1 excluded"
     )
     assert [(age, each.why) for age, each in zip((1, 5, 30), chosen.passed, strict=True)] == [
         (1, "made after the incident"),
         (5, f"excluded by '{POINTS[0].id}'"),
-        (30, "older than max_age 20h"),
+        (30, "older than max_age 20 h"),
     ]
 
 
@@ -218,7 +233,7 @@ def test_newest_passing_may_try_every_point_that_fits(order: Order) -> None:
     assert "1 too old; older ones are tried" in chosen.why
     assert {each.why for each in chosen.passed} == {
         "tried if a newer one fails",
-        "older than max_age 1d",
+        "older than max_age 1 d",
     }
 
 
@@ -340,24 +355,7 @@ def test_a_choice_is_the_best_of_those_that_fit(
     assert hours_of(chosen) == (min(fitting) if fitting else None)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0, "0s"),
-        (-5, "0s"),
-        (59.4, "59s"),
-        (3600, "1h"),
-        (3661, "1h 1m"),
-        (86400 * 3 + 7200 + 59, "3d 2h"),
-        (86460, "1d 1m"),
-    ],
-)
-def test_a_span_is_told_in_its_two_greatest_units(seconds: float, words: str) -> None:
-    """Nobody needs the seconds of a point that is days old."""
-    assert span(seconds) == words
-
-
-def test_a_moment_is_told_in_utc() -> None:
+def test_keys_have_moments_in_utc() -> None:
     """Sites in several time zones read one report."""
-    assert moment(datetime.fromisoformat("2026-11-23T01:30:00+02:00")) == "2026-11-22T23:30:00Z"
-    assert moment(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00Z"
+    assert rfc3339(datetime.fromisoformat("2026-11-23T01:30:00+02:00")) == "2026-11-22T23:30:00Z"
+    assert rfc3339(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00Z"

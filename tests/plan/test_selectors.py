@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.model import BackupServerName, RestorePoint, ServerName, Source
-from orchestrator.plan.expansion import Expansion, expand, placeholders
-from orchestrator.plan.inventory import Inventory, Listing, Question, inventory_needs
-from orchestrator.plan.naming import names_left_out, names_like
-from orchestrator.plan.sampling import Draw
-from orchestrator.plan.settings import SelectorKind
+from orchestrator.core.model import BackupServerName, RestorePoint, ServerName, Source
+from orchestrator.plan.choose.expansion import Expansion, expand, placeholders
+from orchestrator.plan.choose.inventory import Inventory, Listing, Question, inventory_needs
+from orchestrator.plan.choose.sampling import Draw
+from orchestrator.plan.file.naming import names_left_out, names_like
+from orchestrator.plan.file.selectors import SelectorKind
 from tests.plan.builders import DR, HQ, NOW, expanded, load, point
 
 TEXT = 'BackupServerName=="vbr-01"'

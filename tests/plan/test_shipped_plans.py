@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.model import (
+from orchestrator.core.model import (
     OsKind,
     RestorePoint,
     RestorePointId,
@@ -16,11 +16,12 @@ from orchestrator.model import (
     Unmount,
     WaveName,
 )
-from orchestrator.plan.expansion import expand, placeholders
-from orchestrator.plan.inventory import Inventory
-from orchestrator.plan.loading import load_plan, load_plan_text
-from orchestrator.plan.settings import RestorePlan, SelectorKind
-from orchestrator.proof import BaselineCheck, DirCheck, ExecCheck, PathCheck
+from orchestrator.core.proof import BaselineCheck, DirCheck, ExecCheck, PathCheck
+from orchestrator.plan.choose.expansion import expand, placeholders
+from orchestrator.plan.choose.inventory import Inventory
+from orchestrator.plan.file.loading import load_plan, load_plan_text
+from orchestrator.plan.file.selectors import SelectorKind
+from orchestrator.plan.file.settings import RestorePlan
 from tests.plan.builders import NOW, point
 
 ROOT = Path(__file__).parent.parent.parent / "plans"

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.errors import PlanError
-from orchestrator.plan.loading import load_plan_text
-from orchestrator.plan.settings import EnvironmentSecret
-from orchestrator.plan.variables import expand_text
+from orchestrator.core.errors import PlanError
+from orchestrator.plan.file.loading import load_plan_text
+from orchestrator.plan.file.settings import EnvironmentSecret
+from orchestrator.plan.file.variables import expand_text
 from tests.plan.builders import HEAD, load
 
 

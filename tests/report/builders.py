@@ -11,7 +11,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from orchestrator.events import (
+from orchestrator.core.events import (
     CheckMade,
     Event,
     MountFound,
@@ -31,7 +31,7 @@ from orchestrator.events import (
     VerdictReached,
     WaveFacts,
 )
-from orchestrator.model import (
+from orchestrator.core.model import (
     BackupServerName,
     Href,
     MountKey,
@@ -47,10 +47,10 @@ from orchestrator.model import (
     TaskId,
     WaveName,
 )
-from orchestrator.proof import CheckOutcome
+from orchestrator.core.proof import CheckOutcome
+from orchestrator.core.run_state import RunState, fold
 from orchestrator.report import as_json
-from orchestrator.report.summary import Report
-from orchestrator.runstate import RunState, fold
+from orchestrator.report.values import Report
 
 STARTED_AT = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
 RUN = RunId("20261123T060000Z-7f3a")
@@ -64,8 +64,6 @@ WAVES = ("directory", "databases")
 NO_OBJECTIVES = Objectives()
 
 QUEUED_S, SUBMITTING_S, RUNNING_S, COLLECTING_S, VERIFYING_S, UNMOUNTING_S = 3, 0.5, 40, 1.5, 2, 1
-LIFE_S = QUEUED_S + SUBMITTING_S + RUNNING_S + COLLECTING_S + VERIFYING_S + UNMOUNTING_S
-"""Seconds from the plan to the end of a target whose mount was released."""
 
 
 class Fate(StrEnum):

@@ -9,13 +9,24 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator.cli import command
-from orchestrator.model import Objectives, inert, printable, printable_json
-from orchestrator.report import Report, summarize, text
+from orchestrator.core.model import Objectives
+from orchestrator.core.text import inert, printable, printable_json
 from orchestrator.report.as_markdown import render
-from orchestrator.report.ci import SHOWN, SUMMARY_LIMIT, Ci, append_summary, around, detect, touches
+from orchestrator.report.ci import (
+    SHOWN,
+    SUMMARY_LIMIT,
+    Ci,
+    append_summary,
+    ci_commands,
+    detect,
+    fold_log,
+)
+from orchestrator.report.summary import summarize
+from orchestrator.report.text import text
+from orchestrator.report.values import Report
 from tests.report.builders import Fate, finished, life, run_of, started
+from tests.report.ci_systems import azure, github, gitlab
 from tests.report.payloads import PAYLOADS
-from tests.report.runners import azure, github, gitlab
 
 TOKEN = "0123456789abcdef"
 MORE = (
@@ -52,8 +63,8 @@ def report_of(words: str) -> Report:
 
 def output(ci: Ci, report: Report) -> str:
     """Return what a run writes to stdout at its end."""
-    lines = touches(ci, report, Path("/reports/a;b]%0A"))
-    return around(ci, text(report), report, token=TOKEN) + "\n".join(lines) + "\n"
+    lines = ci_commands(ci, report, Path("/reports/a;b]%0A"))
+    return fold_log(ci, text(report), report, token=TOKEN) + "\n".join(lines) + "\n"
 
 
 @pytest.mark.parametrize("payload", [*PAYLOADS, *MORE])
@@ -139,11 +150,13 @@ def test_a_good_run_has_nothing_to_annotate() -> None:
     """And a report that was not written is not named."""
     report = summarize(run_of(life("a"), [finished()]))
 
-    assert touches(Ci.GITHUB, report, Path("/r")) == []
-    assert touches(Ci.AZURE, report, None) == []
-    assert touches(Ci.JENKINS, report, None) == []
-    assert touches(Ci.JENKINS, report, Path("/r")) == ["JUnit: the junit step takes /r/junit.xml"]
-    assert "/r/junit.xml" in touches(Ci.GITLAB, report, Path("/r"))[0]
+    assert ci_commands(Ci.GITHUB, report, Path("/r")) == []
+    assert ci_commands(Ci.AZURE, report, None) == []
+    assert ci_commands(Ci.JENKINS, report, None) == []
+    assert ci_commands(Ci.JENKINS, report, Path("/r")) == [
+        "JUnit: the junit step takes /r/junit.xml"
+    ]
+    assert "/r/junit.xml" in ci_commands(Ci.GITLAB, report, Path("/r"))[0]
 
 
 @pytest.mark.parametrize(

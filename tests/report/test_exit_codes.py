@@ -7,8 +7,9 @@ from dataclasses import replace
 from itertools import combinations
 
 import pytest
+from hypothesis import given, settings
 
-from orchestrator.events import (
+from orchestrator.core.events import (
     Event,
     RunHalted,
     ServerGivenUp,
@@ -17,10 +18,11 @@ from orchestrator.events import (
     SubmissionStarted,
     TargetConcluded,
 )
-from orchestrator.model import Objectives, Result, ServerName
-from orchestrator.report import ExitCode, exit_code
-from orchestrator.report.exit_codes import PRECEDENCE
-from tests.report.builders import ENDS, Fate, life, run_of, started
+from orchestrator.core.model import ExitCode, Objectives, Result, ServerName
+from orchestrator.core.run_state import RunState
+from orchestrator.report.exit_codes import PRECEDENCE, exit_code, reasons
+from orchestrator.report.summary import summarize
+from tests.report.builders import ENDS, Fate, life, run_of, runs, started
 
 DOCUMENTED = (70, 74, 3, 130, 143, 4, 5, 1)
 """Several at once, as the specification orders them."""
@@ -64,6 +66,7 @@ def test_the_table_is_the_documented_one() -> None:
 def test_each_reason_alone_gives_its_code(code: ExitCode) -> None:
     """Every code that a run's events can give is given for its reason."""
     assert exit_code(run_of(REASONS[code])) is code
+    assert reasons(run_of(REASONS[code]))
 
 
 @pytest.mark.parametrize(
@@ -174,3 +177,40 @@ def test_an_intent_without_an_answer_is_in_doubt() -> None:
 
     assert exit_code(run_of([planned, submitted])) is ExitCode.IN_DOUBT
     assert exit_code(run_of([planned, submitted, not_sent])) is ExitCode.NOT_GOOD
+
+
+def test_a_halt_always_names_why() -> None:
+    """Also where no server's silence was a decision of the run: it is named, with what it cost."""
+    lives = [*life("a"), *life("b", Fate.SKIPPED), *life("c", Fate.SKIPPED)]
+    silent = replace(given_up(refused=False), reason="hq: no answer for 10 minutes")
+
+    state = run_of(lives, [silent])
+    budget = run_of(lives, [RunHalted(at=1.0, reason="budget", detail="3 of 9 failed")])
+
+    assert exit_code(state) is ExitCode.HALTED
+    assert summarize(state).run.halted == (
+        "outage: hq: no answer for 10 minutes; 2 targets skipped"
+    )
+    assert summarize(budget).run.halted == "budget: 3 of 9 failed"
+    assert summarize(run_of(lives)).run.halted is None
+
+
+@given(runs())
+@settings(deadline=None, max_examples=50)
+def test_whatever_is_not_good_has_a_reason(state: RunState) -> None:
+    """An exit code that is not 0 is never the only thing said, and 0 has nothing to explain."""
+    assert (exit_code(state) is ExitCode.GOOD) is (reasons(state) == ())
+
+
+def test_the_reasons_name_everything_that_applies() -> None:
+    """Counts of what is open and what went wrong, and the objectives that were missed."""
+    first = started(require_checks=True, objectives=Objectives(rto=10.0))
+    lives = [life("a", Fate.LEFT), life("b", Fate.TASK_FAILED), life("c", Fate.MOUNTED)]
+
+    assert reasons(run_of(*lives, [SIGTERM], first=first)) == (
+        "stopped by SIGTERM",
+        "1 mount left open",
+        "1 target failed",
+        "2 targets mounted, and nothing was checked (--require-checks)",
+        "1 objective missed",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.report import Report, as_html
+from orchestrator.report import as_html
 from orchestrator.report.as_html.timeline import NAMED
+from orchestrator.report.values import Report
 from tests.browser import Tab, chromium, needs_chromium
-from tests.report import nights
-from tests.report.everywhere import everywhere
+from tests.report import drills
+from tests.report.hostile_run import everywhere
 from tests.report.payloads import PAYLOADS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.process, needs_chromium]
@@ -70,7 +72,7 @@ OVERFLOWS = """
 @pytest.mark.parametrize("name", ["good", "troubled", "with long words"])
 async def test_it_fits_desktop_phone_and_paper(tmp_path: Path, name: str) -> None:
     """The page never scrolls sideways; only wide tables do, and on paper not even these."""
-    report = {"good": nights.good, "troubled": nights.troubled}.get(name, _long)()
+    report = {"good": drills.good, "troubled": drills.troubled}.get(name, _long)()
     async with opened(tmp_path) as tab:
         for size, media in ((DESKTOP, "screen"), (PHONE, "screen"), (A4, "print")):
             await tab.size(*size, media=media)
@@ -83,6 +85,68 @@ async def test_it_fits_desktop_phone_and_paper(tmp_path: Path, name: str) -> Non
 
 def _long() -> Report:
     return everywhere(LONG)
+
+
+SPLIT = """
+(() => {
+  const found = []
+  for (const cell of document.querySelectorAll('td, th')) {
+    const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT)
+    for (let text = walker.nextNode(); text; text = walker.nextNode()) {
+      if (text.parentElement.closest('code') || !text.parentElement.checkVisibility()) continue
+      for (const word of text.data.matchAll(/[^\\s\\-\\/]+/g)) {
+        if (word[0].includes('\\\\')) continue
+        const range = document.createRange()
+        range.setStart(text, word.index)
+        range.setEnd(text, word.index + word[0].length)
+        const tops = new Set([...range.getClientRects()].map((each) => Math.round(each.top)))
+        if (tops.size > 1) found.push(word[0])
+      }
+    }
+  }
+  return found
+})()
+"""
+"""Words that stand on two lines of a cell; paths and hashes may."""
+
+
+@pytest.mark.parametrize("name", ["good", "troubled"])
+async def test_no_word_of_a_cell_is_split(tmp_path: Path, name: str) -> None:
+    """Neither on paper nor on screens: columns are as wide as what stands in them."""
+    report = {"good": drills.good, "troubled": drills.troubled}[name]()
+    async with opened(tmp_path) as tab:
+        for size, media in ((A4, "print"), (DESKTOP, "screen"), (PHONE, "screen")):
+            await tab.size(*size, media=media)
+            await show(tab, report, tmp_path / "report.html")
+            assert await tab.value(SPLIT) == [], size
+
+
+async def test_two_thousand_targets_are_few_pages(tmp_path: Path) -> None:
+    """60 sheets of A4 at most."""
+    async with opened(tmp_path) as tab:
+        await show(tab, drills.large(2000), tmp_path / "report.html")
+        found = await tab.call("Page.printToPDF", preferCSSPageSize=True)
+    pages = re.findall(rb"/Type\s*/Page\b", base64.b64decode(found["data"]))
+
+    assert 20 <= len(pages) <= 60
+
+
+async def test_what_scrolls_is_reached_by_the_keyboard_and_says_so(tmp_path: Path) -> None:
+    """On a phone the pictures have a hint above them, and all that scrolls can be focused."""
+    async with opened(tmp_path) as tab:
+        await tab.size(*DESKTOP)
+        await show(tab, drills.troubled(), tmp_path / "report.html")
+        hints = "[...document.querySelectorAll('.hint')].filter((e) => e.checkVisibility()).length"
+        assert await tab.value(hints) == 0
+        await tab.size(*PHONE)
+        assert await tab.until(hints) == 2
+        scrolling = await tab.value(
+            "[...document.querySelectorAll('*')].filter((each) => each.scrollWidth > "
+            "each.clientWidth && getComputedStyle(each).overflowX === 'auto')"
+            ".map((each) => each.tabIndex === 0 && Boolean(each.ariaLabel))"
+        )
+    assert len(scrolling) > 3
+    assert all(scrolling)
 
 
 CONTRASTS = """
@@ -126,7 +190,7 @@ async def test_every_text_is_legible(tmp_path: Path, scheme: str) -> None:
     async with opened(tmp_path) as tab:
         media = "print" if scheme == "paper" else "screen"
         await tab.size(*DESKTOP, dark=scheme != "light", media=media)
-        await show(tab, nights.troubled(), tmp_path / "report.html")
+        await show(tab, drills.troubled(), tmp_path / "report.html")
         ground, ink = await tab.value(BRIGHTNESS)
         contrasts = await tab.value(CONTRASTS)
 
@@ -138,7 +202,7 @@ async def test_every_text_is_legible(tmp_path: Path, scheme: str) -> None:
 @pytest.mark.parametrize("media", ["screen", "print"])
 async def test_what_went_wrong_is_there_without_a_click(tmp_path: Path, media: str) -> None:
     """Each target that is not good is shown in full, on paper too; nothing is folded away."""
-    report = nights.troubled()
+    report = drills.troubled()
     bad = [each for each in report.targets if each.result in {"failed", "unknown"}]
     async with opened(tmp_path) as tab:
         await tab.size(*A4, media=media)
@@ -146,7 +210,9 @@ async def test_what_went_wrong_is_there_without_a_click(tmp_path: Path, media: s
         shown = await tab.value("document.getElementById('not-good').innerText")
         hidden = await tab.value(
             "[...document.querySelectorAll('section, section *:not(title)')]"
-            ".filter((each) => !each.checkVisibility()).map((each) => each.tagName)"
+            ".filter((each) => !each.checkVisibility())"
+            ".filter((each) => !each.matches('.hint, .cards thead, .cards thead *'))"
+            ".map((each) => each.tagName)"
         )
 
     assert len(bad) == 15
@@ -158,7 +224,7 @@ async def test_what_went_wrong_is_there_without_a_click(tmp_path: Path, media: s
 
 async def test_what_needs_a_person_comes_first(tmp_path: Path) -> None:
     """Above everything but the answer and the counts, and reached from there by links."""
-    report = nights.troubled()
+    report = drills.troubled()
     async with opened(tmp_path) as tab:
         await tab.size(*DESKTOP)
         await show(tab, report, tmp_path / "report.html")
@@ -185,7 +251,7 @@ async def test_what_needs_a_person_comes_first(tmp_path: Path) -> None:
 
 async def test_the_timeline_has_a_titled_lane_for_each_target(tmp_path: Path) -> None:
     """Under its wave and server, in the order of the waves, each with what it went through."""
-    report = nights.troubled()
+    report = drills.troubled()
     async with opened(tmp_path) as tab:
         await tab.size(*DESKTOP)
         await show(tab, report, tmp_path / "report.html")
@@ -194,7 +260,7 @@ async def test_the_timeline_has_a_titled_lane_for_each_target(tmp_path: Path) ->
             ".map((each) => (each.querySelector('title') ?? each).textContent)"
         )
         untitled = await tab.value(
-            "[...document.querySelectorAll('#timeline path[class*=p-]')]"
+            "[...document.querySelectorAll('#timeline div path[class*=p-]')]"
             ".filter((each) => !(each.closest('g') ?? each).querySelector('title')).length"
         )
         order = await tab.value(
@@ -212,14 +278,14 @@ async def test_the_timeline_has_a_titled_lane_for_each_target(tmp_path: Path) ->
             assert lane.startswith(f"{place}/")
             assert re.search(r"mount \w+\. .*(queued|running) ", lane)
     assert seen == len(report.targets)
-    assert under == sorted(under, key=nights.WAVES.index)
+    assert under == sorted(under, key=drills.WAVES.index)
     assert untitled == 0
     assert order == sorted(order)
 
 
 async def test_five_thousand_targets_open(tmp_path: Path) -> None:
     """The page is loaded whole, below its 2 MB, and fits desktop and phone."""
-    report = nights.large()
+    report = drills.large()
     async with opened(tmp_path) as tab:
         for size in (DESKTOP, PHONE):
             await tab.size(*size)

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from jsonschema import Draft202012Validator
 
-from orchestrator.events import Event, SessionOpened, WaveStarted, from_json, to_json
-from orchestrator.model import Objectives, ServerName, WaveName
-from orchestrator.report import report_json_schema, summarize
-from orchestrator.report.as_json import moment, render
-from orchestrator.runstate import RunState, fold
+from orchestrator.core.events import Event, SessionOpened, WaveStarted, from_json, to_json
+from orchestrator.core.model import Objectives, ServerName, WaveName
+from orchestrator.core.run_state import RunState, fold
+from orchestrator.core.text import timestamp
+from orchestrator.report.as_json import render, report_json_schema
+from orchestrator.report.summary import summarize
 from tests.report.builders import (
     HOSTILE,
     SESSION,
@@ -155,8 +156,8 @@ def test_times_are_utc_with_z_and_durations_are_seconds() -> None:
     zone = timezone(timedelta(hours=5, minutes=30))
     local = STARTED_AT.astimezone(zone) + timedelta(milliseconds=120)
 
-    assert moment(local) == "2026-11-23T06:00:00.120Z"
-    assert moment(None) is None
+    assert timestamp(local) == "2026-11-23T06:00:00.120Z"
+    assert timestamp(None) is None
 
 
 def test_times_of_an_attempt_are_those_of_its_events() -> None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from xml.etree.ElementTree import Element
 
 import pytest
 from defusedxml.ElementTree import fromstring
 from hypothesis import given, settings
+from msgspec.structs import replace
 
-from orchestrator.report import Report, summarize
+from orchestrator.core.events import WaveFinished, WaveStarted
+from orchestrator.core.model import MountState, WaveName
+from orchestrator.core.run_state import RunState
 from orchestrator.report.junit import render
-from orchestrator.runstate import RunState
+from orchestrator.report.summary import summarize
+from orchestrator.report.values import Report
 from tests.report.builders import (
-    ENDS,
+    COLLECTING_S,
     HOSTILE,
-    LIFE_S,
+    RUNNING_S,
+    SUBMITTING_S,
+    VERIFYING_S,
     Fate,
     finished,
     life,
@@ -108,7 +113,10 @@ def test_names_and_messages_survive_but_for_what_xml_forbids(state: RunState) ->
 
     labels = Counter(allowed(target.label) for target in report.targets)
     assert Counter(case.attrib["name"] for case in cases) == labels
-    assert {case.attrib["classname"] for case in cases} == {allowed(t.key) for t in report.targets}
+    assert {(case.attrib["classname"], case.attrib["name"]) for case in cases} == {
+        (allowed(f"{t.wave}/{t.server}"), allowed(t.label)) for t in report.targets
+    }
+    assert render(report).isascii()
 
 
 def allowed(text: str) -> str:
@@ -172,6 +180,26 @@ def test_mounted_without_checks_passes_unless_checks_are_required(
         assert "--require-checks" in case[0].attrib["message"]
 
 
+TYPES = {
+    Fate.REFUTED: "failed",
+    Fate.TASK_FAILED: "failed",
+    Fate.LEFT: "left",
+    Fate.VANISHED: "unknown",
+    Fate.RUNNING: "unknown",
+}
+"""What a failure or an error is of, as its type says."""
+
+
+def test_a_mount_out_of_reach_is_an_error_of_its_own_type() -> None:
+    """Whose target is known to be good is not unknown: only its mount is."""
+    report = summarize(run_of(life("sql01")))
+    target = replace(report.targets[0], mount=MountState.UNKNOWN)
+
+    (case,) = parsed(replace(report, targets=(target,))).iter("testcase")
+
+    assert (kind(case), case[0].attrib["type"]) == ("error", "out of reach")
+
+
 @pytest.mark.parametrize("fate", [fate for fate in Fate if EXPECTED[fate]])
 def test_whatever_is_not_good_says_why(fate: Fate) -> None:
     """A failure, error or skip has a message, also where the server gave none."""
@@ -179,15 +207,29 @@ def test_whatever_is_not_good_says_why(fate: Fate) -> None:
 
     assert case[0].attrib["message"].strip()
     if kind(case) != "skipped":
-        assert case[0].attrib["type"] == ENDS[fate][0]
+        assert case[0].attrib["type"] == TYPES[fate]
 
 
-def test_times_are_seconds() -> None:
-    """A case takes the sum of its phases and the file what the run took."""
-    root = parsed(summarize(run_of(life("sql01"), [finished(641.2)])))
+def test_times_are_wall_time() -> None:
+    """A case takes from submission to verdict, a suite as long as its wave, the file as the run."""
+    waves = [
+        WaveStarted(at=2.0, wave=WaveName("databases")),
+        WaveFinished(at=70.0, wave=WaveName("databases")),
+        WaveStarted(at=71.0, wave=WaveName("web")),
+    ]
+    lives = [life("sql01"), life("sql02", Fate.SKIPPED), life("sql03", Fate.TASK_FAILED)]
+    first = started(waves=("databases", "web", "idle"))
 
-    (case,) = root.iter("testcase")
-    assert float(case.attrib["time"]) == LIFE_S
+    root = parsed(summarize(run_of(*lives, waves, [finished(641.2)], first=first)))
+
+    times = {case.attrib["name"]: float(case.attrib["time"]) for case in root.iter("testcase")}
+    until_verdict = SUBMITTING_S + RUNNING_S + COLLECTING_S + VERIFYING_S
+    assert times == {"sql01": until_verdict, "sql02": 0, "sql03": SUBMITTING_S + RUNNING_S}
+    assert {suite.attrib["name"]: float(suite.attrib["time"]) for suite in root} == {
+        "databases": 68.0,
+        "web": 570.2,
+        "idle": 0,
+    }
     assert float(root.attrib["time"]) == 641.2
 
 

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.model import Objectives
-from orchestrator.report import ExitCode, exit_code, summarize
-from orchestrator.report.objectives import Objective
-from orchestrator.runstate import RunState
+from orchestrator.core.events import SessionOpened
+from orchestrator.core.model import ExitCode, Objectives, ServerName, SessionId
+from orchestrator.core.run_state import RunState
+from orchestrator.report.exit_codes import exit_code
+from orchestrator.report.summary import summarize
+from orchestrator.report.values import Objective
 from tests.report.builders import ENDS, Fate, life, run_of, started, values
 
 VERDICT_S = 47.0
@@ -27,7 +29,7 @@ def test_a_target_s_rto_is_the_time_to_its_verdict(target_s: float, met: bool) -
     wanted = Objectives(rto=target_s)
 
     ((objective,),) = (
-        t.objectives for t in summarize(run_of(life("a", objectives=wanted))).targets
+        t.scoped_objectives() for t in summarize(run_of(life("a", objectives=wanted))).targets
     )
 
     assert (objective.kind, objective.actual_s, objective.met) == ("rto", VERDICT_S, met)
@@ -38,9 +40,52 @@ def test_a_target_s_rpo_is_the_age_of_its_point(age_s: float, met: bool) -> None
     """From the point's creation to the start of the run."""
     state = run_of(life("a", age_s=age_s, objectives=Objectives(rpo=3600.0)))
 
-    ((objective,),) = (target.objectives for target in summarize(state).targets)
+    ((objective,),) = (target.scoped_objectives() for target in summarize(state).targets)
 
     assert (objective.kind, objective.actual_s, objective.met) == ("rpo", age_s, met)
+
+
+def logged_on(offset_s: float | None) -> SessionOpened:
+    """Return the first logon, with the clock that the server showed."""
+    return SessionOpened(
+        at=0.5,
+        server=ServerName("hq"),
+        session=SessionId("s-0"),
+        user="u",
+        api_version="v1_7",
+        clock_offset_s=offset_s,
+    )
+
+
+@pytest.mark.parametrize(
+    ("age_s", "offset_s", "actual_s", "met"),
+    [
+        (3500.0, 200.0, 3700.0, False),
+        (3700.0, -200.0, 3500.0, True),
+        (3599.0, 1.5, 3599.0, True),
+        (3599.0, None, 3599.0, True),
+        (-2510.0, None, None, False),
+        (-2510.0, 0.4, None, False),
+        (-2510.0, 2600.0, 90.0, True),
+        (500.0, -600.0, None, False),
+        (-2.0, None, 0.0, True),
+    ],
+)
+def test_an_rpo_is_measured_on_the_server_s_clock_and_never_from_the_future(
+    age_s: float, offset_s: float | None, actual_s: float | None, met: bool
+) -> None:
+    """A wrong clock is corrected by its offset; what is then later than now is not known."""
+    planned = life("a", age_s=age_s, objectives=Objectives(rpo=3600.0))
+    state = run_of([logged_on(offset_s), *planned])
+
+    report = summarize(state)
+    ((objective,),) = (target.scoped_objectives() for target in report.targets)
+    point = report.targets[0].point
+
+    assert (objective.actual_s, objective.met) == (actual_s, met)
+    assert point is not None
+    assert point.age_s == age_s + (offset_s or 0.0) * (abs(offset_s or 0.0) > 2.0)
+    assert (exit_code(state) is ExitCode.GOOD) is met
 
 
 @pytest.mark.parametrize("fate", Fate)
@@ -50,7 +95,7 @@ def test_only_a_good_verdict_meets_an_objective(fate: Fate) -> None:
 
     state = run_of(life("a", fate, objectives=Objectives(rto=9e9, rpo=9e9)))
 
-    for objective in summarize(state).targets[0].objectives:
+    for objective in summarize(state).targets[0].scoped_objectives():
         assert objective.met is good
         assert (objective.actual_s is not None) is good
 
@@ -123,7 +168,7 @@ def test_a_missed_objective_is_never_a_good_exit(fates: list[Fate], rto: float) 
     state = run_of(*lives, first=started(objectives=wanted, wave_objectives=wanted))
     report = summarize(state)
 
-    everything = [*report.objectives, *(o for t in report.targets for o in t.objectives)]
+    everything = [*report.objectives, *(o for t in report.targets for o in t.scoped_objectives())]
 
     if exit_code(state) is ExitCode.GOOD:
         assert all(objective.met for objective in everything)

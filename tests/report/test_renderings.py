@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import re
@@ -16,27 +17,44 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from msgspec import convert
+from msgspec.structs import replace as changed
 
-from orchestrator.events import Event, TargetPlanned
-from orchestrator.proof import CheckOutcome
-from orchestrator.report import as_csv, as_html, as_json, as_markdown, junit, summarize, text
+from orchestrator.core.events import (
+    Event,
+    MountReleased,
+    RunHalted,
+    StopRequested,
+    StrayFound,
+    StrayReleased,
+    TargetPlanned,
+)
+from orchestrator.core.lifecycle import Phase
+from orchestrator.core.model import Href, MountKey, RunId, ServerName, TaskId, exit_words
+from orchestrator.core.proof import DownloadOutcome
+from orchestrator.core.proof import Fate as Copied
+from orchestrator.core.text import escape_markdown, printable
+from orchestrator.report import as_csv, as_html, as_json, as_markdown, ci, junit
 from orchestrator.report.as_html.concurrency import open_over_time
-from orchestrator.report.as_html.style import SHEET
+from orchestrator.report.as_html.style import PHASE_COLOURS, PHASE_SHAPES, SHEET
 from orchestrator.report.as_html.timeline import NAMED, gantt
-from orchestrator.report.summary import Report
-from tests.report.builders import Fate, finished, life, run_of
+from orchestrator.report.summary import summarize
+from orchestrator.report.text import text
+from orchestrator.report.values import CheckReport, CopyReport, Report
+from tests.report import drills
+from tests.report.builders import SESSION, Fate, finished, life, run_of, started
 from tests.report.payloads import PAYLOADS
 
 ALLOWED_TAGS = frozenset(
     """
-    html head meta title style body nav a section h1 h2 h3 p div b br ul li code span
+    html head meta title style body main nav a section h1 h2 h3 p div b br ul li code span
     table thead tbody tr th td svg g path rect text
     """.split()  # noqa: SIM905 - a list of words reads best as words
 )
 ALLOWED_ATTRIBUTES = frozenset(
     """
     lang charset http-equiv content name class id href data-of viewbox role x y d width height
-    stroke-width
+    stroke-width scope tabindex aria-label aria-hidden
     """.split()  # noqa: SIM905 - the same
 )
 
@@ -104,7 +122,7 @@ def hostile(payload: str) -> Report:
     first = run_of([finished()]).started
     first = replace(first, plan=payload, reason=payload, description=payload, user=payload)
     report = summarize(run_of(*lives, [finished()], first=first))
-    return replace(report, warnings=(payload,))
+    return changed(report, warnings=(payload,))
 
 
 # --- they agree --------------------------------------------------------------------------------
@@ -218,6 +236,33 @@ def test_no_text_breaks_the_other_renderings(payload: str) -> None:
     assert not any(re.match(r"(::|##)", line) for line in lines)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("007", "1e5", "3E-4", "12.5%", "2024-01-02", "1/2", "10:30", "10:30 am", "mar-01"),
+        *("SEPT2", "5 May 2024", "Jan 5", "TRUE", "false", "$5", "(5)", "\u0663", "#N/A"),
+        *("'quoted", "=1+1", "-5"),
+    ],
+)
+def test_a_name_that_looks_like_a_value_stays_text(name: str) -> None:
+    """A spreadsheet keeps it, and whoever takes the apostrophe away has the name again."""
+    assert as_csv.cell(name) == f"'{name}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["sql01", "dc-01", "10.0.0.5", "5d", "web 1", "march-hare-1", "0x1F", "1e5db", "inf", "a"],
+)
+def test_an_ordinary_name_is_left_alone(name: str) -> None:
+    """Readers of the file find it as it is."""
+    assert as_csv.cell(name) == name
+
+
+def test_our_own_numbers_stay_numbers() -> None:
+    """Counts, seconds and truth values are for reckoning with."""
+    assert [as_csv.cell(each) for each in (7, 1.5, True, None)] == ["7", "1.5", "true", ""]
+
+
 # --- the page ----------------------------------------------------------------------------------
 
 
@@ -250,11 +295,12 @@ def test_every_target_is_in_the_timeline(number: int) -> None:
     """With names while they are few; thin and in one path for each phase when they are many."""
     report = summarize(run_of(*(life(f"vm{n}") for n in range(number)), [finished()]))
 
-    picture = Page(gantt(report))
+    drawn = gantt(report).partition('<p class="legend')[0]
+    picture = Page(drawn)
 
     bars = sum(
         len(re.findall("[Mm]", d))
-        for d in re.findall(r'class="(?:thin )?p-\w+"[^>]* d="([^"]*)"', gantt(report))
+        for d in re.findall(r'class="(?:thin |bar )p-\w+"[^>]* d="([^"]*)"', drawn)
     )
     assert bars == number * len(report.targets[0].spans)
     assert picture.tags["g"] == (number if number <= NAMED else 0)
@@ -277,9 +323,9 @@ def test_an_attempt_says_why_it_failed_although_its_task_ended_well() -> None:
     report = summarize(run_of(life("sql01", Fate.REFUTED), [finished()]))
     (target,) = report.targets
     (attempt,) = target.attempts
-    wrong = CheckOutcome(name="boot", path="C:", expected="x", observed="it is gone", passed=False)
-    attempt = replace(attempt, message="Ok", failed_checks=(wrong,))
-    report = replace(report, targets=(replace(target, attempts=(attempt,)),))
+    wrong = CheckReport(name="boot", path="C:", expected="x", observed="it is gone", passed=False)
+    attempt = changed(attempt, message="Ok", failed_checks=(wrong,))
+    report = changed(report, targets=(changed(target, attempts=(attempt,)),))
 
     assert ">Ok; boot: C:: it is gone</td>" in as_html.render(report)
 
@@ -314,3 +360,323 @@ def test_the_page_of_a_run_that_never_ended_says_so() -> None:
 
     assert "Not ended" in document
     assert "has not ended, or was killed" in document
+
+
+@pytest.mark.parametrize(
+    ("fate", "more"),
+    [
+        (Fate.LEFT, [finished(60.0, 3)]),
+        (Fate.VANISHED, [finished(60.0, 3)]),
+        (Fate.RUNNING, []),
+    ],
+)
+def test_a_mount_that_may_be_open_never_ends_in_the_picture(fate: Fate, more: list[Event]) -> None:
+    """Nothing that was left, or that nobody can know of, looks released at the end of the run."""
+    report = summarize(run_of(life("a", fate), life("b"), more))
+
+    steps = open_over_time(report.targets)
+
+    assert steps[-1][1] == 1
+    assert report.targets[0].spans[-1].end == report.run.duration_s
+    assert min(level for at, level in steps if at >= 3.0) == 1
+
+
+def test_a_mount_that_was_released_by_hand_ends_there() -> None:
+    """It was open after its target's result, and not for ever."""
+    left = life("a", Fate.LEFT)
+    by_hand = MountReleased(at=55.0, key=MountKey("databases/hq/a"), by_hand=True)
+
+    report = summarize(run_of(left, [finished(70.0), by_hand]))
+
+    assert open_over_time(report.targets)[-1] == (55.0, 0)
+
+
+def test_a_stop_is_drawn_where_it_came() -> None:
+    """In the timeline and among the open mounts, with its reason; in JSON in seconds."""
+    stop = StopRequested(at=20.0, signal="SIGTERM", forced=False)
+    halt = RunHalted(at=30.0, reason="deadline", detail="the run may take 30 s")
+
+    report = summarize(run_of(life("a"), [stop, halt, finished(60.0, 5)]))
+    document = as_html.render(report)
+
+    assert json.loads(as_json.render(report))["run"]["stops"] == [
+        {"at_s": 20.0, "why": "stop (SIGTERM)"},
+        {"at_s": 30.0, "why": "halt: the run may take 30 s"},
+    ]
+    assert document.count('<path class="stop"') == 4
+    assert "stop (SIGTERM) after 20 s; halt: the run may take 30 s after 30 s" in document
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"only": ("sql*",)}, "by --only sql*: only 2 targets, of 1 of the plan's 9 entries"),
+        (
+            {"keys": ("databases/hq/sql01",), "retry_of": RunId("20261122T060000Z-11aa")},
+            "by --retry-failed 20261122T060000Z-11aa: only 2 targets, of 1 of the plan's 9 entries",
+        ),
+    ],
+)
+def test_a_narrowed_run_says_so_in_every_rendering(changes: dict[str, Any], words: str) -> None:
+    """Two of two verified is no proof of a plan of forty machines."""
+    first = started(entries=9, **changes)
+    lives = [life("sql01"), life("sql02")]
+    narrowed = summarize(run_of(*lives, [finished()], first=first))
+    whole = summarize(run_of(*lives, [finished()], first=started(entries=9)))
+
+    for name, document in rendered(narrowed).items():
+        shown = html.unescape(document).replace("\\*", "*")
+        assert words in shown, name
+        assert words not in html.unescape(rendered(whole)[name]), name
+    values = json.loads(as_json.render(narrowed))
+    run = values["run"]
+    assert (run["only"], run["retry_of"]) == (
+        list(first.only),
+        first.retry_of,
+    )
+    assert (
+        f"The run was narrowed {words}; nothing is said about the rest of the plan."
+        in (values["not_proven"])
+    )
+    findings = "\n".join(ci.ci_commands(ci.Ci.AZURE, narrowed, None))
+    assert f"narrowed {words}" in findings
+
+
+def test_a_run_that_was_narrowed_to_nothing_says_so() -> None:
+    """Without counts of nothing."""
+    report = summarize(run_of([finished(1.0, 1)], first=started(entries=12, only=("nothing*",))))
+
+    assert report.run.narrowed == "by --only nothing*: no target of the plan's 12 entries"
+
+
+def test_required_checks_that_were_not_made_are_a_reason_in_every_rendering() -> None:
+    """A run whose only fault is --require-checks says so: there is no failed target to find."""
+    first = started(require_checks=True)
+    lives = [life("sql01"), life("sql02", Fate.MOUNTED)]
+    report = summarize(run_of(*lives, [finished(60.0, 1)], first=first))
+
+    for name, document in rendered(report).items():
+        assert "nothing was checked (--require-checks)" in html.unescape(document), name
+    assert "Mounted, not checked:\n  databases/hq/sql02" in text(report)
+    document = as_html.render(report)
+    not_good = document[document.index("<h2>Not good</h2>") : document.index("<h2>All targets")]
+    assert "databases/hq/sql02" in not_good
+    assert "databases/hq/sql01" not in not_good
+    assert "sql02" in "\n".join(ci.ci_commands(ci.Ci.GITHUB, report, None))
+
+
+@pytest.mark.parametrize(
+    ("fate", "words"),
+    [
+        (Copied.RESTORED, r"D:\ledger.mdf: written"),
+        (Copied.UNKNOWN, r"D:\ledger.mdf: UNKNOWN, it may have been written: no answer"),
+        (Copied.FAILED, r"D:\ledger.mdf: not written (failed): no answer"),
+    ],
+)
+def test_a_file_written_into_a_guest_is_named(fate: Copied, words: str) -> None:
+    """Text, Markdown and JUnit name it, written or perhaps written, with the target; not copies."""
+    message = None if fate is Copied.RESTORED else "no answer"
+    written = DownloadOutcome(path="D:\\ledger.mdf", to=None, fate=fate, message=message)
+    saved = DownloadOutcome(path="D:\\copy.txt", to="/tmp/copy.txt", fate=Copied.SAVED)
+    report = summarize(run_of(life("sql01"), [finished()]))
+    into, out = (convert(each, CopyReport, from_attributes=True) for each in (written, saved))
+    target = changed(report.targets[0], downloads=(out, into), written=(into,))
+    shown = rendered(changed(report, targets=(target,)))
+
+    assert f"Written into guests:\n  databases/hq/sql01: {words}\n" in shown["text"]
+    assert "## Written into guests: 1\n" in shown["markdown"]
+    assert "<h2>Written into guests</h2>" in shown["html"]
+    for name in ("text", "markdown", "junit", "html"):
+        assert words in html.unescape(shown[name]), name
+        assert name == "html" or "copy.txt" not in shown[name], name
+
+
+# --- what checkers of HTML and of accessibility ask for ------------------------------------------
+
+VOID = {"meta", "br"}
+
+
+class Nesting(HTMLParser):
+    """Every element is closed where it was opened; SVG's empty ones close themselves."""
+
+    def __init__(self, document: str) -> None:
+        """Read the whole document."""
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(document)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note an element, and that it is open."""
+        self.found.append((tag, dict(attrs)))
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note an element that closes itself."""
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        """Refuse to close anything but what was opened last."""
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("report", [drills.good(), drills.troubled(), drills.large(300)])
+def test_the_page_is_what_checkers_ask_for(report: Report) -> None:
+    """The Nu checker, html-validate and axe: closed elements, one main, ids, heads, regions."""
+    page = Nesting(as_html.render(report))
+
+    assert page.open == []
+    assert [tag for tag, _ in page.found].count("main") == 1
+    assert len(page.ids) == len(set(page.ids))
+    assert all(re.fullmatch("[a-z][a-z0-9-]*", each) for each in page.ids)
+    assert all(a["scope"] in {"col", "row"} for tag, a in page.found if tag == "th")
+    scrolled = [a for tag, a in page.found if (a.get("class") or "").startswith("wide")]
+    assert scrolled
+    assert all(a["tabindex"] == "0" and a["role"] == "group" for a in scrolled)
+    names = [a["aria-label"] for a in scrolled]
+    assert len(names) == len(set(names))
+    for tag, a in page.found:
+        assert tag != "svg" or a.get("aria-label") or a.get("aria-hidden") == "true"
+    assert '<th scope="col"></th>' not in as_html.render(report)
+    assert "<thead><tr></tr></thead>" not in as_html.render(report)
+
+
+def _contrast(one: str, other: str) -> float:
+    def light(colour: str) -> float:
+        parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return sum(a * b for a, b in zip(linear, (0.2126, 0.7152, 0.0722), strict=True))
+
+    high, low = sorted((light(one), light(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_phases_are_told_apart_without_colour() -> None:
+    """Each is 3:1 to light and dark ground (WCAG 1.4.11), and has a shape that no other has."""
+    assert set(PHASE_COLOURS) == set(PHASE_SHAPES) == {each.value for each in Phase} - {"done"}
+    for light, dark in PHASE_COLOURS.values():
+        assert _contrast(light, "#ffffff") >= 3
+        assert _contrast(dark, "#14181d") >= 3
+    assert len(set(PHASE_SHAPES.values())) == len(PHASE_SHAPES)
+
+
+@pytest.mark.parametrize(("offset", "times"), [(0.0, 1), (3600.0, 2)])
+def test_times_stand_there_once_where_local_time_is_utc(offset: float, times: int) -> None:
+    """In the facts of the run and on the axes; twice where the machine has another time."""
+    first = started(utc_offset_s=offset)
+    document = as_html.render(summarize(run_of(life("sql01"), [finished()], first=first)))
+
+    began = document[document.index("Began</th>") : document.index("Ended</th>")]
+    assert began.count("2026-11-23") == times
+    assert ("local time" in document) is (times == 2)
+
+
+def test_every_page_on_paper_names_the_run() -> None:
+    """At its foot, with the page's number; hostile or not, the name is nothing but a name."""
+    first = replace(started(), run=RunId('x";}</style><script>'))
+    document = as_html.render(summarize(run_of(life("sql01"), [finished()], first=first)))
+
+    assert 'content:"bulk-restore, run x_____style__script_"' in document
+    assert "counter(page)" in document
+    assert "</style><script>" not in document
+
+
+def test_the_summary_of_a_ci_step_reads_as_text() -> None:
+    """Without a parser too: our own sentences and ordinary names hold no escapes."""
+    report = summarize(run_of(life("sql_01", Fate.LEFT), life("b"), [finished(4.8, 3)]))
+
+    document = as_markdown.render(report)
+
+    assert ", 4.8 s," in document
+    assert "&#" not in document
+    assert "\\" not in document
+    assert "| databases/hq/sql_01 | left | the server refuses |" in document
+    assert f"**Exit code 3**: {exit_words(3)}: 1 mount left open" in document
+    assert "- The VMs were not booted, and their applications were not started." in document
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *PAYLOADS,
+        *("D:\\a_b\\*", "end\\", "a\\_b_c"),
+        *(
+            "- a",
+            "+ a",
+            "1. a",
+            "12) a",
+            "# a",
+            "> a",
+            "===",
+            "---",
+            "    code",
+            "~~~",
+            "a_b_",
+            "_a_b",
+        ),
+        *(
+            "!12",
+            "%3",
+            "{+a+}",
+            "$x$",
+            ":smile:",
+            "www.example.com",
+            "a~~b~~",
+            "|",
+            "a|b",
+            "\\|",
+            "&amp;",
+        ),
+    ],
+)
+def test_every_text_of_a_server_is_read_as_that_text(words: str) -> None:
+    """In a table and in a list, whatever stands at its beginning."""
+    table = f"| a |\n| --- |\n| {escape_markdown(words)} |\n"
+    listed = f"- {escape_markdown(words)}\n"
+    parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+
+    for document in (table, listed):
+        inline = [token for token in parser.parse(document) if token.type == "inline"]
+        assert len(inline) == (2 if document is table else 1)
+        children = inline[-1].children or []
+        assert {child.type for child in children} <= {"text", "text_special"}
+        assert "".join(child.content for child in children) == printable(words).strip()
+
+
+def test_a_mount_of_no_target_is_named_in_every_rendering() -> None:
+    """It is open and ours, and no target's row would tell of it."""
+    stray = StrayFound(
+        at=50.0,
+        server=ServerName("hq"),
+        session=SESSION,
+        task=TaskId("task-77"),
+        reason="a proxy sent the request twice",
+        mount=Href("/mounts/9"),
+    )
+    report = summarize(run_of(life("sql01"), [stray, finished(60.0, 3)]))
+    gone = StrayReleased(at=55.0, server=ServerName("hq"), session=SESSION, task=TaskId("task-77"))
+    released = summarize(run_of(life("sql01"), [stray, gone, finished(60.0)]))
+
+    for name, document in rendered(report).items():
+        shown = html.unescape(document)
+        assert "/mounts/9" in shown, name
+        assert "a proxy sent the request twice" in shown, name
+    assert text(report).index("LEFT MOUNTED by no target") < text(report).index("1 target:")
+    assert report.run.reasons == ("1 mount of no target left open",)
+    suites = ET.fromstring(junit.render(report).encode())
+    assert (suites.get("tests"), suites.get("errors")) == ("2", "1")
+    assert [each.get("type") for each in suites.iter("error")] == ["left"]
+    assert "/mounts/9" in "\n".join(ci.ci_commands(ci.Ci.AZURE, report, None))
+    first = as_html.render(report).partition("<h2>The run</h2>")[0]
+    assert "a mount of no target" in first
+    assert "bulk-restore unmount" in first
+    assert (released.totals["left"], released.run.reasons) == (0, ())
+    line = "1 mount of no target was found and removed: hq: /mounts/9"
+    assert line in text(released).splitlines()
+    assert line in as_markdown.render(released).splitlines()
+    assert "found and removed" not in text(report) + as_markdown.render(report)
+    assert len(list(ET.fromstring(junit.render(released).encode()).iter("testcase"))) == 1

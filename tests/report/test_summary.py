@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
+from msgspec import convert
 
-from orchestrator.events import (
+from orchestrator.core.events import (
     MountReleased,
     RunHalted,
     RunNoted,
@@ -28,7 +30,7 @@ from orchestrator.events import (
     WaveFinished,
     WaveStarted,
 )
-from orchestrator.model import (
+from orchestrator.core.model import (
     MountKey,
     MountState,
     OsKind,
@@ -38,8 +40,12 @@ from orchestrator.model import (
     TaskId,
     WaveName,
 )
-from orchestrator.report import as_json, summarize
-from orchestrator.runstate import RunState
+from orchestrator.core.proof import DownloadOutcome
+from orchestrator.core.proof import Fate as Copied
+from orchestrator.core.run_state import RunState
+from orchestrator.report import as_json
+from orchestrator.report.summary import summarize
+from orchestrator.report.values import CopyReport
 from tests.report.builders import (
     ENDS,
     SESSION,
@@ -215,9 +221,10 @@ def test_a_server_s_outages_and_paces_are_kept_from_begin_to_end() -> None:
     (server,) = summarize(state).servers
     (told,) = json.loads(as_json.render(summarize(state)))["servers"]
 
-    outages = [(each.start, each.end, each.reason) for each in server.outages]
+    outages = [(each.start_s, each.end_s, each.reason) for each in server.outages]
     assert outages == [(5, 65, "no answer"), (90, 200, "503"), (210, None, "again")]
-    assert server.paces == ((70, 3), (80, None), (85, 5), (200, None))
+    paces = tuple((each.at_s, each.mounts) for each in server.paces)
+    assert paces == ((70, 3), (80, None), (85, 5), (200, None))
     assert told["outages"][2] == {"start_s": 210, "end_s": None, "reason": "again"}
     assert told["paces"][0] == {"at_s": 70, "mounts": 3}
 
@@ -299,3 +306,17 @@ def test_a_stale_inventory_is_told(ages_s: tuple[float, ...], warned: bool) -> N
     warnings = summarize(run_of(*lives, [finished()])).warnings
 
     assert any("hq: even the newest restore point of this run" in w for w in warnings) is warned
+
+
+def test_what_an_earlier_attempt_wrote_is_not_forgotten() -> None:
+    """A file in a guest stays changed, whatever the attempts after it did."""
+    written = DownloadOutcome(path="D:\\a.txt", to=None, fate=Copied.RESTORED)
+    state = run_of(life("sql01"))
+    (record,) = state.records.values()
+    earlier = replace(record.attempts[0], number=0, downloads=(written,), verdict=None)
+    state.records[record.planned.key] = replace(record, attempts=(earlier, *record.attempts))
+
+    (target,) = summarize(state).targets
+
+    assert target.downloads == ()
+    assert target.written == (convert(written, CopyReport, from_attributes=True),)

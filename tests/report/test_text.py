@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from orchestrator.events import RunHalted, RunNoted
-from orchestrator.model import Objectives
-from orchestrator.report import ExitCode, summarize, text
-from orchestrator.report.text import SHOWN, duration
-from orchestrator.runstate import RunState
-from tests.report.builders import HOSTILE, Fate, finished, life, run_of, runs, started
+from orchestrator.core.events import Event, RunHalted, RunNoted, SessionEnded
+from orchestrator.core.model import ExitCode, Objectives, ServerName
+from orchestrator.core.run_state import RunState
+from orchestrator.core.text import duration
+from orchestrator.report import as_html
+from orchestrator.report.summary import summarize
+from orchestrator.report.text import SHOWN, text
+from tests.report.builders import HOSTILE, SESSION, Fate, finished, life, run_of, runs, started
 
 TITLES = (
     "LEFT MOUNTED",
@@ -81,10 +83,41 @@ def test_the_last_word_is_what_may_still_be_done_and_until_when() -> None:
     last = text(summarize(run_of(*lives))).splitlines()[-2:]
 
     assert last == [
-        "1 left mounted and 1 may be mounted, see above. Until about 2026-11-23 06:25 UTC this "
+        "1 left mounted and 1 may be mounted, see above. Until about 2026-11-23 06:25:00 UTC this "
         "may still release them:",
         "  bulk-restore unmount 20261123T060000Z-7f3a",
     ]
+
+
+@pytest.mark.parametrize("others", [[], [life("sql02", Fate.LEFT, server="dr")]])
+def test_what_a_lost_session_mounted_is_promised_to_no_command(others: list[list[Event]]) -> None:
+    """`unmount` is named for what it may still release, and a person for the rest."""
+    lost = SessionEnded(at=50.0, server=ServerName("hq"), session=SESSION, lost=True, reason="401")
+    first = started(servers=("hq", "dr"))
+    end = [lost, finished(at=600.0)]
+    report = summarize(run_of(life("sql01", Fate.LEFT), *others, end, first=first))
+
+    shown = text(report)
+
+    assert report.run.out_of_reach == 1
+    assert "The logon session of 1 mount has ended, and no command can release it" in shown
+    assert ("bulk-restore unmount" in shown) is bool(others)
+    assert ("may still release 1 of them:" in shown) is bool(others)
+    assert "has ended, and no command can release it" in as_html.render(report)
+
+
+def test_what_a_session_that_was_left_open_mounted_is_promised_to_unmount() -> None:
+    """A run that was stopped twice leaves it open for just that; no console is needed yet."""
+    left = SessionEnded(
+        at=50.0, server=ServerName("hq"), session=SESSION, lost=False, reason="", left_open=True
+    )
+    report = summarize(run_of(life("sql01", Fate.LEFT), [left, finished(at=600.0)]))
+
+    shown = text(report)
+
+    assert report.run.out_of_reach == 0
+    assert "bulk-restore unmount" in shown
+    assert "no command" not in shown + as_html.render(report)
 
 
 def test_a_long_section_is_cut_and_says_so() -> None:
@@ -166,7 +199,7 @@ def test_hostile_words_stay_on_their_line() -> None:
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [
-        (0.0, "0.0 s"),
+        (0.0, "0 s"),
         (9.94, "9.9 s"),
         (42.4, "42 s"),
         (59.6, "1 min"),

@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.report import Report, summarize, text, write, writing
+from orchestrator.report import writing
 from orchestrator.report.as_json import render
+from orchestrator.report.summary import summarize
+from orchestrator.report.text import text
+from orchestrator.report.values import Report
+from orchestrator.report.writing import write
 from tests.report.builders import HOSTILE, Fate, finished, life, run_of
 
 NAMES = list(writing.RENDERINGS)

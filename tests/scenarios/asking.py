@@ -13,15 +13,16 @@ from typing import Any
 
 import pytest
 
-from orchestrator import assembly, conducting
-from orchestrator.engine import proving
-from orchestrator.engine.guest import Guest
-from orchestrator.events import CheckMade, RunStarted
-from orchestrator.model import Cause, MountRequest, Order, RestorePoint, Search, ServerName
-from orchestrator.plan.inventory import Listing
-from orchestrator.proof import CheckOutcome
+from orchestrator.app import runner, wiring
+from orchestrator.core.events import CheckMade, RunStarted
+from orchestrator.core.model import Cause, MountRequest, Order, RestorePoint, Search, ServerName
+from orchestrator.core.proof import CheckOutcome
+from orchestrator.engine.content.guest import Guest
+from orchestrator.engine.mount import find
+from orchestrator.plan.choose.expansion import Expansion
+from orchestrator.plan.choose.inventory import Listing
+from orchestrator.plan.choose.targets import PlanSelection
 from orchestrator.simulator.inventory import Inventory, Point
-from orchestrator.targeting import Expanded, PlanSelection
 
 CHECK = "content"
 
@@ -52,10 +53,10 @@ def searching(
     """Let every target try the other points of its machine, `most` of them, newest first."""
 
     class Asking(PlanSelection):
-        def expand(self, found: Mapping[ServerName, Listing]) -> Expanded:
+        def expand(self, found: Mapping[ServerName, Listing]) -> Expansion:
             made = super().expand(found)
             asked = [_asked(each, found[each.server].points) for each in made.requests]
-            return replace(made, requests=asked)
+            return replace(made, requests=tuple(asked))
 
     def _asked(request: MountRequest, listed: Sequence[RestorePoint]) -> MountRequest:
         mine = [
@@ -67,7 +68,7 @@ def searching(
         found = Search(candidates=tuple(mine[:most]), on=on, order=order)
         return replace(request, search=found, checks=checks)
 
-    monkeypatch.setattr(assembly, "PlanSelection", Asking)
+    monkeypatch.setattr(wiring, "PlanSelection", Asking)
 
 
 def place(request: MountRequest) -> int:
@@ -96,14 +97,14 @@ def judged_by(monkeypatch: pytest.MonkeyPatch, good: Callable[[MountRequest], bo
             )
             attempt.ledger.record(CheckMade(at=attempt.now, key=attempt.key, outcome=outcome))
 
-    monkeypatch.setattr(proving, "examine", examine)
+    monkeypatch.setattr(find, "examine", examine)
 
 
 def beginning_with(monkeypatch: pytest.MonkeyPatch, **facts: Any) -> None:
     """Let runs begin with these facts: what the plan says of holds."""
-    begin = assembly.beginning
+    begin = wiring.beginning
 
     def beginning(*given: Any) -> RunStarted:
         return replace(begin(*given), **facts)
 
-    monkeypatch.setattr(conducting, "beginning", beginning)
+    monkeypatch.setattr(runner, "beginning", beginning)

@@ -8,20 +8,13 @@ from typing import Any
 
 import pytest
 
-from orchestrator import assembly, conducting
-from orchestrator.engine.orders import Expansion, Needs, Orders, Selection
-from orchestrator.events import RunStarted
-from orchestrator.model import MountRequest, ServerName, UnresolvedTarget
-from orchestrator.plan.inventory import Listing
-from orchestrator.proof import Check
-
-
-@dataclass(frozen=True, slots=True)
-class _Expanded:
-    requests: Sequence[MountRequest]
-    unresolved: Sequence[UnresolvedTarget]
-    broken: Sequence[str]
-    notes: Sequence[str]
+from orchestrator.app import run_part, runner, wiring
+from orchestrator.core.events import RunStarted
+from orchestrator.core.model import MountRequest, ServerName, UnresolvedTarget
+from orchestrator.core.proof import Check
+from orchestrator.engine.orders import Orders, Selection
+from orchestrator.plan.choose.expansion import Expansion
+from orchestrator.plan.choose.inventory import InventoryNeeds, Listing
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +22,18 @@ class _Selection:
     of_plan: Selection
     change: Callable[[MountRequest], MountRequest]
 
-    def needs(self, server: ServerName) -> Needs:
+    def wants(self, server: ServerName) -> bool:
+        return self.of_plan.wants(server)
+
+    def needs(self, server: ServerName) -> InventoryNeeds:
         return self.of_plan.needs(server)
 
     def expand(self, found: Mapping[ServerName, Listing]) -> Expansion:
         made = self.of_plan.expand(found)
-        requests = [self.change(request) for request in made.requests]
-        return _Expanded(requests, made.unresolved, made.broken, made.notes)
+        return replace(made, requests=tuple(map(self.change, made.requests)))
+
+    def guarded_with(self, server: ServerName) -> frozenset[ServerName]:
+        return self.of_plan.guarded_with(server)
 
     def placeholders(self, server: ServerName) -> Sequence[UnresolvedTarget]:
         return self.of_plan.placeholders(server)
@@ -49,7 +47,7 @@ def demand(
     change: Callable[[MountRequest], MountRequest] = lambda request: request,
 ) -> None:
     """Let every target of the following runs ask for the check sets `asked`, or for all."""
-    beginning, orders_of = assembly.beginning, assembly.orders_of
+    beginning, orders_of = wiring.beginning, wiring.orders_of
     names = tuple(checks) if asked is None else tuple(asked)
 
     def begun(*args: Any, **named: Any) -> RunStarted:
@@ -63,5 +61,5 @@ def demand(
         )
         return replace(orders, selection=selection)
 
-    monkeypatch.setattr(conducting, "beginning", begun)
-    monkeypatch.setattr(conducting, "orders_of", ordered)
+    monkeypatch.setattr(runner, "beginning", begun)
+    monkeypatch.setattr(run_part, "orders_of", ordered)

@@ -18,14 +18,15 @@ from typing import Any
 import anyio
 import pytest
 
-from orchestrator.assembly import Choices, Plan, World, limits_of
-from orchestrator.conducting import Outcome, conduct, resume
+from orchestrator.app.outcome import Outcome
+from orchestrator.app.runner import resume, run_plan
+from orchestrator.app.wiring import Choices, Plan, World, limits_of
+from orchestrator.core.model import RunId
+from orchestrator.core.policy import WatchPolicy
+from orchestrator.core.ports.journal import Observer
 from orchestrator.engine.run import Run
 from orchestrator.journal import State
-from orchestrator.model import RunId
-from orchestrator.plan.loading import load_plan_text
-from orchestrator.policy import WatchPolicy
-from orchestrator.ports import Observer
+from orchestrator.plan.file.loading import load_plan_text
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault, FaultScript
 from orchestrator.simulator.inventory import REPLICAS, Inventory, Point, generated
@@ -182,7 +183,7 @@ class Stage:
         """Conduct the run, and check the invariants at its end."""
         self.max_mounts = choices.get("max_mounts")
         chosen = Choices(state=self.state, report=self.report, **choices)
-        outcome = await conduct(self.loaded, chosen, observers=observers, world=self.world(on_run))
+        outcome = await run_plan(self.loaded, chosen, observers=observers, world=self.world(on_run))
         return self.checked(outcome)
 
     async def resume(

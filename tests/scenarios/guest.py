@@ -11,18 +11,19 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from orchestrator import assembly
-from orchestrator.engine import proving
-from orchestrator.engine.guest import Guest
-from orchestrator.events import CheckMade
-from orchestrator.model import MountRequest, OsKind, ServerName
-from orchestrator.plan.inventory import Listing
-from orchestrator.proof import CheckOutcome, Download
+from orchestrator.app import wiring
+from orchestrator.core.events import CheckMade
+from orchestrator.core.model import MountRequest, OsKind, ServerName
+from orchestrator.core.proof import CheckOutcome, Download
+from orchestrator.engine.content.guest import Guest
+from orchestrator.engine.mount import find
+from orchestrator.plan.choose.expansion import Expansion
+from orchestrator.plan.choose.inventory import Listing
+from orchestrator.plan.choose.targets import PlanSelection
 from orchestrator.simulator.exchange import Call, Refusal, Reply
 from orchestrator.simulator.faults import FaultScript
 from orchestrator.simulator.manager import SimSession, SimTask, SimulatedManager
 from orchestrator.simulator.server import Face
-from orchestrator.targeting import Expanded, PlanSelection
 
 _GUEST = re.compile(r"^/api/(\w+/([0-9a-f-]{36})/mounts/\d+)/(.+)$")
 OUT = "E:/Out"
@@ -172,9 +173,9 @@ def asking(
     made = dict(checks or {})
 
     class Asking(PlanSelection):
-        def expand(self, found: Mapping[ServerName, Listing]) -> Expanded:
+        def expand(self, found: Mapping[ServerName, Listing]) -> Expansion:
             done = super().expand(found)
-            return replace(done, requests=[_asking(request) for request in done.requests])
+            return replace(done, requests=tuple(map(_asking, done.requests)))
 
     def _asking(request: MountRequest) -> MountRequest:
         wanted = downloads(request) if callable(downloads) else downloads
@@ -196,5 +197,5 @@ def asking(
                 )
             )
 
-    monkeypatch.setattr(assembly, "PlanSelection", Asking)
-    monkeypatch.setattr(proving, "examine", examined)
+    monkeypatch.setattr(wiring, "PlanSelection", Asking)
+    monkeypatch.setattr(find, "examine", examined)

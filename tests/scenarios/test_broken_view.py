@@ -8,13 +8,12 @@ from pathlib import Path
 import anyio
 import pytest
 
-from orchestrator.assembly import Choices, limits_of
-from orchestrator.conducting import conduct, resume
-from orchestrator.events import Event
-from orchestrator.lifecycle import MountRecord
-from orchestrator.outlook import Expected
-from orchestrator.progress import QuietView
-from orchestrator.runstate import RunState
+from orchestrator.app.runner import resume, run_plan
+from orchestrator.app.wiring import Choices, limits_of
+from orchestrator.core.events import Event
+from orchestrator.core.lifecycle import MountRecord
+from orchestrator.views.statistics import RunStatistics
+from orchestrator.views.view import View
 from tests.invariants import assert_invariants
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Site, Stage, staged
@@ -22,22 +21,22 @@ from tests.scenarios.drill import Site, Stage, staged
 pytestmark = pytest.mark.anyio
 
 
-class BrokenView(QuietView):
+class BrokenView(View):
     """Raises wherever it can."""
 
     interval_s = 1.0
 
-    def expect(self, expected: Expected) -> None:
+    def begin(self, stats: RunStatistics) -> None:
         """Break before it begins."""
         raise RuntimeError("no plan")
+
+    def catch_up(self, event: Event, record: MountRecord | None) -> None:
+        """Break while it catches up."""
+        raise RuntimeError("no past")
 
     def observe(self, event: Event, record: MountRecord | None) -> None:
         """Break while it counts."""
         raise RuntimeError("no numbers")
-
-    def take_over(self, found: RunState) -> None:
-        """Break when it begins."""
-        raise RuntimeError("no room")
 
     def draw(self, now: float) -> None:
         """Break while it draws."""
@@ -62,7 +61,7 @@ async def test_a_view_that_breaks_changes_no_result(
 ) -> None:
     """It breaks in the first second and again at the end; every target is mounted all the same."""
     async with staged(tmp_path, monkeypatch, [Site()]) as stage:
-        outcome = await conduct(
+        outcome = await run_plan(
             stage.loaded,
             Choices(state=stage.state, report=stage.report),
             view=BrokenView(),

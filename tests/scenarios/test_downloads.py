@@ -15,17 +15,18 @@ from urllib.parse import unquote
 import anyio
 import pytest
 
-from orchestrator import assembly
+from orchestrator.app import wiring
+from orchestrator.core.model import MountRequest
+from orchestrator.core.proof import Download
 from orchestrator.em.session import Session
-from orchestrator.model import MountRequest
-from orchestrator.proof import Download
-from orchestrator.report import summarize, write
+from orchestrator.report.summary import summarize
+from orchestrator.report.writing import write
 from orchestrator.simulator.clock import VirtualTimeLoop
 from orchestrator.simulator.faults import Fault
+from tests.local.hostile import HOSTILE
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Drill, Site, drill, staged
 from tests.scenarios.guest import OUT, Content, asking, fits_xml
-from tests.shelving.hostile import HOSTILE
 
 pytestmark = pytest.mark.anyio
 
@@ -192,7 +193,7 @@ async def test_a_passing_fault_costs_nothing(
 @pytest.mark.parametrize(
     ("kind", "why"),
     [
-        ("reset_mid_body", "did not answer GET"),
+        ("reset_mid_body", "the connection broke after 100000 bytes"),
         ("truncated", "100000 bytes arrived, and the listing says 200000"),
         ("html_200", "bytes arrived, and the listing says 200000"),
         ("html_503", "given up after 6 tries"),
@@ -423,7 +424,7 @@ async def test_a_disk_that_fails_fails_the_file_only(
             raise OSError(28, "No space left on device")
         return write(descriptor, piece)
 
-    monkeypatch.setattr("orchestrator.shelving.shelf.os.write", full)
+    monkeypatch.setattr("orchestrator.local.files.store.os.write", full)
     order = Download(path=OUT, to=f"{tmp_path}/out/", glob="*")
 
     done = await one(tmp_path, monkeypatch, content, [order])
@@ -476,7 +477,7 @@ def died_at(
     async def play() -> tuple[Drill, bool]:
         with pytest.MonkeyPatch.context() as patch:
             may_write(patch)
-            patch.setattr("orchestrator.conducting.beginning", _in_mode("recovery"))
+            patch.setattr("orchestrator.app.runner.beginning", _in_mode("recovery"))
             asking(patch, [order])
             site = Site(machines=1, mount_s=1.0)
             async with staged(place, patch, [site], face=content.face) as stage:
@@ -536,14 +537,14 @@ async def recovered(
     """Run a plan that writes into the guest."""
     may_write(monkeypatch)
     asking(monkeypatch, downloads, checks)
-    monkeypatch.setattr("orchestrator.conducting.beginning", _in_mode(mode))
+    monkeypatch.setattr("orchestrator.app.runner.beginning", _in_mode(mode))
     site = Site(machines=1, faults=faults)
     choices = {"yes_write": yes_write}
     return await drill(tmp_path, monkeypatch, [site], face=content.face, choices=choices)
 
 
 def _in_mode(mode: str) -> Callable[..., Any]:
-    begin = assembly.beginning
+    begin = wiring.beginning
 
     def beginning(*args: Any) -> Any:
         return replace(begin(*args), mode=mode)
@@ -609,6 +610,40 @@ async def test_a_lost_answer_is_unknown_and_never_asked_again(
     (said,) = copied(done)
     assert said["fate"] == "unknown"
     assert "it may have been written" in said["message"]
+
+
+@pytest.mark.parametrize("status", [503, 429, 408, 403, 302, 204])
+async def test_a_foreign_answer_to_an_order_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """The service acts, and something before it answers: whatever it says is no refusal."""
+    content = Content({"ledger.csv": LEDGER})
+    fault = Fault(kind="answer_after", method="POST", path=STAGING, status=status, body="page")
+
+    done = await recovered(tmp_path, monkeypatch, content, faults=[fault])
+
+    assert (fault.struck, len(content.written)) == (1, 1)
+    assert copied(done)[0]["fate"] == "unknown"
+
+
+async def test_an_order_whose_outcome_is_unknown_is_never_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resume that tries the failed target again mounts it, and sends no second order."""
+    content = Content({"ledger.csv": LEDGER})
+    fault = Fault(kind="drop_after", method="POST", path=STAGING)
+    may_write(monkeypatch)
+    asking(monkeypatch, [BACK])
+    monkeypatch.setattr("orchestrator.app.runner.beginning", _in_mode("recovery"))
+    site = Site(machines=1, faults=[fault])
+    async with staged(tmp_path, monkeypatch, [site], face=content.face) as stage:
+        await stage.run(yes_write=True)
+        done = await stage.resume(yes_write=True, retry_failed=True)
+
+        (target,) = done.report["targets"]
+        assert len(target["attempts"]) == 2
+        assert (fault.struck, len(content.written)) == (1, 1)
+        assert "not sent again" in copied(done)[-1]["message"]
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from typing import Any
 import anyio
 import pytest
 
+from orchestrator.core.events import Event, PointChosen
+from orchestrator.core.lifecycle import MountRecord
+from orchestrator.core.model import Cause, Order
 from orchestrator.engine.run import Run
-from orchestrator.events import Event, PointChosen
-from orchestrator.lifecycle import MountRecord
-from orchestrator.model import Cause, Order
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.inventory import Inventory
 from orchestrator.simulator.sites import Sites

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orchestrator.core.errors import PlanError
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.inventory import Inventory
-from tests.scenarios.drill import Site, drill
+from tests.scenarios.drill import Site, drill, staged
 
 pytestmark = pytest.mark.anyio
 
@@ -321,8 +323,25 @@ async def test_a_run_that_selects_nothing_is_no_success(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A typing error in --only must not look like a drill that went well."""
-    done = await drill(tmp_path, monkeypatch, choices={"only": ("no-such-*",)})
+    plan, only = "targets: [{match: 'hq-*'}]\n", ("hq-none*",)
+    done = await drill(tmp_path, monkeypatch, [Site()], plan, choices={"only": only})
 
-    assert done.outcome.code == 4
+    assert done.outcome.code == 1
     assert not done.truth.mounts
-    assert "no target is selected" in str(done.report["run"]["halted"])
+    run = done.report["run"]
+    assert "no target is selected" in str(run["halted"])
+    assert not any("could not be used" in why for why in run["reasons"])
+    assert run["narrowed"] == "by --only hq-none*: no target of the plan's 1 entry"
+
+
+@pytest.mark.parametrize("narrowed", [{"only": ("nothing*",)}, {"keys": frozenset({"gone/hq/x"})}])
+async def test_a_run_of_which_nothing_can_match_asks_nobody(
+    narrowed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan alone shows it: an error of usage, before the first logon."""
+    plan = "targets: [{vm: hq-app0000}, {vm: hq-sql0001}]\n"
+    async with staged(tmp_path, monkeypatch, [Site(machines=2)], plan) as stage:
+        with pytest.raises(PlanError, match="no target of the plan can match --"):
+            await stage.run(**narrowed)
+
+        assert not sum(stage.sites.truth.requests.values())

@@ -12,12 +12,11 @@ from uuid import UUID
 import anyio
 import pytest
 
+from orchestrator.app.preview import Look, look
 from orchestrator.cli.showing import as_values, shown_plan
-from orchestrator.looking import Look, look
-from orchestrator.model import RunId
-from orchestrator.plan.expansion import Expansion
-from orchestrator.plan.loading import LoadedPlan
-from orchestrator.plan.locked import LockedPlan, load_locked, lock
+from orchestrator.core.model import RunId
+from orchestrator.plan.choose.locked import LockedPlan, load_locked, lock
+from orchestrator.plan.file.loading import LoadedPlan
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.inventory import Inventory, Machine, Point
 from orchestrator.simulator.truth import GroundTruth
@@ -373,7 +372,7 @@ async def test_a_machine_without_a_fitting_point_says_what_there_is(
 
     assert done.outcome.code == 1
     assert done.truth.mounts == []
-    assert "none of 3 points is from 2020-01-01T00:00:00Z or before" in json.dumps(done.report)
+    assert "none of 3 points is from 2020-01-01 00:00:00 UTC or before" in json.dumps(done.report)
 
 
 # --- a late server and a resume ----------------------------------------------------------------
@@ -430,14 +429,7 @@ async def locked_from(stage: Stage) -> LockedPlan:
     found = await looked(stage)
     loaded = stage.loaded
     assert isinstance(loaded, LoadedPlan)
-    expanded = found.expanded
-    whole = Expansion(
-        requests=tuple(expanded.requests),
-        unresolved=tuple(expanded.unresolved),
-        broken=tuple(expanded.broken),
-        pending=(),
-    )
-    data = lock(loaded, whole, created_at=START, version="9", seed=found.seed)
+    data = lock(loaded, found.expansion, created_at=START, version="9", seed=found.seed)
     return load_locked(data, Path("x.lock.json"))
 
 
@@ -517,7 +509,7 @@ async def test_plan_shows_targets_reasons_and_the_seed_within_eighty_columns(
     assert max(map(len, explained)) <= 80
     assert lines[0] == "wave default, server hq"
     assert lines[1].split("  ")[0] == "BACKUP SERVER"
-    assert "drawn by seed 1; draw the same again with --seed 1" in lines
+    assert "random seed 1; --seed 1 gives the same selection again" in lines
     assert lines[-1] == "4 targets, 1 of them without a restore point"
     assert sum("passed over" in line for line in lines) == 2  # the query's other points
     assert sum("passed over 2: older than the chosen" in line for line in explained) == 2
@@ -549,7 +541,7 @@ async def test_plan_as_json_holds_candidates_and_a_bounded_list_of_what_was_pass
             values: Any = json.loads(json.dumps(as_values(found, stage.loaded)))
             lines = list(shown_plan(found, explain=True))
         (one[name],) = values["targets"]
-        folded = "      passed over 20: older than the chosen, back to 2026-11-12 11:00:00Z"
+        folded = "      passed over 20: older than the chosen, back to 2026-11-12 11:00:00 UTC"
         assert (folded in lines) == (name == "vm")
         assert sum("passed over" in line for line in lines) == (1 if name == "vm" else 22)
         assert lines[-1] == "1 target, each with its restore point"

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.core.events import Event, ServerPaced
+from orchestrator.core.lifecycle import MountRecord
+from orchestrator.core.model import ServerName
+from orchestrator.core.run_state import RunState
 from orchestrator.engine.run import Run
-from orchestrator.events import Event, ServerPaced
-from orchestrator.lifecycle import MountRecord
-from orchestrator.model import ServerName
-from orchestrator.progress.picture import picture
-from orchestrator.runstate import RunState
 from orchestrator.simulator.behaviour import Behaviour
-from orchestrator.tally import Tally
+from orchestrator.views.picture import picture
+from orchestrator.views.statistics import RunStatistics
 from tests.scenarios.drill import Site, staged
 
 pytestmark = pytest.mark.anyio
@@ -27,20 +27,21 @@ FRAIL = Behaviour(bears_requests=2, latency_s=0.5)
 class Witness:
     """Counts along, and looks at the real pace of the server beside what was told of it."""
 
-    tally: Tally = field(default_factory=Tally)
+    stats: RunStatistics = field(default_factory=RunStatistics)
     run: Run | None = None
     told: list[int | None] = field(default_factory=list)
     wrong: list[tuple[float, float, int]] = field(default_factory=list)
 
     def observe(self, event: Event, record: MountRecord | None) -> None:
         """Compare whenever a server is slowed, and draw a picture."""
-        self.tally.take(event, record)
-        picture(self.tally, 80, 24)
+        self.stats.observe(event, record)
+        picture(self.stats, 80, 24)
         if isinstance(event, ServerPaced) and self.run is not None:
             self.told.append(event.allowed)
-            limit = self.tally.limit_of(HQ) or 0
-            shown = self.tally.allowed.get(HQ, limit)
-            allowance = self.run.sites[HQ].pace.allowance
+            servers = self.stats.started.servers if self.stats.started else ()
+            limit = next(facts.mounts_limit for facts in servers if facts.name == HQ) or 0
+            shown = self.stats.allowed.get(HQ, limit)
+            allowance = self.run.servers[HQ].pace.allowance
             if shown != allowance:
                 self.wrong.append((event.at, allowance, shown))
 
@@ -67,10 +68,10 @@ async def test_a_second_process_counts_what_the_run_counted(
     async with staged(tmp_path, monkeypatch, [site]) as stage:
         done = await stage.run(observers=[witness])
     (begun, *events) = done.state.events(done.state.find("last"))
-    state, tally = RunState(begun), Tally()  # type: ignore[arg-type]  # the first is RunStarted
-    tally.take(begun, None)
+    state, stats = RunState(begun), RunStatistics()  # type: ignore[arg-type]  # the first is RunStarted
+    stats.observe(begun, None)
 
     for event in events:
-        tally.take(event, state.take(event))
+        stats.observe(event, state.fold(event))
 
-    assert picture(tally, 80, 24) == picture(witness.tally, 80, 24)
+    assert picture(stats, 80, 24) == picture(witness.stats, 80, 24)

@@ -9,8 +9,8 @@ import anyio
 import pytest
 
 from orchestrator.engine.run import Run
-from orchestrator.report import summarize
 from orchestrator.report.as_json import render
+from orchestrator.report.summary import summarize
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.sites import Sites, host
 from tests.scenarios.drill import Site, drill
@@ -57,7 +57,7 @@ async def test_the_second_signal_unmounts_what_is_known_and_names_the_rest(
 async def test_a_stop_does_not_wait_for_a_session_that_is_still_being_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A logon that succeeds after everything else has ended is followed by the logoff."""
+    """Its answer is not waited for: what it may open yet, nobody uses, and it idles out."""
     slow = [
         Fault(kind="drop_before", path="/sessionMngr", count=1),
         Fault(kind="late", path="/sessionMngr", seconds=50.0, count=1),
@@ -70,8 +70,8 @@ async def test_a_stop_does_not_wait_for_a_session_that_is_still_being_opened(
     sites = [Site("hq", machines=2, mount_s=5.0), Site("dr", machines=2, faults=slow)]
     done = await drill(tmp_path, monkeypatch, sites, meanwhile=stop)
 
-    assert done.took_s < 60
-    assert done.truth.sessions_closed == 2
+    assert done.took_s < 22
+    assert done.truth.sessions_closed == 1
 
 
 async def test_the_report_can_be_rebuilt_from_the_journal_alone(

@@ -20,10 +20,10 @@ from typing import Any, TypeVar
 import anyio
 import pytest
 
-from orchestrator import logs
-from orchestrator.errors import RunNotFound
-from orchestrator.model import Order
-from orchestrator.policy import SESSION_IDLE_LIMIT, WatchPolicy
+from orchestrator.app import logs
+from orchestrator.core.errors import RunNotFound
+from orchestrator.core.model import Order
+from orchestrator.core.policy import SESSION_IDLE_LIMIT, WatchPolicy
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.clock import run_virtual
 from orchestrator.simulator.faults import Fault
@@ -126,6 +126,15 @@ class Story:
     def unknown(self) -> int:
         """Of how many targets nobody can say how they ended."""
         return 0 if self.done is None else list(self.done.results().values()).count("unknown")
+
+    @property
+    def unaccounted(self) -> int:
+        """Of how many of them the mount is there, and its task was forgotten before anybody looked.
+
+        Such a mount may as well be a stranger's, so it is named and never taken.
+        """
+        targets = [] if self.done is None else self.done.report["targets"]
+        return sum("no task of the session accounts for" in str(t["message"]) for t in targets)
 
     @property
     def session_lived(self) -> bool:

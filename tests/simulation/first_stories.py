@@ -14,8 +14,8 @@ from pathlib import Path
 import anyio
 import pytest
 
+from orchestrator.core.model import ExitCode
 from orchestrator.engine.run import Run
-from orchestrator.report import ExitCode
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.clock import run_virtual
 from orchestrator.simulator.faults import Fault

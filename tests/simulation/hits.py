@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from tests.simulation.troubles import PLAYED
+
 KINDS: Mapping[str, str] = {
     "post_reset_before": "a mount POST is reset before it has an effect",
     "post_reset_after": "a mount POST is reset after its effect",
@@ -65,22 +67,66 @@ KINDS: Mapping[str, str] = {
     "stop_twice": "a second stop signal",
 }
 
+MORE: Mapping[str, str] = {
+    "post_denied_after": "a mount POST has its effect, a proxy answers 503, 502, 504, 429 or 408",
+    "post_refused_after": "a mount POST has its effect, a proxy answers with a page of 4xx",
+    "post_hollow_after": "a mount POST has its effect, and a 2xx or 3xx that names no task",
+    "post_page_before": "a proxy's page to a mount POST that had no effect",
+    "post_closed_after": "a mount POST has its effect, the connection closes in good order",
+    "post_lied_about": "a mount POST has its effect, and the service itself says 503 or 429",
+    "post_twice": "a mount POST arrives twice",
+    "post_acted_late": "a mount POST is lost, and has its effect 20 to 200 s later",
+    "post_held_back": "a mount POST is held back, and has its effect all the same",
+    "delete_denied_after": "an unmount has its effect, a proxy answers 5xx, 429 or 408",
+    "delete_refused_page": "an unmount is answered with a page of 4xx, with its effect or without",
+    "delete_twice": "an unmount arrives twice",
+    "delete_by_task": "an unmount is answered with a task that succeeds",
+    "delete_task_fails": "an unmount is answered with a task that fails",
+    "delete_task_endless": "an unmount is answered with a task that never ends",
+    "get_404_page": "a read is answered with a page of 404",
+    "get_hollow": "a read is answered with nothing, a redirect, or well-formed XHTML",
+    "bad_task": "one task of a list cannot be read",
+    "bad_mount": "one mount of a list cannot be read",
+    "bad_point": "one restore point of a list cannot be read",
+    "odd_declaration": "no encoding, a wrong one, or a byte order mark",
+    "listing_slow": "the listing takes minutes",
+    "listing_endless": "the listing never ends",
+    "refused_after_logon": "every logon is good, and everything after it 401",
+    "silent_at_first": "a server is silent from the start",
+    "mood_headers": "a proxy re-cases header names",
+    "mood_bodies": "a proxy sends chunks",
+    "mood_urls": "a proxy bears no long address, or decodes slashes",
+    "mood_missing_is_500": "an unmount of what is gone is a 500",
+    "mood_unmount_task": "every unmount is a task",
+    "mood_shows_mounts": "the mounts of strangers are listed",
+    "frozen": "the process stands still for a while",
+    "stop_early": "a stop signal before the first mount",
+}
+"""The same, of `troubles`."""
+
 LEAST = 200
-"""How often every kind must have struck over the seeds of `make test`."""
+"""How often every kind must have struck over the 2,000 seeds of `make test`."""
 
 CERTAIN = 0.95
-"""Share of the POSTs in doubt, with a living session, that must end certain."""
+"""Share of the POSTs in doubt that must end certain: those with a living session and no stop.
+
+A mount in the point's list that no task of the session accounts for, because the server forgot
+the task or never showed it, may be a stranger's. It is named as unknown and never taken, so such
+doubts are counted apart.
+"""
 
 
 def table(hits: Counter[str]) -> str:
     """Return how often everything struck, and how the POSTs in doubt ended."""
-    rows = [f"{hits[kind]:>7}  {kind:<20} {what}" for kind, what in KINDS.items()]
+    rows = [f"{hits[kind]:>7}  {kind:<20} {what}" for kind, what in {**KINDS, **MORE}.items()]
     certain, unsure = hits["doubt_certain"], hits["doubt_uncertain"]
     doubts = max(1, certain + unsure)
     rows += [
         f"{certain + unsure:>7}  POSTs in doubt with a living session, "
         f"{certain / doubts:.2%} of them certain in the end",
         f"{hits['doubt_session_gone']:>7}  more whose session or server was gone",
+        f"{hits['doubt_stopped']:>7}  more that were given up because somebody stopped the run",
+        f"{hits['doubt_unaccounted']:>7}  more whose mount may be a stranger's: no task shows it",
         f"{hits['targets']:>7}  targets over {hits['seeds']} seeds, {hits['requests']} requests: "
         + ", ".join(f"{hits[f'result_{name}']} {name}" for name in RESULTS),
     ]
@@ -90,9 +136,9 @@ def table(hits: Counter[str]) -> str:
 RESULTS = ("verified", "mounted", "failed", "unknown", "skipped", "cancelled")
 
 
-def assert_enough(hits: Counter[str]) -> None:
+def assert_enough(hits: Counter[str], more: frozenset[str] = PLAYED) -> None:
     """Every kind has struck often enough, and nearly every doubt was settled."""
-    rare = {kind: hits[kind] for kind in KINDS if hits[kind] < LEAST}
+    rare = {kind: hits[kind] for kind in (*KINDS, *more) if hits[kind] < LEAST}
     assert not rare, f"struck fewer than {LEAST} times: {rare}"
     certain, unsure = hits["doubt_certain"], hits["doubt_uncertain"]
     assert certain >= CERTAIN * (certain + unsure), f"{unsure} of {certain + unsure} POSTs unsure"

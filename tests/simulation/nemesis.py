@@ -28,23 +28,24 @@ from aiohttp import web
 from anyio.abc import TaskGroup
 from structlog.testing import capture_logs
 
-from orchestrator.assembly import Choices, World, limits_of
-from orchestrator.conducting import Outcome, conduct
+from orchestrator.app.outcome import Outcome
+from orchestrator.app.runner import run_plan
+from orchestrator.app.wiring import Choices, World, limits_of
+from orchestrator.core.model import ExitCode, RunId
 from orchestrator.engine.run import Run
 from orchestrator.journal import State
-from orchestrator.model import RunId
-from orchestrator.plan.loading import load_plan_text
-from orchestrator.report import ExitCode
-from orchestrator.simulator.clock import run_virtual
+from orchestrator.plan.file.loading import load_plan_text
+from orchestrator.simulator.clock import freeze, run_virtual
 from orchestrator.simulator.faults import FaultScript
 from orchestrator.simulator.inventory import Inventory, Point, generated
-from orchestrator.simulator.manager import SimSession, SimulatedManager, User
+from orchestrator.simulator.manager import SimMount, SimSession, SimTask, SimulatedManager, User
 from orchestrator.simulator.network import MemoryNetwork
 from orchestrator.simulator.server import Face
 from orchestrator.simulator.sites import host, serving
 from tests.invariants import assert_invariants
 from tests.scenarios import asking
 from tests.simulation.story import ACCOUNT, PASSWORD, Place, Story, plan_of, told
+from tests.simulation.troubles import PLAYED
 from tests.simulation.witness import Witness
 
 START = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
@@ -88,6 +89,12 @@ class _Manager(SimulatedManager):
         if isinstance(self.truth, Witness) and session.id not in self.truth.strangers:
             self.truth.hits["task_purged"] += before - len(session.tasks)
 
+    def unmount_by_task(self, session: SimSession, mount: SimMount, how: str) -> SimTask:
+        task = super().unmount_by_task(session, mount, how)
+        if isinstance(self.truth, Witness):
+            self.truth.unmount_tasks.setdefault(session.id, set()).add(task.id)
+        return task
+
 
 class _Face(Face):
     """Shows the witness every request before anything goes wrong with it."""
@@ -106,6 +113,9 @@ class _Face(Face):
         reachable = request.transport is not None and not request.transport.is_closing()
         if answer.status == 401 and reachable and "/sessionmngr" in request.raw_path.lower():
             self._witness.logon_refused(self.manager.name)
+        session = self.manager.sessions.get(token)
+        if answer.status == 401 and session is not None:
+            self._witness.denials[session.id] += 1
         return answer
 
 
@@ -130,13 +140,13 @@ def scratch() -> Iterator[Path]:
         yield Path(name)
 
 
-def played(seed: int, directory: Path) -> Played:
-    """Play the story of a seed to its end.
+def played(seed: int, directory: Path, more: frozenset[str] = PLAYED) -> Played:
+    """Play the story of a seed to its end; `more` are the kinds of `troubles` that it may play.
 
     Raises:
         Violation: an invariant was broken; the text says which, when, and how to play it again.
     """
-    story = told(seed)
+    story = told(seed, more)
     try:
         with capture_logs(), pytest.MonkeyPatch.context() as patch:
             patch.setenv("STORY_PASSWORD", PASSWORD)
@@ -216,7 +226,7 @@ class _Play:
                         run_id=self._run,
                         on_run=partial(self._begin, tasks),
                     )
-                    outcome = await conduct(
+                    outcome = await run_plan(
                         plan,
                         Choices(state=self.directory / "state", report=self.directory / "report"),
                         observers=[witness],
@@ -239,9 +249,13 @@ class _Play:
         assert_invariants(self.witness.ours(), report, self.witness.limits)
         assert report["run"]["exit_code"] == outcome.code
         assert outcome.code not in {ExitCode.INTERNAL, ExitCode.LOCAL_IO}, outcome.trouble
+        if self.story.is_calm:
+            assert outcome.code == ExitCode.GOOD, "nothing went wrong, and it was not good"
+            assert {each["result"] for each in report["targets"]} <= {"verified", "mounted"}
         hits = self.witness.hits
         hits["seeds"] += 1
         for place in self.story.places:
+            hits.update(place.moods)
             for number, fault in enumerate(place.rules):
                 hits[place.faults[number]] += fault.struck
         for target in report["targets"]:
@@ -259,6 +273,7 @@ class _Play:
             behaviour=place.behaviour,
             truth=self.witness,
             seed=place.seed,
+            epoch=START,
             duration=self._duration(place),
         )
 
@@ -283,16 +298,21 @@ class _Play:
         events = [(at, what, name) for at, what, name in story.network]
         events += [(at, "stop", name) for at, name in story.signals]
         events += [(at, "stranger", name) for at, name in story.strangers]
+        events += [(at, "frozen", str(seconds)) for at, seconds in story.freezes]
         if story.asks is not None:
             events += [(at, "request", "") for at in story.asks.requests]
         for at, what, name in sorted(events):
             await anyio.sleep(max(0.0, at - anyio.current_time()))
             if what == "stop":
                 again = self.witness.hits["stop_once"] > 0
+                self.witness.hits["stop_early"] += at == 0.0
                 self.witness.hits["stop_twice" if again else "stop_once"] += 1
                 run.stop(name)
             elif what == "request":
                 State(self.directory / "state").ask_to_end_holds(self._run)
+            elif what == "frozen":
+                freeze(float(name))
+                self.witness.hits["frozen"] += 1
             elif what == "stranger":
                 self._visit(self.managers[name])
             else:

@@ -8,21 +8,20 @@ Traps of the protocol reference (section 11) that stories play, by number:
     a limit counted at the servers          37
     how servers behave                      5 7 8 9 13 21 22 23 24 25 26 27 30 32 33 34
     what strikes                            6 10 15 16
+    what strikes, of `troubles`             44 to 52, 54, 56, 59 to 63
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from orchestrator.model import Cause, Order, Unmount
-from orchestrator.policy import WatchPolicy
+from orchestrator.core.model import Cause, Order, Unmount
+from orchestrator.core.policy import WatchPolicy
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.sites import PORT, host
-
-CALM_S = 600.0
-"""Virtual seconds after which nothing goes wrong any more."""
+from tests.simulation.troubles import CALM_S, PLAYED, one_lasting, one_mood, one_more
 
 ACCOUNT = "LAB\\svc-drill"
 PASSWORD = "not-a-real-password"
@@ -82,14 +81,28 @@ SPELLS = {"service_stopped": "html_404", "service_failing": "error_500"}
 ONCE = {"session_expired", "session_killed", "service_restart", "passing_401", "logon_refused"}
 DISGUISED = {"odd_state", "state_back", "no_result", "no_related"}
 WEIGHTS = {
-    **dict.fromkeys((kind for kind in RULES if kind.startswith(("post", "delete", "unm"))), 2.0),
-    **dict.fromkeys(ONCE | DISGUISED, 2.0),
-    "logon_refused": 1.4,
-    "no_related": 3.0,
-    "delete_silent": 3.0,
-    "unmount_slow": 3.0,
+    **dict.fromkeys((kind for kind in RULES if kind.startswith("post")), 3.3),
+    **dict.fromkeys((kind for kind in RULES if kind.startswith(("delete", "unmount"))), 4.1),
+    **dict.fromkeys(ONCE | DISGUISED, 2.5),
+    **dict.fromkeys(("post_silent_after", "post_acted_later", "post_half_body"), 3.7),
+    **dict.fromkeys(("post_proxy_page", "post_page_200"), 3.6),
+    **dict.fromkeys(("post_reset_after", "post_500_after"), 3.8),
+    **dict.fromkeys(("delete_reset_before", "delete_500_before", "delete_proxy_page"), 4.5),
+    **dict.fromkeys(("delete_reset_after", "unmount_refused", "unmount_slow"), 5.2),
+    **dict.fromkeys(("delete_500_after", "delete_silent"), 5.4),
+    **dict.fromkeys(("busy_date", "dripping", "slow", "get_silent"), 1.2),
+    **dict.fromkeys(("get_reset", "busy", "busy_page"), 1.2),
+    **dict.fromkeys(
+        ("busy_absurd", "busy_seconds", "logon_lost", "get_half_body", "get_page", "get_500"), 1.4
+    ),
+    **dict.fromkeys(
+        ("session_expired", "session_killed", "passing_401", "state_back", "no_related"), 2.9
+    ),
+    "service_restart": 2.8,
+    "logon_busy": 1.6,
+    "odd_state": 2.0,
 }
-"""Weights other than 1, for what cannot strike often in one story."""
+"""Weights other than 1: the fewer strikes come of a fault, the more such faults there are."""
 
 RETRY_AFTER = {
     "busy_seconds": ("1", "7", "45"),
@@ -118,6 +131,13 @@ class Place:
     faults: dict[int, str] = field(default_factory=dict)
     """What each fault of `rules` is counted as, by its place there."""
     rules: list[Fault] = field(default_factory=list)
+    moods: list[str] = field(default_factory=list)
+    """What its knobs are counted as."""
+
+    def adds(self, hit: str, fault: Fault, at: int = 0) -> None:
+        """Let this strike after so many of the others."""
+        self.rules.insert(at, fault)
+        self.faults = {old + (old >= at): name for old, name in self.faults.items()} | {at: hit}
 
 
 ASKING = (3, 4)
@@ -164,6 +184,9 @@ class Asks:
         return 900.0 * (self.points - 1) + held
 
 
+CALM, MILD = (7,), (3, 16)
+"""Of each 25 seeds, those in whose stories nothing goes wrong, and those with a fault or two."""
+
 EVERY_S = 200.0
 """Seconds between two requests to end the holds where no hold ends by itself."""
 
@@ -186,7 +209,19 @@ class Story:
     signals: list[tuple[float, str]] = field(default_factory=list)
     strangers: list[tuple[float, str]] = field(default_factory=list)
     """(second, server) of somebody else's mounts."""
+    freezes: list[tuple[float, float]] = field(default_factory=list)
+    """(second, seconds) for which the process stands still."""
     asks: Asks | None = None
+
+    @property
+    def is_calm(self) -> bool:
+        """True if nothing goes wrong, and every target is good in the end."""
+        return self.seed % 25 in CALM
+
+    @property
+    def is_mild(self) -> bool:
+        """True if next to nothing goes wrong."""
+        return self.seed % 25 in MILD
 
     @property
     def ends_s(self) -> float:
@@ -195,11 +230,12 @@ class Story:
             -(-place.machines // min(place.limit, place.backup_limit)) for place in self.places
         )
         more = self.asks.longest_s if self.asks is not None else 0.0
-        return CALM_S + 900.0 + rounds * (900.0 + more)
+        frozen = sum(seconds for _at, seconds in self.freezes)
+        return CALM_S + 900.0 + rounds * (900.0 + more) + frozen
 
 
-def told(seed: int) -> Story:
-    """Return the story of a seed."""
+def told(seed: int, more: frozenset[str] = PLAYED) -> Story:
+    """Return the story of a seed; `more` are the kinds of `troubles` that it may play."""
     rng = random.Random(seed)
     names = ["hq", "dr", "branch"][: rng.choices([1, 2, 3], [64, 28, 8])[0]]
     large = rng.random() < 0.03
@@ -210,14 +246,15 @@ def told(seed: int) -> Story:
         places=places,
         settings=_settings(rng),
         waves=rng.random() < 0.2,
-        critical=rng.random() < 0.3,
+        critical=rng.random() < 0.2,
         missing=rng.random() < 0.05,
         wrong_os=rng.random() < 0.05,
         watch=WatchPolicy(shortest=pace, crowded=pace, longest=3 * pace),
     )
-    if rng.random() < 0.95:
-        for _ in range(rng.choice([4, 5, 6, 7, 8, 9])):
-            _trouble(rng, rng.choice(places))
+    if story.is_calm:
+        return _calmed(story, rng, more)
+    for _ in range(rng.choice([0, 1, 1] if story.is_mild else [7, 8, 9, 10])):
+        _trouble(rng, rng.choice(places))
     for place in places:
         order = list(range(len(place.rules)))
         rng.shuffle(order)
@@ -226,12 +263,13 @@ def told(seed: int) -> Story:
         _network(rng, story, place.name)
         if rng.random() < 0.2:
             story.strangers.append((rng.uniform(0.0, 90.0), place.name))
-    if rng.random() < 0.3:
-        first = rng.uniform(0.0, 150.0)
+    if rng.random() < 0.2:
+        first = rng.uniform(0.0, 300.0)
         story.signals = [(first, rng.choice(["SIGINT", "SIGTERM"]))]
-        if rng.random() < 0.65:
+        if rng.random() < 0.95:
             story.signals.append((first + rng.choice([0.0, 0.5, 3.0, 15.0, 60.0]), "SIGTERM"))
     _spell(random.Random(f"spell:{seed}"), places)
+    _more(random.Random(f"more:{seed}"), story, more)
     if seed % 5 in ASKING:
         story.asks = _asks(random.Random(f"asks:{seed}"), seed)
         if story.asks.unmount is not Unmount.ALWAYS:
@@ -239,16 +277,34 @@ def told(seed: int) -> Story:
     return story
 
 
+def _calmed(story: Story, rng: random.Random, wanted: frozenset[str]) -> Story:
+    """Leave a server its moods only: none of them is a reason to say anything but good."""
+    story.missing = story.wrong_os = False
+    for place in story.places:
+        place.failing = place.stuck = 0.0
+        place.behaviour = replace(place.behaviour, backup_server_slots=64)
+    _mood(rng, story, wanted)
+    return story
+
+
+def _mood(rng: random.Random, story: Story, wanted: frozenset[str]) -> None:
+    place = rng.choice(story.places)
+    hit, knob, value = one_mood(rng)
+    if hit in wanted:
+        place.behaviour = replace(place.behaviour, **{knob: value})
+        place.moods.append(hit)
+
+
 def _asks(rng: random.Random, seed: int) -> Asks:
-    checks = rng.random() < 0.7
+    checks = rng.random() < 0.85
     holding = rng.random() < 0.6
     return Asks(
         seed=seed,
-        points=rng.choice([1, 2, 2, 3, 5]),
+        points=rng.choice([1, 2, 3, 3, 5]),
         order=rng.choice(list(Order)),
         on=rng.choice([tuple(Cause), tuple(Cause), (Cause.MOUNT_FAILED,), (Cause.CHECK_FAILED,)]),
         checks=checks,
-        bad=rng.choice([0.0, 0.4, 0.7]) if checks else 0.0,
+        bad=rng.choice([0.0, 0.5, 0.5, 0.5, 0.7]) if checks else 0.0,
         monotone=rng.random() < 0.5,
         hold_s=rng.choice([None, 40.0, 300.0]) if holding else None,
         keep_failed_s=rng.choice([None, 20.0, 150.0]) if holding else None,
@@ -281,12 +337,12 @@ def _place(rng: random.Random, name: str, *, large: bool) -> Place:
     return Place(
         name=name,
         seed=rng.getrandbits(32),
-        machines=rng.randint(15, 30) if large else rng.choice([2, 3, 3, 4, 4, 5, 6]),
+        machines=rng.randint(15, 30) if large else rng.choice([3, 4, 4, 5, 5, 6, 6]),
         backup_servers=rng.choice([1, 1, 2]),
         exclusive=rng.random() < 0.1,
         behaviour=mood,
-        limit=rng.randint(1, 5),
-        backup_limit=rng.choice([1, 2, 4]),
+        limit=rng.choice([1, 2, 4, 5, 6, 8]),
+        backup_limit=rng.choice([1, 2, 4, 4, 8]),
         mount_s=rng.choice([5.0, 40.0, 90.0]),
         failing=rng.choice([0.0, 0.0, 0.2]),
         stuck=rng.choice([0.0, 0.0, 0.1]),
@@ -297,10 +353,10 @@ def _settings(rng: random.Random) -> str:
     return (
         "defaults:\n"
         "  timeouts: {mount: 4m, unmount: 3m}\n"
-        f"  retries: {{attempts: {rng.choice([1, 2, 3])}, delay: 5s}}\n"
-        f"limits: {{outage: {rng.choice([1, 5, 20, 20])}m, "
-        f"failures: {rng.choice(['100%', '100%', '2'])}"
-        f"{rng.choice(['', '', ', mounts: 3'])}}}\n"
+        f"  retries: {{attempts: {rng.choice([1, 2, 3, 3])}, delay: 5s}}\n"
+        f"limits: {{outage: {rng.choice([1, 5, 20, 20, 20])}m, "
+        f"failures: {rng.choice([*['100%'] * 5, '2'])}"
+        f"{rng.choice(['', '', '', ', mounts: 3'])}}}\n"
     )
 
 
@@ -334,7 +390,7 @@ def _trouble(rng: random.Random, place: Place) -> None:
 
 def _spell(rng: random.Random, places: list[Place]) -> None:
     """Perhaps let one server answer nothing well for a while, as one whose service is stopped."""
-    if rng.random() < 0.15:
+    if rng.random() < 0.1:
         place = rng.choice(places)
         hit = rng.choice(list(SPELLS))
         begin = rng.uniform(0.0, 150.0)
@@ -344,16 +400,38 @@ def _spell(rng: random.Random, places: list[Place]) -> None:
         )
 
 
+def _more(rng: random.Random, story: Story, wanted: frozenset[str]) -> None:
+    """Add what `troubles` knows; the dice fall the same, whatever is wanted of it."""
+    for _ in range(rng.choice([0, 0, 1] if story.is_mild else [5, 6, 7, 8])):
+        place = rng.choice(story.places)
+        hit, fault = one_more(rng)
+        at = rng.randint(0, len(place.rules))
+        if hit in wanted:
+            place.adds(hit, fault, at)
+    place = rng.choice(story.places)
+    hit, fault = one_lasting(rng)
+    if rng.random() < 0.14 and hit in wanted:
+        place.adds(hit, fault)
+    _mood(rng, story, wanted)
+    freeze = (rng.uniform(1.0, 200.0), rng.choice([20.0, 200.0, 1000.0]))
+    if rng.random() < 0.2 and "frozen" in wanted:
+        story.freezes.append(freeze)
+    if rng.random() < 0.18 and not story.signals and "stop_early" in wanted:
+        story.signals = [(0.0, "SIGTERM")]
+
+
 def _skip(rng: random.Random, hit: str, method: str) -> int:
     """Return how many requests pass before the first that may be struck."""
     if hit.startswith("logon") or hit in DISGUISED:
         return 0
+    if hit.startswith(("post", "delete", "unmount")):
+        return rng.choice([0, 0, 0, 0, 1, 2])
     return rng.choice([0, 0, 0, 1, 2, 4] if method else [0, 1, 3, 6, 10])
 
 
 def _network(rng: random.Random, story: Story, name: str) -> None:
     """Add what happens to the links of one server."""
-    if rng.random() > 0.35:
+    if rng.random() > 0.22:
         return
     at = rng.uniform(0.0, 200.0)
     what = rng.choice(["refused", "swallowed", "cut", "flapping"])

@@ -45,6 +45,8 @@ def test_no_death_makes_the_run_lie(shape: str, part: int) -> None:
         if story.session_lived:
             targets += story.targets
             unknown += story.unknown
+            if shape == "purged":  # only a server that forgets tasks leaves that open
+                unknown -= story.unaccounted
 
     assert not wrong, "\n".join(wrong)
     assert unknown <= 0.02 * targets

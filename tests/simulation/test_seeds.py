@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.engine import recovery
+from orchestrator.engine.mount import recover
 from tests.simulation import first_stories
 from tests.simulation.hits import assert_enough
 from tests.simulation.nemesis import Violation, played, scratch
@@ -60,7 +60,8 @@ def test_a_bug_is_named_with_the_command_that_shows_it_again(
     async def nothing(*_: object) -> None:
         return None
 
-    monkeypatch.setattr(recovery, "find_started", nothing)
+    monkeypatch.setattr(recover, "first_looks", nothing)
+    monkeypatch.setattr(recover, "outcome", nothing)
 
     with pytest.raises(Violation, match=r"server started(.|\n)*make simulate-seeds SEEDS=2$"):
         played(2, tmp_path)

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
-from orchestrator.engine.admission import Limits
-from orchestrator.events import (
+from orchestrator.core.events import (
     Event,
     MountFound,
     MountKept,
+    MountLeft,
     MountReleased,
     OutOfReach,
     PointChosen,
@@ -24,6 +24,8 @@ from orchestrator.events import (
     ServerGivenUp,
     SessionEnded,
     SessionOpened,
+    StopRequested,
+    StrayFound,
     SubmissionInDoubt,
     SubmissionNotSent,
     SubmissionRefused,
@@ -37,8 +39,9 @@ from orchestrator.events import (
     UnmountStarted,
     VerdictReached,
 )
-from orchestrator.lifecycle import MountRecord
-from orchestrator.model import MountState, Result, Unmount
+from orchestrator.core.lifecycle import MountRecord
+from orchestrator.core.model import MountState, Result, Unmount, session_id
+from orchestrator.engine.scheduler import Limits
 from orchestrator.simulator.manager import SimSession, SimulatedManager
 from orchestrator.simulator.truth import GroundTruth, MountFate
 from tests.invariants import allowed
@@ -46,7 +49,12 @@ from tests.simulation.story import Asks
 
 GOOD = {Result.MOUNTED, Result.VERIFIED}
 MOUNTS_OF = re.compile(r"/([0-9a-f-]{36})/mounts(?:/(\d+))?", re.IGNORECASE)
+DENIED = 2
+"""From so many 401 on a client may believe that its session is gone; one is to be asked about."""
 ASKED_TASK = re.compile(r'TaskId=="([^"]*)"')
+
+UNACCOUNTED = "no task of the session accounts for"
+"""How the program names a mount that may be a stranger's."""
 
 
 @dataclass(slots=True)
@@ -70,6 +78,8 @@ class _Aim:
     """The POST of the current intent has arrived."""
     made: MountFate | None = None
     """What the current intent has started, if anything."""
+    borrowed: MountFate | None = None
+    """The mount of the task that the current intent goes by, if another request made that."""
     doubtful: bool = False
     unknown: bool = False
     """The current intent was posted, and its fate was given up as unknown."""
@@ -92,6 +102,8 @@ class Witness(GroundTruth):
         self.hits: Counter[str] = Counter()
         self.strangers: set[str] = set()
         """Sessions of somebody else, whose mounts must not be touched."""
+        self.denials: Counter[str] = Counter()
+        """How often a living session was answered with 401."""
         self.asks: Asks | None = None
         self.limits = limits
         self._managers = managers
@@ -101,11 +113,18 @@ class Witness(GroundTruth):
         self._by_task: dict[tuple[str, str, str], MountFate] = {}
         self._asking: dict[str, _Aim] = {}
         self._tasks: dict[str, set[str]] = {}
+        self.unmount_tasks: dict[str, set[str]] = {}
+        """Names of tasks that are no mounts, by session."""
+        self._announced: set[tuple[str, str, str, int]] = set()
         self._opened: dict[str, str] = {}
         self._lost: set[str] = set()
+        self._disowned: set[str] = set()
+        """Sessions that live, and that the server has denied; also what begins there late."""
+        self._guids: dict[str, str] = {}
         self._given_up: set[str] = set()
         self._refused: set[str] = set()
         self._over = False
+        self._stopped = False
 
     def violated(self, what: str) -> None:
         """Note what must never be; only the first counts."""
@@ -135,17 +154,34 @@ class Witness(GroundTruth):
         if fate.session in self.strangers:
             self.mounts.append(fate)
             return
+        fate.unforeseen |= self._is_answered_by_another(fate)
+        if fate.session in self._disowned:
+            fate.orphaned, fate.orphaned_at = True, fate.requested_at
         super().opened(fate)
         self._by_task[fate.server, fate.session, fate.task] = fate
+        if fate.unforeseen:
+            self.hits["unforeseen"] += 1
         for place, count in self.open_now.items():
             most = allowed(self.limits, place)
             self.demand(most is None or count <= most, f"{place}: {count} open, {most} allowed")
         aim = self._by_point.get((fate.server, fate.point))
-        if aim is None or not (aim.pending or aim.unknown):
+        expected = aim is not None and (aim.pending or aim.unknown)
+        if fate.is_excused and (not expected or (aim is not None and aim.made is not None)):
+            return
+        if aim is None or not expected:
             self.violated(f"a mount that nobody intended: {fate}")
+        elif fate.is_excused or (aim.made is not None and aim.made.is_excused):
+            aim.made = aim.made or fate
         else:
             self.demand(aim.made is None, f"two mounts of one intent: {fate}")
             aim.made = fate
+
+    def _is_answered_by_another(self, fate: MountFate) -> bool:
+        """Tell whether what a late POST made was taken to be a mount that nobody can foresee."""
+        aim = self._by_point.get((fate.server, fate.point))
+        if not fate.late_s or aim is None or aim.pending or aim.unknown:
+            return False
+        return aim.borrowed is not None or (aim.made is not None and aim.made.is_excused)
 
     def closed(self, fate: MountFate, at: float, by: str) -> None:
         """Check who ends a mount."""
@@ -197,7 +233,8 @@ class Witness(GroundTruth):
         if session.id in self._lost:
             return
         for fate in self.still_open():
-            self.demand(fate.session != session.id, f"logged off before the unmount of {fate}")
+            done = fate.session != session.id or fate.is_beyond_knowledge
+            self.demand(done, f"logged off before the unmount of {fate}")
 
     def _post_arrived(self, server: str, point: str, session: SimSession) -> None:
         aim = self._by_point.get((server, point))
@@ -213,19 +250,31 @@ class Witness(GroundTruth):
         aim.posted = True
 
     def _unmount_arrived(self, server: str, point: str, number: int, session: SimSession) -> None:
+        if (server, session.id, point, number) in {*self._excused(), *self._announced}:
+            return
+        self.demand(session.id not in self.strangers, f"{server}: a stranger's token was used")
         aim = self._by_point.get((server, point))
         named = aim is not None and aim.unmounting and aim.made is not None
         self.demand(
             named and aim is not None and aim.made is not None and aim.made.number == number,
             f"{server}: an unmount of {point}@{number} that nobody announced",
         )
-        self.demand(session.id not in self.strangers, f"{server}: a stranger's token was used")
+
+    def _excused(self) -> set[tuple[str, str, str, int]]:
+        """Return the mounts that nobody can have announced, as a DELETE names them."""
+        return {
+            (fate.server, fate.session, fate.point, fate.number)
+            for fate in self.mounts
+            if fate.is_excused
+        }
 
     def _tasks_asked(self, path: str, query: str, session: SimSession) -> None:
         asked = re.findall(r"/tasks/([^/]+)$", path)
         if query:
             asked += ASKED_TASK.findall(dict(parse_qsl(query)).get("filter", ""))
-        unknown = set(asked) - self._tasks.get(session.id, set())
+        unknown = set(asked) - self._tasks.get(session.id, set()) - set(session.tasks)
+        unknown -= self.unmount_tasks.get(session.id, set())
+        unknown -= {task for _server, owner, task in self._by_task if owner == session.id}
         self.demand(not unknown, f"{unknown} asked of session {session.id}, which never gave them")
 
     # --- events ------------------------------------------------------------------------------
@@ -245,50 +294,93 @@ class Witness(GroundTruth):
                 )
                 listed = self._managers[event.server].inventory.by_id.get(point)
                 aim.readable = listed is not None and listed.machine.os == event.os_kind
-            case SessionOpened(server=server, session=session):
+            case SessionOpened(server=server, session=name):
+                session = self._guid(name)
                 self.demand(self._lives(server, session), f"{server}: {session} was never opened")
                 self._opened[server] = session
-            case SessionEnded(server=server, session=session, lost=lost):
-                self._opened.pop(server, None)
+            case SessionEnded(server=server, session=name, lost=lost):
+                session = self._guid(name)
+                if self._opened.get(server) == session:
+                    del self._opened[server]
                 if lost:
                     self._lost.add(session)
+                    self._denied(server, session, event.at)
+            case StrayFound(server=server, session=name, mount=mount) if mount is not None:
+                place = MOUNTS_OF.search(mount)
+                if place is not None:
+                    point, number = place[1].lower(), int(place[2] or 0)
+                    self._announced.add((server, self._guid(name), point, number))
             case ServerGivenUp(server=server):
                 self._given_up.add(server)
+            case StopRequested():
+                self._stopped = True
             case RunFinished():
                 self._over = True
             case TargetEvent(key=key):
                 self._target(self._aims[key], event)
 
+    def _denied(self, server: str, session: str, at: float) -> None:
+        """Let go of a session that the server itself has denied again and again while it lived.
+
+        To a client it is one that the server has forgotten: nobody can use it any more. That
+        nobody could look there for mounts of no target must be said; see `invariants`.
+        """
+        if self._lives(server, session) and self.denials[session] >= DENIED:
+            self._disowned.add(session)
+            for fate in self.still_open():
+                if fate.session == session:
+                    self.orphan(fate, at)
+
+    def _guid(self, name: str) -> str:
+        """Return the id of the session that the run calls `name`, also once it is gone."""
+        for manager in self._managers.values():
+            self._guids.update((session_id(one.id), one.id) for one in manager.sessions.values())
+        return self._guids.get(name, name)
+
     def _lives(self, server: str, session: str) -> bool:
         return any(each.id == session for each in self._managers[server].sessions.values())
 
     def _target(self, aim: _Aim, event: TargetEvent) -> None:
+        if aim.concluded and isinstance(event, (MountLeft, MountReleased, OutOfReach)):
+            self._audited(aim, event)
+            return
         self.demand(not aim.concluded, f"{event} after the target's result")
         fate = aim.made
         match event:
-            case SubmissionStarted(session=session, point=point):
+            case SubmissionStarted(session=name, point=point):
                 self.demand(point == aim.point, f"{event}, but {aim.point} was chosen")
-                aim.session = session
-                aim.pending, aim.posted, aim.made = True, False, None
+                aim.session = self._guid(name)
+                aim.pending, aim.posted, aim.made, aim.borrowed = True, False, None, None
                 aim.unmounting = aim.unknown = False
             case SubmissionNotSent() | SubmissionRefused():
                 # a mount that failed and whose task was forgotten has left nothing to be seen
-                none = fate is None or fate.closed_by == "failed"
+                none = fate is None or fate.closed_by == "failed" or fate.is_excused
                 self.demand(none, f"{event}, yet the server started {fate}")
                 self._answered(aim, certain=True)
             case SubmissionInDoubt():
-                aim.doubtful = aim.posted
+                aim.pending, aim.borrowed, aim.doubtful = True, None, aim.posted
+                if self._asking.get(aim.session) is aim:  # it waits aside
+                    del self._asking[aim.session]
             case TaskAccepted(task=task):
                 mine = self._by_task.get((aim.server, aim.session, task))
-                self.demand(mine is not None and mine is fate, f"{event}, but it made {fate}")
+                if mine is not None and mine is not fate and self._is_twin(mine, aim):
+                    fate = aim.made = mine
+                # what an extra mount's task is taken for, its mount must disprove (reference 4)
+                aim.borrowed = mine if event.adopted and self._is_extra(mine) else None
+                known = mine is fate or aim.borrowed is not None
+                self.demand(mine is not None and known, f"{event}, but it made {fate}")
                 self._tasks.setdefault(aim.session, set()).add(task)
                 self._answered(aim, certain=True)
             case MountFound(mount=mount):
                 place = MOUNTS_OF.search(mount)
                 number = int(place[2] or 0) if place else 0
+                fate = aim.made = self._twin_of(aim, number) or fate
                 same = fate is not None and fate.succeeded is True and fate.number == number
                 self.demand(same, f"{event}, but it made {fate}")
                 self._answered(aim, certain=True)
+            case TaskSucceeded() | TaskFailed() if aim.borrowed is not None:
+                good = isinstance(event, TaskSucceeded)
+                self.demand(aim.borrowed.succeeded is good, f"{event}, but {aim.borrowed}")
             case TaskSucceeded():
                 self.demand(fate is not None and fate.succeeded is True, f"{event}, but {fate}")
             case TaskFailed():
@@ -308,10 +400,46 @@ class Witness(GroundTruth):
             case MountReleased():
                 gone = fate is not None and fate.closed_by == "unmounted"
                 self.demand(gone, f"{event}, but {fate}")
-            case OutOfReach():
-                self._answered(aim, certain=False)
+            case OutOfReach(reason=reason):
+                self._answered(aim, certain=False, why=reason)
             case TargetConcluded():
                 self._concluded(aim, event)
+
+    def _is_extra(self, fate: MountFate | None) -> bool:
+        """Tell whether a mount is one of several that one request has made, or denied."""
+        if fate is None:
+            return False
+        twins = [
+            each
+            for each in self.mounts
+            if (each.server, each.session, each.point) == (fate.server, fate.session, fate.point)
+        ]
+        return any(each.is_excused for each in twins)
+
+    def _is_twin(self, fate: MountFate, aim: _Aim) -> bool:
+        return fate.point == aim.point and self._is_extra(fate)
+
+    def _twin_of(self, aim: _Aim, number: int) -> MountFate | None:
+        """Return the mount of this number that the current intent may take for its own."""
+        for fate in self.mounts:
+            mine = (fate.server, fate.session, fate.point) == (aim.server, aim.session, aim.point)
+            if mine and fate.number == number and self._is_extra(fate):
+                return fate
+        return None
+
+    def _audited(self, aim: _Aim, event: TargetEvent) -> None:
+        """Check what the closing audit says of a target that has its result."""
+        if isinstance(event, MountReleased):
+            still = [fate for fate in self.still_open() if fate.session == aim.session]
+            mine = [
+                fate
+                for fate in still
+                if (fate.server, fate.point) == (aim.server, aim.point)
+                and not self._is_extra(fate)  # each is named and released on its own
+            ]
+            self.demand(not mine, f"{event}, but {mine} is open")
+        else:
+            aim.unmounting = True
 
     def _passes(self, aim: _Aim) -> bool:
         """Tell whether the point that is tried now is one whose check passes."""
@@ -344,13 +472,18 @@ class Witness(GroundTruth):
             self.demand(event.until <= event.at + longest, f"{event}: {longest:g} s were asked for")
         self.hits["held"] += 1
 
-    def _answered(self, aim: _Aim, *, certain: bool) -> None:
-        """Note that the current intent's fate is known, or never will be."""
+    def _answered(self, aim: _Aim, *, certain: bool, why: str = "") -> None:
+        """Note that the current intent's fate is known, or never will be, and `why` it will not."""
         if self._asking.get(aim.session) is aim:
             del self._asking[aim.session]
         if aim.doubtful:
             gone = aim.server in self._given_up or not self._lives(aim.server, aim.session)
+            gone = gone or self.denials[aim.session] >= DENIED  # to the client it is gone as well
             how = "certain" if certain else "session_gone" if gone else "uncertain"
+            if how == "uncertain" and self._stopped:
+                how = "stopped"
+            if how == "uncertain" and UNACCOUNTED in why:
+                how = "unaccounted"
             self.hits[f"doubt_{how}"] += 1
             aim.unknown = not certain
         aim.pending = aim.doubtful = False
@@ -375,4 +508,5 @@ class Witness(GroundTruth):
             self.demand(best, f"{event}, but a newer point was proven")
             self.hits["older_point"] += bool(newest)
         if event.mount in {MountState.NONE, MountState.RELEASED}:
-            self.demand(not any(fate.is_open for fate in mine), f"{event}, but {mine}")
+            left = [fate for fate in mine if fate.is_open and not fate.is_excused]
+            self.demand(not left, f"{event}, but {left}")

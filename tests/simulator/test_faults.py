@@ -8,8 +8,9 @@ import defusedxml.ElementTree as SafeTree
 import pytest
 
 from orchestrator.simulator.behaviour import Behaviour
-from orchestrator.simulator.faults import FILE_KINDS, KINDS, Fault, FaultScript
+from orchestrator.simulator.faults import FILE_KINDS, KINDS, SPOILS, Fault, FaultScript
 from orchestrator.simulator.network import MemoryNetwork
+from tests.simulator.test_between import BETWEEN_KINDS
 from tests.simulator.wire import MOUNT_S, NS, Wire, wired
 
 pytestmark = pytest.mark.anyio
@@ -135,6 +136,7 @@ async def test_wrong_answers(kind: str, status: int, is_html: bool) -> None:
 
         assert (answer.status, wire.truth.mounts) == (status, [])
         if is_html:
+            assert answer.headers["Server"] == "Microsoft-HTTPAPI/2.0"
             assert answer.headers["Content-Type"].startswith("text/html")
             assert b"<html" in answer.body
         else:
@@ -321,29 +323,29 @@ async def test_the_first_matching_fault_strikes() -> None:
         assert [answer.status for answer in answers] == [500, 503, 401, 200]
 
 
-@pytest.mark.parametrize("row", [{"kind": "gremlins"}, {"kind": "delay", "second": 3}])
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"kind": "gremlins"},
+        {"kind": "delay", "second": 3},
+        {"kind": "answer", "status": 503, "body": "poem"},
+        {"kind": "answer"},
+    ],
+)
 def test_a_script_that_makes_no_sense_is_refused(row: dict[str, object]) -> None:
     """An unknown kind or option is an error, not silence."""
     with pytest.raises((ValueError, TypeError)):
         FaultScript.from_json([row])
 
 
-def test_every_kind_has_a_test_here() -> None:
-    """No kind of fault exists without showing above, or in test_file_faults, what it does."""
-    assert set(KINDS) - FILE_KINDS == {
+def test_every_kind_has_a_test() -> None:
+    """No kind of fault exists without showing what it does, here or in a neighbour."""
+    assert set(KINDS) - FILE_KINDS - SPOILS - BETWEEN_KINDS == {
         *("drop_before", "drop_after", "delay", "reset_mid_body", "truncated", "html_503"),
         *("xml_503", "error_500", "unauthorized", "forget_session", "restart", "html_200"),
         *("black_hole", "clock_jump", "forbidden", "hollow_204", "error_500_after", "proxy_page"),
-        *(
-            "html_404",
-            "act_later",
-            "late",
-            "drip",
-            "odd_state",
-            "state_back",
-            "no_result",
-            "no_related",
-        ),
+        *("html_404", "act_later", "late", "drip", "odd_state", "state_back", "no_result"),
+        "no_related",
     }
 
 

@@ -122,6 +122,7 @@ class Wire:
             URL(f"{self.url}/api/{path}", encoded=True),
             data=body or None,
             headers=sent,
+            allow_redirects=False,
             skip_auto_headers=["Content-Type", "User-Agent", *(["Accept"] if not accept else [])],
         ) as response:
             read = await response.read()

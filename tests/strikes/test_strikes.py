@@ -20,6 +20,7 @@ def struck(kind: str) -> Sequence[Struck]:
         return list(threads.map(strike, [kind] * len(FEW), FEW))
 
 
+@pytest.mark.patient
 def test_killed_runs_are_resumed_to_their_end() -> None:
     """Their sessions live, so nothing is unknown, doubled or left."""
     ends = struck("kill")

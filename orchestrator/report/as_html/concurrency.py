@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from orchestrator.lifecycle import HOLDING_PHASES
-from orchestrator.report.as_html.drawing import LEFT, TOP, WIDTH, axis, end_of, picture, short, x_of
+from orchestrator.core.lifecycle import HOLDING_PHASES, Phase
+from orchestrator.report.as_html.drawing import (
+    HINT,
+    LEFT,
+    TOP,
+    WIDTH,
+    axis,
+    end_of,
+    picture,
+    short,
+    x_of,
+)
 from orchestrator.report.as_html.markup import shown
-from orchestrator.report.summary import Report, ServerReport, TargetReport
-from orchestrator.runstate import Outage
+from orchestrator.report.values import OutageReport, Report, ServerReport, TargetReport
+
+USING_A_SLOT = HOLDING_PHASES | {Phase.OUT_OF_REACH}
 
 EXPLAINED = (
     '<p class="soft">Dashed: as many as the server was given, fewer while it was overloaded or '
@@ -24,19 +35,26 @@ def over_time(report: Report) -> str:
         steps = open_over_time([each for each in report.targets if each.server == server.name])
         if len(steps) > 1:
             pictures.append(_curve(server, steps, report, until))
+    if pictures:
+        pictures.insert(0, HINT)
     if any(server.paces or server.outages for server in report.servers):
         pictures.append(EXPLAINED)
     return "".join(pictures)
 
 
 def open_over_time(targets: Sequence[TargetReport]) -> list[tuple[float, int]]:
-    """Return (second, mounts open or under way from then on), in order."""
+    """Return (second, mounts that are, or may be, open or under way from then on), in order.
+
+    What may still be open at the end of the run does not end there.
+    """
     changes: dict[float, int] = {0.0: 0}
     for target in targets:
+        last = target.spans[-1] if target.may_be_open else None
         for span in target.spans:
-            if span.phase in HOLDING_PHASES:
+            if span.phase in USING_A_SLOT:
                 changes[span.start] = changes.get(span.start, 0) + 1
-                changes[span.end] = changes.get(span.end, 0) - 1
+                if span is not last:
+                    changes[span.end] = changes.get(span.end, 0) - 1
     steps, level = [], 0
     for at in sorted(changes):
         level += changes[at]
@@ -48,7 +66,7 @@ def _curve(
     server: ServerReport, steps: Sequence[tuple[float, int]], report: Report, until: float
 ) -> str:
     most = max(level for _at, level in steps)
-    given = max((mounts or 0 for _at, mounts in server.paces), default=0)
+    given = max((each.mounts or 0 for each in server.paces), default=0)
     top = max(most, given, server.mounts_limit or 0, 1)
     height = 70
 
@@ -80,7 +98,8 @@ def _allowed(server: ServerReport, until: float, y: Callable[[float], float]) ->
     Without a limit in the plan there is a line only while it was given less than it could take.
     """
     line, drawing = "", False
-    for at, mounts in ((0.0, None), *server.paces):
+    changes = [(each.at_s, each.mounts) for each in server.paces]
+    for at, mounts in ((0.0, None), *changes):
         level = server.mounts_limit if mounts is None else mounts
         x = short(x_of(at, until))
         if level is None:
@@ -91,10 +110,10 @@ def _allowed(server: ServerReport, until: float, y: Callable[[float], float]) ->
     return f"{line}H{WIDTH}" if drawing else line
 
 
-def _outage(outage: Outage, until: float, height: float) -> str:
+def _outage(outage: OutageReport, until: float, height: float) -> str:
     """Return the ground of the time in which a server could not be used."""
-    left = x_of(outage.start, until)
-    right = x_of(until if outage.end is None else outage.end, until)
+    left = x_of(outage.start_s, until)
+    right = x_of(until if outage.end_s is None else outage.end_s, until)
     return (
         f'<path class="outage" d="M{short(left)} {TOP}H{short(max(right, left + 1))}'
         f'v{height}H{short(left)}z"><title>{shown(outage.reason)}</title></path>'

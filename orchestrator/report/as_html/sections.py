@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from statistics import median, quantiles
 
-from orchestrator.lifecycle import FIRM_RESULTS
-from orchestrator.model import MountState, Result, counted
+from orchestrator.core.model import ExitCode, Result, exit_words
+from orchestrator.core.text import counted, duration
 from orchestrator.report.as_html.markup import (
     ABSENT,
     cards,
-    local,
-    row,
+    facts,
+    local_and_utc,
+    more,
+    only_on_paper,
     section,
     shown,
-    table,
     utc,
 )
-from orchestrator.report.exit_codes import ExitCode
-from orchestrator.report.objectives import Objective
-from orchestrator.report.summary import PHASES, Report, TargetReport
-from orchestrator.report.text import duration, words
+from orchestrator.report.text import out_of_reach_words, words, written, written_words
+from orchestrator.report.values import PHASES, Objective, Report, TargetReport
 
-OPEN_MOUNTS = frozenset({MountState.LEFT, MountState.UNKNOWN, MountState.KEPT})
 NAMED = 500
 """Targets that are named as needing a person; the rest is counted."""
+
+PRINTED = 200
+"""Those of them that paper names."""
 
 WARNED = 100
 """Warnings that are shown; those about the whole run come first."""
@@ -42,32 +43,35 @@ KINDS = {
 """How a result is coloured."""
 
 
+def kind_of(target: TargetReport) -> str:
+    """Return how a target's result is coloured."""
+    return "bad" if target.unchecked else KINDS[target.result]
+
+
 def needs_a_person(target: TargetReport) -> bool:
-    """Tell whether somebody must look: nobody knows, or something is or may be mounted."""
-    return target.result is Result.UNKNOWN or target.mount in OPEN_MOUNTS
+    """Return whether a person must look: the result is unknown, or the mount may be open."""
+    return target.result is Result.UNKNOWN or target.may_be_open
 
 
 def concern(target: TargetReport) -> str:
     """Return the colour of what is wrong with a target, or nothing if it is good."""
     if needs_a_person(target):
         return "doubt"
-    return KINDS[target.result] if target.result not in FIRM_RESULTS else ""
+    return "" if target.is_good else kind_of(target)
 
 
 def heading(report: Report) -> str:
     """Return title, answer and totals."""
     run = report.run
     code = run.exit_code
-    about = {member.value: member.about for member in ExitCode}
     kind, word = "doubt", "Not ended"
     if code is not None:
         kind = "good" if code == 0 else "doubt" if code == ExitCode.IN_DOUBT else "bad"
         word = {"good": "Good", "doubt": "In doubt", "bad": "Not good"}[kind]
-    why = (
-        "the run has not ended, or was killed" if code is None else about.get(code, "no such code")
-    )
+    why = "the run has not ended, or was killed" if code is None else exit_words(code)
     notes = [
-        f"HALTED: {shown(run.halted)}" if run.halted else "",
+        f"{shown('; '.join(run.reasons), 2000)}." if run.reasons else "",
+        f"NARROWED {shown(run.narrowed)}" if run.narrowed else "",
         "Interrupted." if run.interrupted else "",
         "Resumed by a later process." if run.resumed_from else "",
     ]
@@ -94,30 +98,35 @@ def _tile(name: str, count: int) -> str:
 def run_facts(report: Report) -> str:
     """Return who ran what, when and why."""
     run = report.run
-    began = f"{local(run.started_at, run.utc_offset_s)} · {utc(run.started_at)}"
-    ended = (
-        f"{local(run.finished_at, run.utc_offset_s)} · {utc(run.finished_at)}"
-        if run.finished_at
-        else ABSENT
-    )
-    facts = [
+    rows = [
         ("Run", f"<code>{shown(run.id)}</code>"),
         ("Reason", shown(run.reason)),
         ("Mode", shown(run.mode)),
         ("Run by", f"{shown(run.user)} on {shown(run.host)}"),
-        ("Began", began),
-        ("Ended", ended),
+        ("Began", local_and_utc(run.started_at, run.utc_offset_s)),
+        ("Ended", local_and_utc(run.finished_at, run.utc_offset_s)),
         ("Took", duration(run.duration_s)),
         ("Plan file", f"<code>{shown(run.plan_path)}</code>"),
     ]
-    return section("The run", table((), (row(fact) for fact in facts), kind="narrow"))
+    return section("The run", facts(rows))
 
 
 def to_do(report: Report) -> str:
     """Return what needs a person, first of all."""
-    found = [target for target in report.targets if needs_a_person(target)]
-    if not found:
+    targets = [target for target in report.targets if needs_a_person(target)]
+    if not targets and not report.strays:
         return ""
+    strays = (
+        (
+            "<b>a mount of no target</b>",
+            ABSENT,
+            '<b class="doubt">left</b>',
+            shown(stray.server),
+            shown(stray.point_id),
+            f"{shown(stray.mount_href or stray.task_id)}: {shown(stray.message)}",
+        )
+        for stray in report.strays[:NAMED]
+    )
     rows = (
         (
             f"<b>{shown(each.key)}</b>",
@@ -127,19 +136,35 @@ def to_do(report: Report) -> str:
             shown(each.point.name if each.point else None),
             shown(each.message),
         )
-        for each in found[:NAMED]
+        for each in targets[:NAMED]
     )
-    more = f"<p>and {len(found) - NAMED} more, see report.csv</p>" if len(found) > NAMED else ""
+    rest = more(len(targets) - NAMED, ", see report.csv")
+    if len(targets) > PRINTED:
+        rest += only_on_paper(f"Paper names {PRINTED} of {len(targets)}; all are in report.csv.")
     how = (
         "<p>Within 15 minutes of the last request, "
         f"<code>bulk-restore unmount {shown(report.run.id)}</code> may still release what is open. "
         "Later: in the Veeam Backup &amp; Replication console of the backup server, find the "
         "running file-level restore session of the restore point and stop it.</p>"
-        if any(each.mount in OPEN_MOUNTS for each in found)
+        if report.strays or any(each.may_be_open for each in targets)
         else ""
     )
+    gone = report.run.out_of_reach
+    how += f"<p>{shown(out_of_reach_words(gone), 500)}</p>" if gone else ""
     head = ("Target", "Result", "Mount", "Where", "Restore point", "Why")
-    return section("Needs a person", how, cards(head, rows), more)
+    return section(
+        "Needs a person", how, cards(head, (*strays, *rows), kind="todo", on_paper=PRINTED), rest
+    )
+
+
+def written_files(report: Report) -> str:
+    """Return which files were, or may have been, written into guests."""
+    rows = [
+        (f"<b>{shown(target.key)}</b>", f"<code>{shown(written_words(each), 600)}</code>")
+        for target, each in written(report)
+    ]
+    inner = cards(("Target", "File"), rows[:NAMED], kind="written")
+    return section("Written into guests", inner, more(len(rows) - NAMED))
 
 
 def objectives(report: Report) -> str:
@@ -148,12 +173,14 @@ def objectives(report: Report) -> str:
     Of single targets the worst come first. Those without a good result reached nothing that
     could be measured: they are counted, and shown with what went wrong.
     """
-    missed = [each for target in report.targets for each in target.objectives if not each.met]
+    missed = [
+        each for target in report.targets for each in target.scoped_objectives() if not each.met
+    ]
     late = sorted((each for each in missed if each.actual_s is not None), key=_spare)
     rows = [_objective(each) for each in (*report.objectives, *late[:LATE])]
-    more, unmeasured = len(late) - LATE, len(missed) - len(late)
+    unmeasured = len(missed) - len(late)
     notes = [
-        f"<p>and {more} more that single targets missed, see report.json</p>" if more > 0 else "",
+        more(len(late) - LATE, " that single targets missed, see report.json"),
         f"<p>{counted(unmeasured, 'objective')} of single targets missed because they were not "
         "proven: there is nothing to measure.</p>"
         if unmeasured
@@ -161,9 +188,8 @@ def objectives(report: Report) -> str:
     ]
     if not rows and not missed:
         return section("Objectives", "<p>The plan names no objective that could be missed.</p>")
-    head = ("Of", "Objective", "Wanted", "Reached", "Margin", "")
-    shown_rows = cards(head, rows, kind="narrow") if rows else ""
-    return section("Objectives", shown_rows, *notes)
+    head = ("Of", "Objective", "Wanted", "Reached", "Margin", "Verdict")
+    return section("Objectives", cards(head, rows, kind="narrow"), *notes)
 
 
 def _spare(each: Objective) -> float:
@@ -192,18 +218,18 @@ def phases(report: Report) -> str:
             continue
         late = quantiles(spent, n=20)[-1] if len(spent) > 1 else spent[0]
         cells = (sum(spent), median(spent), min(late, spent[-1]), spent[-1])
-        rows.append(row((name, *(duration(value) for value in cells))))
+        rows.append((name, *(duration(value) for value in cells)))
     head = ("Phase", "All targets", "Median", "95 % within", "Longest")
-    return section("Where the time went", table(head, rows, kind="narrow"))
+    return section("Where the time went", cards(head, rows, kind="narrow"))
 
 
 def waves(report: Report) -> str:
     """Return when each wave ran."""
     rows = (
-        row((shown(each.name), str(each.targets), utc(each.started_at), utc(each.finished_at)))
+        (shown(each.name), str(each.targets), utc(each.started_at), utc(each.finished_at))
         for each in report.waves
     )
-    return section("Waves", table(("Wave", "Targets", "Began", "Ended"), rows, kind="narrow"))
+    return section("Waves", cards(("Wave", "Targets", "Began", "Ended"), rows, kind="narrow"))
 
 
 def servers(report: Report) -> str:
@@ -221,7 +247,7 @@ def servers(report: Report) -> str:
                 f"{shown(each.api_version)}<br>{shown(each.user)}",
                 offset,
                 ABSENT if each.peak_mounts is None else f"{each.peak_mounts}{limit}",
-                f"{each.sessions} / {_count(each.requests)} / {_count(each.retries)}",
+                f"{each.sessions} / {shown(each.requests)} / {shown(each.retries)}",
                 shown(each.problem),
             )
         )
@@ -234,25 +260,20 @@ def servers(report: Report) -> str:
         "Logons / requests / repeated",
         "Problem",
     )
-    return section("Servers", cards(head, rows))
-
-
-def _count(number: int | None) -> str:
-    return ABSENT if number is None else str(number)
+    return section("Servers", cards(head, rows, kind="servers"))
 
 
 def warnings(report: Report) -> str:
     """Return what the run wants to be known."""
     lines = "".join(f"<li>{shown(line, 500)}</li>" for line in report.warnings[:WARNED])
-    left_out = len(report.warnings) - WARNED
-    more = f"<p>and {left_out} more, see report.json</p>" if left_out > 0 else ""
-    return section("Warnings", f"<ul>{lines}</ul>" if lines else "", more)
+    left_out = more(len(report.warnings) - WARNED)
+    return section("Warnings", f"<ul>{lines}</ul>" if lines else "", left_out)
 
 
 def evidence(report: Report) -> str:
     """Return what the report rests on, what it does not prove, and where it is signed."""
     run = report.run
-    facts = [
+    rows = [
         ("Plan SHA-256", f"<code>{shown(run.plan_sha256)}</code>"),
         ("Locked plan SHA-256", f"<code>{shown(run.locked_sha256)}</code>"),
         ("Journal chain head", f"<code>{shown(run.journal_head)}</code>"),
@@ -261,7 +282,7 @@ def evidence(report: Report) -> str:
     not_proven = "".join(f"<li>{shown(line, 500)}</li>" for line in report.not_proven)
     return (
         section("Not proven", f"<ul>{not_proven}</ul>")
-        + section("Evidence", table((), (row(fact) for fact in facts), kind="narrow"))
+        + section("Evidence", facts(rows))
         + '<div class="sign"><p>Carried out by, date</p><p>Checked by, date</p>'
         "<p>Accepted by, date</p></div>"
     )

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
-from orchestrator.lifecycle import FIRM_RESULTS
-from orchestrator.model import MountState, Result
-from orchestrator.proof import CheckOutcome, DownloadOutcome
-from orchestrator.report.as_html.markup import ABSENT, cards, row, section, shown, table, utc
-from orchestrator.report.as_html.order import groups
-from orchestrator.report.as_html.sections import KINDS
-from orchestrator.report.summary import AttemptReport, Report, TargetReport
-from orchestrator.report.text import duration
+from orchestrator.core.model import Result
+from orchestrator.core.text import duration
+from orchestrator.report.as_html.markup import (
+    ABSENT,
+    cards,
+    more,
+    only_on_paper,
+    scrolled,
+    section,
+    shown,
+    table,
+    utc,
+)
+from orchestrator.report.as_html.sections import kind_of
+from orchestrator.report.values import AttemptReport, CheckReport, CopyReport, Report, TargetReport
 
 UNTRIED = 200
 """Targets that were never mounted and are named with the reason; the others are counted."""
 
+BAD_ON_PAPER, GOOD_ON_PAPER = 40, 60
+"""Targets in full on paper: the first that are not good, and all good ones if they are few."""
+
 TOGETHER = 100
-"""Rows of one table: a browser need not lay out those that nobody looks at yet."""
+"""Rows of one table: a browser lays out only tables that are on the screen."""
 
 ORDER = (
     Result.UNKNOWN,
@@ -29,97 +40,110 @@ ORDER = (
 )
 
 
-def not_good(report: Report, room: int) -> str:
-    """Return every target that is not good, with all that is known of it, in `room` characters."""
-    found = [
+def not_good(report: Report, budget: int) -> str:
+    """Return every target that is not good in full, in at most `budget` characters."""
+    targets = [
         target
         for result in ORDER
         for target in report.targets
         if target.result is result and not _is_good(target)
     ]
-    tried = [target for target in found if target.attempts]
-    untried = [target for target in found if not target.attempts]
-    parts = [_all_in_full(tried, room)]
+    tried = [target for target in targets if target.attempts]
+    untried = [target for target in targets if not target.attempts]
+    parts = [_all_in_full(tried, budget, BAD_ON_PAPER)]
     rows = (
-        row((f"<b>{shown(each.key)}</b>", each.result.value, shown(each.message)))
+        (f"<b>{shown(each.key)}</b>", each.result.value, shown(each.message))
         for each in untried[:UNTRIED]
     )
-    if untried:
-        parts.append(table(("Never mounted", "Result", "Why"), rows))
-    if len(untried) > UNTRIED:
-        parts.append(f"<p>and {len(untried) - UNTRIED} more, see report.json</p>")
-    return section("Not good", *parts)
+    parts.append(cards(("Never mounted", "Result", "Why"), rows, kind="untried"))
+    return section("Not good", *parts, more(len(untried) - UNTRIED))
 
 
-def _all_in_full(targets: Sequence[TargetReport], room: int) -> str:
-    """Return as many targets with all that is known of them as there is room for."""
+def _all_in_full(targets: Sequence[TargetReport], budget: int, on_paper: int) -> str:
+    """Return as many targets in full as `budget` characters allow.
+
+    Paper shows the first `on_paper`.
+    """
     parts: list[str] = []
-    for target in targets:
-        part = _in_full(target)
-        room -= len(part)
-        if room < 0:
-            parts.append(f"<p>and {len(targets) - len(parts)} more in full, see report.json</p>")
+    if len(targets) > on_paper:
+        words = (
+            f"Paper shows {on_paper} of {len(targets)} in full; the page on a screen shows more."
+        )
+        parts.append(only_on_paper(words))
+    for place, target in enumerate(targets):
+        part = _in_full(target, kind="target" if place < on_paper else "target screen")
+        budget -= len(part)
+        if budget < 0:
+            parts.append(more(len(targets) - len(parts), " in full, see report.json"))
             break
         parts.append(part)
     return "".join(parts)
 
 
 def _is_good(target: TargetReport) -> bool:
-    return target.result in FIRM_RESULTS and not _is_open(target)
+    return target.is_good and not target.may_be_open
 
 
-def _is_open(target: TargetReport) -> bool:
-    return target.mount not in {MountState.NONE, MountState.RELEASED}
+def groups(
+    report: Report, targets: Iterable[TargetReport]
+) -> Iterator[tuple[str, str, list[TargetReport]]]:
+    """Yield wave, server and the targets that have both: by wave as they ran, then by server."""
+    order = {wave.name: place for place, wave in enumerate(report.waves)}
+    ordered = sorted(targets, key=lambda each: (order.get(each.wave, 0), each.wave, each.server))
+    for (wave, server), group in groupby(ordered, key=lambda each: (each.wave, each.server)):
+        yield wave, server, list(group)
 
 
 def everything(report: Report) -> str:
     """Return one row for every target."""
     tables = "".join(
-        f"<h3>{shown(wave)} · {shown(server)}: {len(found)}</h3>{''.join(_tables(found))}"
-        for wave, server, found in groups(report, report.targets)
+        f"<h3>{shown(wave)} · {shown(server)}: {len(group)}</h3>"
+        f"{''.join(_tables(group, f'{shown(wave)} · {shown(server)}'))}"
+        for wave, server, group in groups(report, report.targets)
     )
     return section("All targets", tables)
 
 
-def _tables(targets: Sequence[TargetReport]) -> Iterator[str]:
+def _tables(targets: Sequence[TargetReport], where: str) -> Iterator[str]:
     head = ("Target", "Result", "Mount", "Restore point", "Age", "Verdict after", "Checks")
     for start in range(0, len(targets), TOGETHER):
         some = targets[start : start + TOGETHER]
-        around = "part" if len(some) == TOGETHER else ""
-        yield table(head, map(_row, some), kind="all", around=around)
+        label = f"{where}, {start + 1} to {start + len(some)}"
+        kind = "part" if len(some) == TOGETHER else ""
+        yield scrolled(table(head, map(_row, some), kind="all"), label, kind=kind)
 
 
-def good(report: Report, room: int) -> str:
-    """Return every good target with all that is known of it, in `room` characters.
+def good(report: Report, budget: int) -> str:
+    """Return every good target with all that is known of it, in `budget` characters.
 
     Those with checks, files or several attempts come first: of the others there is less to say.
     """
-    found = sorted(filter(_is_good, report.targets), key=lambda each: not _has_detail(each))
-    return section("Good, in full", _all_in_full(found, room))
-
-
-def _has_detail(target: TargetReport) -> bool:
-    return bool(target.checks or target.downloads or len(target.attempts) > 1)
+    targets = sorted(
+        filter(_is_good, report.targets),
+        key=lambda each: not (each.checks or each.downloads or len(each.attempts) > 1),
+    )
+    on_paper = len(targets) if len(targets) <= GOOD_ON_PAPER else 0
+    return section("Good, in full", _all_in_full(targets, budget, on_paper))
 
 
 def _row(target: TargetReport) -> str:
     point, passed = target.point, sum(check.passed for check in target.checks)
     verdict = ABSENT if target.verdict_s is None else duration(target.verdict_s)
-    kind = KINDS[target.result]
+    kind = kind_of(target)
     named = f' class="{kind}"' if kind else ""
     return (
-        f"<tr><td>{shown(target.key)}<td{named}>{target.result.value}<td>{target.mount.value}"
-        f"<td>{shown(point.name if point else None)}"
-        f"<td>{duration(point.age_s) if point else ABSENT}<td>{verdict}"
-        f"<td>{f'{passed}/{len(target.checks)}' if target.checks else ABSENT}"
+        f"<tr><td>{shown(target.key)}</td><td{named}>{target.result.value}</td>"
+        f"<td>{target.mount.value}</td><td>{shown(point.name if point else None)}</td>"
+        f"<td>{duration(point.age_s) if point else ABSENT}</td><td>{verdict}</td>"
+        f"<td>{f'{passed}/{len(target.checks)}' if target.checks else ABSENT}</td></tr>"
     )
 
 
-def _in_full(target: TargetReport) -> str:
+def _in_full(target: TargetReport, kind: str) -> str:
     point = target.point
     head = (
         f"<h3>{shown(target.key)}</h3>"
-        f'<p><b class="{KINDS[target.result]}">{target.result.value}</b>, {_mount(target)}'
+        f'<p><b class="{kind_of(target)}">{target.result.value}</b>, {_mount(target)}'
         f"{', critical' if target.critical else ''}"
         f"{': ' + shown(target.message, 1000) if target.message else ''}</p>"
         f'<p class="soft">{shown(target.vm)} ({target.os}, {target.source}) on '
@@ -132,14 +156,14 @@ def _in_full(target: TargetReport) -> str:
             f"{older}: {shown(point.policy)}</p>"
         )
     return (
-        f'<div class="target">{head}{_attempts(target.attempts)}{_checks(target.checks)}'
+        f'<div class="{kind}">{head}{_attempts(target.attempts)}{_checks(target.checks)}'
         f"{_files(target.downloads)}</div>"
     )
 
 
 def _mount(target: TargetReport) -> str:
-    said = f"mount {target.mount.value}"
-    return f'<b class="doubt">{said}</b>' if _is_open(target) else said
+    text = f"mount {target.mount.value}"
+    return f'<b class="doubt">{text}</b>' if target.may_be_open else text
 
 
 def _attempts(attempts: Iterable[AttemptReport]) -> str:
@@ -160,10 +184,10 @@ def _attempts(attempts: Iterable[AttemptReport]) -> str:
             )
         )
     head = ("Attempt at point", "Task", "Asked", "Finished", "Task ended", "Verdict", "Words")
-    return cards(head, rows) if rows else ""
+    return cards(head, rows, kind="attempts")
 
 
-def _checks(checks: Iterable[CheckOutcome]) -> str:
+def _checks(checks: Iterable[CheckReport]) -> str:
     rows = [
         (
             shown(each.name),
@@ -174,16 +198,16 @@ def _checks(checks: Iterable[CheckOutcome]) -> str:
         )
         for each in checks
     ]
-    return cards(("Check", "Path", "Expected", "Observed", ""), rows) if rows else ""
+    return cards(("Check", "Path", "Expected", "Observed", "Verdict"), rows, kind="checks")
 
 
-def _passed(check: CheckOutcome) -> str:
+def _passed(check: CheckReport) -> str:
     if not check.passed:
         return '<b class="bad">FAILED</b>'
     return '<b class="doubt">warning</b>' if check.warning else '<b class="good">passed</b>'
 
 
-def _files(files: Iterable[DownloadOutcome]) -> str:
+def _files(files: Iterable[CopyReport]) -> str:
     rows = [
         (
             f"<code>{shown(each.path)}</code>",
@@ -195,4 +219,4 @@ def _files(files: Iterable[DownloadOutcome]) -> str:
         )
         for each in files
     ]
-    return cards(("File", "To", "Fate", "Size", "SHA-256", "Words"), rows) if rows else ""
+    return cards(("File", "To", "Fate", "Size", "SHA-256", "Words"), rows, kind="files")

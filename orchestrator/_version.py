@@ -1,3 +1,0 @@
-"""The version, in the one place that packaging, `--version` and every report read."""
-
-__version__ = "0.1.0"

@@ -1,0 +1,141 @@
+"""`watch`, `serve`: follow the journal of a run from another process. Read only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import anyio
+import anyio.to_thread
+
+from orchestrator.app.signals import BackgroundView
+from orchestrator.core.errors import JournalDamaged
+from orchestrator.core.events import Event, RunStarted
+from orchestrator.core.lifecycle import MountRecord
+from orchestrator.core.records import RunSummary
+from orchestrator.core.run_state import RunState
+from orchestrator.journal import BEGINNING, Mark, State
+from orchestrator.views.statistics import RunStatistics
+from orchestrator.views.view import View
+
+LOOK_S = 0.5
+"""Seconds between two looks into the journal; its writer commits as often."""
+
+GRACE_S = 2.0
+"""Seconds without a process, after which a run's process is taken to be gone."""
+
+Observed = tuple[Event, MountRecord | None]
+
+
+class RunFollower:
+    """Reads the journal of a run on and on: its state and statistics, as far as it was read."""
+
+    def __init__(self, state: State, summary: RunSummary) -> None:
+        """Before the first record."""
+        self._state, self._summary = state, summary
+        self.stats = RunStatistics(state.durations(state.naming(summary.run)).expected)
+        self._mark: Mark = BEGINNING
+        self._began: float | None = None
+        """When the run began, on this machine's monotonic clock."""
+        self.run_state: RunState | None = None
+        self.is_running = False
+
+    def read_on(self) -> list[Observed]:
+        """Return what was recorded since the last look, each event with its target's record.
+
+        Nothing is returned where there is nothing new; a long run comes in several parts.
+
+        Raises:
+            JournalError: the journal cannot be read or trusted.
+            IllegalTransition: it holds what no run of ours can have recorded.
+        """
+        # Looked at first: what a run records last must not look like the end of its process.
+        self.is_running = self._state.is_running(self._summary)
+        events, self._mark = self._state.read_on(self._summary.run, self._mark)
+        observed = [(event, self._fold(event)) for event in events]
+        if self.run_state is not None and self._began is None:
+            since = datetime.now(UTC) - self.run_state.started.started_at
+            self._began = time.monotonic() - since.total_seconds()
+        return observed
+
+    @property
+    def has_ended(self) -> bool:
+        """True once the journal has the end of the run, and it was not resumed."""
+        return self.run_state is not None and self.run_state.finished is not None
+
+    def now(self) -> float:
+        """Return the time on the run's clock: it goes on while the run's process lives."""
+        if self.run_state is None or self._began is None:
+            return 0.0
+        if self.has_ended or not self.is_running:
+            return self.run_state.last_at
+        return max(self.run_state.last_at, time.monotonic() - self._began)
+
+    def _fold(self, event: Event) -> MountRecord | None:
+        if isinstance(event, RunStarted):
+            self.run_state = RunState(event)
+            return None
+        if self.run_state is None:
+            raise JournalDamaged(f"the first record of run {self._summary.run} is missing")
+        return self.run_state.fold(event)
+
+
+def watch(
+    follower: RunFollower,
+    view: View,
+    *,
+    patient: bool = False,
+    sleep: Callable[[float], None] = time.sleep,
+) -> RunState | None:
+    """Show a run until it has ended, or its process is gone; return what is known of it then.
+
+    What was recorded before is counted and not shown line by line. `patient`: a run whose
+    process is gone is waited for, until somebody resumes it.
+
+    Raises:
+        JournalError, IllegalTransition: see `RunFollower.read_on`.
+    """
+    stats = follower.stats
+    try:
+        view.begin(stats)
+        while backlog := follower.read_on():
+            for event, record in backlog:
+                stats.observe(event, record)
+                view.catch_up(event, record)
+        drawn = gone = 0.0
+        while not follower.has_ended and (patient or gone <= GRACE_S):
+            if drawn <= 0.0:
+                view.draw(follower.now())
+                drawn = view.interval_s
+            sleep(LOOK_S)
+            drawn -= LOOK_S
+            for event, record in follower.read_on():
+                stats.observe(event, record)
+                view.observe(event, record)
+            gone = 0.0 if follower.is_running else gone + LOOK_S
+            view.abandon(gone=gone > GRACE_S and not follower.has_ended)
+        return follower.run_state
+    finally:
+        view.close()
+
+
+async def follow(
+    follower: RunFollower, view: BackgroundView, on_read: Callable[[RunFollower], None]
+) -> None:
+    """Show a run from its journal until cancelled; `on_read` is called after every look.
+
+    Raises:
+        JournalError, IllegalTransition: see `RunFollower.read_on`.
+    """
+    view.begin(follower.stats)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(view.serve, follower.now)
+        while True:
+            observed = await anyio.to_thread.run_sync(follower.read_on)
+            for event, record in observed:
+                follower.stats.observe(event, record)
+                view.observe(event, record)
+            if not observed:  # a long run comes in several parts
+                on_read(follower)
+                await anyio.sleep(LOOK_S)

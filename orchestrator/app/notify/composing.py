@@ -1,0 +1,230 @@
+"""The messages about a run, from its state and its end. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from orchestrator.core.events import RunHalted, WaveFinished
+from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord
+from orchestrator.core.model import MountState, Result
+from orchestrator.core.run_state import RunState
+from orchestrator.core.text import counted
+from orchestrator.plan.file.settings import NotifyOn
+
+NAMED = 20
+"""Targets that one message names; the others are counted."""
+
+OPEN = frozenset({MountState.LEFT, MountState.UNKNOWN})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concerned:
+    """A target that a message is about; its texts may be a server's and are not safe to show."""
+
+    key: str
+    server: str
+    vm: str
+    result: str | None
+    mount: str
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missed:
+    """A recovery objective that was missed; None where nothing was measured. Seconds.
+
+    `words` say what was reached and what was wanted, as the report says it.
+    """
+
+    scope: str
+    kind: str
+    target_s: float
+    actual_s: float | None
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """One message. `id` names it, so that a receiver recognises a repetition.
+
+    `totals` count results by name; before the end they do not add up to `targets`.
+    `text` is one sentence for people. `report` is the directory of the reports, at the end.
+    """
+
+    id: str
+    event: NotifyOn
+    at: datetime
+    run: str
+    plan: str
+    mode: str
+    reason: str | None
+    version: str
+    text: str
+    good: bool = False
+    totals: Mapping[str, int] = field(default_factory=dict)
+    wave: str | None = None
+    exit_code: int | None = None
+    duration_s: float | None = None
+    targets: tuple[Concerned, ...] = ()
+    more_targets: int = 0
+    objectives: tuple[Missed, ...] = ()
+    report: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a run ended, as in its report; `meaning` is that of the exit code."""
+
+    exit_code: int
+    meaning: str
+    missed: tuple[Missed, ...]
+    report: str
+    trouble: str | None = None
+
+
+def composed(event: object, state: RunState) -> Notice | None:
+    """Return the message about an event of the run, if it is worth one."""
+    match event:
+        case RunHalted(detail=detail, at=at):
+            text = f"{state.started.plan}: HALTED: {detail}; what is mounted is being unmounted"
+            return _about(state, NotifyOn.HALTED, at, text, records=_not_good(state))
+        case WaveFinished(wave=wave, at=at):
+            records = [each for each in _not_good(state) if each.planned.wave == wave]
+            if not records:
+                return None
+            text = f"{state.started.plan}: wave {wave} did not end well: {_counted(records)}"
+            notice = _about(state, NotifyOn.WAVE_FAILED, at, text, records=records)
+            return replace(notice, id=f"{notice.id}/{wave}", wave=wave)
+        case _:
+            return None
+
+
+def composed_end(state: RunState, ending: Ending) -> Iterator[Notice]:
+    """Yield the messages about the end of a run; the event `finished` comes first."""
+    started, end = state.started, state.finished
+    at = end.at if end is not None else state.last_at  # notes may follow the end
+    code = ending.exit_code
+    how = "ended well" if code == 0 else f"ended with exit code {code}"
+    trouble = f"; {ending.trouble}" if ending.trouble else ""
+    totals = _totals(state)
+    counts = ", ".join(
+        f"{n} {name.replace('_', ' ')}" for name, n in totals.items() if n and name != "targets"
+    )
+    text = (
+        f"{started.plan}: {started.mode} {how}: {ending.meaning}{trouble}. "
+        f"{counted(totals['targets'], 'target')}" + (f": {counts}" if counts else "")
+    )
+    finished = _about(state, NotifyOn.FINISHED, at, text, records=_not_good(state))
+    finished = replace(finished, good=code == 0, objectives=ending.missed)
+    yield _at_the_end(finished, state, ending)
+    if ending.missed:
+        count = len(ending.missed)
+        text = f"{started.plan}: {counted(count, 'recovery objective')} missed"
+        missed = _about(state, NotifyOn.OBJECTIVE_MISSED, at, text)
+        yield _at_the_end(replace(missed, objectives=ending.missed), state, ending)
+    left = [record for record in state.records.values() if record.mount_state in OPEN]
+    count = len(left) + len(state.strays)
+    if count:
+        text = f"{started.plan}: {counted(count, 'mount')} may still be open. "
+        text += _what_can_be_done(state, count)
+        leftover = _about(state, NotifyOn.LEFTOVER, at, text, records=left)
+        yield _at_the_end(leftover, state, ending)
+
+
+def _what_can_be_done(state: RunState, left: int) -> str:
+    """Return which of the mounts that are left a command may still release."""
+    gone = state.out_of_reach
+    command = f"bulk-restore unmount {state.started.run}"
+    if not gone:
+        return f"Within 15 minutes this may release {'it' if left == 1 else 'them'}: {command}"
+    ended = "The session has ended" if left == gone == 1 else f"The session of {gone} has ended"
+    ended += ": only a person can remove what is there, in the Veeam console"
+    if gone >= left:
+        return ended
+    return f"Within 15 minutes this may release {left - gone}: {command}. {ended}"
+
+
+def is_worth_telling(state: RunState) -> bool:
+    """Tell whether anything was begun: a run that was declined needs no message."""
+    return not any(stop.signal == "declined" for stop in state.stops)
+
+
+def _about(
+    state: RunState,
+    event: NotifyOn,
+    at: float,
+    text: str,
+    *,
+    records: Iterable[MountRecord] = (),
+) -> Notice:
+    started, concerned = state.started, list(records)
+    return Notice(
+        id=f"{started.run}/{len(state.resumed)}/{event}",
+        event=event,
+        at=state.moment(at),
+        run=started.run,
+        plan=started.plan,
+        mode=started.mode,
+        reason=started.reason,
+        version=started.version,
+        text=text,
+        totals=_totals(state),
+        targets=tuple(_concerned(record) for record in concerned[:NAMED]),
+        more_targets=max(0, len(concerned) - NAMED),
+    )
+
+
+def _at_the_end(notice: Notice, state: RunState, ending: Ending) -> Notice:
+    """Return a message with what is known only at the end."""
+    seconds = state.finished.at if state.finished else state.last_at
+    return replace(
+        notice, exit_code=ending.exit_code, report=ending.report, duration_s=round(seconds, 3)
+    )
+
+
+def _not_good(state: RunState) -> list[MountRecord]:
+    """Return the targets that have a result and not a good one; what may be open comes first."""
+    firm = {Result.VERIFIED} if state.started.require_checks else FIRM_RESULTS
+    bad = [
+        record
+        for record in state.records.values()
+        if record.mount_state in OPEN or (record.result is not None and record.result not in firm)
+    ]
+    rank = {Result.UNKNOWN: 1, Result.FAILED: 2}
+    return sorted(
+        bad,
+        key=lambda record: (
+            0 if record.mount_state in OPEN else rank.get(record.result or Result.UNKNOWN, 3)
+        ),
+    )
+
+
+def _counted(records: Iterable[MountRecord]) -> str:
+    counts = Counter(record.result.value if record.result else "open" for record in records)
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def _totals(state: RunState) -> dict[str, int]:
+    records = state.records.values()
+    results = Counter(record.result for record in records)
+    totals = {"targets": len(records)}
+    totals.update({result.value: results[result] for result in Result})
+    mounts = Counter(record.mount_state for record in records if record.result is not None)
+    totals["left"] = mounts[MountState.LEFT] + len(state.strays)
+    totals["may_be_mounted"] = mounts[MountState.UNKNOWN]
+    return totals
+
+
+def _concerned(record: MountRecord) -> Concerned:
+    planned = record.planned
+    return Concerned(
+        key=planned.key,
+        server=planned.server,
+        vm=planned.vm,
+        result=record.result.value if record.result else None,
+        mount=record.mount_state.value,
+        message=record.message,
+    )

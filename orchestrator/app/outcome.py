@@ -1,0 +1,163 @@
+"""How a run ended: its exit code, its report, and where the reports were written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orchestrator.app.notify.composing import Ending, Missed
+from orchestrator.app.wiring import Choices
+from orchestrator.core.errors import JournalError, OrchestratorError
+from orchestrator.core.model import ExitCode, RunId
+from orchestrator.core.run_state import RunState
+from orchestrator.engine.run import Run
+from orchestrator.journal import State
+from orchestrator.log import Log
+from orchestrator.report.evidence.writing import withdraw_evidence, write_evidence
+from orchestrator.report.summary import summarize
+from orchestrator.report.text import reached_of_wanted
+from orchestrator.report.values import Report
+from orchestrator.report.writing import write
+
+log = Log(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A finished run: how the process should end, and where its reports are.
+
+    `trouble` is what a person must know beside the report; without anything in `written`
+    the report is nowhere but here. `untold` lists failed messages about the end that are not in
+    the report: they change nothing.
+    """
+
+    code: int
+    report: Report
+    directory: Path
+    written: tuple[Path, ...] = ()
+    trouble: str | None = None
+    untold: tuple[str, ...] = ()
+    nothing_left: bool = False
+    """True for a resume that found nothing to do."""
+
+
+def trouble_of(run: Run) -> str | None:
+    """Return what went wrong in the run itself, in words, or None."""
+    return f"internal error: {run.failure!r}" if run.failure else None
+
+
+def outcome_of(
+    state: RunState, code: int, head: str | None, trouble: str | None, directory: str
+) -> Outcome:
+    """Return the outcome of a run before its reports are written."""
+    report = summarize(state, chain_head=head).with_exit_code(code)
+    return Outcome(code=code, report=report, directory=Path(directory), trouble=trouble)
+
+
+def has_same_reports(outcome: Outcome, other: Outcome) -> bool:
+    """Tell whether two outcomes have the same reports: nothing was recorded in between."""
+    one, two = outcome.report.run, other.report.run
+    return (one.journal_head, outcome.code, outcome.trouble) == (
+        two.journal_head,
+        other.code,
+        other.trouble,
+    )
+
+
+def ending_of(outcome: Outcome) -> Ending:
+    """Return how a run ended, for its messages."""
+    report = outcome.report
+    objectives = [*report.objectives, *(o for t in report.targets for o in t.scoped_objectives())]
+    about = {code.value: code.about for code in ExitCode}
+    return Ending(
+        exit_code=outcome.code,
+        meaning=about.get(outcome.code, "not a documented exit code"),
+        missed=tuple(
+            Missed(
+                scope=each.scope,
+                kind=each.kind,
+                target_s=each.target_s,
+                actual_s=each.actual_s,
+                words=reached_of_wanted(each),
+            )
+            for each in objectives
+            if not each.met
+        ),
+        report=str(outcome.directory),
+        trouble=outcome.trouble,
+    )
+
+
+def write_reports(
+    outcome: Outcome, state: State, found: RunState | None, choices: Choices
+) -> Outcome:
+    """Write the reports, beside the journal if their own directory does not take them.
+
+    With the records of `found` as their evidence; None: the journal does not hold them all.
+    """
+    for place in (outcome.directory, state.directory / "reports" / outcome.report.run.id):
+        try:
+            written = write_with_evidence(outcome.report, state, found, choices, place)
+        except JournalError as exc:
+            outcome = _troubled(outcome, ExitCode.LOCAL_IO, f"there is no evidence: {exc}")
+            return write_reports(outcome, state, None, choices)
+        except OSError as exc:
+            outcome = _troubled(
+                outcome,
+                ExitCode.LOCAL_IO,
+                f"the reports cannot be written to {place}: {exc.strerror}",
+            )
+        except Exception as exc:
+            log.exception("report.internal_error")
+            return _troubled(outcome, ExitCode.INTERNAL, f"internal error in a report: {exc!r}")
+        else:
+            if place != outcome.directory:
+                outcome = replace(outcome, trouble=f"{outcome.trouble}; they are in {place}")
+            return replace(outcome, directory=place, written=written)
+    if outcome.report.run.journal_head is not None:
+        later = f"bulk-restore report {outcome.report.run.id} --report DIRECTORY"
+        outcome = replace(outcome, trouble=f"{outcome.trouble}; make them later: {later}")
+    return outcome
+
+
+def write_with_evidence(
+    report: Report, state: State, found: RunState | None, choices: Choices, place: Path
+) -> tuple[Path, ...]:
+    """Write the renderings and, if the journal holds everything in them, the evidence."""
+    rendered = write(report, place)
+    if found is None or report.run.journal_head is None:
+        withdraw_evidence(place)
+        return tuple(rendered)
+    records = state.records(RunId(report.run.id), upto=report.run.journal_records)
+    return (*rendered, *write_evidence(found, report, records, rendered, place, choices.sign))
+
+
+def _troubled(outcome: Outcome, code: ExitCode, trouble: str) -> Outcome:
+    """Return the outcome with one more local trouble; an internal error stays one."""
+    if outcome.code == ExitCode.INTERNAL:
+        code = ExitCode.INTERNAL
+    before = f"{outcome.trouble}; " if outcome.trouble else ""
+    return replace(
+        outcome,
+        code=int(code),
+        report=outcome.report.with_exit_code(code),
+        trouble=f"{before}{trouble}",
+    )
+
+
+def failure_of(exc: Exception) -> tuple[int, None, str]:
+    """Return exit code, no journal head, and the cause, of a run that an exception ended."""
+    cause = _first_cause(exc)
+    if isinstance(cause, JournalError):
+        return ExitCode.LOCAL_IO, None, str(cause)
+    log.error("run.internal_error", exc_info=exc)
+    known = isinstance(cause, OrchestratorError)
+    return ExitCode.INTERNAL, None, str(cause) if known else f"internal error: {cause!r}"
+
+
+def _first_cause(exc: BaseException) -> BaseException:
+    """Return the first leaf of nested exception groups; a journal's error comes first."""
+    if not isinstance(exc, BaseExceptionGroup):
+        return exc
+    leaves = [_first_cause(each) for each in exc.exceptions]
+    return next((leaf for leaf in leaves if isinstance(leaf, JournalError)), leaves[0])

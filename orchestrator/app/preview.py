@@ -1,0 +1,145 @@
+"""`plan`: expands a plan with each server's present inventory; mounts and records nothing."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import anyio
+
+from orchestrator.app.wiring import World, clients, seed_of
+from orchestrator.core.errors import OrchestratorError, ServerUnusable
+from orchestrator.core.model import MountRequest, ServerName, UnresolvedTarget
+from orchestrator.core.text import duration
+from orchestrator.em.client import Client
+from orchestrator.em.session import Session
+from orchestrator.engine.bounded import before
+from orchestrator.engine.inventory import gather_once
+from orchestrator.journal import Naming, State
+from orchestrator.plan.choose.expansion import Expansion
+from orchestrator.plan.choose.inventory import InventoryNeeds, Listing
+from orchestrator.plan.choose.locked import LockedPlan
+from orchestrator.plan.choose.sampling import Draw, Proofs
+from orchestrator.plan.choose.targets import LockedSelection, Narrowing, PlanSelection
+from orchestrator.plan.file.loading import LoadedPlan
+
+PATIENCE = 60.0
+"""Seconds without an answer after which a server counts as missing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """A plan expanded at the time `now`, drawn by `seed` (0 where nothing was drawn).
+
+    `gone` are the targets of an earlier locked plan whose restore points are not there.
+    `missing` are the servers that could not be asked, and why: of their targets nothing is known.
+    """
+
+    expansion: Expansion
+    now: datetime
+    seed: int
+    gone: Sequence[UnresolvedTarget] = ()
+    missing: Mapping[ServerName, OrchestratorError] = field(default_factory=dict)
+    clocks: Mapping[ServerName, datetime] = field(default_factory=dict)
+    """What the servers' clocks showed at `now`."""
+
+    def require_whole(self) -> None:
+        """Check that every server was asked.
+
+        Raises:
+            OrchestratorError: one could not be.
+        """
+        for why in self.missing.values():
+            raise why
+
+    def age_s(self, request: MountRequest) -> float:
+        """Return how old a target's point is, in seconds; negative for one from the future."""
+        now = self.clocks.get(request.server, self.now)
+        return (now - request.point.created_at).total_seconds()
+
+
+async def look(
+    loaded: LoadedPlan,
+    state: Path,
+    *,
+    only: tuple[str, ...] = (),
+    seed: int | None = None,
+    locked: LockedPlan | None = None,
+    world: World | None = None,
+) -> Look:
+    """Ask the servers of a plan for its points and expand it; the journal is only read.
+
+    With `locked`, its points are looked for too. Only servers of which something is wanted are
+    asked. One that answers nothing for `PATIENCE` seconds is missing, and the others are shown.
+
+    Raises:
+        OrchestratorError: no server can be used.
+    """
+    world = world or World(rng=random.SystemRandom())
+    plan, now = loaded.plan, world.wall_clock()
+    seed = seed_of(plan, seed, world.rng)
+    proofs: Proofs | None = None
+    if plan.samples_stalest:
+        naming = Naming(urls={name: server.url for name, server in plan.servers.items()})
+        proofs = State(state).proofs(before=now, naming=naming)
+    narrowing = Narrowing(only=only)
+    draw = Draw(seed=seed, proofs=proofs)
+    selection = PlanSelection(plan, narrowing, now, draw, explain=True)
+    frozen = LockedSelection(locked, narrowing, now) if locked is not None else None
+    listings: dict[ServerName, Listing] = {}
+    locked_listings: dict[ServerName, Listing] = {}
+    missing: dict[ServerName, OrchestratorError] = {}
+
+    async def ask(client: Client) -> None:
+        needs = [each.needs(client.server) for each in (selection, frozen) if each is not None]
+        try:
+            answers = await _listings(client, needs)
+        except OrchestratorError as exc:
+            missing[client.server] = exc
+        else:
+            listings[client.server] = answers[0]
+            locked_listings[client.server] = answers[-1]
+
+    async with anyio.create_task_group() as tasks:
+        for client in clients(plan, world):
+            server = client.server
+            if selection.wants(server) or (frozen is not None and frozen.wants(server)):
+                tasks.start_soon(ask, client)
+    if missing and not listings:
+        raise next(iter(missing.values()))
+    return Look(
+        expansion=selection.expand(listings),
+        now=now,
+        seed=seed,
+        gone=frozen.gone(locked_listings) if frozen is not None else (),
+        clocks={name: listing.clock(now) for name, listing in listings.items()},
+        missing={name: missing[name] for name in plan.servers if name in missing},
+    )
+
+
+async def _listings(client: Client, needs: Sequence[InventoryNeeds]) -> list[Listing]:
+    """Log on and ask for each of `needs`.
+
+    Raises:
+        OrchestratorError: the server cannot be used, or has answered nothing for too long.
+    """
+    sessions: list[Session] = []
+
+    async def ask() -> list[Listing]:
+        async with client.logon() as session:
+            sessions.append(session)
+            return [await gather_once(session, each) for each in needs]
+
+    async def silence() -> None:
+        left = PATIENCE
+        while left > 0:
+            await anyio.sleep(left)
+            left = PATIENCE - sessions[0].idle_s if sessions else 0.0
+
+    listings = await before(silence, ask)
+    if listings is None:
+        raise ServerUnusable(f"{client.server} has not answered for {duration(PATIENCE)}")
+    return listings

@@ -1,0 +1,229 @@
+"""The whole check: every server asked at once, the plan expanded, this machine looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+import anyio
+
+from orchestrator.app.readiness.asking import Sight, look
+from orchestrator.app.readiness.expected import expected_duration
+from orchestrator.app.readiness.findings import Finding, Readiness, Scope, Subject
+from orchestrator.app.readiness.here import (
+    disk_findings,
+    journal_findings,
+    living_runs,
+    machines_elsewhere,
+    mounts_elsewhere,
+    same_plan,
+)
+from orchestrator.app.readiness.servers import server_findings
+from orchestrator.app.readiness.targets import machine_findings, target_findings
+from orchestrator.app.wiring import Choices, Plan, World, clients, limits_of, seed_of, selection_of
+from orchestrator.core.errors import JournalError
+from orchestrator.core.model import MountRequest, ServerName, Source, UnresolvedTarget
+from orchestrator.core.ports.journal import Durations
+from orchestrator.core.run_state import RunState
+from orchestrator.core.text import duration
+from orchestrator.em.client import Client
+from orchestrator.engine.orders import Selection
+from orchestrator.journal import Naming, State
+from orchestrator.plan.choose.expansion import Expansion
+from orchestrator.plan.choose.inventory import Listing, inventory_needs
+from orchestrator.plan.choose.locked import LockedPlan
+from orchestrator.plan.choose.sampling import Draw, Proofs
+from orchestrator.plan.choose.targets import Narrowing
+
+PATIENCE = 60.0
+"""Seconds within which a server must have answered everything."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Memory:
+    """What the state directory holds, or why it cannot be read."""
+
+    living: Sequence[RunState] = ()
+    durations: Durations | None = None
+    trouble: JournalError | None = None
+
+
+async def check(
+    source: Plan,
+    choices: Choices,
+    *,
+    patience: float = PATIENCE,
+    strict: bool = False,
+    world: World | None = None,
+) -> Readiness:
+    """Check whether `source` could be run now. Changes nothing, here or on any server.
+
+    Each server gets one logon and the reads of `asking`; one that does not answer is a
+    problem of its own. The state directory is only read, and no lock is held.
+    """
+    world = world or World()
+    now = world.wall_clock()
+    narrowing = Narrowing(only=choices.only, keys=choices.keys)
+    selection = selection_of(source, narrowing, now, _draw(source, choices, world, now))
+    is_whole = not choices.only and choices.keys is None
+    sights = await _sights(
+        source, selection, world, patience, lambda name: is_whole or selection.wants(name)
+    )
+    listings = {
+        name: sight.points for name, sight in sights.items() if isinstance(sight.points, Listing)
+    }
+    expansion = selection.expand(listings)
+    unasked = [
+        target for name in sights if name not in listings for target in selection.placeholders(name)
+    ]
+    whole = _Whole(source, choices, sights, expansion, unasked, now)
+    return Readiness(
+        plan=source.plan.name,
+        plan_sha256=source.sha256,
+        checked_at=now,
+        servers=len(sights),
+        targets=len(expansion.requests) + len(expansion.unresolved) + len(unasked),
+        findings=tuple(whole.findings(_memory(State(choices.state), _naming(source)))),
+        strict=strict,
+    )
+
+
+def _draw(source: Plan, choices: Choices, world: World, now: datetime) -> Draw:
+    """Return what a run that began now would choose by; without a journal nothing was proven."""
+    proofs: Proofs | None = None
+    if source.plan.samples_stalest:
+        with suppress(JournalError):  # the item `journal` tells
+            proofs = State(choices.state).proofs(before=now, naming=_naming(source))
+    return Draw(seed=seed_of(source.plan, choices.seed, world.rng), proofs=proofs)
+
+
+async def _sights(
+    source: Plan,
+    selection: Selection,
+    world: World,
+    patience: float,
+    wanted: Callable[[ServerName], bool],
+) -> Mapping[ServerName, Sight]:
+    """Ask all servers that are `wanted` at once; in the order of the plan."""
+    sights: dict[ServerName, Sight] = {}
+    clients_to_ask = [each for each in clients(source.plan, world) if wanted(each.server)]
+
+    async def ask(client: Client) -> None:
+        needs = selection.needs(client.server)
+        sources = _sources(source, client.server)
+        sights[client.server] = await look(client, needs, sources, patience=patience)
+
+    async with anyio.create_task_group() as tasks:
+        for client in clients_to_ask:
+            tasks.start_soon(ask, client)
+    return {client.server: sights[client.server] for client in clients_to_ask}
+
+
+def _sources(source: Plan, server: ServerName) -> Sequence[Source]:
+    """Return the families of restore points that the plan mounts from on a server."""
+    named = set(inventory_needs(source.plan, server).sources)
+    if isinstance(source, LockedPlan):
+        named |= {each.point.source for each in source.requests if each.server == server}
+    return sorted(named)
+
+
+def _naming(source: Plan) -> Naming:
+    return Naming(urls={name: server.url for name, server in source.plan.servers.items()})
+
+
+def _memory(state: State, naming: Naming) -> _Memory:
+    try:
+        return _Memory(living=living_runs(state), durations=state.durations(naming))
+    except JournalError as exc:
+        return _Memory(trouble=exc)
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """Everything that was learned, from which the answers follow."""
+
+    source: Plan
+    choices: Choices
+    sights: Mapping[ServerName, Sight]
+    expansion: Expansion
+    unasked: Sequence[UnresolvedTarget]
+    now: datetime
+
+    def findings(self, memory: _Memory) -> Iterator[Finding]:
+        """Yield the answers: servers, the run as a whole, targets."""
+        servers, requests = self.source.plan.servers, self.expansion.requests
+        for name, sight in self.sights.items():
+            held = mounts_elsewhere(memory.living, servers[name].url)
+            yield from server_findings(sight, servers[name], self.now, held)
+        yield from self._of_the_run(memory, requests)
+        listed = {
+            (name, point.source, point.id)
+            for name, sight in self.sights.items()
+            for point in sight.listed
+        }
+        elsewhere = machines_elsewhere(memory.living, requests, servers)
+        clocks = {name: sight.clock(self.now) for name, sight in self.sights.items()}
+        yield from target_findings(self.expansion, self.unasked, listed, elsewhere, clocks)
+
+    def _of_the_run(self, memory: _Memory, requests: Sequence[MountRequest]) -> Iterator[Finding]:
+        plan = self.source.plan
+        about = Subject(Scope.RUN, plan.name)
+        if memory.trouble is None:
+            yield same_plan(about, memory.living)
+        else:
+            yield about.not_visible("same_plan", "the journal cannot be read")
+        yield journal_findings(about, State(self.choices.state), memory.trouble)
+        yield from self._guards(about)
+        if requests:
+            yield machine_findings(about, requests, plan.limits.mounts_per_vm)
+        yield from disk_findings(about, requests)
+        yield self._duration(about, memory, requests)
+
+    def _guards(self, about: Subject) -> Iterator[Finding]:
+        """What must hold for the plan as a whole: something to mount, `expect`, no VM twice."""
+        if not (requests := self.expansion.requests) and not self.expansion.unresolved:
+            if not self.unasked:
+                yield about.problem("targets", "no target is selected")
+        else:
+            yield about.ok("targets", f"{len(requests)} with a restore point")
+        for sentence in self.expansion.broken:
+            yield about.problem("guards", sentence)
+        if not self.expansion.broken:
+            partly = "; the servers that were not asked cannot be judged" if self.unasked else ""
+            yield about.ok("guards", f"every `expect` holds, and no VM is selected twice{partly}")
+
+    def _duration(
+        self, about: Subject, memory: _Memory, requests: Sequence[MountRequest]
+    ) -> Finding:
+        """Return how long the run may take, from the journal's history."""
+        if memory.durations is None:
+            return about.not_visible("duration", "the journal cannot be read")
+        plan = self.source.plan
+        limits = limits_of(plan, self.choices.max_mounts)
+        expected = expected_duration(requests, plan.waves, limits, memory.durations)
+        gap = f"no history for {expected.unknown} of {expected.targets} targets"
+        if expected.seconds is None:
+            return about.not_visible("duration", gap if expected.targets else self._why_pointless())
+        detail = f"about {duration(expected.seconds)} without trouble"
+        if self.unasked:
+            detail += f", without the {len(self.unasked)} targets of servers that were not asked"
+        if expected.unknown:
+            detail += f" ({gap}: they count as the median of the others)"
+        deadline = plan.limits.deadline
+        if deadline is not None and expected.seconds > deadline:
+            return about.warning("duration", f"{detail}: the deadline is {duration(deadline)}")
+        rto = plan.objectives.rto
+        if rto is not None and expected.seconds > rto:
+            return about.warning("duration", f"{detail}: the RTO is {duration(rto)}")
+        return about.ok("duration", detail)
+
+    def _why_pointless(self) -> str:
+        """Return why there is no restore point whose mount could take time."""
+        without, unasked = len(self.expansion.unresolved), len(self.unasked)
+        if not without and not unasked:
+            return "there are no targets"
+        if not unasked:
+            return "no target has a restore point"
+        return f"their servers were not asked ({unasked} of {without + unasked} targets)"

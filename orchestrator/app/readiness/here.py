@@ -1,0 +1,146 @@
+"""This machine's part: other runs in progress, the journal, free space on its disks."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from orchestrator.app.readiness.findings import Finding, Subject
+from orchestrator.core import text
+from orchestrator.core.errors import JournalError
+from orchestrator.core.lifecycle import HOLDING_PHASES
+from orchestrator.core.model import MountKey, MountRequest, ServerName
+from orchestrator.core.records import server_address
+from orchestrator.core.run_state import RunState
+from orchestrator.journal import State, in_work
+from orchestrator.plan.file.settings import ServerSettings
+
+MEBIBYTE = 1024 * 1024
+
+
+def living_runs(state: State) -> list[RunState]:
+    """Return what the journal knows of runs that a process on this machine works on now.
+
+    Raises:
+        JournalError: the journal cannot be read.
+    """
+    runs: dict[str, RunState] = {}
+    for summary in state.runs():
+        if summary.plan not in runs and state.is_running(summary):
+            runs[summary.plan] = state.replay(summary.run)
+    return list(runs.values())
+
+
+def same_plan(about: Subject, runs: Iterable[RunState]) -> Finding:
+    """Check that this plan is not running already: it would be refused with exit code 6."""
+    for run in runs:
+        if run.started.plan == about.name:
+            return about.problem(
+                "same_plan",
+                f"run {run.started.run} of this plan is running (process {run.started.pid}); "
+                "a second one is refused",
+            )
+    return about.ok("same_plan", "no other run of this plan is running with this --state")
+
+
+def machines_elsewhere(
+    runs: Iterable[RunState],
+    requests: Iterable[MountRequest],
+    servers: Mapping[ServerName, ServerSettings],
+) -> dict[MountKey, str]:
+    """Return the targets whose machine another living run has not done with yet, and which run."""
+    busy: dict[tuple[str, str], str] = {}
+    for run in runs:
+        urls = {facts.name: facts.url for facts in run.started.servers}
+        for record in run.records.values():
+            if not record.is_final:
+                planned = record.planned
+                busy[server_address(urls.get(planned.server, "")), planned.vm.casefold()] = (
+                    run.started.run
+                )
+    return {
+        each.key: in_work(busy[machine])
+        for each in requests
+        if (machine := (server_address(servers[each.server].url), each.vm.casefold())) in busy
+    }
+
+
+def mounts_elsewhere(runs: Iterable[RunState], url: str) -> dict[str, int]:
+    """Return how many mounts each living run holds, or may hold, on the server at `url`."""
+    held: dict[str, int] = {}
+    wanted = server_address(url)
+    for run in runs:
+        there = {facts.name for facts in run.started.servers if server_address(facts.url) == wanted}
+        count = sum(
+            1
+            for record in run.records.values()
+            if record.planned.server in there
+            and (record.phase in HOLDING_PHASES or record.may_be_open)
+        )
+        if count:
+            held[run.started.run] = count
+    return held
+
+
+# --- disks -----------------------------------------------------------------------------------
+
+
+def journal_findings(about: Subject, state: State, trouble: JournalError | None) -> Finding:
+    """Check whether a run could keep its journal here; nothing is written to find out."""
+    if trouble is not None:
+        return about.problem("journal", str(trouble))
+    standing = _standing(state.directory)
+    if not standing.is_dir() or not os.access(standing, os.W_OK | os.X_OK):
+        return about.problem("journal", f"{state.directory} cannot be written: {standing} refuses")
+    return about.ok("journal", f"{state.directory} can be written")
+
+
+def disk_findings(about: Subject, requests: Sequence[MountRequest]) -> Iterator[Finding]:
+    """Compare what downloads may take in all with what their file systems have free."""
+    wanted: defaultdict[int, int] = defaultdict(int)
+    places: dict[int, Path] = {}
+    refused: dict[Path, None] = {}
+    for request in requests:
+        for download in request.downloads:
+            if download.to is None:
+                continue
+            standing = _standing(Path(download.to))
+            folder = standing if standing.is_dir() else standing.parent
+            try:
+                device = folder.stat().st_dev
+            except OSError:
+                refused[folder] = None
+                continue
+            if not os.access(folder, os.W_OK | os.X_OK):
+                refused[folder] = None
+            places.setdefault(device, folder)
+            wanted[device] += download.max_size
+    for folder in refused:
+        yield about.problem("disk", f"downloads cannot be written below {folder}")
+    for device, size in wanted.items():
+        yield _room(about, places[device], size)
+
+
+def _room(about: Subject, folder: Path, size: int) -> Finding:
+    try:
+        facts = os.statvfs(folder)
+    except OSError as exc:
+        return about.not_visible("disk", f"{folder}: {exc.strerror}")
+    free = facts.f_bavail * facts.f_frsize
+    detail = f"downloads may take {text.size(size)} below {folder}, {text.size(free)} are free"
+    if size > free:
+        return about.problem("disk", f"{detail}: lower max_size, or make room")
+    return about.ok("disk", detail)
+
+
+def _standing(path: Path) -> Path:
+    """Return `path`, or the nearest directory above it that exists."""
+    for each in (path, *path.parents):
+        try:
+            if each.exists():
+                return each
+        except OSError:
+            continue
+    return path

@@ -1,0 +1,133 @@
+"""A run from its lock to its reports, and the resume of one that ended too early."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
+
+from orchestrator.app.outcome import Outcome, write_reports
+from orchestrator.app.run_part import RunPart
+from orchestrator.app.signals import BackgroundView, Signals, caught_signals
+from orchestrator.app.wiring import (
+    Choices,
+    Plan,
+    World,
+    beginning,
+    require_allowed_writes,
+    require_same,
+    require_something_wanted,
+)
+from orchestrator.core.errors import CannotResume
+from orchestrator.core.events import RunStarted
+from orchestrator.core.model import ExitCode
+from orchestrator.core.ports.journal import Observer, OtherRuns
+from orchestrator.core.run_state import RunState
+from orchestrator.journal import State, urls_of
+from orchestrator.report.summary import summarize
+from orchestrator.views.view import View
+
+
+async def run_plan(
+    source: Plan,
+    choices: Choices,
+    *,
+    view: View | None = None,
+    observers: Sequence[Observer] = (),
+    background: Sequence[BackgroundView] = (),
+    world: World | None = None,
+) -> Outcome:
+    """Carry out a plan from the first logon to the last unmount, and write its reports.
+
+    Raises:
+        PlanError: it would write into guests, and nobody allowed that, or nothing of it can be
+            what was asked for; nothing was sent.
+        RunLocked: another process runs this plan.
+        JournalError: the journal cannot even be opened; nothing was sent.
+    """
+    require_allowed_writes(source, choices)
+    require_something_wanted(source, choices)
+    world = world or World()
+    state = State(choices.state)
+    started = beginning(source, choices, world)
+    with (
+        _signals(world) as signals,
+        state.plan_lock(source.plan.name, started.run),
+        _claims(state, started, world) as others,
+    ):
+        part = RunPart(source, started, state, choices, world, signals, others)
+        return await part.execute(view or View(), observers, background)
+
+
+async def resume(
+    run: str,
+    plan_of: Callable[[RunStarted], Plan],
+    choices: Choices,
+    *,
+    view: View | None = None,
+    observers: Sequence[Observer] = (),
+    background: Sequence[BackgroundView] = (),
+    world: World | None = None,
+) -> Outcome:
+    """Go on with a run that was interrupted, stopped or halted, and write its reports.
+
+    `plan_of` loads the plan that the run was started with.
+
+    Raises:
+        RunLocked: its process, or another run of the plan, still goes on.
+        RunNotFound, JournalDamaged: there is no such run, or its journal cannot be trusted.
+        CannotResume: it never began, or the plan is not the same any more; nothing was sent.
+        PlanError: it writes into guests, and nobody allowed that again; nothing was sent.
+    """
+    world = world or World()
+    state = State(choices.state)
+    summary = state.summary(run)
+    with _signals(world) as signals, state.plan_lock(summary.plan, summary.run):
+        run_state = state.replay(summary.run)
+        if not run_state.is_anything_left(retry_failed=choices.retry_failed):
+            return _as_it_was(run_state, state, choices)
+        _require_begun(run_state)
+        source = plan_of(run_state.started)
+        require_same(source, run_state.started)
+        require_allowed_writes(source, choices)
+        with _claims(state, run_state.started, world) as others:
+            part = RunPart(
+                source, run_state.started, state, choices, world, signals, others, run_state
+            )
+            return await part.execute(view or View(), observers, background)
+
+
+def _claims(state: State, started: RunStarted, world: World) -> AbstractContextManager[OtherRuns]:
+    """Take part in the limits that this run shares with the others of its state directory."""
+    urls = urls_of(started.servers)
+    return state.claims(started.run, started.plan, urls, world.wall_clock)
+
+
+def _signals(world: World) -> AbstractContextManager[Signals | None]:
+    """Catch the process's signals until the reports are written."""
+    return caught_signals() if world.signals else nullcontext()
+
+
+def _as_it_was(run_state: RunState, state: State, choices: Choices) -> Outcome:
+    """Return the outcome of a run with which nothing is left to do, its reports written again."""
+    run = run_state.started.run
+    with suppress(OSError):
+        state.forget_sessions(run)
+    code = run_state.finished.exit_code if run_state.finished else ExitCode.INTERNAL
+    outcome = Outcome(
+        code=code,
+        report=summarize(run_state, chain_head=state.chain_head(run)),
+        directory=Path(run_state.report_dir),
+        nothing_left=True,
+    )
+    return write_reports(outcome, state, run_state, choices)
+
+
+def _require_begun(run_state: RunState) -> None:
+    """Check that the run was confirmed or had begun: else there is nothing to resume."""
+    begun = any(wave.started_at is not None for wave in run_state.waves.values())
+    if not (begun or run_state.started.confirmed):
+        raise CannotResume(
+            f"run {run_state.started.run} ended before it was confirmed, and nothing was mounted; "
+            f"start it again: bulk-restore run {run_state.started.plan_path}"
+        )

@@ -1,0 +1,255 @@
+"""`unmount`: removes the mounts that a run left open, and lists those that it cannot remove.
+
+Mounts can be reached only through the logon session that made them. Its token is in an owner-only
+side file until the run's clean end. The work is the engine's (`engine.mount.unmount`): a resume
+that submits nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from orchestrator.app.session_tokens import usable_sessions
+from orchestrator.app.wiring import World, clients
+from orchestrator.core.errors import JournalDamaged, RunLocked
+from orchestrator.core.events import (
+    Event,
+    RunStarted,
+    ServerParked,
+    ServerResumed,
+    StrayFound,
+    StrayReleased,
+)
+from orchestrator.core.lifecycle import MountRecord, Phase
+from orchestrator.core.model import ExitCode, MountKey, RunId
+from orchestrator.core.policy import SESSION_IDLE_LIMIT
+from orchestrator.core.records import RunSummary
+from orchestrator.core.text import counted, printable
+from orchestrator.engine.ledger import Ledger
+from orchestrator.engine.mount.unmount import Cleaned, Cleaning
+from orchestrator.journal import State, urls_of
+from orchestrator.plan.file.settings import RestorePlan
+
+TICK = 2.0
+
+ANSWER_WITHIN = 30.0
+"""Seconds in which a living process takes the request to end its holds: it looks every second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """What was released and what was not, as lines for a person, and the exit code."""
+
+    lines: tuple[str, ...]
+    code: int
+
+
+async def release_leftovers(
+    directory: Path,
+    run: str,
+    plan_of: Callable[[RunStarted], RestorePlan],
+    *,
+    world: World | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Released:
+    """Unmount what is left of a run; `plan_of` loads the plan that the run was started with.
+
+    Another run of the same plan may live: it acts in sessions of its own.
+    A living run that holds mounts is asked to end its holds, and waited for; `say` is told so.
+
+    Raises:
+        RunLocked: the run is still going on and holds nothing, or is resumed; stop it first.
+        JournalError: the run is not known, or its journal is damaged.
+        PlanError: the plan cannot be read any more; it names servers and their trust.
+    """
+    state = State(directory)
+    summary = state.summary(run)
+    try:
+        with state.run_lock(summary.plan, summary.run):
+            return await _released(state, summary.run, plan_of, world or World(), say)
+    except RunLocked:
+        held = _held(state, summary.run) if state.is_running(summary) else {}
+        if not held:
+            raise
+    return await _end_holds(state, summary, held, say)
+
+
+def _held(state: State, run: RunId) -> dict[MountKey, int]:
+    """Return the targets whose mounts are held now, and which attempt that is."""
+    records = state.replay(run).records.items()
+    return {key: len(record.attempts) for key, record in records if record.phase is Phase.HELD}
+
+
+async def _end_holds(
+    state: State, summary: RunSummary, held: dict[MountKey, int], say: Callable[[str], None]
+) -> Released:
+    """Ask the run's own process to release the mounts it holds, and return the result."""
+    state.ask_to_end_holds(summary.run)
+    say(
+        f"asked the process of {summary.run} to end its holds; "
+        f"waiting for {counted(len(held), 'mount')}"
+    )
+    try:
+        with anyio.move_on_after(ANSWER_WITHIN) as unanswered:
+            await _until_released(state, summary, held, unanswered)
+    finally:
+        state.take_request(summary.run)  # if nobody has
+    records = state.replay(summary.run).records
+    left = [records[key] for key, attempt in held.items() if _is_open(records[key], attempt)]
+    lines = [f"released: {printable(key)}" for key in held if records[key] not in left]
+    lines += _by_hand(left, "the run's process did not release it; it may still be working on it")
+    return Released(lines=tuple(lines), code=ExitCode.IN_DOUBT if left else ExitCode.GOOD)
+
+
+async def _until_released(
+    state: State, summary: RunSummary, held: dict[MountKey, int], answer: anyio.CancelScope
+) -> None:
+    """Return once none of the mounts is held any more or being removed, or the run has ended."""
+    while state.is_running(summary):
+        await anyio.sleep(TICK / 2)
+        with suppress(JournalDamaged):  # read while it is written: the next look tells
+            records = state.replay(summary.run).records
+            now = [records[key] for key, attempt in held.items()]
+            working = [each for each in now if each.phase in {Phase.HELD, Phase.UNMOUNTING}]
+            if any(each.phase is not Phase.HELD for each in now):
+                answer.deadline = math.inf  # it has begun; each unmount has a time of its own
+            if not working:
+                return
+
+
+def _is_open(record: MountRecord, attempt: int) -> bool:
+    """Tell whether the mount that was held may still be open."""
+    return record.may_be_open and len(record.attempts) == attempt
+
+
+async def _released(
+    state: State,
+    name: RunId,
+    plan_of: Callable[[RunStarted], RestorePlan],
+    world: World,
+    say: Callable[[str], None],
+) -> Released:
+    """Release under the lock: no other process adds to the run's journal meanwhile."""
+    run_state = state.replay(name)
+    is_open = any(each.may_be_open for each in run_state.records.values())
+    is_left = is_open or bool(run_state.strays or run_state.unaudited)
+    tokens = state.load_sessions(name)
+    if not is_left and not tokens:
+        return Released(lines=(f"{name}: nothing is left mounted",), code=ExitCode.GOOD)
+    plan = plan_of(run_state.started)
+    usable, unkept = usable_sessions(plan, tokens)
+    unkept |= {name: why for name, why in run_state.unaudited.items() if name not in tokens}
+    progress = _Progress(say, run_state.strays)
+    started = run_state.started
+    since = (world.wall_clock() - started.started_at).total_seconds()
+    async with state.append_later(name, inline=world.inline) as journal:
+        with state.claims(name, started.plan, urls_of(started.servers), world.wall_clock) as others:
+            cleaning = Cleaning(
+                run_state,
+                clients(plan, world, kept=usable),
+                journal,
+                began_at=max(run_state.last_at, since),
+                outage=min(plan.limits.outage, SESSION_IDLE_LIMIT),
+                watch=world.watch,
+                rng=world.rng,
+                others=others,
+                observers=[progress],
+                unkept=unkept,
+                say=say,
+            )
+            cleaned = await cleaning.execute()
+    return _summed_up(state, name, cleaning.ledger, cleaned, progress, is_left=is_left)
+
+
+class _Progress:
+    """An observer that prints what is waited for, and remembers which strays are left."""
+
+    def __init__(self, say: Callable[[str], None], strays: Iterable[StrayFound] = ()) -> None:
+        """`strays` are those that the run has named; they count until they are seen gone."""
+        self._say = say
+        self.strays = {(stray.session, stray.task): stray for stray in strays}
+        self.removed = 0
+
+    def observe(self, event: Event, record: MountRecord | None) -> None:
+        """Take note of an event."""
+        _ = record
+        match event:
+            case StrayFound(session=session, task=task):
+                self.strays[session, task] = event
+            case StrayReleased(session=session, task=task):
+                self.strays.pop((session, task), None)
+                self.removed += 1
+            case ServerParked(server=server, reason=reason):
+                self._say(f"waiting for {printable(server)}: {printable(reason)}")
+            case ServerResumed(server=server):
+                self._say(f"{printable(server)} answers again")
+            case _:
+                return
+
+
+def _summed_up(
+    state: State,
+    name: RunId,
+    ledger: Ledger,
+    cleaned: Cleaned,
+    progress: _Progress,
+    *,
+    is_left: bool,
+) -> Released:
+    """Return the result, and delete the kept sessions once nothing can be open any more."""
+    unfinished = cleaned.why_not or progress.strays or cleaned.left_open or cleaned.unasked
+    lines = [] if is_left or unfinished else [f"{name}: nothing is left mounted"]
+    for key, mounts in cleaned.released.items():
+        how = f"released: {printable(key)} ({counted(mounts, 'mount')})"
+        lines.append(how if mounts else f"not mounted any more: {printable(key)}")
+    if progress.removed:
+        lines.append(f"released: {counted(progress.removed, 'mount')} of no target")
+    lines += _strays_by_hand(progress.strays.values())
+    by_reason: dict[str, list[MountRecord]] = {}
+    for key, why in cleaned.why_not.items():
+        by_reason.setdefault(why, []).append(ledger[key])
+    for why, records in by_reason.items():
+        lines += _by_hand(records, why)
+    lines += [
+        f"{printable(server)}: it is unknown whether mounts are left there: {printable(why)}"
+        for server, why in cleaned.unasked.items()
+    ]
+    if not unfinished:
+        state.forget_sessions(name)
+        lines = lines or [f"{name}: nothing is left mounted"]
+    return Released(lines=tuple(lines), code=ExitCode.IN_DOUBT if unfinished else ExitCode.GOOD)
+
+
+def _strays_by_hand(strays: Iterable[StrayFound]) -> list[str]:
+    """Name the mounts of no target that could not be removed."""
+    return [
+        f"not released: a mount of no target on {printable(stray.server)}, restore point "
+        f"{printable(stray.point or '?')}: {printable(stray.reason)}"
+        for stray in strays
+    ]
+
+
+def _by_hand(records: Sequence[MountRecord], why: str) -> list[str]:
+    """Name what a person must look at, and how."""
+    if not records:
+        return []  # only the session was left, and it ends by itself
+    lines = [f"not released ({printable(why)}):"]
+    for record in records:
+        planned = record.planned
+        point = record.open_point.name if record.open_point else "?"
+        lines.append(
+            f"  {printable(planned.key)}: {printable(planned.vm)} on backup server "
+            f"{printable(planned.backup_server)} behind {printable(planned.server)}, restore point "
+            f"{printable(point)}, mount {record.mount_state.value}"
+        )
+    lines.append(
+        "  In the Veeam Backup & Replication console of that backup server, find the running "
+        "file-level restore session of that restore point and stop it."
+    )
+    return lines

@@ -1,0 +1,235 @@
+"""Options that several commands share, and what a command makes of them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from orchestrator.cli.ending import explained, fail
+from orchestrator.core.text import printable_json
+
+if TYPE_CHECKING:
+    from orchestrator.journal import State
+    from orchestrator.report.ci import Ci
+    from orchestrator.report.evidence.signing import Signer
+    from orchestrator.views.view import View
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PATH = click.Path(path_type=Path)
+FILE = click.Path(path_type=Path, dir_okay=False)
+DIRECTORY = click.Path(path_type=Path, file_okay=False)
+
+
+def echo_json(values: object) -> None:
+    """Print values as one JSON document, in which nothing steers a terminal or a CI system."""
+    click.echo(printable_json(json.dumps(values, indent=1)))
+
+
+def default_state() -> Path:
+    """Return the user's state directory for this program, or end: there is no home directory."""
+    from platformdirs import user_state_path
+
+    from orchestrator.core.model import ExitCode
+
+    try:
+        found = user_state_path("bulk-restore")
+    except RuntimeError:  # what platformdirs raises where there is no home
+        found = Path()
+    is_home_empty = (
+        os.environ.get("HOME") == "" and not os.environ.get("XDG_STATE_HOME", "").strip()
+    )
+    if is_home_empty or not found.is_absolute():
+        why = f"HOME is not set, and user {os.getuid()} has no entry in passwd"
+        why = "HOME is empty" if is_home_empty else why
+        place = "there is no directory for the journal"
+        fail(ExitCode.USAGE, f"{place}: {why}; name a directory with --state")
+    return found
+
+
+def journal_of(state: Path | None) -> State:
+    """Return the state directory that --state names, or the user's own."""
+    from orchestrator.journal import State
+
+    return State(state or default_state())
+
+
+def readable(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """Refuse a text that is not UTF-8: it could not be journaled."""
+    if value is not None and any("\ud800" <= char <= "\udfff" for char in value):
+        raise click.BadParameter("it is not valid UTF-8 text")
+    return value
+
+
+def _ci(_ctx: click.Context, _option: click.Parameter, value: str) -> Ci | None:
+    from orchestrator.report.ci import Ci, detect
+
+    if value == "none":
+        return None
+    return detect(os.environ) if value == "auto" else Ci(value)
+
+
+def _command(_ctx: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    try:
+        argv = tuple(shlex.split(value))
+    except ValueError as exc:
+        raise click.BadParameter(f"{exc}: quote it as for a shell") from None
+    if not argv or not argv[0]:
+        raise click.BadParameter("it does not name a program")
+    return argv
+
+
+def _overrides(
+    _ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    found = {}
+    for value in values:
+        name, sign, text = value.partition("=")
+        if not sign or not name:
+            raise click.BadParameter(f"{value!r} is not NAME=VALUE")
+        found[name] = text
+    return found
+
+
+def _signer(_ctx: click.Context, _option: click.Parameter, path: Path | None) -> Signer | None:
+    from orchestrator.core.errors import KeyUnusable
+    from orchestrator.core.model import ExitCode
+    from orchestrator.report.evidence.signing import load_signer
+
+    try:
+        return None if path is None else load_signer(path)
+    except KeyUnusable as exc:
+        fail(ExitCode.USAGE, str(exc))
+
+
+plan_argument = click.argument("plan", type=PATH)
+run_argument = click.argument("run")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+events_option = click.option(
+    "--json", "as_json", is_flag=True, help="Write events to stdout as JSON, one per line."
+)
+moved_plan_option = click.option(
+    "--plan",
+    type=PATH,
+    help="The plan file, if it has moved. It must not have changed since the run was started.",
+)
+state_option = click.option(
+    "--state",
+    type=DIRECTORY,
+    help="Directory of the journal. Default: your user state directory.",
+)
+sign_key_option = click.option(
+    "--sign-key",
+    type=FILE,
+    metavar="KEY.pem",
+    callback=_signer,
+    help="Sign the evidence with this Ed25519 private key (PEM, owner-only, no passphrase).",
+)
+session_file_option = click.option(
+    "--no-session-file",
+    is_flag=True,
+    help="Do not save session tokens in the state directory. After a crash, no command can "
+    "then follow or remove the run's mounts: look for them in the Veeam console.",
+)
+set_option = click.option(
+    "--set",
+    "overrides",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=_overrides,
+    help="Set a variable of the plan. May be repeated.",
+)
+only_option = click.option(
+    "--only",
+    metavar="GLOB",
+    multiple=True,
+    help="Only targets whose key, label or VM matches. May be repeated.",
+)
+yes_write_option = click.option(
+    "--yes-write",
+    is_flag=True,
+    help="Allow a plan in recovery mode to write files into guests.",
+)
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(min=1, max=1_000_000_000),
+    help="Random seed for sampling and `policy: random`. Use a run's seed to get the same "
+    "selection again.",
+)
+ci_option = click.option(
+    "--ci",
+    type=click.Choice(["auto", "github", "gitlab", "azure", "jenkins", "none"]),
+    default="auto",
+    callback=_ci,
+    help="Report to this CI system in its own format: annotations, summary, sections. "
+    "auto detects the system.",
+)
+on_finish_option = click.option(
+    "--on-finish",
+    metavar="COMMAND",
+    callback=_command,
+    help="Start COMMAND (no shell) after the reports are written. It gets JSON on stdin and "
+    "the variables BULK_RESTORE_RUN, _PLAN, _MODE, _EXIT_CODE and _REPORT. It may take 5 "
+    "minutes and never affects the exit code.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """How much to say on stderr, and how: -q, -v and --color."""
+
+    quiet: bool
+    verbose: int
+    color: str
+
+    def view(self) -> View:
+        """Return the progress view that fits stderr."""
+        from orchestrator.views.choice import Show, choose_view
+
+        show = Show.QUIET if self.quiet else Show.VERBOSE if self.verbose else Show.NORMAL
+        return choose_view(sys.stderr, os.environ, show=show, color=self.color)
+
+
+def output_options(command: F) -> F:
+    """Add -q, -v, --log-format and --color; the command gets them as `output`.
+
+    Logs are set up before the command, and its errors end the process: see `explained`.
+    """
+
+    @click.option("-q", "--quiet", is_flag=True, help="Show only results and errors.")
+    @click.option("-v", "--verbose", count=True, help="Show more; -vv for debugging.")
+    @click.option(
+        "--log-format",
+        type=click.Choice(["auto", "console", "json"]),
+        default="auto",
+        help="Format of the logs on stderr.",
+    )
+    @click.option(
+        "--color",
+        type=click.Choice(["auto", "always", "never"]),
+        default="auto",
+        help="Show the live view, in colours: auto obeys NO_COLOR and CI. Needs a terminal.",
+    )
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any, quiet: bool, verbose: int, log_format: str, color: str, **kwargs: Any
+    ) -> Any:
+        from orchestrator.app import logs
+
+        logs.configure(verbosity=-1 if quiet else verbose, style=log_format)
+        with explained(verbose=verbose):
+            output = Output(quiet=quiet, verbose=verbose, color=color)
+            return command(*args, output=output, **kwargs)
+
+    return wrapped  # type: ignore[return-value]  # the decorated command

@@ -1,0 +1,1 @@
+"""The vocabulary and the rules: values, events, phases, ports. Pure: no event loop, no log."""

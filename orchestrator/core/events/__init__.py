@@ -1,0 +1,106 @@
+# mypy: implicit-reexport
+# ruff: noqa: F401 - the events are imported from here
+"""Events: one frozen class each, to and from JSON.
+
+Everything that happens in a run is one of these. The journal keeps them in order, the
+lifecycle table says which may follow which, and every report is a fold over them. `at` is
+seconds on the run's own clock, which reads 0 at RunStarted; `key` names the mount request.
+
+Reading old journals: fields may be added with a default, never removed or renamed.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from orchestrator.core.errors import JournalDamaged
+from orchestrator.core.events import run, server, target
+from orchestrator.core.events.base import Event, ServerEvent, SessionEvent, TargetEvent
+from orchestrator.core.events.run import (
+    PlaceholderReplaced,
+    RunFinished,
+    RunHalted,
+    RunNoted,
+    RunResumed,
+    RunStarted,
+    ServerFacts,
+    StopRequested,
+    WaveFacts,
+    WaveFinished,
+    WaveStarted,
+)
+from orchestrator.core.events.server import (
+    LOGGED_OFF,
+    LimitsShared,
+    ServerGivenUp,
+    ServerMeasured,
+    ServerPaced,
+    ServerParked,
+    ServerResumed,
+    SessionEnded,
+    SessionOpened,
+    SessionTakenUp,
+    StrayFound,
+    StrayReleased,
+    TasksAttributed,
+)
+from orchestrator.core.events.target import (
+    CheckMade,
+    DeadlinePassed,
+    FileCopied,
+    MountFound,
+    MountKept,
+    MountLeft,
+    MountReleased,
+    OutOfReach,
+    PointChosen,
+    SubmissionInDoubt,
+    SubmissionNotSent,
+    SubmissionRefused,
+    SubmissionStarted,
+    TargetConcluded,
+    TargetPlanned,
+    TargetReopened,
+    TaskAccepted,
+    TaskFailed,
+    TaskObserved,
+    TaskSucceeded,
+    UnmountStarted,
+    VerdictReached,
+)
+
+EVENT_TYPES: dict[str, type[Event]] = {
+    name: kind
+    for module in (run, server, target)
+    for name, kind in vars(module).items()
+    if isinstance(kind, type) and kind.__module__ == module.__name__ and issubclass(kind, Event)
+}
+
+
+@cache
+def _adapter(kind: str) -> TypeAdapter[Any]:
+    return TypeAdapter(EVENT_TYPES[kind])
+
+
+def to_json(event: Event) -> bytes:
+    """Return the event's fields as compact JSON; the type's name is kept beside it."""
+    return _adapter(type(event).__name__).dump_json(event, exclude_defaults=True)
+
+
+def from_json(kind: str, text: bytes | str) -> Event:
+    """Return the event that `to_json` wrote.
+
+    Raises:
+        JournalDamaged: the type is unknown or the fields do not fit it.
+    """
+    if kind not in EVENT_TYPES:
+        raise JournalDamaged(f"unknown event type {kind!r}")
+    try:
+        event: Event = _adapter(kind).validate_json(text)
+    except (ValidationError, json.JSONDecodeError) as exc:
+        raise JournalDamaged(f"the record is not a {kind} event") from exc
+    return event

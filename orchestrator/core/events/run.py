@@ -1,0 +1,164 @@
+"""Events of the run itself and of its waves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from orchestrator.core.events.base import Event
+from orchestrator.core.model import (
+    MountKey,
+    Objectives,
+    OnError,
+    Result,
+    RunId,
+    ServerName,
+    Unmount,
+    WaveName,
+)
+from orchestrator.core.proof import CheckSets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """One Enterprise Manager of the plan. `tls` is how its certificate is trusted."""
+
+    name: ServerName
+    url: str
+    tls: str
+    api_version: str
+    mounts_limit: int | None = None
+    backup_server_limits: dict[str, int]
+    default_backup_server_limit: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaveFacts:
+    """One wave of the plan."""
+
+    name: WaveName
+    after: tuple[WaveName, ...] = ()
+    critical: bool = False
+    on_error: OnError = OnError.CONTINUE
+    mounts_limit: int | None = None
+    objectives: Objectives = Objectives()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Event):
+    """A run began; everything about it that does not belong to one target."""
+
+    run: RunId
+    started_at: datetime
+    plan: str
+    plan_path: str
+    plan_sha256: str
+    locked_sha256: str | None = None
+    inventory_sha256: tuple[str, ...] | None = None
+    """Of the files that `from_file` names, in order; None: a locked plan, or an older run."""
+    description: str | None = None
+    mode: str = "drill"
+    reason: str | None = None
+    version: str
+    user: str = ""
+    host: str = ""
+    pid: int = 0
+    report_dir: str = ""
+    servers: tuple[ServerFacts, ...] = ()
+    waves: tuple[WaveFacts, ...] = ()
+    objectives: Objectives = Objectives()
+    mounts_limit: int | None = None
+    mounts_per_vm: int = 1
+    require_checks: bool = False
+    overrides: dict[str, str] = field(default_factory=dict)
+    """Variables of the plan that the command line set: a resume loads the plan with them."""
+    only: tuple[str, ...] = ()
+    keys: tuple[str, ...] | None = None
+    retry_of: RunId | None = None
+    """The earlier run whose targets that were not good are the only ones taken."""
+    entries: int | None = None
+    """How many entries the whole plan has; None: an older run did not say."""
+    deadline_s: float | None = None
+    confirmed: bool = False
+    """Whether it may begin unasked: `--yes`, or a locked plan."""
+    utc_offset_s: float = 0.0
+    """Local time of the machine minus UTC, for reports that people read."""
+    check_sets: CheckSets = field(default_factory=dict)
+    seed: int = 0
+    """Of every random choice of targets and points; a resume chooses by it again."""
+    unmount: Unmount = Unmount.ALWAYS
+    keep_failed_s: float | None = None
+    """How long a mount whose checks failed is held for a person."""
+    hold_s: float | None = None
+    """How long every mount is held; None: not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResumed(Event):
+    """Another process continues the run; its earlier halts and stops are over."""
+
+    resumed_at: datetime
+    version: str
+    user: str = ""
+    host: str = ""
+    pid: int = 0
+    report_dir: str = ""
+    retry_failed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaveStarted(Event):
+    """Targets of this wave may be submitted from now on."""
+
+    wave: WaveName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaveFinished(Event):
+    """Every target of this wave has a result, or a verdict while its mount is held."""
+
+    wave: WaveName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequested(Event):
+    """A person or the system asked the run to stop. `forced`: the second time."""
+
+    signal: str
+    forced: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunHalted(Event):
+    """The run stops submitting for a reason of its own; `reason` is one word, `detail` why."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunNoted(Event):
+    """A line for the report that belongs to no target."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceholderReplaced(Event):
+    """The placeholder of machines that could not be listed is replaced by the machines.
+
+    `was` is the result it had.
+    """
+
+    key: MountKey
+    server: ServerName
+    was: Result | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFinished(Event):
+    """The run is over and everything about it is in the journal."""
+
+    exit_code: int
+    finished_at: datetime
+    interrupted: bool = False

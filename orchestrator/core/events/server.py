@@ -1,0 +1,132 @@
+"""Events of one server: its logon sessions, its state, its limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.core.events.base import ServerEvent, SessionEvent
+from orchestrator.core.model import Href, RestorePointId, TaskId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOpened(SessionEvent):
+    """A logon session was opened. `clock_offset_s`: server time minus ours, if known."""
+
+    user: str
+    api_version: str
+    clock_offset_s: float | None = None
+    certificate_sha256: str | None = None
+    simulated: bool = False
+    """The server says of itself that it is simulated: it proves nothing of a real one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionTakenUp(SessionEvent):
+    """The logon session of an earlier process answered: its tasks and mounts are in reach again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TasksAttributed(SessionEvent):
+    """Tasks belong to targets whose mounts were found; which task made which mount is not known.
+
+    Without it a later process would take them for tasks that are in doubt. `mount` is what was
+    found: a process that died before it recorded that has attributed nothing.
+    """
+
+    tasks: tuple[TaskId, ...]
+    mount: Href | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrayFound(SessionEvent):
+    """A mount task of one of our sessions that belongs to no target may have left a mount open.
+
+    `mount` and `point` where they are known. It counts as left until `StrayReleased`; another one
+    of the same task says what is known by then.
+    """
+
+    task: TaskId
+    reason: str
+    mount: Href | None = None
+    point: RestorePointId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrayReleased(SessionEvent):
+    """The mount of a task that belongs to no target is gone."""
+
+    task: TaskId
+
+
+LOGGED_OFF = "logged off"
+"""The reason for the end of a session in which nothing may be open."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEnded(SessionEvent):
+    """A logon session ended: by our own logoff, or because the server lost it.
+
+    `unaudited`: why it is unknown whether a mount of no target is open in it; None where it is
+    known. One that was denied and has answered again is recorded a second time; the last counts.
+    With `left_open` only our use of it ended: it lives on until its idle limit, and what may be
+    mounted in it can still be released.
+    """
+
+    lost: bool
+    reason: str
+    unaudited: str | None = None
+    left_open: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerParked(ServerEvent):
+    """A server cannot be used for now; its targets wait.
+
+    `since` is when it fell silent, on the run's clock, where that was noticed only later.
+    """
+
+    reason: str
+    since: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerResumed(ServerEvent):
+    """A parked server answered again after `waited_s` seconds."""
+
+    waited_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerPaced(ServerEvent):
+    """How many mounts a server is given from now on; None: as many as the plan allows."""
+
+    allowed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsShared(ServerEvent):
+    """Targets on a server wait for mounts of other runs; without a reason: not any more.
+
+    `waited_s` is how long that lasted, in seconds.
+    """
+
+    reason: str | None = None
+    waited_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerGivenUp(ServerEvent):
+    """A server will not be used in this run any more. `refused`: by a refusal, not by silence."""
+
+    reason: str
+    refused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerMeasured(ServerEvent):
+    """Requests, mounts and sessions of one server over the run."""
+
+    requests: int
+    retries: int
+    peak_mounts: int
+    sessions: int

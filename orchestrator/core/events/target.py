@@ -1,0 +1,257 @@
+"""Events of one target, from its plan to its result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+from orchestrator.core.events.base import Session, TargetEvent
+from orchestrator.core.model import (
+    NO_SEARCH,
+    AttemptPolicy,
+    BackupServerName,
+    Href,
+    MountRequest,
+    MountState,
+    Objectives,
+    OsKind,
+    PhaseTimeouts,
+    RestorePoint,
+    RestorePointId,
+    Result,
+    Search,
+    ServerName,
+    Source,
+    TaskId,
+    TaskState,
+    UnresolvedTarget,
+    WaveName,
+    same_fields,
+)
+from orchestrator.core.proof import CheckOutcome, Download, DownloadOutcome
+
+_OF_A_POINT = (
+    *("point", "policy", "objectives", "timeouts", "retries"),
+    *("checks", "downloads", "search", "incident_at"),
+)
+"""What `TargetPlanned` does not say of a target without a restore point."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetPlanned(TargetEvent):
+    """The plan and the inventory made this target. `point` is None if none could be chosen."""
+
+    wave: WaveName
+    server: ServerName
+    label: str
+    os_kind: OsKind
+    source: Source = Source.REPLICA
+    point: RestorePoint | None = None
+    policy: str = "latest"
+    critical: bool = False
+    objectives: Objectives = Objectives()
+    timeouts: PhaseTimeouts = PhaseTimeouts()
+    retries: AttemptPolicy = AttemptPolicy()
+    place: str = ""
+    checks: tuple[str, ...] = ()
+    downloads: tuple[Download, ...] = ()
+    search: Search = NO_SEARCH
+    incident_at: datetime | None = None
+
+    @classmethod
+    def of(cls, target: MountRequest | UnresolvedTarget, *, at: float) -> Self:
+        """Return the event that makes a target known."""
+        unset = _OF_A_POINT if isinstance(target, UnresolvedTarget) else ()
+        return same_fields(cls, target, unset=unset, at=at)
+
+    @property
+    def backup_server(self) -> BackupServerName:
+        """The backup server that would carry the mount; empty if no point was chosen."""
+        return self.point.backup_server if self.point else BackupServerName("")
+
+    @property
+    def vm(self) -> str:
+        """The machine's name as the server knows it, else as the plan names it."""
+        return self.point.vm if self.point else self.label
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmissionStarted(TargetEvent):
+    """The intent: about to POST. Durable before the first byte leaves."""
+
+    attempt: int
+    session: Session
+    point: RestorePointId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmissionNotSent(TargetEvent):
+    """Nothing reached the server; the target waits again and has lost nothing."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmissionRefused(TargetEvent):
+    """The server declined, or it was proved that nothing had been started."""
+
+    reason: str
+    proved_absent: bool = False
+    busy: bool = False
+    """The refusal was about the server, not about this target."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmissionInDoubt(TargetEvent):
+    """The answer is lost; the mount may or may not have been started."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskAccepted(TargetEvent):
+    """The server works on it as `task`. `adopted`: found on the server after a lost answer."""
+
+    task: TaskId
+    adopted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskObserved(TargetEvent):
+    """The task was seen in another state that is not final."""
+
+    task: TaskId
+    state: TaskState
+    words: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadlinePassed(TargetEvent):
+    """The phase took longer than the plan allows; the task is still watched, to clean up."""
+
+    phase: str
+    allowed_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSucceeded(TargetEvent):
+    """The task is Finished with Success="true"."""
+
+    task: TaskId
+    message: str | None = None
+    mount: Href | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFailed(TargetEvent):
+    """The task is Finished without success; `message` is the server's own words."""
+
+    task: TaskId
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountFound(TargetEvent):
+    """The mount point answered at `mount`. `roots` are the volumes it shows, maybe none."""
+
+    mount: Href
+    roots: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckMade(TargetEvent):
+    """One assertion about the mounted guest was judged, or could not be."""
+
+    outcome: CheckOutcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileCopied(TargetEvent):
+    """One file was copied out of the mount, or written into the guest, or was not."""
+
+    outcome: DownloadOutcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictReached(TargetEvent):
+    """The verdict on the content of the mount; the mount is still open."""
+
+    result: Result
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountKept(TargetEvent):
+    """The mount stays open because the plan asks for it; the verdict is reached.
+
+    `until` is when it will be removed, on the run's clock; None: when somebody ends the hold.
+    """
+
+    reason: str
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnmountStarted(TargetEvent):
+    """The unmount request is about to be sent. It may be repeated."""
+
+    mount: Href
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountReleased(TargetEvent):
+    """The mount is gone: the server confirmed it and its mounts no longer list it."""
+
+    by_hand: bool = False
+    """Released by the `unmount` command after the run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountLeft(TargetEvent):
+    """The mount is known to be open and could not be removed."""
+
+    mount: Href
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutOfReach(TargetEvent):
+    """The outcome of the attempt cannot be determined any more (session lost, task vanished)."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointChosen(TargetEvent):
+    """Another restore point is tried from now on; nothing of the target is mounted."""
+
+    point: RestorePoint
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetConcluded(TargetEvent):
+    """The final answer for this target.
+
+    `point` is the one that the answer is about, where another was tried after it; `point_why`
+    says how it was found, where more is known by now than when it was chosen.
+    """
+
+    result: Result
+    mount: MountState
+    message: str | None = None
+    point: RestorePointId | None = None
+    point_why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetReopened(TargetEvent):
+    """A resumed run takes up a concluded target again; nothing of it is mounted.
+
+    `was` is the result it loses. `point` is set where none could be chosen before.
+    """
+
+    was: Result
+    point: RestorePoint | None = None
+    policy: str = ""

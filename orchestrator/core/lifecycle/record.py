@@ -1,0 +1,164 @@
+"""What is known of one target: its phase, its attempts, its mount, its result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from orchestrator.core.events import TargetPlanned
+from orchestrator.core.model import (
+    Href,
+    MountState,
+    RestorePoint,
+    RestorePointId,
+    Result,
+    SessionId,
+    TaskId,
+)
+from orchestrator.core.proof import CheckOutcome, DownloadOutcome
+
+
+class Phase(StrEnum):
+    """The phase that a target is in."""
+
+    QUEUED = "queued"
+    SUBMITTING = "submitting"
+    IN_DOUBT = "in_doubt"
+    RUNNING = "running"
+    COLLECTING = "collecting"
+    VERIFYING = "verifying"
+    HELD = "held"
+    UNMOUNTING = "unmounting"
+    OUT_OF_REACH = "out_of_reach"
+    DONE = "done"
+
+
+FIRM_RESULTS = frozenset({Result.VERIFIED, Result.MOUNTED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRecord:
+    """One attempt to mount one point. Times are seconds on the run's clock."""
+
+    number: int
+    point: RestorePointId
+    session: SessionId
+    submitted_at: float
+    accepted_at: float | None = None
+    finished_at: float | None = None
+    task: TaskId | None = None
+    adopted: bool = False
+    outcome: str = "unknown"
+    """success, failed, refused, not_sent, or unknown while nothing is certain."""
+    message: str | None = None
+    checks: tuple[CheckOutcome, ...] = ()
+    downloads: tuple[DownloadOutcome, ...] = ()
+    verdict: Result | None = None
+    verdict_at: float | None = None
+    fault: bool = False
+    """The mount failed or was refused for a reason of the target's own."""
+    late: str | None = None
+    """The first phase that took longer than the plan allows: mount or checks."""
+    absent: bool = False
+    """Its answer was lost, and nothing came of it for as long as it was looked for."""
+
+
+class Span(NamedTuple):
+    """A phase of a target's life, from `start` to `end` seconds on the run's clock."""
+
+    phase: Phase
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountRecord:
+    """Everything known of one target: the fold of its events. Times as in AttemptRecord."""
+
+    planned: TargetPlanned
+    point: RestorePoint | None
+    """The restore point that is tried now, or that the result is about."""
+    point_why: str = ""
+    phase: Phase = Phase.QUEUED
+    since: float = 0.0
+    spans: tuple[Span, ...] = ()
+    """The phases that are over, in order; the present one began at `since`."""
+    attempts: tuple[AttemptRecord, ...] = ()
+    mount: Href | None = None
+    mount_state: MountState = MountState.NONE
+    roots: tuple[str, ...] = ()
+    verdict: Result | None = None
+    """Of the newest attempt; see `proven` for the best one."""
+    verdict_at: float | None = None
+    overdue: bool = False
+    released_at: float | None = None
+    """When the mount of the newest attempt was seen gone."""
+    kept_until: float | None = None
+    """While HELD: when it will be removed, on the run's clock; None: when the hold is ended."""
+    result: Result | None = None
+    concluded_at: float | None = None
+    message: str | None = None
+    anew_from: int = 0
+    """How many attempts there were when the target was last taken up again."""
+
+    @property
+    def phases_s(self) -> Mapping[Phase, float]:
+        """Seconds spent in each phase that is over."""
+        spent: dict[Phase, float] = {}
+        for span in self.spans:
+            spent[span.phase] = spent.get(span.phase, 0.0) + span.end - span.start
+        return spent
+
+    @property
+    def is_final(self) -> bool:
+        """True once the target has its one result."""
+        return self.phase is Phase.DONE
+
+    @property
+    def tries(self) -> tuple[AttemptRecord, ...]:
+        """The attempts since the target was last taken up again: only these count against it."""
+        return self.attempts[self.anew_from :]
+
+    @property
+    def standing(self) -> Result | None:
+        """The best verdict so far, which is the result if nothing more is tried."""
+        return self.proven.verdict if self.proven is not None else self.verdict
+
+    @property
+    def open_point(self) -> RestorePoint | None:
+        """The restore point that was asked for last: a mount that may be open is one of it."""
+        if not self.attempts:
+            return self.point
+        asked = self.attempts[-1].point
+        return next((each for each in self.known_points if each.id == asked), self.point)
+
+    @property
+    def known_points(self) -> tuple[RestorePoint, ...]:
+        """The restore points that may have been asked for; some may be listed twice."""
+        known = (self.point, self.planned.point, *self.planned.search.candidates)
+        return tuple(each for each in known if each is not None)
+
+    @property
+    def proven(self) -> AttemptRecord | None:
+        """The attempt with a good verdict; of several, the one with the newest restore point.
+
+        Only the last attempt at a point says anything about it.
+        """
+        last = {each.point: each for each in self.attempts}
+        good = [each for each in last.values() if each.verdict in FIRM_RESULTS]
+        candidates = [point.id for point in self.planned.search.candidates]
+        if len(good) > 1 and candidates:
+            return min(good, key=lambda each: candidates.index(each.point))
+        return good[-1] if good else None
+
+    @property
+    def may_be_open(self) -> bool:
+        """True while a mount of this target is, or may be, open on the server."""
+        return self.mount_state in {MountState.LEFT, MountState.UNKNOWN, MountState.KEPT}
+
+    @property
+    def ever_submitted(self) -> bool:
+        """True if a mount request of this target may ever have reached the server."""
+        return any(attempt.outcome != "not_sent" for attempt in self.attempts)

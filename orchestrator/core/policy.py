@@ -1,0 +1,82 @@
+"""Delays and limits: pure functions of attempt, age and load. The engine sleeps."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+CLOCK_SLACK = 2.0
+"""Seconds by which a measured clock offset may be wrong: Date headers have whole seconds."""
+FUTURE_SLACK = 5.0
+"""Seconds after which a restore point made "later than now" is from the future."""
+
+
+def clock_correction(offset_s: float | None) -> float:
+    """Return by how many seconds a server's clock is taken to be ahead; 0 where unknown."""
+    return 0.0 if offset_s is None or abs(offset_s) <= CLOCK_SLACK else offset_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """Pauses between repetitions, in seconds: `first`, growing by `factor` up to `ceiling`."""
+
+    first: float
+    ceiling: float
+    factor: float = 2.0
+    jitter: float = 0.2
+
+    def delay(self, attempt: int, rng: random.Random) -> float:
+        """Return the pause after the `attempt`-th try (from 1), spread by `jitter`."""
+        plain = self.first * self.factor ** min(attempt - 1, 32)
+        return min(self.ceiling, plain) * rng.uniform(1 - self.jitter, 1 + self.jitter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchPolicy:
+    """How often a session's tasks are read, in seconds.
+
+    A finished mount is noticed half an interval late on average, so an interval of 2·e·d
+    makes a mount of d seconds idle for the share e. Bounds come from the tasks in flight: one
+    read serves them all, so with few of them the interval may fall to `shortest` where mounts
+    are short, at `many` it is `crowded` or more, and from twice as many on its upper bound
+    sinks from `longest` to `crowded`: a read per second is little for so many.
+    """
+
+    idle_share: float = 0.015
+    shortest: float = 0.1
+    crowded: float = 1.0
+    longest: float = 15.0
+    many: int = 50
+
+    def interval(self, *, in_flight: int, expected: float) -> float:
+        """Return the pause until the next read of `in_flight` tasks of `expected` seconds."""
+        load = in_flight / self.many
+        lowest = max(self.shortest, self.crowded * min(1.0, load) ** 2)
+        relief = min(max(load - 2, 0.0), 1.0)
+        highest = self.longest - (self.longest - self.crowded) * relief
+        return min(max(2 * self.idle_share * expected, lowest), highest)
+
+
+RECONNECT = Backoff(first=2.0, ceiling=30.0)
+"""Between probes of a server that does not answer: at most 60 requests in 10 minutes."""
+
+RELEASE = Backoff(first=1.0, ceiling=15.0)
+"""Between repetitions of an unmount whose answer was lost or that the server failed."""
+
+KEEP_ALIVE_AFTER = 600.0
+"""Idle seconds after which a session is used, long before the server forgets it.
+
+Source: a token dies after 15 minutes without a request, and its mounts go with it.
+"""
+
+KEEP_HELD_AFTER = 120.0
+"""The same where mounts are held open: nothing else uses that session, perhaps for hours."""
+
+SESSION_IDLE_LIMIT = 900.0
+"""Idle seconds after which the server forgets a session (documented: 15 minutes)."""
+
+DEADLINE = (
+    "How long the run may take, from its start or resume: 90m, 3h. After that no more mounts are "
+    "submitted; open mounts are still finished and removed. The deadline does not end a hold."
+)
+"""What `--deadline` and `limits.deadline` do."""

@@ -1,0 +1,5 @@
+"""What the engine needs from the outside, as Protocols.
+
+`em` implements those of `server`, `journal` those of `journal`, `local` those of `local`; views and
+reports implement Observer. Nothing here has behaviour; None where an implementation is missing.
+"""

@@ -1,0 +1,363 @@
+"""A whole run as its events tell it: the fold behind every report, view and status.
+
+The live run, a second terminal and a rebuilt report all go through `RunState.fold`, so they
+cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from orchestrator.core.errors import IllegalTransition, JournalDamaged
+from orchestrator.core.events import (
+    LOGGED_OFF,
+    Event,
+    PlaceholderReplaced,
+    RunFinished,
+    RunHalted,
+    RunNoted,
+    RunResumed,
+    RunStarted,
+    ServerEvent,
+    ServerGivenUp,
+    ServerMeasured,
+    ServerPaced,
+    ServerParked,
+    ServerResumed,
+    SessionEnded,
+    SessionOpened,
+    SessionTakenUp,
+    StopRequested,
+    StrayFound,
+    StrayReleased,
+    TargetEvent,
+    TasksAttributed,
+    WaveFinished,
+    WaveStarted,
+)
+from orchestrator.core.lifecycle import MountRecord, advance
+from orchestrator.core.model import (
+    MountKey,
+    MountState,
+    Result,
+    ServerName,
+    SessionId,
+    TaskId,
+    WaveName,
+)
+
+NEVER_SUBMITTED = frozenset({Result.SKIPPED, Result.CANCELLED})
+NOT_GOOD = frozenset({Result.FAILED, Result.UNKNOWN})
+
+
+@dataclass(slots=True)
+class Outage:
+    """From when to when a server could not be used, on the run's clock; None: to the end."""
+
+    start: float
+    end: float | None
+    reason: str
+
+
+@dataclass(slots=True)
+class ServerState:
+    """What the events say of one Enterprise Manager."""
+
+    sessions: list[SessionOpened] = field(default_factory=list)
+    taken_up: int = 0
+    """How often a later process took up a session that an earlier one had opened."""
+    attributed: list[TasksAttributed] = field(default_factory=list)
+    ended: list[SessionEnded] = field(default_factory=list)
+    strays: dict[tuple[SessionId, TaskId], StrayFound] = field(default_factory=dict)
+    """Mounts of no target that may be open."""
+    strays_removed: list[StrayFound] = field(default_factory=list)
+    """Mounts of no target that were found and are gone."""
+    parked: ServerParked | None = None
+    """Set while the server cannot be used."""
+    given_up: ServerGivenUp | None = None
+    measured: ServerMeasured | None = None
+    outages: list[Outage] = field(default_factory=list)
+    paces: list[tuple[float, int | None]] = field(default_factory=list)
+    """(second, mounts it is given from then on); None: as many as the plan allows."""
+
+    @property
+    def over(self) -> frozenset[SessionId]:
+        """The sessions that were lost or logged off: they are not used any more.
+
+        One that was lost with something unknown in it may be denied for a while only.
+        """
+        return frozenset(
+            session
+            for session, end in self.last_ends.items()
+            if (end.lost and end.unaudited is None) or end.reason == LOGGED_OFF
+        )
+
+    @property
+    def last_ends(self) -> dict[SessionId, SessionEnded]:
+        """How each session ended, by what was said last."""
+        return {end.session: end for end in self.ended}
+
+    @property
+    def unaudited(self) -> dict[SessionId, str]:
+        """The sessions in which a mount of no target may be open, unseen, and why."""
+        last = self.last_ends.items()
+        return {session: end.unaudited for session, end in last if end.unaudited is not None}
+
+    def fold(self, event: ServerEvent) -> None:
+        """Fold one more event of this server in."""
+        match event:
+            case SessionOpened():
+                self.sessions.append(event)
+            case SessionTakenUp():
+                self.taken_up += 1
+            case TasksAttributed():
+                self.attributed.append(event)
+            case StrayFound():
+                self.strays[event.session, event.task] = event
+            case StrayReleased():
+                gone = self.strays.pop((event.session, event.task), None)
+                if gone is not None:
+                    self.strays_removed.append(gone)
+            case SessionEnded():
+                self.ended.append(event)
+            case ServerParked():
+                self.back(event.at)
+                self.parked = event
+                start = event.at if event.since is None else event.since
+                self.outages.append(Outage(start, None, event.reason))
+            case ServerResumed():
+                self.back(event.at)
+            case ServerPaced():
+                self.paces.append((event.at, event.allowed))
+            case ServerGivenUp():
+                self.given_up = event
+            case ServerMeasured():
+                self.measured = _joined(self.measured, event)
+            case _:
+                pass
+
+    def back(self, at: float) -> None:
+        """Let its trouble be over: it answers again, or another process asks anew."""
+        self.parked = None
+        if self.outages and self.outages[-1].end is None:
+            self.outages[-1].end = at
+
+
+@dataclass(slots=True)
+class WaveState:
+    """When a wave ran, in seconds on the run's clock; None while it has not."""
+
+    started_at: float | None = None
+    finished_at: float | None = None
+
+
+@dataclass(slots=True)
+class RunState:
+    """Everything known of a run. Only `fold` changes it."""
+
+    started: RunStarted
+    records: dict[MountKey, MountRecord] = field(default_factory=dict)
+    servers: dict[ServerName, ServerState] = field(default_factory=dict)
+    waves: dict[WaveName, WaveState] = field(default_factory=dict)
+    halted: RunHalted | None = None
+    accepted: set[MountKey] = field(default_factory=set)
+    """Targets that were not good when the run halted at a critical one: whoever resumes knows."""
+    broken_guard: str | None = None
+    """What the plan expects and the servers did not list: no process of the run mounts any more."""
+    stops: list[StopRequested] = field(default_factory=list)
+    notes: list[RunNoted] = field(default_factory=list)
+    resumed: list[RunResumed] = field(default_factory=list)
+    finished: RunFinished | None = None
+    last_at: float = 0.0
+    events: int = 1
+    """How many events this is the fold of."""
+
+    def __post_init__(self) -> None:
+        """Make room for every server and wave of the plan."""
+        self.servers = {facts.name: ServerState() for facts in self.started.servers}
+        self.waves = {facts.name: WaveState() for facts in self.started.waves}
+
+    @property
+    def report_dir(self) -> str:
+        """Where the newest process of this run writes, or would have written, its reports."""
+        return self.resumed[-1].report_dir if self.resumed else self.started.report_dir
+
+    @property
+    def unaudited(self) -> dict[ServerName, str]:
+        """Servers with a session in which a mount of no target may be open, unseen, and why."""
+        return {
+            name: next(iter(server.unaudited.values()))
+            for name, server in self.servers.items()
+            if server.unaudited
+        }
+
+    @property
+    def strays(self) -> tuple[StrayFound, ...]:
+        """Mounts that belong to no target and may be open."""
+        return tuple(each for server in self.servers.values() for each in server.strays.values())
+
+    @property
+    def out_of_reach(self) -> int:
+        """Mounts that may be open, of targets or of none, while their session has ended.
+
+        Nothing here can remove such a mount any more; whether the server does is not documented.
+        Source: tasks and mounts live in their logon session only.
+        """
+        ended = {
+            (name, session)
+            for name, server in self.servers.items()
+            for session, end in server.last_ends.items()
+            if not end.left_open
+        }
+        made_in = [
+            (record.planned.server, record.attempts[-1].session)
+            for record in self.records.values()
+            if record.mount_state in {MountState.LEFT, MountState.UNKNOWN} and record.attempts
+        ]
+        made_in += [(stray.server, stray.session) for stray in self.strays]
+        return sum(session in ended for session in made_in)
+
+    def is_anything_left(self, *, retry_failed: bool = False) -> bool:
+        """Tell whether there is anything that a resume would go on with."""
+        return (
+            self.finished is None
+            or bool(self.strays)
+            or bool(self.unaudited)
+            or any(
+                not record.is_final
+                or record.may_be_open
+                or is_wanted_again(record, retry_failed=retry_failed)
+                for record in self.records.values()
+            )
+        )
+
+    def moment(self, at: float) -> datetime:
+        """Return the point in time of `at` seconds on the run's clock."""
+        return self.started.started_at + timedelta(seconds=at)
+
+    def fold(self, event: Event, after: MountRecord | None = None) -> MountRecord | None:
+        """Fold one more event in; return the target's record after a target event.
+
+        `after` is that record where the caller has it already.
+
+        Raises:
+            IllegalTransition: the table or the plan does not allow it.
+        """
+        self.last_at = max(self.last_at, event.at)
+        self.events += 1
+        if isinstance(event, TargetEvent):
+            after = after or advance(self.records, event)
+            self.records[event.key] = after
+            return after
+        try:
+            self._fold_run(event)
+        except KeyError as exc:
+            kind = type(event).__name__
+            raise IllegalTransition(f"{kind} names {exc}, which the plan does not") from exc
+        return None
+
+    def _fold_run(self, event: Event) -> None:
+        match event:
+            case WaveStarted(wave=wave):
+                if self.waves[wave].started_at is None:  # not where a resumed run takes it up
+                    self.waves[wave].started_at = event.at
+            case WaveFinished(wave=wave):
+                self.waves[wave].finished_at = event.at
+            case RunHalted():
+                self.halted = event
+                if event.reason == "expect":
+                    self.broken_guard = event.detail
+                if event.reason == "critical":
+                    self._accept()
+            case StopRequested():
+                self.stops.append(event)
+            case RunResumed():
+                self._begin_anew(event)
+            case PlaceholderReplaced(key=key):
+                del self.records[key]
+            case RunNoted():
+                self.notes.append(event)
+            case RunFinished():
+                self.finished = event
+                if self.halted is not None and self.halted.reason == "critical":
+                    self._accept()
+            case ServerEvent(server=server):
+                self.servers[server].fold(event)
+            case _:
+                pass
+
+    def _accept(self) -> None:
+        """Note which targets are not good: a halt at a critical one tells of all of them."""
+        for key, record in self.records.items():
+            if (record.result or record.standing) in NOT_GOOD:
+                self.accepted.add(key)
+
+    def _begin_anew(self, event: RunResumed) -> None:
+        """Begin anew what belongs to one process: stops, halts and the servers' troubles."""
+        self.resumed.append(event)
+        self.halted = None
+        self.stops = []
+        self.finished = None
+        for server in self.servers.values():
+            server.back(event.at)
+            server.given_up = None
+            if server.paces and server.paces[-1][1] is not None:
+                server.paces.append((event.at, None))
+
+
+def _joined(before: ServerMeasured | None, now: ServerMeasured) -> ServerMeasured:
+    """Return what a server cost over all processes of the run that told."""
+    if before is None:
+        return now
+    return replace(
+        now,
+        requests=before.requests + now.requests,
+        retries=before.retries + now.retries,
+        peak_mounts=max(before.peak_mounts, now.peak_mounts),
+        sessions=before.sessions + now.sessions,
+    )
+
+
+def is_wanted_again(record: MountRecord, *, retry_failed: bool) -> bool:
+    """Tell whether a resume takes up a concluded target: it was never submitted, or it may retry.
+
+    A mount that may be open forbids it; see `lifecycle`.
+    """
+    return record.result in NEVER_SUBMITTED or (retry_failed and record.result in NOT_GOOD)
+
+
+def fold(events: Iterable[Event]) -> RunState:
+    """Return the state after all `events`, the first of which is RunStarted.
+
+    Raises:
+        JournalDamaged: there is no beginning.
+        IllegalTransition: events that no run of ours can have recorded.
+    """
+    state: RunState | None = None
+    for state, _event, _record in replay(events):  # noqa: B007 - the last one is returned
+        pass
+    if state is None:
+        raise JournalDamaged("the run has no records")
+    return state
+
+
+def replay(events: Iterable[Event]) -> Iterator[tuple[RunState, Event, MountRecord | None]]:
+    """Yield the state after each event, the event, and its target's record if it has one.
+
+    Raises:
+        JournalDamaged, IllegalTransition: as `fold`.
+    """
+    state: RunState | None = None
+    for event in events:
+        record = None
+        if state is None:
+            if not isinstance(event, RunStarted):
+                raise JournalDamaged("the run's first record is missing")
+            state = RunState(event)
+        elif isinstance(event, RunStarted):
+            raise IllegalTransition(f"run {event.run} began twice")
+        else:
+            record = state.fold(event)
+        yield state, event, record

@@ -1,0 +1,88 @@
+"""Bodies of answers, read in pieces under a cap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import aiohttp
+
+from orchestrator.core.errors import EmptyAnswer, MalformedResponse
+from orchestrator.em.elements import Reading
+from orchestrator.em.masking import Masked, Masks
+
+T = TypeVar("T")
+
+CHUNK: Final = 64 * 1024
+
+
+class TakerFailed(Exception):
+    """The receiver of a body failed: not the server's fault, so it is not translated."""
+
+    def __init__(self, error: Exception) -> None:
+        """`error` is the taker's own."""
+        super().__init__()
+        self.error = error
+
+
+class CountedBody:
+    """A body for another receiver; implements `Reading`."""
+
+    def __init__(self, take: Callable[[bytes], None]) -> None:
+        """Nothing is taken yet."""
+        self._take = take
+        self.size = 0
+
+    def feed(self, chunk: bytes) -> None:
+        """Count a piece and hand it over."""
+        self.size += len(chunk)
+        try:
+            self._take(chunk)
+        except Exception as exc:
+            raise TakerFailed(exc) from exc
+
+    def close(self) -> None:
+        """Return nothing: the taker has it."""
+
+    def whole(self, body: bytes) -> None:
+        """Take a body that came in one piece."""
+        self.feed(body)
+
+
+async def feed_body(
+    response: aiohttp.ClientResponse, reading: Reading[T], masks: Masks, cap: int
+) -> T:
+    """Feed the body to `reading` as it comes, up to `cap` bytes; a file as it is.
+
+    Nearly every body is small and comes in one piece: that one is read at once.
+    """
+    is_file = isinstance(reading, CountedBody)
+    if masks and not is_file:
+        reading = Masked(reading, masks)
+    content = response.content
+    size, is_first = 0, True
+    while chunk := await content.read(CHUNK):
+        size += len(chunk)
+        if size > cap:
+            response.close()
+            raise MalformedResponse(f"the answer is larger than {cap} bytes")
+        if is_first and content.at_eof():
+            return reading.whole(chunk)
+        is_first = False
+        reading.feed(chunk)
+    if not size and not is_file:
+        raise EmptyAnswer(f"the answer is empty, with status {response.status}")
+    return reading.close()
+
+
+async def read_body(response: aiohttp.ClientResponse, cap: int) -> bytes:
+    """Return a body, or its first bytes where it is larger than `cap`."""
+    parts = []
+    size = 0
+    async for chunk in response.content.iter_chunked(CHUNK):
+        size += len(chunk)
+        if size > cap:
+            response.close()
+            break
+        parts.append(chunk)
+    return b"".join(parts)

@@ -1,0 +1,29 @@
+"""The token of a logon session, which is never shown. Source: reference 2.2 and 2.3."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+
+class Token:
+    """The secret of a logon session: its token, or the GUID of which some clients make one."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        """Keep `value`."""
+        self._value = value
+
+    def __repr__(self) -> str:
+        """Never the value."""
+        return "Token(***)"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> NoReturn:
+        """It is never pickled."""
+        raise TypeError("what opens a session is not pickled")
+
+    def reveal(self) -> str:
+        """Return it, for a request and the owner-only side file only."""
+        return self._value

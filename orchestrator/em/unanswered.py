@@ -1,0 +1,56 @@
+"""What a request without an answer means: whether anything of it was sent."""
+
+from __future__ import annotations
+
+import aiohttp
+
+from orchestrator.core.errors import (
+    CertificateRefused,
+    EnterpriseManagerError,
+    RequestNotSent,
+    ResponseLost,
+)
+from orchestrator.em.shortage import exhausted, is_shortage
+from orchestrator.em.tls import certificate_words
+
+
+def translated(exc: Exception, server: str, request: str) -> EnterpriseManagerError:
+    """Return our error for one of aiohttp's, whose own texts may hold credentials.
+
+    Only failures before the connection existed mean "not sent": a reset before the request
+    was read and one after it was carried out look the same.
+    """
+    if isinstance(exc, aiohttp.ServerFingerprintMismatch):
+        return CertificateRefused(
+            f"{server} shows the certificate {exc.got.hex()}, which the plan does not pin",
+            server=server,
+            request=request,
+        )
+    if isinstance(exc, aiohttp.ClientConnectorCertificateError):
+        return CertificateRefused(
+            f"{server}'s certificate is not trusted: {certificate_words(exc.certificate_error)}",
+            server=server,
+            request=request,
+        )
+    if isinstance(exc, aiohttp.ClientConnectorError):
+        if is_shortage(exc.os_error):
+            return exhausted(exc.os_error, server, request)
+        return RequestNotSent(
+            f"{server} cannot be reached: {_reason(exc.os_error)}", server=server, request=request
+        )
+    if isinstance(exc, aiohttp.ConnectionTimeoutError):
+        return RequestNotSent(
+            f"{server} cannot be reached: no connection within 15 s",
+            server=server,
+            request=request,
+        )
+    what = "no answer in time" if isinstance(exc, TimeoutError) else type(exc).__name__
+    return ResponseLost(
+        f"{server} did not answer {request}: {what}", server=server, request=request
+    )
+
+
+def _reason(exc: BaseException) -> str:
+    """Return the operating system's or TLS library's words, without addresses or paths."""
+    words = getattr(exc, "verify_message", None) or getattr(exc, "strerror", None)
+    return str(words) if words else type(exc).__name__

@@ -1,0 +1,379 @@
+"""Whether one server can be used now: circuit breaker, silence, adaptive limit, and given up."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Container
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import anyio
+
+from orchestrator.core.errors import (
+    HostExhausted,
+    MalformedResponse,
+    RequestNotSent,
+    RequestRefused,
+    ResponseLost,
+    ServerUnusable,
+    ServiceBusy,
+    SessionLost,
+)
+from orchestrator.core.events import RunNoted, ServerPaced
+from orchestrator.core.model import ServerName
+from orchestrator.core.policy import RECONNECT, WatchPolicy
+from orchestrator.core.text import duration
+from orchestrator.engine.adaptive_limit import AdaptiveLimit
+from orchestrator.engine.bounded import before
+from orchestrator.engine.circuit_breaker import CircuitBreaker
+from orchestrator.engine.connection import Connection, Left
+from orchestrator.engine.ledger import Ledger
+from orchestrator.engine.reachability import Reachability
+from orchestrator.engine.silence import FROZEN_AFTER, Silence, overslept
+
+T = TypeVar("T")
+
+TROUBLE = (RequestNotSent, ResponseLost, ServiceBusy, MalformedResponse)
+"""What says something about the server and nothing about the target."""
+
+DENIALS = 3
+"""Restore points that the account was denied to mount before any other: it may mount none."""
+
+QUIET = 2.0
+"""Seconds without an answer that are no more than a server at work."""
+
+LOOK_AGAIN = 30.0
+"""Seconds that a process which was frozen gets to look before a time limit speaks."""
+
+SHORTAGE_OVER = 60.0
+"""Seconds without a complaint after which this machine lacks nothing; pauses are shorter."""
+
+
+@dataclass(slots=True)
+class Shortage:
+    """Since when this machine lacks something for its requests to one server, and until when."""
+
+    since: float
+    last: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How a run uses one server."""
+
+    outage: float
+    """Seconds that targets may wait for the server while it is out of reach."""
+    watch: WatchPolicy
+    rng: random.Random
+    on_exhausted: Callable[[str], None]
+    pace: AdaptiveLimit
+    left: Left | None
+    """The session of an earlier process, in which alone it is used; None: new mounts."""
+    reachability: Reachability
+    wanted: bool
+    known_sessions: Callable[[], Container[str]] | None
+    """Those of our own runs; None: nobody asks whether there are others."""
+
+
+class Availability:
+    """The health of one server in a run, and the waits that depend on it."""
+
+    def __init__(
+        self, name: ServerName, ledger: Ledger, terms: Terms, moved: Callable[[], None]
+    ) -> None:
+        """No request was sent yet. `moved` is called when breaker or limit has changed."""
+        self.name = name
+        self._ledger = ledger
+        self.outage = terms.outage
+        """Seconds that targets may wait for this server while it is out of reach."""
+        self._rng = terms.rng
+        self._moved = moved
+        self._on_exhausted = terms.on_exhausted
+        self.bug: Exception | None = None
+        """What nobody foresaw in one of its tasks; nothing more is mounted here then."""
+        self.gate = CircuitBreaker(name, moved)
+        self.pace = terms.pace
+        self._told_pace: int | None = None
+        self._connection: Connection | None = None
+        self._left = terms.left
+        self._reachability = terms.reachability
+        self._is_wanted = terms.wanted
+        self._left_known = anyio.Event()
+        self._down_since: float | None = None
+        self._silence = Silence(ledger.now)
+        self._trouble: Exception | None = None
+        self._short: Shortage | None = None
+        self._openings = 0
+        self._unanswered = 0
+        self._turned_away = 0
+        self._turned_away_since = 0.0
+        self._denied = 0
+        self._may_mount = False
+        self._waited_s = 0.0
+        self._sessions = 0
+        self.refused = False
+        self.closed_to_mounts: str | None = None
+        """Why nothing more is mounted here, though the server is used on."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The records of the run's targets."""
+        return self._ledger
+
+    @property
+    def now(self) -> float:
+        """Seconds on the run's clock."""
+        return self._ledger.now()
+
+    def open_connection(self) -> Connection | None:
+        """Return the living session, or None while the server cannot be used."""
+        return self._connection if self.gate.is_open else None
+
+    @property
+    def connections(self) -> tuple[Connection, ...]:
+        """The sessions that are open now."""
+        return (self._connection,) if self._connection is not None else ()
+
+    async def persistently(
+        self,
+        connection: Connection,
+        ask: Callable[[], Awaitable[T]],
+        *,
+        patience: float = 0.0,
+        works: bool = False,
+    ) -> T:
+        """Return the answer of `ask`; wait and repeat while the server cannot be used.
+
+        Only for requests that may be repeated. An internal error of the server may be this
+        request's for good, so it closes no gate; it is repeated for `patience` seconds. With
+        `works` the server may do something before it answers: its silence is no trouble yet.
+
+        Raises:
+            SessionLost: the session is gone, and its answers with it.
+            ServerUnusable: the server was given up.
+            EnterpriseManagerError: a refusal that is about this request, or trouble with nothing
+                but this request for as long as the plan waits for a server.
+        """
+        failing_since: float | None = None
+        broken_since: float | None = None
+        while True:
+            if connection.lost:
+                raise SessionLost("the logon session is gone", server=self.name)
+            if not self.gate.is_open:
+                await self.gate.passed()
+                continue
+            asked_in, asked_at = self._openings, self._ledger.now()
+            try:
+                answer = await self._asked(ask, counts=not works)
+            except HostExhausted as exc:
+                await self.spare(exc)
+            except TROUBLE as exc:
+                if asked_in == self._openings:  # later, it says nothing about the server now
+                    self.trouble(exc, self._silent_since(connection, asked_at))
+                failing_since = asked_at if failing_since is None else failing_since
+                if self._ledger.now() - failing_since > self.outage:
+                    raise  # probes have been answered: it is about this request
+            except SessionLost:
+                self.lose(connection)
+                raise
+            except RequestRefused as exc:
+                now = self._ledger.now()
+                broken_since = now if broken_since is None else broken_since
+                if not exc.is_internal or now - broken_since >= patience:
+                    raise
+                await anyio.sleep(RECONNECT.delay(1 + int((now - broken_since) / 10), self._rng))
+            else:
+                connection.answered = True
+                self.pace.good()
+                return answer
+
+    async def _asked(self, ask: Callable[[], Awaitable[T]], *, counts: bool) -> T:
+        """Return the answer of one call; if it `counts`, silence is measured meanwhile."""
+        with self._silence.owed() if counts else nullcontext():
+            return await ask()
+
+    def _silent_since(self, connection: Connection, asked_at: float) -> float:
+        """Return since when the server has not answered what was asked at `asked_at`."""
+        return self._silence.began(asked_at, connection.session.idle_s)
+
+    async def spare(self, exc: HostExhausted) -> None:
+        """Wait a little, because this machine is short of something; not the server's fault.
+
+        After as long as an outage may last the run is halted, but what is mounted still waits:
+        it may yet be unmounted.
+
+        Raises:
+            ServerUnusable: it has lasted twice as long.
+        """
+        now, short = self._ledger.now(), self._short
+        if short is None or now - short.last > SHORTAGE_OVER:
+            short = self._short = Shortage(since=now, last=now)
+            self._ledger.record(RunNoted(at=now, message=f"requests wait: {exc}"))
+        short.last = now
+        lasted = now - short.since
+        if lasted > 2 * self.outage:
+            self.give_up(str(exc))
+            raise ServerUnusable(f"{self.name}: {exc}")
+        await anyio.sleep(min(max(1.0, lasted / 2), RECONNECT.ceiling))
+        if self._ledger.now() - short.since > self.outage:
+            self._on_exhausted(str(exc))
+
+    async def within(self, seconds: float, ask: Callable[[], Awaitable[T]]) -> T | None:
+        """Return the answer of `ask`, or None after `seconds` in which the server was usable.
+
+        Time during which the server was out of reach or silent does not count: its trouble never
+        costs a target its deadline, for as long in all as the plan waits for a server. A process
+        that was frozen when the time was over looks once more.
+        """
+        return await before(partial(self._usable_for, seconds), ask)
+
+    async def _usable_for(self, seconds: float) -> None:
+        """Return after so many seconds in which the server was usable."""
+        parked_before, granted, allowance = self._parked_s(), 0.0, seconds
+        while allowance > 0:
+            late = await overslept(allowance)
+            parked = min(self._parked_s() - parked_before, self.outage)
+            allowance, granted = parked - granted, max(parked, granted)
+            if late > FROZEN_AFTER:
+                allowance = max(allowance, LOOK_AGAIN)
+
+    def _parked_s(self) -> float:
+        """Return how long the server has been out of reach so far, in seconds."""
+        now, since = self._ledger.now(), self._down_since
+        if since is None and self._connection is not None:
+            silent = self._silence.since(self._connection.session.idle_s)
+            since = silent if silent is not None and now - silent > QUIET else None
+        return self._waited_s + (now - since if since is not None else 0.0)
+
+    def trouble(self, exc: Exception, since: float | None = None) -> None:
+        """Note that the server could not be used, `since` then; its targets wait from now on."""
+        self._trouble = exc
+        if self.gate.is_open and _is_overload(exc):
+            self.pace.overloaded(self._ledger.now())
+        if self._down_since is None:
+            now = self._ledger.now()
+            self._unanswered = 0
+            self._down_since = now if since is None else since
+            self._reachability.parked(self, str(exc), self._down_since)
+        self.gate.close()
+
+    def accepted(self) -> None:
+        """Note that the server took a mount."""
+        self._turned_away = 0
+        self._may_mount = True
+        self.pace.good()
+
+    def denied(self, why: str) -> None:
+        """Note that the account may not mount a restore point.
+
+        One that may mount none of the first points may mount nothing here: it is asked no more.
+        """
+        self._denied += 1
+        points = sum(
+            max(1, len(each.planned.search.candidates))
+            for each in self._ledger.records
+            if each.planned.server == self.name
+        )
+        if not self._may_mount and self._denied >= min(DENIALS, points):
+            self.refuse(f"the account may not mount: {why}")
+
+    def turned_away(self, connection: Connection, why: str) -> None:
+        """Note that the server started nothing for a mount POST, by no fault of the target's.
+
+        A server that answers probes and takes no mount at all is given up after the outage too;
+        while mounts are held there, or requests are in doubt, it only gets no more of them.
+        """
+        now = self._ledger.now()
+        if not self._turned_away:
+            self._turned_away_since = now
+        self._turned_away += 1
+        idle = not connection.watcher.in_flight and not connection.mounts - connection.held
+        if idle and now - self._turned_away_since > self.outage:
+            reason = f"took no mount for {duration(self.outage)}: {why}"
+            if connection.held or connection.doubts:
+                self._add_nothing(reason)
+            else:
+                self.give_up(reason)
+
+    def _add_nothing(self, reason: str) -> None:
+        """Mount nothing more here; held mounts stay held."""
+        if self.closed_to_mounts is None:
+            self.closed_to_mounts = reason
+            self._ledger.record(RunNoted(at=self._ledger.now(), message=f"{self.name} {reason}"))
+            self._moved()
+
+    def lose(self, connection: Connection) -> None:
+        """Note that the session is gone; a new logon follows, for new targets only."""
+        if not connection.lost:
+            connection.lost = True
+            connection.over.set()
+            self.gate.close()
+            if not connection.answered:  # whatever took the logon, it is not the service
+                why = SessionLost("it takes the logon, and does not know the session then")
+                self.trouble(why, connection.opened_at)
+
+    @property
+    def trouble_now(self) -> str | None:
+        """Why the server cannot be used, or None while it can."""
+        if self.gate.given_up is not None:
+            return self.gate.given_up
+        if self.closed_to_mounts is not None:
+            return self.closed_to_mounts
+        return str(self._trouble) if self._down_since is not None else None
+
+    def refuse(self, reason: str) -> None:
+        """Give the server up for this run: it refused, and would refuse again."""
+        self.refused = True
+        self.give_up(reason)
+
+    def abandon(self) -> None:
+        """Give the server up after a bug, once its mounts are removed as far as possible."""
+        self.give_up(self._about_bug)
+
+    @property
+    def _about_bug(self) -> str:
+        return f"was given up after an internal error: {type(self.bug).__name__}"
+
+    @property
+    def is_wanted(self) -> bool:
+        """True once it may log on, or take a session up."""
+        return self._is_wanted
+
+    def _recover(self) -> None:
+        if self._sessions > 1 or self._down_since is not None:
+            self.pace.reopened(self._unanswered)
+        if self._down_since is not None:
+            self._waited_s += self._ledger.now() - self._down_since
+            self._down_since = None
+        self._reachability.usable(self)
+        self._openings += 1
+        self._tell_pace()
+        self.gate.open()
+
+    def _tell_pace(self) -> None:
+        """Record how many mounts the server is given, if that has changed."""
+        if self._left is not None:
+            return  # nothing new is mounted here
+        allowed = int(self.pace.allowance) if self.pace.is_limiting else None
+        if allowed != self._told_pace:
+            self._told_pace = allowed
+            self._ledger.record(
+                ServerPaced(at=self._ledger.now(), server=self.name, allowed=allowed)
+            )
+
+    def give_up(self, reason: str) -> None:
+        """Give the server up for this run, because of a fault."""
+        if self.gate.given_up is None:
+            self._reachability.given_up(self, reason)
+            self.gate.give_up(reason)
+            self._left_known.set()
+            if self._connection is not None:
+                self._connection.over.set()
+
+
+def _is_overload(exc: Exception) -> bool:
+    """Return whether load may be the cause: an answer that says so, or none in time."""
+    busy = isinstance(exc, ServiceBusy) and exc.status != 401  # 401: the session may still live
+    return busy or isinstance(exc, ResponseLost)

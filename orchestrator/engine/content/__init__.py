@@ -1,0 +1,1 @@
+"""Work inside a mounted guest: reading, checking, downloading and writing back files."""

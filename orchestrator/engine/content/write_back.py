@@ -1,0 +1,136 @@
+"""Write one file back into the original guest: recovery mode only, and once.
+
+The intent is on disk before the request leaves, as the word that nobody knows what became of
+it. That word is replaced by a better one only by an answer; a crash, a lost answer, a task
+that is not seen to its end all leave it, and no later process sends the request again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.core.errors import (
+    EnterpriseManagerError,
+    JournalError,
+    MalformedResponse,
+    RequestNotSent,
+    ResponseLost,
+    SessionLost,
+)
+from orchestrator.core.events import FileCopied
+from orchestrator.core.model import Task
+from orchestrator.core.proof import Download, DownloadOutcome, Fate
+from orchestrator.engine.content.wanted_files import NotCopied, Wanted
+from orchestrator.engine.mount.attempt import Attempt
+from orchestrator.engine.watcher import TaskVanished
+
+IN_DOUBT = frozenset({408, 500, 502, 504})
+"""Answers that something before or inside of the server gives, whether it began or not."""
+
+
+class _NobodyKnows(Exception):
+    """The request may have taken effect; the message has what is known."""
+
+
+async def restore_into_guest(attempt: Attempt, download: Download, file: Wanted) -> None:
+    """Write one file into the original guest, unless an attempt may have done so before.
+
+    Raises:
+        SessionLost, ServerUnusable: nobody can say any more.
+    """
+    said = _Said(attempt, file)
+    if _tried_before(attempt, file, said):
+        return
+    said(Fate.UNKNOWN, "the order to write it was about to be sent; no answer is known")
+    try:
+        await attempt.ledger.durable()
+    except JournalError as exc:
+        said(Fate.FAILED, f"not written: {exc}")
+        return
+    try:
+        task = await _ordered(attempt, download, file)
+        said(Fate.UNKNOWN, f"the server took it as {task.id}; its end is not known")
+        done = await attempt.connection.watcher.finished(task.id)
+    except NotCopied as exc:
+        said(Fate.FAILED, str(exc))
+    except (_NobodyKnows, TaskVanished) as exc:
+        said(Fate.UNKNOWN, f"it may have been written: {exc}")
+    else:
+        if done.succeeded:
+            said(Fate.RESTORED, None)
+        elif done.unclear:
+            said(Fate.UNKNOWN, f"{done.id} ended and said neither success nor failure")
+        else:
+            said(Fate.FAILED, _refusal(done.message))
+
+
+def _tried_before(attempt: Attempt, file: Wanted, said: _Said) -> bool:
+    """Return whether an earlier attempt has written the file, or may have; record it."""
+    for earlier in attempt.record.attempts[:-1]:
+        for copied in earlier.downloads:
+            if (copied.path, copied.to) != (file.path, None):
+                continue
+            if copied.fate is Fate.UNKNOWN:
+                said(Fate.UNKNOWN, "not sent again: an earlier attempt may have written it")
+                return True
+            if copied.fate is Fate.RESTORED:
+                same = earlier.point == attempt.request.point.id
+                message = "an earlier attempt wrote it"
+                said(
+                    Fate.RESTORED if same else Fate.FAILED,
+                    message if same else f"not written: {message}, from another restore point",
+                )
+                return True
+    return False
+
+
+async def _ordered(attempt: Attempt, download: Download, file: Wanted) -> Task:
+    """Send the one request. It is sent again only if nothing reached the server.
+
+    Raises:
+        NotCopied: the server refused it.
+        _NobodyKnows: its answer is lost.
+        SessionLost, ServerUnusable: nobody can say any more.
+    """
+
+    async def once() -> Task:
+        try:
+            return await attempt.session.restore_to_guest(file.href, overwrite=download.overwrite)
+        except (RequestNotSent, SessionLost):
+            raise
+        except (ResponseLost, MalformedResponse) as exc:
+            raise _NobodyKnows(str(exc)) from exc
+        except EnterpriseManagerError as exc:
+            if exc.status in IN_DOUBT:
+                raise _NobodyKnows(str(exc)) from exc
+            raise NotCopied(f"not written: {exc}") from exc
+
+    return await attempt.server.persistently(attempt.connection, once)
+
+
+def _refusal(words: str | None) -> str:
+    if words is None:
+        return "not written: the server gives no reason"
+    if "credential" in words.casefold():
+        return (
+            f"not written: {words} (the guest credentials of the VM's job are used: set them "
+            "there under guest processing)"
+        )
+    return f"not written: {words}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """Records what became of one file."""
+
+    attempt: Attempt
+    file: Wanted
+
+    def __call__(self, fate: Fate, message: str | None) -> None:
+        size = self.file.size if fate is Fate.RESTORED else None
+        outcome = DownloadOutcome(
+            path=self.file.path, to=None, fate=fate, size=size, message=message
+        )
+        self.attempt.ledger.record(
+            FileCopied(at=self.attempt.now, key=self.attempt.key, outcome=outcome)
+        )

@@ -1,0 +1,127 @@
+"""The parts that one attempt at one target uses."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from orchestrator.core.errors import EnterpriseManagerError, RequestRefused, ServerUnusable
+from orchestrator.core.events import OutOfReach, SubmissionInDoubt
+from orchestrator.core.lifecycle import MountRecord, Phase
+from orchestrator.core.model import MountKey, MountRequest, Result, ServerName, SessionId
+from orchestrator.core.ports.journal import Baselines
+from orchestrator.core.ports.local import Aside, FileStore, Programs, on_the_spot
+from orchestrator.core.ports.server import GuestSession
+from orchestrator.core.proof import CheckSets
+from orchestrator.engine.connection import Connection
+from orchestrator.engine.forced_end import ForcedEnd
+from orchestrator.engine.ledger import Ledger
+from orchestrator.engine.mount.holds import Holds
+from orchestrator.engine.mount.recover import Unsettled
+from orchestrator.engine.scheduler import Scheduler, Slot
+from orchestrator.engine.server_connection import ServerConnection
+from orchestrator.engine.watcher import TaskVanished
+
+OUT_OF_KNOWLEDGE = (EnterpriseManagerError, ServerUnusable, TaskVanished, Unsettled)
+"""After one of these, past the POST, nobody can say what became of the attempt."""
+
+
+class NextStep(Enum):
+    """The next step for a target after an attempt."""
+
+    CONCLUDE = auto()
+    RETRY = auto()
+    """The target's own fault: costs an attempt."""
+    REQUEUE = auto()
+    """The server's fault: costs nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """The parts that all mounts of a run share."""
+
+    ledger: Ledger
+    scheduler: Scheduler
+    servers: Mapping[ServerName, ServerConnection]
+    """Where new mounts are asked for."""
+    rng: random.Random
+    expected: Callable[[MountRequest], float | None]
+    accepting: Callable[[], bool]
+    """False once the run submits nothing more."""
+    unsubmitted: Callable[[MountRequest], tuple[Result, str]]
+    """What to conclude, and why, for a target that was never submitted."""
+    holds: Holds
+    forced_end: ForcedEnd
+    """Whether a person wants the end at once."""
+    may_write: bool
+    """Whether files may be written into original guests."""
+    known_sessions: Callable[[], Container[str]] = tuple
+    """Ids of the logon sessions of this run's processes, and of other runs of ours."""
+    earlier: Mapping[SessionId, ServerConnection] = field(default_factory=dict)
+    """Where the mounts of earlier processes are finished, by the session that owns them."""
+    check_sets: CheckSets = field(default_factory=dict)
+    """The plan's checks by the name of their set."""
+    baselines: Baselines | None = None
+    """None: no check of the run compares with an earlier one."""
+    file_store: FileStore | None = None
+    """Where files of guests are saved; None: nothing is copied."""
+    programs: Programs | None = None
+    """None: no check is made, as where mounts are only removed."""
+    aside: Aside = on_the_spot
+    """Where long searches are made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try to mount one point, in one logon session that it never leaves."""
+
+    request: MountRequest
+    connection: Connection
+    server: ServerConnection
+    context: RunContext
+    slot: Slot
+
+    @property
+    def key(self) -> MountKey:
+        """The target's key."""
+        return self.request.key
+
+    @property
+    def now(self) -> float:
+        """Seconds on the run's clock."""
+        return self.context.ledger.now()
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where everything is recorded."""
+        return self.context.ledger
+
+    @property
+    def session(self) -> GuestSession:
+        """The logon session that owns the task and the mount."""
+        return self.connection.session
+
+    @property
+    def record(self) -> MountRecord:
+        """The target's record now."""
+        return self.context.ledger[self.request.key]
+
+    async def is_alone(self) -> bool:
+        """Return whether nobody else can have mounted anything; False if the server is silent."""
+        own = self.server.own, self.context.known_sessions()
+        try:
+            return await self.server.persistently(
+                self.connection, lambda: self.session.is_alone(*own)
+            )
+        except RequestRefused:
+            return False
+
+
+def record_out_of_reach(request: MountRequest, context: RunContext, reason: str) -> None:
+    """Record, in any phase, that the outcome of the attempt cannot be determined."""
+    ledger = context.ledger
+    if ledger[request.key].phase is Phase.SUBMITTING:
+        ledger.record(SubmissionInDoubt(at=ledger.now(), key=request.key, reason=reason))
+    ledger.record(OutOfReach(at=ledger.now(), key=request.key, reason=reason))

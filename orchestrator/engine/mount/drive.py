@@ -1,0 +1,398 @@
+"""One mount's life, queued to outcome.
+
+    slot held                                    scheduler
+        intent durable                           SubmissionStarted
+        POST, once                               TaskAccepted | refused | in doubt → recover
+        task Finished                            TaskSucceeded | TaskFailed
+        mount point read                         MountFound
+        verdict                                  VerdictReached
+        held, if the plan asks for it            MountKept
+        unmounted, and seen to be gone           MountReleased
+    slot given back
+    another point, if it was not good            PointChosen, and all of it again
+    concluded: exactly one result                TargetConcluded
+
+A fault of the target costs it an attempt; a fault of its server costs nothing. What cannot
+be known ends as `unknown` and says so. A cancelled run still unmounts, shielded and bounded.
+Which restore point is tried next is decided by `core.point_search`, from the record alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import anyio
+
+from orchestrator.core import point_search
+from orchestrator.core.events import (
+    DeadlinePassed,
+    PointChosen,
+    SubmissionInDoubt,
+    TargetConcluded,
+    TaskObserved,
+)
+from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord, Phase
+from orchestrator.core.model import Mount, MountRequest, Result, Task, TaskId
+from orchestrator.core.policy import Backoff
+from orchestrator.core.text import duration
+from orchestrator.engine.containment import harmless
+from orchestrator.engine.mount.attempt import (
+    OUT_OF_KNOWLEDGE,
+    Attempt,
+    NextStep,
+    RunContext,
+    record_out_of_reach,
+)
+from orchestrator.engine.mount.find import (
+    find_mount,
+    find_without_task,
+    has_unclaimed_tasks,
+    mount_of,
+    prove,
+)
+from orchestrator.engine.mount.hold import keep
+from orchestrator.engine.mount.recover import PROOF_AFTER, look
+from orchestrator.engine.mount.release import abandon, record_finished, release
+from orchestrator.engine.mount.submit import doubt_of, settle, submit
+from orchestrator.engine.scheduler import Slot
+from orchestrator.engine.watcher import TaskEndless, TaskVanished
+
+Work = Callable[[MountRequest, Slot, RunContext], Awaitable[NextStep]]
+"""One attempt, or the rest of one: it holds the slot, and says what is left to do."""
+
+
+async def drive(
+    request: MountRequest, slot: Slot, context: RunContext, *, first: Work | None = None
+) -> None:
+    """Mount, prove and unmount a target's restore points until one is good; conclude it.
+
+    `first` takes the place of the first attempt: the rest of one that an earlier process began.
+    """
+    work = first or _attempt
+    held: Slot | None = slot
+    try:
+        while held is not None:
+            after = await work(request, held, context)
+            work = _attempt
+            again = await _what_follows(request, after, context)
+            if again is None:
+                break
+            request = again
+            held = await _next_slot(request, context)
+    except BaseException:
+        with harmless("mount.not_concluded", key=request.key):
+            conclude(request, context, withdrawn=held is None)
+        raise
+    conclude(request, context, withdrawn=held is None)
+
+
+async def _what_follows(
+    request: MountRequest, after: NextStep, context: RunContext
+) -> MountRequest | None:
+    """Return the request to mount for the target now, at once or after a pause; None: nothing."""
+    record = context.ledger[request.key]
+    if record.phase is not Phase.QUEUED:
+        return None
+    if point_search.is_settled(record):
+        return with_next_point(request, context) if context.accepting() else None
+    if after is NextStep.CONCLUDE:
+        return None
+    if after is NextStep.RETRY:
+        await _pause(request, point_search.faults_of_point(record), context)
+    return request
+
+
+def with_next_point(request: MountRequest, context: RunContext) -> MountRequest | None:
+    """Choose the restore point that is tried after one that is settled; None: the search is over.
+
+    The choice is on disk before anything is sent: the next intent waits for it.
+    """
+    chosen = point_search.next_point(context.ledger[request.key])
+    if chosen is None:
+        return None
+    context.ledger.record(
+        PointChosen(at=context.ledger.now(), key=request.key, point=chosen.point, why=chosen.why)
+    )
+    return replace(request, point=chosen.point, policy=chosen.why)
+
+
+async def _attempt(request: MountRequest, slot: Slot, context: RunContext) -> NextStep:
+    """Make one attempt while holding `slot`; give it back when nothing can be open."""
+    server = context.servers[request.server]
+    connection = server.open_connection()
+    if connection is None:
+        slot.release()
+        return NextStep.REQUEUE
+    attempt = Attempt(
+        request=request, connection=connection, server=server, context=context, slot=slot
+    )
+    return await holding(attempt, _mount_prove_release)
+
+
+async def holding(attempt: Attempt, work: Callable[[Attempt], Awaitable[NextStep]]) -> NextStep:
+    """Do the work of an attempt while it holds its slot, and end it whatever happens."""
+    connection, slot = attempt.connection, attempt.slot
+    try:
+        return await work(attempt)
+    except OUT_OF_KNOWLEDGE as exc:
+        why = str(exc) or "the server forgot the task"
+        record_out_of_reach(attempt.request, attempt.context, why)
+        return NextStep.CONCLUDE
+    except anyio.get_cancelled_exc_class():
+        with harmless("mount.not_abandoned", key=attempt.key):
+            await abandon(attempt, "stopped while the server was still working on it")
+        raise
+    except Exception as exc:  # a bug of ours: what is mounted is removed all the same
+        with harmless("mount.not_abandoned", key=attempt.key):
+            await abandon(attempt, f"internal error: {type(exc).__name__}")
+        raise
+    finally:
+        if attempt.record.may_be_open and not connection.lost:
+            slot.forfeit()
+        else:
+            slot.release()
+
+
+async def _mount_prove_release(attempt: Attempt) -> NextStep:
+    return await go_on(attempt, await submit(attempt))
+
+
+async def go_on(attempt: Attempt, started: TaskId | Mount | NextStep) -> NextStep:
+    """Watch the task, prove the mount and release it.
+
+    Raises:
+        TaskVanished, SessionLost, ServerUnusable: nobody can say any more.
+    """
+    if isinstance(started, NextStep):
+        return started
+    found = started if isinstance(started, Mount) else await _finished(attempt, started)
+    if isinstance(found, Mount):
+        return await prove_and_release(attempt, found)
+    if attempt.record.attempts[-1].adopted and not await _is_own(attempt, found):
+        disown(attempt, found.id)
+        return await go_on(attempt, await settle(attempt))
+    if found.unclear:
+        return await _whatever_it_mounted(attempt, found)
+    record_finished(attempt, found)
+    if not found.succeeded:
+        return NextStep.CONCLUDE if attempt.record.overdue else NextStep.RETRY
+    return await prove_and_release(attempt, await find_mount(attempt, found))
+
+
+async def _whatever_it_mounted(attempt: Attempt, task: Task) -> NextStep:
+    """Continue with the mount of a task that ended with neither success nor failure, if any.
+
+    Raises:
+        TaskVanished: no mount of it is shown; nobody can say whether there is one.
+    """
+    mount = await find_mount(attempt, task)
+    if mount is None:
+        raise TaskVanished(f"{task.id} ended and said neither success nor failure")
+    return await prove_and_release(attempt, mount)
+
+
+async def _is_own(attempt: Attempt, task: Task) -> bool:
+    """Return whether a task that was adopted, and has ended, can be the attempt's own.
+
+    One that mounted something must have mounted its restore point. One that failed names nothing:
+    nothing may come of the request as long as it can act.
+    """
+    if task.may_be_mounted:
+        return await mount_of(attempt, task) is not None
+    doubt = doubt_of(attempt)
+    await anyio.sleep(max(0.0, doubt.sent_at + PROOF_AFTER - attempt.now))
+    attempt.connection.counts = False
+    seen = await look(attempt.connection, attempt.server, doubt)
+    if isinstance(seen.started, Mount):
+        return False
+    return not seen.running
+
+
+def disown(attempt: Attempt, task: TaskId) -> None:
+    """Give up a task that was adopted and is not the attempt's: its request is in doubt again.
+
+    The task is nobody's then: another request found it, or the closing audit will.
+    """
+    attempt.connection.watcher.claimed.discard(task)
+    attempt.connection.counts = False
+    why = f"{task}, which was taken for its task, has mounted something else"
+    attempt.ledger.record(SubmissionInDoubt(at=attempt.now, key=attempt.key, reason=why))
+
+
+async def prove_and_release(attempt: Attempt, mount: Mount | None) -> NextStep:
+    """Judge the mount of a finished task, hold it if asked to, and remove it.
+
+    None: it was not found.
+    """
+    if mount is None:
+        why = "the task succeeded, but its mount point was not found"
+        record_out_of_reach(attempt.request, attempt.context, why)
+        return NextStep.CONCLUDE
+    await prove(attempt, mount)
+    await keep(attempt)
+    await release(attempt, mount.href)
+    return NextStep.CONCLUDE
+
+
+async def _finished(attempt: Attempt, task: TaskId) -> Task | Mount:
+    """Return the finished task, or the mount of one that the server has purged already.
+
+    Raises:
+        TaskVanished: the session does not know it any more, or shows nothing of it that can be
+            read, and no mount of it either; or it never ends.
+        SessionLost, ServerUnusable: nobody can say any more.
+    """
+    try:
+        return await _watched_to_its_end(attempt, task)
+    except TaskEndless:
+        raise  # it has mounted nothing yet: what the point's list shows, another task has made
+    except TaskVanished:
+        if task in attempt.connection.watcher.unread and await has_unclaimed_tasks(attempt):
+            raise  # it may yet run, and one of those may have made what the point's list shows
+        mount = await find_without_task(attempt)
+        if mount is None:
+            raise
+        return mount
+
+
+async def _watched_to_its_end(attempt: Attempt, task: TaskId) -> Task:
+    """Return the finished task. Past its deadline it is watched once more as long, to clean up.
+
+    Raises:
+        TaskVanished: the session does not know it any more, or shows nothing that can be read.
+        TaskEndless: it never ends.
+        SessionLost, ServerUnusable: nobody can say any more.
+    """
+
+    def observe(seen: Task) -> None:
+        attempt.ledger.record(
+            TaskObserved(
+                at=attempt.now,
+                key=attempt.key,
+                task=seen.id,
+                state=seen.state,
+                words=seen.message
+                or (
+                    f"its state is {seen.odd_state!r}, a word nobody knows"
+                    if seen.odd_state
+                    else None
+                ),
+            )
+        )
+
+    async def watched() -> Task:
+        expected = attempt.context.expected(attempt.request)
+        return await attempt.connection.watcher.finished(task, expected=expected, observe=observe)
+
+    allowed = attempt.request.timeouts.mount
+    found = await attempt.server.within(allowed, watched)
+    if found is None:
+        attempt.ledger.record(
+            DeadlinePassed(at=attempt.now, key=attempt.key, phase="mount", allowed_s=allowed)
+        )
+        found = await attempt.server.within(allowed, watched)
+    if found is None and task in attempt.connection.watcher.unread:
+        raise TaskVanished(f"{task} could not be read for {duration(2 * allowed)}")
+    if found is None:
+        raise TaskEndless(f"still running after {duration(2 * allowed)}; it may yet be mounted")
+    return found
+
+
+def conclude(request: MountRequest, context: RunContext, *, withdrawn: bool = False) -> None:
+    """Record the one result of a target, saying no more than its record allows.
+
+    One that was `withdrawn` while it waited for another try has not failed if its server only
+    ever turned it away. A verdict that was reached stands, whatever became of the mount, or of
+    another restore point, afterwards. Nothing happens if the target has its result already.
+    """
+    record = context.ledger[request.key]
+    if record.is_final:
+        return
+    message: str | None
+    if record.standing is not None:
+        result, message = record.standing, _in_words(request, record, context)
+    elif record.phase is Phase.OUT_OF_REACH:
+        result, message = Result.UNKNOWN, record.message
+    elif record.ever_submitted and record.attempts[-1].outcome == "success":
+        result, message = Result.UNKNOWN, _unproven(record)
+    elif record.ever_submitted and not (withdrawn and _only_turned_away(record)):
+        result, message = Result.FAILED, _in_words(request, record, context)
+    else:
+        result, message = context.unsubmitted(request)
+    about = point_search.about(record)
+    context.ledger.record(
+        TargetConcluded(
+            at=context.ledger.now(),
+            key=request.key,
+            result=result,
+            mount=record.mount_state,
+            message=message,
+            point=None if record.point is None or about == record.point.id else about,
+            point_why=point_search.found_how(record),
+        )
+    )
+
+
+def _in_words(request: MountRequest, record: MountRecord, context: RunContext) -> str | None:
+    """Return the message of a result: what went wrong, and which other points were tried."""
+    words = [record.message] if record.message else []
+    tried, about = point_search.points_tried(record), point_search.about(record)
+    if record.standing in FIRM_RESULTS:
+        if about != record.attempts[-1].point:
+            words = [f"another restore point was tried after it: {record.message}"]
+            if context.holds.rule.asked(record.standing) is not None:
+                words.append("so the good one's mount was not held")
+        if record.planned.point is not None and about != record.planned.point.id:
+            words.insert(0, f"good from an older restore point, one of {tried} that were tried")
+        return "; ".join(words) or None
+    if tried > 1:
+        words.append(f"{tried} restore points were tried, none was good")
+    if point_search.is_unfinished(record):
+        why = "its mount may still be open"
+        if record.phase is Phase.QUEUED:
+            why = context.unsubmitted(request)[1]
+        words.append(f"the others were not tried: {why}")
+    return "; ".join(words) or None
+
+
+def _unproven(record: MountRecord) -> str:
+    """Return why a mount has no verdict although it is gone: the run was stopped first."""
+    what = "its checks were made" if record.planned.checks else "it was judged"
+    return f"mounted, and stopped before {what}"
+
+
+def _only_turned_away(record: MountRecord) -> bool:
+    """Return whether no attempt started anything on the server, by no fault of the target's."""
+    return all(
+        attempt.outcome in {"not_sent", "refused"} and not attempt.fault
+        for attempt in record.attempts
+    )
+
+
+async def _pause(request: MountRequest, faults: int, context: RunContext) -> None:
+    """Wait before trying the target once more, as its plan says."""
+    policy = Backoff(first=request.retries.delay, ceiling=request.retries.max_delay)
+    await anyio.sleep(policy.delay(faults, context.rng))
+
+
+async def _next_slot(request: MountRequest, context: RunContext) -> Slot | None:
+    """Queue the target once more; None if the run submits nothing more."""
+    got: list[Slot | None] = []
+    ready = anyio.Event()
+    context.servers[request.server].want()
+
+    def deliver(_request: MountRequest, slot: Slot | None) -> None:
+        got.append(slot)
+        ready.set()
+
+    points = point_search.points_ahead(context.ledger[request.key])
+    context.scheduler.offer([request], deliver, points=points)
+    try:
+        await ready.wait()
+    except BaseException:
+        for slot in got:
+            if slot is not None:
+                slot.release()
+        raise
+    return got[0]

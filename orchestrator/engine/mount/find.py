@@ -1,0 +1,217 @@
+"""Find the mount point of a finished task, and judge its content.
+
+A green task is not proof: mounted means that the mount point answered and at least one
+volume of the guest could be read.
+"""
+
+from __future__ import annotations
+
+from orchestrator.core.errors import RequestRefused
+from orchestrator.core.events import DeadlinePassed, MountFound, VerdictReached
+from orchestrator.core.lifecycle import AttemptRecord
+from orchestrator.core.model import Href, Mount, Result, Task
+from orchestrator.core.proof import Fate
+from orchestrator.engine.content.checks import examine
+from orchestrator.engine.content.download import copy_out
+from orchestrator.engine.content.guest import Guest
+from orchestrator.engine.mount.attempt import Attempt
+from orchestrator.engine.mount.recover import (
+    asked_in,
+    point_of,
+    unclaimed_mounts,
+    unclaimed_tasks,
+    with_links,
+)
+from orchestrator.engine.sessions import PATIENCE
+
+
+async def find_mount(attempt: Attempt, task: Task) -> Mount | None:
+    """Return the task's mount point, read from the server and recorded, or None.
+
+    Raises:
+        SessionLost, ServerUnusable: nobody can say any more.
+    """
+    mount = await mount_of(attempt, task)
+    return None if mount is None else record_found(attempt, mount)
+
+
+async def mount_of(attempt: Attempt, task: Task) -> Mount | None:
+    """Return the mount point of a task that did not fail, read from the server, or None.
+
+    The Related link may point into the other family, at another id, or be missing: its
+    number on the restore point that was posted to is tried too, then the point's own list.
+    A mount point already attributed to another target is never taken. A task that was adopted
+    may be another target's, sent twice or carried out late: its link must not name another
+    restore point that was asked for, and only a link to the own point counts, else the point's
+    list, where the server shows no other logon session.
+    Source: reference 5.2.
+
+    Raises:
+        SessionLost, ServerUnusable: nobody can say any more.
+    """
+    if not attempt.record.attempts[-1].adopted:
+        return await _by_link(attempt, task) or await _by_list(attempt)
+    asked = {each.point.id for each in asked_in(attempt.ledger, attempt.session.id)}
+    (task,) = await with_links(attempt.connection, attempt.server, [task])
+    own, named = attempt.request.point.id, point_of(task.mount)
+    if named in asked and named != own:
+        return None
+    if named != own:
+        return await find_unrecorded(attempt)
+    return await _by_link(attempt, task) or await _by_list(attempt)
+
+
+async def find_without_task(attempt: Attempt) -> Mount | None:
+    """Return the mount of a task that the server has purged, recorded, or None.
+
+    Raises:
+        SessionLost, ServerUnusable: nobody can say any more.
+    """
+    mount = await find_unrecorded(attempt)
+    return None if mount is None else record_found(attempt, mount)
+
+
+async def has_unclaimed_tasks(attempt: Attempt) -> bool:
+    """Return whether tasks of the session that belong to nobody may have made the point's mount.
+
+    False also where the list of tasks cannot be read: the closing audit then names the session.
+    """
+    try:
+        return bool(await unclaimed_tasks(attempt.connection, attempt.server))
+    except RequestRefused:
+        return False
+
+
+async def find_unrecorded(attempt: Attempt) -> Mount | None:
+    """Return the mount of a task that is purged, or shows no link; None; nothing is recorded.
+
+    The mount may be somebody else's. So it is taken only where the server shows no other logon
+    session. Two requests, and only for such a task.
+    """
+    mount = await _by_list(attempt)
+    if mount is None or await attempt.is_alone():
+        return mount
+    return None
+
+
+def record_found(attempt: Attempt, mount: Mount) -> Mount:
+    """Record that the mount is there and the target's own."""
+    attempt.connection.mounts.add(mount.href)
+    roots = tuple(root.path for root in mount.roots)
+    attempt.ledger.record(
+        MountFound(at=attempt.now, key=attempt.key, mount=mount.href, roots=roots)
+    )
+    return mount
+
+
+async def _by_link(attempt: Attempt, task: Task) -> Mount | None:
+    """Follow the Related link, or the way that has been seen to work on this server."""
+    if task.mount is None:
+        return None
+    link, point, connection = task.mount, attempt.request.point, attempt.connection
+    candidates = [link.href]
+    if link.number is not None:
+        candidates.append(attempt.session.mount_href(point.id, point.source, link.number))
+    if connection.related_links_work is False:
+        candidates.reverse()
+    for href in dict.fromkeys(candidates):
+        if href in connection.mounts:
+            continue
+        mount = await _read(attempt, href)
+        if mount is not None and mount.href not in connection.mounts:
+            connection.related_links_work = href == link.href
+            return mount
+    return None
+
+
+async def _by_list(attempt: Attempt) -> Mount | None:
+    """Return the mount of the point that belongs to no other target, if there is exactly one."""
+    found = await unclaimed_mounts(
+        attempt.connection, attempt.server, attempt.request.point, patience=PATIENCE
+    )
+    if len(found) > 1:
+        attempt.connection.strangers = True
+    return found[0] if len(found) == 1 else None
+
+
+async def _read(attempt: Attempt, href: Href) -> Mount | None:
+    """Read one candidate; None if nothing of ours answers there."""
+    try:
+        return await attempt.server.persistently(
+            attempt.connection, lambda: attempt.session.mount(href)
+        )
+    except RequestRefused:
+        return None
+
+
+async def prove(attempt: Attempt, mount: Mount) -> None:
+    """Make every check, copy every file, and record the verdict.
+
+    Readable means that at least one volume answered; verified, that every check passed too.
+
+    Raises:
+        SessionLost, ServerUnusable: nobody can say any more.
+    """
+    if attempt.record.overdue or not mount.roots:
+        _record_verdict(attempt, Result.FAILED, _unreadable(attempt, mount))
+        return
+    allowed = attempt.request.timeouts.checks
+    guest = Guest(attempt, mount)
+
+    async def everything() -> bool:
+        await examine(guest)
+        await copy_out(guest)
+        return True
+
+    if await attempt.server.within(allowed, everything) is None:
+        attempt.ledger.record(
+            DeadlinePassed(at=attempt.now, key=attempt.key, phase="checks", allowed_s=allowed)
+        )
+        _record_verdict(attempt, Result.FAILED, attempt.record.message)
+        return
+    wrong = _what_is_wrong(attempt.record.attempts[-1])
+    if wrong is not None:
+        _record_verdict(attempt, Result.FAILED, wrong)
+    else:
+        good = Result.VERIFIED if attempt.request.checks else Result.MOUNTED
+        _record_verdict(attempt, good, None)
+
+
+def judge_unseen(attempt: Attempt, mount: Mount) -> None:
+    """Record the verdict of a stopped attempt, where its readable volumes are all it asks for.
+
+    There is no time left to look at files, so one that asks for more gets no verdict.
+    """
+    if attempt.record.overdue or not mount.roots:
+        _record_verdict(attempt, Result.FAILED, _unreadable(attempt, mount))
+    elif not (attempt.request.checks or attempt.request.downloads):
+        _record_verdict(attempt, Result.MOUNTED, None)
+
+
+def _unreadable(attempt: Attempt, mount: Mount) -> str | None:
+    if not mount.roots and not attempt.record.overdue:
+        return "mounted, but no volume is readable (is the plan's `os` right?)"
+    return attempt.record.message
+
+
+def _what_is_wrong(attempt: AttemptRecord) -> str | None:
+    """Return in one line which checks failed and which files were not copied, or None."""
+    failed = [
+        f"{check.name}: {check.path}: expected {check.expected}, observed {check.observed}"
+        for check in attempt.checks
+        if not check.passed
+    ]
+    failed += [
+        f"{copied.path} was not copied: {copied.message}"
+        for copied in attempt.downloads
+        if copied.fate in {Fate.FAILED, Fate.UNKNOWN}
+    ]
+    if not failed:
+        return None
+    return failed[0] + (f" (and {len(failed) - 1} more)" if len(failed) > 1 else "")
+
+
+def _record_verdict(attempt: Attempt, result: Result, message: str | None) -> None:
+    attempt.ledger.record(
+        VerdictReached(at=attempt.now, key=attempt.key, result=result, message=message)
+    )

@@ -1,0 +1,404 @@
+"""Bounded concurrency that never leaves a usable slot idle.
+
+Four limits are nested: the whole run (and the wave), the Enterprise Manager, the backup
+server that carries the mount, the machine itself. A request is admitted when all of them
+have room. Whenever something changes, the best admissible request is chosen (`waiting` has the
+order). Requests behind a full narrow limit are skipped, not waited for. What a change costs
+does not depend on how many targets, servers and backup servers there are.
+
+Mounts of other runs of this state directory count, too, in all limits but the run's and the
+wave's: a slot is claimed beside theirs before it is given.
+
+Everything is synchronous: a request is admitted inside `offer` and `Slot.release`, so there is
+no moment in which a slot is free and nobody has looked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from orchestrator.core.model import BackupServerName, MountRequest, ServerName, WaveName
+from orchestrator.core.ports.journal import OtherRuns
+from orchestrator.engine.waiting import Backup, Entry, Lane, Machine, Waiting, machine_of
+
+Deliver = Callable[[MountRequest, "Slot | None"], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How many mounts may be open at once; None means that the plan names no limit."""
+
+    run: int | None = None
+    per_vm: int = 1
+    waves: Mapping[WaveName, int] = field(default_factory=dict)
+    servers: Mapping[ServerName, int] = field(default_factory=dict)
+    backup_servers: Mapping[tuple[ServerName, BackupServerName], int] = field(default_factory=dict)
+    backup_server_default: int = 4
+
+    def by_folded_name(self) -> dict[tuple[ServerName, str], int]:
+        """Return the limits of backup servers by names that are the same in any spelling."""
+        return {(s, name.casefold()): limit for (s, name), limit in self.backup_servers.items()}
+
+
+class Slot:
+    """The right to have one mount open. Hold it until the mount is known to be gone."""
+
+    __slots__ = ("_claim", "_idle", "_lane", "_scheduler", "_seconds", "request")
+
+    def __init__(
+        self, scheduler: Scheduler, request: MountRequest, lane: Lane, claim: int, seconds: float
+    ) -> None:
+        """Made by the scheduler only; `seconds` of work are counted for it."""
+        self.request = request
+        self._seconds = seconds
+        self._lane = lane
+        self._claim = claim
+        self._scheduler: Scheduler | None = scheduler
+        self._idle: bool | None = None
+
+    def idle(self, *, endless: bool) -> None:
+        """Note that its mount is only held open now: it counts in every limit, and is no load.
+
+        What waits for a limit that `endless` ones have used up gets no slot any more.
+        """
+        if self._scheduler is not None and self._idle is None:
+            self._idle = endless
+            self._scheduler._rest(self.request, self._lane, endless=endless)  # noqa: SLF001 - two halves of one thing
+
+    def wake(self) -> None:
+        """Note that its mount is worked on again. Repeatable."""
+        endless, self._idle = self._idle, None
+        if self._scheduler is not None and endless is not None:
+            self._scheduler._wake(self.request, self._lane, endless=endless)  # noqa: SLF001 - two halves of one thing
+
+    def release(self) -> None:
+        """Give the slot back; the next target is admitted before this returns. Safe to repeat."""
+        self.wake()
+        scheduler, self._scheduler = self._scheduler, None
+        if scheduler is not None:
+            scheduler._release(self.request, self._lane, self._claim, self._seconds)  # noqa: SLF001 - two halves of one thing
+
+    def forfeit(self) -> None:
+        """Never give it back: a mount that is out of reach may still be open."""
+        self.wake()
+        scheduler, self._scheduler = self._scheduler, None
+        if scheduler is not None:
+            scheduler._forfeit(self.request, self._lane, self._seconds)  # noqa: SLF001 - two halves of one thing
+
+
+class Scheduler:
+    """Admits offered requests within the limits, the best one first."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        waves: Iterable[WaveName],
+        expected: Callable[[MountRequest], float],
+        allowance: Callable[[ServerName], float] = lambda server: math.inf,
+        others: OtherRuns | None = None,
+    ) -> None:
+        """`waves` in the order of the plan; `expected` gives a mount's seconds, roughly.
+
+        `allowance` says how many mounts a server bears now (see `pace`); the limits hold too.
+        Without `others`, only this run's own mounts count.
+        """
+        self._limits = limits
+        self._backup_limits = limits.by_folded_name()
+        self._expected = expected
+        self._allowance = allowance
+        self._others = others
+        self._waiting = Waiting(self, {wave: place for place, wave in enumerate(waves)})
+        self._blocked: set[ServerName | Backup | Machine] = set()
+        """What only other runs, or what the server bears now, keep from having room."""
+        self._open_run = 0
+        self._open_wave: Counter[WaveName] = Counter()
+        self._open_server: Counter[ServerName] = Counter()
+        self._open_backup: Counter[Backup] = Counter()
+        self._open_machine: Counter[Machine] = Counter()
+        self._forfeited: Counter[object] = Counter()
+        self._endless: Counter[object] = Counter()
+        self._idle: Counter[ServerName] = Counter()
+        self._closed_servers: set[ServerName] = set()
+        self._lost_servers: set[ServerName] = set()
+        self._closed = False
+        self._number = 0
+
+    @property
+    def open_mounts(self) -> int:
+        """Slots that are held now."""
+        return self._open_run
+
+    def open_on(self, server: ServerName) -> int:
+        """Slots that are held on one Enterprise Manager now."""
+        return self._open_server[server]
+
+    def working_on(self, server: ServerName) -> int:
+        """Slots with a mount in work there: neither held ones nor lost ones."""
+        return self._open_server[server] - self._forfeited[server] - self._idle[server]
+
+    @property
+    def is_held_full(self) -> bool:
+        """True while mounts that are held without end take slots."""
+        return self._endless[None] > 0
+
+    def offer(self, requests: Iterable[MountRequest], deliver: Deliver, *, points: int = 1) -> None:
+        """Queue `requests`; `deliver` gets each one with its slot, now or later.
+
+        `points` says how many restore points each may still try, one after another.
+
+        Without a slot it says that none will ever come: scheduler was closed, its server was
+        given up, or so many slots were forfeited, or are held without end, that the limits have
+        no room left.
+        """
+        machines: dict[Machine, None] = {}
+        for request in requests:
+            lost = request.server in self._lost_servers
+            if self._closed or lost or self._starved(request):
+                deliver(request, None)
+                continue
+            self._number += 1
+            seconds = self._expected(request) * points
+            criticality = 0 if request.critical else 1
+            machine = machine_of(request)
+            self._waiting.count_work(machine, seconds)
+            self._waiting.add(Entry(criticality, self._number, seconds, request, deliver))
+            machines[machine] = None
+        self._waiting.refresh(*machines)
+        self._admit()
+
+    def occupy(self, request: MountRequest) -> Slot:
+        """Return the slot of a mount that may be open already; it counts, whatever the limits."""
+        lane = Lane(request.wave, request.server, request.backup_server)
+        seconds = self._expected(request)
+        self._waiting.count_work(machine_of(request), seconds)
+        self._count(request, lane, 1)
+        claim = self._others.occupy(request) if self._others else 0
+        return Slot(self, request, lane, claim, seconds)
+
+    def close_server(self, server: ServerName) -> None:
+        """Admit nothing more on this server until it is opened again."""
+        self._closed_servers.add(server)
+        self._waiting.refresh_server(server)
+
+    def open_server(self, server: ServerName) -> None:
+        """Admit on this server again."""
+        self._closed_servers.discard(server)
+        self._waiting.refresh_server(server)
+        self._admit()
+
+    def give_up_server(self, server: ServerName) -> None:
+        """Admit nothing on this server any more; its waiting targets are withdrawn."""
+        self._lost_servers.add(server)
+        self.close_server(server)
+        self.withdraw(server)
+
+    def withdraw(self, server: ServerName | None = None) -> tuple[MountRequest, ...]:
+        """Take back everything that waits (on `server`, or all); each gets no slot.
+
+        Returns the requests, in the order in which they were offered.
+        """
+        return self._refuse(lambda request: server in (None, request.server))
+
+    def _refuse(self, which: Callable[[MountRequest], bool]) -> tuple[MountRequest, ...]:
+        """Take back what waits and is named by `which`; each gets no slot."""
+        taken = self._waiting.take_all(which)
+        for entry in taken:
+            self._waiting.count_work(machine_of(entry.request), -entry.seconds)
+        self._waiting.refresh(*{machine_of(entry.request) for entry in taken})
+        for entry in taken:
+            entry.deliver(entry.request, None)
+        return tuple(entry.request for entry in taken)
+
+    def close(self) -> None:
+        """Admit nothing more; waiting targets are withdrawn."""
+        self._closed = True
+        self.withdraw()
+
+    # --- choosing ----------------------------------------------------------------------
+
+    def _admit(self) -> None:
+        while (best := self._best()) is not None:
+            lane, machine, request = best
+            fits = partial(self._fits, lane, machine)
+            claim: int | None = None
+            if fits():
+                claim = self._others.claim(request, fits) if self._others else 0
+            if claim is None:  # what others have open, or the server bears, is known better now
+                self._waiting.refresh(machine)
+                continue
+            entry = self._waiting.take(lane, machine)
+            self._count(request, lane, 1)
+            entry.deliver(request, Slot(self, request, lane, claim, entry.seconds))
+
+    def _best(self) -> tuple[Lane, Machine, MountRequest] | None:
+        if (self._others and self._others.is_unsure) or self._is_run_full:
+            return None
+        blocked, self._blocked = self._blocked, set()
+        for resource in blocked:
+            self._waiting.refresh_resource(resource)
+        return self._waiting.best()
+
+    def _fits(self, lane: Lane, machine: Machine) -> bool:
+        return self._has_room(lane) and self.has_machine_room(machine)
+
+    def look_again(self) -> None:
+        """Admit what fits now: other runs may have given slots back."""
+        self._waiting.refresh_all()
+        self._admit()
+
+    def waiting_for_others(self) -> Iterator[MountRequest]:
+        """Yield, of each lane and machine, one request that only waits for another run."""
+        if self._is_run_full:
+            return
+        told: set[Lane] = set()
+        for machine, lane, request in self._waiting.heads():
+            if self.has_machine_room(machine):
+                is_told = lane in told or self._has_room(lane)
+                if not is_told and self._has_room(lane, alone=True):
+                    told.add(lane)
+                    yield request
+            elif self._has_machine_room_alone(machine):
+                yield request
+
+    @property
+    def _is_run_full(self) -> bool:
+        return self._limits.run is not None and self._open_run >= self._limits.run
+
+    # --- room --------------------------------------------------------------------------
+
+    def _has_room(self, lane: Lane, *, alone: bool = False) -> bool:
+        """Return whether a lane's limits have room; `alone`: as if no other run were there."""
+        return (
+            self.has_server_room(lane.server, alone=alone)
+            and self.has_backup_room((lane.server, lane.backup_server), alone=alone)
+            and self.has_wave_room(lane.wave)
+        )
+
+    def has_wave_room(self, wave: WaveName) -> bool:
+        """Return whether a wave may have one more mount open."""
+        limit = self._limits.waves.get(wave)
+        return limit is None or self._open_wave[wave] < limit
+
+    def has_server_room(self, server: ServerName, *, alone: bool = False) -> bool:
+        """Return whether an Enterprise Manager may have one more."""
+        if server in self._closed_servers:
+            return False
+        limit, is_open = self._limits.servers.get(server), self._open_server[server]
+        there = self._others.on_server(server) if self._others and not alone else 0
+        is_within = limit is None or is_open + there < limit
+        has_room = is_within and self.working_on(server) < self._allowance(server)
+        if not has_room and (limit is None or is_open < limit):
+            self._blocked.add(server)
+        return has_room
+
+    def has_backup_room(self, backup: Backup, *, alone: bool = False) -> bool:
+        """Return whether a backup server may carry one more."""
+        limit = self.backup_limit(backup)
+        behind = self._others.behind(*backup) if self._others and not alone else 0
+        if behind and self._open_backup[backup] < limit <= self._open_backup[backup] + behind:
+            self._blocked.add(backup)
+        return self._open_backup[backup] + behind < limit
+
+    def has_machine_room(self, machine: Machine) -> bool:
+        """Return whether one more mount of a machine may be open."""
+        if not self._has_machine_room_alone(machine):
+            return False
+        elsewhere = self._others.of_machine(*machine) if self._others else 0
+        if self._open_machine[machine] + elsewhere >= self._limits.per_vm:
+            self._blocked.add(machine)
+            return False
+        return True
+
+    def _has_machine_room_alone(self, machine: Machine) -> bool:
+        return self._open_machine[machine] < self._limits.per_vm
+
+    @property
+    def run_limit(self) -> int | None:
+        """The limit of the whole run, or None."""
+        return self._limits.run
+
+    @property
+    def machine_limit(self) -> int:
+        """The limit of each machine."""
+        return self._limits.per_vm
+
+    def server_limit(self, server: ServerName) -> int | None:
+        """Return the limit of an Enterprise Manager, or None."""
+        return self._limits.servers.get(server)
+
+    def backup_limit(self, backup: Backup) -> int:
+        """Return the limit of a backup server."""
+        server, name = backup
+        default = self._limits.backup_server_default
+        return self._backup_limits.get((server, name.casefold()), default)
+
+    # --- counting ----------------------------------------------------------------------
+
+    def _count(self, request: MountRequest, lane: Lane, change: int) -> None:
+        machine = machine_of(request)
+        self._open_run += change
+        self._open_wave[lane.wave] += change
+        self._open_server[lane.server] += change
+        self._open_backup[lane.server, lane.backup_server] += change
+        self._open_machine[machine] += change
+        self._waiting.refresh(machine)
+
+    def _release(self, request: MountRequest, lane: Lane, claim: int, seconds: float) -> None:
+        if self._others:
+            self._others.release(claim)
+        self._waiting.count_work(machine_of(request), -seconds)
+        self._count(request, lane, -1)
+        self._admit()
+
+    def _forfeit(self, request: MountRequest, lane: Lane, seconds: float) -> None:
+        self._waiting.count_work(machine_of(request), -seconds)
+        for resource in _resources(request, lane):
+            self._forfeited[resource] += 1
+        self._withdraw_starved()
+
+    def _rest(self, request: MountRequest, lane: Lane, *, endless: bool) -> None:
+        self._idle[lane.server] += 1
+        if endless:
+            for resource in _resources(request, lane):
+                self._endless[resource] += 1
+            self._withdraw_starved()
+        else:
+            self._waiting.refresh_server(lane.server)
+            self._admit()  # the server bears what only is held
+
+    def _wake(self, request: MountRequest, lane: Lane, *, endless: bool) -> None:
+        self._idle[lane.server] -= 1
+        if endless:
+            for resource in _resources(request, lane):
+                self._endless[resource] -= 1
+
+    def _starved(self, request: MountRequest) -> bool:
+        """Return whether slots that nobody will give back have used up a limit it needs."""
+        if not self._forfeited and not self._endless[None]:
+            return False
+        backup = (request.server, request.backup_server)
+        bounds: tuple[tuple[object, int | None], ...] = (
+            (None, self._limits.run),
+            (request.wave, self._limits.waves.get(request.wave)),
+            (request.server, self._limits.servers.get(request.server)),
+            (backup, self.backup_limit(backup)),
+            (machine_of(request), self._limits.per_vm),
+        )
+        return any(
+            limit is not None and self._forfeited[resource] + self._endless[resource] >= limit
+            for resource, limit in bounds
+        )
+
+    def _withdraw_starved(self) -> None:
+        self._refuse(self._starved)
+        self._waiting.refresh_all()
+        self._admit()
+
+
+def _resources(request: MountRequest, lane: Lane) -> tuple[object, ...]:
+    """Return what a slot counts for in the limits: run, wave, server, backup server, machine."""
+    return (None, lane.wave, lane.server, lane[1:], machine_of(request))

@@ -1,0 +1,375 @@
+"""One server's sessions in the journal: how each begins and ends, and what may be open in it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+
+import anyio
+
+from orchestrator.core.errors import EnterpriseManagerError, ServerUnusable, SessionLost
+from orchestrator.core.events import (
+    LOGGED_OFF,
+    RunNoted,
+    ServerMeasured,
+    SessionEnded,
+    SessionOpened,
+    SessionTakenUp,
+    StrayFound,
+    TasksAttributed,
+)
+from orchestrator.core.model import Href, SessionId, Task, TaskId
+from orchestrator.core.ports.server import EnterpriseManager, GuestSession
+from orchestrator.core.text import counted
+from orchestrator.engine.accounting import is_accounted, may_hold
+from orchestrator.engine.availability import Availability, Terms
+from orchestrator.engine.connection import Connection, Left
+from orchestrator.engine.ledger import Ledger
+from orchestrator.engine.watcher import Watcher
+from orchestrator.log import Log
+from orchestrator.plan.choose.inventory import set_aside_words
+
+log = Log(__name__)
+
+PATIENCE = 180.0
+"""Seconds for which a read is repeated that the server, alive and well, fails inside."""
+
+LAST_LOOK = 10.0
+"""Seconds for reading the tasks of a session whose server was given up, before it is ended."""
+
+FORGOTTEN = "the server forgot the session"
+
+LEFT_OPEN = "left open, so that its mounts can still be released"
+
+DENIED = "the server denied the session before its tasks were read a last time"
+"""Why nobody knows what is open in a session that was lost."""
+
+PROBE_ALLOWANCE = 20.0
+"""Seconds that a probe may take: one swallowed by a dead link must not hide its recovery."""
+
+UNAUDITED = "whether a mount of no target is open there is not known"
+
+
+class Sessions(Availability):
+    """The sessions of one server, one at a time."""
+
+    def __init__(
+        self, client: EnterpriseManager, ledger: Ledger, terms: Terms, moved: Callable[[], None]
+    ) -> None:
+        """None was opened yet."""
+        super().__init__(client.server, ledger, terms, moved)
+        self._client = client
+        self._watch = terms.watch
+        self._known_sessions = terms.known_sessions
+        self._taken_up: Connection | None = None
+        self.forgotten = False
+        """True once the server has said that it does not know the kept session any more."""
+        self._decided = anyio.Event()
+        self._closing = anyio.Event()
+        self._requests = 0
+        self._retries = 0
+        self.peak_mounts = 0
+        self._hiding: set[SessionId] = set()
+        self._lost: list[Connection] = []
+
+    @property
+    def left_open(self) -> bool:
+        """Whether a session ended, or was not reached, in which something may be mounted."""
+        return bool(self._hiding)
+
+    @property
+    def own(self) -> set[SessionId]:
+        """The run's sessions here: those that are open, and all with a mount request."""
+        live = (self._connection, self._taken_up)
+        asked = {
+            attempt.session
+            for record in self._ledger.records
+            if record.planned.server == self.name
+            for attempt in record.attempts
+        }
+        return asked | {SessionId(each.session.id) for each in live if each is not None}
+
+    def attribute(self, connection: Connection, tasks: Iterable[TaskId], mount: Href) -> None:
+        """Note that tasks belong to the target whose `mount` was found by its point's list."""
+        found = tuple(sorted(tasks))
+        if found:
+            connection.watcher.claimed.update(found)
+            self._ledger.record(
+                TasksAttributed(
+                    at=self._ledger.now(),
+                    server=self.name,
+                    session=SessionId(connection.session.id),
+                    tasks=found,
+                    mount=mount,
+                )
+            )
+
+    def stray(self, connection: Connection, found: StrayFound) -> None:
+        """Note that a task of the session belongs to no target, and may have left a mount."""
+        connection.strays[found.task] = found
+        self._ledger.record(found)
+
+    def is_unused(self, connection: Connection) -> bool:
+        """Return whether no mount was ever asked for in a session: nothing can be open there."""
+        return connection is not self._taken_up and not any(
+            attempt.session == connection.session.id
+            for record in self._ledger.records
+            for attempt in record.attempts
+        )
+
+    async def _last_look(self, connection: Connection) -> None:
+        """Read the tasks of a session that ends before its audit: its server was given up.
+
+        Nothing is awaited or removed; what is found, or not answered, keeps the session open.
+        """
+        connection.audited = False
+        connection.unaudited = "no answer in time"
+        with anyio.move_on_after(LAST_LOOK):
+            try:
+                await self._see_tasks(connection, connection.session)
+            except EnterpriseManagerError as exc:
+                log.warning("audit.not_made", server=self.name, why=str(exc))
+                connection.unaudited = str(exc)
+
+    async def _see_tasks(self, connection: Connection, session: GuestSession) -> None:
+        """Read the tasks of a connection's session, once; name those that belong to no target.
+
+        Raises:
+            EnterpriseManagerError: as for any request.
+        """
+        tasks, unread = await session.tasks(), session.unread_tasks
+        why = f"{counted(unread, 'task')} of its session cannot be read"
+        connection.unaudited = why if unread else None
+        found = [task for task in tasks if connection.is_nobodys(task)]
+        found = [task for task in found if task.may_be_mounted or not task.is_final]
+        for task in found:
+            self.stray(connection, self._unremoved(connection, task))
+        connection.audited = not found and not unread
+
+    def _end_found(self, connection: Connection) -> None:
+        """Record that a denied session has answered, and what may be open there."""
+        session = connection.session.id
+        left = not connection.audited or may_hold(self._ledger, session)
+        if not left:
+            self._hiding.discard(session)
+        self._ledger.record(
+            SessionEnded(
+                at=self._ledger.now(),
+                server=self.name,
+                session=session,
+                lost=False,
+                reason=LEFT_OPEN if left else "it answered once more, and nothing is open there",
+                unaudited=connection.unaudited,
+                left_open=left,
+            )
+        )
+
+    def _note_unreached(self) -> None:
+        """Record that the run ends without having reached the session of an earlier process."""
+        left = self._left
+        if left is None or left.over or self._taken_up is not None or self.forgotten:
+            return
+        self._hiding.add(left.session)
+        if left.unended:
+            why = self.gate.given_up or "the run ended before it was reached"
+            self._end_unseen(left, f"not reached: {why}", lost=False)
+
+    def _end_unseen(self, left: Left, why: str, *, lost: bool) -> None:
+        """Record that the open mounts of a session that no process has ended are not known."""
+        self._hiding.add(left.session)
+        self._ledger.record(
+            SessionEnded(
+                at=self._ledger.now(),
+                server=self.name,
+                session=left.session,
+                lost=lost,
+                reason=FORGOTTEN if lost else LEFT_OPEN,
+                unaudited=why,
+                left_open=not lost,
+            )
+        )
+        message = f"{self.name}: the session of an earlier process: {UNAUDITED} ({why})"
+        self._ledger.record(RunNoted(at=self._ledger.now(), message=message))
+
+    def _unremoved(self, connection: Connection, task: Task) -> StrayFound:
+        return StrayFound(
+            at=self._ledger.now(),
+            server=self.name,
+            session=SessionId(connection.session.id),
+            task=task.id,
+            reason="a mount task of no target, found as the server was given up",
+            mount=task.mount.href if task.mount is not None else None,
+        )
+
+    def _open(self, session: GuestSession) -> Connection:
+        """Begin to use a session that was just logged on."""
+        now = self._ledger.now()
+        self._sessions += 1
+        self._ledger.record(
+            SessionOpened(
+                at=now,
+                server=self.name,
+                session=session.id,
+                user=session.user,
+                api_version=session.api_version,
+                clock_offset_s=session.clock_offset_s,
+                certificate_sha256=session.certificate_sha256,
+                simulated=session.simulated,
+            )
+        )
+        connection = self._connected(session)
+        if self._sessions == 1 and self._down_since is None:
+            self._recover()  # whoever asks the first question learns whether it is a session
+        return connection
+
+    def _take_up(self, session: GuestSession, left: Left) -> Connection:
+        """Begin to use the session of an earlier process, with all that belongs to it."""
+        self._ledger.record(
+            SessionTakenUp(at=self._ledger.now(), server=self.name, session=session.id)
+        )
+        connection = self._connected(session)
+        connection.watcher.claimed.update(left.tasks)
+        connection.mounts.update(left.mounts)
+        connection.strays.update({stray.task: stray for stray in left.strays})
+        connection.counts = False  # others post here while a doubt of that process is settled
+        connection.answered = True  # it was asked whether it still lives
+        self._recover()
+        self._taken_up = connection
+        self._left_known.set()
+        return connection
+
+    def _connected(self, session: GuestSession) -> Connection:
+        async def persistently(ask: Callable[[], Awaitable[None]]) -> None:
+            await self.persistently(connection, ask, patience=PATIENCE)
+
+        watcher = Watcher(session, self._watch, persistently)
+        connection = Connection(session, watcher, opened_at=self._ledger.now())
+        if self._closing.is_set():  # the run ended while this logon was on its way
+            connection.over.set()
+        self._connection = connection
+        self._decided.set()
+        return connection
+
+    def _end(self, connection: Connection) -> None:
+        self._connection = None
+        self.gate.close()
+        self._requests += connection.session.requests
+        self._retries += connection.session.retries
+        unread = set_aside_words("task", connection.session.set_aside_tasks)
+        if unread is not None:
+            self._ledger.record(RunNoted(at=self._ledger.now(), message=f"{self.name}: {unread}"))
+        reason, left_open, unaudited = LOGGED_OFF, False, None
+        if connection.lost:
+            reason = FORGOTTEN
+            if not (self.is_unused(connection) or is_accounted(connection, self._ledger)):
+                unaudited = connection.unaudited = connection.unaudited or DENIED
+                connection.session.leave_open()  # it may be denied for a while only
+                self._hiding.add(connection.session.id)
+                self._lost.append(connection)
+        elif self._may_hide_a_mount(connection):
+            unaudited = connection.unaudited
+            connection.session.leave_open()
+            self._hiding.add(connection.session.id)
+            left_open = True
+            reason = LEFT_OPEN
+            self._note_unaudited(connection)
+        self._ledger.record(
+            SessionEnded(
+                at=self._ledger.now(),
+                server=self.name,
+                session=SessionId(connection.session.id),
+                lost=connection.lost,
+                reason=reason,
+                unaudited=unaudited,
+                left_open=left_open,
+            )
+        )
+
+    def _note_unaudited(self, connection: Connection) -> None:
+        if connection.unaudited is not None:
+            how = "was lost" if connection.lost else "was left open"
+            why = f"{UNAUDITED} ({connection.unaudited})"
+            message = f"{self.name}: its session {how}: {why}"
+            self._ledger.record(RunNoted(at=self._ledger.now(), message=message))
+
+    def _may_hide_a_mount(self, connection: Connection) -> bool:
+        """Return whether a mount of this session may be left: a logoff would lose it."""
+        return (
+            connection.audited is False or bool(connection.strays) or self.is_any_open(connection)
+        )
+
+    def is_any_open(self, connection: Connection) -> bool:
+        """Return whether a mount of a target may be open in a session."""
+        return any(
+            record.may_be_open
+            for record in self._ledger.records
+            if record.attempts and record.attempts[-1].session == connection.session.id
+        )
+
+    def _measure(self) -> None:
+        self._ledger.record(
+            ServerMeasured(
+                at=self._ledger.now(),
+                server=self.name,
+                requests=self._requests,
+                retries=self._retries,
+                peak_mounts=self.peak_mounts,
+                sessions=self._sessions,
+            )
+        )
+
+    async def _ask_denied(self, _connection: Connection) -> None:
+        """Ask sessions that the server has denied once more, each once, now that it answers."""
+        while self._lost:
+            try:
+                await self.gate.passed()
+            except ServerUnusable:
+                return
+            connection = self._lost[0]
+            await self._ask_once_more(connection)
+            self._lost.remove(connection)
+            self._note_unaudited(connection)
+
+    async def _ask_once_more(self, connection: Connection) -> None:
+        """Read the tasks of a session that was denied; if it answers, record its state.
+
+        It is never logged off: what may be open there is released in it, or in none.
+        """
+        connection.unaudited = "no answer in time"
+        with anyio.move_on_after(PROBE_ALLOWANCE):
+            try:
+                async with self._client.take_up(connection.session.id) as session:
+                    session.leave_open()
+                    try:
+                        await self._see_tasks(connection, session)
+                    finally:
+                        self._requests += session.requests
+                        self._retries += session.retries
+            except SessionLost:
+                connection.unaudited = DENIED
+            except EnterpriseManagerError as exc:
+                connection.unaudited = str(exc)
+            else:
+                self._end_found(connection)
+
+    async def _look_for_neighbours(self, connection: Connection) -> None:
+        """Note for the report that others use the account: their mounts count in no limit here.
+
+        One request per server and run, at its first logon; refused or failed, nothing is known.
+        """
+        known, self._known_sessions = self._known_sessions, None
+        if known is None:
+            return
+        try:
+            with anyio.move_on_after(PROBE_ALLOWANCE):
+                others = await connection.session.other_sessions(known())
+                if others:
+                    self._note_neighbours(others)
+        except EnterpriseManagerError as exc:
+            log.info("sessions.not_known", server=self.name, why=str(exc))
+
+    def _note_neighbours(self, others: int) -> None:
+        message = (
+            f"{self.name}: {counted(others, 'other session')} of this account open at logon, of "
+            "no run with this --state; what they have mounted is not known and counts in no limit"
+        )
+        self._ledger.record(RunNoted(at=self._ledger.now(), message=message))

@@ -1,0 +1,135 @@
+"""Locks of plans and runs: which process works on what; a dead process's locks free themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from orchestrator.core.errors import JournalError, RunLocked
+from orchestrator.core.model import RunId
+from orchestrator.journal.locking import is_held, is_same_file, taken
+from orchestrator.journal.store import private_directory, private_file
+from orchestrator.log import Log
+
+log = Log(__name__)
+
+
+class RunLocks:
+    """The locks in a state directory."""
+
+    directory: Path
+
+    @contextmanager
+    def plan_lock(self, plan: str, run: RunId) -> Iterator[None]:
+        """Hold the lock of a plan and of one run of it; a dead process's locks free themselves.
+
+        Raises:
+            RunLocked: another process runs this plan, or works on this run; the message says which.
+            JournalError: a lock cannot be written, or the file system has no locks.
+        """
+        what = f"the plan {plan!r} is being run already"
+        with self._held(self._lock_path(plan), what, run), self._held_run(plan, run):
+            yield
+
+    @contextmanager
+    def run_lock(self, plan: str, run: RunId) -> Iterator[None]:
+        """Hold the lock of one run, whose process must be gone; its plan may run otherwise.
+
+        Nobody resumes or unmounts the run meanwhile. The plan's lock is held too if it is free.
+
+        Raises:
+            RunLocked: another process works on this run.
+            JournalError: as for the plan's lock.
+        """
+        path = self._lock_path(plan)
+        with self._held_run(plan, run), ExitStack() as stack:
+            try:
+                stack.enter_context(
+                    self._held(path, f"the plan {plan!r} is being run already", run)
+                )
+            except RunLocked:
+                if _is_held_for(path, run):  # by an earlier version, whose runs had no lock
+                    raise
+            yield
+
+    @contextmanager
+    def _held_run(self, plan: str, run: RunId) -> Iterator[None]:
+        """Hold the lock of a run, and leave no file of it behind."""
+        path = self._run_lock_path(plan, run)
+        with self._held(path, f"another process works on run {run}", run):
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # unlinked while it is held: see `_held`
+                    path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _held(self, path: Path, what: str, run: RunId) -> Iterator[None]:
+        """Hold the lock of a file and write the holder into it; `what`: another holder's work."""
+        private_directory(self.directory)
+        try:
+            private_file(path)
+            file = path.open("r+", encoding="utf-8")
+        except OSError as exc:
+            raise JournalError(f"the lock {path} cannot be used: {exc.strerror}") from exc
+        with file:
+            if not taken(file, self.directory) or not is_same_file(file, path):
+                holder = _holder(file.read())  # of a file that is gone: the moment it was let go
+                raise RunLocked(f"{what} ({holder}); wait for it to end, or stop it with SIGINT")
+            _explain_what_a_dead_process_left(file.read(), run)
+            mine = {"pid": os.getpid(), "host": socket.gethostname(), "run": run}
+            try:
+                os.ftruncate(file.fileno(), 0)
+                os.pwrite(file.fileno(), json.dumps(mine).encode(), 0)
+            except OSError as exc:
+                raise JournalError(f"the lock {path} cannot be written: {exc.strerror}") from exc
+            yield
+            with suppress(OSError):  # whoever reads it later finds a lock that is free
+                os.ftruncate(file.fileno(), 0)
+
+    def is_alive(self, plan: str, run: RunId) -> bool:
+        """Return whether a living process on this machine works on a run of a plan."""
+        return _is_held_for(self._run_lock_path(plan, run), run) or _is_held_for(
+            self._lock_path(plan), run
+        )
+
+    def _lock_path(self, plan: str) -> Path:
+        return self.directory / f"plan-{hashlib.sha256(plan.encode()).hexdigest()[:16]}.lock"
+
+    def _run_lock_path(self, plan: str, run: RunId) -> Path:
+        name = hashlib.sha256(f"{plan}\0{run}".encode()).hexdigest()[:16]
+        return self.directory / f"run-{name}.lock"
+
+
+def _explain_what_a_dead_process_left(text: str, run: RunId) -> None:
+    """Return whose lock this was, if its process ended without giving it back."""
+    if text and f'"{run}"' not in text:  # not where its own run is gone on with
+        log.warning(
+            "lock.left_by_dead_process",
+            was=_holder(text),
+            look="bulk-restore status shows what it left; bulk-restore unmount releases it",
+        )
+
+
+def _is_held_for(path: Path, run: RunId) -> bool:
+    """Return whether another process holds a lock for this run."""
+    try:
+        with path.open("r", encoding="utf-8") as file:
+            if is_held(file):
+                return bool(json.loads(file.read() or "{}").get("run") == run)
+    except (OSError, ValueError):
+        return False
+    return False
+
+
+def _holder(text: str) -> str:
+    try:
+        found = json.loads(text)
+        return f"run {found['run']}, process {found['pid']} on {found['host']}"
+    except (ValueError, KeyError, TypeError):
+        return "its lock file does not say by whom"

@@ -1,0 +1,92 @@
+"""Files beside the journal: session tokens of a run, and a request to end its holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from orchestrator.core.errors import JournalError
+from orchestrator.core.model import RunId, session_id
+from orchestrator.journal.store import private_directory, private_file
+
+
+class SideFiles:
+    """The files of single runs in a state directory. Only their owner can read them."""
+
+    directory: Path
+
+    def save_sessions(
+        self, run: RunId, sessions: Mapping[str, Sequence[Mapping[str, str]]]
+    ) -> None:
+        """Keep {server: [{session, token, url}]} where only the owner can read it.
+
+        So that a later process can unmount what a dead run left. Never in the journal.
+        """
+        private_directory(self.directory)
+        path = self._sessions_path(run)
+        fresh = path.with_suffix(".new")
+        private_file(fresh)
+        fresh.write_text(json.dumps(sessions), encoding="utf-8")
+        fresh.replace(path)
+
+    def load_sessions(self, run: RunId) -> dict[str, list[dict[str, str]]]:
+        """Return the sessions of `save_sessions`, as far as they can be read; the oldest first.
+
+        Earlier versions kept one session per server, which was in no list.
+        """
+        try:
+            found = json.loads(self._sessions_path(run).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        kept: dict[str, list[dict[str, str]]] = {}
+        for server, sessions in found.items() if isinstance(found, dict) else ():
+            each = sessions if isinstance(sessions, list) else [sessions]
+            usable = [facts for facts in each if _is_session(facts)]
+            if usable:
+                kept[server] = usable
+        return kept
+
+    def kept_sessions(self) -> frozenset[str]:
+        """Return the names of the logon sessions whose tokens are kept here, of all runs."""
+        runs = (path.stem.removeprefix("sessions-") for path in self.directory.glob("sessions-*"))
+        found = (each for run in runs for each in self.load_sessions(RunId(run)).values())
+        return frozenset(
+            session_id(facts.get("session", "")) for sessions in found for facts in sessions
+        )
+
+    def forget_sessions(self, run: RunId) -> None:
+        """Remove the side file: the run ended and logged off."""
+        self._sessions_path(run).unlink(missing_ok=True)
+
+    def ask_to_end_holds(self, run: RunId) -> None:
+        """Ask the process of a run, by a file, to remove its held mounts.
+
+        Raises:
+            JournalError: the state directory does not take it.
+        """
+        private_directory(self.directory)
+        path = self._request_path(run)
+        try:
+            private_file(path)
+        except OSError as exc:
+            raise JournalError(f"{path} cannot be written: {exc.strerror}") from exc
+
+    def take_request(self, run: RunId) -> bool:
+        """Return whether such a request is there, and remove it: it is answered once."""
+        try:
+            self._request_path(run).unlink()
+        except OSError:
+            return False
+        return True
+
+    def _request_path(self, run: RunId) -> Path:
+        return self.directory / f"unmount-{run}.request"
+
+    def _sessions_path(self, run: RunId) -> Path:
+        return self.directory / f"sessions-{run}.json"
+
+
+def _is_session(facts: object) -> bool:
+    """Return whether a value of a side file may be the facts of a session."""
+    return isinstance(facts, dict) and all(isinstance(fact, str) for fact in facts.values())

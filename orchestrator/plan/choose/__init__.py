@@ -1,0 +1,1 @@
+"""From a plan and an inventory to mount requests: which machines, which restore points."""

@@ -1,0 +1,102 @@
+"""Settings that a target inherits from its wave, and a wave from `defaults`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+from orchestrator.core.model import (
+    AttemptPolicy,
+    OsKind,
+    PhaseTimeouts,
+    ServerName,
+    Source,
+)
+from orchestrator.core.text import plan_duration
+from orchestrator.plan.file.check_sets import NOTHING_ASKED, Asked, DeclaredSets, inherit_asked
+from orchestrator.plan.file.document import Block
+from orchestrator.plan.file.points import point_policy
+from orchestrator.plan.file.problems import Problems, did_you_mean
+from orchestrator.plan.file.quantities import shown
+from orchestrator.plan.file.schema import OverridableFile, RetriesFile
+from orchestrator.plan.file.section import Section
+from orchestrator.plan.file.servers import Servers
+from orchestrator.plan.file.settings import Entry, PointPolicy
+
+T = TypeVar("T")
+_OF_ENTRIES: dict[str, Any] = {field.name: field.default for field in fields(Entry)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inherited:
+    """What holds for a target that says nothing itself. `server` is None where none is known."""
+
+    server: ServerName | None = None
+    os_kind: OsKind = _OF_ENTRIES["os_kind"]
+    source: Source = _OF_ENTRIES["source"]
+    point: PointPolicy = _OF_ENTRIES["point"]
+    timeouts: PhaseTimeouts = _OF_ENTRIES["timeouts"]
+    retries: AttemptPolicy = _OF_ENTRIES["retries"]
+    asked: Asked = NOTHING_ASKED
+
+
+def inherit(
+    above: Inherited,
+    section: OverridableFile,
+    node: Block,
+    servers: Servers,
+    declared: DeclaredSets,
+    problems: Problems,
+    *,
+    one_point: bool = False,
+) -> Inherited:
+    """Return `above` with what `section` says instead; wrong values go to `problems`.
+
+    A point or a list of checks replaces the inherited one as a whole, timeouts and retries are
+    merged key by key. `one_point` says that a policy may name a single restore point here.
+    """
+    if not section.model_fields_set & _OVERRIDABLE:
+        return above
+    server, point, retries = above.server, above.point, above.retries
+    if section.server is not None:
+        server = ServerName(section.server)
+        if server not in servers.names:
+            advice = did_you_mean(server, servers.names, noun="servers")
+            problems.add(node["server"].position, f"there is no server {shown(server)}: {advice}")
+    if section.point is not None:
+        own = point_policy(section.point, node["point"], problems, one_point=one_point)
+        point = own or point
+    try:
+        retries = _retries(above.retries, section.retries)
+    except ValueError as exc:
+        problems.add(node["retries"].position, str(exc))
+    return Inherited(
+        server=server,
+        os_kind=section.os or above.os_kind,
+        source=section.source or above.source,
+        point=point,
+        timeouts=merge(above.timeouts, section.timeouts),
+        retries=retries,
+        asked=inherit_asked(above.asked, section, node, declared, problems),
+    )
+
+
+_OVERRIDABLE = frozenset(OverridableFile.model_fields)
+
+
+def merge(above: T, section: Section | None) -> T:
+    """Return the settings `above` with what `section` says instead."""
+    if section is None:
+        return above
+    return replace(above, **section.values())  # type: ignore[type-var]  # each is a dataclass
+
+
+def _retries(above: AttemptPolicy, file: RetriesFile | None) -> AttemptPolicy:
+    retries = merge(above, file)
+    if retries.delay > retries.max_delay:
+        raise ValueError(
+            f"delay ({plan_duration(retries.delay)}) is longer than "
+            f"max_delay ({plan_duration(retries.max_delay)}): "
+            "raise max_delay"
+        )
+    return retries

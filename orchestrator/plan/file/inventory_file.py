@@ -1,0 +1,211 @@
+"""The CSV behind `from_file`: one machine a row, problems named by file and row."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import TypeVar
+
+from orchestrator.core.model import OsKind
+from orchestrator.core.text import size
+from orchestrator.plan.file import quantities, scalars
+from orchestrator.plan.file.document import MAX_BYTES
+from orchestrator.plan.file.problems import START, Position, Problems, SourceText, did_you_mean
+from orchestrator.plan.file.quantities import shown
+
+T = TypeVar("T")
+
+COLUMNS = ("vm", "server", "os", "before", "label", "checks")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One machine of an inventory file; None where its cell is empty or not there.
+
+    `checks` are names of check sets, without doubles.
+    """
+
+    position: Position
+    vm: str
+    server: str | None = None
+    os_kind: OsKind | None = None
+    before: datetime | None = None
+    label: str | None = None
+    checks: tuple[str, ...] | None = None
+    checks_position: Position = START
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InventoryFile:
+    """The rows of an inventory file, what is wrong with it, and the hash of its bytes."""
+
+    name: str
+    rows: tuple[Row, ...]
+    problems: Problems
+    sha256: str
+
+
+def read_inventory(path: Path, name: str) -> InventoryFile:
+    """Return what the CSV file at `path` lists; `name` is what messages call it.
+
+    Raises:
+        ValueError: it cannot be read at all; the text says why.
+    """
+    data = read_bytes(path)
+    problems = Problems(SourceText(name, data))
+    rows = tuple(_rows(data, problems))
+    return InventoryFile(name=name, rows=rows, problems=problems, sha256=sha256(data).hexdigest())
+
+
+def read_bytes(path: Path, *, limit: int = MAX_BYTES) -> bytes:
+    """Return the content of a file of at most `limit` bytes.
+
+    Raises:
+        ValueError: there is none; the text says why.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except FileNotFoundError:
+        raise ValueError("there is no such file") from None
+    except IsADirectoryError:
+        raise ValueError("this is a directory, not a file") from None
+    except OSError as exc:
+        raise ValueError(f"it cannot be read: {exc.strerror or type(exc).__name__}") from None
+    except ValueError:
+        raise ValueError("this is no file name") from None
+    if len(data) > limit:
+        raise ValueError(f"it is larger than {size(limit)}")
+    return data
+
+
+def _rows(data: bytes, problems: Problems) -> list[Row]:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = data.count(b"\n", 0, exc.start) + 1
+        problems.add(Position(line, 1), "not valid UTF-8: save the file as CSV UTF-8")
+        return []
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[Row] = []
+    header: list[str] | None = None
+    started = 1
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                if header is None:
+                    header = _header(cells, Position(started, 1), problems)
+                else:
+                    rows.extend(_row(cells, header, started, problems))
+            started = reader.line_num + 1
+    except csv.Error as exc:
+        problems.add(Position(started, 1), f"not valid CSV: {exc}")
+        return rows
+    if header is None:
+        problems.add(START, "the file is empty: its first line names the columns")
+    elif not rows and not problems:
+        problems.add(START, "the file lists no machine")
+    return rows
+
+
+def _header(cells: list[str], position: Position, problems: Problems) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    if len(names) == 1 and ";" in names[0]:
+        problems.add(position, "columns are separated by ',' here, not ';'")
+        return ["vm"]
+    for index, name in enumerate(names):
+        place = Position(position.line, _column(cells, index))
+        if name not in COLUMNS:
+            advice = did_you_mean(name, COLUMNS, noun="columns")
+            problems.add(place, f"unknown column {shown(name)}: {advice}")
+        elif name in names[:index]:
+            problems.add(place, f"the column {shown(name)} is there twice: keep one")
+    if "vm" not in names:
+        problems.add(position, "there is no column 'vm': the first line names the columns")
+    return names
+
+
+class _Cells:
+    """One row's cells by the name of their column."""
+
+    def __init__(
+        self, cells: list[str], header: Sequence[str], line: int, problems: Problems
+    ) -> None:
+        self._cells = cells
+        self._header = header
+        self._line = line
+        self._problems = problems
+        self.good = True
+
+    def at(self, column: str) -> Position:
+        """Return the position of a cell."""
+        return Position(self._line, _column(self._cells, self._header.index(column)))
+
+    def text(self, column: str) -> str | None:
+        """Return a cell's text, or None where it is empty or not there."""
+        if column not in self._header or self._header.index(column) >= len(self._cells):
+            return None
+        return self._cells[self._header.index(column)].strip() or None
+
+    def read(self, column: str, parse: Callable[[str], T]) -> T | None:
+        """Return a cell read by `parse`, or None where it is empty or was refused."""
+        text = self.text(column)
+        if text is None:
+            return None
+        try:
+            return parse(text)
+        except ValueError as exc:
+            self.refuse(self.at(column), str(exc))
+            return None
+
+    def refuse(self, position: Position, message: str) -> None:
+        """Note that the row cannot be used."""
+        self.good = False
+        self._problems.add(position, message)
+
+
+def _row(cells: list[str], header: Sequence[str], line: int, problems: Problems) -> list[Row]:
+    """Return the row's machine, or nothing after its problems were noted."""
+    row = _Cells(cells, header, line, problems)
+    if len(cells) > len(header):
+        row.refuse(
+            Position(line, _column(cells, len(header))),
+            f"{len(cells)} cells under {len(header)} columns: put texts with commas in quotes",
+        )
+        return []
+    position = Position(line, 1)
+    vm = row.read("vm", scalars.line)
+    machine = Row(
+        position=position,
+        vm=vm or "",
+        server=row.text("server"),
+        os_kind=row.read("os", scalars.os_kind),
+        before=row.read("before", quantities.instant),
+        label=row.read("label", scalars.line),
+        checks=(checks := row.read("checks", _names)),
+        checks_position=row.at("checks") if checks is not None else position,
+    )
+    if vm is None and row.good and "vm" in header:
+        row.refuse(position, "this row names no vm")
+    return [machine] if vm is not None and row.good else []
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Return the names in a cell, separated by spaces or `;`."""
+    names = text.replace(";", " ").split()
+    if not names:
+        raise ValueError(f"{shown(text)} holds no name of a check set: leave the cell empty")
+    return tuple(dict.fromkeys(names))
+
+
+def _column(cells: Sequence[str], index: int) -> int:
+    """Return the column at which cell `index` starts, as long as nothing is quoted before it."""
+    before = cells[:index]
+    if any('"' in cell or "," in cell or "\n" in cell for cell in before):
+        return 1
+    return sum(len(cell) + 1 for cell in before) + 1

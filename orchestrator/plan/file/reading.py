@@ -1,0 +1,163 @@
+"""One section of the tree through its model; what is wrong becomes problems with positions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from orchestrator.plan.file import scalars
+from orchestrator.plan.file.document import Block, Items, Text
+from orchestrator.plan.file.problems import Position, Problems, did_you_mean
+from orchestrator.plan.file.quantities import shown
+from orchestrator.plan.file.secrets import SECRET_PROBLEM
+from orchestrator.plan.file.section import Section
+
+S = TypeVar("S", bound=Section)
+
+_KNOWN_ELSEWHERE = {
+    "parallel": "limits: {mounts: N}",
+    "concurrency": "limits: {mounts: N}",
+    "user": "username",
+    "host": "url",
+    "timeout": "timeouts: {mount: 20m}",
+    "depends_on": "after",
+    "needs": "after",
+    "vms": "targets: one '- vm: NAME' each",
+}
+
+
+def read_section(model: type[S], node: object, problems: Problems, *, noun: str) -> S | None:
+    """Return `node` read as `model`; what is wrong with it goes to `problems`.
+
+    Keys with problems are left out, so that what depends on the others can still be checked.
+    None if nothing useful is left. `noun` is what messages call the section: `a server`.
+    """
+    if not isinstance(node, Block):
+        if isinstance(node, Text | Items):
+            kind = "a list" if isinstance(node, Items) else "a single value"
+            problems.add_new(node.position, f"{noun} is a mapping (key: value), not {kind}")
+        return None
+    try:
+        return model.model_validate(node)
+    except ValidationError as exc:
+        errors = _errors(exc)
+        # What an earlier stage reported needs no second message at the same place.
+        for error in [e for e in errors if not problems.known_at(_place(node, e)[0])]:
+            _translate(model, node, error, problems, noun)
+        return _without(model, node, {str(error["loc"][0]) for error in errors})
+
+
+def items_of(node: object, problems: Problems, message: str) -> Items:
+    """Return the list that `node` is; `message` says what else or an empty one should be."""
+    if isinstance(node, Items) and node:
+        return node
+    if isinstance(node, Text | Block | Items):
+        problems.add_new(node.position, message)
+    return Items()
+
+
+def check_name(name: Text, problems: Problems) -> None:
+    """See that a key of the plan can be the name of something."""
+    try:
+        scalars.name(name)
+    except ValueError as exc:
+        problems.add_new(name.position, str(exc))
+
+
+def _without(model: type[S], node: Block, keys: set[str]) -> S | None:
+    """Return the section without some keys, or None if it cannot do without them."""
+    rest = Block({key: value for key, value in node.items() if key not in keys})
+    rest.line, rest.column = node.position
+    try:
+        return model.model_validate(rest)
+    except ValidationError:
+        return None
+
+
+def _errors(exc: ValidationError) -> list[Any]:
+    # Neither inputs nor links: an input may be a secret.
+    return list(exc.errors(include_input=False, include_url=False))
+
+
+def _translate(model: type[S], node: Block, error: Any, problems: Problems, noun: str) -> None:
+    position, value = _place(node, error)
+    kind = error["type"]
+    if kind == SECRET_PROBLEM:
+        problems.add(position, error["msg"], secret_from=position.column)
+    elif kind == "extra_forbidden":
+        problems.add(position, _unknown_key(model, error["loc"]))
+    elif kind == "missing":
+        inner = f"{error['loc'][-2]!r}" if len(error["loc"]) > 1 else noun
+        problems.add(position, f"{inner} needs the key {shown(str(error['loc'][-1]))}")
+    elif kind == "value_error":
+        problems.add(position, str(error["ctx"]["error"]))
+    else:
+        problems.add(position, f"{_key_of(error['loc'])}: {_wrong_shape(kind, value)}")
+
+
+def _key_of(loc: tuple[str | int, ...]) -> str:
+    return next((str(part) for part in reversed(loc) if isinstance(part, str)), "this")
+
+
+def _wrong_shape(kind: str, value: object) -> str:
+    wanted = {"list_type": "a list ([a, b], or one '- item' a line)"}.get(
+        kind, "a mapping (key: value)"
+    )
+    given = "a single value"
+    if not isinstance(value, str):
+        given = "a list" if isinstance(value, list) else "a mapping"
+    return f"write {wanted} here, not {given}"
+
+
+def _unknown_key(model: type[Section], loc: tuple[str | int, ...]) -> str:
+    word = str(loc[-1])
+    if word in _KNOWN_ELSEWHERE:
+        return f"unknown key {shown(word)}: write {_KNOWN_ELSEWHERE[word]!r}"
+    advice = did_you_mean(word, known_keys(_model_at(model, loc[:-1])), noun="keys here")
+    return f"unknown key {shown(word)}: {advice}"
+
+
+def keys_among(
+    names: Collection[str], node: Block, problems: Problems, advice: str
+) -> Sequence[Text]:
+    """Return the keys of `node` that are among `names`; more than one is a problem."""
+    keys = [key for key, _ in node.fields() if key in names]
+    if len(keys) > 1:
+        problems.add(keys[1].position, f"{' and '.join(keys)} exclude each other: {advice}")
+    return keys
+
+
+def known_keys(model: type[Section]) -> tuple[str, ...]:
+    """Return the keys a section may hold."""
+    return tuple(model.model_fields)
+
+
+def _model_at(model: type[Section], loc: Iterable[str | int]) -> type[Section]:
+    """Return the model of the section that `loc` leads to."""
+    for part in loc:
+        if isinstance(part, str) and part in model.model_fields:
+            model = _section_in(model.model_fields[part].annotation) or model
+    return model
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    inner = (_section_in(part) for part in getattr(annotation, "__args__", ()))
+    return next((section for section in inner if section is not None), None)
+
+
+def _place(node: Block, error: Any) -> tuple[Position, object]:
+    """Return where an error is to be shown, and the node there."""
+    current: Any = node
+    key: Text | None = None
+    for part in error["loc"]:
+        if isinstance(current, Block) and part in current:
+            key, current = current.key(str(part)), current[part]
+        elif isinstance(current, Items) and isinstance(part, int):
+            key, current = None, current[part]
+    if error["type"] == "extra_forbidden" and key is not None:
+        return key.position, current
+    return current.position, current

@@ -1,0 +1,146 @@
+"""What may be wrong between the parts of a plan: circles of waves, VMs and files named twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
+
+from orchestrator.core.model import BackupServerName, WaveName
+from orchestrator.core.proof import Download
+from orchestrator.plan.file.document import Block, Items, Text
+from orchestrator.plan.file.downloads import directory_name
+from orchestrator.plan.file.guest_paths import base_name
+from orchestrator.plan.file.problems import Problems, did_you_mean
+from orchestrator.plan.file.quantities import shown
+from orchestrator.plan.file.selectors import SELECTORS, SelectorKind
+from orchestrator.plan.file.settings import Entry, PolicyName
+from orchestrator.plan.file.targets import Placed
+
+
+def check_order(waves: Mapping[WaveName, Block], problems: Problems) -> None:
+    """Note every `after` that names no wave, and every circle of waves."""
+    order: dict[WaveName, list[WaveName]] = {}
+    for name, node in waves.items():
+        after = node.get("after")
+        order[name] = []
+        for item in after if isinstance(after, Items) else ():
+            if not isinstance(item, Text) or problems.known_at(item.position):
+                continue
+            if str(item) in waves:
+                order[name].append(WaveName(str(item)))
+            else:
+                advice = did_you_mean(str(item), waves, noun="waves")
+                problems.add(item.position, f"there is no wave {shown(item)}: {advice}")
+    while circle := _circle(order):
+        # The sorter lists a circle against the direction of waiting.
+        start = min(circle, key=list(waves).index)
+        at = circle.index(start)
+        path = " -> ".join([*circle[at:], *circle[:at], start])
+        after = waves[start]["after"]
+        problems.add(after.position, f"waves wait for each other in a circle: {path}")
+        order[start] = []
+
+
+def _circle(order: Mapping[WaveName, list[WaveName]]) -> list[WaveName]:
+    """Return the waves of one circle, each before the one it waits for, or nothing."""
+    try:
+        TopologicalSorter(order).prepare()
+    except CycleError as exc:
+        return list(reversed(exc.args[1]))[:-1]
+    return []
+
+
+def check_twice(placed: Iterable[Placed]) -> None:
+    """Note every VM, restore point or job that the plan itself selects twice.
+
+    What only the inventory shows (a VM of two jobs) is found by the expansion.
+    """
+    machines: dict[str, list[Placed]] = {}
+    names: dict[str, list[Placed]] = {}
+    for item in placed:
+        entry = item.entry
+        first = _remember(item, machines.setdefault(_machine(entry), []))
+        if first is not None:
+            item.problems.add(
+                item.position,
+                f"{entry.kind} {shown(entry.value)} on server {shown(entry.server)} is selected "
+                f"twice (first at {first.place}): keep one",
+            )
+            continue
+        name = entry.label or (entry.value if entry.kind is SelectorKind.VM else None)
+        if name is None:
+            continue
+        first = _remember(item, names.setdefault(f"{entry.wave}/{entry.server}/{name}", []))
+        if first is not None:
+            item.problems.add(
+                item.position,
+                f"another target of this wave is called {shown(name)} ({first.place}): "
+                "give one of them a label",
+            )
+
+
+def _machine(entry: Entry) -> str:
+    """Return what two entries have in common that select the same, as one text."""
+    # A job may be in several waves: what it leaves out in one, it may mount in another.
+    wave = entry.wave if SELECTORS[entry.kind].several else ""
+    return f"{entry.server}/{wave}/{entry.source}/{entry.kind}/{entry.value}"
+
+
+def _remember(item: Placed, seen: list[Placed]) -> Entry | None:
+    """Add `item` to those `seen`; return the first that may be behind its backup server."""
+    first = _clash(item.entry, seen) if seen else None
+    seen.append(item)
+    return first
+
+
+def _clash(entry: Entry, seen: Iterable[Placed]) -> Entry | None:
+    """Return the first of `seen` that may be behind the same backup server."""
+    for other in seen:
+        if _may_meet(entry.backup_server, other.entry.backup_server):
+            return other.entry
+    return None
+
+
+def _may_meet(one: BackupServerName | None, other: BackupServerName | None) -> bool:
+    return one is None or other is None or one == other
+
+
+# --- the same file twice -------------------------------------------------------------------
+
+
+def check_same_files(placed: Iterable[Placed]) -> None:
+    """Note every local file that two downloads would write, as far as the file shows it.
+
+    Two that write unknown names into one directory are a problem if one may overwrite; else
+    the second leaves what it finds alone, and says so.
+    """
+    first: dict[str, tuple[Placed, Download]] = {}
+    for item in placed:
+        for download, position in zip(item.entry.downloads, item.downloads, strict=False):
+            local = _local_name(item.entry, download)
+            if local is None:
+                continue
+            other, before = first.setdefault(local, (item, download))
+            if before is download:
+                continue
+            if not local.endswith("/"):
+                what = "writes the same file"
+            elif download.overwrite or before.overwrite:
+                what = "writes into the same directory, and one may overwrite the other's files"
+            else:
+                continue
+            item.problems.add(position, f"{other.entry} {what}: give each a place of its own")
+
+
+def _local_name(entry: Entry, download: Download) -> str | None:
+    """Return the file that a download writes, or its directory where its names are not known."""
+    to = download.to
+    if to is None:
+        return None
+    if entry.several:
+        if not entry.of_file or entry.point.policy is PolicyName.EVERY:
+            return to
+        to = f"{to}{directory_name(entry.label or entry.value)}/"
+    if not to.endswith("/") or download.glob is not None:
+        return to
+    return to + base_name(download.path)

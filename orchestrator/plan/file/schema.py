@@ -1,0 +1,377 @@
+"""The shape of a plan file: which keys there are, what they mean, which kind each holds.
+
+The models read one section each; what depends on several sections is checked in `resolving`.
+The published JSON Schema is generated from the same models and descriptions. Defaults are those of
+the values that a plan becomes (`settings`); nothing here repeats them.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field, SkipValidation
+
+from orchestrator.core.model import AttemptPolicy, PhaseTimeouts
+from orchestrator.core.policy import DEADLINE
+from orchestrator.core.proof import Download
+from orchestrator.core.text import plan_size
+from orchestrator.plan.file import contents
+from orchestrator.plan.file import scalars as kinds
+from orchestrator.plan.file.check_kinds import CheckFile
+from orchestrator.plan.file.secrets import Account, Secret
+from orchestrator.plan.file.section import Section, default_of, optional
+from orchestrator.plan.file.settings import (
+    DEFAULT_BACKUP_SERVER_MOUNTS,
+    Cleanup,
+    Entry,
+    Fallback,
+    Notification,
+    PointPolicy,
+    RestorePlan,
+    RunLimits,
+    Sample,
+    ServerSettings,
+    Wave,
+)
+
+
+class TlsFile(Section):
+    """How the server's certificate is checked; by default by the system's authorities."""
+
+    ca_file: kinds.FilePath | None = optional(
+        "PEM file with the authorities to trust, relative to the plan."
+    )
+    fingerprint_sha256: list[kinds.Fingerprint] | None = optional(
+        "SHA-256 fingerprints of the certificates to accept."
+    )
+    insecure: kinds.Truth | None = optional(
+        "true accepts any certificate; every report mentions it."
+    )
+
+
+class MountLimitFile(Section):
+    """A limit of open mounts."""
+
+    mounts: kinds.Mounts | None = optional("Open mounts at once.")
+
+
+class BackupServerFile(Section):
+    """A Veeam backup server behind the Enterprise Manager."""
+
+    mounts: kinds.Mounts = Field(
+        description="Open mounts at once on this backup server. "
+        f"Default: {DEFAULT_BACKUP_SERVER_MOUNTS}."
+    )
+
+
+class ServerFile(Section):
+    """One Enterprise Manager."""
+
+    url: kinds.Url = Field(
+        description="https://HOST:PORT of the REST API; the default port is 9398."
+    )
+    username: Account = Field(description="The account, such as DOMAIN\\user, or a reference.")
+    password: Secret = Field(description="A reference to the password, resolved at logon.")
+    tls: TlsFile | None = optional("How the server's certificate is checked.")
+    limits: MountLimitFile | None = optional("Limits of this server.")
+    backup_servers: SkipValidation[dict[str, BackupServerFile]] | None = optional(
+        "Limits of the backup servers behind it, by name."
+    )
+    api_version: kinds.ApiVersion | None = optional(
+        "REST API version asked for at logon.", default_of(ServerSettings, "api_version")
+    )
+
+
+class FallbackFile(Section):
+    """Older points that are tried where a mount or a check of a newer one fails."""
+
+    count: kinds.Mounts = Field(description="How many older points may be tried, at most.")
+    max_age: kinds.PositiveDuration | None = optional(
+        "How old they may be; without it the point's own max_age holds."
+    )
+    on: list[kinds.CauseWord] | None = optional(
+        "What leads to them: mount_failed, check_failed.", default_of(Fallback, "on")
+    )
+
+
+class PointFile(Section):
+    """Which restore point of a machine is mounted."""
+
+    policy: kinds.Policy | None = optional(
+        "latest: the newest; before: the newest not later than 'time'; id: exactly 'id'; "
+        "newest_passing: the newest whose mount and checks succeed; every: each point is a "
+        "target; random: one of those that fit.",
+        default_of(PointPolicy, "policy"),
+    )
+    time: kinds.Instant | None = optional("For policy 'before': RFC 3339 time.")
+    id: kinds.Guid | None = optional("For policy 'id': the restore point's GUID.")
+    max_age: kinds.PositiveDuration | None = optional(
+        "A point older than this at the start of the run, or at 'incident_time', does not fit."
+    )
+    incident_time: kinds.Instant | None = optional(
+        "When the trouble began, RFC 3339: only points made by then fit, and the RPO counts "
+        "back from it."
+    )
+    exclude_points: list[kinds.Line] | None = optional(
+        "GUIDs, or globs over the names of points, that must not be mounted."
+    )
+    search: kinds.SearchOrder | None = optional(
+        "For policy 'newest_passing': linear tries one older point after the other; bisect by "
+        "halves, assuming that every point before a good one is good.",
+        default_of(PointPolicy, "search"),
+    )
+    count: kinds.Mounts | None = optional("For policy 'every': only so many of the newest points.")
+    seed: kinds.Count | None = optional("For policy 'random': random seed; by default the run's.")
+    fallback: FallbackFile | None = optional(
+        "For latest, before and random: older points to try where this fails."
+    )
+
+
+class SampleFile(Section):
+    """Only some of the machines that a selector matches."""
+
+    count: kinds.Mounts = Field(description="How many machines to take, at most.")
+    order: kinds.SampleWord | None = optional(
+        "random: by the run's seed; stalest: those whose last proof in the journal is oldest, "
+        "the never proven first.",
+        default_of(Sample, "order"),
+    )
+    seed: kinds.Count | None = optional("Draw by this number instead of the run's own.")
+
+
+class TimeoutsFile(Section):
+    """How long each phase of one mount may take."""
+
+    mount: kinds.PositiveDuration | None = optional(
+        "From submission until the server has finished.", default_of(PhaseTimeouts, "mount")
+    )
+    checks: kinds.PositiveDuration | None = optional(
+        "For reading and checking what was mounted.", default_of(PhaseTimeouts, "checks")
+    )
+    unmount: kinds.PositiveDuration | None = optional(
+        "For removing the mount.", default_of(PhaseTimeouts, "unmount")
+    )
+
+
+class RetriesFile(Section):
+    """How often a target is tried; only its own faults count, never a server's trouble."""
+
+    attempts: kinds.Attempts | None = optional(
+        "All attempts, the first included.", default_of(AttemptPolicy, "attempts")
+    )
+    delay: kinds.Duration | None = optional(
+        "Pause before the second attempt.", default_of(AttemptPolicy, "delay")
+    )
+    max_delay: kinds.Duration | None = optional(
+        "Longest pause between attempts.", default_of(AttemptPolicy, "max_delay")
+    )
+
+
+class ObjectivesFile(Section):
+    """Recovery objectives, compared with what was reached in the report."""
+
+    rto: kinds.PositiveDuration | None = optional(
+        "Recovery time: from the start of the run to each target's verdict."
+    )
+    rpo: kinds.PositiveDuration | None = optional(
+        "Recovery point: age of the mounted point at the start of the run."
+    )
+
+
+class ExpectFile(Section):
+    """How many machines a selector must match; otherwise nothing is mounted at all."""
+
+    min: kinds.Count | None = optional("At least so many; 0 allows none.")
+    max: kinds.Count | None = optional("At most so many.")
+
+
+class OverridableFile(Section):
+    """Settings that 'defaults' gives and every wave and target may override."""
+
+    server: kinds.Line | None = optional(
+        "Name of a server under 'servers'; not needed where there is only one."
+    )
+    os: kinds.Os | None = optional("The guest's system.", default_of(Entry, "os_kind"))
+    source: kinds.SourceKind | None = optional(
+        "The family of restore points.", default_of(Entry, "source")
+    )
+    point: PointFile | None = optional(
+        "Which restore point; replaces an inherited choice as a whole."
+    )
+    timeouts: TimeoutsFile | None = optional("Time limits, merged key by key.")
+    retries: RetriesFile | None = optional("Attempts, merged key by key.")
+    checks: list[kinds.Line] | None = optional(
+        "Names of sets under 'checks' that must pass; replaces an inherited list as a whole, [] "
+        "asks for none."
+    )
+
+
+class DefaultsFile(OverridableFile):
+    """Settings for every target that has none of its own."""
+
+
+class DownloadFile(Section):
+    """Files to copy out of the mounted guest, or back into the original one."""
+
+    path: contents.GuestPath = Field(
+        description="A file of the guest, or a directory of which 'glob' chooses files."
+    )
+    to: contents.LocalPath | None = optional(
+        "Where they go, relative to the plan; a directory ends in '/'. If a target "
+        "means several machines, each gets a directory of its own below."
+    )
+    glob: contents.NameGlob | None = optional(
+        "Which files of the directory 'path'; not those in directories below it."
+    )
+    max_size: contents.Volume | None = optional(
+        "At most so many bytes, all files together.", default_of(Download, "max_size", plan_size)
+    )
+    max_files: kinds.Mounts | None = optional(
+        "At most so many files.", default_of(Download, "max_files")
+    )
+    overwrite: kinds.Truth | None = optional("true replaces files that are there already.")
+    write: contents.Original | None = optional(
+        "original: into the guest it came from, in place of 'to'. Needs 'mode: recovery', and "
+        "--yes-write when it runs."
+    )
+
+
+class TargetFile(OverridableFile):
+    """What to mount: exactly one selector, and what differs from the defaults."""
+
+    id: kinds.Guid | None = optional("Selector: one restore point by its GUID.")
+    vm: kinds.Line | None = optional("Selector: one machine by its name.")
+    job: kinds.Line | None = optional("Selector: every machine of a replication (or backup) job.")
+    from_file: kinds.FilePath | None = optional(
+        "Selector: a CSV file with a header (vm and optionally server, os, before, label, "
+        "checks), relative to the plan."
+    )
+    label: kinds.Line | None = optional("What people call this target.")
+    critical: kinds.Truth | None = optional("true: its failure halts the run.")
+    exclude: list[kinds.Line] | None = optional(
+        "Names or globs of machines to leave out of a job, match, query or file."
+    )
+    expect: ExpectFile | None = optional("How many machines must be matched.")
+    backup_server: kinds.Line | None = optional("Only machines behind this backup server.")
+    all: kinds.Truth | None = optional(
+        "true: a name found on several backup servers means all of them."
+    )
+    match: kinds.Line | None = optional(
+        "Selector: every machine whose name matches this glob, such as 'api-*'."
+    )
+    query: kinds.Filter | None = optional(
+        "Selector: every machine of the restore points that this filter of the server's query "
+        'language finds, such as BackupServerName=="vbr-01".'
+    )
+    sample: SampleFile | None = optional(
+        "Take only some of the machines that the selector matches."
+    )
+    download: list[DownloadFile] | None = optional("Files to copy after the checks.")
+
+
+class WaveFile(OverridableFile):
+    """A set of targets that start together."""
+
+    name: kinds.Name = Field(description="The wave's name, part of every target's key.")
+    targets: SkipValidation[list[TargetFile]] = Field(description="What this wave mounts.")
+    after: list[kinds.Line] | None = optional("Waves that must have ended before this one starts.")
+    critical: kinds.Truth | None = optional("true: any failure in this wave halts the run.")
+    on_error: kinds.OnErrorWord | None = optional(
+        "What follows if a target of this wave does not end well: continue, skip_dependents "
+        "(the waves that wait for it are skipped), halt (as critical).",
+        default_of(Wave, "on_error"),
+    )
+    limits: MountLimitFile | None = optional("Limits of this wave.")
+    objectives: ObjectivesFile | None = optional(
+        "Objectives of this wave, merged with the run's key by key."
+    )
+
+
+class LimitsFile(Section):
+    """Limits of the whole run."""
+
+    mounts: kinds.Mounts | None = optional("Open mounts over the whole run, held ones included.")
+    mounts_per_vm: kinds.Mounts | None = optional(
+        "Open mounts per machine.", default_of(RunLimits, "mounts_per_vm")
+    )
+    failures: kinds.Failures | None = optional(
+        "Submit nothing more once more than this has failed: a number or 20%."
+    )
+    deadline: kinds.PositiveDuration | None = optional(DEADLINE)
+    outage: kinds.Duration | None = optional(
+        "How long targets wait for an unreachable server.", default_of(RunLimits, "outage")
+    )
+
+
+class CleanupFile(Section):
+    """What happens to mounts at the end."""
+
+    unmount: kinds.Unmount | None = optional(
+        "always: every mount is removed; on_success: a mount whose verdict is not good stays open; "
+        "never: every mount stays open. `unmount` ends this.",
+        default_of(Cleanup, "unmount"),
+    )
+    keep_failed: kinds.PositiveDuration | None = optional(
+        "How long a mount whose checks failed stays open for inspection."
+    )
+
+
+class WebhookFile(Section):
+    """A webhook that messages are posted to, over https."""
+
+    url: Secret = Field(
+        description="A reference to its address, which is a secret: whoever has it can post there."
+    )
+    kind: kinds.HookKindWord | None = optional(
+        "What reads the messages: generic (JSON), slack or teams.", default_of(Notification, "kind")
+    )
+    ca_file: kinds.FilePath | None = optional(
+        "PEM file with the authorities to trust in place of the system's, relative to the plan."
+    )
+
+
+class NotificationFile(Section):
+    """Who gets messages about the run."""
+
+    webhook: WebhookFile = Field(description="Where the messages go.")
+    on: list[kinds.NotifyOnWord] | None = optional(
+        "When a message is sent: finished, halted, wave_failed, objective_missed, leftover (a "
+        "mount that may still be open).",
+        default_of(Notification, "on"),
+    )
+
+
+class PlanFile(Section):
+    """A restore plan for bulk-restore."""
+
+    version: kinds.Version = Field(description="Version of the plan format: 1.")
+    name: kinds.Line = Field(description="The plan's name, in the journal and every report.")
+    description: kinds.Paragraph | None = optional("What the plan is for.")
+    mode: kinds.Mode | None = optional(
+        "drill: mounts, checks and unmounts; writes into no guest. recovery: may also write "
+        "files into guests, if a target asks for it.",
+        default_of(RestorePlan, "mode"),
+    )
+    reason: kinds.Line | None = optional(
+        "Why it runs, such as a change number; kept in journal and reports."
+    )
+    variables: SkipValidation[dict[str, kinds.Line]] | None = optional(
+        "Values for ${name} in any text below; --set name=value overrides."
+    )
+    servers: SkipValidation[dict[str, ServerFile]] = Field(
+        description="The Enterprise Managers, by a name of your choice."
+    )
+    defaults: DefaultsFile | None = optional("Settings for every target.")
+    limits: LimitsFile | None = optional("Limits of the whole run.")
+    objectives: ObjectivesFile | None = optional("Objectives of the whole run.")
+    checks: SkipValidation[dict[str, list[CheckFile]]] | None = optional(
+        "Sets of checks by name: what must be true of a guest's files."
+    )
+    targets: SkipValidation[list[TargetFile]] | None = optional(
+        "What to mount, as one wave called 'default'."
+    )
+    waves: SkipValidation[list[WaveFile]] | None = optional(
+        "What to mount, in waves that may wait for one another."
+    )
+    cleanup: CleanupFile | None = optional("What happens to mounts at the end.")
+    notifications: SkipValidation[list[NotificationFile]] | None = optional(
+        "Who gets messages about the run. Failed messages never affect the exit code."
+    )

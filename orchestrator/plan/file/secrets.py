@@ -1,0 +1,136 @@
+"""Secret references: the only form in which a plan may speak of a password.
+
+Nothing here ever quotes what it was given: a mistyped reference may hold the secret itself.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from orchestrator.plan.file.scalars import line, single
+from orchestrator.plan.file.settings import (
+    CommandSecret,
+    CredentialSecret,
+    EnvironmentSecret,
+    FileSecret,
+    KeyringSecret,
+    SecretReference,
+)
+
+FORMS = (
+    "{env: NAME}, {file: PATH}, {credential: NAME}, {command: [PROGRAM, ARGUMENT]} "
+    "or {keyring: SERVICE/USER}"
+)
+SECRET_PROBLEM = "secret_reference"  # noqa: S105 - the type of an error, no secret
+"""Error type of everything wrong with a secret: the line is masked from there on."""
+
+_variable_name = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$", re.ASCII)
+_credential_name = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.@-]*$", re.ASCII)
+
+
+def secret_reference(value: object) -> SecretReference:
+    """Return the reference that `value` writes.
+
+    Raises:
+        PydanticCustomError: it is a literal, or no reference that can be followed.
+    """
+    if not isinstance(value, dict):
+        raise _wrong(f"do not write a secret into the plan: refer to it with {FORMS}")
+    if len(value) != 1:
+        raise _wrong(f"a secret reference has exactly one key: {FORMS}")
+    ((kind, given),) = value.items()
+    if any("${" in text for text in (given if isinstance(given, list) else [given])):
+        raise _wrong("variables are not replaced inside a secret reference: write it out")
+    try:
+        return _read(str(kind), given)
+    except ValueError:
+        raise _wrong(
+            _ADVICE.get(str(kind), f"this is no secret reference: write {FORMS}")
+        ) from None
+
+
+_ADVICE = {
+    "env": "write {env: NAME}, the name of an environment variable: letters, digits and '_'",
+    "file": "write {file: PATH}, a file that only its owner may read",
+    "credential": "write {credential: NAME}, the name of a systemd credential",
+    "command": "write {command: [PROGRAM, ARGUMENT]}, a list: no shell is involved",
+    "keyring": "write {keyring: SERVICE/USER}",
+}
+
+
+def _read(kind: str, given: Any) -> SecretReference:
+    if kind == "command":
+        if not isinstance(given, list) or not given:
+            raise ValueError
+        argv = tuple(str(single(part)) for part in given)
+        line(argv[0])
+        return CommandSecret(argv=argv)
+    text = line(single(given))
+    if kind == "env" and _variable_name.match(text):
+        return EnvironmentSecret(name=text)
+    if kind == "file" and not text.startswith("~"):
+        return FileSecret(path=text)
+    if kind == "credential" and _credential_name.match(text):
+        return CredentialSecret(name=text)
+    service, slash, user = text.rpartition("/")
+    if kind == "keyring" and slash and service and user:
+        return KeyringSecret(service=service, user=user)
+    raise ValueError
+
+
+def account(value: object) -> str | SecretReference:
+    """Return a user name: a text, or a reference like a password's."""
+    return line(value) if isinstance(value, str) else secret_reference(value)
+
+
+def _wrong(message: str) -> PydanticCustomError:
+    return PydanticCustomError(SECRET_PROBLEM, "{words}", {"words": message})
+
+
+_REFERENCE_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "minProperties": 1,
+    "maxProperties": 1,
+    "additionalProperties": False,
+    "properties": {
+        "env": {
+            "type": "string",
+            "pattern": _variable_name.pattern,
+            "description": "Name of an environment variable.",
+        },
+        "file": {
+            "type": "string",
+            "minLength": 1,
+            "description": "Path of a regular file that only its owner may read.",
+        },
+        "credential": {
+            "type": "string",
+            "pattern": _credential_name.pattern,
+            "description": "Name of a systemd credential of the service.",
+        },
+        "command": {
+            "type": "array",
+            "minItems": 1,
+            "items": {"type": ["string", "number"]},
+            "description": "Program and arguments, started without a shell; prints the secret.",
+        },
+        "keyring": {
+            "type": "string",
+            "pattern": "^.+/.+$",
+            "description": "SERVICE/USER in the system's keyring (optional extra).",
+        },
+    },
+}
+
+Secret = Annotated[
+    SecretReference, PlainValidator(secret_reference), WithJsonSchema(_REFERENCE_SCHEMA)
+]
+Account = Annotated[
+    str | SecretReference,
+    PlainValidator(account),
+    WithJsonSchema({"anyOf": [{"type": "string"}, _REFERENCE_SCHEMA]}),
+]

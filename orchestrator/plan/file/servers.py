@@ -1,0 +1,152 @@
+"""The `servers` section: each Enterprise Manager's settings, checked against one another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.core.model import BackupServerName, ServerName
+from orchestrator.plan.file import scalars
+from orchestrator.plan.file.document import Block, Text
+from orchestrator.plan.file.problems import Problems
+from orchestrator.plan.file.quantities import shown
+from orchestrator.plan.file.reading import check_name, read_section
+from orchestrator.plan.file.schema import BackupServerFile, ServerFile, TlsFile
+from orchestrator.plan.file.settings import (
+    CaFileTrust,
+    CommandSecret,
+    FileSecret,
+    FingerprintTrust,
+    NoTrust,
+    SecretReference,
+    ServerSettings,
+    SystemTrust,
+    Trust,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Servers:
+    """The servers that could be read, and every name that the plan declares."""
+
+    settings: Mapping[ServerName, ServerSettings]
+    names: tuple[ServerName, ...]
+
+    @property
+    def only(self) -> ServerName | None:
+        """The server that is meant where none is named, if there is just one."""
+        return self.names[0] if len(self.names) == 1 else None
+
+
+def resolve_servers(node: object, problems: Problems, base: Path) -> Servers:
+    """Return the settings of every server under `node`; relative paths start at `base`."""
+    if not isinstance(node, Block):
+        if node is not None:
+            read_section(ServerFile, node, problems, noun="'servers'")
+        return Servers(settings={}, names=())
+    if not node:
+        problems.add(node.position, "'servers' names no server: at least one is needed")
+    settings: dict[ServerName, ServerSettings] = {}
+    addresses: dict[str, Text] = {}
+    for name, entry in node.fields():
+        check_name(name, problems)
+        server = _server(ServerName(str(name)), entry, problems, base)
+        if server is None:
+            continue
+        settings[server.name] = server
+        first = addresses.setdefault(server.url, name)
+        if first is not name:
+            problems.add(
+                entry["url"].position,
+                f"this is the address of server {shown(first)} ({first.position}) too: "
+                "one server has one name, or its limits would not hold",
+            )
+    return Servers(settings=settings, names=tuple(ServerName(str(name)) for name in node))
+
+
+def _server(
+    name: ServerName, node: object, problems: Problems, base: Path
+) -> ServerSettings | None:
+    file = read_section(ServerFile, node, problems, noun=f"server {shown(name)}")
+    backup_servers: dict[BackupServerName, int] = {}
+    if isinstance(node, Block):
+        backup_servers = _backup_servers(node.get("backup_servers"), problems)
+    if file is None or not isinstance(node, Block):
+        return None
+    try:
+        trust = _trust(file.tls, base)
+    except ValueError as exc:
+        problems.add(node["tls"].position, str(exc))
+        return None
+    return ServerSettings(
+        name=name,
+        **file.values("url", "api_version"),
+        username=file.username
+        if isinstance(file.username, str)
+        else absolute_reference(file.username, base),
+        password=absolute_reference(file.password, base),
+        trust=trust,
+        mounts_limit=file.limits.mounts if file.limits else None,
+        backup_server_mounts=backup_servers,
+    )
+
+
+def _backup_servers(node: object, problems: Problems) -> dict[BackupServerName, int]:
+    limits: dict[BackupServerName, int] = {}
+    if node is None:
+        return limits
+    if not isinstance(node, Block):
+        read_section(BackupServerFile, node, problems, noun="'backup_servers'")
+        return limits
+    for name, entry in node.fields():
+        file = read_section(BackupServerFile, entry, problems, noun=f"backup server {shown(name)}")
+        other = next((each for each in limits if each.casefold() == str(name).casefold()), None)
+        if other is not None and str(other) != str(name):
+            problems.add(
+                name.position, f"this is backup server {shown(other)} again, in another spelling"
+            )
+        if file is not None:
+            limits[BackupServerName(str(name))] = file.mounts
+    return limits
+
+
+def _trust(file: TlsFile | None, base: Path) -> Trust:
+    """Return how the certificate is judged.
+
+    Raises:
+        ValueError: the section names no way, or several.
+    """
+    if file is None:
+        return SystemTrust()
+    ways = [way for way in ("ca_file", "fingerprint_sha256") if getattr(file, way) is not None]
+    if file.insecure:
+        ways.append("insecure")
+    if len(ways) > 1:
+        raise ValueError(f"{' and '.join(ways)} exclude each other: keep one")
+    if file.ca_file is not None:
+        return CaFileTrust(path=scalars.absolute_path(file.ca_file, base))
+    if file.fingerprint_sha256 is not None:
+        if not file.fingerprint_sha256:
+            raise ValueError("fingerprint_sha256 lists no fingerprint: name one, or remove 'tls'")
+        return FingerprintTrust(sha256=tuple(file.fingerprint_sha256))
+    if file.insecure is None:
+        raise ValueError(
+            "name ca_file, fingerprint_sha256 or insecure; without 'tls' the system's "
+            "authorities decide"
+        )
+    return NoTrust() if file.insecure else SystemTrust()
+
+
+def absolute_reference(reference: SecretReference, base: Path) -> SecretReference:
+    """Return a reference whose file or program, if it names one, is found from anywhere.
+
+    A program without a slash is looked for where the system looks for programs.
+    """
+    if isinstance(reference, FileSecret):
+        return FileSecret(path=scalars.absolute_path(reference.path, base))
+    if isinstance(reference, CommandSecret) and "/" in reference.argv[0]:
+        return CommandSecret(
+            argv=(scalars.absolute_path(reference.argv[0], base), *reference.argv[1:])
+        )
+    return reference

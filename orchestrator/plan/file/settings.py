@@ -1,0 +1,440 @@
+"""The values of a valid plan: defaults merged, units converted, references checked.
+
+These are the values the rest of the program works with; the file's own shape is in `schema`.
+Where a value is one of several kinds, `kind` says which, also in a locked plan.
+Durations are seconds, sizes bytes, points in time aware datetimes. Paths are absolute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from orchestrator.core.model import (
+    AttemptPolicy,
+    BackupServerName,
+    Cause,
+    Objectives,
+    OnError,
+    Order,
+    OsKind,
+    PhaseTimeouts,
+    RestorePointId,
+    ServerName,
+    Source,
+    Unmount,
+    WaveName,
+)
+from orchestrator.core.proof import CheckSets, Download
+from orchestrator.plan.file.selectors import SelectorKind
+
+# --- secrets: references only, resolved at logon by the client -----------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentSecret:
+    """The value of an environment variable: `{env: NAME}`."""
+
+    name: str
+    kind: Literal["env"] = "env"
+
+    def __str__(self) -> str:
+        """Return the reference as the plan writes it."""
+        return f"{{env: {self.name}}}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSecret:
+    """The content of a regular file that only its owner may read: `{file: PATH}`."""
+
+    path: str
+    kind: Literal["file"] = "file"
+
+    def __str__(self) -> str:
+        """Return the reference as the plan writes it."""
+        return f"{{file: {self.path}}}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialSecret:
+    """A systemd credential of this service: `{credential: NAME}`."""
+
+    name: str
+    kind: Literal["credential"] = "credential"
+
+    def __str__(self) -> str:
+        """Return the reference as the plan writes it."""
+        return f"{{credential: {self.name}}}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandSecret:
+    """What a program prints, started without a shell: `{command: [PROGRAM, ARGUMENT...]}`."""
+
+    argv: tuple[str, ...]
+    kind: Literal["command"] = "command"
+
+    def __str__(self) -> str:
+        """Return the reference with the program's name only: arguments may be private."""
+        return f"{{command: [{self.argv[0]}, ...]}}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyringSecret:
+    """An entry of the desktop or system keyring: `{keyring: SERVICE/USER}`."""
+
+    service: str
+    user: str
+    kind: Literal["keyring"] = "keyring"
+
+    def __str__(self) -> str:
+        """Return the reference as the plan writes it."""
+        return f"{{keyring: {self.service}/{self.user}}}"
+
+
+SecretReference = Annotated[
+    EnvironmentSecret | FileSecret | CredentialSecret | CommandSecret | KeyringSecret,
+    Field(discriminator="kind"),
+]
+"""Where a secret is to be found. Never the secret itself."""
+
+
+# --- servers -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemTrust:
+    """The certificate must be signed by an authority this system trusts."""
+
+    kind: Literal["system"] = "system"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaFileTrust:
+    """The certificate must be signed by an authority in this PEM file."""
+
+    path: str
+    kind: Literal["ca_file"] = "ca_file"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FingerprintTrust:
+    """The certificate must be one of these: SHA-256, 64 lower-case hex digits each."""
+
+    sha256: tuple[str, ...]
+    kind: Literal["fingerprint_sha256"] = "fingerprint_sha256"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoTrust:
+    """Any certificate is taken, because the plan says `insecure: true`; reports say so too."""
+
+    kind: Literal["insecure"] = "insecure"
+
+
+Trust = Annotated[
+    SystemTrust | CaFileTrust | FingerprintTrust | NoTrust, Field(discriminator="kind")
+]
+"""How a server's certificate is judged; `kind` is the word reports use."""
+
+DEFAULT_BACKUP_SERVER_MOUNTS = 4
+"""Open mounts per backup server where the plan names no other number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """One Enterprise Manager: where it is, how to log on, how many mounts it may carry.
+
+    `url` is scheme, host and port without a trailing slash. `mounts_limit` is None where the
+    plan names none.
+    """
+
+    name: ServerName
+    url: str
+    username: str | SecretReference
+    password: SecretReference
+    trust: Trust = SystemTrust()
+    api_version: str = "latest"
+    mounts_limit: int | None = None
+    backup_server_mounts: Mapping[BackupServerName, int] = field(default_factory=dict)
+    default_backup_server_mounts: int = DEFAULT_BACKUP_SERVER_MOUNTS
+
+    def mounts_on(self, backup_server: BackupServerName) -> int:
+        """Return how many mounts may be open at once on `backup_server`, in whatever spelling.
+
+        Names of backup servers are names of computers: upper and lower case are the same.
+        """
+        folded = backup_server.casefold()
+        for name, mounts in self.backup_server_mounts.items():
+            if name.casefold() == folded:
+                return mounts
+        return self.default_backup_server_mounts
+
+
+# --- limits ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureBudget:
+    """How many targets may fail before nothing more is submitted: a count or a fraction."""
+
+    count: int | None = None
+    fraction: float | None = None
+
+    def is_spent(self, *, failed: int, targets: int) -> bool:
+        """Return whether more than the budget has failed; fractions count all `targets`."""
+        if self.count is not None:
+            return failed > self.count
+        return self.fraction is not None and failed > self.fraction * targets
+
+    def __str__(self) -> str:
+        """Return the budget as the plan writes it."""
+        return str(self.count) if self.count is not None else f"{(self.fraction or 0) * 100:g}%"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunLimits:
+    """Limits of the whole run; None is no limit. Durations in seconds."""
+
+    mounts: int | None = None
+    mounts_per_vm: int = 1
+    failures: FailureBudget | None = None
+    deadline: float | None = None
+    outage: float = 1800.0
+
+
+# --- targets -----------------------------------------------------------------------------
+
+
+class PolicyName(StrEnum):
+    """Which restore point of a machine is meant."""
+
+    LATEST = "latest"
+    BEFORE = "before"
+    ID = "id"
+    NEWEST_PASSING = "newest_passing"
+    """The newest that mounts and whose checks pass: older ones are tried until one does."""
+    EVERY = "every"
+    """Each point that fits is a target of its own: one machine through time."""
+    RANDOM = "random"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fallback:
+    """Older points that may be tried after the chosen one: at most `count`, for these causes.
+
+    `max_age` bounds them in place of the policy's own; None leaves the policy's.
+    """
+
+    count: int
+    max_age: float | None = None
+    on: tuple[Cause, ...] = tuple(Cause)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointPolicy:
+    """Which restore point of a machine to mount.
+
+    `time` belongs to `before`, `point` to `id`, `search` to `newest_passing`, `count` to
+    `every`, `seed` to `random`. Only points made at or before `incident_time` fit, and those
+    not excluded: `exclude_points` are ids or globs over the points' names. A point older than
+    `max_age` seconds at the incident, else at the start of the run, does not fit.
+    """
+
+    policy: PolicyName = PolicyName.LATEST
+    time: datetime | None = None
+    point: RestorePointId | None = None
+    max_age: float | None = None
+    incident_time: datetime | None = None
+    exclude_points: tuple[str, ...] = ()
+    search: Order = Order.LINEAR
+    count: int | None = None
+    seed: int | None = None
+    fallback: Fallback | None = None
+
+
+class SampleOrder(StrEnum):
+    """Which of the machines that a selector matches are taken."""
+
+    RANDOM = "random"
+    STALEST = "stalest"
+    """Those whose last proof is oldest; the never proven first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Only `count` of the machines that a selector matches are targets.
+
+    One object is shared by the rows of a file: the sample is drawn from all of them. `seed`
+    is the plan's own; without it the run's decides. `place` is where the plan says so,
+    `subject` what is sampled, both for messages.
+    """
+
+    count: int
+    order: SampleOrder = SampleOrder.RANDOM
+    seed: int | None = None
+    place: str = ""
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """How many machines a selector must match. One object is shared by the rows of a file.
+
+    `place` is where the plan says so, `subject` what is counted, both for messages.
+    """
+
+    min: int | None = None
+    max: int | None = None
+    place: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One target entry of the plan with every default applied.
+
+    `value` is the restore point's id, the VM's name, the job's name, a glob over VM names or
+    the text of a query. `place` is `line:column` in the plan, or `file:line` for a row of an
+    inventory file, and then `of_file` is True. `checks` are names of check sets. `several` says
+    that one entry of the plan may mean several mounts: then the downloads of each go to a
+    directory of its own.
+    """
+
+    kind: SelectorKind
+    value: str
+    wave: WaveName
+    server: ServerName
+    place: str
+    os_kind: OsKind = OsKind.WINDOWS
+    source: Source = Source.REPLICA
+    label: str | None = None
+    critical: bool = False
+    point: PointPolicy = PointPolicy()
+    timeouts: PhaseTimeouts = PhaseTimeouts()
+    retries: AttemptPolicy = AttemptPolicy()
+    objectives: Objectives = Objectives()
+    backup_server: BackupServerName | None = None
+    all_backup_servers: bool = False
+    exclude: tuple[str, ...] = ()
+    expect: Expectation | None = None
+    checks: tuple[str, ...] = ()
+    downloads: tuple[Download, ...] = ()
+    several: bool = False
+    sample: Sample | None = None
+    of_file: bool = False
+
+    def __str__(self) -> str:
+        """Return what the plan says, for messages: `vm 'dc01' (12:5)`."""
+        return f"{self.kind} {self.value!r} ({self.place})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wave:
+    """A set of targets that start together, once every wave in `after` has ended.
+
+    `objectives` are the wave's own; those that hold for its targets are on the entries.
+    A `critical` wave is one whose `on_error` is to halt.
+    """
+
+    name: WaveName
+    entries: tuple[Entry, ...]
+    after: tuple[WaveName, ...] = ()
+    critical: bool = False
+    on_error: OnError = OnError.CONTINUE
+    mounts_limit: int | None = None
+    objectives: Objectives = Objectives()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleanup:
+    """When mounts are removed; one whose checks failed is first kept `keep_failed` seconds."""
+
+    unmount: Unmount = Unmount.ALWAYS
+    keep_failed: float | None = None
+
+
+# --- notifications -------------------------------------------------------------------------
+
+
+class HookKind(StrEnum):
+    """What reads the messages that are posted to a webhook."""
+
+    GENERIC = "generic"
+    SLACK = "slack"
+    TEAMS = "teams"
+
+
+class NotifyOn(StrEnum):
+    """What is worth a message."""
+
+    FINISHED = "finished"
+    HALTED = "halted"
+    WAVE_FAILED = "wave_failed"
+    OBJECTIVE_MISSED = "objective_missed"
+    LEFTOVER = "leftover"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notification:
+    """A webhook that is told of a run. Its address is a secret: whoever has it can post there.
+
+    `ca_file` holds the authorities to trust in place of the system's.
+    """
+
+    url: SecretReference
+    kind: HookKind = HookKind.GENERIC
+    on: tuple[NotifyOn, ...] = tuple(NotifyOn)
+    ca_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestorePlan:
+    """A valid plan. Waves are in the order of the file; `after` has no cycles."""
+
+    name: str
+    servers: Mapping[ServerName, ServerSettings]
+    waves: tuple[Wave, ...]
+    description: str | None = None
+    mode: str = "drill"
+    reason: str | None = None
+    limits: RunLimits = RunLimits()
+    objectives: Objectives = Objectives()
+    checks: CheckSets = field(default_factory=dict)
+    cleanup: Cleanup = Cleanup()
+    notifications: tuple[Notification, ...] = ()
+
+    def entries(self, server: ServerName | None = None) -> tuple[Entry, ...]:
+        """Return the entries of all waves in order, or those of one server."""
+        return tuple(
+            entry
+            for wave in self.waves
+            for entry in wave.entries
+            if server is None or entry.server == server
+        )
+
+    @property
+    def draws(self) -> bool:
+        """True if the run's seed decides anything: a sample or a point without its own seed."""
+        return any(
+            (
+                entry.sample is not None
+                and entry.sample.order is SampleOrder.RANDOM
+                and entry.sample.seed is None
+            )
+            or (entry.point.policy is PolicyName.RANDOM and entry.point.seed is None)
+            for entry in self.entries()
+        )
+
+    @property
+    def samples_stalest(self) -> bool:
+        """True if the plan must know when machines were last proven."""
+        return any(
+            entry.sample is not None and entry.sample.order is SampleOrder.STALEST
+            for entry in self.entries()
+        )

@@ -1,0 +1,132 @@
+"""Variables: `${name}`, `${name:-default}` and `$${` for a literal `${`.
+
+They are replaced in scalars after parsing, so a value can never become structure; never in
+keys, never inside a secret reference. A replaced text is not looked at again, and variables
+cannot refer to one another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from orchestrator.plan.file.document import Block, Items, Text, text_at
+from orchestrator.plan.file.problems import Position, Problems, did_you_mean
+from orchestrator.plan.file.quantities import shown
+
+NAME_PATTERN = r"[A-Za-z_][A-Za-z0-9_]*"
+
+_name = re.compile(NAME_PATTERN, re.ASCII)
+_token = re.compile(
+    rf"\$\$\{{|\$\{{(?P<name>{NAME_PATTERN})(?::-(?P<default>[^}}]*))?\}}|(?P<stray>\$\{{)",
+    re.ASCII,
+)
+_secret_keys = ("username", "password", "url")
+
+
+def expand_text(text: str, lookup: Callable[[str, str | None], str]) -> str:
+    """Return `text` with every variable replaced by what `lookup(name, default)` returns.
+
+    Raises:
+        ValueError: a `${` that is no variable, or what `lookup` raises.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        if match["stray"]:
+            raise ValueError(
+                "'${' starts no variable here: write ${name}, ${name:-default}, "
+                "or $${ for a literal '${'"
+            )
+        return lookup(match["name"], match["default"]) if match["name"] else "${"
+
+    return _token.sub(replace, text)
+
+
+def substitute(tree: Block, overrides: Mapping[str, str], problems: Problems) -> None:
+    """Replace the variables in every scalar of `tree`, in place.
+
+    `overrides` win over the plan's own values; one that the plan neither declares nor uses
+    with a default is a problem.
+    """
+    declared = _declared(tree.get("variables"), problems)
+    values = {**declared, **{n: v for n, v in overrides.items() if n in declared}}
+    used_with_default: set[str] = set()
+
+    def lookup(name: str, default: str | None) -> str:
+        if default is not None:
+            used_with_default.add(name)
+        if name in values:
+            return values[name]
+        if default is not None:
+            return overrides.get(name, default)
+        advice = did_you_mean(name, values, noun="variables")
+        raise ValueError(f"there is no variable {shown(name)}: {advice}")
+
+    for container, place, text in _scalars(tree):
+        try:
+            container[place] = text_at(expand_text(text, lookup), text.position)
+        except ValueError as exc:
+            problems.add(text.position, str(exc))
+            container[place] = text_at("", text.position)  # reported: later stages skip it
+    for name in overrides:
+        if name not in declared and name not in used_with_default:
+            advice = did_you_mean(name, declared.keys() | used_with_default, noun="variables")
+            problems.add(
+                Position(1, 1), f"--set {shown(name)}: the plan has no such variable: {advice}"
+            )
+
+
+def _declared(block: object, problems: Problems) -> dict[str, str]:
+    """Return the plan's own variables; what is no variable is a problem."""
+    if block is None:
+        return {}
+    if not isinstance(block, Block):
+        if isinstance(block, Text | Items):
+            problems.add_new(block.position, "variables: write a mapping of names to values")
+        return {}
+    values: dict[str, str] = {}
+    for name, value in block.fields():
+        values[str(name)] = ""
+        if _name.fullmatch(name) is None:
+            problems.add(
+                name.position, "a variable's name is letters, digits and '_', no digit first"
+            )
+        elif not isinstance(value, Text):
+            problems.add(value.position, "a variable's value is a single text, not a structure")
+        else:
+            values[str(name)] = _literal(value, problems)
+    return values
+
+
+def _literal(value: Text, problems: Problems) -> str:
+    def refuse(name: str, default: str | None) -> str:
+        _ = name, default
+        raise ValueError("variables cannot refer to one another: write the value out")
+
+    try:
+        return expand_text(value, refuse)
+    except ValueError as exc:
+        problems.add(value.position, str(exc))
+        return ""
+
+
+def _scalars(tree: Block) -> Iterator[tuple[Any, Any, Text]]:
+    """Yield every scalar that holds a `${`, with its container, outside of secrets."""
+    stack: list[Block | Items] = [tree]
+    while stack:
+        container = stack.pop()
+        pairs: Iterable[tuple[Any, Any]] = (
+            container.items() if isinstance(container, Block) else enumerate(container)
+        )
+        texts = []
+        for place, value in pairs:
+            if isinstance(value, Text):
+                if "${" in value:
+                    texts.append((place, value))
+            elif not (container is tree and place == "variables") and not (
+                isinstance(value, Block) and place in _secret_keys
+            ):
+                stack.append(value)
+        for place, value in texts:
+            yield container, place, value

@@ -1,0 +1,186 @@
+"""evidence.json: what belongs together in a report directory, and whose run it was."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from orchestrator.core.run_state import RunState, ServerState
+from orchestrator.core.text import printable_json, timestamp
+from orchestrator.core.version import __version__
+from orchestrator.report.values import Report
+
+FORMAT = "bulk-restore-evidence"
+FORMAT_VERSION = 1
+MANIFEST = "evidence.json"
+RECORDS = "journal.jsonl"
+SIGNATURE = "evidence.sig"
+_STRICT = ConfigDict(strict=True, extra="ignore")
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """The records of the run: their file, its hash, how many they are, the last one's hash."""
+
+    file: str
+    sha256: str
+    records: int
+    head: str
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """The run as far as checking needs it; `finished`: its records have an end."""
+
+    id: str
+    finished: bool
+    exit_code: int | None
+
+
+@with_config(_STRICT)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What is read back of evidence.json; the rest of it is compared as bytes.
+
+    `version` is that of the program which wrote the renderings, `files` are their hashes.
+    """
+
+    format: str
+    format_version: int
+    version: str
+    run: About
+    journal: Chain
+    files: Mapping[str, str]
+
+
+@cache
+def _adapter() -> TypeAdapter[Manifest]:
+    return TypeAdapter(Manifest)
+
+
+def parse(data: bytes) -> Manifest | None:
+    """Return the content of evidence.json, or None if this program does not know its form."""
+    try:
+        state = _adapter().validate_json(data)
+    except ValidationError:
+        return None
+    known = state.format == FORMAT and state.format_version == FORMAT_VERSION
+    plain = all(name == Path(name).name and name not in {"", "..", "."} for name in state.files)
+    return state if known and plain and state.journal.file == RECORDS else None
+
+
+def render(state: RunState, report: Report, files: Mapping[str, str], records_sha256: str) -> bytes:
+    """Return evidence.json for a run and the hashes of its files, by their names."""
+    run, first = report.run, state.started
+    document: dict[str, Any] = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "version": __version__,
+        "run": {
+            "id": run.id,
+            "plan": run.plan,
+            "mode": run.mode,
+            "reason": run.reason,
+            "started_at": timestamp(run.started_at),
+            "finished_at": timestamp(run.finished_at),
+            "finished": state.finished is not None,
+            "exit_code": run.exit_code,
+        },
+        "plan_sha256": run.plan_sha256,
+        "locked_sha256": run.locked_sha256,
+        "processes": [
+            _process(timestamp(first.started_at), first.user, first.host, first.version),
+            *(
+                _process(timestamp(each.resumed_at), each.user, each.host, each.version)
+                for each in state.resumed
+            ),
+        ],
+        "servers": [
+            _server(facts.name, facts.url, facts.tls, state.servers[facts.name])
+            for facts in first.servers
+        ],
+        "journal": {
+            "file": RECORDS,
+            "sha256": records_sha256,
+            "records": run.journal_records,
+            "head": run.journal_head,
+        },
+        "files": dict(files),
+    }
+    return printable_json(json.dumps(document, ensure_ascii=False, indent=1)).encode() + b"\n"
+
+
+def _process(at: str | None, user: str, host: str, version: str) -> dict[str, Any]:
+    """Return who took part in the run, from when on, on which machine, with which program."""
+    return {"since": at, "user": user, "host": host, "version": version}
+
+
+def _server(name: str, url: str, tls: str, seen: ServerState) -> dict[str, Any]:
+    """Return whom we talked to: every certificate seen, and each logon's clock offset."""
+    certificates = (each.certificate_sha256 for each in seen.sessions if each.certificate_sha256)
+    return {
+        "name": name,
+        "url": url,
+        "tls": tls,
+        "certificates_sha256": list(dict.fromkeys(certificates)),
+        "clock_offsets_s": [each.clock_offset_s for each in seen.sessions],
+    }
+
+
+class NotAFile(FileNotFoundError):
+    """The name of a file is that of a link, a directory, a pipe or a device."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(errno.ENOENT, "not a regular file", str(path))
+
+
+def missing(path: Path) -> str:
+    """Return how a file that is not there is missing."""
+    if os.path.lexists(path):
+        return "is no file but something else: a link, a directory or a pipe"
+    return "is missing"
+
+
+def opened(path: Path) -> BufferedReader:
+    """Open a file of a report directory; a link, a pipe or a device is none.
+
+    What a link leads to was not written here and can be another thing tomorrow; a pipe and
+    some devices would be read without end.
+
+    Raises:
+        NotAFile: something else stands there.
+        OSError: it cannot be read, or there is nothing.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as exc:
+        if exc.errno in {errno.ELOOP, errno.ENXIO}:  # a link; a socket
+            raise NotAFile(path) from None
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise NotAFile(path)
+    return os.fdopen(handle, "rb")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hex.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,258 @@
+"""`report --verify`: whether a report directory is what the run wrote, from its files alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.core.errors import IllegalTransition, JournalDamaged
+from orchestrator.core.events import Event, from_json
+from orchestrator.core.model import ExitCode, RunId
+from orchestrator.core.records import Record
+from orchestrator.core.run_state import RunState, fold
+from orchestrator.core.text import printable
+from orchestrator.core.version import __version__
+from orchestrator.report.evidence import lines, manifest
+from orchestrator.report.evidence.lines import RecordsChanged
+from orchestrator.report.evidence.manifest import MANIFEST, RECORDS, SIGNATURE, Manifest
+from orchestrator.report.evidence.signing import PublicKey
+from orchestrator.report.summary import summarize
+from orchestrator.report.values import Report
+from orchestrator.report.writing import RENDERINGS
+
+MAX_MANIFEST = 64 * 1024 * 1024
+LOCAL_FAULTS = frozenset({int(ExitCode.INTERNAL), int(ExitCode.LOCAL_IO)})
+"""Exit codes of faults that are not in the records."""
+NAMED = 10
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What was verified, notes on that, and what is not as it was written."""
+
+    verified: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    refuted: list[str] = field(default_factory=list)
+
+    @property
+    def is_good(self) -> bool:
+        """True if everything is what was written."""
+        return not self.refuted
+
+
+def verify(directory: Path, key: PublicKey | None = None) -> Verdict:
+    """Return what the files of a report directory prove; nothing else is read.
+
+    With `key` there must be a signature, and it must be that key's.
+
+    Raises:
+        OSError: a file is there and cannot be read.
+    """
+    verdict = Verdict()
+    content = _content(directory / MANIFEST, MAX_MANIFEST)
+    document = manifest.parse(content) if content is not None else None
+    if content is None:
+        verdict.refuted.append(f"there is no {MANIFEST} in {directory}: nothing can be verified")
+    elif document is None:
+        verdict.refuted.append(f"{MANIFEST} was changed, or is of a version that is not known here")
+    if content is None or document is None:
+        return verdict
+    _check_signature(directory, content, key, verdict)
+    state = _check_records(directory, document, verdict)
+    _check_hashes(directory, document, verdict)
+    if state is not None:
+        _check_contents(directory, content, document, state, verdict)
+    _note_others(directory, document, verdict)
+    return verdict
+
+
+def _content(path: Path, limit: int) -> bytes | None:
+    """Return what is in a file of the directory, or None if there is no such file."""
+    try:
+        with manifest.opened(path) as file:
+            return file.read(limit)
+    except FileNotFoundError:
+        return None
+
+
+def _check_signature(
+    directory: Path, content: bytes, key: PublicKey | None, verdict: Verdict
+) -> None:
+    signature = _content(directory / SIGNATURE, 4096)
+    if key is None:
+        if signature is not None:
+            verdict.notes.append(
+                "it is signed, but no --key was given: the signature was not checked"
+            )
+        else:
+            verdict.notes.append("it is not signed: anybody who can write here can make it again")
+    elif signature is None:
+        verdict.refuted.append(f"it is not signed: there is no {SIGNATURE}")
+    elif not key.made(signature, content):
+        verdict.refuted.append(
+            f"the signature is not this key's over this {MANIFEST}: another key, or it was changed"
+        )
+    else:
+        verdict.verified.append(f"the signature over {MANIFEST} is this key's")
+
+
+# --- the records ---------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Reading:
+    """The end of the chain as far as it was followed."""
+
+    records: int = 0
+    head: str = ""
+
+
+def _check_records(directory: Path, document: Manifest, verdict: Verdict) -> RunState | None:
+    """Return the fold of the records if they are what was written."""
+    try:
+        with manifest.opened(directory / RECORDS) as file:
+            reading = _Reading()
+            state = fold(_events(lines.read(file, RunId(document.run.id)), reading))
+    except FileNotFoundError:
+        how = manifest.missing(directory / RECORDS)
+        verdict.refuted.append(f"{RECORDS} {how}: the records were taken away")
+        return None
+    except (RecordsChanged, JournalDamaged, IllegalTransition) as exc:
+        verdict.refuted.append(f"{RECORDS}: {printable(str(exc))}")
+        return None
+    difference = _difference(document, reading, state)
+    if difference:
+        verdict.refuted.append(f"{RECORDS}: {difference}")
+        return None
+    verdict.verified.append(
+        f"{reading.records} records of run {state.started.run} follow one another, from the first "
+        f"to the last; the chain ends in {reading.head}"
+    )
+    if state.finished is None:
+        verdict.notes.append("the run had not ended when this was written: no record of its end")
+    return state
+
+
+def _events(records: Iterator[Record], reading: _Reading) -> Iterator[Event]:
+    for record in records:
+        event = from_json(record.kind, record.body)
+        if event.at != record.at:
+            raise RecordsChanged(
+                f"record {record.seq} ({record.kind}) has another time than was written"
+            )
+        reading.records, reading.head = record.seq, record.hash.hex()
+        yield event
+
+
+def _difference(document: Manifest, reading: _Reading, state: RunState) -> str | None:
+    """Return how the end of the records differs from the manifest; None: it does not."""
+    chain = document.journal
+    if reading.records < chain.records:
+        return f"record {reading.records + 1} and what followed were cut off, of {chain.records}"
+    if reading.records > chain.records:
+        return f"record {chain.records + 1} and what follows were added afterwards"
+    if reading.head != chain.head:
+        return f"the chain ends in {reading.head}, but {MANIFEST} says {printable(chain.head, 80)}"
+    if state.started.run != document.run.id:
+        return "the first record is that of another run"
+    if (state.finished is not None) != document.run.finished:
+        ends = "have an end" if state.finished is not None else "end before the run did"
+        return f"they {ends}, but {MANIFEST} says otherwise"
+    return None
+
+
+# --- the renderings ------------------------------------------------------------------------
+
+
+def _check_hashes(directory: Path, document: Manifest, verdict: Verdict) -> None:
+    """Compare the hash of every file with the manifest's."""
+    good = 0
+    for name, wanted in {**document.files, RECORDS: document.journal.sha256}.items():
+        try:
+            actual = manifest.sha256_of(directory / name)
+        except FileNotFoundError:
+            verdict.refuted.append(f"{printable(name)} {manifest.missing(directory / name)}")
+            continue
+        if actual != wanted:
+            verdict.refuted.append(f"{printable(name)} was changed: its hash is another one")
+        else:
+            good += 1
+    if good:
+        verdict.verified.append(f"{good} files have the hashes that {MANIFEST} names")
+
+
+def _check_contents(
+    directory: Path, content: bytes, document: Manifest, state: RunState, verdict: Verdict
+) -> None:
+    """Check that every rendering is what the records give."""
+    report = summarize(state, chain_head=document.journal.head)
+    if document.run.exit_code != report.run.exit_code:
+        if document.run.exit_code not in LOCAL_FAULTS:
+            verdict.refuted.append(
+                f"{MANIFEST} says exit code {document.run.exit_code}, the records say "
+                f"{report.run.exit_code}"
+            )
+            return
+        verdict.notes.append(
+            f"the process ended with exit code {document.run.exit_code} for a trouble of its own "
+            f"machine; the records say {report.run.exit_code}"
+        )
+        report = report.with_exit_code(document.run.exit_code)
+    _check_json(directory, report, verdict)
+    if document.version != __version__:
+        verdict.notes.append(
+            f"it was written by version {printable(document.version, 40)}, this is {__version__}: "
+            "only the chain and the hashes were compared, not what the renderings say"
+        )
+        return
+    good = [
+        name
+        for name, render in RENDERINGS.items()
+        if _has_content(directory / name, render(report))
+    ]
+    for name in RENDERINGS:
+        if name not in document.files:
+            verdict.refuted.append(f"{MANIFEST} does not name {name}")
+        elif name not in good:
+            verdict.refuted.append(f"{name} does not say what the records say")
+    if content != manifest.render(state, report, document.files, document.journal.sha256):
+        verdict.refuted.append(f"{MANIFEST} does not say what the records say")
+    elif len(good) == len(RENDERINGS):
+        verdict.verified.append(
+            f"{', '.join(good)} and {MANIFEST} are, byte for byte, what the records say"
+        )
+
+
+def _has_content(path: Path, wanted: str) -> bool:
+    data = wanted.encode("utf-8", errors="backslashreplace")
+    return _content(path, len(data) + 1) == data
+
+
+def _check_json(directory: Path, report: Report, verdict: Verdict) -> None:
+    """See that report.json is about the same chain, whatever version wrote it."""
+    try:
+        with manifest.opened(directory / "report.json") as file:
+            values: Any = json.load(file)
+        run = values["run"]
+        same = (
+            run["id"] == report.run.id
+            and run["journal_head"] == report.run.journal_head
+            and run["journal_records"] == report.run.journal_records
+        )
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        same = False
+    if not same:
+        verdict.refuted.append("report.json is not about these records")
+
+
+def _note_others(directory: Path, document: Manifest, verdict: Verdict) -> None:
+    """Name the files of the directory that the evidence does not cover."""
+    known = {*document.files, MANIFEST, RECORDS, SIGNATURE}
+    others = sorted(path.name for path in directory.iterdir() if path.name not in known)
+    if others:
+        named = ", ".join(printable(name, 60) for name in others[:NAMED])
+        more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+        verdict.notes.append(f"not covered, and proving nothing: {named}{more}")

@@ -1,0 +1,358 @@
+"""What every rendering reads, and what report.json is: the types of it, field by field.
+
+`PublishedReport` and what it holds are report.json: names, order, types and descriptions of its
+fields, from which `as_json` makes the file and its schema. A field that is added here is in both.
+`Report` adds what only the other renderings show.
+
+A value never keeps a report from being written, so minimums, patterns and words that only some
+fields may have are for the schema: they are not checked when the file is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from orchestrator.core.lifecycle import FIRM_RESULTS, Span
+from orchestrator.core.model import MountState, Result, Source
+from orchestrator.core.proof import Fate
+
+SCHEMA_VERSION: Literal[1] = 1
+V2 = "0.2.0"
+"""Version that added a field."""
+PHASES = ("queued", "submitting", "running", "collecting", "verifying", "held", "unmounting")
+OUTCOMES = ("success", "failed", "refused", "not_sent", "unknown")
+
+
+class Moment(datetime):
+    """A point in time; report.json has it in UTC with milliseconds."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, at: datetime) -> Self:
+        """Return the same point in time."""
+        return cls.combine(at.date(), at.timetz())
+
+
+def seconds(value: float) -> float:
+    """Return seconds as the report has them: to the millisecond."""
+    return round(value, 3)
+
+
+def doc(description: str, *, since: str | None = None, **schema: Any) -> Meta:
+    """Return the description of a field, and what the schema demands besides its type.
+
+    `since` is the version that added it: reports of earlier versions are valid without it.
+    """
+    known = {"since": since} if since else {}
+    return Meta(description=description, extra_json_schema={**known, **schema})
+
+
+def one_of(description: str, words: tuple[str | None, ...]) -> Meta:
+    """Return the description of a field that has one of these words."""
+    return doc(description, enum=list(words))
+
+
+Count = Annotated[int, Meta(extra_json_schema={"minimum": 0})]
+SHA256 = {"pattern": "^[0-9a-f]{64}$"}
+
+
+def _counts(description: str, required: tuple[str, ...], more: tuple[str, ...], of: str) -> Meta:
+    """Return the description of a mapping with these names to numbers."""
+    number: dict[str, Any] = {"type": of} if of == "number" else {"type": of, "minimum": 0}
+    fields = dict.fromkeys((*required, *more), number)
+    return doc(description, properties=fields, required=list(required))
+
+
+class PointReport(Struct, frozen=True, kw_only=True):
+    """The restore point that the result is about."""
+
+    id: Annotated[str, doc("identifier on its server")]
+    name: Annotated[str, doc("name on its server")]
+    created_at: Annotated[Moment, doc("when it was made")]
+    age_s: Annotated[float, doc("seconds from its creation to the start of the run")]
+    policy: Annotated[str, doc("why this point was chosen, in words")]
+    fallback_depth: Annotated[Count, doc("newer points that were passed over")]
+
+
+class MeasuredReport(Struct, frozen=True, kw_only=True):
+    """What a baseline compares with later runs."""
+
+    files: Annotated[Count, doc("files of the directory")]
+    bytes: Annotated[Count, doc("their size together")]
+
+
+class CheckReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One assertion of a check."""
+
+    name: Annotated[str, doc("check set of the plan")]
+    path: Annotated[str, doc("path in the guest")]
+    expected: Annotated[str, doc("what the plan demands")]
+    observed: Annotated[str, doc("what was read, or why nothing could be read")]
+    passed: Annotated[bool, doc("false too if the check could not be made")]
+    warning: Annotated[bool, doc("it passed, and needs attention; absent: false")] = False
+    measured: Annotated[MeasuredReport | UnsetType, doc("absent: not a baseline")] = UNSET
+
+
+class CopyReport(Struct, frozen=True, kw_only=True):
+    """One file that was copied out of the guest or written back into it."""
+
+    path: Annotated[str, doc("path in the guest")]
+    to: Annotated[str | None, doc("path on this machine; null: the original guest")]
+    fate: Annotated[Fate, doc("what became of it")]
+    size: Annotated[int | None, doc("bytes")]
+    sha256: Annotated[str | None, doc("SHA-256 of its content")]
+    message: Annotated[str | None, doc("why it was not copied")]
+
+
+class AttemptReport(Struct, frozen=True, kw_only=True):
+    """One attempt to mount a restore point."""
+
+    point_id: Annotated[str, doc("restore point that was to be mounted")]
+    session: Annotated[str, doc("short hash of the logon session")]
+    task_id: Annotated[str | None, doc("task of the server")]
+    submitted_at: Annotated[Moment, doc("when the request was made")]
+    accepted_at: Annotated[Moment | None, doc("when the server's task was known")]
+    finished_at: Annotated[Moment | None, doc("when the task had ended")]
+    outcome: Annotated[str, one_of("how it ended", OUTCOMES)]
+    adopted: Annotated[bool, doc("the answer was lost, and the task was identified later")]
+    message: Annotated[str | None, doc("the server's words, or the cause")]
+    verdict: Annotated[Result | None, doc("null: no verdict was reached")]
+    failed_checks: Annotated[tuple[CheckReport, ...], doc("the checks that failed")]
+
+
+class Reached(Struct, frozen=True, kw_only=True):
+    """An objective of a target."""
+
+    target_s: Annotated[float, doc("seconds that the plan allows")]
+    actual_s: Annotated[float | None, doc("seconds that were measured; null: not known")]
+    met: Annotated[bool, doc("false too if nothing was measured")]
+
+
+class Objective(Struct, frozen=True, kw_only=True):
+    """An objective of the run or of a wave."""
+
+    scope: Annotated[str, doc("`run`, `wave NAME` or the key of a target")]
+    kind: Annotated[str, one_of("recovery time or recovery point", ("rto", "rpo"))]
+    target_s: Annotated[float, doc("seconds that the plan allows")]
+    actual_s: Annotated[float | None, doc("seconds that were measured; null: not known")]
+    met: Annotated[bool, doc("false too if nothing was measured")]
+
+
+class TargetObjectives(
+    Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """The objectives that the plan has for a target."""
+
+    rto: Annotated[Reached | UnsetType, doc("recovery time; absent: none")] = UNSET
+    rpo: Annotated[Reached | UnsetType, doc("recovery point; absent: none")] = UNSET
+
+
+class PublishedTarget(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One target: its result, its mount, and how it got there."""
+
+    key: Annotated[str, doc("identifies the target in every run of the plan")]
+    wave: Annotated[str, doc("wave of the plan")]
+    server: Annotated[str, doc("server of the plan")]
+    backup_server: Annotated[str | None, doc("backup server of the restore point")]
+    vm: Annotated[str, doc("name of the machine")]
+    label: Annotated[str, doc("name in the plan")]
+    os: Annotated[str, one_of("family of the guest's system", ("windows", "linux"))]
+    source: Annotated[str, one_of("kind of restore point", tuple(each.value for each in Source))]
+    critical: Annotated[bool, doc("its failure halts the run")]
+    result: Annotated[Result, doc("its one result")]
+    mount: Annotated[MountState, doc("what became of its mount")]
+    message: Annotated[str | None, doc("the cause, in words")]
+    volumes: Annotated[tuple[str, ...], doc("roots of the mounted guest")]
+    mount_href: Annotated[str | None, doc("the mount on its server")]
+    point: Annotated[PointReport | None, doc("the restore point that the result is about")]
+    attempts: Annotated[tuple[AttemptReport, ...], doc("every attempt, in order")]
+    phases_s: Annotated[
+        Mapping[str, float],
+        _counts(
+            "seconds in each phase",
+            tuple(phase for phase in PHASES if phase != "held"),
+            ("held",),
+            "number",
+        ),
+    ]
+    checks: Annotated[tuple[CheckReport, ...], doc("those of the attempt of the result")]
+    downloads: Annotated[tuple[CopyReport, ...], doc("those of the attempt of the result")]
+    written: Annotated[
+        tuple[CopyReport, ...],
+        doc("what any attempt wrote, or was to write, into the original guest; absent: nothing"),
+    ] = ()
+    objectives: Annotated[TargetObjectives, doc("those that the plan has for it")]
+
+
+class TargetReport(PublishedTarget, frozen=True, kw_only=True):
+    """A target with what report.json does not have."""
+
+    unchecked: bool
+    """It was only mounted, and the run requires checks: not good."""
+    spans: tuple[Span, ...]
+    verdict_s: float | None
+    took_s: float
+    """From its first submission to its verdict, or to its end without one; 0: never submitted."""
+
+    @property
+    def may_be_open(self) -> bool:
+        """Whether its mount is open, or may be."""
+        return self.mount in {MountState.LEFT, MountState.UNKNOWN, MountState.KEPT}
+
+    @property
+    def is_good(self) -> bool:
+        """Whether its result is one of those that a run is for."""
+        return self.result in FIRM_RESULTS and not self.unchecked
+
+    def scoped_objectives(self) -> tuple[Objective, ...]:
+        """Return its objectives as a run's are."""
+        return tuple(
+            Objective(scope=self.key, kind=kind, **msgspec.structs.asdict(reached))
+            for kind, reached in msgspec.structs.asdict(self.objectives).items()
+            if reached is not UNSET
+        )
+
+
+class OutageReport(Struct, frozen=True, kw_only=True):
+    """When a server could not be used."""
+
+    start_s: Annotated[float, doc("second of the run")]
+    end_s: Annotated[float | None, doc("second of the run; null: to its end")]
+    reason: Annotated[str, doc("the cause")]
+
+
+class PaceReport(Struct, frozen=True, kw_only=True):
+    """A change of how many mounts a server is given."""
+
+    at_s: Annotated[float, doc("second of the run")]
+    mounts: Annotated[int | None, doc("mounts from then on; null: as many as the plan allows")]
+
+
+class ServerReport(Struct, frozen=True, kw_only=True):
+    """One Enterprise Manager over the run; null where nothing was measured."""
+
+    name: Annotated[str, doc("name in the plan")]
+    url: Annotated[str, doc("its address")]
+    tls: Annotated[str, doc("how its certificate was checked")]
+    api_version: Annotated[str, doc("version of its REST API")]
+    certificate_sha256: Annotated[str | None, doc("SHA-256 of its certificate")]
+    user: Annotated[str | None, doc("account that was logged on")]
+    clock_offset_s: Annotated[float | None, doc("seconds that its clock is ahead of this one")]
+    mounts_limit: Annotated[int | None, doc("mounts at a time; null: no limit of its own")]
+    peak_mounts: Annotated[int | None, doc("most mounts at a time")]
+    sessions: Annotated[Count, doc("logon sessions")]
+    requests: Annotated[int | None, doc("requests to it")]
+    retries: Annotated[int | None, doc("requests that were repeated")]
+    problem: Annotated[str | None, doc("why it could not be used")]
+    outages: Annotated[tuple[OutageReport, ...], doc("when it could not be used")]
+    paces: Annotated[tuple[PaceReport, ...], doc("how many mounts it was given, and when")]
+
+
+class StrayReport(Struct, frozen=True, kw_only=True):
+    """A mount of one of the run's own sessions that belongs to no target, and may be open."""
+
+    server: Annotated[str, doc("server of the plan")]
+    task_id: Annotated[str, doc("task that made it")]
+    mount_href: Annotated[str | None, doc("the mount on its server")]
+    point_id: Annotated[str | None, doc("its restore point")]
+    message: Annotated[str, doc("what is known of it")]
+
+
+class WaveReport(Struct, frozen=True, kw_only=True):
+    """One wave; null where it did not start or end."""
+
+    name: Annotated[str, doc("name in the plan")]
+    started_at: Annotated[Moment | None, doc("when it started")]
+    finished_at: Annotated[Moment | None, doc("when its last target had its result")]
+    targets: Annotated[Count, doc("targets of it in this run")]
+
+
+class StopReport(Struct, frozen=True, kw_only=True):
+    """When the run was asked to stop, or halted itself."""
+
+    at_s: Annotated[float, doc("second of the run")]
+    why: Annotated[str, doc("the cause")]
+
+
+class PublishedRun(Struct, frozen=True, kw_only=True):
+    """The run itself."""
+
+    id: Annotated[str, doc("identifies the run in the journal")]
+    plan: Annotated[str, doc("name of the plan")]
+    plan_path: Annotated[str, doc("file of the plan")]
+    plan_sha256: Annotated[str, doc("SHA-256 of the plan file", **SHA256)]
+    locked_sha256: Annotated[str | None, doc("SHA-256 of the locked plan; null: none was used")]
+    description: Annotated[str | None, doc("the plan's own")]
+    mode: Annotated[str, one_of("whether files may be written back", ("drill", "recovery"))]
+    reason: Annotated[str | None, doc("why it was run")]
+    version: Annotated[str, doc("version of bulk-restore")]
+    user: Annotated[str, doc("user who started it")]
+    host: Annotated[str, doc("machine that it ran on")]
+    started_at: Annotated[Moment, doc("when it started")]
+    finished_at: Annotated[Moment | None, doc("null: it has not ended")]
+    duration_s: Annotated[float, doc("seconds")]
+    exit_code: Annotated[int | None, doc("null: it has not ended")]
+    stops: Annotated[tuple[StopReport, ...], doc("requests to stop, and its own halt", since=V2)]
+    halted: Annotated[str | None, doc("why it halted itself")]
+    reasons: Annotated[tuple[str, ...], doc("reasons of the exit code", since=V2)]
+    interrupted: Annotated[bool, doc("it did not come to its end")]
+    out_of_reach: Annotated[
+        Count, doc("mounts that may be open, in a session that has ended", since=V2)
+    ]
+    only: Annotated[tuple[str, ...], doc("patterns of --only", since=V2)]
+    retry_of: Annotated[str | None, doc("run of --retry-failed", since=V2)]
+    narrowed: Annotated[str | None, doc("by what and to what part of the plan", since=V2)]
+    resumed_from: Annotated[str | None, doc("the run that was resumed; null: it was not")]
+    require_checks: Annotated[bool, doc("a target without checks is not good")]
+    journal_head: Annotated[str | None, doc("hash of the journal's last record")]
+    journal_records: Annotated[Count | None, doc("records that end in that head")]
+
+
+class RunReport(PublishedRun, frozen=True, kw_only=True):
+    """A run with what report.json does not have."""
+
+    utc_offset_s: float
+    """Local time of the machine minus UTC when the run began."""
+
+
+class PublishedReport(Struct, frozen=True, kw_only=True):
+    """report.json: everything about one run."""
+
+    schema_version: Annotated[Literal[1], doc("changes if a reader must")]
+    run: Annotated[PublishedRun, doc("the run itself")]
+    totals: Annotated[
+        Mapping[str, int],
+        _counts(
+            "targets by result; mounts that are open or may be",
+            ("targets", *(result.value for result in Result), "left"),
+            ("may_be_mounted",),
+            "integer",
+        ),
+    ]
+    servers: Annotated[tuple[ServerReport, ...], doc("in the order of the plan")]
+    waves: Annotated[tuple[WaveReport, ...], doc("in the order of the plan")]
+    targets: Annotated[tuple[PublishedTarget, ...], doc("in the order of the plan")]
+    objectives: Annotated[tuple[Objective, ...], doc("those of the run and its waves")]
+    not_proven: Annotated[tuple[str, ...], doc("what the report does not mean")]
+    strays: Annotated[tuple[StrayReport, ...], doc("open mounts of no target", since=V2)]
+    warnings: Annotated[tuple[str, ...], doc("what needs attention, whatever the results")]
+
+
+class Report(PublishedReport, frozen=True, kw_only=True):
+    """The report of one run, as every rendering uses it."""
+
+    run: RunReport
+    targets: tuple[TargetReport, ...]
+    strays_removed: tuple[StrayReport, ...]
+    """Those that were found and removed; `warnings` has the reason of each."""
+
+    def with_exit_code(self, code: int | None) -> Report:
+        """Return the report of the same run with another exit code."""
+        run = msgspec.structs.replace(self.run, exit_code=None if code is None else int(code))
+        return msgspec.structs.replace(self, run=run)

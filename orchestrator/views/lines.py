@@ -1,0 +1,201 @@
+"""The line mode: one line per change that matters, and a summary line every 30 seconds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import TextIO
+
+from orchestrator.core import events
+from orchestrator.core.events import Event
+from orchestrator.core.lifecycle import MountRecord, Phase
+from orchestrator.core.model import exit_words
+from orchestrator.core.proof import CheckOutcome, DownloadOutcome, Fate
+from orchestrator.core.text import clock, counted, duration, printable
+from orchestrator.views.statistics import RunStatistics
+from orchestrator.views.view import Lines, View
+
+TROUBLED = frozenset({Fate.FAILED, Fate.UNKNOWN})
+
+
+class LineView(View):
+    """Plain lines on stderr, calm enough for a CI log."""
+
+    interval_s = 30.0
+
+    def __init__(self, stream: TextIO, *, verbose: bool = False) -> None:
+        """`verbose` adds the short steps: submitted, each check and file, being unmounted."""
+        self._lines = Lines(stream)
+        self._verbose = verbose
+        super().__init__()
+        self._joined = False
+
+    def catch_up(self, event: Event, record: MountRecord | None) -> None:
+        """Write no line; the next one names the run and its progress."""
+        self._joined = True
+
+    def observe(self, event: Event, record: MountRecord | None) -> None:
+        """Write the event's line, if it has one."""
+        if isinstance(event, events.RunResumed) and self._joined:
+            self._join(" goes on")
+        line = _target_line(event, record, self._verbose) if record else _run_line(event)
+        if isinstance(event, events.MountKept) and record is not None:
+            line = _held_line(event, record, self.stats)
+        if isinstance(event, events.StopRequested) and self.stats.force_hint is not None:
+            line = f"{line}; {self.stats.force_hint}"
+        if line is not None:
+            self._lines.write(f"{clock(event.at)} {line}")
+
+    def abandon(self, *, gone: bool) -> None:
+        """Write once that the process is gone, or that another one goes on."""
+        stats = self.stats
+        if stats.started is None or stats.abandoned is gone:
+            return
+        stats.abandoned = gone
+        run = stats.started.run
+        word = (
+            f"its process is gone; continue it: bulk-restore resume {run}"
+            if gone
+            else f"run {run} goes on"
+        )
+        self._lines.write(f"{clock(stats.now)} {word}")
+
+    def draw(self, now: float) -> None:
+        """Write the summary line."""
+        stats = self.stats
+        stats.now = max(stats.now, now)
+        if self._joined and stats.started is not None:
+            self._join()
+            return
+        if stats.abandoned:
+            return  # nothing changes, and that was said
+        if not stats.targets or stats.done + stats.phases[Phase.HELD] == stats.targets:
+            return  # nothing is left, or only what was said to be held
+        self._lines.write(f"{clock(stats.now)} {stats.counts()}, {stats.time_left().words}")
+
+    def _join(self, how: str = "") -> None:
+        """Write the name and the progress of a run that began earlier."""
+        stats, begun = self.stats, self.stats.started
+        self._joined = False
+        if begun is not None:
+            self._lines.write(
+                f"{clock(stats.now)} run {begun.run} of {printable(begun.plan)}{how}: "
+                f"{stats.counts()}{', waiting for confirmation' * stats.awaits_confirmation}"
+            )
+
+
+def _run_line(event: Event) -> str | None:
+    match event:
+        case events.RunStarted(plan=plan, run=run):
+            return f"run {run} of {printable(plan)} started"
+        case events.SessionOpened(server=server, user=user):
+            return f"{printable(server)}: logged on as {printable(user)}"
+        case events.SessionTakenUp(server=server):
+            return f"{printable(server)}: the earlier process's logon session goes on"
+        case events.SessionEnded(server=server, lost=True, reason=reason):
+            return f"{printable(server)}: SESSION LOST: {printable(reason)}"
+        case events.ServerParked(server=server, reason=reason):
+            return f"{printable(server)}: waiting for it: {printable(reason)}"
+        case events.ServerResumed(server=server, waited_s=waited):
+            return f"{printable(server)}: answers again after {duration(waited)}"
+        case events.ServerGivenUp(server=server, reason=reason):
+            return f"{printable(server)}: GIVEN UP: {printable(reason)}"
+        case events.ServerPaced(server=server, allowed=int(allowed)):
+            return f"{printable(server)}: is given {counted(allowed, 'mount')} at once for now"
+        case events.ServerPaced(server=server):
+            return f"{printable(server)}: is given as many mounts as the plan allows again"
+        case events.LimitsShared(server=server, reason=str(reason)):
+            return f"{printable(server)}: waits for other runs: {printable(reason)}"
+        case events.LimitsShared(server=server, waited_s=waited):
+            after = duration(waited or 0)
+            return f"{printable(server)}: waits for no other run any more, after {after}"
+        case events.WaveStarted(wave=wave):
+            return f"wave {printable(wave)} started"
+        case events.WaveFinished(wave=wave):
+            return f"wave {printable(wave)} finished"
+        case events.RunHalted(detail=detail):
+            return f"HALTED: {printable(detail)}; open mounts are unmounted"
+        case events.StopRequested(signal=signal, forced=forced):
+            how = "cancelling and unmounting" if forced else "running mounts end first"
+            return f"stopping ({signal}): {how}"
+        case events.RunFinished(exit_code=code):
+            return f"run finished, exit code {code}: {exit_words(code)}"
+        case _:
+            return None
+
+
+def _target_line(event: Event, record: MountRecord, verbose: bool) -> str | None:
+    key = printable(record.planned.key)
+    match event:
+        case events.TargetConcluded(result=result, mount=mount, message=message):
+            why = f": {printable(message)}" if message else ""
+            return f"{key}: {result}, mount {mount}{why}"
+        case events.TargetReopened(was=was):
+            return f"{key}: taken up again, it was {was}"
+        case events.TaskFailed(message=message):
+            return f"{key}: the mount failed: {printable(message or 'no reason given')}"
+        case events.SubmissionInDoubt(reason=reason):
+            return f"{key}: in doubt: {printable(reason)}"
+        case events.DeadlinePassed(phase=phase, allowed_s=allowed):
+            return (
+                f"{key}: {phase} takes longer than {duration(allowed)}; watching on to unmount it"
+            )
+        case events.MountLeft(reason=reason) | events.OutOfReach(reason=reason):
+            return f"{key}: {printable(reason)}"
+        case events.TaskAccepted(task=task, adopted=adopted):
+            how = "found again as" if adopted else "mounting as"
+            return f"{key}: {how} {printable(task)}"
+        case events.PointChosen(point=point, why=why):
+            return f"{key}: now restore point {printable(point.name)} ({printable(why)})"
+        case events.MountFound(roots=roots):
+            return f"{key}: mounted, volumes: {printable(', '.join(roots)) or 'none'}"
+        case events.CheckMade(outcome=outcome) if verbose or outcome.warning or not outcome.passed:
+            return f"{key}: {_check(outcome)}"
+        case events.FileCopied(outcome=outcome) if verbose or outcome.fate in TROUBLED:
+            return f"{key}: {_file(outcome)}"
+        case events.VerdictReached() if record.attempts[-1].downloads:
+            return f"{key}: {_files(record.attempts[-1].downloads)}"
+        case events.SubmissionStarted() if verbose:
+            return f"{key}: submitting"
+        case events.UnmountStarted() if verbose:
+            return f"{key}: unmounting"
+        case _:
+            return None
+
+
+def _held_line(event: events.MountKept, record: MountRecord, stats: RunStatistics) -> str:
+    end = "somebody ends it" if event.until is None else stats.time_of_day(event.until)
+    run = stats.started.run if stats.started else "RUN"
+    return (
+        f"{printable(event.key)}: {record.verdict}, HELD OPEN until {end} "
+        f"({printable(event.reason)}); end it: bulk-restore unmount {run}"
+    )
+
+
+def _check(outcome: CheckOutcome) -> str:
+    verdict = "passed" if outcome.passed else "FAILED"
+    how = "warns" if outcome.warning else verdict
+    return (
+        f"check {printable(outcome.name)} {how}: {printable(outcome.path)}: expected "
+        f"{printable(outcome.expected)}, observed {printable(outcome.observed)}"
+    )
+
+
+def _file(outcome: DownloadOutcome) -> str:
+    path, why = printable(outcome.path), printable(outcome.message or "no reason given")
+    match outcome.fate:
+        case Fate.SAVED:
+            return f"copied {path} to {printable(outcome.to or '?')}"
+        case Fate.RESTORED:
+            return f"wrote {path} into the guest"
+        case Fate.FAILED:
+            return f"NOT COPIED: {path}: {why}"
+        case Fate.UNKNOWN:
+            return f"in doubt whether it was copied: {path}: {why}"
+
+
+def _files(outcomes: Iterable[DownloadOutcome]) -> str:
+    """Return the sum of what became of a target's files."""
+    fates = Counter(outcome.fate in TROUBLED for outcome in outcomes)
+    trouble = f", {fates[True]} not" if fates[True] else ""
+    return f"{counted(fates[False], 'file')} copied{trouble}"

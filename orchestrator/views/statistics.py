@@ -1,0 +1,375 @@
+"""Counting along: what the views show, on a terminal or a page, kept up to date event by event."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from datetime import UTC, timedelta
+
+from orchestrator.core import events
+from orchestrator.core.events import Event, ServerFacts, TargetEvent
+from orchestrator.core.lifecycle import HOLDING_PHASES, MountRecord, Phase
+from orchestrator.core.model import MountKey, Result, ServerName, SessionId, TaskId, WaveName
+from orchestrator.core.proof import Fate
+from orchestrator.core.text import clock, counted, moment, time_of_day
+from orchestrator.views.eta import Eta, Expected, Situation, TimeLeft, nothing_known
+
+RECENT_FAILURES = 5
+DECLINED = "declined"
+"""In place of a signal: a person has answered no before anything was submitted."""
+
+
+class RunStatistics:
+    """Counts per result, phase, wave and server; what runs now, and the last failures."""
+
+    def __init__(self, expected: Expected = nothing_known) -> None:
+        """Before the first event; `expected` has the durations of earlier runs."""
+        self.started: events.RunStarted | None = None
+        self.finished: events.RunFinished | None = None
+        self.now = 0.0
+        self.targets = 0
+        self.results: Counter[Result] = Counter()
+        self.phases: Counter[Phase] = Counter()
+        self.held: Counter[ServerName] = Counter()
+        """Slots of targets under way, per server; see `open_on`."""
+        self.by_server: Counter[ServerName] = Counter()
+        self.done_by_server: Counter[ServerName] = Counter()
+        self.by_wave: Counter[WaveName] = Counter()
+        self.done_by_wave: Counter[WaveName] = Counter()
+        self.waves_started: dict[WaveName, None] = {}
+        self.waves_finished: set[WaveName] = set()
+        self.trouble: dict[ServerName, str] = {}
+        self.parked_at: dict[ServerName, float] = {}
+        self.awaited: dict[ServerName, str] = {}
+        """For which other runs the targets of a server wait, in words."""
+        self.allowed: dict[ServerName, int] = {}
+        """Mounts that a server is given for now, where that is less than the plan allows."""
+        self.running: dict[MountKey, MountRecord] = {}
+        self.held_why: dict[MountKey, str] = {}
+        """Why mounts are held open, as far as this process decided it."""
+        self.left: dict[MountKey, MountRecord] = {}
+        """Targets with a result and a mount that is, or may be, open."""
+        self.left_on: Counter[ServerName] = Counter()
+        """How many of them there are, per server."""
+        self.strays: dict[tuple[SessionId, TaskId], events.StrayFound] = {}
+        """Mounts of our sessions that belong to no target, and may be open."""
+        self.failures: deque[MountRecord] = deque(maxlen=RECENT_FAILURES)
+        self.content = ContentCounts()
+        self.ending: str | None = None
+        self.stops: list[tuple[float, str]] = []
+        """When this process was asked to stop, or halted, on the run's clock; and in words."""
+        self._stopped_by: str | None = None
+        """The signal that has stopped the run, while a second one would do more."""
+        self.abandoned = False
+        """Whether the run's process is gone although the run has not finished."""
+        self.eta = Eta(expected)
+        self._phase: dict[MountKey, Phase] = {}
+        self._wave: dict[MountKey, WaveName] = {}
+
+    def observe(self, event: Event, record: MountRecord | None) -> None:
+        """Count one more event."""
+        self.now = max(self.now, event.at)
+        if record is not None and isinstance(event, TargetEvent):
+            self._count_target_event(event, record)
+            return
+        match event:
+            case events.RunStarted():
+                self.started = event
+                self.eta.begin(event)
+            case events.RunResumed():
+                self.start_process(event.at)
+            case events.WaveStarted(wave=wave):
+                self.waves_started[wave] = None
+                self.eta.wave_started(wave)
+            case events.WaveFinished(wave=wave):
+                self.waves_finished.add(wave)
+            case events.StopRequested(signal=signal, forced=forced):
+                how = "what is mounted is unmounted" if forced else "running mounts end first"
+                self.ending = f"stopping ({signal}): {how}"
+                self.stops.append((event.at, f"stop ({signal})"))
+                self._stopped_by = None if forced or signal == DECLINED else signal
+            case events.RunHalted(detail=detail):
+                self.ending = f"halted: {detail}"
+                self.stops.append((event.at, f"halt: {detail}"))
+            case events.PlaceholderReplaced():
+                self._remove_target(event)
+            case events.RunFinished():
+                self.finished = event
+            case _:
+                self._count_server_event(event)
+
+    def start_process(self, at: float) -> None:
+        """Reset what belongs to one process; safe to repeat."""
+        self.trouble, self.parked_at, self.allowed, self.awaited = {}, {}, {}, {}
+        self.ending = self.finished = self._stopped_by = None
+        self.stops = []
+        self.abandoned = False
+        self.eta.start_process(at)
+
+    def _count_server_event(self, event: Event) -> None:
+        match event:
+            case events.ServerParked(server=server, reason=reason):
+                self.trouble[server] = f"waiting: {reason}"
+                self.parked_at[server] = event.at
+            case events.ServerResumed(server=server):
+                self.trouble.pop(server, None)
+                self.parked_at.pop(server, None)
+            case events.ServerGivenUp(server=server, reason=reason):
+                self.trouble[server] = f"given up: {reason}"
+                self.parked_at.pop(server, None)
+            case events.LimitsShared(server=server, reason=None):
+                self.awaited.pop(server, None)
+            case events.LimitsShared(server=server, reason=str(reason)):
+                self.awaited[server] = reason
+            case events.StrayFound(session=session, task=task):
+                self.strays[session, task] = event
+            case events.StrayReleased(session=session, task=task):
+                self.strays.pop((session, task), None)
+            case events.ServerPaced(server=server, allowed=None):
+                self.allowed.pop(server, None)
+            case events.ServerPaced(server=server, allowed=int(allowed)):
+                self.allowed[server] = allowed
+            case _:
+                pass
+
+    def _count_target_event(self, event: TargetEvent, record: MountRecord) -> None:
+        key = record.planned.key
+        if isinstance(event, events.TargetPlanned):
+            self._add_target(record)
+        if isinstance(event, events.TaskAccepted):
+            self.eta.accepted(event.at)
+        if isinstance(event, events.MountKept):
+            self.held_why[key] = event.reason
+        self.content.count(event)
+        self._update_left(record)
+        before, after = self._phase.get(key), record.phase
+        if before is not after:
+            self._change_phase(before, record)
+        elif key in self.running:
+            self.running[key] = record
+        if isinstance(event, events.TargetConcluded):
+            self._add_result(event.result, record)
+            self.eta.concluded(record)
+            if event.result in {Result.FAILED, Result.UNKNOWN}:
+                self.failures.append(record)
+        elif isinstance(event, events.TargetReopened):
+            planned = record.planned
+            self._remove_result(event.was, key, planned.server, planned.wave)
+
+    def _add_target(self, record: MountRecord) -> None:
+        self.targets += 1
+        self.by_server[record.planned.server] += 1
+        self.by_wave[record.planned.wave] += 1
+        self._wave[record.planned.key] = record.planned.wave
+
+    def _remove_target(self, event: events.PlaceholderReplaced) -> None:
+        wave = self._wave.pop(event.key)
+        self.targets -= 1
+        self.by_server[event.server] -= 1
+        self.by_wave[wave] -= 1
+        self.phases[self._phase.pop(event.key)] -= 1
+        self._remove_left(event.key, event.server)
+        self.eta.forget(event.key)
+        if event.was is not None:
+            self._remove_result(event.was, event.key, event.server, wave)
+
+    def _update_left(self, record: MountRecord) -> None:
+        self._remove_left(record.planned.key, record.planned.server)
+        is_over = record.result is not None or record.phase is Phase.OUT_OF_REACH
+        if is_over and record.may_be_open:
+            self.left[record.planned.key] = record
+            self.left_on[record.planned.server] += 1
+
+    def _remove_left(self, key: MountKey, server: ServerName) -> None:
+        if self.left.pop(key, None) is not None:
+            self.left_on[server] -= 1
+
+    def _add_result(self, result: Result, record: MountRecord) -> None:
+        self.results[result] += 1
+        self.done_by_server[record.planned.server] += 1
+        self.done_by_wave[record.planned.wave] += 1
+
+    def _remove_result(
+        self, result: Result, key: MountKey, server: ServerName, wave: WaveName
+    ) -> None:
+        """Take a result out of the counts: its target has it no more."""
+        self.results[result] -= 1
+        self.done_by_server[server] -= 1
+        self.done_by_wave[wave] -= 1
+        for failure in [each for each in self.failures if each.planned.key == key]:
+            self.failures.remove(failure)
+
+    def _change_phase(self, before: Phase | None, record: MountRecord) -> None:
+        key, server, after = record.planned.key, record.planned.server, record.phase
+        if before is not None:
+            self.phases[before] -= 1
+        self.phases[after] += 1
+        self._phase[key] = after
+        self.held[server] += (after in HOLDING_PHASES) - (before in HOLDING_PHASES)
+        if after in HOLDING_PHASES:
+            self.running[key] = record
+        else:
+            self.running.pop(key, None)
+        if after is not Phase.HELD:
+            self.held_why.pop(key, None)
+        self.eta.moved(record, before, after)
+
+    @property
+    def done(self) -> int:
+        """Targets that have their result."""
+        return sum(self.results.values())
+
+    @property
+    def waiting(self) -> int:
+        """Targets that have neither a result nor a mount."""
+        return self.targets - self.done - len(self.running)
+
+    @property
+    def waves_going(self) -> list[WaveName]:
+        """Waves that have begun and not ended."""
+        return [wave for wave in self.waves_started if wave not in self.waves_finished]
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the first wave has begun; a submitted target proves it too."""
+        return bool(self.waves_started) or self.waiting < self.targets
+
+    @property
+    def awaits_confirmation(self) -> bool:
+        """Whether the run waits for a person to confirm it."""
+        return (
+            self.started is not None
+            and not self.started.confirmed
+            and self.targets > 0
+            and not self.has_begun
+            and self.ending is None
+            and self.finished is None
+        )
+
+    @property
+    def force_hint(self) -> str | None:
+        """How a person can stop a stopping run at once; None if nothing does."""
+        if self._stopped_by is None or self.abandoned or self.finished is not None:
+            return None
+        again = "Ctrl-C" if self._stopped_by == "SIGINT" else self._stopped_by
+        return f"a second {again} to the run unmounts what is known now and names the rest"
+
+    def time_of_day(self, at: float) -> str:
+        """Return a time of the run's clock as a time of day, with the date if that is another."""
+        if self.started is None:
+            return clock(at)
+        then = self.started.started_at.astimezone(UTC) + timedelta(seconds=at)
+        today = self.started.started_at.astimezone(UTC) + timedelta(seconds=self.now)
+        return time_of_day(then) if then.date() == today.date() else moment(then)
+
+    def time_left(self) -> TimeLeft:
+        """Return how long the rest may take, as of `now`; unknown while the run has no process."""
+        if self.abandoned:
+            return TimeLeft()
+        if self.awaits_confirmation:
+            return TimeLeft(why="waiting for confirmation")
+        now = Situation(
+            at=self.now,
+            running=self.running.values(),
+            allowed=self.allowed,
+            parked=self.parked_at,
+            ending=self.ending is not None,
+        )
+        return self.eta.time_left(now, self.targets - self.done)
+
+    def under_way(self) -> Iterator[MountRecord]:
+        """Return the targets that use a slot and go on; a held mount waits for a person."""
+        return (each for each in self.running.values() if each.phase is not Phase.HELD)
+
+    @property
+    def held_open(self) -> list[MountRecord]:
+        """Targets whose mounts are held open for a person: decided, and not done yet."""
+        return [each for each in self.running.values() if each.phase is Phase.HELD]
+
+    @property
+    def held_until(self) -> float | None:
+        """When the last hold ends, on the run's clock; None: one lasts until somebody ends it."""
+        times = [each.kept_until for each in self.held_open]
+        return None if None in times else max((t for t in times if t is not None), default=None)
+
+    @property
+    def held_verdicts(self) -> Counter[Result]:
+        """What those targets' results will be, if nothing is lost before the release."""
+        return Counter(each.standing for each in self.held_open if each.standing is not None)
+
+    def open_on(self, server: ServerName) -> int:
+        """Return how many mounts are, or may be, open or under way on a server.
+
+        Those that were left, are unknown or belong to no target count until they are released.
+        """
+        strays = sum(stray.server == server for stray in self.strays.values())
+        return self.held[server] + self.left_on[server] + strays
+
+    @property
+    def may_be_mounted(self) -> int:
+        """Mounts of finished targets, or of none, that are, or may be, open."""
+        return len(self.left) + len(self.strays)
+
+    def allowed_on(self, facts: ServerFacts) -> int | None:
+        """Return the most mounts that may be open on a server now; None: no limit."""
+        limits = (facts.mounts_limit, self.allowed.get(facts.name))
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def counts(self) -> str:
+        """Return the totals in one line."""
+        parts = [f"{self.done}/{self.targets} done"]
+        parts += [f"{self.results[result]} {result}" for result in Result if self.results[result]]
+        parts += [f"{len(self.running)} open", f"{self.waiting} waiting"]
+        parts += self.content.parts()
+        if self.phases[Phase.HELD]:
+            parts.append(f"{self.phases[Phase.HELD]} held open ({in_words(self.held_verdicts)})")
+        return ", ".join(
+            parts + ([f"{self.may_be_mounted} MAY BE MOUNTED"] if self.may_be_mounted else [])
+        )
+
+
+def in_words(counts: Mapping[Result, int]) -> str:
+    """Return the count of each result, in the order of all views."""
+    return ", ".join(f"{counts[result]} {result}" for result in Result if counts.get(result))
+
+
+class ContentCounts:
+    """Checks, copied files and other restore points, counted."""
+
+    def __init__(self) -> None:
+        """Before the first of them."""
+        self.checks = 0
+        self.checks_failed = 0
+        self.files = 0
+        """Files that were copied, wherever to."""
+        self.files_failed = 0
+        self.fallbacks = 0
+        """How often another restore point was taken up."""
+
+    def count(self, event: TargetEvent) -> None:
+        """Count one more."""
+        match event:
+            case events.CheckMade(outcome=check):
+                self.checks += 1
+                self.checks_failed += not check.passed
+            case events.FileCopied(outcome=file) if file.fate in {Fate.SAVED, Fate.RESTORED}:
+                self.files += 1
+            case events.FileCopied(outcome=file):
+                self.files_failed += file.fate is Fate.FAILED
+            case events.PointChosen():
+                self.fallbacks += 1
+            case _:
+                pass
+
+    def parts(self) -> list[str]:
+        """Return the counts above zero, as parts of a line."""
+        parts = []
+        if self.checks:
+            failed = f" ({self.checks_failed} failed)" if self.checks_failed else ""
+            parts.append(f"{counted(self.checks, 'check')}{failed}")
+        if self.files or self.files_failed:
+            failed = f" ({self.files_failed} not)" if self.files_failed else ""
+            parts.append(f"{counted(self.files, 'file')} copied{failed}")
+        if self.fallbacks:
+            parts.append(f"{counted(self.fallbacks, 'other point')} tried")
+        return parts

@@ -1,0 +1,122 @@
+"""`--on-finish` as a real process: what it gets, what it does not see, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+
+from orchestrator.app.notify.command import tell_command
+from orchestrator.app.notify.composing import Ending, Notice, composed_end
+from tests.report.builders import finished, life, run_of
+
+pytestmark = [pytest.mark.anyio, pytest.mark.process]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Return the backend: real time, for the processes are real."""
+    return "asyncio"
+
+
+def notice() -> Notice:
+    """Return the message that a run ended."""
+    ending = Ending(exit_code=1, meaning="no", missed=(), report="/reports/a b")
+    return next(composed_end(run_of(life("a"), [finished(exit_code=1)]), ending))
+
+
+def python(code: str) -> list[str]:
+    """Return argv of a Python program."""
+    return [sys.executable, "-c", code]
+
+
+async def test_it_gets_the_message_and_the_facts_but_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JSON on stdin, facts in the environment; the plan's secrets and our options are left out."""
+    monkeypatch.setenv("EM_PASSWORD", "secret-of-the-plan")
+    monkeypatch.setenv("BULK_RESTORE_RUN_ON_FINISH", "again and again")
+    monkeypatch.setenv("MAIL_HOST", "mail.example.net")
+    seen = tmp_path / "seen.json"
+    code = (
+        "import json, os, sys; "
+        f"json.dump([dict(os.environ), json.load(sys.stdin)], open({str(seen)!r}, 'w'))"
+    )
+
+    why = await tell_command(python(code), notice(), withheld=frozenset({"EM_PASSWORD"}))
+
+    environment, message = json.loads(seen.read_text())
+    assert why is None
+    assert {k: v for k, v in environment.items() if k.startswith("BULK_RESTORE")} == {
+        "BULK_RESTORE_RUN": "20261123T060000Z-7f3a",
+        "BULK_RESTORE_PLAN": "payments-tier1",
+        "BULK_RESTORE_MODE": "drill",
+        "BULK_RESTORE_EXIT_CODE": "1",
+        "BULK_RESTORE_REPORT": "/reports/a b",
+    }
+    assert environment["MAIL_HOST"] == "mail.example.net"
+    assert "secret-of-the-plan" not in seen.read_text()
+    assert (message["event"], message["v"]) == ("finished", 1)
+
+
+@pytest.mark.parametrize(
+    ("argv", "why"),
+    [
+        (python("raise SystemExit(7)"), "ended with exit code 7"),
+        (["/nowhere/at/all"], "cannot be started: No such file or directory"),
+        (["a\x00b"], "cannot be started: embedded null byte"),
+        (python("import os; os.kill(os.getpid(), 9)"), "ended with exit code -9"),
+        (python("import time; time.sleep(60)"), "did not end within 0.5 s"),
+    ],
+)
+async def test_what_goes_wrong_is_returned(argv: list[str], why: str) -> None:
+    """In words for stderr; nothing is raised."""
+    said = await tell_command(argv, notice(), timeout=0.5)
+
+    assert said is not None
+    assert said.startswith("--on-finish: ")
+    assert why in said
+
+
+async def test_one_that_does_not_read_is_no_trouble() -> None:
+    """A closed stdin is its own business."""
+    assert await tell_command(python("import os; os.close(0)"), notice()) is None
+
+
+async def test_nothing_it_started_outlives_it(tmp_path: Path) -> None:
+    """Its process group ends with it, also when we are told to stop."""
+    mark = tmp_path / "pid"
+    code = (
+        "import subprocess, sys, time; "
+        "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
+        f"open({str(mark)!r}, 'w').write(str(p.pid)); time.sleep(60)"
+    )
+    started = time.monotonic()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(tell_command, python(code), notice())
+        while not (mark.exists() and mark.read_text()):  # noqa: ASYNC110 - a real process
+            await anyio.sleep(0.02)
+        tasks.cancel_scope.cancel()
+
+    assert time.monotonic() - started < 10
+    child = int(mark.read_text())
+    for _ in range(100):
+        if not _runs(child):
+            return
+        await anyio.sleep(0.02)
+    raise AssertionError("its child still runs")
+
+
+def _runs(process: int) -> bool:
+    """Tell whether a process runs; one that nobody has waited for yet does not."""
+    try:
+        os.kill(process, 0)
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except (ProcessLookupError, FileNotFoundError):
+        return False

@@ -1,0 +1,1 @@
+"""The command behind real reverse proxies, where they are installed."""

@@ -1,0 +1,1 @@
+"""Recorded runs: what was journaled, and every report of it."""
