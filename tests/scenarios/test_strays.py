@@ -53,6 +53,22 @@ async def test_a_mount_that_began_late_is_removed_before_the_session_ends(
         assert {target["mount"] for target in report["targets"]} == {"released"}
 
 
+async def test_a_mount_that_begins_while_the_audit_removes_another_one_is_removed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second act falls between the audit's first list and the logoff."""
+    second = Fault(kind="act_later", method="POST", path="/mounts$", count=1, seconds=450.0)
+    slow = Fault(kind="delay", method="DELETE", seconds=40.0)
+    site = Site(machines=2, mount_s=100.0, faults=[late(), second, slow])
+    async with staged(tmp_path, monkeypatch, [site]) as stage:
+        code, report = await conducted(stage)
+
+        assert len(stage.sites.truth.mounts) == 4
+        assert not left(stage.sites.truth)
+        assert code == 0
+        assert {target["mount"] for target in report["targets"]} == {"released"}
+
+
 async def test_a_mount_that_began_late_and_cannot_be_removed_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,8 +4,9 @@ A proxy may send a mount request twice, a service may act and answer that it did
 request whose answer was lost may be carried out late. Whatever the cause, the session's own
 tasks show it: a mount task that no attempt claimed is ours, and nobody waits for it. So before
 every logoff the tasks are read once; what is found is awaited, removed, or named and counted,
-and the session then stays open. A mount that no task of the session accounts for is never
-touched: a server may show the mounts of others.
+and the session then stays open. Where that took time the tasks are read again, until they show
+nothing new: another request may have been carried out meanwhile. A mount that no task of the
+session accounts for is never touched: a server may show the mounts of others.
 Source: reference, traps 43 and 48.
 """
 
@@ -79,18 +80,16 @@ async def audit(
     connection.unaudited = why
     with anyio.move_on_after(math.inf if wait else FORCED_WITHIN):
         try:
-            with anyio.fail_after(READ_WITHIN):
-                tasks = await unclaimed_tasks(connection, server)
-                if connection.session.unread_tasks:  # another answer may show them
-                    tasks = await unclaimed_tasks(connection, server)
-                hidden = await hidden_tasks(connection, server, tasks)
-            clean = await work.is_clean(tasks, wait, hidden)
+            tasks = await work.read_tasks()
+            clean = await work.is_clean(tasks, wait)
+            while tasks := await work.begun_meanwhile():
+                clean = await work.is_clean(tasks, wait) and clean
         except (*OUT_OF_KNOWLEDGE, TimeoutError) as exc:
             why = str(exc) or why
         else:
-            why = f"{counted(hidden, 'task')} of its session cannot be read"
-            connection.unaudited = why if hidden else None
-            connection.audited = clean and not hidden
+            why = f"{counted(work.hidden, 'task')} of its session cannot be read"
+            connection.unaudited = why if work.hidden else None
+            connection.audited = clean and not work.hidden
             return connection.audited
     work.name_unread(tasks, why)
     log.warning("audit.not_made", server=server.name, why=why)
@@ -104,32 +103,58 @@ class _Audit:
     server: ServerConnection
     context: RunContext
     asked: dict[RestorePointId | None, Asked] = field(default_factory=dict)
-    ended: bool = True
+    hidden: int = 0
+    """Tasks of the session that the last answer has shown, and that cannot be read."""
+    known: set[TaskId] = field(default_factory=set)
+    """Tasks without a target that were dealt with, and those of them that still ran."""
+    running: set[TaskId] = field(default_factory=set)
+    took_time: bool = False
     removed: set[MountKey] = field(default_factory=set)
     gone: set[TaskId] = field(default_factory=set)
     """Tasks whose mounts were removed."""
     several: list[Href] = field(default_factory=list)
     """Mounts of which nobody can say which task has made them."""
 
-    async def is_clean(self, tasks: list[Task], wait: float, hidden: int) -> bool:
-        known = self.connection.strays
+    async def read_tasks(self) -> list[Task]:
+        """Return the tasks without a target that were not dealt with yet; TimeoutError."""
+        with anyio.fail_after(READ_WITHIN):
+            tasks = await unclaimed_tasks(self.connection, self.server)
+            if self.connection.session.unread_tasks:  # another answer may show them
+                tasks = await unclaimed_tasks(self.connection, self.server)
+            self.hidden = await hidden_tasks(self.connection, self.server, tasks)
+        return self._unknown(tasks)
+
+    async def begun_meanwhile(self) -> list[Task]:
+        """Return the tasks that began while others were dealt with; no request if none were."""
+        if not self.took_time:
+            return []
+        self.took_time = False
+        return await self.read_tasks()
+
+    def _unknown(self, tasks: Iterable[Task]) -> list[Task]:
+        return [task for task in tasks if task.id not in self.known]
+
+    async def is_clean(self, tasks: list[Task], wait: float) -> bool:
+        """Remove what these tasks have mounted, or name it; True if nothing is left."""
         doubtful = [each for each in self.context.ledger.records if self._is_doubtful(each)]
-        if not tasks and not known and not doubtful:
+        if not tasks and not self.connection.strays and not doubtful:
             return True
+        self.took_time = True
         session = self.connection.session.id
         self.asked = {each.point.id: each for each in asked_in(self.context.ledger, session)}
         tasks = await self._awaited(tasks, wait)
         running = [task for task in tasks if not task.is_final]
-        self.ended = not running and not hidden
+        self.running.update(task.id for task in running)
         clean = True
         found = await self._mounts_of([task for task in tasks if task.may_be_mounted])
         named = [self._announce(task, mount) for task, mount in found]  # if this is cut short
         for (task, mount), told in zip(found, named, strict=True):
             clean = await self._remove(task, mount, told=told) and clean
-        await self._forget_gone({task.id for task in running})
+        await self._forget_gone()
         for record in doubtful:
             await self._settle(record)
         self._name(running)
+        self.known.update(task.id for task in tasks)
         return clean and not running and not self.connection.strays
 
     def _is_doubtful(self, record: MountRecord) -> bool:
@@ -149,7 +174,7 @@ class _Audit:
             if anyio.current_time() - began >= wait:
                 break
             await anyio.sleep(SETTLING_TICK)
-            tasks = await unclaimed_tasks(self.connection, self.server)
+            tasks = self._unknown(await unclaimed_tasks(self.connection, self.server))
         return tasks
 
     # --- whose mounts they are -----------------------------------------------------------------
@@ -292,8 +317,8 @@ class _Audit:
     def name_unread(self, tasks: Sequence[Task], why: str) -> None:
         """Record the tasks without a target whose mounts could not be read: they may be open."""
         for task in tasks:
-            known = task.id in self.connection.strays or task.id in self.gone
-            if not known and (task.may_be_mounted or not task.is_final):
+            named = task.id in self.connection.strays or task.id in self.gone | self.known
+            if not named and (task.may_be_mounted or not task.is_final):
                 self._found(task, None, f"{LATE}; whether it is mounted is not known ({why})")
 
     def _released(self, task: TaskId) -> None:
@@ -308,10 +333,10 @@ class _Audit:
                 )
             )
 
-    async def _forget_gone(self, running: set[TaskId]) -> None:
+    async def _forget_gone(self) -> None:
         """Record the strays that left no mount as released, also those of an earlier process."""
         for task, stray in tuple(self.connection.strays.items()):
-            if task in running:
+            if task in self.running:
                 continue
             if stray.mount is not None:
                 gone = not await self._is_mounted(stray.mount)
@@ -331,7 +356,7 @@ class _Audit:
         attempt, point, ledger = record.attempts[-1], record.open_point, self.context.ledger
         long_ago = ledger.now() - attempt.submitted_at >= PROOF_AFTER
         known = long_ago or record.planned.key in self.removed
-        if not self.ended or not known or point is None:
+        if self.running or self.hidden or not known or point is None:
             return
         if not await self._listed(point):
             ledger.record(MountReleased(at=ledger.now(), key=record.planned.key))
