@@ -206,6 +206,12 @@ def until_stopping(process: subprocess.Popen[str]) -> None:
     raise AssertionError("the run ended before it noticed a signal")
 
 
+def until_waiting_for_runs(process: subprocess.Popen[str]) -> None:
+    """Read `--json` events until the run waits for another one of its state directory."""
+    if not any(event.get("state") == "waiting_for_runs" for event in _events(process)):
+        raise AssertionError("the run ended and had waited for no other one")
+
+
 def until_noted(process: subprocess.Popen[str]) -> str:
     """Read `--json` events until the run notes something about itself; return that."""
     for event in _events(process):

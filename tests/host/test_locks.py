@@ -14,7 +14,14 @@ from orchestrator.plan.file.loading import load_plan
 from tests.host.test_disk import check
 from tests.invariants import allowed
 from tests.journal.test_waiting import another_process_writes
-from tests.processes import Place, Servers, ended, kill, until_running
+from tests.processes import (
+    Place,
+    Servers,
+    ended,
+    kill,
+    until_running,
+    until_waiting_for_runs,
+)
 
 pytestmark = pytest.mark.process
 
@@ -146,24 +153,27 @@ def test_a_file_system_without_locks_is_named_as_such(slow: Servers, place: Plac
 def test_two_runs_at_once_share_the_limits_of_their_servers(slow: Servers, place: Place) -> None:
     """Two real processes, two plans, the same machines: counted at the servers, no limit is passed.
 
-    Neither fails, and whoever waited says in its report for whom.
+    The first holds its mounts until the second says that it waits; neither fails.
     """
     plans = []
-    for name in ("one", "two"):
+    for name, targets in (("one", 8), ("two", 16)):
         directory = place.directory / name
         directory.mkdir()
-        plans.append(slow.plan(directory, targets=16, name=name))
+        plans.append(slow.plan(directory, targets=targets, name=name))
     limits = limits_of(load_plan(plans[0]).plan, None)
 
-    runs = [place.start("run", plan, "--yes", "--json") for plan in plans]
-    told = [ended(run) for run in runs]
+    first = place.start("run", plans[0], "--yes", "--json", "--hold", "1h")
+    until_running(first, 8)
+    second = place.start("run", plans[1], "--yes", "--json")
+    until_waiting_for_runs(second)
+    first.send_signal(signal.SIGINT)  # ends its holds
+    told = [ended(run) for run in (first, second)]
 
-    assert [code for code, _, _ in told] == [0, 0], told
+    assert [code for code, _, _ in told] == [130, 0], told
     truth = slow.truth()
     for shared, peak in truth.peaks.items():
         if shared != "total":
             most = allowed(limits, shared)
             assert most is None or peak <= most, f"{shared}: {peak} open, {most} allowed"
-    assert len(truth.mounts) == 32
+    assert len(truth.mounts) == 24
     assert not truth.still_open()
-    assert any('"state": "waiting_for_runs"' in out for _, out, _ in told)
