@@ -12,7 +12,7 @@
     meanings    what an answer other than success means, and whose words it holds
     queries     filters in the server's query language
     links       a Href is a path; which requests may be sent at all
-    wire        bytes <-> model, behind a codec
+    wire        bytes <-> model: the codec
     families    the three kinds of restore point, as data
     credentials secrets, resolved at logon
 

@@ -16,13 +16,7 @@ from orchestrator.em.credentials import resolve
 from orchestrator.em.facts import ServiceRoot
 from orchestrator.em.families import FAMILIES
 from orchestrator.em.line import Line
-from orchestrator.em.logon import (
-    KeptSession,
-    Opened,
-    clock_offset,
-    logged_on,
-    taken_up,
-)
+from orchestrator.em.logon import KeptSession, Opened, clock_offset, logged_on, taken_up
 from orchestrator.em.session import Session
 from orchestrator.em.shortage import require_room
 from orchestrator.em.transport import ConnectorFactory, Transport
@@ -57,7 +51,9 @@ class Client:
         """
         self.server = settings.name
         self._settings = settings
-        self._families = frozenset(FAMILIES[source].path for source in families)
+        paths = (FAMILIES[source].path for source in families)
+        self._collections = frozenset(path for path in paths if "/" not in path)
+        """What a role must show; agents have a service link of their own."""
         self._rng = rng
         self._connector = connector
         self._wall_clock = wall_clock
@@ -92,10 +88,7 @@ class Client:
         transport = self._transport()
         try:
             answer, versions = await transport.send("GET", "/api/", self._codec.versions)
-            return ServiceRoot(
-                versions=versions,
-                clock_offset_s=clock_offset(answer, transport),
-            )
+            return ServiceRoot(versions=versions, clock_offset_s=clock_offset(answer, transport))
         finally:
             self._met = transport.met
             shown = transport.certificate_sha256
@@ -137,7 +130,7 @@ class Client:
             username=username,
             password=password,
             api_version=self._settings.api_version,
-            collections=self._required(),
+            collections=self._collections,
             budget=self.logons,
         )
         async with self._used(transport, opening) as session:
@@ -183,10 +176,6 @@ class Client:
             self._met = transport.met
             with anyio.CancelScope(shield=True):
                 await transport.close()
-
-    def _required(self) -> frozenset[str]:
-        """Return the collections a role must show; agents have a service link of their own."""
-        return frozenset(path for path in self._families if "/" not in path)
 
     def _transport(self) -> Transport:
         transport = Transport(

@@ -200,9 +200,11 @@ class XmlReading(Generic[T]):
         if attributes:
             held += ATTRIBUTE_COST * len(attributes)
             for value in attributes.values():
-                held += len(value) if value.isascii() else 4 * len(value)  # cost_of, uncalled
+                held += (
+                    len(value) if value.isascii() else 4 * len(value)
+                )  # cost_of, uncalled: this runs for every element
         self._held = held
-        if held > MAX_HELD:  # as `_hold`, uncalled: this runs for every element of every answer
+        if held > MAX_HELD:
             _refuse_size()
         if len(attributes) > MAX_ATTRIBUTES:
             raise MalformedResponse("the answer has more attributes than any real one")
@@ -217,8 +219,9 @@ class XmlReading(Generic[T]):
         if self._on_row is not None and node.tag == self._row and len(self._stack) > 1:
             kept = self._on_row(node)
             self._stack[-1].children.pop()
-            self._held = self._held_before_row
-            self._hold(kept)
+            self._held = self._held_before_row + kept
+            if self._held > MAX_HELD:
+                _refuse_size()
 
     def _characters(self, text: str) -> None:
         node = self._stack[-1]
@@ -228,11 +231,6 @@ class XmlReading(Generic[T]):
             _refuse_size()
         if len(node.text) > MAX_TEXT:
             raise MalformedResponse("the answer has a longer text than any real one")
-
-    def _hold(self, cost: int) -> None:
-        self._held += cost
-        if self._held > MAX_HELD:
-            _refuse_size()
 
 
 def cost_of(text: str) -> int:

@@ -64,11 +64,6 @@ class BackupServer:
     version: str | None = None
 
 
-def versions() -> Reading[tuple[str, ...]]:
-    """Read the API versions of a service root."""
-    return XmlReading(_versions)
-
-
 def own_session(guid: str) -> Reading[None]:
     """Read the LogonSession `guid`; anything else is refused, and never quoted."""
 
@@ -81,17 +76,8 @@ def own_session(guid: str) -> Reading[None]:
     return XmlReading(check)
 
 
-def open_sessions() -> Reading[Sequence[OpenSession]]:
-    """Read LogonSessions."""
-    return XmlReading(_open_sessions)
-
-
-def backup_servers() -> Reading[Sequence[BackupServer]]:
-    """Read BackupServers, or the one BackupServer of a single answer."""
-    return XmlReading(_backup_servers)
-
-
-def _versions(root: Node) -> tuple[str, ...]:
+def versions(root: Node) -> tuple[str, ...]:
+    """Return the API versions of a service root."""
     if root.tag != "EnterpriseManager":
         raise MalformedResponse(f"the service root is a {root.tag[:80]}")
     found = root.child("SupportedVersions")
@@ -103,7 +89,8 @@ def _versions(root: Node) -> tuple[str, ...]:
     )
 
 
-def _open_sessions(root: Node) -> Sequence[OpenSession]:
+def open_sessions(root: Node) -> Sequence[OpenSession]:
+    """Return the logon sessions of LogonSessions."""
     if root.tag != "LogonSessions":
         raise MalformedResponse(f"the answer is a {root.tag[:80]}, not LogonSessions")
     return tuple(_open_session(node) for node in root.children if node.tag == "LogonSession")
@@ -118,7 +105,8 @@ def _open_session(node: Node) -> OpenSession:
     )
 
 
-def _backup_servers(root: Node) -> Sequence[BackupServer]:
+def backup_servers(root: Node) -> Sequence[BackupServer]:
+    """Return the backup servers of BackupServers, or the one BackupServer of a single answer."""
     if root.tag == "BackupServer":
         return (_backup_server(root),)
     if root.tag != "BackupServers":

@@ -8,9 +8,9 @@ from typing import TypeVar
 from orchestrator.core.errors import ForbiddenAction, GuestUnreadable, MalformedResponse, Unreadable
 from orchestrator.core.model import FileSystemEntry, Href, ServerName, Task
 from orchestrator.em import guests, limits
-from orchestrator.em.codec import Codec
 from orchestrator.em.decoding import REPLACED
 from orchestrator.em.line import Line
+from orchestrator.em.wire import XmlCodec
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ class GuestFiles:
 
     server: ServerName
     _line: Line
-    _codec: Codec
+    _codec: XmlCodec
     _may_write: bool
 
     def guest_href(self, mount: Href, path: str) -> Href:

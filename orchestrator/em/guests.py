@@ -13,9 +13,9 @@ from urllib.parse import quote, unquote
 
 from orchestrator.core.errors import MalformedResponse
 from orchestrator.core.model import FileSystemEntry, Href
-from orchestrator.em.codec import Page
 from orchestrator.em.decoding import REPLACED, is_allowed
 from orchestrator.em.links import guest_part
+from orchestrator.em.wire import Page
 
 _PATH_SAFE = "/:$@!&'()*+,;=-._~"
 """What stands for itself in a guest path; `%`, `#`, `?` and everything else is encoded."""

@@ -8,15 +8,15 @@ Source: reference 2.5, 2.7 and 16.
 from __future__ import annotations
 
 from orchestrator.core.errors import AccessDenied
-from orchestrator.em.codec import Codec
 from orchestrator.em.token import Token
 from orchestrator.em.transport import Transport
+from orchestrator.em.wire import XmlCodec
 
 
 class Itself:
     """Asks for one logon session, within that session."""
 
-    def __init__(self, transport: Transport, codec: Codec, guid: Token) -> None:
+    def __init__(self, transport: Transport, codec: XmlCodec, guid: Token) -> None:
         """Nothing is sent yet."""
         self._transport = transport
         self._codec = codec

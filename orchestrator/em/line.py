@@ -24,11 +24,11 @@ from orchestrator.core.errors import (
 from orchestrator.core.model import ServerName
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.em import limits
-from orchestrator.em.codec import Codec, Page
 from orchestrator.em.elements import Reading
 from orchestrator.em.itself import Itself
 from orchestrator.em.token import Token
 from orchestrator.em.transport import Answer, Transport
+from orchestrator.em.wire import Page, XmlCodec
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ MAX_ROWS = 200_000
 class Line:
     """The requests of one logon session, until its end."""
 
-    def __init__(self, transport: Transport, codec: Codec, guid: Token) -> None:
+    def __init__(self, transport: Transport, codec: XmlCodec, guid: Token) -> None:
         """Nothing is sent yet."""
         self.transport = transport
         self._itself = Itself(transport, codec, guid)
@@ -225,10 +225,7 @@ class Line:
 
 def _busy(exc: EnterpriseManagerError, but: str) -> ServiceBusy:
     """Return the error that says why another answer is waited for, instead of this one."""
+    words = f"{exc}, {but}"
     return ServiceBusy(
-        f"{exc}, {but}",
-        server=exc.server,
-        request=exc.request,
-        status=exc.status,
-        words=exc.words,
+        words, server=exc.server, request=exc.request, status=exc.status, words=exc.words
     )

@@ -30,12 +30,12 @@ from orchestrator.core.errors import (
 )
 from orchestrator.core.model import SessionId, session_id
 from orchestrator.em.budget import LogonBudget
-from orchestrator.em.codec import Codec
 from orchestrator.em.itself import Itself
 from orchestrator.em.links import GUID
 from orchestrator.em.meanings import http_date
 from orchestrator.em.token import Token
 from orchestrator.em.transport import TOKEN, Answer, Transport
+from orchestrator.em.wire import XmlCodec
 
 LOGOFF_GRACE = 1.5
 """Seconds that a logoff may take; the session dies by itself after 15 idle minutes, and who wants
@@ -77,7 +77,7 @@ class Opened:
 @asynccontextmanager
 async def logged_on(
     transport: Transport,
-    codec: Codec,
+    codec: XmlCodec,
     *,
     username: str,
     password: str,
@@ -105,15 +105,12 @@ async def logged_on(
     logon = budget.sent()
     try:
         opened = await _log_on(transport, codec, username, credentials, api_version)
-    except CertificateRefused:
+    except (CertificateRefused, RequestNotSent, ServiceBusy):
         budget.not_begun(logon)
         raise
     except AddressUnusable as exc:
         await _see_service(transport, codec)  # is it really another service?
         raise ResponseLost(str(exc), server=exc.server, request=exc.request) from None
-    except (RequestNotSent, ServiceBusy):
-        budget.not_begun(logon)
-        raise
     except (RequestRefused, LogonRefused):
         budget.answered(logon)
         raise
@@ -134,7 +131,9 @@ async def logged_on(
 
 
 @asynccontextmanager
-async def taken_up(transport: Transport, codec: Codec, kept: KeptSession) -> AsyncIterator[Opened]:
+async def taken_up(
+    transport: Transport, codec: XmlCodec, kept: KeptSession
+) -> AsyncIterator[Opened]:
     """Use a session that an earlier process opened; log off on the way out like `logged_on`.
 
     Raises:
@@ -156,7 +155,7 @@ def _use(transport: Transport, kept: KeptSession) -> None:
     transport.use_token(kept.token.reveal())
 
 
-async def _confirm(transport: Transport, codec: Codec, kept: KeptSession) -> None:
+async def _confirm(transport: Transport, codec: XmlCodec, kept: KeptSession) -> None:
     """Use the session once; only a second 401 of the service's own proves that it is gone."""
     itself = Itself(transport, codec, kept.guid)
     try:
@@ -165,7 +164,7 @@ async def _confirm(transport: Transport, codec: Codec, kept: KeptSession) -> Non
         await itself.seen()
 
 
-async def _see_service(transport: Transport, codec: Codec) -> None:
+async def _see_service(transport: Transport, codec: XmlCodec) -> None:
     """Return if the service itself answers, without an account.
 
     After a lost logon it is asked first: a proxy that loses every answer would have the same
@@ -184,7 +183,7 @@ async def _see_service(transport: Transport, codec: Codec) -> None:
 
 
 async def _log_on(
-    transport: Transport, codec: Codec, username: str, credentials: str, api_version: str
+    transport: Transport, codec: XmlCodec, username: str, credentials: str, api_version: str
 ) -> Opened:
     try:
         answer, body = await transport.send(
@@ -227,7 +226,7 @@ def clock_offset(answer: Answer, transport: Transport) -> float | None:
     return (theirs - transport.wall_clock()).total_seconds() if theirs is not None else None
 
 
-async def log_off(transport: Transport, codec: Codec, guid: Token) -> None:
+async def log_off(transport: Transport, codec: XmlCodec, guid: Token) -> None:
     """End the session, within a time limit and with any answer.
 
     Addressed by the GUID, not the token. Safe to repeat.

@@ -25,16 +25,13 @@ from orchestrator.core.model import (
     TaskState,
 )
 from orchestrator.em import guests, limits
-from orchestrator.em.codec import Codec
 from orchestrator.em.facts import BackupServer, OpenSession
 from orchestrator.em.families import FAMILIES, Family
 from orchestrator.em.guest_files import GuestFiles
 from orchestrator.em.line import Line
-from orchestrator.em.logon import (
-    KeptSession,
-    Opened,
-)
+from orchestrator.em.logon import KeptSession, Opened
 from orchestrator.em.queries import IDS_PER_QUERY, batches, fits, quoted
+from orchestrator.em.wire import Page, XmlCodec
 
 T = TypeVar("T")
 
@@ -51,7 +48,7 @@ class Session(GuestFiles):
     def __init__(
         self,
         line: Line,
-        codec: Codec,
+        codec: XmlCodec,
         opened: Opened,
         version: str,
         *,
@@ -187,11 +184,7 @@ class Session(GuestFiles):
         """
         family = FAMILIES[source]
         condition = quote(f"BackupServerName=={quoted(backup_server)}", safe="")
-        page = await self._line.get(
-            f"/api/query?type={family.entity}&format=Entities&filter={condition}&pageSize=1&page=1",
-            lambda: self._codec.points(family),
-            large=True,
-        )
+        page = await self._first_point(family, f"filter={condition}")
         return bool(page.rows or page.set_aside)
 
     async def newest_point(self, source: Source) -> RestorePoint | None:
@@ -200,14 +193,12 @@ class Session(GuestFiles):
         Raises:
             AccessDenied: the role may not list this family.
         """
-        family = FAMILIES[source]
-        page = await self._line.get(
-            f"/api/query?type={family.entity}&format=Entities&sortDesc=CreationTime"
-            "&pageSize=1&page=1",
-            lambda: self._codec.points(family),
-            large=True,
-        )
+        page = await self._first_point(FAMILIES[source], "sortDesc=CreationTime")
         return max(page.rows, key=lambda point: point.created_at, default=None)
+
+    async def _first_point(self, family: Family, which: str) -> Page[RestorePoint]:
+        target = f"/api/query?type={family.entity}&format=Entities&{which}&pageSize=1&page=1"
+        return await self._line.get(target, lambda: self._codec.points(family), large=True)
 
     # --- the server itself ------------------------------------------------------------------
 

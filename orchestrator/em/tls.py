@@ -39,24 +39,17 @@ class Fingerprints(aiohttp.Fingerprint):
 
     def check(self, transport: asyncio.Transport) -> None:
         """Raise aiohttp.ServerFingerprintMismatch unless the peer shows a pinned certificate."""
-        shown = certificate_sha256(transport)
-        if shown is not None and bytes.fromhex(shown) not in self._pins:
+        certificate = peer_certificate(transport)
+        shown = hashlib.sha256(certificate).digest() if certificate else None
+        if shown is not None and shown not in self._pins:
             host, port, *_ = transport.get_extra_info("peername")
-            raise aiohttp.ServerFingerprintMismatch(
-                self.fingerprint, bytes.fromhex(shown), host, port
-            )
+            raise aiohttp.ServerFingerprintMismatch(self.fingerprint, shown, host, port)
 
 
 def peer_certificate(transport: asyncio.BaseTransport) -> bytes | None:
     """Return the peer's certificate as DER, or None without TLS."""
     tls = transport.get_extra_info("ssl_object")
     return (tls.getpeercert(binary_form=True) or None) if tls is not None else None
-
-
-def certificate_sha256(transport: asyncio.BaseTransport) -> str | None:
-    """Return the peer certificate's SHA-256 as hex, or None without TLS."""
-    certificate = peer_certificate(transport)
-    return hashlib.sha256(certificate).hexdigest() if certificate else None
 
 
 def certificate_expires(certificate: bytes) -> datetime | None:

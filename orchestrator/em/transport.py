@@ -247,11 +247,10 @@ class Transport:
                 )
                 self.met = True
                 return Answer(response.status, response.headers), value
-        except ForeignAnswer as exc:
-            unmet = self._unmet(asked(), "a page or document of its own")
-            raise unmet or _in_place(exc, asked()) from None
         except MalformedResponse as exc:
-            raise _in_place(exc, asked()) from None
+            is_foreign = isinstance(exc, ForeignAnswer)
+            unmet = self._unmet(asked(), "a page or document of its own") if is_foreign else None
+            raise unmet or _in_place(exc, asked()) from None
         except EnterpriseManagerError as exc:
             exc.server, exc.request = self.server, asked().request
             raise

@@ -20,34 +20,23 @@ def translated(exc: Exception, server: str, request: str) -> EnterpriseManagerEr
     Only failures before the connection existed mean "not sent": a reset before the request
     was read and one after it was carried out look the same.
     """
+    kind: type[EnterpriseManagerError]
     if isinstance(exc, aiohttp.ServerFingerprintMismatch):
-        return CertificateRefused(
-            f"{server} shows the certificate {exc.got.hex()}, which the plan does not pin",
-            server=server,
-            request=request,
-        )
-    if isinstance(exc, aiohttp.ClientConnectorCertificateError):
-        return CertificateRefused(
-            f"{server}'s certificate is not trusted: {certificate_words(exc.certificate_error)}",
-            server=server,
-            request=request,
-        )
-    if isinstance(exc, aiohttp.ClientConnectorError):
+        kind = CertificateRefused
+        words = f"{server} shows the certificate {exc.got.hex()}, which the plan does not pin"
+    elif isinstance(exc, aiohttp.ClientConnectorCertificateError):
+        kind, why = CertificateRefused, certificate_words(exc.certificate_error)
+        words = f"{server}'s certificate is not trusted: {why}"
+    elif isinstance(exc, aiohttp.ClientConnectorError):
         if is_shortage(exc.os_error):
             return exhausted(exc.os_error, server, request)
-        return RequestNotSent(
-            f"{server} cannot be reached: {_reason(exc.os_error)}", server=server, request=request
-        )
-    if isinstance(exc, aiohttp.ConnectionTimeoutError):
-        return RequestNotSent(
-            f"{server} cannot be reached: no connection within 15 s",
-            server=server,
-            request=request,
-        )
-    what = "no answer in time" if isinstance(exc, TimeoutError) else type(exc).__name__
-    return ResponseLost(
-        f"{server} did not answer {request}: {what}", server=server, request=request
-    )
+        kind, words = RequestNotSent, f"{server} cannot be reached: {_reason(exc.os_error)}"
+    elif isinstance(exc, aiohttp.ConnectionTimeoutError):
+        kind, words = RequestNotSent, f"{server} cannot be reached: no connection within 15 s"
+    else:
+        what = "no answer in time" if isinstance(exc, TimeoutError) else type(exc).__name__
+        kind, words = ResponseLost, f"{server} did not answer {request}: {what}"
+    return kind(words, server=server, request=request)
 
 
 def _reason(exc: BaseException) -> str:

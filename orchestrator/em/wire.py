@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from orchestrator.core.errors import MalformedResponse
 from orchestrator.core.model import (
@@ -27,7 +28,6 @@ from orchestrator.core.model import (
 )
 from orchestrator.core.text import printable
 from orchestrator.em import facts
-from orchestrator.em.codec import LogonAnswer, Page
 from orchestrator.em.elements import NAMESPACE, Node, Reading, XmlReading, cost_of
 from orchestrator.em.families import Family
 from orchestrator.em.links import GUID, MOUNT_PATH, mount_href, rerooted
@@ -41,6 +41,32 @@ ROW_COST = 600
 LONGEST_WORDS = 2000
 """Characters of a task's message that are kept."""
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page(Generic[T]):
+    """One page of a query. `has_next`: there are more pages.
+
+    `is_itself`: the rows are the thing that was asked for, not what is in it. `set_aside` says in
+    words, safe to show, which rows could not be read, and why.
+    """
+
+    rows: Sequence[T]
+    has_next: bool
+    is_itself: bool = False
+    set_aside: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogonAnswer:
+    """The body of a logon: who we are, and which collections the account may use.
+
+    `guid` is the session's, and as secret as its token.
+    """
+
+    guid: str | None
+    user: str
+    collections: frozenset[str]
 
 
 class XmlCodec:
@@ -91,24 +117,24 @@ class XmlCodec:
         return XmlReading(_entries)
 
     def anything(self) -> Reading[None]:
-        """Read and forget."""
+        """Read an answer whose content does not matter, as long as it is the service's own."""
         return XmlReading(lambda _root: None)
 
     def versions(self) -> Reading[tuple[str, ...]]:
-        """Read a service root."""
-        return facts.versions()
+        """Read the API versions of a service root."""
+        return XmlReading(facts.versions)
 
     def own_session(self, guid: str) -> Reading[None]:
-        """Read a LogonSession."""
+        """Read the LogonSession `guid`, and refuse everything else."""
         return facts.own_session(guid)
 
     def open_sessions(self) -> Reading[Sequence[facts.OpenSession]]:
         """Read LogonSessions."""
-        return facts.open_sessions()
+        return XmlReading(facts.open_sessions)
 
     def backup_servers(self) -> Reading[Sequence[facts.BackupServer]]:
-        """Read BackupServers."""
-        return facts.backup_servers()
+        """Read the list of backup servers, or the one BackupServer of a single answer."""
+        return XmlReading(facts.backup_servers)
 
 
 def _restore_spec(inner: str) -> bytes:
@@ -214,7 +240,7 @@ def _task(node: Node) -> Task:
     has_result = result is not None and not result.is_nil
     if result is not None and has_result:
         success = _SUCCESS.get(result.attributes.get("Success", "").strip().lower())
-        message = _shortened(result.value("Message"))
+        message = (result.value("Message") or "")[:LONGEST_WORDS] or None
     mount, downloads = _task_links(node.links)
     word = node.value("State") or ""
     state = _STATES.get(word, TaskState.UNKNOWN)
@@ -229,11 +255,6 @@ def _task(node: Node) -> Task:
         mount=mount,
         downloads=downloads,
     )
-
-
-def _shortened(text: str | None) -> str | None:
-    """Return the server's message, shortened."""
-    return text[:LONGEST_WORDS] if text else None
 
 
 def _task_links(links: list[dict[str, str]]) -> tuple[MountLink | None, tuple[Href, ...]]:

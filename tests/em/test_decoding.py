@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from orchestrator.core.errors import MalformedResponse
 from orchestrator.core.model import RestorePoint, Source, Task, TaskState
-from orchestrator.em.codec import Page
 from orchestrator.em.decoding import Utf8, is_allowed
 from orchestrator.em.families import FAMILIES
-from orchestrator.em.wire import XmlCodec
+from orchestrator.em.wire import Page, XmlCodec
 from tests.em.documents import NAMESPACE, document, read
 
 CODEC = XmlCodec()
