@@ -24,6 +24,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("patient") is None)
 
 
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """End the processes of a test that failed before it could."""
+    if item.get_closest_marker("process") is not None:
+        from tests.processes import end_leftovers  # which is slow to import
+
+        end_leftovers()
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show what the simulation's seeds have struck, if they were played."""
     hits: Counter[str] = Counter()

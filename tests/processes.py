@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -17,14 +17,17 @@ from contextlib import (
     contextmanager,
 )
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Timer
 from typing import Any, Protocol
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from orchestrator.app.demo import settings_for
 from orchestrator.simulator.certificates import Certificate, self_signed
+from orchestrator.simulator.manager import SimSession, SimTask, SimulatedManager
 from orchestrator.simulator.plans import Served, plan_for
 from orchestrator.simulator.process import PASSWORD_VARIABLE, Settings, listening, simulation
 from orchestrator.simulator.truth import GroundTruth
@@ -34,6 +37,12 @@ STATEFUL = frozenset(
     {"run", "resume", "status", "watch", "unmount", "report", "list", "trend", "coverage"}
 )
 """Commands that take --state."""
+
+PATIENCE_S = 120.0
+"""A command that says nothing for so long, or does not end, hangs. No test measures by it."""
+
+_started: list[subprocess.Popen[str]] = []
+"""What tests have started and `end_leftovers` has not seen yet."""
 
 
 class Witnessed(Served, Protocol):
@@ -57,15 +66,53 @@ class Here:
         return GroundTruth.from_json([truth.as_json() for truth in self.truths])
 
 
+@dataclass(slots=True)
+class Stall:
+    """Keeps all mounts but the first `after` in the making until it is over.
+
+    So what a test does meanwhile comes before their end, however slow the machine is.
+    """
+
+    after: int
+    _waiting: list[Callable[[], None]] = field(default_factory=list)
+    _is_over: bool = False
+
+    def finish(self, mount: Callable[[], None]) -> None:
+        """Let a mount be finished, now or later."""
+        self.after -= 1
+        if self._is_over or self.after >= 0:
+            mount()
+        else:
+            self._waiting.append(mount)
+
+    def end(self) -> None:
+        """Finish what waits, and let no other mount wait."""
+        self._is_over = True
+        while self._waiting:
+            self._waiting.pop()()
+
+
+class Stalling(SimulatedManager):
+    """A server whose mounts are finished when a stall lets them."""
+
+    def __init__(self, stall: Stall, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._stall = stall
+
+    def _operation_done(self, session: SimSession, task: SimTask, backup_server: str) -> None:
+        self._stall.finish(partial(super()._operation_done, session, task, backup_server))
+
+
 @asynccontextmanager
-async def here(settings: Sequence[Settings]) -> AsyncIterator[Here]:
+async def here(settings: Sequence[Settings], stall: Stall | None = None) -> AsyncIterator[Here]:
     """Serve in this process; nothing that is measured should run beside it."""
+    kind = SimulatedManager if stall is None else partial(Stalling, stall)
     async with AsyncExitStack() as stack:
         certificate = self_signed(Path(stack.enter_context(TemporaryDirectory())))
         urls: dict[str, str] = {}
         truths: list[GroundTruth] = []
         for each in settings:
-            server = listening(each, certificate.certificate, certificate.key)
+            server = listening(each, certificate.certificate, certificate.key, manager_class=kind)
             port, truth = await stack.enter_async_context(server)
             urls[each.name] = f"https://127.0.0.1:{port}"
             truths.append(truth)
@@ -78,6 +125,12 @@ class Servers:
 
     portal: BlockingPortal
     simulation: Witnessed
+    stall: Stall | None = None
+
+    def go_on(self) -> None:
+        """Let servers that stall finish their mounts from now on."""
+        assert self.stall is not None
+        self.portal.call(self.stall.end)
 
     def truth(self) -> GroundTruth:
         """Return what really happened so far."""
@@ -99,26 +152,37 @@ class Servers:
 
 
 @contextmanager
-def servers(*, count: int = 2, seconds: tuple[float, float] = (0.1, 0.5)) -> Iterator[Servers]:
-    """Serve `count` servers over HTTPS whose mounts take as many seconds as `seconds` says."""
+def servers(
+    *,
+    count: int = 2,
+    seconds: tuple[float, float] = (0.1, 0.5),
+    stall_after: int | None = None,
+) -> Iterator[Servers]:
+    """Serve `count` servers over HTTPS whose mounts take as many seconds as `seconds` says.
+
+    After `stall_after` mounts they finish none until `go_on`.
+    """
     chosen = settings_for(count, machines=60, password=PASSWORD, duration_range=seconds)
-    with served(chosen) as running:
+    with served(chosen, stall_after=stall_after) as running:
         yield running
 
 
 @contextmanager
-def served(settings: Sequence[Settings], *, apart: bool = False) -> Iterator[Servers]:
+def served(
+    settings: Sequence[Settings], *, apart: bool = False, stall_after: int | None = None
+) -> Iterator[Servers]:
     """Serve whatever the settings say, each `apart` in a process or all of them in this one.
 
-    Their password is PASSWORD.
+    Their password is PASSWORD. Only those in this process can stall.
     """
     try:
         with start_blocking_portal() as portal:
-            context: AbstractAsyncContextManager[Witnessed] = here(settings)
+            stall = None if stall_after is None else Stall(stall_after)
+            context: AbstractAsyncContextManager[Witnessed] = here(settings, stall)
             if apart:
                 context = simulation(settings, password=PASSWORD)
             with portal.wrap_async_context_manager(context) as running:
-                yield Servers(portal, running)
+                yield Servers(portal, running, stall)
     finally:
         _forget_connections()
 
@@ -165,11 +229,15 @@ class Place:
         """Start a command with pipes; `through` is a program that goes on as the command."""
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **options}
         options.setdefault("stderr", subprocess.PIPE)
-        return subprocess.Popen(
+        process: subprocess.Popen[str] = subprocess.Popen(
             [*through, *self.arguments(verb, *more)], text=True, env=self.environ(), **options
         )
+        _started.append(process)
+        return process
 
-    def call(self, verb: str, *more: str | Path) -> subprocess.CompletedProcess[str]:
+    def call(
+        self, verb: str, *more: str | Path, within: float = PATIENCE_S
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         return subprocess.run(
             self.arguments(verb, *more),
@@ -178,7 +246,7 @@ class Place:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
-            timeout=300,
+            timeout=within,
         )
 
     def environ(self) -> dict[str, str]:
@@ -220,19 +288,52 @@ def until_noted(process: subprocess.Popen[str]) -> str:
     raise AssertionError("the run ended without a note")
 
 
+def until_said(process: subprocess.Popen[str], words: str) -> str:
+    """Read stderr until a line holds these words, or begins to; return all that was read."""
+    assert process.stderr is not None
+    said = ""
+    with _not_for_ever(process):
+        while words not in said:
+            more = process.stderr.read(1)
+            assert more, f"never said: {said}"
+            said += more
+    return said
+
+
 def _events(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
     assert process.stdout is not None
-    for line in process.stdout:
-        yield json.loads(line)
+    with _not_for_ever(process):
+        for line in process.stdout:
+            yield json.loads(line)
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+@contextmanager
+def _not_for_ever(process: subprocess.Popen[str]) -> Iterator[None]:
+    """End a process that hangs, so that whoever reads what it says goes on."""
+    timer = Timer(PATIENCE_S, process.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def ended(process: subprocess.Popen[str], within: float = PATIENCE_S) -> tuple[int, str, str]:
     """Wait for the end; return exit code, the rest of stdout, and stderr."""
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=within)
     return process.returncode, out, err
 
 
 def kill(process: subprocess.Popen[str]) -> None:
     """End a process as a power cut would, and wait for it."""
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE_S)
+
+
+def end_leftovers() -> None:
+    """End what a test that failed has left running."""
+    while _started:
+        process = _started.pop()
+        if process.poll() is None:
+            kill(process)

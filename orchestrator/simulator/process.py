@@ -17,7 +17,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -90,11 +90,15 @@ class Settings:
 
 @asynccontextmanager
 async def listening(
-    settings: Settings, certificate: Path, key: Path
+    settings: Settings,
+    certificate: Path,
+    key: Path,
+    *,
+    manager_class: Callable[..., SimulatedManager] = SimulatedManager,
 ) -> AsyncIterator[tuple[int, GroundTruth]]:
     """Serve one server over HTTPS in this process; yields its port and what really happens."""
     truth = GroundTruth()
-    manager = SimulatedManager(
+    manager = manager_class(
         settings.name,
         settings.inventory(),
         users={ACCOUNT: User(ACCOUNT, settings.password)},

@@ -18,6 +18,20 @@ def slow() -> Iterator[Servers]:
 
 
 @pytest.fixture
+def quick() -> Iterator[Servers]:
+    """Serve two servers whose mounts take a moment."""
+    with servers() as running:
+        yield running
+
+
+@pytest.fixture
+def stalled() -> Iterator[Servers]:
+    """Serve two servers that finish no mount until `go_on`."""
+    with servers(stall_after=0) as running:
+        yield running
+
+
+@pytest.fixture
 def place(tmp_path: Path) -> Place:
     """Return this test's own journal and report directory."""
     return Place(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from tests.processes import Place, Servers, ended, until_running
 pytestmark = pytest.mark.process
 
 
-def test_a_read_only_state_directory_sends_nothing(slow: Servers, place: Place) -> None:
+def test_a_read_only_state_directory_sends_nothing(quick: Servers, place: Place) -> None:
     """The message names the directory and the reason, and what to do."""
-    plan = slow.plan(place.directory, targets=4)
+    plan = quick.plan(place.directory, targets=4)
     state = place.directory / "state"
 
     process = place.start("run", plan, "--yes", through=with_tmpfs(state, "ro"))
@@ -27,12 +28,12 @@ def test_a_read_only_state_directory_sends_nothing(slow: Servers, place: Place) 
     assert code == 74
     assert f"{state} cannot be used: Read-only file system" in err
     assert "next: the state directory (--state) must be writable" in err
-    assert slow.truth().logons == 0
+    assert quick.truth().logons == 0
 
 
-def test_a_missing_state_directory_is_made(slow: Servers, place: Place) -> None:
+def test_a_missing_state_directory_is_made(quick: Servers, place: Place) -> None:
     """However deep it is."""
-    plan = slow.plan(place.directory, targets=2)
+    plan = quick.plan(place.directory, targets=2)
     deep = Place(place.directory / "a" / "b")
 
     done = deep.call("run", plan, "--yes")
@@ -61,9 +62,9 @@ def test_a_state_directory_that_is_a_file_is_left_alone(
     assert there.read_text() == "mine"
 
 
-def test_a_damaged_journal_is_refused_by_every_command(slow: Servers, place: Place) -> None:
+def test_a_damaged_journal_is_refused_by_every_command(quick: Servers, place: Place) -> None:
     """Each names the record and ends with 74; not a byte of the file changes."""
-    plan = slow.plan(place.directory, targets=3)
+    plan = quick.plan(place.directory, targets=3)
     assert place.call("run", plan, "--yes").returncode == 0
     file = place.directory / "state" / "journal.sqlite"
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
@@ -89,30 +90,32 @@ def test_a_damaged_journal_is_refused_by_every_command(slow: Servers, place: Pla
 
 
 def test_a_report_directory_that_is_gone_at_the_end_is_made_anew(
-    slow: Servers, place: Place
+    stalled: Servers, place: Place
 ) -> None:
     """Somebody tidied up meanwhile: no reason to lose a report."""
-    plan = slow.plan(place.directory, targets=6)
+    plan = stalled.plan(place.directory, targets=6)
     place.report.mkdir()
     process = place.start("run", plan, "--yes", "--json")
     until_running(process, 1)
 
     place.report.rmdir()
+    stalled.go_on()
     code, _, err = ended(process)
 
     assert code == 0, err
-    check(slow, place, plan)
+    check(stalled, place, plan)
 
 
 def test_reports_without_their_directory_are_written_beside_the_journal(
-    slow: Servers, place: Place
+    stalled: Servers, place: Place
 ) -> None:
     """Code 74; the message names why, and where they are."""
-    plan = slow.plan(place.directory, targets=6)
+    plan = stalled.plan(place.directory, targets=6)
     process = place.start("run", plan, "--yes", "--json")
     until_running(process, 1)
 
     place.report.write_text("a file in its place")
+    stalled.go_on()
     code, _, err = ended(process)
 
     assert code == 74
@@ -123,21 +126,23 @@ def test_reports_without_their_directory_are_written_beside_the_journal(
     assert found["run"]["exit_code"] == 74
     assert found["totals"]["mounted"] == 6
     assert (instead / "report.json").stat().st_mode & 0o777 == 0o600
-    assert not slow.truth().still_open()
+    assert not stalled.truth().still_open()
 
 
 @pytest.mark.parametrize("form", [["--json"], []], ids=["json", "text"])
 def test_reports_that_nobody_can_write_are_printed(
-    form: list[str], slow: Servers, place: Place
+    form: list[str], stalled: Servers, place: Place
 ) -> None:
     """Where neither directory can be written, the terminal still shows what was proven."""
-    plan = slow.plan(place.directory, targets=3)
+    plan = stalled.plan(place.directory, targets=3)
     (place.directory / "state").mkdir(mode=0o700)
     (place.directory / "state" / "reports").write_text("in the way as well")
     process = place.start("run", plan, "--yes", *form)
-    while not slow.truth().mounts:
+    while not stalled.truth().mounts:
         assert process.poll() is None
+        time.sleep(0.05)
     place.report.write_text("in the way")
+    stalled.go_on()
 
     code, out, err = ended(process)
 
@@ -146,4 +151,4 @@ def test_reports_that_nobody_can_write_are_printed(
     assert "3 targets: 0 verified, 3 mounted" in printed
     assert "Exit code: 74" in printed
     assert "make them later: bulk-restore report " in err
-    assert not slow.truth().still_open()
+    assert not stalled.truth().still_open()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from orchestrator.journal import State
 from orchestrator.plan.file.loading import load_plan
 from tests.host.namespaces import with_tmpfs
 from tests.invariants import assert_invariants
-from tests.processes import Place, Servers, ended, until_running
+from tests.processes import Place, Servers, ended, servers, until_running
 
 pytestmark = pytest.mark.process
 
@@ -37,26 +38,36 @@ def assert_ended_in_order(running: Servers, place: Place, plan: Path, targets: i
     assert "the journal is INCOMPLETE" in (place.report / "report.txt").read_text()
 
 
-def test_a_journal_that_cannot_grow_ends_the_run_in_order(slow: Servers, place: Place) -> None:
+@pytest.fixture
+def stalled_later() -> Iterator[Servers]:
+    """Serve two servers that finish two mounts, and no other until `go_on`."""
+    with servers(stall_after=2) as running:
+        yield running
+
+
+def test_a_journal_that_cannot_grow_ends_the_run_in_order(
+    stalled_later: Servers, place: Place
+) -> None:
     """After the first write error no mount is asked for, every mount is removed, code 74.
 
     What is on disk is a whole beginning: it can be read, and every mount's intent is in it.
     """
-    plan = slow.plan(place.directory, targets=40)
+    plan = stalled_later.plan(place.directory, targets=40)
     process = place.start("run", plan, "--yes", "--json")
     until_running(process, 3)
     wal = place.directory / "state" / "journal.sqlite-wal"
 
     full = wal.stat().st_size
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (full, full))
+    stalled_later.go_on()
     code, _, err = ended(process)
 
     assert code == 74, err
     assert "the journal cannot be written" in err
-    assert_ended_in_order(slow, place, plan, 40)
+    assert_ended_in_order(stalled_later, place, plan, 40)
     state = State(place.directory / "state")
     records = state.replay(state.find("last")).records.values()
-    assert len(slow.truth().mounts) <= sum(len(record.attempts) for record in records)
+    assert len(stalled_later.truth().mounts) <= sum(len(record.attempts) for record in records)
 
 
 def test_a_full_disk_ends_the_run_in_order(slow: Servers, place: Place) -> None:
@@ -71,9 +82,9 @@ def test_a_full_disk_ends_the_run_in_order(slow: Servers, place: Place) -> None:
     assert_ended_in_order(slow, place, plan, 40)
 
 
-def test_a_disk_that_is_full_from_the_start_sends_nothing(slow: Servers, place: Place) -> None:
+def test_a_disk_that_is_full_from_the_start_sends_nothing(quick: Servers, place: Place) -> None:
     """No journal, no logon."""
-    plan = slow.plan(place.directory, targets=4)
+    plan = quick.plan(place.directory, targets=4)
     small = with_tmpfs(place.directory / "state", "size=4k")
 
     code, _, err = ended(place.start("run", plan, "--yes", through=small))
@@ -81,7 +92,7 @@ def test_a_disk_that_is_full_from_the_start_sends_nothing(slow: Servers, place: 
     assert code == 74, err
     assert "cannot be written" in err
     assert "next: " in err
-    assert slow.truth().logons == 0
+    assert quick.truth().logons == 0
 
 
 def test_a_full_or_closed_output_is_named(tmp_path: Path) -> None:

@@ -15,11 +15,14 @@ from tests.host.test_disk import check
 from tests.invariants import allowed
 from tests.journal.test_waiting import another_process_writes
 from tests.processes import (
+    PATIENCE_S,
     Place,
     Servers,
     ended,
     kill,
+    servers,
     until_running,
+    until_said,
     until_waiting_for_runs,
 )
 
@@ -27,57 +30,51 @@ pytestmark = pytest.mark.process
 
 
 def test_the_second_run_of_a_plan_is_told_which_run_it_waits_for(
-    slow: Servers, place: Place
+    stalled: Servers, place: Place
 ) -> None:
     """Code 6, with run, process and machine; also for `unmount`, which must not interfere."""
-    plan = slow.plan(place.directory, targets=60)
+    plan = stalled.plan(place.directory, targets=20)
     first = place.start("run", plan, "--yes", "--json")
     until_running(first, 1)
 
     second = place.call("run", plan, "--yes")
     unmount = place.call("unmount", "last")
     first.send_signal(signal.SIGINT)
+    stalled.go_on()
     code = ended(first)[0]
 
     for refused in (second, unmount):
         assert refused.returncode == 6
         assert re.search(rf"run \d+T\d+Z-\w+, process {first.pid} on ", refused.stderr)
     assert code == 130
-    check(slow, place, plan)
+    check(stalled, place, plan)
 
 
-def test_the_lock_of_a_killed_run_explains_itself_and_is_free(slow: Servers, place: Place) -> None:
+def test_the_lock_of_a_killed_run_explains_itself_and_is_free(place: Place) -> None:
     """The next run of the plan begins, and says whose lock it found and what to do.
 
     What the dead run may have left mounted counts in the limits: `unmount` releases it first.
     """
-    plan = slow.plan(place.directory, targets=8)
-    first = place.start("run", plan, "--yes", "--json")
-    until_running(first, 8)
-    kill(first)
-    second = place.start("run", plan, "--yes")
-    said = _until_said(second, "lock.left_by_dead_process")
-    second.send_signal(signal.SIGTERM)
-    assert ended(second)[0] == 143
-    unmounted = place.call("unmount", _run_in(said))
-    third = place.call("run", plan, "--yes")
+    with servers(stall_after=1) as stalled:  # the plan's first wave
+        plan = stalled.plan(place.directory, targets=8)
+        first = place.start("run", plan, "--yes", "--json")
+        until_running(first, 6)
+        kill(first)
+        second = place.start("run", plan, "--yes")
+        said = until_said(second, "lock.left_by_dead_process")
+        assert second.stderr is not None
+        said += second.stderr.readline()
+        second.send_signal(signal.SIGTERM)
+        stalled.go_on()
+        assert ended(second)[0] == 143
+        unmounted = place.call("unmount", _run_in(said))
+        third = place.call("run", plan, "--yes")
 
     assert f"process {first.pid} on " in said
     assert "bulk-restore unmount" in said
     assert unmounted.returncode == 0, unmounted.stdout
     assert third.returncode == 0, third.stderr
     assert "lock.left_by_dead_process" not in third.stderr
-
-
-def _until_said(process: subprocess.Popen[str], words: str) -> str:
-    """Read stderr up to the line that holds the words; return all of it."""
-    assert process.stderr is not None
-    said = ""
-    for line in process.stderr:
-        said += line
-        if words in line:
-            return said
-    raise AssertionError(f"never said: {said}")
 
 
 def _run_in(said: str) -> str:
@@ -87,9 +84,9 @@ def _run_in(said: str) -> str:
     return found.group(1)
 
 
-def test_a_run_that_ended_leaves_no_lock_behind(slow: Servers, place: Place) -> None:
+def test_a_run_that_ended_leaves_no_lock_behind(quick: Servers, place: Place) -> None:
     """The next one has nothing to explain."""
-    plan = slow.plan(place.directory, targets=2)
+    plan = quick.plan(place.directory, targets=2)
     assert place.call("run", plan, "--yes").returncode == 0
 
     done = place.call("run", plan, "--yes")
@@ -99,24 +96,22 @@ def test_a_run_that_ended_leaves_no_lock_behind(slow: Servers, place: Place) -> 
 
 
 def test_a_run_waits_for_a_journal_that_another_program_has_locked(
-    slow: Servers, place: Place
+    quick: Servers, place: Place
 ) -> None:
     """A backup of the state directory costs a run some seconds, and is named on stderr."""
-    plan = slow.plan(place.directory, targets=2)
+    plan = quick.plan(place.directory, targets=2)
     assert place.call("run", plan, "--yes").returncode == 0
 
     with another_process_writes(place.directory / "state" / "journal.sqlite") as backup:
         run = place.start("run", plan, "--yes")
-        assert run.stderr is not None
-        told = run.stderr.readline()
+        told = until_said(run, "another process holds the lock of the journal")
         assert run.poll() is None
         backup.kill()
         code = ended(run)[0]
 
     assert code == 0
     assert "journal.locked" in told
-    assert "another process holds the lock of the journal" in told
-    assert not slow.truth().still_open()
+    assert not quick.truth().still_open()
 
 
 WITHOUT_LOCKS = """
@@ -130,9 +125,9 @@ main()
 """
 
 
-def test_a_file_system_without_locks_is_named_as_such(slow: Servers, place: Place) -> None:
+def test_a_file_system_without_locks_is_named_as_such(quick: Servers, place: Place) -> None:
     """Not "being run already": code 74, what is wrong with the directory, and what to do."""
-    plan = slow.plan(place.directory, targets=2)
+    plan = quick.plan(place.directory, targets=2)
     arguments = place.arguments("run", plan, "--yes")[3:]
 
     done = subprocess.run(
@@ -140,17 +135,17 @@ def test_a_file_system_without_locks_is_named_as_such(slow: Servers, place: Plac
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
 
     assert done.returncode == 74
     assert "has no locks (No locks available)" in done.stderr
     assert "--state" in done.stderr
     assert "already" not in done.stderr
-    assert not slow.truth().logons
+    assert not quick.truth().logons
 
 
-def test_two_runs_at_once_share_the_limits_of_their_servers(slow: Servers, place: Place) -> None:
+def test_two_runs_at_once_share_the_limits_of_their_servers(quick: Servers, place: Place) -> None:
     """Two real processes, two plans, the same machines: counted at the servers, no limit is passed.
 
     The first holds its mounts until the second says that it waits; neither fails.
@@ -159,7 +154,7 @@ def test_two_runs_at_once_share_the_limits_of_their_servers(slow: Servers, place
     for name, targets in (("one", 8), ("two", 16)):
         directory = place.directory / name
         directory.mkdir()
-        plans.append(slow.plan(directory, targets=targets, name=name))
+        plans.append(quick.plan(directory, targets=targets, name=name))
     limits = limits_of(load_plan(plans[0]).plan, None)
 
     first = place.start("run", plans[0], "--yes", "--json", "--hold", "1h")
@@ -170,7 +165,7 @@ def test_two_runs_at_once_share_the_limits_of_their_servers(slow: Servers, place
     told = [ended(run) for run in (first, second)]
 
     assert [code for code, _, _ in told] == [130, 0], told
-    truth = slow.truth()
+    truth = quick.truth()
     for shared, peak in truth.peaks.items():
         if shared != "total":
             most = allowed(limits, shared)

@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 import termios
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.host.test_disk import check
-from tests.processes import Place, Servers, ended, until_running
+from tests.processes import PATIENCE_S, Place, Servers, ended, servers, until_running
 
 pytestmark = pytest.mark.process
 
@@ -60,20 +61,28 @@ def test_the_limit_and_the_flag_each_forbid_the_dump(file_limit: bool) -> None:
     assert done.stdout.strip() == ("(0, 0)" if file_limit else "0")
 
 
-def test_the_command_settles_first(slow: Servers, place: Place) -> None:
+def test_the_command_settles_first(stalled: Servers, place: Place) -> None:
     """A run that already talks to servers cannot dump core, whatever its caller allowed."""
-    process = place.start("run", slow.plan(place.directory, targets=4), "--yes", "--json")
+    process = place.start("run", stalled.plan(place.directory, targets=4), "--yes", "--json")
     until_running(process, 1)
 
     limit = resource.prlimit(process.pid, resource.RLIMIT_CORE)
+    stalled.go_on()
 
     assert limit == (0, 0)
     assert ended(process)[0] == 0
 
 
-def test_a_lost_terminal_does_not_stop_a_run(slow: Servers, place: Place) -> None:
+@pytest.fixture
+def stalled_later() -> Iterator[Servers]:
+    """Serve two servers that finish one mount, and no other until `go_on`."""
+    with servers(stall_after=1) as running:
+        yield running
+
+
+def test_a_lost_terminal_does_not_stop_a_run(stalled_later: Servers, place: Place) -> None:
     """The run outlives its terminal: SIGHUP and failing writes, then unmounts and a report."""
-    plan = slow.plan(place.directory, targets=12)
+    plan = stalled_later.plan(place.directory, targets=12)
     ours, theirs = pty.openpty()
 
     def own_terminal() -> None:
@@ -89,25 +98,27 @@ def test_a_lost_terminal_does_not_stop_a_run(slow: Servers, place: Place) -> Non
         seen += os.read(ours, 4096)
 
     os.close(ours)  # the kernel sends SIGHUP to whoever has this terminal
-    code = process.wait(120)
+    stalled_later.go_on()
+    code = process.wait(PATIENCE_S)
 
     assert code == 0
-    check(slow, place, plan)
+    check(stalled_later, place, plan)
     assert place.values()["totals"]["mounted"] == 12
 
 
-def test_hang_ups_do_not_stop_a_run(slow: Servers, place: Place) -> None:
+def test_hang_ups_do_not_stop_a_run(stalled: Servers, place: Place) -> None:
     """However often SIGHUP comes, nothing changes."""
-    plan = slow.plan(place.directory, targets=8)
+    plan = stalled.plan(place.directory, targets=8)
     process = place.start("run", plan, "--yes", "--json")
     until_running(process, 1)
 
     for _ in range(5):
         process.send_signal(signal.SIGHUP)
+    stalled.go_on()
     code, _, err = ended(process)
 
     assert code == 0, err
-    check(slow, place, plan)
+    check(stalled, place, plan)
 
 
 @pytest.mark.parametrize(
@@ -115,10 +126,10 @@ def test_hang_ups_do_not_stop_a_run(slow: Servers, place: Place) -> None:
     [("1>&-", "--json"), ("2>&-", "--verbose"), ("0<&- 1>&- 2>&-", "--verbose")],
 )
 def test_a_run_that_was_started_without_streams_is_whole(
-    closed: str, form: str, slow: Servers, place: Place
+    closed: str, form: str, quick: Servers, place: Place
 ) -> None:
     """Messages for closed streams go nowhere, least of all into the journal."""
-    plan = slow.plan(place.directory, targets=3)
+    plan = quick.plan(place.directory, targets=3)
 
     process = place.start(
         "run", plan, "--yes", form, through=["sh", "-c", f'exec "$@" {closed}', "sh"]
@@ -126,7 +137,7 @@ def test_a_run_that_was_started_without_streams_is_whole(
     code = ended(process)[0]
 
     assert code == 0
-    check(slow, place, plan)
+    check(quick, place, plan)
     rebuilt = place.directory / "rebuilt"
     assert place.call("report", "last", "--report", rebuilt).returncode == 0
     assert (rebuilt / "report.json").read_bytes() == (place.report / "report.json").read_bytes()
