@@ -14,7 +14,7 @@ from orchestrator.plan.choose.inventory import Inventory, Machine, question
 from orchestrator.plan.choose.sampling import Draw, draw_sample, entry_place, lot, sample_note
 from orchestrator.plan.choose.selection import Choice, NoChoice, choose
 from orchestrator.plan.file.naming import names_left_out
-from orchestrator.plan.file.selectors import SELECTORS, SelectorKind
+from orchestrator.plan.file.selectors import SelectorKind
 from orchestrator.plan.file.settings import Entry, PolicyName
 
 F = TypeVar("F", Choice, NoChoice)
@@ -87,7 +87,7 @@ def name_without_machine(entry: Entry) -> str:
     """Return what a target is called as long as no machine is known."""
     if entry.label is not None:
         return entry.label
-    return f"{entry.kind}:{entry.value}" if SELECTORS[entry.kind].several else entry.value
+    return f"{entry.kind}:{entry.value}" if entry.kind.several else entry.value
 
 
 def without_point(entry: Entry, why: str) -> Candidate:
@@ -110,7 +110,7 @@ def _machines(entry: Entry, inventory: Inventory) -> list[Machine]:
         case SelectorKind.MATCH:
             return inventory.machines_like(entry.source, entry.value, entry.backup_server)
         case SelectorKind.QUERY:
-            return inventory.machines_returned(entry.source, question(entry).value)
+            return inventory.machines_returned(entry.source, entry.value)
         case SelectorKind.VM:
             return inventory.machines(entry.source, entry.value)
         case SelectorKind.ID:
