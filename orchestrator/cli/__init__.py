@@ -37,12 +37,10 @@ class LateCommands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names, in the order of a run's life."""
-        _ = ctx
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return one command."""
-        _ = ctx
         if cmd_name not in COMMANDS:
             return None
         module = import_module(f"orchestrator.cli.{COMMANDS[cmd_name][0]}")
@@ -51,7 +49,6 @@ class LateCommands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them, then the exit codes."""
-        _ = ctx
         with formatter.section("Commands"):
             formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
 

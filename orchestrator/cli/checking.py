@@ -9,6 +9,7 @@ import click
 
 from orchestrator.cli import options
 from orchestrator.cli.ending import end, unless_terminated
+from orchestrator.core.model import ExitCode
 
 
 @click.command("check")
@@ -48,7 +49,6 @@ def check_command(
     from orchestrator.app.readiness.checking import check
     from orchestrator.app.readiness.text import text
     from orchestrator.app.wiring import Choices
-    from orchestrator.core.model import ExitCode
     from orchestrator.plan.choose.locked import load_any
 
     source = load_any(plan, overrides=overrides)

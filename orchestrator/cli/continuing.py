@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import click
 
 from orchestrator.cli import options
 from orchestrator.cli.ending import end
 from orchestrator.cli.running import exit_codes, show_run
-from orchestrator.cli.serving import background_views, serving_options
+from orchestrator.cli.serving import serving_options
 from orchestrator.core.errors import OrchestratorError, RunLocked
 from orchestrator.core.text import inert
 from orchestrator.views import streams
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from orchestrator.journal import State
     from orchestrator.plan.choose.locked import LockedPlan
     from orchestrator.plan.file.loading import LoadedPlan
-    from orchestrator.views.view import View
 
 
 @click.command("resume", epilog=exit_codes())
@@ -62,17 +63,12 @@ def resume_command(run: str, plan: Path | None, output: options.Output, **values
     The plan, its variables and the options of the run apply unchanged, except --yes-write: give it
     again. The deadline and the failure budget start again. Safe to repeat.
     """
-    show_run(
-        lambda view: _resume(run, plan, view, values),
-        output,
-        as_json=values["as_json"],
-        ci=values["ci"],
-    )
+    show_run(partial(_prepared, run, plan, values), output, values)
 
 
-def _resume(run: str, plan: Path | None, view: View, values: dict[str, Any]) -> Outcome:
-    import anyio
-
+def _prepared(
+    run: str, plan: Path | None, values: dict[str, Any]
+) -> Callable[..., Awaitable[Outcome]]:
     from orchestrator.app.runner import resume
     from orchestrator.app.wiring import Choices
 
@@ -85,9 +81,7 @@ def _resume(run: str, plan: Path | None, view: View, values: dict[str, Any]) -> 
         on_finish=values["on_finish"],
         sign=values["sign_key"],
     )
-    background = background_views(values, view)
-    load = partial(_plan_of, moved_to=plan)
-    return anyio.run(partial(resume, run, load, choices, view=view, background=background))
+    return partial(resume, run, partial(_plan_of, moved_to=plan), choices)
 
 
 def _plan_of(
@@ -155,8 +149,6 @@ def unmount_command(
     If RUN itself is still running and holds mounts (--hold, cleanup), unmount asks its process to
     remove these and waits. Other mounts of RUN are removed only after it has ended (--wait).
     """
-    import anyio
-
     from orchestrator.app.unmount import release_leftovers
 
     _ = output  # every line is a result

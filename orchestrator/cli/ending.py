@@ -8,18 +8,17 @@ from __future__ import annotations
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
+import anyio
 import click
+from anyio.abc import TaskStatus
 
+from orchestrator.core import errors
 from orchestrator.core.model import ExitCode
 from orchestrator.core.text import counted, inert, printable
 from orchestrator.log import Log
 from orchestrator.views import streams
-
-if TYPE_CHECKING:
-    from anyio import CancelScope
-    from anyio.abc import TaskStatus
 
 T = TypeVar("T")
 
@@ -66,8 +65,6 @@ def first_cause(exc: Exception) -> Exception:
 
 def _explain(error: Exception) -> None:
     """End the process with what an error of ours or of the system means; return for any other."""
-    from orchestrator.core import errors
-
     match error:
         case errors.PlanError():
             for text in errors.in_brief(error.problems):
@@ -103,8 +100,6 @@ def unforeseen(error: Exception, *, verbose: int | None = None) -> NoReturn:
 
 def _advice(error: Exception) -> str:
     """Return what to do next about an error that is not a mistake in the plan."""
-    from orchestrator.core import errors
-
     advice: dict[type[Exception], str] = {
         errors.CredentialError: "set it, or change the reference under `servers` in the plan",
         errors.LogonRefused: "check the account and its secret; a refused logon is never repeated, "
@@ -135,13 +130,11 @@ def unless_terminated(work: Callable[[], Awaitable[T]]) -> T:
     What `work` does when it is cancelled (a logoff) is waited for; a second SIGTERM ends the
     process at once.
     """
-    import anyio
-
     answers: list[T] = []
     is_over = False
 
     async def until_signalled(
-        scope: CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+        scope: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
     ) -> None:
         nonlocal is_over
         with anyio.open_signal_receiver(signal.SIGTERM) as signals:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -12,12 +13,13 @@ import click
 
 from orchestrator.cli import options
 from orchestrator.cli.ending import end, fail, unless_terminated
-from orchestrator.core.text import counted
+from orchestrator.core.errors import IllegalTransition, JournalDamaged
+from orchestrator.core.model import Result, ServerName
+from orchestrator.core.text import counted, printable
 
 if TYPE_CHECKING:
     from orchestrator.core.events import RunStarted
     from orchestrator.core.lifecycle import MountRecord
-    from orchestrator.core.model import Result, ServerName
     from orchestrator.core.run_state import RunState
     from orchestrator.journal import State
     from orchestrator.plan.file.loading import LoadedPlan
@@ -92,7 +94,6 @@ def _states(
 
     A damaged run is named on stderr and left out: the others can still be read.
     """
-    from orchestrator.core.errors import IllegalTransition, JournalDamaged
     from orchestrator.report.history.trends import matches
 
     count = 0
@@ -201,8 +202,6 @@ def _machines_now(loaded: LoadedPlan, state: Path) -> list[PlannedMachine]:
 
 def _without_samples(loaded: LoadedPlan) -> LoadedPlan:
     """Return the plan with everything that its selectors match, not only a sample of it."""
-    from dataclasses import replace
-
     waves = tuple(
         replace(wave, entries=tuple(replace(entry, sample=None) for entry in wave.entries))
         for wave in loaded.plan.waves
@@ -259,8 +258,6 @@ def list_command(
 
 
 def _results(status: str | None) -> frozenset[Result] | None:
-    from orchestrator.core.model import Result
-
     if status is None:
         return None
     words = [word.strip() for word in status.split(",")]
@@ -272,7 +269,6 @@ def _results(status: str | None) -> frozenset[Result] | None:
 
 
 def _line(record: MountRecord) -> str:
-    from orchestrator.core.text import printable
     from orchestrator.report.summary import result_of
 
     why = f"  {printable(record.message, 160)}" if record.message else ""

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from orchestrator.cli.ending import explained, fail
+from orchestrator.core.errors import KeyUnusable
+from orchestrator.core.model import ExitCode
 from orchestrator.core.text import printable_json
 
 if TYPE_CHECKING:
@@ -38,8 +40,6 @@ def echo_json(values: object) -> None:
 def default_state() -> Path:
     """Return the user's state directory for this program, or end: there is no home directory."""
     from platformdirs import user_state_path
-
-    from orchestrator.core.model import ExitCode
 
     try:
         found = user_state_path("bulk-restore")
@@ -103,8 +103,6 @@ def _overrides(
 
 
 def _signer(_ctx: click.Context, _option: click.Parameter, path: Path | None) -> Signer | None:
-    from orchestrator.core.errors import KeyUnusable
-    from orchestrator.core.model import ExitCode
     from orchestrator.report.evidence.signing import load_signer
 
     try:

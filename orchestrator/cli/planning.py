@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +14,9 @@ import click
 
 from orchestrator.cli import options
 from orchestrator.cli.ending import end, explained, fail, unless_terminated
+from orchestrator.core.errors import PlanError, PlanProblem, in_brief
+from orchestrator.core.text import printable
+from orchestrator.core.version import __version__
 
 if TYPE_CHECKING:
     from orchestrator.app.preview import Look
@@ -31,7 +36,6 @@ def validate_command(
 
     Sends nothing and reads no secret. Exit code 0, or 2 with file:line:column for each problem.
     """
-    from orchestrator.core.errors import PlanError, PlanProblem, in_brief
     from orchestrator.plan.choose.locked import load_any
 
     problems: list[PlanProblem] = []
@@ -120,7 +124,6 @@ def plan_command(
     """
     from orchestrator.app.preview import look
     from orchestrator.cli.showing import as_values, shown_plan
-    from orchestrator.core.text import printable
     from orchestrator.plan.file.loading import load_plan
 
     loaded = load_plan(plan, overrides=overrides)
@@ -158,9 +161,6 @@ def _locked(path: Path) -> LockedPlan:
 
 
 def _save(output: Path, loaded: LoadedPlan, preview: Look) -> None:
-    from datetime import UTC, datetime
-
-    from orchestrator.core.version import __version__
     from orchestrator.plan.choose.locked import lock
 
     data = lock(
@@ -175,9 +175,6 @@ def _save(output: Path, loaded: LoadedPlan, preview: Look) -> None:
 
 
 def _show_difference(against: Path, locked: LockedPlan, preview: Look) -> None:
-    from dataclasses import replace
-
-    from orchestrator.core.text import printable
     from orchestrator.plan.choose.locked import differences
 
     asked = [each for each in locked.requests if each.server not in preview.missing]

@@ -10,7 +10,8 @@ import click
 
 from orchestrator.cli import options
 from orchestrator.cli.ending import end
-from orchestrator.core.text import counted, inert, moment, timestamp
+from orchestrator.core.errors import IllegalTransition, JournalDamaged
+from orchestrator.core.text import counted, inert, moment, printable, timestamp
 
 if TYPE_CHECKING:
     from orchestrator.core.lifecycle import MountRecord
@@ -53,7 +54,6 @@ def _show_runs(journal: State, as_json: bool) -> int:
 
     A damaged run is named and hides no other one: what may be mounted must be found.
     """
-    from orchestrator.core.errors import IllegalTransition, JournalDamaged
     from orchestrator.report.history.overview import overview_of
 
     values, lines, damage = [], [], []
@@ -91,8 +91,6 @@ def _row_values(summary: RunSummary, state: str, overview: RunOverview | None) -
 
 
 def _row_line(summary: RunSummary, state: str) -> str:
-    from orchestrator.core.text import printable
-
     return f"{summary.run}  {printable(summary.plan, 40)}  {state}"
 
 
@@ -110,8 +108,6 @@ def _state_of(run_state: RunState | RunOverview, running: bool) -> str:
 
 def _open(run_state: RunState, running: bool) -> list[str]:
     """Return a line for every target whose mount is, or may be, open."""
-    from orchestrator.core.text import printable
-
     lines = []
     for record in run_state.records.values():
         if record.may_be_open:

@@ -9,6 +9,7 @@ import click
 
 from orchestrator.cli import options
 from orchestrator.cli.ending import end, fail
+from orchestrator.core.model import ExitCode
 
 if TYPE_CHECKING:
     from orchestrator.journal import State
@@ -112,7 +113,6 @@ def rebuild(
 
 
 def _verify(directory: Path, key: Path | None, output: options.Output) -> NoReturn:
-    from orchestrator.core.model import ExitCode
     from orchestrator.report.evidence.signing import load_public_key
     from orchestrator.report.evidence.verifying import verify
 

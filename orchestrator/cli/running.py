@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import anyio
 import click
 
 from orchestrator.cli import options
 from orchestrator.cli.ending import end, fail
 from orchestrator.cli.serving import background_views, serving_options
 from orchestrator.core.errors import OrchestratorError
-from orchestrator.core.model import ExitCode, MountKey
+from orchestrator.core.model import ExitCode, MountKey, RunId, ServerName
 from orchestrator.core.policy import DEADLINE
 from orchestrator.core.text import inert
 from orchestrator.views import streams
 
 if TYPE_CHECKING:
     from orchestrator.app.outcome import Outcome
-    from orchestrator.core.model import RunId, ServerName
     from orchestrator.core.run_state import RunState
     from orchestrator.plan.choose.expansion import Expansion
     from orchestrator.plan.choose.locked import LockedPlan
     from orchestrator.plan.file.loading import LoadedPlan
     from orchestrator.plan.file.settings import RestorePlan
     from orchestrator.report.ci import Ci
-    from orchestrator.views.view import View
 
 
 def exit_codes() -> str:
@@ -97,27 +99,28 @@ def run_command(plan: Path, output: options.Output, **values: Any) -> None:
     Writes into a guest only if a plan in recovery mode asks for it and --yes-write allows it.
     Never starts a failover, and never mounts anything that the plan does not name.
     """
-    show_run(
-        lambda view: _run(plan, view, values),
-        output,
-        as_json=values["as_json"],
-        ci=values["ci"],
-    )
+    show_run(partial(_prepared, plan, values), output, values)
 
 
 def show_run(
-    carry_out: Callable[[View], Outcome], output: options.Output, *, as_json: bool, ci: Ci | None
+    prepare: Callable[[], Callable[..., Awaitable[Outcome]]],
+    output: options.Output,
+    values: dict[str, Any],
 ) -> NoReturn:
-    """Carry out a run, show it and its end, and end the process with its exit code.
+    """Carry out the run that `prepare` returns, show it and its end, and end with its exit code.
 
-    Whether anybody reads what is written here changes nothing of the run.
+    `values` are the options of the command. Whether anybody reads what is written here changes
+    nothing of the run.
     """
     from orchestrator.views.json_events import JsonEvents
 
     streams.never_wait()
-    events = JsonEvents(sys.stdout) if as_json else None
+    events, ci = JsonEvents(sys.stdout) if values["as_json"] else None, values["ci"]
     try:
-        outcome = carry_out(events or output.view())
+        view = events or output.view()
+        carry_out = prepare()
+        background = background_views(values, view)
+        outcome = anyio.run(partial(carry_out, view=view, background=background))
     except Exception as exc:
         if events is not None:
             is_known = isinstance(exc, OrchestratorError | OSError)
@@ -133,9 +136,10 @@ def show_run(
         if not outcome.written:
             click.echo(text(outcome.report), err=True)  # it is printed nowhere else
     else:
-        _say(_shown(outcome, text(outcome.report), ci))
+        shown = _shown(outcome, text(outcome.report), ci)
+        click.echo(shown, color=True)  # a section of GitLab's is an escape sequence, of ours
     if ci is not None:
-        _report_to_ci(outcome, ci, aside=as_json)
+        _report_to_ci(outcome, ci, aside=events is not None)
     for message in messages:
         click.echo(inert(f"bulk-restore: {message}"), err=True)
     end(outcome.code)
@@ -150,8 +154,6 @@ def _shown(outcome: Outcome, summary: str, ci: Ci | None) -> str:
     shown = "\n".join(lines)
     if ci is None:
         return shown
-    from secrets import token_hex
-
     from orchestrator.report.ci import fold_log
 
     return fold_log(ci, shown, outcome.report, token=token_hex(16))
@@ -168,10 +170,7 @@ def _report_to_ci(outcome: Outcome, ci: Ci, *, aside: bool) -> None:
     directory = outcome.directory if outcome.written else None
     try:
         for line in ci_commands(ci, outcome.report, directory):
-            if aside:
-                click.echo(line, err=True)
-            else:
-                _say(line)
+            click.echo(line, err=aside, color=None if aside else True)
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
         if ci is Ci.GITHUB and summary:
             append_summary(Path(summary), render(outcome.report))
@@ -180,10 +179,8 @@ def _report_to_ci(outcome: Outcome, ci: Ci, *, aside: bool) -> None:
         click.echo(f"bulk-restore: --ci {ci}: {why}", err=True)
 
 
-def _run(path: Path, view: View, values: dict[str, Any]) -> Outcome:
-    """Load the plan, check that the run may begin, and carry it out."""
-    import anyio
-
+def _prepared(path: Path, values: dict[str, Any]) -> Callable[..., Awaitable[Outcome]]:
+    """Load the plan and check that the run may begin; return what carries it out."""
     from orchestrator.app.runner import run_plan
     from orchestrator.app.wiring import Choices
     from orchestrator.plan.choose.locked import LockedPlan, load_any
@@ -213,7 +210,7 @@ def _run(path: Path, view: View, values: dict[str, Any]) -> Outcome:
         keys=keys,
         retry_of=retry_of,
         seed=values["seed"] if values["seed"] is not None else seed,
-        confirm=None if values["yes"] or locked else _asking(source.plan, hold),
+        confirm=None if values["yes"] or locked else partial(_confirmed, source.plan, hold),
         session_file=not values["no_session_file"],
         overrides=values["overrides"],
         hold=hold,
@@ -221,8 +218,7 @@ def _run(path: Path, view: View, values: dict[str, Any]) -> Outcome:
         on_finish=values["on_finish"],
         sign=values["sign_key"],
     )
-    background = background_views(values, view)
-    return anyio.run(partial(run_plan, source, choices, view=view, background=background))
+    return partial(run_plan, source, choices)
 
 
 def _duration(option: str, text: str | None, read: Callable[[str], float]) -> float | None:
@@ -231,11 +227,6 @@ def _duration(option: str, text: str | None, read: Callable[[str], float]) -> fl
         return None if text is None else read(text)
     except ValueError as exc:
         fail(ExitCode.USAGE, f"{option}: {exc}")
-
-
-def _say(message: str) -> None:
-    """Print to stdout."""
-    click.echo(message, color=True)  # a section of GitLab's is an escape sequence, of ours
 
 
 def _keys_to_retry(
@@ -267,8 +258,6 @@ def _keys_to_retry(
 
 def _never_listed(source: LoadedPlan | LockedPlan, earlier: RunState) -> frozenset[MountKey]:
     """Return the keys of placeholders on servers that a run had not heard of when it was killed."""
-    from datetime import UTC, datetime
-
     from orchestrator.app.wiring import selection_of
     from orchestrator.plan.choose.sampling import Draw
     from orchestrator.plan.choose.targets import Narrowing
@@ -288,26 +277,19 @@ def _never_listed(source: LoadedPlan | LockedPlan, earlier: RunState) -> frozens
     )
 
 
-def _asking(
-    plan: RestorePlan, hold: float | None
-) -> Callable[[Expansion, Sequence[ServerName]], bool]:
-    def confirm(expansion: Expansion, silent: Sequence[ServerName]) -> bool:
-        from orchestrator.cli.question import lines_before
+def _confirmed(
+    plan: RestorePlan, hold: float | None, expansion: Expansion, silent: Sequence[ServerName]
+) -> bool:
+    from orchestrator.cli.question import lines_before
 
-        for line in lines_before(plan, expansion, silent, hold=hold):
-            click.echo(line, err=True)
-        click.echo("Mount them now? [y/N]: ", nl=False, err=True)
-        return _typed().strip().lower() in {"y", "yes"}
-
-    return confirm
+    for line in lines_before(plan, expansion, silent, hold=hold):
+        click.echo(line, err=True)
+    click.echo("Mount them now? [y/N]: ", nl=False, err=True)
+    return _typed().strip().lower() in {"y", "yes"}
 
 
 def _typed() -> str:
     """Return the line that a person types; a signal ends the waiting for it."""
-    import select
-
-    import anyio
-
     while not select.select([sys.stdin], [], [], 0.2)[0]:
         anyio.from_thread.check_cancelled()
     return sys.stdin.readline()

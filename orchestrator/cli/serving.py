@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import click
 
 from orchestrator.cli import options
 from orchestrator.cli.ending import end, fail, first_cause
+from orchestrator.core.model import ExitCode
 from orchestrator.views import streams
 
 if TYPE_CHECKING:
@@ -177,10 +180,7 @@ def serve_command(run: str, state: Path | None, output: options.Output, **values
     the page can change the run. Takes the same options as `run --serve`. Prints the link with its
     token, unless the token comes from a file. Ctrl-C ends the page, not the run.
     """
-    import anyio
-
     from orchestrator.app.follow import RunFollower
-    from orchestrator.core.model import ExitCode
     from orchestrator.views.web.web_view import NotServed
 
     _ = output  # the link is the only output
@@ -199,10 +199,6 @@ def serve_command(run: str, state: Path | None, output: options.Output, **values
 
 async def _follow(follower: RunFollower, web_view: WebView) -> None:
     """Show until a signal ends it."""
-    import signal
-
-    import anyio
-
     from orchestrator.app.follow import follow
 
     def note(follower: RunFollower) -> None:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.core.model import MountKey, RestorePoint, UnresolvedTarget
+from orchestrator.core.model import MountKey, RestorePoint
 from orchestrator.core.policy import FUTURE_SLACK
 from orchestrator.core.text import counted, duration, moment, printable, timestamp
 from orchestrator.plan.choose.fitting import rfc3339
@@ -80,13 +80,9 @@ def _row(request: MountRequest, age_s: float) -> tuple[str, ...]:
         request.server,
         request.backup_server,
         request.label.removesuffix(f"@{rfc3339(request.point.created_at)}"),  # the next column
-        _made(request.point),
+        moment(request.point.created_at),
         duration(age_s) if age_s > -FUTURE_SLACK else f"{duration(-age_s)} ahead",
     )
-
-
-def _made(point: RestorePoint) -> str:
-    return moment(point.created_at)
 
 
 def _passed(passed: Sequence[PassedOver], key: MountKey, preview: Look) -> Iterator[str]:
@@ -100,11 +96,11 @@ def _passed(passed: Sequence[PassedOver], key: MountKey, preview: Look) -> Itera
         name = each.point.name
         named = "" if name.startswith(f"{each.point.vm}@") else f" ({name})"
         word = "in reserve" if each.in_reserve else "passed over"
-        yield from _wrapped(f"{word} {_made(each.point)}{named}: {each.why}", 6)
+        yield from _wrapped(f"{word} {moment(each.point.created_at)}{named}: {each.why}", 6)
     if len(listed) > limit:
         yield f"      and {len(listed) - limit} more"
     if folded:
-        back_to = _made(older[-1])
+        back_to = moment(older[-1].created_at)
         yield from _wrapped(f"passed over {len(older)}: {OLDER}, back to {back_to}", 6)
 
 
@@ -127,7 +123,10 @@ def as_values(preview: Look, loaded: LoadedPlan) -> dict[str, object]:
         "seed": preview.seed or None,
         "notes": list(expansion.notes),
         "targets": [_target(request, preview) for request in expansion.requests],
-        "unresolved": [_unresolved(target, preview) for target in expansion.unresolved],
+        "unresolved": [
+            {"key": each.key, "reason": each.reason, **_passed_values(each.key, preview)}
+            for each in expansion.unresolved
+        ],
         "broken": list(expansion.broken),
         "missing": [
             {"server": server, "reason": str(why)} for server, why in preview.missing.items()
@@ -157,10 +156,6 @@ def _target(request: MountRequest, preview: Look) -> dict[str, Any]:
             "candidates": [_point(point) for point in request.search.candidates],
         }
     return values
-
-
-def _unresolved(target: UnresolvedTarget, preview: Look) -> dict[str, Any]:
-    return {"key": target.key, "reason": target.reason, **_passed_values(target.key, preview)}
 
 
 def _passed_values(key: MountKey, preview: Look) -> dict[str, Any]:

@@ -7,10 +7,13 @@ import os
 import re
 import secrets
 import signal
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import click
 
 from orchestrator.cli import options
@@ -19,8 +22,6 @@ from orchestrator.core.text import counted
 from orchestrator.views import streams
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from orchestrator.simulator.truth import GroundTruth
 
 
@@ -64,17 +65,11 @@ def simulate_command(**values: Any) -> None:
     environment variable with the password; set it there. At the end it prints the mounts that the
     servers made and those that are still open.
     """
-    import anyio
-
     streams.never_wait()
     anyio.run(_simulate, values)
 
 
 async def _simulate(values: dict[str, Any]) -> None:
-    from dataclasses import replace
-
-    import anyio
-
     from orchestrator.app.demo import settings_for
     from orchestrator.simulator.plans import plan_for
     from orchestrator.simulator.process import PASSWORD_VARIABLE, simulation
@@ -125,8 +120,6 @@ def _faults(path: Path | None) -> list[dict[str, Any]]:
 
 
 def _behaviour(pairs: Sequence[str]) -> dict[str, Any]:
-    from dataclasses import fields
-
     from orchestrator.simulator.behaviour import Behaviour
 
     knobs = {knob.name for knob in fields(Behaviour)}
@@ -174,8 +167,6 @@ def demo_command(targets: int, servers: int, directory: Path, output: options.Ou
     Uses separate server processes, HTTPS, a journal on disk and real reports. At the end the demo
     shows its report and the servers' own count of mounts.
     """
-    import anyio
-
     from orchestrator.app.demo import demonstrate
     from orchestrator.report.text import text
 

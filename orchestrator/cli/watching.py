@@ -12,12 +12,13 @@ import click
 
 from orchestrator.cli import options
 from orchestrator.cli.ending import end, fail
-from orchestrator.core.text import counted
+from orchestrator.core.errors import JournalError
+from orchestrator.core.model import Result, RunId
+from orchestrator.core.text import counted, printable
 from orchestrator.views import streams
 
 if TYPE_CHECKING:
     from orchestrator.core.events import RunFinished
-    from orchestrator.core.model import RunId
     from orchestrator.core.records import RunSummary
     from orchestrator.core.run_state import RunState
     from orchestrator.journal import State
@@ -72,8 +73,6 @@ def _next_run(journal: State) -> RunSummary:
     Raises:
         JournalError: there is a journal, and it stays unreadable.
     """
-    from orchestrator.core.errors import JournalError
-
     before: set[RunId] | None = None
     unread, is_announced = 0, False
     while True:
@@ -96,9 +95,6 @@ def _next_run(journal: State) -> RunSummary:
 
 
 def _last_line(run_state: RunState, finished: RunFinished) -> str:
-    from orchestrator.core.model import Result
-    from orchestrator.core.text import printable
-
     results = Counter(record.result for record in run_state.records.values())
     counts = "".join(f", {results[each]} {each}" for each in Result if results[each])
     left = sum(record.may_be_open for record in run_state.records.values())
