@@ -83,18 +83,12 @@ def match(
     return Matched(machines=matched, candidates=candidates, notes=notes)
 
 
-def name_without_machine(entry: Entry) -> str:
-    """Return what a target is called as long as no machine is known."""
-    if entry.label is not None:
-        return entry.label
-    return f"{entry.kind}:{entry.value}" if entry.kind.several else entry.value
-
-
 def without_point(entry: Entry, why: str) -> Candidate:
     """Return the one target of an entry for which nothing could be chosen."""
+    name = f"{entry.kind}:{entry.value}" if entry.kind.several else entry.value
     return Candidate(
         entry=entry,
-        name=name_without_machine(entry),
+        name=name if entry.label is None else entry.label,
         backup_server=entry.backup_server,
         choice=NoChoice(why=why),
     )

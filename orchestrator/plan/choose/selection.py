@@ -70,11 +70,11 @@ def choose(
         return NoChoice(why="the server lists no restore point")
     if policy.policy is PolicyName.ID and all(p.id != policy.point for p in newest_first):
         why = f"none of {counted(len(points), 'point')} has the id {policy.point}"
-        passed = _passed(Fit(newest_first, policy, now), "another point is named")
+        passed = _passed(Fit(newest_first, policy, now), "another point is named", chosen=())
         return NoChoice(why=why, passed=passed)
     fit = fit_of(newest_first, policy, now)
     if not fit.fitting:
-        return NoChoice(why=_why_none(fit), passed=_passed(fit, ""))
+        return NoChoice(why=_why_none(fit), passed=_passed(fit, "", chosen=()))
     match policy.policy:
         case PolicyName.EVERY:
             return _every(fit)
@@ -83,7 +83,7 @@ def choose(
         case PolicyName.RANDOM:
             return (_random(fit, lots or _lot_of_id),)
         case PolicyName.ID:
-            others = _others(_passed(fit, ""), fit.fitting[:1])
+            others = _passed(fit, "", chosen=fit.fitting[:1])
             return (Choice(point=fit.fitting[0], why="named by its id", passed=others),)
         case PolicyName.LATEST | PolicyName.BEFORE:
             why = f"newest of {counted(fit.in_time, 'point')}" + _around(fit)
@@ -120,7 +120,7 @@ def _newest_passing(fit: Fit) -> Choice:
     how = "by halves" if search.order is Order.BISECT else "one by one"
     why = f"newest of {counted(len(fit.fitting), 'point')}" + _around(fit) + _old(fit)
     why += f"; older ones are tried {how} until one passes"
-    passed = _others(_passed(fit, "", fit.fitting), fit.fitting[:1])
+    passed = _passed(fit, "", fit.fitting, chosen=fit.fitting[:1])
     return Choice(point=fit.fitting[0], why=why, search=search, passed=passed)
 
 
@@ -128,10 +128,10 @@ def _every(fit: Fit) -> tuple[Choice, ...]:
     taken = fit.fitting[: fit.policy.count]
     which = "every one" if len(taken) == len(fit.fitting) else f"the newest {len(taken)}"
     why = f"{which} of {counted(len(fit.fitting), 'point')}" + _around(fit) + _old(fit)
-    passed = _passed(fit, f"not among the newest {len(taken)}")
+    passed = _passed(fit, f"not among the newest {len(taken)}", chosen=taken)
     return tuple(
         # What was passed over is told once for all of them.
-        Choice(point=point, why=why, passed=() if place else _others(passed, taken))
+        Choice(point=point, why=why, passed=() if place else passed)
         for place, point in enumerate(taken)
     )
 
@@ -155,7 +155,7 @@ def _with_fallback(fit: Fit, point: RestorePoint, why: str, *, rest: str) -> Cho
         why += f"; {len(older)} older as fallback"
     elif fallback is not None:
         why += "; no older one fits as fallback"
-    passed = _others(_passed(fit, rest, older), [point])
+    passed = _passed(fit, rest, older, chosen=[point])
     return Choice(point=point, why=why, search=search, passed=passed)
 
 
@@ -187,9 +187,11 @@ def _old(fit: Fit) -> str:
     return f", {len(fit.too_old)} too old" if fit.too_old else ""
 
 
-def _passed(fit: Fit, rest: str, reserve: Iterable[RestorePoint] = ()) -> tuple[PassedOver, ...]:
-    """Return every point with its reason: that it does not fit, is in `reserve`, or `rest`."""
-    ids = {point.id for point in reserve}
+def _passed(
+    fit: Fit, rest: str, reserve: Iterable[RestorePoint] = (), *, chosen: Iterable[RestorePoint]
+) -> tuple[PassedOver, ...]:
+    """Return all but the `chosen` with their reasons: no fit, in `reserve`, or `rest`."""
+    ids, taken = {point.id for point in reserve}, {point.id for point in chosen}
     return tuple(
         PassedOver(
             point=point,
@@ -199,9 +201,5 @@ def _passed(fit: Fit, rest: str, reserve: Iterable[RestorePoint] = ()) -> tuple[
             in_reserve=point.id in ids,
         )
         for point in fit.points
+        if point.id not in taken
     )
-
-
-def _others(passed: Iterable[PassedOver], chosen: Iterable[RestorePoint]) -> tuple[PassedOver, ...]:
-    taken = {point.id for point in chosen}
-    return tuple(each for each in passed if each.point.id not in taken)

@@ -12,12 +12,12 @@ from orchestrator.plan.file import quantities
 from orchestrator.plan.file.guest_paths import GUEST_PATH_PATTERN, guest_path, holds_control
 from orchestrator.plan.file.quantities import shown
 from orchestrator.plan.file.scalars import (
-    VARIABLE_PATTERN,
     choice,
     line,
     matching,
     scalar,
     single,
+    text_like,
     text_schema,
     without_tilde,
 )
@@ -125,8 +125,7 @@ _globs = WithJsonSchema({"type": "array", "minItems": 1, "items": _GLOB_SCHEMA})
 
 def _digits_schema(pattern: str) -> dict[str, Any]:
     """Return the schema of hex digits, which may be a number to an editor."""
-    text = {"type": "string", "pattern": f"{pattern}|{VARIABLE_PATTERN}"}
-    return {"anyOf": [text, {"type": "number"}]}
+    return {"anyOf": [text_like(pattern), {"type": "number"}]}
 
 
 GuestPath = Annotated[

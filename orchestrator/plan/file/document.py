@@ -19,6 +19,7 @@ from orchestrator.plan.file.syntax import position_of_byte, reader_words, syntax
 MAX_BYTES: Final = 32 * 1024 * 1024
 MAX_DEPTH: Final = 20
 MAX_NODES: Final = 2_000_000
+_NOT_ALLOWED = "are not allowed: write the value out, or use 'variables:' or 'defaults:'"
 
 
 class _Located:
@@ -169,25 +170,14 @@ class _Builder:
 
     def _alias(self, event: Any) -> None:
         position = _start_of(event)
-        self._problems.add(
-            position,
-            "aliases (*name) are not allowed: write the value out, or use 'variables:' or "
-            "'defaults:'",
-        )
+        self._problems.add(position, f"aliases (*name) {_NOT_ALLOWED}")
         self._place(text_at("", position))
 
     def _decorated(self, event: Any) -> None:
+        words = "tags (!name) are not allowed: the key decides how a value is read"
         if event.anchor is not None:
-            self._problems.add(
-                _start_of(event),
-                "anchors (&name) are not allowed: write the value out, or use 'variables:' or "
-                "'defaults:'",
-            )
-        else:
-            self._problems.add(
-                _start_of(event),
-                "tags (!name) are not allowed: the key decides how a value is read",
-            )
+            words = f"anchors (&name) {_NOT_ALLOWED}"
+        self._problems.add(_start_of(event), words)
 
     def _place(self, node: Tree, *, left_out: bool = False) -> None:
         """Put a finished scalar or a starting container where the stack points."""

@@ -5,13 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
-from orchestrator.core.model import (
-    AttemptPolicy,
-    OsKind,
-    PhaseTimeouts,
-    ServerName,
-    Source,
-)
+from orchestrator.core.model import AttemptPolicy, OsKind, PhaseTimeouts, ServerName, Source
 from orchestrator.core.text import plan_duration
 from orchestrator.plan.file.check_sets import NOTHING_ASKED, Asked, DeclaredSets, inherit_asked
 from orchestrator.plan.file.document import Block
@@ -96,7 +90,6 @@ def _retries(above: AttemptPolicy, file: RetriesFile | None) -> AttemptPolicy:
     if retries.delay > retries.max_delay:
         raise ValueError(
             f"delay ({plan_duration(retries.delay)}) is longer than "
-            f"max_delay ({plan_duration(retries.max_delay)}): "
-            "raise max_delay"
+            f"max_delay ({plan_duration(retries.max_delay)}): raise max_delay"
         )
     return retries

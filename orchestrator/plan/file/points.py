@@ -59,20 +59,10 @@ def _misfit(
             "fallback",
             f"'fallback' does not go with policy '{policy}': {_NO_FALLBACK[policy]}",
         )
-    return _fallback_misfit(file)
-
-
-def _fallback_misfit(file: PointFile) -> tuple[str, str] | None:
-    fallback = file.fallback
-    if fallback is None:
-        return None
-    if fallback.on == []:
+    if file.fallback is not None and file.fallback.on == []:
         return "fallback", "a fallback on nothing is never taken: write mount_failed, check_failed"
-    if (
-        fallback.max_age is not None
-        and file.max_age is not None
-        and fallback.max_age < file.max_age
-    ):
+    longest = file.fallback.max_age if file.fallback is not None else None
+    if longest is not None and file.max_age is not None and longest < file.max_age:
         return (
             "fallback",
             "the fallback's max_age is shorter than the point's own: older points need a longer "

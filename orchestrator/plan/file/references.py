@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 
-from orchestrator.core.model import BackupServerName, WaveName
+from orchestrator.core.model import WaveName
 from orchestrator.core.proof import Download
 from orchestrator.plan.file.document import Block, Items, Text
 from orchestrator.plan.file.downloads import directory_name
@@ -88,21 +88,11 @@ def _machine(entry: Entry) -> str:
 
 def _remember(item: Placed, seen: list[Placed]) -> Entry | None:
     """Add `item` to those `seen`; return the first that may be behind its backup server."""
-    first = _clash(item.entry, seen) if seen else None
+    own = item.entry.backup_server
+    entries = (each.entry for each in seen)
+    first = next((x for x in entries if own is None or x.backup_server in {None, own}), None)
     seen.append(item)
     return first
-
-
-def _clash(entry: Entry, seen: Iterable[Placed]) -> Entry | None:
-    """Return the first of `seen` that may be behind the same backup server."""
-    for other in seen:
-        if _may_meet(entry.backup_server, other.entry.backup_server):
-            return other.entry
-    return None
-
-
-def _may_meet(one: BackupServerName | None, other: BackupServerName | None) -> bool:
-    return one is None or other is None or one == other
 
 
 # --- the same file twice -------------------------------------------------------------------

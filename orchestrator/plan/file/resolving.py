@@ -195,14 +195,11 @@ def _on_error(file: WaveFile | None, node: Block, problems: Problems) -> OnError
 
 def _notifications(node: object, problems: Problems, base: Path) -> tuple[Notification, ...]:
     """Return who gets messages about the run; relative paths start at `base`."""
-    if node is None:
-        return ()
     if not isinstance(node, Items):
         if isinstance(node, Text | Block):
             problems.add_new(node.position, "'notifications' is a list of '- webhook: {...}'")
         return ()
-    notifications = (_notification(item, problems, base) for item in node)
-    return tuple(filter(None, notifications))
+    return tuple(filter(None, (_notification(item, problems, base) for item in node)))
 
 
 def _notification(node: object, problems: Problems, base: Path) -> Notification | None:

@@ -66,17 +66,18 @@ def scalar(parse: Callable[[str], T]) -> PlainValidator:
 
 def text_schema(pattern: str | None = None, *examples: str) -> WithJsonSchema:
     """Return the JSON Schema of a scalar that matches `pattern` or holds a variable."""
-    schema: dict[str, Any]
-    if pattern is None:
-        schema = {"type": ["string", "number", "boolean"]}
-    else:
-        schema = {"type": "string", "pattern": f"{pattern}|{VARIABLE_PATTERN}"}
+    schema = {"type": ["string", "number", "boolean"]} if pattern is None else text_like(pattern)
     return WithJsonSchema({**schema, "examples": list(examples)} if examples else schema)
+
+
+def text_like(pattern: str) -> dict[str, Any]:
+    """Return the JSON Schema of a text that matches `pattern` or holds a variable."""
+    return {"type": "string", "pattern": f"{pattern}|{VARIABLE_PATTERN}"}
 
 
 def count_schema(least: int) -> WithJsonSchema:
     """Return the JSON Schema of a whole number, also as text or from a variable."""
-    text = {"type": "string", "pattern": f"{quantities.COUNT_PATTERN}|{VARIABLE_PATTERN}"}
+    text = text_like(quantities.COUNT_PATTERN)
     return WithJsonSchema({"anyOf": [{"type": "integer", "minimum": least}, text]})
 
 
@@ -282,11 +283,7 @@ Failures = Annotated[
         {
             "anyOf": [
                 {"type": "integer", "minimum": 0},
-                {
-                    "type": "string",
-                    "pattern": f"{quantities.COUNT_PATTERN}|{quantities.PERCENT_PATTERN}"
-                    f"|{VARIABLE_PATTERN}",
-                },
+                text_like(f"{quantities.COUNT_PATTERN}|{quantities.PERCENT_PATTERN}"),
             ],
             "examples": ["20%", 5],
         }
@@ -306,12 +303,5 @@ Attempts = Annotated[int, scalar(_attempts), count_schema(1)]
 Truth = Annotated[
     bool,
     scalar(quantities.truth),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "boolean"},
-                {"type": "string", "pattern": f"^(true|false)$|{VARIABLE_PATTERN}"},
-            ]
-        }
-    ),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, text_like("^(true|false)$")]}),
 ]

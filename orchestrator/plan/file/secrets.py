@@ -91,38 +91,30 @@ def _wrong(message: str) -> PydanticCustomError:
     return PydanticCustomError(SECRET_PROBLEM, "{words}", {"words": message})
 
 
+def _text(description: str, **rule: Any) -> dict[str, Any]:
+    return {"type": "string", **rule, "description": description}
+
+
 _REFERENCE_SCHEMA: dict[str, Any] = {
     "type": "object",
     "minProperties": 1,
     "maxProperties": 1,
     "additionalProperties": False,
     "properties": {
-        "env": {
-            "type": "string",
-            "pattern": _variable_name.pattern,
-            "description": "Name of an environment variable.",
-        },
-        "file": {
-            "type": "string",
-            "minLength": 1,
-            "description": "Path of a regular file that only its owner may read.",
-        },
-        "credential": {
-            "type": "string",
-            "pattern": _credential_name.pattern,
-            "description": "Name of a systemd credential of the service.",
-        },
+        "env": _text("Name of an environment variable.", pattern=_variable_name.pattern),
+        "file": _text("Path of a regular file that only its owner may read.", minLength=1),
+        "credential": _text(
+            "Name of a systemd credential of the service.", pattern=_credential_name.pattern
+        ),
         "command": {
             "type": "array",
             "minItems": 1,
             "items": {"type": ["string", "number"]},
             "description": "Program and arguments, started without a shell; prints the secret.",
         },
-        "keyring": {
-            "type": "string",
-            "pattern": "^.+/.+$",
-            "description": "SERVICE/USER in the system's keyring (optional extra).",
-        },
+        "keyring": _text(
+            "SERVICE/USER in the system's keyring (optional extra).", pattern="^.+/.+$"
+        ),
     },
 }
 

@@ -42,8 +42,7 @@ class Servers:
 def resolve_servers(node: object, problems: Problems, base: Path) -> Servers:
     """Return the settings of every server under `node`; relative paths start at `base`."""
     if not isinstance(node, Block):
-        if node is not None:
-            read_section(ServerFile, node, problems, noun="'servers'")
+        read_section(ServerFile, node, problems, noun="'servers'")
         return Servers(settings={}, names=())
     if not node:
         problems.add(node.position, "'servers' names no server: at least one is needed")
@@ -94,8 +93,6 @@ def _server(
 
 def _backup_servers(node: object, problems: Problems) -> dict[BackupServerName, int]:
     limits: dict[BackupServerName, int] = {}
-    if node is None:
-        return limits
     if not isinstance(node, Block):
         read_section(BackupServerFile, node, problems, noun="'backup_servers'")
         return limits

@@ -28,8 +28,7 @@ def selector_of(file: TargetFile, node: Block, problems: Problems) -> str | None
     if not selectors and not unknown:
         # Otherwise the selector may be the key that was reported already.
         problems.add(
-            node.position,
-            f"this target selects nothing: it needs one of {', '.join(KEYS)}",
+            node.position, f"this target selects nothing: it needs one of {', '.join(KEYS)}"
         )
     return None
 

@@ -79,8 +79,6 @@ def substitute(tree: Block, overrides: Mapping[str, str], problems: Problems) ->
 
 def _declared(block: object, problems: Problems) -> dict[str, str]:
     """Return the plan's own variables; what is no variable is a problem."""
-    if block is None:
-        return {}
     if not isinstance(block, Block):
         if isinstance(block, Text | Items):
             problems.add_new(block.position, "variables: write a mapping of names to values")
@@ -101,7 +99,6 @@ def _declared(block: object, problems: Problems) -> dict[str, str]:
 
 def _literal(value: Text, problems: Problems) -> str:
     def refuse(name: str, default: str | None) -> str:
-        _ = name, default
         raise ValueError("variables cannot refer to one another: write the value out")
 
     try:
