@@ -151,16 +151,13 @@ def too_large(size: int, check: PathCheck) -> Unreadable:
 
 
 def _expectations(check: PathCheck) -> list[str]:
-    named = []
-    if check.sha256:
-        named.append(f"sha256 {check.sha256.lower()}")
-    if check.magic:
-        named.append(f"magic {check.magic.lower()}")
-    if check.contains:
-        named.append(f"contains {_quoted(check.contains)}")
-    if check.matches:
-        named.append(f"matches {_quoted(check.matches)}")
-    return named
+    asserted = (
+        ("sha256", check.sha256 and check.sha256.lower()),
+        ("magic", check.magic and check.magic.lower()),
+        ("contains", check.contains and _quoted(check.contains)),
+        ("matches", check.matches and _quoted(check.matches)),
+    )
+    return [f"{word} {shown}" for word, shown in asserted if shown]
 
 
 def _judged(check: PathCheck, content: Content, about: About) -> Iterator[CheckOutcome]:

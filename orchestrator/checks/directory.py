@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from orchestrator.checks.metadata import age
 from orchestrator.checks.names import Names
@@ -39,15 +40,8 @@ def judge_directory(
     outcomes = list(_counts(check, matches, len(listing), nameless, about))
     outcomes += _newest(check, matches, about)
     outcomes += _absent(check, listing, about)
-    return outcomes or [
-        made(
-            about,
-            check.dir,
-            "readable",
-            text.counted(len(listing), "entry", "entries"),
-            passed=True,
-        )
-    ]
+    shown = _entries(len(listing))
+    return outcomes or [made(about, check.dir, "readable", shown, passed=True)]
 
 
 def _bounds(check: DirCheck) -> list[tuple[str, int]]:
@@ -113,26 +107,27 @@ def _absent(check: DirCheck, listing: Listing, about: About) -> Iterator[CheckOu
     if not check.absent:
         return
     names = Names(about.os_kind)
-    offenders = [
-        entry.name
-        for entry in listing
-        if entry.name and any(names.matches(entry.name, pattern) for pattern in check.absent)
-    ]
+    named = [entry.name for entry in listing if entry.name]
+    nameless = len(listing) - len(named)
+    offenders = [name for name in named if any(names.matches(name, bad) for bad in check.absent)]
     if offenders:
         shown = ", ".join(_name(name) for name in sorted(offenders)[:OFFENDERS_SHOWN])
         more = ", …" if len(offenders) > OFFENDERS_SHOWN else ""
         observed = f"{len(offenders)} of {len(listing)} entries: {shown}{more}"
-    elif any(not entry.name for entry in listing):
-        why = _unnamed(sum(not entry.name for entry in listing))
-        yield unmade(about, check.dir, _forbidden(check), why)
+    elif nameless:
+        yield unmade(about, check.dir, _forbidden(check), _unnamed(nameless))
         return
     else:
-        observed = f"none of {text.counted(len(listing), 'entry', 'entries')}"
+        observed = f"none of {_entries(len(listing))}"
     yield made(about, check.dir, _forbidden(check), observed, passed=not offenders)
 
 
+def _entries(count: int) -> str:
+    return text.counted(count, "entry", "entries")
+
+
 def _unnamed(count: int) -> str:
-    return f"the name of {text.counted(count, 'entry', 'entries')} cannot be read"
+    return f"the name of {_entries(count)} cannot be read"
 
 
 def _name(name: str) -> str:
@@ -160,32 +155,16 @@ def judge_baseline(
     if any(entry.size is None for entry in files):
         return [unmade(about, check.baseline, compared, "the server names no size for some files")]
     now = Measured(files=len(files), bytes=sum(entry.size or 0 for entry in files))
+    outcome = partial(made, about, check.baseline, measured=now)
+    files_now = text.counted(now.files, "file")
     if before is None:
-        files_now = text.counted(now.files, "file")
         shown = f"no earlier run to compare with: {files_now}, {text.size(now.bytes)}"
-        outcome = made(
-            about, check.baseline, compared, shown, passed=True, warning=True, measured=now
-        )
-        return [outcome]
+        return [outcome(compared, shown, passed=True, warning=True)]
+    files_then = f"{text.counted(before.files, 'file')} as last time, within {check.count:.0%}"
+    bytes_then = f"{text.size(before.bytes)} as last time, within {check.size:.0%}"
+    is_as_many = abs(now.files - before.files) <= check.count * before.files
+    is_as_large = abs(now.bytes - before.bytes) <= check.size * before.bytes
     return [
-        made(
-            about,
-            check.baseline,
-            f"{text.counted(before.files, 'file')} as last time, within {check.count:.0%}",
-            text.counted(now.files, "file"),
-            passed=_near(now.files, before.files, check.count),
-            measured=now,
-        ),
-        made(
-            about,
-            check.baseline,
-            f"{text.size(before.bytes)} as last time, within {check.size:.0%}",
-            text.exact_size(now.bytes),
-            passed=_near(now.bytes, before.bytes, check.size),
-            measured=now,
-        ),
+        outcome(files_then, files_now, passed=is_as_many),
+        outcome(bytes_then, text.exact_size(now.bytes), passed=is_as_large),
     ]
-
-
-def _near(now: int, before: int, tolerance: float) -> bool:
-    return abs(now - before) <= tolerance * before

@@ -67,8 +67,7 @@ def _age(check: PathCheck, entry: FileSystemEntry, about: About) -> Iterator[Che
         return
     expected = f"modified_within {text.plan_duration(check.modified_within)}"
     if entry.modified_at is None:
-        why = "the server names no usable date"
-        yield unmade(about, check.path, expected, why)
+        yield unmade(about, check.path, expected, "the server names no usable date")
         return
     seconds, shown = age(entry.modified_at, about.created_at)
     good = seconds <= check.modified_within

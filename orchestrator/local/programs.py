@@ -88,10 +88,9 @@ class ChildProcesses:
             return Ended(why=f"the program cannot be started: {exc}")
         if talk.failure is not None:
             raise talk.failure
-        why = (
-            f"the program did not end within {duration(timeout)}" if limit.cancelled_caught else ""
-        )
-        why = why or talk.broken
+        why = talk.broken
+        if limit.cancelled_caught:
+            why = f"the program did not end within {duration(timeout)}"
         return Ended(
             code=None if why else process.returncode,
             why=why,

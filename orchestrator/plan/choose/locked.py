@@ -191,7 +191,6 @@ def differences(locked: LockedPlan, expansion: Expansion) -> tuple[str, ...]:
             old, new = (moment(side[key].point.created_at) for side in (before, after))
             lines.append(f"~ {key}: point of {old} became the point of {new}")
         elif before[key].search != after[key].search:
-            numbers = (len(side[key].search.candidates) for side in (before, after))
-            old_number, new_number = numbers
-            lines.append(f"~ {key}: other points to try: {old_number} became {new_number}")
+            old, new = (str(len(side[key].search.candidates)) for side in (before, after))
+            lines.append(f"~ {key}: other points to try: {old} became {new}")
     return tuple(lines)

@@ -7,7 +7,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, partial
 
 from orchestrator.core.model import (
     MountKey,
@@ -114,15 +114,14 @@ class PlanSelection:
     def expand(self, listings: Mapping[ServerName, Listing]) -> Expansion:
         """Choose the points of the targets on the given servers."""
         inventories = {name: Inventory(listing=listing) for name, listing in listings.items()}
-        expansion = expanding.expand(
-            self.plan, inventories, now=self.now, draw=self._draw, explain=self.explain
+        expand = partial(
+            expanding.expand, self.plan, inventories, now=self.now, explain=self.explain
         )
+        expansion = expand(draw=self._draw)
         requests = list(filter(self.narrowing.takes, expansion.requests))
         unresolved = list(filter(self.narrowing.takes, expansion.unresolved))
         if self._unlisted_before:
-            sampled = expanding.expand(
-                self.plan, inventories, now=self.now, draw=self.draw, explain=self.explain
-            )
+            sampled = expand(draw=self.draw)
             known = {each.key for each in requests} | {each.key for each in unresolved}
             requests += [each for each in sampled.requests if self._was_unlisted(each, known)]
             unresolved += [each for each in sampled.unresolved if self._was_unlisted(each, known)]

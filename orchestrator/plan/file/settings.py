@@ -8,7 +8,7 @@ Durations are seconds, sizes bytes, points in time aware datetimes. Paths are ab
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -37,43 +37,39 @@ from orchestrator.plan.file.selectors import SelectorKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EnvironmentSecret:
+class _Reference:
+    def __str__(self) -> str:
+        """Return the reference as the plan writes it."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return f"{{{values.pop('kind')}: {'/'.join(values.values())}}}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentSecret(_Reference):
     """The value of an environment variable: `{env: NAME}`."""
 
     name: str
     kind: Literal["env"] = "env"
 
-    def __str__(self) -> str:
-        """Return the reference as the plan writes it."""
-        return f"{{env: {self.name}}}"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FileSecret:
+class FileSecret(_Reference):
     """The content of a regular file that only its owner may read: `{file: PATH}`."""
 
     path: str
     kind: Literal["file"] = "file"
 
-    def __str__(self) -> str:
-        """Return the reference as the plan writes it."""
-        return f"{{file: {self.path}}}"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CredentialSecret:
+class CredentialSecret(_Reference):
     """A systemd credential of this service: `{credential: NAME}`."""
 
     name: str
     kind: Literal["credential"] = "credential"
 
-    def __str__(self) -> str:
-        """Return the reference as the plan writes it."""
-        return f"{{credential: {self.name}}}"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CommandSecret:
+class CommandSecret(_Reference):
     """What a program prints, started without a shell: `{command: [PROGRAM, ARGUMENT...]}`."""
 
     argv: tuple[str, ...]
@@ -85,16 +81,12 @@ class CommandSecret:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeyringSecret:
+class KeyringSecret(_Reference):
     """An entry of the desktop or system keyring: `{keyring: SERVICE/USER}`."""
 
     service: str
     user: str
     kind: Literal["keyring"] = "keyring"
-
-    def __str__(self) -> str:
-        """Return the reference as the plan writes it."""
-        return f"{{keyring: {self.service}/{self.user}}}"
 
 
 SecretReference = Annotated[

@@ -34,9 +34,7 @@ from orchestrator.plan.file.target_keys import belongs_together, check_source, s
 
 _Shape = tuple[tuple[str, str | tuple[str, ...]], ...]
 
-_NAMES = ("vm", "label")
-
-
+_NAMES = frozenset({"vm", "label"})
 MAX_SHAPES = 1000
 """Targets that differ in more than their names, and are remembered for those like them."""
 
@@ -104,8 +102,10 @@ def resolve_target(node: object, around: Surroundings, problems: Problems) -> It
     places = _places(node) if alike.wrong else []
     for index, message in alike.wrong:
         problems.add(places[index], message)
+    (line, column), label = node.position, str(node["label"]) if "label" in node else None
     for common in alike.entries:
-        yield _placed(node, problems, value=str(node["vm"]), label=_label(node), **common)
+        entry = Entry(value=str(node["vm"]), label=label, place=f"{line}:{column}", **common)
+        yield Placed(entry, problems, node.position)
 
 
 def _places(node: Block) -> list[Position]:
@@ -156,27 +156,16 @@ def _shape(node: object) -> _Shape | None:
 
 def _names_are_good(node: Block) -> bool:
     try:
-        scalars.line(scalars.single(node["vm"]))
-        if "label" in node:
-            scalars.line(scalars.single(node["label"]))
+        for name in node.keys() & _NAMES:
+            scalars.line(scalars.single(node[name]))
     except ValueError:
         return False
     return True
 
 
-def _label(node: Block) -> str | None:
-    return str(node["label"]) if "label" in node else None
-
-
 def _common(entry: Entry) -> dict[str, Any]:
     own = {"value", "label", "place"}
     return {f.name: getattr(entry, f.name) for f in fields(entry) if f.name not in own}
-
-
-def _placed(node: Block, problems: Problems, **entry: Any) -> Placed:
-    position = node.position
-    made = Entry(place=f"{position[0]}:{position[1]}", **entry)
-    return Placed(made, problems, position)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
