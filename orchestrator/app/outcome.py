@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from orchestrator.app.notify.composing import Ending, Missed
+from orchestrator.app.notify.composing import Ending
 from orchestrator.app.wiring import Choices
 from orchestrator.core.errors import JournalError, OrchestratorError
 from orchestrator.core.model import ExitCode, RunId
@@ -15,7 +15,6 @@ from orchestrator.journal import State
 from orchestrator.log import Log
 from orchestrator.report.evidence.writing import withdraw_evidence, write_evidence
 from orchestrator.report.summary import summarize
-from orchestrator.report.text import reached_of_wanted
 from orchestrator.report.values import Report
 from orchestrator.report.writing import write
 
@@ -68,21 +67,9 @@ def ending_of(outcome: Outcome) -> Ending:
     """Return how a run ended, for its messages."""
     report = outcome.report
     objectives = [*report.objectives, *(o for t in report.targets for o in t.scoped_objectives())]
-    about = {code.value: code.about for code in ExitCode}
     return Ending(
         exit_code=outcome.code,
-        meaning=about.get(outcome.code, "not a documented exit code"),
-        missed=tuple(
-            Missed(
-                scope=each.scope,
-                kind=each.kind,
-                target_s=each.target_s,
-                actual_s=each.actual_s,
-                words=reached_of_wanted(each),
-            )
-            for each in objectives
-            if not each.met
-        ),
+        missed=tuple(each for each in objectives if not each.met),
         report=str(outcome.directory),
         trouble=outcome.trouble,
     )

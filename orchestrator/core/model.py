@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import IntEnum, StrEnum
@@ -153,6 +154,23 @@ class ExitCode(IntEnum):
 def exit_words(code: int) -> str:
     """Return the sentence that says what an exit code means."""
     return next((each.about for each in ExitCode if each == code), "not a documented exit code")
+
+
+def totals(
+    targets: int,
+    results: Iterable[Result | None],
+    mounts: Iterable[MountState | None],
+    *,
+    strays: int,
+) -> dict[str, int]:
+    """Return the counts that reports, messages and `--json` share; `strays` are of no target."""
+    by_result, by_mount = Counter(results), Counter(mounts)
+    return {
+        "targets": targets,
+        **{result.value: by_result[result] for result in Result},
+        "left": by_mount[MountState.LEFT] + strays,
+        "may_be_mounted": by_mount[MountState.UNKNOWN],
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import chain
 
 from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord
 from orchestrator.core.model import ExitCode, MountState, Result
 from orchestrator.core.run_state import RunState
 from orchestrator.core.text import counted
-from orchestrator.report.objectives import (
-    run_objectives,
-    target_objectives,
-    wave_objectives,
-)
+from orchestrator.report.objectives import common_objectives, target_objectives
 from orchestrator.report.values import Objective
 
 PRECEDENCE = (
@@ -154,8 +151,5 @@ def is_unchecked(record: MountRecord, state: RunState) -> bool:
 
 
 def _objectives(state: RunState) -> list[Objective]:
-    return [
-        *run_objectives(state),
-        *wave_objectives(state),
-        *(each for record in state.records.values() for each in target_objectives(record, state)),
-    ]
+    of_targets = (target_objectives(record, state) for record in state.records.values())
+    return [*common_objectives(state), *chain.from_iterable(of_targets)]

@@ -8,7 +8,8 @@ is invented for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
+from math import inf
 
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import Objectives, RestorePoint, ServerName
@@ -19,40 +20,49 @@ from orchestrator.report.values import Objective, seconds
 
 def target_objectives(record: MountRecord, state: RunState) -> list[Objective]:
     """Return the objectives of one target."""
-    wanted, name = record.planned.objectives, record.planned.key
-    return _objectives_of(name, wanted, _rto(record), _rpo(record, state))
+    planned = record.planned
+    return _objectives_of(planned.key, planned.objectives, [record], state)
 
 
-def wave_objectives(state: RunState) -> list[Objective]:
-    """Return the objectives of the waves: each is as slow as its slowest target.
+def common_objectives(state: RunState) -> list[Objective]:
+    """Return the objectives of the run, then those of its waves: as slow as the slowest target.
 
     A wave without targets in this run (`--only`) has missed nothing and is left out.
     """
-    objectives: list[Objective] = []
+    records = state.records.values()
+    objectives = _objectives_of("run", state.started.objectives, records, state)
     for facts in state.started.waves:
-        records = [r for r in state.records.values() if r.planned.wave == facts.name]
-        if records:
-            objectives += _objectives_over(f"wave {facts.name}", facts.objectives, records, state)
+        of_wave = [each for each in records if each.planned.wave == facts.name]
+        if of_wave:
+            objectives += _objectives_of(f"wave {facts.name}", facts.objectives, of_wave, state)
     return objectives
 
 
-def run_objectives(state: RunState) -> list[Objective]:
-    """Return the objectives of the whole run."""
-    return _objectives_over("run", state.started.objectives, list(state.records.values()), state)
-
-
-def _objectives_over(
-    scope: str, wanted: Objectives, records: Sequence[MountRecord], state: RunState
+def _objectives_of(
+    scope: str, wanted: Objectives, records: Collection[MountRecord], state: RunState
 ) -> list[Objective]:
-    rto = _worst([_rto(record) for record in records])
-    rpo = _worst([_rpo(record, state) for record in records])
-    return _objectives_of(scope, wanted, rto, rpo)
+    objectives = []
+    rto, rpo = measured_over(records, state)
+    for kind, target, actual in (("rto", wanted.rto, rto), ("rpo", wanted.rpo, rpo)):
+        if target is not None:
+            met = actual is not None and actual <= target
+            shown = None if actual is None else seconds(actual)
+            objectives.append(
+                Objective(scope=scope, kind=kind, target_s=target, actual_s=shown, met=met)
+            )
+    return objectives
 
 
-def _worst(values: Sequence[float | None]) -> float | None:
-    """Return the largest, or None if one of them was not measured."""
-    measured = [value for value in values if value is not None]
-    return max(measured) if measured and len(measured) == len(values) else None
+def measured_over(
+    records: Collection[MountRecord], state: RunState
+) -> tuple[float | None, float | None]:
+    """Return RTO and RPO of targets together: of the slowest one, and of the oldest point.
+
+    None if a target was not proven, for then there is no such time.
+    """
+    both = [measured(record, state) for record in records]
+    worst = (max(each, key=lambda s: inf if s is None else s) for each in zip(*both, strict=True))
+    return next(worst, None), next(worst, None)
 
 
 def _rto(record: MountRecord) -> float | None:
@@ -86,29 +96,6 @@ def age_s(point: RestorePoint, name: ServerName, state: RunState) -> float:
     return (state.started.started_at - point.created_at).total_seconds() + clock_correction(first)
 
 
-def _objectives_of(
-    scope: str, wanted: Objectives, rto: float | None, rpo: float | None
-) -> list[Objective]:
-    objectives = []
-    for kind, target, actual in (("rto", wanted.rto, rto), ("rpo", wanted.rpo, rpo)):
-        if target is not None:
-            met = actual is not None and actual <= target
-            shown = None if actual is None else seconds(actual)
-            objectives.append(
-                Objective(scope=scope, kind=kind, target_s=target, actual_s=shown, met=met)
-            )
-    return objectives
-
-
 def measured(record: MountRecord, state: RunState) -> tuple[float | None, float | None]:
     """Return RTO and RPO of a target as they were, whether or not the plan names objectives."""
     return _rto(record), _rpo(record, state)
-
-
-def measured_over_all(state: RunState) -> tuple[float | None, float | None]:
-    """Return RTO and RPO of the whole run: of its slowest target and of its oldest point.
-
-    None if a target was not proven, for then there is no such time.
-    """
-    both = [measured(record, state) for record in state.records.values()]
-    return _worst([rto for rto, _ in both]), _worst([rpo for _, rpo in both])

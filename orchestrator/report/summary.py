@@ -9,20 +9,15 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET
 
-from orchestrator.core.events import StrayFound
+from orchestrator.core.events import ServerFacts, StrayFound
 from orchestrator.core.lifecycle import AttemptRecord, MountRecord, Phase, Span
-from orchestrator.core.model import MountState, Result, session_id
+from orchestrator.core.model import Result, session_id, totals
 from orchestrator.core.proof import CheckOutcome
-from orchestrator.core.run_state import RunState, ServerState
+from orchestrator.core.run_state import RunState
 from orchestrator.core.text import moment
 from orchestrator.report.caveats import narrowed, not_proven, warnings
 from orchestrator.report.exit_codes import UNCHECKED, halted, is_unchecked, reasons
-from orchestrator.report.objectives import (
-    age_s,
-    run_objectives,
-    target_objectives,
-    wave_objectives,
-)
+from orchestrator.report.objectives import age_s, common_objectives, target_objectives
 from orchestrator.report.values import (
     PHASES,
     SCHEMA_VERSION,
@@ -70,11 +65,16 @@ def summarize(state: RunState, *, chain_head: str | None = None) -> Report:
     return Report(
         schema_version=SCHEMA_VERSION,
         run=_run(state, chain_head),
-        totals=_totals(targets, len(state.strays)),
-        servers=tuple(_server(facts.name, state) for facts in state.started.servers),
+        totals=totals(
+            len(targets),
+            (target.result for target in targets),
+            (target.mount for target in targets),
+            strays=len(state.strays),
+        ),
+        servers=tuple(_server(facts, state) for facts in state.started.servers),
         waves=_waves(state, targets),
         targets=targets,
-        objectives=(*run_objectives(state), *wave_objectives(state)),
+        objectives=tuple(common_objectives(state)),
         not_proven=not_proven(state, {target.result for target in targets}),
         warnings=warnings(state, ((target.key, target.checks) for target in targets)),
         strays=_strays(state.strays),
@@ -119,19 +119,8 @@ def _strays(strays: Iterable[StrayFound]) -> tuple[StrayReport, ...]:
     )
 
 
-def _totals(targets: Sequence[TargetReport], strays: int) -> dict[str, int]:
-    results = Counter(target.result for target in targets)
-    totals = {"targets": len(targets)}
-    totals.update({result.value: results[result] for result in Result})
-    mounts = Counter(target.mount for target in targets)
-    totals["left"] = mounts[MountState.LEFT] + strays
-    totals["may_be_mounted"] = mounts[MountState.UNKNOWN]
-    return totals
-
-
-def _server(name: object, state: RunState) -> ServerReport:
-    facts = next(facts for facts in state.started.servers if facts.name == name)
-    seen: ServerState = state.servers[facts.name]
+def _server(facts: ServerFacts, state: RunState) -> ServerReport:
+    seen = state.servers[facts.name]
     last = seen.sessions[-1] if seen.sessions else None
     problem = seen.given_up.reason if seen.given_up else None
     if problem is None and seen.parked is not None:

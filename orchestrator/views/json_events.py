@@ -8,7 +8,6 @@ dropped; the next one that is written says how many are `missing` before it, as 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple, TextIO
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple, TextIO
 from orchestrator.core import events
 from orchestrator.core.events import Event
 from orchestrator.core.lifecycle import MountRecord, Phase
-from orchestrator.core.model import MountKey, MountState, RestorePointId, Result
+from orchestrator.core.model import MountKey, MountState, RestorePointId, Result, totals
 from orchestrator.core.proof import Fate
 from orchestrator.core.text import printable_json, timestamp
 from orchestrator.views.view import Lines, View
@@ -133,8 +132,10 @@ class JsonEvents(View):
 
     def sum_up(self, exit_code: int) -> None:
         """Write the last event: the totals, and the exit code of the process."""
-        totals = self._totals()
-        self._write("summary", self.stats.now, exit_code=exit_code, totals=totals)
+        stats = self.stats
+        mounts = (shown.left for shown in self._last.values())
+        numbers = totals(stats.targets, stats.results.elements(), mounts, strays=len(stats.strays))
+        self._write("summary", stats.now, exit_code=exit_code, totals=numbers)
 
     def _target(self, event: Event, record: MountRecord) -> None:
         key, now = record.planned.key, _Shown.of(record)
@@ -180,15 +181,6 @@ class JsonEvents(View):
         elif (written := _WRITTEN.get(type(event))) is not None:
             kind, state, names = written
             self._write(kind, event.at, **{**_fields(event, names), "state": state})
-
-    def _totals(self) -> dict[str, int]:
-        stats = self.stats
-        totals = {"targets": stats.targets}
-        totals.update({result.value: stats.results[result] for result in Result})
-        mounts = Counter(shown.left for shown in self._last.values())
-        totals["left"] = mounts[MountState.LEFT] + len(stats.strays)
-        totals["may_be_mounted"] = mounts[MountState.UNKNOWN]
-        return totals
 
     def _write(self, kind: str, at: float, **fields: Any) -> None:
         self._seq += 1

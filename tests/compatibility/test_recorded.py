@@ -16,11 +16,14 @@ import pytest
 from click.testing import CliRunner, Result
 from jsonschema import Draft202012Validator
 
-from orchestrator.app.notify.composing import Ending, Missed, composed_end
+from orchestrator.app.notify.composing import Ending, composed_end
 from orchestrator.app.notify.shapes import as_values
 from orchestrator.cli import command
+from orchestrator.core.model import exit_words
 from orchestrator.journal import State
 from orchestrator.plan.file.settings import NotifyOn
+from orchestrator.report.text import reached_of_wanted
+from orchestrator.report.values import Objective
 
 VERSIONS = sorted(path for path in Path(__file__).parent.iterdir() if (path / "plan.yaml").exists())
 pytestmark = pytest.mark.parametrize("recorded", VERSIONS, ids=lambda path: path.name)
@@ -148,13 +151,18 @@ def test_messages_to_webhooks_still_have_every_field(recorded: Path, tmp_path: P
     finished = next(row for row in before if row["event"] == "finished")
     run = finished["run"]["id"]
     state = State(journal_of(recorded, tmp_path)).replay(run)
-    missed = tuple(Missed(**each) for each in finished["objectives"])
-    ending = Ending(
-        exit_code=finished["run"]["exit_code"],
-        meaning=finished["text"].partition(": drill ended with exit code 1: ")[2].partition(".")[0],
-        missed=missed,
-        report=finished["report"],
+    names = ("scope", "kind", "target_s", "actual_s")
+    missed = tuple(
+        Objective(**{name: each[name] for name in names}, met=False)
+        for each in finished["objectives"]
     )
+    code = finished["run"]["exit_code"]
+    ending = Ending(exit_code=code, missed=missed, report=finished["report"])
+    # Texts for people may say the same in other words.
+    for row, objective in zip(finished["objectives"], missed, strict=True):
+        row["words"] = reached_of_wanted(objective)
+    meaning = finished["text"].partition(": drill ended with exit code 1: ")[2].partition(".")[0]
+    finished["text"] = finished["text"].replace(meaning, exit_words(code))
 
     after = {notice.event: as_values(notice) for notice in composed_end(state, ending)}
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from orchestrator.app.notify.composing import Concerned, Missed, Notice
+from orchestrator.app.notify.composing import Concerned, Notice
 from orchestrator.app.notify.shapes import as_values
 from orchestrator.cli import COMMANDS
 from orchestrator.core.model import MountState, Result
 from orchestrator.plan.file.selectors import SelectorKind
 from orchestrator.plan.file.settings import HookKind, NotifyOn, PolicyName
+from orchestrator.report.values import Objective
 from orchestrator.views.web import metrics
 from tests.documents.made import MARKED, PARTS, ROOT, pages, renewed
 
@@ -70,7 +71,7 @@ def test_the_message_that_is_shown_has_the_fields_of_one_that_is_sent() -> None:
         text="t",
         totals=dict.fromkeys(shown["totals"], 0),
         targets=(Concerned(key="k", server="s", vm="v", result=None, mount="none", message=None),),
-        objectives=(Missed(scope="s", kind="rto", target_s=1.0, actual_s=None, words="w"),),
+        objectives=(Objective(scope="s", kind="rto", target_s=1.0, actual_s=None, met=False),),
     )
 
     assert _keys(shown) == _keys(as_values(notice))

@@ -36,7 +36,7 @@ from orchestrator.core.proof import Fate as Copied
 from orchestrator.core.text import escape_markdown, printable
 from orchestrator.report import as_csv, as_html, as_json, as_markdown, ci, junit
 from orchestrator.report.as_html.concurrency import open_over_time
-from orchestrator.report.as_html.style import PHASE_COLOURS, PHASE_SHAPES, SHEET
+from orchestrator.report.as_html.style import PHASES, SHEET
 from orchestrator.report.as_html.timeline import NAMED, gantt
 from orchestrator.report.summary import summarize
 from orchestrator.report.text import text
@@ -557,11 +557,11 @@ def _contrast(one: str, other: str) -> float:
 
 def test_phases_are_told_apart_without_colour() -> None:
     """Each is 3:1 to light and dark ground (WCAG 1.4.11), and has a shape that no other has."""
-    assert set(PHASE_COLOURS) == set(PHASE_SHAPES) == {each.value for each in Phase} - {"done"}
-    for light, dark in PHASE_COLOURS.values():
+    assert set(PHASES) == {each.value for each in Phase} - {"done"}
+    for light, dark, *_ in PHASES.values():
         assert _contrast(light, "#ffffff") >= 3
         assert _contrast(dark, "#14181d") >= 3
-    assert len(set(PHASE_SHAPES.values())) == len(PHASE_SHAPES)
+    assert len({each[2:] for each in PHASES.values()}) == len(PHASES)
 
 
 @pytest.mark.parametrize(("offset", "times"), [(0.0, 1), (3600.0, 2)])

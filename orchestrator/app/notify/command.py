@@ -17,8 +17,9 @@ import anyio
 from anyio.abc import Process
 
 from orchestrator.app.notify.composing import Notice
-from orchestrator.app.notify.shapes import as_json
+from orchestrator.app.notify.shapes import body
 from orchestrator.core.text import duration
+from orchestrator.plan.file.settings import HookKind
 
 TIME_S = 300.0
 """How long it may take."""
@@ -46,7 +47,7 @@ async def tell_command(
         return f"--on-finish: {argv[0]} cannot be started: {getattr(exc, 'strerror', None) or exc}"
     try:
         with anyio.move_on_after(timeout) as limit:
-            await _tell(process, as_json(notice))
+            await _tell(process, body(notice, HookKind.GENERIC))
             await process.wait()
     finally:
         await _reap(process)

@@ -9,10 +9,11 @@ from datetime import datetime
 
 from orchestrator.core.events import RunHalted, WaveFinished
 from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord
-from orchestrator.core.model import MountState, Result
+from orchestrator.core.model import MountState, Result, exit_words, totals
 from orchestrator.core.run_state import RunState
 from orchestrator.core.text import counted
 from orchestrator.plan.file.settings import NotifyOn
+from orchestrator.report.values import Objective
 
 NAMED = 20
 """Targets that one message names; the others are counted."""
@@ -30,20 +31,6 @@ class Concerned:
     result: str | None
     mount: str
     message: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Missed:
-    """A recovery objective that was missed; None where nothing was measured. Seconds.
-
-    `words` say what was reached and what was wanted, as the report says it.
-    """
-
-    scope: str
-    kind: str
-    target_s: float
-    actual_s: float | None
-    words: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,17 +57,17 @@ class Notice:
     duration_s: float | None = None
     targets: tuple[Concerned, ...] = ()
     more_targets: int = 0
-    objectives: tuple[Missed, ...] = ()
+    objectives: tuple[Objective, ...] = ()
+    """Recovery objectives that were missed."""
     report: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a run ended, as in its report; `meaning` is that of the exit code."""
+    """How a run ended, as in its report."""
 
     exit_code: int
-    meaning: str
-    missed: tuple[Missed, ...]
+    missed: tuple[Objective, ...]
     report: str
     trouble: str | None = None
 
@@ -109,13 +96,12 @@ def composed_end(state: RunState, ending: Ending) -> Iterator[Notice]:
     code = ending.exit_code
     how = "ended well" if code == 0 else f"ended with exit code {code}"
     trouble = f"; {ending.trouble}" if ending.trouble else ""
-    totals = _totals(state)
-    counts = ", ".join(
-        f"{n} {name.replace('_', ' ')}" for name, n in totals.items() if n and name != "targets"
-    )
+    numbers = _totals(state)
+    targets = numbers.pop("targets")
+    counts = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in numbers.items() if n)
     text = (
-        f"{started.plan}: {started.mode} {how}: {ending.meaning}{trouble}. "
-        f"{counted(totals['targets'], 'target')}" + (f": {counts}" if counts else "")
+        f"{started.plan}: {started.mode} {how}: {exit_words(code)}{trouble}. "
+        f"{counted(targets, 'target')}" + (f": {counts}" if counts else "")
     )
     finished = _about(state, NotifyOn.FINISHED, at, text, records=_not_good(state))
     finished = replace(finished, good=code == 0, objectives=ending.missed)
@@ -209,13 +195,9 @@ def _counted(records: Iterable[MountRecord]) -> str:
 
 def _totals(state: RunState) -> dict[str, int]:
     records = state.records.values()
-    results = Counter(record.result for record in records)
-    totals = {"targets": len(records)}
-    totals.update({result.value: results[result] for result in Result})
-    mounts = Counter(record.mount_state for record in records if record.result is not None)
-    totals["left"] = mounts[MountState.LEFT] + len(state.strays)
-    totals["may_be_mounted"] = mounts[MountState.UNKNOWN]
-    return totals
+    results = (record.result for record in records)
+    mounts = (record.mount_state for record in records if record.result is not None)
+    return totals(len(records), results, mounts, strays=len(state.strays))
 
 
 def _concerned(record: MountRecord) -> Concerned:

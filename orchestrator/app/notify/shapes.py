@@ -20,9 +20,11 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from orchestrator.app.notify.composing import Concerned, Missed, Notice
+from orchestrator.app.notify.composing import Notice
 from orchestrator.core.text import counted, escape_markup, printable, timestamp
 from orchestrator.plan.file.settings import HookKind
+from orchestrator.report.text import reached_of_wanted
+from orchestrator.report.values import Objective
 
 VERSION = 1
 NAMED = 20
@@ -50,11 +52,6 @@ def body(notice: Notice, kind: HookKind) -> bytes:
     return json.dumps(shape(notice), ensure_ascii=False).encode(errors="backslashreplace")
 
 
-def as_json(notice: Notice) -> bytes:
-    """Return the generic body."""
-    return body(notice, HookKind.GENERIC)
-
-
 def as_values(notice: Notice) -> dict[str, Any]:
     """Return the generic body's values."""
     return {
@@ -75,20 +72,21 @@ def as_values(notice: Notice) -> dict[str, Any]:
         },
         "wave": None if notice.wave is None else printable(notice.wave),
         "totals": dict(notice.totals),
-        "targets": [_values(each) for each in notice.targets],
+        "targets": [_printable(asdict(each)) for each in notice.targets],
         "more_targets": notice.more_targets,
-        "objectives": [_values(each) for each in notice.objectives[:NAMED]],
+        "objectives": [_printable(_missed(each)) for each in notice.objectives[:NAMED]],
         "more_objectives": max(0, len(notice.objectives) - NAMED),
         "report": None if notice.report is None else printable(notice.report, 1000),
     }
 
 
-def _values(row: Concerned | Missed) -> dict[str, Any]:
-    """Return the fields of a target or an objective, texts escaped."""
-    return {
-        name: printable(value) if isinstance(value, str) else value
-        for name, value in asdict(row).items()
-    }
+def _missed(each: Objective) -> dict[str, Any]:
+    values = {name: getattr(each, name) for name in ("scope", "kind", "target_s", "actual_s")}
+    return {**values, "words": reached_of_wanted(each)}
+
+
+def _printable(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: printable(v) if isinstance(v, str) else v for name, v in row.items()}
 
 
 # --- what people read ----------------------------------------------------------------------
@@ -110,7 +108,7 @@ def _details(notice: Notice) -> Iterator[str]:
     if more:
         yield f"and {counted(more, 'more target')}"
     for missed in notice.objectives[:LINES]:
-        yield printable(f"{missed.scope} {missed.kind.upper()}: {missed.words}", LINE)
+        yield printable(f"{missed.scope} {missed.kind.upper()}: {reached_of_wanted(missed)}", LINE)
     if len(notice.objectives) > LINES:
         yield f"and {counted(len(notice.objectives) - LINES, 'more objective')}"
 

@@ -6,37 +6,25 @@ import hashlib
 import re
 from base64 import b64encode
 
-PHASE_COLOURS = {
-    "queued": ("#7d8796", "#77839a"),
-    "submitting": ("#9b6b96", "#c79bc1"),
-    "in_doubt": ("#b9532c", "#e08e6d"),
-    "running": ("#3f6ea5", "#7ba0cc"),
-    "collecting": ("#2a8583", "#8fbcbb"),
-    "verifying": ("#2c7a4b", "#6fbf8d"),
-    "held": ("#946f00", "#e0bd4f"),
-    "unmounting": ("#6b7280", "#99a3b3"),
-    "out_of_reach": ("#b3261e", "#ff8a80"),
+PHASES = {
+    "queued": ("#7d8796", "#77839a", 2, ""),
+    "submitting": ("#9b6b96", "#c79bc1", 6, "2 1"),
+    "in_doubt": ("#b9532c", "#e08e6d", 12, "3 3"),
+    "running": ("#3f6ea5", "#7ba0cc", 12, ""),
+    "collecting": ("#2a8583", "#8fbcbb", 6, ""),
+    "verifying": ("#2c7a4b", "#6fbf8d", 12, "5 1"),
+    "held": ("#946f00", "#e0bd4f", 12, "1.5 1.5"),
+    "unmounting": ("#6b7280", "#99a3b3", 4, "4 1"),
+    "out_of_reach": ("#b3261e", "#ff8a80", 12, "9 3"),
 }
-"""The colour of each phase, on light and on dark ground: at least 3:1 to it."""
+"""Of each phase: its colour on light and on dark ground (at least 3:1 to it), how high its bar is,
+and how that is dashed: nobody needs the colours."""
 
-PHASE_SHAPES = {
-    "queued": (2, ""),
-    "submitting": (6, "2 1"),
-    "in_doubt": (12, "3 3"),
-    "running": (12, ""),
-    "collecting": (6, ""),
-    "verifying": (12, "5 1"),
-    "held": (12, "1.5 1.5"),
-    "unmounting": (4, "4 1"),
-    "out_of_reach": (12, "9 3"),
-}
-"""How high the bar of each phase is and how it is dashed: nobody needs the colours."""
-
-_PHASES = "".join(f".p-{name}{{--c:{light}}}" for name, (light, _) in PHASE_COLOURS.items())
-_DARK_PHASES = "".join(f".p-{name}{{--c:{dark}}}" for name, (_, dark) in PHASE_COLOURS.items())
+_PHASES = "".join(f".p-{name}{{--c:{light}}}" for name, (light, *_) in PHASES.items())
+_DARK_PHASES = "".join(f".p-{name}{{--c:{dark}}}" for name, (_, dark, *_) in PHASES.items())
 _SHAPES = "".join(
     f".bar.p-{name}{{stroke-width:{high}}}" + (f".p-{name}{{stroke-dasharray:{dash}}}" * bool(dash))
-    for name, (high, dash) in PHASE_SHAPES.items()
+    for name, (_, _, high, dash) in PHASES.items()
 )
 
 SHEET = (

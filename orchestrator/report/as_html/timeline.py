@@ -24,7 +24,7 @@ from orchestrator.report.as_html.drawing import (
 )
 from orchestrator.report.as_html.markup import shown
 from orchestrator.report.as_html.sections import concern
-from orchestrator.report.as_html.style import PHASE_COLOURS
+from orchestrator.report.as_html.style import PHASES
 from orchestrator.report.as_html.targets import groups
 from orchestrator.report.values import Report, TargetReport
 
@@ -157,7 +157,7 @@ def _legend(report: Report, *, marks: bool) -> str:
         '<span><svg viewBox="0 0 30 14" aria-hidden="true">'
         f'<path class="bar p-{phase}" d="M0 7h30"/>'
         f"</svg>{phase.replace('_', ' ')}</span>"
-        for phase in PHASE_COLOURS
+        for phase in PHASES
     )
     how = "<p>A mark at the left of a lane: the target is not good.</p>" if marks else ""
     if report.run.stops:

@@ -8,14 +8,15 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
+from datetime import datetime
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+import msgspec
+from msgspec import Struct
 
+from orchestrator.core.events import RunResumed, RunStarted
 from orchestrator.core.run_state import RunState, ServerState
 from orchestrator.core.text import printable_json, timestamp
 from orchestrator.core.version import __version__
@@ -26,12 +27,9 @@ FORMAT_VERSION = 1
 MANIFEST = "evidence.json"
 RECORDS = "journal.jsonl"
 SIGNATURE = "evidence.sig"
-_STRICT = ConfigDict(strict=True, extra="ignore")
 
 
-@with_config(_STRICT)
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
+class Chain(Struct, frozen=True, kw_only=True):
     """The records of the run: their file, its hash, how many they are, the last one's hash."""
 
     file: str
@@ -40,9 +38,7 @@ class Chain:
     head: str
 
 
-@with_config(_STRICT)
-@dataclass(frozen=True, slots=True, kw_only=True)
-class About:
+class About(Struct, frozen=True, kw_only=True):
     """The run as far as checking needs it; `finished`: its records have an end."""
 
     id: str
@@ -50,9 +46,7 @@ class About:
     exit_code: int | None
 
 
-@with_config(_STRICT)
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
+class Manifest(Struct, frozen=True, kw_only=True):
     """What is read back of evidence.json; the rest of it is compared as bytes.
 
     `version` is that of the program which wrote the renderings, `files` are their hashes.
@@ -66,16 +60,11 @@ class Manifest:
     files: Mapping[str, str]
 
 
-@cache
-def _adapter() -> TypeAdapter[Manifest]:
-    return TypeAdapter(Manifest)
-
-
 def parse(data: bytes) -> Manifest | None:
     """Return the content of evidence.json, or None if this program does not know its form."""
     try:
-        state = _adapter().validate_json(data)
-    except ValidationError:
+        state = msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     known = state.format == FORMAT and state.format_version == FORMAT_VERSION
     plain = all(name == Path(name).name and name not in {"", "..", "."} for name in state.files)
@@ -85,6 +74,8 @@ def parse(data: bytes) -> Manifest | None:
 def render(state: RunState, report: Report, files: Mapping[str, str], records_sha256: str) -> bytes:
     """Return evidence.json for a run and the hashes of its files, by their names."""
     run, first = report.run, state.started
+    processes: list[tuple[datetime, RunStarted | RunResumed]] = [(first.started_at, first)]
+    processes += [(each.resumed_at, each) for each in state.resumed]
     document: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -102,11 +93,8 @@ def render(state: RunState, report: Report, files: Mapping[str, str], records_sh
         "plan_sha256": run.plan_sha256,
         "locked_sha256": run.locked_sha256,
         "processes": [
-            _process(timestamp(first.started_at), first.user, first.host, first.version),
-            *(
-                _process(timestamp(each.resumed_at), each.user, each.host, each.version)
-                for each in state.resumed
-            ),
+            {"since": timestamp(at), "user": each.user, "host": each.host, "version": each.version}
+            for at, each in processes
         ],
         "servers": [
             _server(facts.name, facts.url, facts.tls, state.servers[facts.name])
@@ -121,11 +109,6 @@ def render(state: RunState, report: Report, files: Mapping[str, str], records_sh
         "files": dict(files),
     }
     return printable_json(json.dumps(document, ensure_ascii=False, indent=1)).encode() + b"\n"
-
-
-def _process(at: str | None, user: str, host: str, version: str) -> dict[str, Any]:
-    """Return who took part in the run, from when on, on which machine, with which program."""
-    return {"since": at, "user": user, "host": host, "version": version}
 
 
 def _server(name: str, url: str, tls: str, seen: ServerState) -> dict[str, Any]:

@@ -54,11 +54,10 @@ def verify(directory: Path, key: PublicKey | None = None) -> Verdict:
     verdict = Verdict()
     content = _content(directory / MANIFEST, MAX_MANIFEST)
     document = manifest.parse(content) if content is not None else None
-    if content is None:
-        verdict.refuted.append(f"there is no {MANIFEST} in {directory}: nothing can be verified")
-    elif document is None:
-        verdict.refuted.append(f"{MANIFEST} was changed, or is of a version that is not known here")
     if content is None or document is None:
+        missing = f"there is no {MANIFEST} in {directory}: nothing can be verified"
+        changed = f"{MANIFEST} was changed, or is of a version that is not known here"
+        verdict.refuted.append(missing if content is None else changed)
         return verdict
     _check_signature(directory, content, key, verdict)
     state = _check_records(directory, document, verdict)

@@ -11,7 +11,7 @@ from orchestrator.core.model import MountKey
 from orchestrator.core.run_state import RunState
 from orchestrator.core.text import duration, printable, timestamp
 from orchestrator.report.as_json import plain_values
-from orchestrator.report.objectives import measured, measured_over_all
+from orchestrator.report.objectives import measured, measured_over
 from orchestrator.report.summary import summarize
 from orchestrator.report.values import RunReport, TargetReport
 
@@ -134,7 +134,8 @@ def _checks(was: TargetReport, now: TargetReport) -> Iterator[CheckChange]:
 def _run_deltas(
     before: RunState, after: RunState, old: RunReport, new: RunReport
 ) -> tuple[Delta, ...]:
-    (old_rto, old_rpo), (new_rto, new_rpo) = measured_over_all(before), measured_over_all(after)
+    old_rto, old_rpo = measured_over(before.records.values(), before)
+    new_rto, new_rpo = measured_over(after.records.values(), after)
     return (
         Delta(scope="run", kind="duration", before=old.duration_s, after=new.duration_s),
         Delta(scope="run", kind="rto", before=old_rto, after=new_rto),

@@ -8,7 +8,7 @@ server where the plan or an earlier run says which.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -149,8 +149,16 @@ def planned_machines(
     for entry in selectors:
         looked_at = runs if entry.sample is not None else runs[:1]
         machines += [
-            _machine(entry, plan, each.planned.vm, each.planned.backup_server or None, source)
-            for each, source in _of(entry, looked_at, exactly=unchanged)
+            _machine(
+                entry,
+                plan,
+                each.planned.vm,
+                each.planned.backup_server or None,
+                f"run {run.started.run} found it",
+            )
+            for run in looked_at
+            for each in run.records.values()
+            if each.planned.point is not None and _belongs(each, entry, exactly=unchanged)
         ] or [_unknown(entry, plan)]
     return machines, notes
 
@@ -162,16 +170,6 @@ def is_named(entry: Entry) -> bool:
 
 def _is_of(state: RunState, sha256: str) -> bool:
     return sha256 in {state.started.plan_sha256, state.started.locked_sha256}
-
-
-def _of(
-    entry: Entry, runs: Sequence[RunState], *, exactly: bool
-) -> Iterator[tuple[MountRecord, str]]:
-    """Yield the targets that runs made of an entry, and how that is known."""
-    for run in runs:
-        for record in run.records.values():
-            if record.planned.point is not None and _belongs(record, entry, exactly=exactly):
-                yield record, f"run {run.started.run} found it"
 
 
 def _is_whole(state: RunState) -> bool:

@@ -14,7 +14,7 @@ from orchestrator.core.text import counted, duration, printable, table_moment
 from orchestrator.report.as_json import plain_values
 from orchestrator.report.caveats import narrowed
 from orchestrator.report.history.comparison import busy_s
-from orchestrator.report.objectives import measured, measured_over_all
+from orchestrator.report.objectives import measured, measured_over
 from orchestrator.report.summary import summarize
 from orchestrator.report.text import words
 
@@ -50,7 +50,7 @@ def trend_of_plan(name: str, states: Iterable[RunState]) -> Trend:
     """Return how the runs went as wholes; `states` are the newest first."""
     samples = []
     for state in states:
-        rto, rpo = measured_over_all(state)
+        rto, rpo = measured_over(state.records.values(), state)
         report = summarize(state)
         counts = [
             f"{count} {words(result)}"

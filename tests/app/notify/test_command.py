@@ -26,7 +26,7 @@ def anyio_backend() -> str:
 
 def notice() -> Notice:
     """Return the message that a run ended."""
-    ending = Ending(exit_code=1, meaning="no", missed=(), report="/reports/a b")
+    ending = Ending(exit_code=1, missed=(), report="/reports/a b")
     return next(composed_end(run_of(life("a"), [finished(exit_code=1)]), ending))
 
 

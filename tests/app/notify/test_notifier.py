@@ -14,7 +14,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from orchestrator.app.notify.composing import Ending, Missed
+from orchestrator.app.notify.composing import Ending
 from orchestrator.app.notify.notifier import WAITING, Notifier
 from orchestrator.app.notify.posting import Patience, Webhook
 from orchestrator.core.errors import CredentialError
@@ -28,6 +28,7 @@ from orchestrator.plan.file.settings import (
     NotifyOn,
     SecretReference,
 )
+from orchestrator.report.values import Objective
 from tests.app.notify.hooks import PART, Hooks, hooks
 from tests.hostile.searching import forms, holding
 from tests.report.builders import Fate, finished, life, run_of
@@ -37,10 +38,7 @@ pytestmark = pytest.mark.anyio
 QUICK = Patience(connect=1.0, answer=0.3, pauses=(0.01, 0.01), longest_pause=0.05)
 ENDING = Ending(
     exit_code=3,
-    meaning="in doubt",
-    missed=(
-        Missed(scope="run", kind="rto", target_s=60, actual_s=None, words="not measured of 1 min"),
-    ),
+    missed=(Objective(scope="run", kind="rto", target_s=60, actual_s=None, met=False),),
     report="/reports/1",
 )
 
