@@ -42,7 +42,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orchestrator.app.api import *  # noqa: F403 - the names of `__all__`
+    from orchestrator.app.api import *  # noqa: F403 - more than the names of `__all__`
 
 __all__ = [  # noqa: F405 - imported when first used
     "CannotResume",

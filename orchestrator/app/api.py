@@ -1,4 +1,4 @@
-"""The declared Python API: what the package `orchestrator` exports. Everything else is internal.
+"""The declared Python API: what `orchestrator.__all__` names. Everything else is internal.
 
 plan = load_plan(Path("drill.yaml"))
 outcome = anyio.run(run, plan, Options(state=Path("state")))
@@ -12,44 +12,24 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from orchestrator.app import runner
-from orchestrator.app.outcome import Outcome
+from orchestrator.app.outcome import Outcome as Outcome
 from orchestrator.app.readiness import checking
-from orchestrator.app.readiness.findings import Readiness
-from orchestrator.app.wiring import Choices as Options
-from orchestrator.app.wiring import Plan, World
-from orchestrator.core.errors import (
-    CannotResume,
-    JournalError,
-    OrchestratorError,
-    PlanError,
-    RunLocked,
-    RunNotFound,
-)
+from orchestrator.app.readiness.findings import Readiness as Readiness
+from orchestrator.app.wiring import Choices, Plan, World
+from orchestrator.core.errors import CannotResume as CannotResume
+from orchestrator.core.errors import JournalError as JournalError
+from orchestrator.core.errors import OrchestratorError as OrchestratorError
+from orchestrator.core.errors import PlanError as PlanError
+from orchestrator.core.errors import RunLocked as RunLocked
+from orchestrator.core.errors import RunNotFound as RunNotFound
 from orchestrator.core.events import RunStarted
-from orchestrator.core.model import ExitCode, MountState, Result
+from orchestrator.core.model import ExitCode as ExitCode
+from orchestrator.core.model import MountState as MountState
+from orchestrator.core.model import Result as Result
 from orchestrator.plan.choose.locked import load_any
-from orchestrator.report.values import Report
+from orchestrator.report.values import Report as Report
 
-__all__ = [
-    "CannotResume",
-    "ExitCode",
-    "JournalError",
-    "MountState",
-    "Options",
-    "OrchestratorError",
-    "Outcome",
-    "PlanError",
-    "Readiness",
-    "Report",
-    "Result",
-    "RunLocked",
-    "RunNotFound",
-    "check",
-    "load_plan",
-    "resume",
-    "run",
-]
-
+Options = Choices
 NO_VARIABLES: Mapping[str, str] = {}
 
 

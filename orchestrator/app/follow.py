@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 import anyio
 import anyio.to_thread
 
-from orchestrator.app.signals import BackgroundView
 from orchestrator.core.errors import JournalDamaged
 from orchestrator.core.events import Event, RunStarted
 from orchestrator.core.lifecycle import MountRecord
@@ -18,6 +17,7 @@ from orchestrator.core.run_state import RunState
 from orchestrator.journal import BEGINNING, Mark, State
 from orchestrator.views.statistics import RunStatistics
 from orchestrator.views.view import View
+from orchestrator.views.web.web_view import WebView
 
 LOOK_S = 0.5
 """Seconds between two looks into the journal; its writer commits as often."""
@@ -121,7 +121,7 @@ def watch(
 
 
 async def follow(
-    follower: RunFollower, view: BackgroundView, on_read: Callable[[RunFollower], None]
+    follower: RunFollower, view: WebView, on_read: Callable[[RunFollower], None]
 ) -> None:
     """Show a run from its journal until cancelled; `on_read` is called after every look.
 

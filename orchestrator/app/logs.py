@@ -72,7 +72,8 @@ def _configure(level: int, out: TextIO, *, as_json: bool, traces: bool) -> None:
             redacted,
             *([] if as_json else [spelled_out]),
             renderer,
-            _inert_json if as_json else _inert,
+            # What a CI system would obey is escaped, also within a list or a mapping.
+            lambda _logger, _method, lines: (printable_json if as_json else inert)(str(lines)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Outlived(out))),
@@ -101,7 +102,7 @@ def redacted(
 
 def _without_secrets(fields: Mapping[Any, Any]) -> dict[str, Any]:
     return {
-        _text(name): HIDDEN if SECRET_KEYS.search(str(name)) else _without_secret(value)
+        without_secrets(name): HIDDEN if SECRET_KEYS.search(str(name)) else _without_secret(value)
         for name, value in fields.items()
     }
 
@@ -113,15 +114,11 @@ def _without_secret(value: Any) -> Any:
         return _without_secrets(value)
     if isinstance(value, list | tuple | set | frozenset):
         return [_without_secret(each) for each in value]
-    return _text(value)
+    return without_secrets(value)
 
 
-def without_secrets(text: str) -> str:
+def without_secrets(value: Any) -> str:
     """Return a text in which what looks like a secret is hidden."""
-    return _text(text)
-
-
-def _text(value: Any) -> str:
     return SECRET_TEXT.sub(lambda found: found[found.lastindex or 0] + HIDDEN, str(value))
 
 
@@ -134,16 +131,6 @@ def spelled_out(
             lines = value.split("\n") if name == "exception" else [value]
             event[name] = "\n".join(printable(line, LONGEST_TEXT) for line in lines)
     return event
-
-
-def _inert_json(_logger: Any, _method: str, line: Any) -> str:
-    """Escape what a CI system would obey in a line of JSON."""
-    return printable_json(str(line))
-
-
-def _inert(_logger: Any, _method: str, lines: Any) -> str:
-    """Escape what a CI system would obey in lines of text: also within a list or a mapping."""
-    return inert(str(lines))
 
 
 class _Outlived(io.TextIOBase):

@@ -55,12 +55,8 @@ def outcome_of(
 
 def has_same_reports(outcome: Outcome, other: Outcome) -> bool:
     """Tell whether two outcomes have the same reports: nothing was recorded in between."""
-    one, two = outcome.report.run, other.report.run
-    return (one.journal_head, outcome.code, outcome.trouble) == (
-        two.journal_head,
-        other.code,
-        other.trouble,
-    )
+    one, two = ((o.report.run.journal_head, o.code, o.trouble) for o in (outcome, other))
+    return one == two
 
 
 def ending_of(outcome: Outcome) -> Ending:

@@ -23,7 +23,6 @@ from orchestrator.app.outcome import (
 )
 from orchestrator.app.session_tokens import SessionTokens
 from orchestrator.app.signals import (
-    BackgroundView,
     Signals,
     harmlessly,
     serve_views,
@@ -60,6 +59,7 @@ from orchestrator.report.exit_codes import exit_code
 from orchestrator.report.summary import summarize
 from orchestrator.views.statistics import RunStatistics
 from orchestrator.views.view import View
+from orchestrator.views.web.web_view import WebView
 
 log = Log(__name__)
 
@@ -116,7 +116,7 @@ class RunPart:
         self,
         view: View,
         observers: Sequence[Observer],
-        background: Sequence[BackgroundView] = (),
+        background: Sequence[WebView] = (),
     ) -> Outcome:
         """Do this part and write the reports of the whole."""
         notifier = self._notifier(self.observer)
@@ -125,11 +125,7 @@ class RunPart:
         if state is None:
             raise JournalError(trouble or "the journal did not take the run's first record")
         outcome = outcome_of(state, code, head, trouble, self._report_dir)
-        if (
-            early_outcome is not None
-            and early_outcome.written
-            and has_same_reports(outcome, early_outcome)
-        ):
+        if early_outcome and early_outcome.written and has_same_reports(outcome, early_outcome):
             outcome = early_outcome
         else:
             outcome = write_reports(outcome, self.state, state, self.choices)
@@ -237,7 +233,7 @@ class RunPart:
         view: View,
         notifier: Notifier,
         observers: Sequence[Observer],
-        background: Sequence[BackgroundView],
+        background: Sequence[WebView],
     ) -> tuple[int, str | None, str | None, Outcome | None]:
         """Run; return exit code, journal head, local trouble, and the outcome that was sent."""
         run: Run | None = None
@@ -349,9 +345,7 @@ class RunPart:
         await run.ledger.saved()
         return outcome
 
-    def _statistics(
-        self, views: Sequence[View | BackgroundView], durations: Durations
-    ) -> RunStatistics:
+    def _statistics(self, views: Sequence[View | WebView], durations: Durations) -> RunStatistics:
         """Return what is counted for all who look on, with what earlier processes did.
 
         They are told of that first, as whoever looks on from another process is.

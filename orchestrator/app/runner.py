@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator.app.outcome import Outcome, write_reports
 from orchestrator.app.run_part import RunPart
-from orchestrator.app.signals import BackgroundView, Signals, caught_signals
+from orchestrator.app.signals import Signals, caught_signals
 from orchestrator.app.wiring import (
     Choices,
     Plan,
@@ -26,6 +26,7 @@ from orchestrator.core.run_state import RunState
 from orchestrator.journal import State, urls_of
 from orchestrator.report.summary import summarize
 from orchestrator.views.view import View
+from orchestrator.views.web.web_view import WebView
 
 
 async def run_plan(
@@ -34,7 +35,7 @@ async def run_plan(
     *,
     view: View | None = None,
     observers: Sequence[Observer] = (),
-    background: Sequence[BackgroundView] = (),
+    background: Sequence[WebView] = (),
     world: World | None = None,
 ) -> Outcome:
     """Carry out a plan from the first logon to the last unmount, and write its reports.
@@ -66,7 +67,7 @@ async def resume(
     *,
     view: View | None = None,
     observers: Sequence[Observer] = (),
-    background: Sequence[BackgroundView] = (),
+    background: Sequence[WebView] = (),
     world: World | None = None,
 ) -> Outcome:
     """Go on with a run that was interrupted, stopped or halted, and write its reports.

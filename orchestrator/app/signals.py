@@ -6,18 +6,15 @@ import math
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Protocol
 
 import anyio
 
-from orchestrator.core.events import Event, RunNoted
-from orchestrator.core.lifecycle import MountRecord
-from orchestrator.core.ports.journal import Observer
+from orchestrator.core.events import RunNoted
 from orchestrator.core.text import duration
 from orchestrator.engine.run import Run
 from orchestrator.log import Log
-from orchestrator.views.statistics import RunStatistics
 from orchestrator.views.view import View
+from orchestrator.views.web.web_view import WebView
 
 log = Log(__name__)
 
@@ -28,28 +25,6 @@ HURRIED_S = 0.7
 """Seconds for telling of the end of a run that was to end at once."""
 
 Signals = AsyncIterator[signal.Signals]
-
-
-class BackgroundView(Observer, Protocol):
-    """An observer that also serves or writes something while the run goes on."""
-
-    def begin(self, stats: RunStatistics) -> None:
-        """Show what is counted in `stats`; called before everything else.
-
-        Whoever calls this counts every event there, before the view is told of it.
-        """
-        ...
-
-    def catch_up(self, event: Event, record: MountRecord | None) -> None:
-        """Take note of what an earlier process of the run did."""
-        ...
-
-    async def serve(self, now: Callable[[], float]) -> None:
-        """Go on until cancelled, which is at the run's end; what must follow then is bounded.
-
-        `now` is the run's clock.
-        """
-        ...
 
 
 @contextmanager
@@ -69,7 +44,7 @@ async def serve_views(
     view: View,
     signals: Signals | None,
     boot_clock: Callable[[], float],
-    background: Sequence[BackgroundView] = (),
+    background: Sequence[WebView] = (),
 ) -> AsyncIterator[None]:
     """Draw the view, obey signals and look for suspensions while the run goes on."""
     async with anyio.create_task_group() as tasks:
@@ -113,7 +88,7 @@ async def unless_signalled(
 
 
 @contextmanager
-def harmless(observer: View | BackgroundView) -> Iterator[None]:
+def harmless(observer: View | WebView) -> Iterator[None]:
     """Log exceptions from views instead of letting them stop the run."""
     try:
         yield
@@ -121,7 +96,7 @@ def harmless(observer: View | BackgroundView) -> Iterator[None]:
         log.warning("onlooker.failed", onlooker=type(observer).__name__, exc_info=True)
 
 
-def harmlessly(observer: View | BackgroundView, do: Callable[..., None], *args: object) -> bool:
+def harmlessly(observer: View | WebView, do: Callable[..., None], *args: object) -> bool:
     """Call a function of a view; return whether it succeeded, and log its exception if not."""
     with harmless(observer):
         do(*args)
@@ -137,7 +112,7 @@ async def _draw(run: Run, view: View) -> None:
             view.draw(run.ledger.now())
 
 
-async def _serve(run: Run, view: BackgroundView) -> None:
+async def _serve(run: Run, view: WebView) -> None:
     """Serve a view in the background."""
     with harmless(view):
         await view.serve(run.ledger.now)

@@ -101,7 +101,8 @@ async def _end_holds(
     finally:
         state.take_request(summary.run)  # if nobody has
     records = state.replay(summary.run).records
-    left = [records[key] for key, attempt in held.items() if _is_open(records[key], attempt)]
+    same = (records[key] for key, attempt in held.items() if len(records[key].attempts) == attempt)
+    left = [record for record in same if record.may_be_open]
     lines = [f"released: {printable(key)}" for key in held if records[key] not in left]
     lines += _by_hand(left, "the run's process did not release it; it may still be working on it")
     return Released(lines=tuple(lines), code=ExitCode.IN_DOUBT if left else ExitCode.GOOD)
@@ -121,11 +122,6 @@ async def _until_released(
                 answer.deadline = math.inf  # it has begun; each unmount has a time of its own
             if not working:
                 return
-
-
-def _is_open(record: MountRecord, attempt: int) -> bool:
-    """Tell whether the mount that was held may still be open."""
-    return record.may_be_open and len(record.attempts) == attempt
 
 
 async def _released(
@@ -210,7 +206,11 @@ def _summed_up(
         lines.append(how if mounts else f"not mounted any more: {printable(key)}")
     if progress.removed:
         lines.append(f"released: {counted(progress.removed, 'mount')} of no target")
-    lines += _strays_by_hand(progress.strays.values())
+    lines += [
+        f"not released: a mount of no target on {printable(stray.server)}, restore point "
+        f"{printable(stray.point or '?')}: {printable(stray.reason)}"
+        for stray in progress.strays.values()
+    ]
     by_reason: dict[str, list[MountRecord]] = {}
     for key, why in cleaned.why_not.items():
         by_reason.setdefault(why, []).append(ledger[key])
@@ -224,15 +224,6 @@ def _summed_up(
         state.forget_sessions(name)
         lines = lines or [f"{name}: nothing is left mounted"]
     return Released(lines=tuple(lines), code=ExitCode.IN_DOUBT if unfinished else ExitCode.GOOD)
-
-
-def _strays_by_hand(strays: Iterable[StrayFound]) -> list[str]:
-    """Name the mounts of no target that could not be removed."""
-    return [
-        f"not released: a mount of no target on {printable(stray.server)}, restore point "
-        f"{printable(stray.point or '?')}: {printable(stray.reason)}"
-        for stray in strays
-    ]
 
 
 def _by_hand(records: Sequence[MountRecord], why: str) -> list[str]:

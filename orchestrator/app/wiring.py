@@ -146,14 +146,11 @@ def clients(
     `kept` are sessions of earlier processes, by server. With `may_write` they write files into
     original guests when asked to.
     """
-    families = {
-        server: inventory_needs(plan, server).sources or {Source.REPLICA} for server in plan.servers
-    }
     withheld = secret_variables(plan)
     return [
         Client(
             settings,
-            families=families[name],
+            families=inventory_needs(plan, name).sources or {Source.REPLICA},
             rng=random.Random(world.rng.random()),  # noqa: S311 - jitter, not a secret
             connector=world.connector,
             wall_clock=world.wall_clock,

@@ -19,7 +19,6 @@ from orchestrator.views import streams
 
 if TYPE_CHECKING:
     from orchestrator.app.follow import RunFollower
-    from orchestrator.app.signals import BackgroundView
     from orchestrator.views.view import View
     from orchestrator.views.web.address import Address
     from orchestrator.views.web.web_view import WebView
@@ -73,7 +72,7 @@ def serving_options(command: options.F) -> options.F:
     )(page_options(command))
 
 
-def background_views(values: dict[str, Any], view: View) -> list[BackgroundView]:
+def background_views(values: dict[str, Any], view: View) -> list[WebView]:
     """Return what shows the run besides the view, by the options; nothing by default.
 
     Its lines appear above the live view, which would overwrite them otherwise.

@@ -257,16 +257,13 @@ class Eta:
     def _at_this_rate(self, now: Situation, left: int, running: int) -> Iterator[float]:
         """Yield how long the rest takes at the rate so far, if the rest is of the same kind."""
         enough = self._done >= max(ENOUGH, running)  # else most of what has begun has not ended
-        same = not now.ending and not now.allowed and not self._later_waves()
-        if self._first is not None and enough and same:
-            yield (now.at - self._first) / self._done * left
-
-    def _later_waves(self) -> bool:
-        """Return whether targets wait in a wave that has not begun."""
-        return any(
+        later_waves = any(
             queue.known + queue.new > 0 and lane.wave not in self._started
             for lane, queue in self._queues.items()
         )
+        same = not now.ending and not now.allowed and not later_waves
+        if self._first is not None and enough and same:
+            yield (now.at - self._first) / self._done * left
 
     # --- parts -------------------------------------------------------------------------------
 

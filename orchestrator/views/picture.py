@@ -203,7 +203,7 @@ def _lane(stats: RunStatistics, facts: ServerFacts, names: int, width: int) -> R
     slots = str(used) if most is None else f"{used}/{most}"
     gap, word = _gap(width), " done" if width >= NARROW else ""
     row = [
-        Span(_sized(printable(server, 20), names)),
+        Span(set_cell_size(printable(server, 20), names)),
         Span(f" {_gauge(used, most, 10 if width >= NARROW else 5)}", "cyan"),
         Span(f" {slots:>7}"),
         Span(f"{gap}{stats.done_by_server[server]}/{stats.by_server[server]}{word}", "dim"),
@@ -299,15 +299,10 @@ def _key(record: MountRecord, width: int) -> str:
     key = printable(record.planned.key, 120)
     while cell_len(key) > cells:
         key = "…" + key[2:]
-    return _sized(key, cells)
+    return set_cell_size(key, cells)
 
 
 # --- cells -------------------------------------------------------------------------------------
-
-
-def _sized(text: str, cells: int) -> str:
-    """Return text that takes exactly so many cells of a terminal."""
-    return set_cell_size(text, cells)
 
 
 def _cut(row: Iterable[Span], width: int) -> Row:
@@ -317,7 +312,7 @@ def _cut(row: Iterable[Span], width: int) -> Row:
     for span in row:
         cells = cell_len(span.text)
         if cells > room:
-            kept.append(Span(_sized(span.text, room - 1).rstrip() + "…", span.style))
+            kept.append(Span(set_cell_size(span.text, room - 1).rstrip() + "…", span.style))
             break
         room -= cells
         kept.append(span)

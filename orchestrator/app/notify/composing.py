@@ -133,11 +133,6 @@ def _what_can_be_done(state: RunState, left: int) -> str:
     return f"Within 15 minutes this may release {left - gone}: {command}. {ended}"
 
 
-def is_worth_telling(state: RunState) -> bool:
-    """Tell whether anything was begun: a run that was declined needs no message."""
-    return not any(stop.signal == "declined" for stop in state.stops)
-
-
 def _about(
     state: RunState,
     event: NotifyOn,

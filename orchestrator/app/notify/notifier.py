@@ -8,13 +8,7 @@ from contextlib import asynccontextmanager
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from orchestrator.app.notify.composing import (
-    Ending,
-    Notice,
-    composed,
-    composed_end,
-    is_worth_telling,
-)
+from orchestrator.app.notify.composing import Ending, Notice, composed, composed_end
 from orchestrator.app.notify.posting import NotDelivered, Patience, Webhook
 from orchestrator.app.notify.shapes import body
 from orchestrator.core.errors import CredentialError
@@ -95,7 +89,8 @@ class Notifier:
         """
         self.sent_code = ending.exit_code
         state = self._state()
-        if state is not None and is_worth_telling(state):
+        # A run that was declined began nothing, and needs no message.
+        if state is not None and all(stop.signal != "declined" for stop in state.stops):
             for notice in composed_end(state, ending):
                 self._offer(notice)
                 if only_finished:

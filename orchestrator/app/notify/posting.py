@@ -188,13 +188,10 @@ def _judge_teams(status: int, text: str) -> None:
     if _TEAMS_ERROR.search(text) is None:
         return
     inner = _TEAMS_STATUS.search(text)
-    why = f"it answered {status} with the text of an error"
     if inner is None:
-        raise NotDelivered(why)
-    why = f"it answered {status}, and in the text: HTTP error {inner[1]}"
-    if inner[1] == "429":
-        raise _Again(why)
-    raise NotDelivered(why)
+        raise NotDelivered(f"it answered {status} with the text of an error")
+    error = _Again if inner[1] == "429" else NotDelivered
+    raise error(f"it answered {status}, and in the text: HTTP error {inner[1]}")
 
 
 def _checked(address: str) -> URL:

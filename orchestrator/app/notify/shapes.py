@@ -22,7 +22,7 @@ from typing import Any
 
 from orchestrator.app.notify.composing import Notice
 from orchestrator.core.text import counted, escape_markup, printable, timestamp
-from orchestrator.plan.file.settings import HookKind
+from orchestrator.plan.file.settings import HookKind, NotifyOn
 from orchestrator.report.text import reached_of_wanted
 from orchestrator.report.values import Objective
 
@@ -37,13 +37,7 @@ LINE, TEXT = 200, 500
 """Characters of a line, and of the sentence, on such a card: receivers have limits, and Slack
 counts what is escaped five times."""
 
-_TITLES = {
-    "finished": "finished",
-    "halted": "HALTED",
-    "wave_failed": "wave failed",
-    "objective_missed": "objective missed",
-    "leftover": "MOUNTS LEFT OPEN",
-}
+_URGENT = {NotifyOn.HALTED: "HALTED", NotifyOn.LEFTOVER: "MOUNTS LEFT OPEN"}
 
 
 def body(notice: Notice, kind: HookKind) -> bytes:
@@ -93,8 +87,8 @@ def _printable(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _title(notice: Notice) -> str:
-    what = _TITLES[notice.event.value]
-    if notice.exit_code is not None and notice.event.value == "finished":
+    what = _URGENT.get(notice.event, notice.event.replace("_", " "))
+    if notice.exit_code is not None and notice.event is NotifyOn.FINISHED:
         what = "finished well" if notice.good else f"finished, exit code {notice.exit_code}"
     return printable(f"Restore {notice.mode} {notice.plan}: {what}", 140)
 

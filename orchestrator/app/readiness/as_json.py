@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from orchestrator.app.readiness.findings import Readiness, Scope, Status
@@ -25,17 +26,7 @@ def readiness_json(readiness: Readiness) -> str:
         "totals": {"servers": readiness.servers, "targets": readiness.targets, **totals},
     }
     rows = [
-        json.dumps(
-            {
-                "scope": each.scope,
-                "name": each.name,
-                "item": each.item,
-                "status": each.status,
-                "detail": each.detail,
-                **({"critical": True} if each.critical else {}),
-            },
-            ensure_ascii=False,
-        )
+        json.dumps({n: v for n, v in asdict(each).items() if v is not False}, ensure_ascii=False)
         for each in readiness.findings
     ]
     start = json.dumps(head, ensure_ascii=False, indent=1).removesuffix("\n}")

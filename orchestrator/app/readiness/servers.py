@@ -53,7 +53,7 @@ def server_findings(
     yield from _role(about, sight)
     yield _sessions(about, sight)
     yield _open_mounts(about, settings, held)
-    if _is_on(sight.logon) and not sight.sources:
+    if isinstance(sight.logon, LoggedOn) and not sight.sources:
         yield from (about.ok(item, NOTHING_WANTED) for item in ("inventory", "inventory_age"))
         yield _backup_servers(about, sight)
         yield about.ok("limits", NOTHING_WANTED)
@@ -193,11 +193,9 @@ def _role(about: Subject, sight: Sight) -> Iterator[Finding]:
 
 
 def _sessions(about: Subject, sight: Sight) -> Finding:
-    sessions = sight.sessions
-    if sessions is None or isinstance(sessions, OrchestratorError) or not _is_on(sight.logon):
+    sessions, logon = sight.sessions, sight.logon
+    if isinstance(sessions, OrchestratorError | None) or not isinstance(logon, LoggedOn):
         return about.not_visible("sessions", sight.why_not(sessions))
-    logon = sight.logon
-    assert isinstance(logon, LoggedOn)  # noqa: S101 - as _is_on says
     others = [each for each in sessions if each.id != logon.session and each.is_of(logon.user)]
     if not others:
         return about.ok("sessions", f"no other session of {logon.user} is open")
@@ -217,10 +215,6 @@ def _open_mounts(about: Subject, settings: ServerSettings, held: Mapping[str, in
     runs = ", ".join(holds(run, count) for run, count in held.items())
     limit = "" if settings.mounts_limit is None else f" beside the plan's {settings.mounts_limit}"
     return about.warning("open_mounts", f"{runs} there now, and they count{limit}")
-
-
-def _is_on(logon: object) -> bool:
-    return isinstance(logon, LoggedOn)
 
 
 def _inventory(about: Subject, sight: Sight) -> Finding:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.core.lifecycle import MountRecord, Phase
-from orchestrator.core.model import MountKey
 from orchestrator.core.run_state import RunState
 from orchestrator.core.text import duration, printable, timestamp
 from orchestrator.report.as_json import plain_values
@@ -17,6 +16,8 @@ from orchestrator.report.values import RunReport, TargetReport
 
 SHOWN = 20
 """Lines per section of the text; the rest is counted, and is in the JSON."""
+Seconds = tuple[float | None, float | None, float | None]
+"""Duration, RTO and RPO; None where it was not measured."""
 WAITING = frozenset({Phase.QUEUED, Phase.HELD})
 """Phases whose time depends on slots and people, not on the target."""
 
@@ -98,9 +99,20 @@ def compare(before: RunState, after: RunState) -> Comparison:
             if _outcome(was) != _outcome(now)
         ),
         checks=tuple(change for was, now in both for change in _checks(was, now)),
-        run_deltas=_run_deltas(before, after, old_report.run, new_report.run),
+        run_deltas=_deltas(
+            "run",
+            (old_report.run.duration_s, *measured_over(before.records.values(), before)),
+            (new_report.run.duration_s, *measured_over(after.records.values(), after)),
+        ),
         target_deltas=tuple(
-            delta for _, now in both for delta in _target_deltas(MountKey(now.key), before, after)
+            delta
+            for key, now in after.records.items()
+            if (was := before.records.get(key)) is not None
+            for delta in _deltas(
+                key,
+                (busy_s(was), *measured(was, before)),
+                (busy_s(now), *measured(now, after)),
+            )
         ),
     )
 
@@ -131,25 +143,10 @@ def _checks(was: TargetReport, now: TargetReport) -> Iterator[CheckChange]:
             )
 
 
-def _run_deltas(
-    before: RunState, after: RunState, old: RunReport, new: RunReport
-) -> tuple[Delta, ...]:
-    old_rto, old_rpo = measured_over(before.records.values(), before)
-    new_rto, new_rpo = measured_over(after.records.values(), after)
-    return (
-        Delta(scope="run", kind="duration", before=old.duration_s, after=new.duration_s),
-        Delta(scope="run", kind="rto", before=old_rto, after=new_rto),
-        Delta(scope="run", kind="rpo", before=old_rpo, after=new_rpo),
-    )
-
-
-def _target_deltas(key: MountKey, before: RunState, after: RunState) -> tuple[Delta, ...]:
-    was, now = before.records[key], after.records[key]
-    (old_rto, old_rpo), (new_rto, new_rpo) = measured(was, before), measured(now, after)
-    return (
-        Delta(scope=key, kind="duration", before=busy_s(was), after=busy_s(now)),
-        Delta(scope=key, kind="rto", before=old_rto, after=new_rto),
-        Delta(scope=key, kind="rpo", before=old_rpo, after=new_rpo),
+def _deltas(scope: str, old: Seconds, new: Seconds) -> tuple[Delta, ...]:
+    return tuple(
+        Delta(scope=scope, kind=kind, before=before, after=after)
+        for kind, before, after in zip(("duration", "rto", "rpo"), old, new, strict=True)
     )
 
 

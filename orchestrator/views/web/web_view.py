@@ -100,7 +100,9 @@ class WebView:
         return started and started.run, page_state.state, gates, page_state.stats.may_be_mounted
 
     async def serve(self, now: Callable[[], float]) -> None:
-        """Serve and write until cancelled; `now` is the run's clock.
+        """Serve and write until cancelled, at the run's end; `now` is the run's clock.
+
+        What must follow then is bounded.
 
         Raises:
             NotServed: the page cannot be served, and there is nothing else; see `alone`.

@@ -21,11 +21,12 @@ from tests.scenarios.drill import staged
 pytestmark = pytest.mark.anyio
 
 
-class Broken:
+class Broken(WebView):
     """A background view that fails at everything."""
 
     def __init__(self) -> None:
         """Nothing has failed yet."""
+        super().__init__(page=None, metrics_file=None, show_line=pytest.fail)
         self.failed: list[str] = []
 
     def begin(self, stats: RunStatistics) -> None:
