@@ -28,7 +28,7 @@ from orchestrator.plan.choose.matching import Candidate, match, without_point
 from orchestrator.plan.choose.sampling import Draw, rows_left_out
 from orchestrator.plan.choose.selection import Choice, NoChoice, PassedOver
 from orchestrator.plan.file.downloads import downloads_of
-from orchestrator.plan.file.selectors import SelectorKind
+from orchestrator.plan.file.selectors import SELECTORS, SelectorKind
 from orchestrator.plan.file.settings import Entry, RestorePlan
 
 
@@ -109,9 +109,13 @@ def expand(
         broken=(*broken_guards(counts.values()), *selected_twice(candidates), *same_keys(named)),
         pending=tuple(pending),
         passed={key: each.choice.passed for key, each in named if each.choice.passed},
-        queried=frozenset(key for key, each in named if each.entry.kind is SelectorKind.QUERY),
+        queried=frozenset(key for key, candidate in named if _is_queried(candidate.entry)),
         notes=(*notes, *future_notes(requests, inventories, now)),
     )
+
+
+def _is_queried(entry: Entry) -> bool:
+    return SELECTORS[entry.kind].asked_as is SelectorKind.QUERY
 
 
 def unread_notes(inventories: Mapping[ServerName, Inventory]) -> list[str]:

@@ -17,7 +17,7 @@ from orchestrator.core.policy import FUTURE_SLACK, clock_correction
 from orchestrator.core.text import counted
 from orchestrator.plan.choose.sampling import Draw, rows_left_out
 from orchestrator.plan.file.naming import names_like
-from orchestrator.plan.file.selectors import SelectorKind
+from orchestrator.plan.file.selectors import SELECTORS, SelectorKind
 from orchestrator.plan.file.settings import Entry, RestorePlan
 
 SHOWN_SET_ASIDE = 3
@@ -61,8 +61,9 @@ class InventoryNeeds:
 
 def question(entry: Entry) -> Question:
     """Return what must be asked to know the machines of `entry`."""
-    value = (entry.backup_server or "") if entry.kind is SelectorKind.MATCH else entry.value
-    return Question(entry.kind, entry.source, value)
+    selector = SELECTORS[entry.kind]
+    text = selector.text(entry.value, entry.backup_server or "")
+    return Question(selector.asked_as, entry.source, text)
 
 
 def inventory_needs(

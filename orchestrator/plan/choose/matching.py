@@ -14,7 +14,7 @@ from orchestrator.plan.choose.inventory import Inventory, Machine, question
 from orchestrator.plan.choose.sampling import Draw, draw_sample, entry_place, lot, sample_note
 from orchestrator.plan.choose.selection import Choice, NoChoice, choose
 from orchestrator.plan.file.naming import names_left_out
-from orchestrator.plan.file.selectors import SelectorKind
+from orchestrator.plan.file.selectors import SELECTORS, SelectorKind
 from orchestrator.plan.file.settings import Entry, PolicyName
 
 F = TypeVar("F", Choice, NoChoice)
@@ -85,7 +85,7 @@ def match(
 
 def without_point(entry: Entry, why: str) -> Candidate:
     """Return the one target of an entry for which nothing could be chosen."""
-    name = f"{entry.kind}:{entry.value}" if entry.kind.several else entry.value
+    name = f"{entry.kind}:{entry.value}" if SELECTORS[entry.kind].several else entry.value
     return Candidate(
         entry=entry,
         name=name if entry.label is None else entry.label,
@@ -104,7 +104,7 @@ def _machines(entry: Entry, inventory: Inventory) -> list[Machine]:
         case SelectorKind.MATCH:
             return inventory.machines_like(entry.source, entry.value, entry.backup_server)
         case SelectorKind.QUERY:
-            return inventory.machines_returned(entry.source, entry.value)
+            return inventory.machines_returned(entry.source, question(entry).value)
         case SelectorKind.VM:
             return inventory.machines(entry.source, entry.value)
         case SelectorKind.ID:

@@ -12,7 +12,7 @@ from orchestrator.plan.file.downloads import directory_name
 from orchestrator.plan.file.guest_paths import base_name
 from orchestrator.plan.file.problems import Problems, did_you_mean
 from orchestrator.plan.file.quantities import shown
-from orchestrator.plan.file.selectors import SelectorKind
+from orchestrator.plan.file.selectors import SELECTORS, SelectorKind
 from orchestrator.plan.file.settings import Entry, PolicyName
 from orchestrator.plan.file.targets import Placed
 
@@ -82,7 +82,7 @@ def check_twice(placed: Iterable[Placed]) -> None:
 def _machine(entry: Entry) -> str:
     """Return what two entries have in common that select the same, as one text."""
     # A job may be in several waves: what it leaves out in one, it may mount in another.
-    wave = entry.wave if entry.kind.several else ""
+    wave = entry.wave if SELECTORS[entry.kind].several else ""
     return f"{entry.server}/{wave}/{entry.source}/{entry.kind}/{entry.value}"
 
 
