@@ -14,6 +14,7 @@ import os
 import stat
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 import anyio.to_thread
 
@@ -99,7 +100,7 @@ class DiskFileStore:
             raise FileNotSaved(f"exists: this run saved {holder} there")
         _require_free_name(here, name, size, overwrite=overwrite)
         self._require_room(here, status.st_dev, size or 0)
-        file = _File(here, name, path, size, status.st_dev, overwrite=overwrite, apart=self._apart)
+        file = _File(here, name, path, size or 0, status.st_dev, overwrite, self._apart)
         self._owners[place] = owner
         return file
 
@@ -121,37 +122,29 @@ class DiskFileStore:
         return await anyio.to_thread.run_sync(work)
 
 
+@dataclass(eq=False)
 class _File:
     """One file while it is written; implements `ports.StoredFile`."""
 
-    def __init__(
-        self,
-        here: int,
-        name: str,
-        path: str,
-        expected: int | None,
-        device: int,
-        *,
-        overwrite: bool,
-        apart: Callable[[Callable[[], Kept]], Awaitable[Kept]],
-    ) -> None:
-        self.path = path
-        self.device = device
-        self.size = 0
-        self._here = here
-        self._name = name
-        self._part = name + PART
-        self._expected = expected or 0
-        self._overwrite = overwrite
-        self._apart = apart
+    here: int
+    name: str
+    path: str
+    expected: int
+    device: int
+    overwrite: bool
+    apart: Callable[[Callable[[], Kept]], Awaitable[Kept]]
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        self._part = self.name + PART
         self._hash = hashlib.sha256()
-        self._descriptor = _begin_part(here, self._part)
+        self._descriptor = _begin_part(self.here, self._part)
         self._kept = False
 
     @property
     def missing(self) -> int:
         """Bytes that are still to come, by the size in the listing."""
-        return max(0, self._expected - self.size)
+        return max(0, self.expected - self.size)
 
     def take(self, piece: bytes) -> None:
         """Write one more piece; nothing of it is kept in memory.
@@ -180,11 +173,9 @@ class _File:
         Raises:
             FileNotSaved: it cannot be, or another file has the name by now.
         """
-        stored: Kept | None = None
         with anyio.CancelScope(shield=True):  # a thread uses the descriptors until it is done
-            stored = await self._apart(self._finished)
-        assert stored is not None  # noqa: S101 - a shielded scope swallows nothing
-        return stored
+            return await self.apart(self._finished)
+        raise AssertionError  # a shielded scope swallows nothing
 
     def _finished(self) -> Kept:
         with _explained(self.path):
@@ -193,21 +184,21 @@ class _File:
             if was_there and not self._is_the_same():
                 raise FileNotSaved("exists, with other content, and is not replaced")
             self._kept = not was_there
-            _remove(self._here, self._part)
-            os.fsync(self._here)
+            _remove(self.here, self._part)
+            os.fsync(self.here)
         return Kept(size=self.size, sha256=self._hash.hexdigest(), was_there=was_there)
 
     def _named(self) -> bool:
         """Give the part its name; False if something has that name already."""
-        if self._overwrite:
-            os.rename(self._part, self._name, src_dir_fd=self._here, dst_dir_fd=self._here)
+        if self.overwrite:
+            os.rename(self._part, self.name, src_dir_fd=self.here, dst_dir_fd=self.here)
             return True
         try:
             os.link(
                 self._part,
-                self._name,
-                src_dir_fd=self._here,
-                dst_dir_fd=self._here,
+                self.name,
+                src_dir_fd=self.here,
+                dst_dir_fd=self.here,
                 follow_symlinks=False,
             )
         except FileExistsError:
@@ -222,23 +213,23 @@ class _File:
         """Take the name with an empty file of our own, then replace that: disks without links."""
         try:
             own = os.open(
-                self._name,
+                self.name,
                 os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC,
                 0o600,
-                dir_fd=self._here,
+                dir_fd=self.here,
             )
         except FileExistsError:
             return False
         os.close(own)
-        os.rename(self._part, self._name, src_dir_fd=self._here, dst_dir_fd=self._here)
+        os.rename(self._part, self.name, src_dir_fd=self.here, dst_dir_fd=self.here)
         return True
 
     def _is_the_same(self) -> bool:
         """Tell whether the file that has the name holds exactly these bytes."""
         other = os.open(
-            self._name,
+            self.name,
             os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
-            dir_fd=self._here,
+            dir_fd=self.here,
         )
         with os.fdopen(other, "rb", buffering=0) as opened:
             status = os.fstat(opened.fileno())
@@ -253,7 +244,7 @@ class _File:
         """Close the file, and remove its part unless it was kept."""
         os.close(self._descriptor)
         if not self._kept:
-            _remove(self._here, self._part)
+            _remove(self.here, self._part)
 
 
 def _begin_part(here: int, part: str) -> int:

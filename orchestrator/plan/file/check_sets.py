@@ -13,13 +13,7 @@ from orchestrator.plan.file.document import Block, Text
 from orchestrator.plan.file.guest_paths import os_of, quoted
 from orchestrator.plan.file.problems import Position, Problems, did_you_mean
 from orchestrator.plan.file.quantities import shown
-from orchestrator.plan.file.reading import (
-    check_name,
-    items_of,
-    keys_among,
-    known_keys,
-    read_section,
-)
+from orchestrator.plan.file.reading import check_name, items_of, keys_among, read_section
 from orchestrator.plan.file.schema import OverridableFile
 from orchestrator.plan.file.section import Section
 
@@ -99,7 +93,7 @@ def _check(node: object, problems: Problems, base: Path) -> Check | None:
         return None
     model = CHECK_KINDS[kind]
     for key, _ in node.fields():
-        owners = [each for each, other in CHECK_KINDS.items() if key in known_keys(other)]
+        owners = [each for each, other in CHECK_KINDS.items() if key in other.model_fields]
         if owners and kind not in owners:
             problems.add(
                 key.position, f"'{key}' does not go with '{kind}': it belongs to '{owners[0]}'"
@@ -119,7 +113,7 @@ def _kind(node: Block, problems: Problems) -> str | None:
     kinds = keys_among(CHECK_KINDS, node, problems, "write one check for each")
     if kinds:
         return str(kinds[0]) if len(kinds) == 1 else None
-    every = {key for model in CHECK_KINDS.values() for key in known_keys(model)}
+    every = {key for model in CHECK_KINDS.values() for key in model.model_fields}
     unknown = [key for key, _ in node.fields() if key not in every]
     for key in unknown:
         advice = did_you_mean(key, [*CHECK_KINDS, *sorted(every)], noun="keys here")

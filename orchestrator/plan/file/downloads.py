@@ -94,14 +94,11 @@ def _download(file: DownloadFile, base: Path) -> Download:
     values.pop("write", None)
     to = values.pop("to", None)
     if to is not None:
-        to = _local(to, base, is_directory=to.endswith("/") or file.glob is not None)
+        # A directory, as any place for several files is, ends in `/`.
+        is_directory = to.endswith("/") or file.glob is not None
+        to = absolute_path(to, base)
+        to += "/" if is_directory and not to.endswith("/") else ""
     return Download(to=to, **values)
-
-
-def _local(to: str, base: Path, *, is_directory: bool) -> str:
-    """Return an absolute path; a directory, as any place for several files is, ends in `/`."""
-    path = absolute_path(to, base)
-    return path if not is_directory or path.endswith("/") else f"{path}/"
 
 
 def downloads_of(entry: Entry, key: MountKey) -> tuple[Download, ...]:
@@ -112,13 +109,11 @@ def downloads_of(entry: Entry, key: MountKey) -> tuple[Download, ...]:
     """
     if not entry.several:
         return entry.downloads
-    return tuple(_in_own_directory(each, key.split("/", 2)[-1]) for each in entry.downloads)
-
-
-def _in_own_directory(download: Download, name: str) -> Download:
-    if download.to is None:
-        return download
-    return replace(download, to=f"{download.to}{directory_name(name)}/")
+    own = directory_name(key.split("/", 2)[-1])
+    return tuple(
+        each if each.to is None else replace(each, to=f"{each.to}{own}/")
+        for each in entry.downloads
+    )
 
 
 def directory_name(name: str) -> str:

@@ -130,27 +130,25 @@ def _header(cells: list[str], position: Position, problems: Problems) -> list[st
     return names
 
 
+@dataclass(slots=True)
 class _Cells:
     """One row's cells by the name of their column."""
 
-    def __init__(
-        self, cells: list[str], header: Sequence[str], line: int, problems: Problems
-    ) -> None:
-        self._cells = cells
-        self._header = header
-        self._line = line
-        self._problems = problems
-        self.good = True
+    cells: Sequence[str]
+    header: Sequence[str]
+    line: int
+    problems: Problems
+    good: bool = True
 
     def at(self, column: str) -> Position:
         """Return the position of a cell."""
-        return Position(self._line, _column(self._cells, self._header.index(column)))
+        return Position(self.line, _column(self.cells, self.header.index(column)))
 
     def text(self, column: str) -> str | None:
         """Return a cell's text, or None where it is empty or not there."""
-        if column not in self._header or self._header.index(column) >= len(self._cells):
+        if column not in self.header or self.header.index(column) >= len(self.cells):
             return None
-        return self._cells[self._header.index(column)].strip() or None
+        return self.cells[self.header.index(column)].strip() or None
 
     def read(self, column: str, parse: Callable[[str], T]) -> T | None:
         """Return a cell read by `parse`, or None where it is empty or was refused."""
@@ -166,7 +164,7 @@ class _Cells:
     def refuse(self, position: Position, message: str) -> None:
         """Note that the row cannot be used."""
         self.good = False
-        self._problems.add(position, message)
+        self.problems.add(position, message)
 
 
 def _row(cells: list[str], header: Sequence[str], line: int, problems: Problems) -> list[Row]:

@@ -21,12 +21,10 @@ def plan_json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a plan file."""
     generated = _tidy(PlanFile.model_json_schema())
     definitions: dict[str, Any] = {
-        _name(key): value for key, value in generated.pop("$defs").items()
+        key.removesuffix("File"): value for key, value in generated.pop("$defs").items()
     }
     properties = generated["properties"]
-    properties["variables"] |= {
-        "propertyNames": {"pattern": f"^{VARIABLE_NAME_PATTERN}$"},
-    }
+    properties["variables"] |= {"propertyNames": {"pattern": f"^{VARIABLE_NAME_PATTERN}$"}}
     properties["servers"] |= {"propertyNames": {"pattern": NAME_PATTERN}, "minProperties": 1}
     properties["checks"] |= {"propertyNames": {"pattern": NAME_PATTERN}}
     properties["checks"]["additionalProperties"]["minItems"] = 1
@@ -37,10 +35,8 @@ def plan_json_schema() -> dict[str, Any]:
     definitions["Target"]["oneOf"] = _exactly_one(KEYS)
     definitions["Expect"]["minProperties"] = 1
     definitions["Notification"]["properties"]["on"]["minItems"] = 1
-    definitions["Tls"] |= {
-        "minProperties": 1,
-        "not": {"required": ["ca_file", "fingerprint_sha256"]},
-    }
+    both = {"required": ["ca_file", "fingerprint_sha256"]}
+    definitions["Tls"] |= {"minProperties": 1, "not": both}
     return {
         "$schema": DIALECT,
         **generated,
@@ -52,10 +48,6 @@ def plan_json_schema() -> dict[str, Any]:
 
 def _exactly_one(keys: tuple[str, ...]) -> list[dict[str, Any]]:
     return [{"required": [key]} for key in keys]
-
-
-def _name(model: str) -> str:
-    return model.removesuffix("File")
 
 
 def _tidy(node: Any) -> Any:
@@ -71,7 +63,10 @@ def _tidy(node: Any) -> Any:
         node = {**node, "$ref": node["$ref"].removesuffix("File")}
     choices = [item for item in node.get("anyOf", ()) if item != {"type": "null"}]
     tidy = {
-        key: _properties(value) if key in {"properties", "$defs"} else _tidy(value)
+        # Properties have the plan's names, whatever they are called.
+        key: {name: _tidy(each) for name, each in value.items()}
+        if key in {"properties", "$defs"}
+        else _tidy(value)
         for key, value in node.items()
         if key not in {"title", "default", "anyOf"}
     }
@@ -80,8 +75,3 @@ def _tidy(node: Any) -> Any:
     if choices:
         tidy["anyOf"] = _tidy(choices)
     return tidy
-
-
-def _properties(properties: dict[str, Any]) -> dict[str, Any]:
-    """Return the tidied properties; their names are the plan's, whatever they are called."""
-    return {key: _tidy(value) for key, value in properties.items()}

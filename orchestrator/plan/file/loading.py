@@ -91,14 +91,14 @@ def load_plan_text(
                 del tree[key]
         substitute(tree, overrides, problems)
         place = {"base": path.parent.absolute(), "shown_base": path.parent}
-        resolved = resolve(tree, problems, **place, only_servers=only_servers)
-    if resolved.plan is None or problems:
+        plan, files = resolve(tree, problems, **place, only_servers=only_servers)
+    if plan is None or problems:
         raise PlanError(problems.sorted())
     return LoadedPlan(
-        plan=resolved.plan,
+        plan=plan,
         path=path,
         sha256=sha256(data).hexdigest(),
-        inventory_sha256=resolved.files,
+        inventory_sha256=files,
         doubts=problems.doubts(),
     )
 

@@ -42,7 +42,8 @@ def read_section(model: type[S], node: object, problems: Problems, *, noun: str)
     try:
         return model.model_validate(node)
     except ValidationError as exc:
-        errors = _errors(exc)
+        # Neither inputs nor links: an input may be a secret.
+        errors: list[Any] = list(exc.errors(include_input=False, include_url=False))
         # What an earlier stage reported needs no second message at the same place.
         for error in [e for e in errors if not problems.known_at(_place(node, e)[0])]:
             _translate(model, node, error, problems, noun)
@@ -76,11 +77,6 @@ def _without(model: type[S], node: Block, keys: set[str]) -> S | None:
         return None
 
 
-def _errors(exc: ValidationError) -> list[Any]:
-    # Neither inputs nor links: an input may be a secret.
-    return list(exc.errors(include_input=False, include_url=False))
-
-
 def _translate(model: type[S], node: Block, error: Any, problems: Problems, noun: str) -> None:
     position, value = _place(node, error)
     kind = error["type"]
@@ -94,17 +90,13 @@ def _translate(model: type[S], node: Block, error: Any, problems: Problems, noun
     elif kind == "value_error":
         problems.add(position, str(error["ctx"]["error"]))
     else:
-        problems.add(position, f"{_key_of(error['loc'])}: {_wrong_shape(kind, value)}")
-
-
-def _key_of(loc: tuple[str | int, ...]) -> str:
-    return next((str(part) for part in reversed(loc) if isinstance(part, str)), "this")
+        key = next((part for part in reversed(error["loc"]) if isinstance(part, str)), "this")
+        problems.add(position, f"{key}: {_wrong_shape(kind, value)}")
 
 
 def _wrong_shape(kind: str, value: object) -> str:
-    wanted = {"list_type": "a list ([a, b], or one '- item' a line)"}.get(
-        kind, "a mapping (key: value)"
-    )
+    a_list = "a list ([a, b], or one '- item' a line)"
+    wanted = a_list if kind == "list_type" else "a mapping (key: value)"
     given = "a single value"
     if not isinstance(value, str):
         given = "a list" if isinstance(value, list) else "a mapping"
@@ -115,7 +107,7 @@ def _unknown_key(model: type[Section], loc: tuple[str | int, ...]) -> str:
     word = str(loc[-1])
     if word in _KNOWN_ELSEWHERE:
         return f"unknown key {shown(word)}: write {_KNOWN_ELSEWHERE[word]!r}"
-    advice = did_you_mean(word, known_keys(_model_at(model, loc[:-1])), noun="keys here")
+    advice = did_you_mean(word, _model_at(model, loc[:-1]).model_fields, noun="keys here")
     return f"unknown key {shown(word)}: {advice}"
 
 
@@ -127,11 +119,6 @@ def keys_among(
     if len(keys) > 1:
         problems.add(keys[1].position, f"{' and '.join(keys)} exclude each other: {advice}")
     return keys
-
-
-def known_keys(model: type[Section]) -> tuple[str, ...]:
-    """Return the keys a section may hold."""
-    return tuple(model.model_fields)
 
 
 def _model_at(model: type[Section], loc: Iterable[str | int]) -> type[Section]:

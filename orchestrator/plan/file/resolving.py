@@ -6,7 +6,7 @@ Every section is read on its own, so that one mistake does not hide the others.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.core.model import Objectives, OnError, ServerName, WaveName
@@ -33,21 +33,14 @@ from orchestrator.plan.file.targets import Surroundings, resolve_target
 DEFAULT_WAVE = WaveName("default")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolved:
-    """A plan, or None where there are problems; and the inventory files it named."""
-
-    plan: RestorePlan | None
-    files: dict[str, str]
-
-
 def resolve(
     tree: Block, problems: Problems, *, base: Path, shown_base: Path, only_servers: bool = False
-) -> Resolved:
+) -> tuple[RestorePlan | None, dict[str, str]]:
     """Return the plan that `tree` describes, after noting everything that is wrong with it.
 
-    Relative paths start at `base`; messages show them below `shown_base`. With `only_servers` it
-    needs no targets.
+    It is None where there are problems; with it come the names and hashes of the inventory files
+    that it names. Relative paths start at `base`; messages show them below `shown_base`. With
+    `only_servers` it needs no targets.
     """
     header = read_section(PlanFile, tree, problems, noun="the plan")
     servers = resolve_servers(tree.get("servers"), problems, base)
@@ -69,7 +62,7 @@ def resolve(
     check_twice(around.placed)
     check_same_files(around.placed)
     if header is None or problems:
-        return Resolved(plan=None, files=around.files)
+        return None, around.files
     plan = RestorePlan(
         **header.values("name", "description", "mode", "reason"),
         servers=servers.settings,
@@ -80,7 +73,7 @@ def resolve(
         cleanup=merge(Cleanup(), header.cleanup),
         notifications=notifications,
     )
-    return Resolved(plan=plan, files=around.files)
+    return plan, around.files
 
 
 def _may_write(tree: Block, problems: Problems) -> bool:
