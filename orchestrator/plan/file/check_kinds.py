@@ -46,13 +46,11 @@ class PathCheckFile(Section):
     )
 
 
-class DirCheckFile(Section):
+class DirCheckFile(Section, of=DirCheck):
     """The names in one directory."""
 
     dir: contents.GuestPath = Field(description="A directory of the guest.")
-    glob: contents.NameGlob | None = optional(
-        "Which of its entries are counted.", default_of(DirCheck, "glob")
-    )
+    glob: contents.NameGlob | None = optional("Which of its entries are counted.")
     min_count: kinds.Count | None = optional("At least so many.")
     max_count: kinds.Count | None = optional("At most so many.")
     modified_within: kinds.PositiveDuration | None = optional(
@@ -77,16 +75,14 @@ class BaselineCheckFile(Section):
     )
 
 
-class ExecCheckFile(Section):
+class ExecCheckFile(Section, of=ExecCheck):
     """A program of your own judges the guest: it ends with 0 (good), 1 (bad) or 2 (warning)."""
 
     exec: contents.CommandLine = Field(
         description="Program and arguments, started without a shell; a path is relative to the "
         "plan. They are journaled: no secret belongs here."
     )
-    timeout: kinds.PositiveDuration | None = optional(
-        "How long it may take.", default_of(ExecCheck, "timeout")
-    )
+    timeout: kinds.PositiveDuration | None = optional("How long it may take.")
 
 
 CheckFile = PathCheckFile | DirCheckFile | BaselineCheckFile | ExecCheckFile

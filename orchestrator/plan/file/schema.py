@@ -2,7 +2,7 @@
 
 The models read one section each; what depends on several sections is checked in `resolving`.
 The published JSON Schema is generated from the same models and descriptions. Defaults are those of
-the values that a plan becomes (`settings`); nothing here repeats them.
+the values that a plan becomes (`of`); nothing here repeats them.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class BackupServerFile(Section):
     )
 
 
-class ServerFile(Section):
+class ServerFile(Section, of=ServerSettings):
     """One Enterprise Manager."""
 
     url: kinds.Url = Field(
@@ -75,31 +75,26 @@ class ServerFile(Section):
     backup_servers: SkipValidation[dict[str, BackupServerFile]] | None = optional(
         "Limits of the backup servers behind it, by name."
     )
-    api_version: kinds.ApiVersion | None = optional(
-        "REST API version asked for at logon.", default_of(ServerSettings, "api_version")
-    )
+    api_version: kinds.ApiVersion | None = optional("REST API version asked for at logon.")
 
 
-class FallbackFile(Section):
+class FallbackFile(Section, of=Fallback):
     """Older points that are tried where a mount or a check of a newer one fails."""
 
     count: kinds.Mounts = Field(description="How many older points may be tried, at most.")
     max_age: kinds.PositiveDuration | None = optional(
         "How old they may be; without it the point's own max_age holds."
     )
-    on: list[kinds.CauseWord] | None = optional(
-        "What leads to them: mount_failed, check_failed.", default_of(Fallback, "on")
-    )
+    on: list[kinds.CauseWord] | None = optional("What leads to them: mount_failed, check_failed.")
 
 
-class PointFile(Section):
+class PointFile(Section, of=PointPolicy):
     """Which restore point of a machine is mounted."""
 
     policy: kinds.Policy | None = optional(
         "latest: the newest; before: the newest not later than 'time'; id: exactly 'id'; "
         "newest_passing: the newest whose mount and checks succeed; every: each point is a "
-        "target; random: one of those that fit.",
-        default_of(PointPolicy, "policy"),
+        "target; random: one of those that fit."
     )
     time: kinds.Instant | None = optional("For policy 'before': RFC 3339 time.")
     id: kinds.Guid | None = optional("For policy 'id': the restore point's GUID.")
@@ -115,8 +110,7 @@ class PointFile(Section):
     )
     search: kinds.SearchOrder | None = optional(
         "For policy 'newest_passing': linear tries one older point after the other; bisect by "
-        "halves, assuming that every point before a good one is good.",
-        default_of(PointPolicy, "search"),
+        "halves, assuming that every point before a good one is good."
     )
     count: kinds.Mounts | None = optional("For policy 'every': only so many of the newest points.")
     seed: kinds.Count | None = optional("For policy 'random': random seed; by default the run's.")
@@ -125,44 +119,33 @@ class PointFile(Section):
     )
 
 
-class SampleFile(Section):
+class SampleFile(Section, of=Sample):
     """Only some of the machines that a selector matches."""
 
     count: kinds.Mounts = Field(description="How many machines to take, at most.")
     order: kinds.SampleWord | None = optional(
         "random: by the run's seed; stalest: those whose last proof in the journal is oldest, "
-        "the never proven first.",
-        default_of(Sample, "order"),
+        "the never proven first."
     )
     seed: kinds.Count | None = optional("Draw by this number instead of the run's own.")
 
 
-class TimeoutsFile(Section):
+class TimeoutsFile(Section, of=PhaseTimeouts):
     """How long each phase of one mount may take."""
 
     mount: kinds.PositiveDuration | None = optional(
-        "From submission until the server has finished.", default_of(PhaseTimeouts, "mount")
+        "From submission until the server has finished."
     )
-    checks: kinds.PositiveDuration | None = optional(
-        "For reading and checking what was mounted.", default_of(PhaseTimeouts, "checks")
-    )
-    unmount: kinds.PositiveDuration | None = optional(
-        "For removing the mount.", default_of(PhaseTimeouts, "unmount")
-    )
+    checks: kinds.PositiveDuration | None = optional("For reading and checking what was mounted.")
+    unmount: kinds.PositiveDuration | None = optional("For removing the mount.")
 
 
-class RetriesFile(Section):
+class RetriesFile(Section, of=AttemptPolicy):
     """How often a target is tried; only its own faults count, never a server's trouble."""
 
-    attempts: kinds.Attempts | None = optional(
-        "All attempts, the first included.", default_of(AttemptPolicy, "attempts")
-    )
-    delay: kinds.Duration | None = optional(
-        "Pause before the second attempt.", default_of(AttemptPolicy, "delay")
-    )
-    max_delay: kinds.Duration | None = optional(
-        "Longest pause between attempts.", default_of(AttemptPolicy, "max_delay")
-    )
+    attempts: kinds.Attempts | None = optional("All attempts, the first included.")
+    delay: kinds.Duration | None = optional("Pause before the second attempt.")
+    max_delay: kinds.Duration | None = optional("Longest pause between attempts.")
 
 
 class ObjectivesFile(Section):
@@ -183,16 +166,14 @@ class ExpectFile(Section):
     max: kinds.Count | None = optional("At most so many.")
 
 
-class OverridableFile(Section):
+class OverridableFile(Section, of=Entry):
     """Settings that 'defaults' gives and every wave and target may override."""
 
     server: kinds.Line | None = optional(
         "Name of a server under 'servers'; not needed where there is only one."
     )
     os: kinds.Os | None = optional("The guest's system.", default_of(Entry, "os_kind"))
-    source: kinds.SourceKind | None = optional(
-        "The family of restore points.", default_of(Entry, "source")
-    )
+    source: kinds.SourceKind | None = optional("The family of restore points.")
     point: PointFile | None = optional(
         "Which restore point; replaces an inherited choice as a whole."
     )
@@ -267,7 +248,7 @@ class TargetFile(OverridableFile):
     download: list[DownloadFile] | None = optional("Files to copy after the checks.")
 
 
-class WaveFile(OverridableFile):
+class WaveFile(OverridableFile, of=Wave):
     """A set of targets that start together."""
 
     name: kinds.Name = Field(description="The wave's name, part of every target's key.")
@@ -276,8 +257,7 @@ class WaveFile(OverridableFile):
     critical: kinds.Truth | None = optional("true: any failure in this wave halts the run.")
     on_error: kinds.OnErrorWord | None = optional(
         "What follows if a target of this wave does not end well: continue, skip_dependents "
-        "(the waves that wait for it are skipped), halt (as critical).",
-        default_of(Wave, "on_error"),
+        "(the waves that wait for it are skipped), halt (as critical)."
     )
     limits: MountLimitFile | None = optional("Limits of this wave.")
     objectives: ObjectivesFile | None = optional(
@@ -285,61 +265,55 @@ class WaveFile(OverridableFile):
     )
 
 
-class LimitsFile(Section):
+class LimitsFile(Section, of=RunLimits):
     """Limits of the whole run."""
 
     mounts: kinds.Mounts | None = optional("Open mounts over the whole run, held ones included.")
-    mounts_per_vm: kinds.Mounts | None = optional(
-        "Open mounts per machine.", default_of(RunLimits, "mounts_per_vm")
-    )
+    mounts_per_vm: kinds.Mounts | None = optional("Open mounts per machine.")
     failures: kinds.Failures | None = optional(
         "Submit nothing more once more than this has failed: a number or 20%."
     )
     deadline: kinds.PositiveDuration | None = optional(DEADLINE)
-    outage: kinds.Duration | None = optional(
-        "How long targets wait for an unreachable server.", default_of(RunLimits, "outage")
-    )
+    outage: kinds.Duration | None = optional("How long targets wait for an unreachable server.")
 
 
-class CleanupFile(Section):
+class CleanupFile(Section, of=Cleanup):
     """What happens to mounts at the end."""
 
     unmount: kinds.Unmount | None = optional(
         "always: every mount is removed; on_success: a mount whose verdict is not good stays open; "
-        "never: every mount stays open. `unmount` ends this.",
-        default_of(Cleanup, "unmount"),
+        "never: every mount stays open. `unmount` ends this."
     )
     keep_failed: kinds.PositiveDuration | None = optional(
         "How long a mount whose checks failed stays open for inspection."
     )
 
 
-class WebhookFile(Section):
+class WebhookFile(Section, of=Notification):
     """A webhook that messages are posted to, over https."""
 
     url: Secret = Field(
         description="A reference to its address, which is a secret: whoever has it can post there."
     )
     kind: kinds.HookKindWord | None = optional(
-        "What reads the messages: generic (JSON), slack or teams.", default_of(Notification, "kind")
+        "What reads the messages: generic (JSON), slack or teams."
     )
     ca_file: kinds.FilePath | None = optional(
         "PEM file with the authorities to trust in place of the system's, relative to the plan."
     )
 
 
-class NotificationFile(Section):
+class NotificationFile(Section, of=Notification):
     """Who gets messages about the run."""
 
     webhook: WebhookFile = Field(description="Where the messages go.")
     on: list[kinds.NotifyOnWord] | None = optional(
         "When a message is sent: finished, halted, wave_failed, objective_missed, leftover (a "
-        "mount that may still be open).",
-        default_of(Notification, "on"),
+        "mount that may still be open)."
     )
 
 
-class PlanFile(Section):
+class PlanFile(Section, of=RestorePlan):
     """A restore plan for bulk-restore."""
 
     version: kinds.Version = Field(description="Version of the plan format: 1.")
@@ -347,8 +321,7 @@ class PlanFile(Section):
     description: kinds.Paragraph | None = optional("What the plan is for.")
     mode: kinds.Mode | None = optional(
         "drill: mounts, checks and unmounts; writes into no guest. recovery: may also write "
-        "files into guests, if a target asks for it.",
-        default_of(RestorePlan, "mode"),
+        "files into guests, if a target asks for it."
     )
     reason: kinds.Line | None = optional(
         "Why it runs, such as a change number; kept in journal and reports."

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 from orchestrator.core.text import plan_duration
 
@@ -16,6 +17,12 @@ class Section(BaseModel):
     """One mapping of the plan file; keys it does not know are problems."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    def __init_subclass__(cls, of: type | None = None) -> None:
+        """Add the defaults of `of`, the value that it becomes, to what describes its keys."""
+        for name, key in list(vars(cls).items()):
+            if of is not None and isinstance(key, FieldInfo) and not key.is_required():
+                setattr(cls, name, optional(key.description or "", default_of(of, name)))
 
     def values(self, *keys: str) -> dict[str, Any]:
         """Return the values of this section, or of some of its keys, without the keys left out."""
@@ -34,13 +41,16 @@ def optional(text: str, default: str = "") -> Any:
 def default_of(kind: type, name: str, write: Callable[[Any], str] | None = None) -> str:
     """Return the default of a field of the values that a plan becomes, as a plan writes it.
 
-    Durations and words are known; `write` is for what is neither.
+    It is empty where there is none, or where it is nothing, none or false. Durations and words
+    are known; `write` is for what is neither.
     """
-    (value,) = (field.default for field in fields(kind) if field.name == name)
+    value = next((field.default for field in fields(kind) if field.name == name), MISSING)
     if write is not None:
         return write(value)
     if isinstance(value, tuple):
-        return "all" if value == tuple(value[0].__class__) else ", ".join(value)
+        return "all" if value and value == tuple(value[0].__class__) else ", ".join(value)
     if isinstance(value, float):
         return plan_duration(value)
-    return value.lower() if isinstance(value, StrEnum) else str(value)
+    if isinstance(value, str | int) and value:
+        return value.lower() if isinstance(value, StrEnum) else str(value)
+    return ""
