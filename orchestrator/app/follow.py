@@ -81,13 +81,7 @@ class RunFollower:
         return self.run_state.fold(event)
 
 
-def watch(
-    follower: RunFollower,
-    view: View,
-    *,
-    patient: bool = False,
-    sleep: Callable[[float], None] = time.sleep,
-) -> RunState | None:
+def watch(follower: RunFollower, view: View, *, patient: bool = False) -> RunState | None:
     """Show a run until it has ended, or its process is gone; return what is known of it then.
 
     What was recorded before is counted and not shown line by line. `patient`: a run whose
@@ -108,7 +102,7 @@ def watch(
             if drawn <= 0.0:
                 view.draw(follower.now())
                 drawn = view.interval_s
-            sleep(LOOK_S)
+            time.sleep(LOOK_S)
             drawn -= LOOK_S
             for event, record in follower.read_on():
                 stats.observe(event, record)

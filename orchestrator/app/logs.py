@@ -17,6 +17,7 @@ from typing import Any, TextIO, cast
 from orchestrator import log
 from orchestrator.core.text import inert, printable, printable_json
 
+Fields = MutableMapping[str, Any]
 HIDDEN = "***"
 SECRET_KEYS = re.compile(
     r"authorization|password|passwd|secret|token|cookie|x-restsvcsessionid|credential",
@@ -81,9 +82,7 @@ def _configure(level: int, out: TextIO, *, as_json: bool, traces: bool) -> None:
     )
 
 
-def in_one_line(
-    _logger: Any, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def in_one_line(_logger: Any, _method: str, event: Fields) -> Fields:
     """Replace a traceback by the exception: -v shows where it was raised."""
     exc_info = event.pop("exc_info", None)
     error = sys.exc_info()[1] if exc_info is True else exc_info
@@ -93,9 +92,7 @@ def in_one_line(
     return event
 
 
-def redacted(
-    _logger: Any, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def redacted(_logger: Any, _method: str, event: Fields) -> Fields:
     """Replace values under secret names, at any depth, and secrets inside texts."""
     return _without_secrets(event)
 
@@ -122,9 +119,7 @@ def without_secrets(value: Any) -> str:
     return SECRET_TEXT.sub(lambda found: found[found.lastindex or 0] + HIDDEN, str(value))
 
 
-def spelled_out(
-    _logger: Any, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def spelled_out(_logger: Any, _method: str, event: Fields) -> Fields:
     """Escape control characters in texts; only a traceback keeps its lines."""
     for name, value in event.items():
         if isinstance(value, str):

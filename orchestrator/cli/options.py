@@ -193,7 +193,7 @@ class Output:
 
     def view(self) -> View:
         """Return the progress view that fits stderr."""
-        from orchestrator.views.choice import Show, choose_view
+        from orchestrator.views.live import Show, choose_view
 
         show = Show.QUIET if self.quiet else Show.VERBOSE if self.verbose else Show.NORMAL
         return choose_view(sys.stderr, os.environ, show=show, color=self.color)

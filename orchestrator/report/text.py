@@ -23,18 +23,18 @@ def text(report: Report) -> str:
     lines = [_headline(report), ""]
     lines += _part("LEFT MOUNTED by no target, remove by hand:", report.strays, _stray)
     for title, targets in (
-        ("LEFT MOUNTED, remove by hand:", _with_mount(report, MountState.LEFT)),
-        ("MAY BE MOUNTED, check there:", _with_mount(report, MountState.UNKNOWN)),
-        ("HELD OPEN, as requested:", _with_mount(report, MountState.KEPT)),
+        ("LEFT MOUNTED, remove by hand:", _with(report, MountState.LEFT)),
+        ("MAY BE MOUNTED, check there:", _with(report, MountState.UNKNOWN)),
+        ("HELD OPEN, as requested:", _with(report, MountState.KEPT)),
     ):
         lines += _part(title, targets, _target)
     lines += _part("Written into guests:", list(written(report)), _written)
     for title, targets in (
-        ("Unknown:", _with_result(report, Result.UNKNOWN)),
-        ("Failed:", _with_result(report, Result.FAILED)),
+        ("Unknown:", _with(report, Result.UNKNOWN)),
+        ("Failed:", _with(report, Result.FAILED)),
         ("Mounted, not checked:", [each for each in report.targets if each.unchecked]),
-        ("Skipped:", _with_result(report, Result.SKIPPED)),
-        ("Cancelled:", _with_result(report, Result.CANCELLED)),
+        ("Skipped:", _with(report, Result.SKIPPED)),
+        ("Cancelled:", _with(report, Result.CANCELLED)),
     ):
         lines += _part(title, targets, _target)
     lines += _objectives(report)
@@ -95,12 +95,8 @@ def _headline(report: Report) -> str:
     )
 
 
-def _with_result(report: Report, result: Result) -> list[TargetReport]:
-    return [target for target in report.targets if target.result is result]
-
-
-def _with_mount(report: Report, mount: MountState) -> list[TargetReport]:
-    return [target for target in report.targets if target.mount is mount]
+def _with(report: Report, what: Result | MountState) -> list[TargetReport]:
+    return [each for each in report.targets if each.result is what or each.mount is what]
 
 
 def _part(title: str, items: Sequence[T], line: Callable[[T], str]) -> list[str]:

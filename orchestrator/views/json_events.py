@@ -21,17 +21,7 @@ from orchestrator.core.text import printable_json, timestamp
 from orchestrator.views.view import Lines, View
 
 VERSION = 1
-TYPES = (
-    "run",
-    "wave",
-    "target",
-    "check",
-    "copy",
-    "server",
-    "progress",
-    "error",
-    "summary",
-)
+TYPES = ("run", "wave", "target", "check", "copy", "server", "progress", "error", "summary")
 
 LAST = frozenset({"error", "summary"})
 """Types that are written where others are dropped: nothing that matters comes after them."""
@@ -224,10 +214,7 @@ FIELDS: dict[str, Any] = {
         "minimum": 1,
         "description": "events just before this one that were dropped, not read in time",
     },
-    "key": {"type": "string"},
-    "server": {"type": "string"},
-    "wave": {"type": "string"},
-    "phase": {"type": "string"},
+    **{name: {"type": "string"} for name in ("key", "server", "wave", "phase")},
     "result": {"enum": [None, *(result.value for result in Result)]},
     "mount": {"enum": [state.value for state in MountState]},
     "point": {"type": ["string", "null"], "description": "restore point tried now"},

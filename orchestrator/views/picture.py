@@ -10,13 +10,14 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from math import inf
 from typing import NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 
 from orchestrator.core.events import ServerFacts
 from orchestrator.core.lifecycle import MountRecord
-from orchestrator.core.model import Result, ServerName, exit_words
+from orchestrator.core.model import Result, exit_words
 from orchestrator.core.text import counted, duration, printable
 from orchestrator.views.statistics import RunStatistics
 
@@ -70,7 +71,7 @@ def _row(rank: int, row: Row) -> _Section:
 
 def _sections(stats: RunStatistics, width: int) -> Iterator[_Section]:
     servers = list(stats.started.servers) if stats.started else []
-    oldest = _oldest(stats)
+    oldest = heapq.nsmallest(OLDEST_SHOWN, stats.under_way(), key=_begun)  # not the held ones
     failures = list(reversed(stats.failures))[:FAILURES_SHOWN]
     gap = _row(90, BLANK)
     yield _row(0, _title(stats, width))
@@ -176,7 +177,13 @@ def _waves(stats: RunStatistics) -> Row:
 def _lanes(stats: RunStatistics, servers: list[ServerFacts], width: int, count: int) -> list[Row]:
     """Return the servers in the plan's order; of too many, those that a person must see first."""
     if len(servers) > count:
-        servers = sorted(servers, key=lambda facts: _need(stats, facts.name))
+        servers = sorted(  # servers in trouble, then those with work left
+            servers,
+            key=lambda facts: (
+                facts.name not in stats.trouble,
+                stats.done_by_server[facts.name] >= stats.by_server[facts.name],
+            ),
+        )
     names = min(max(cell_len(printable(facts.name, 20)) for facts in servers), max(6, width // 5))
     alone = count == 1
     shown = count if alone or len(servers) <= count else count - 1
@@ -189,11 +196,6 @@ def _lanes(stats: RunStatistics, servers: list[ServerFacts], width: int, count: 
             (Span(f"and {counted(len(hidden), 'more server')}{more}", "yellow" if more else "dim"),)
         )
     return rows
-
-
-def _need(stats: RunStatistics, server: ServerName) -> tuple[bool, bool]:
-    """Return what comes first: servers in trouble, then those with work left."""
-    return server not in stats.trouble, stats.done_by_server[server] >= stats.by_server[server]
 
 
 def _lane(stats: RunStatistics, facts: ServerFacts, names: int, width: int) -> Row:
@@ -237,11 +239,6 @@ def _gate(stats: RunStatistics, facts: ServerFacts) -> str:
 # --- targets -----------------------------------------------------------------------------------
 
 
-def _oldest(stats: RunStatistics) -> list[MountRecord]:
-    """Return the targets that have been under way for the longest, without the held ones."""
-    return heapq.nsmallest(OLDEST_SHOWN, stats.under_way(), key=_begun)
-
-
 def _begun(record: MountRecord) -> float:
     return record.attempts[-1].submitted_at if record.attempts else record.since
 
@@ -270,8 +267,8 @@ def _held(stats: RunStatistics, width: int, count: int) -> list[Row]:
         (Span(f"{len(held)} held open {until}", "bold cyan"), *verdict_spans),
         (Span(f"end it: bulk-restore unmount {run}", "cyan"),),
     ]
-    first = heapq.nsmallest(1, held, key=_end)
-    return [*rows, *(_held_one(stats, each, width) for each in first)][:count]
+    first = min(held, key=lambda each: inf if each.kept_until is None else each.kept_until)
+    return [*rows, _held_one(stats, first, width)][:count]
 
 
 def _held_one(stats: RunStatistics, record: MountRecord, width: int) -> Row:
@@ -281,10 +278,6 @@ def _held_one(stats: RunStatistics, record: MountRecord, width: int) -> Row:
     verdict = record.standing or Result.UNKNOWN
     key = Span(_key(record, width))
     return Span("held    ", "cyan"), key, Span(left), Span(f" {verdict}", STYLES[verdict]), why
-
-
-def _end(record: MountRecord) -> float:
-    return float("inf") if record.kept_until is None else record.kept_until
 
 
 def _failure(record: MountRecord, width: int) -> Row:

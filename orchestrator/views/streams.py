@@ -159,27 +159,20 @@ class Writer:
 class Output(io.TextIOBase):
     """A text stream over a Writer; it never fails, and blocks only where it `waits`."""
 
+    encoding = "utf-8"
+    """That of the stream; characters that it does not have are escaped."""
+    errors = "backslashreplace"
     waits = False
     """True where nothing may be lost: then a full queue is waited for. See `never_wait`."""
 
     def __init__(self, stream: TextIO, writer: Writer) -> None:
         """Write to the file of `stream`, in its encoding."""
         self._number = stream.fileno()
-        self._encoding = stream.encoding or "utf-8"
+        self.encoding = stream.encoding or "utf-8"
         self._is_terminal = stream.isatty()
         self.writer = writer
         self._missing = 0
         """Lines that were dropped and are not reported yet."""
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]  # the base has a variable
-        """The encoding of the stream; characters that it does not have are escaped."""
-        return self._encoding
-
-    @property
-    def errors(self) -> str:  # type: ignore[override]  # as above
-        """How it is escaped."""
-        return "backslashreplace"
 
     def fileno(self) -> int:
         """Return the file's number."""
@@ -207,7 +200,7 @@ class Output(io.TextIOBase):
 
     def offer(self, text: str, *, last: bool = False) -> bool:
         """Write a text as one piece, unless the queue is full; return whether it was written."""
-        data = text.encode(self._encoding, "backslashreplace")
+        data = text.encode(self.encoding, self.errors)
         return not data or self.writer.put(data, last=last, wait=self.waits)
 
     def flush(self) -> None:

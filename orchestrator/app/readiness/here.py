@@ -17,8 +17,6 @@ from orchestrator.core.run_state import RunState
 from orchestrator.journal import State, in_work
 from orchestrator.plan.file.settings import ServerSettings
 
-MEBIBYTE = 1024 * 1024
-
 
 def living_runs(state: State) -> list[RunState]:
     """Return what the journal knows of runs that a process on this machine works on now.

@@ -40,12 +40,6 @@ def facts(rows: Iterable[tuple[str, str]]) -> str:
     return f'<table class="narrow facts"><tbody>{"".join(lines)}</tbody></table>\n'
 
 
-def row(cells: Iterable[str], kind: str = "") -> str:
-    """Return one row of cells that are markup already."""
-    named = f' class="{kind}"' if kind else ""
-    return f"<tr{named}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-
-
 def cards(
     head: Iterable[str],
     rows: Iterable[Iterable[str]],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -38,6 +39,10 @@ _FILES: Mapping[str, tuple[str, str]] = {
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
+_STREAM_HEAD = (
+    f"retry: 2000\n\nevent: begin\ndata: {json.dumps(PHASES, separators=(',', ':'))}\n\n".encode()
+)
+"""How to read the rest of a stream."""
 
 
 class WebServer:
@@ -169,7 +174,7 @@ class WebServer:
         self, request: web.BaseRequest, response: web.StreamResponse, subscriber: Subscriber
     ) -> None:
         """Write to one subscriber, only ever into an empty buffer: what it misses is not kept."""
-        await response.write(_stream_head())
+        await response.write(_STREAM_HEAD)
         subscriber.offer(self.page_state.snapshot())
         behind_since: float | None = None
         while (transport := request.transport) is not None and not transport.is_closing():
@@ -213,12 +218,6 @@ class WebServer:
             await subscriber.wait(HEARTBEAT_S)
 
 
-def _stream_head() -> bytes:
-    """Return the head of a stream: how to read the rest."""
-    phases = ",".join(f'"{phase.value}"' for phase in PHASES)
-    return f"retry: 2000\n\nevent: begin\ndata: [{phases}]\n\n".encode()
-
-
 def _plain_answer(status: int, sentence: str) -> web.StreamResponse:
     return web.Response(status=status, text=f"{sentence}\n")
 
@@ -233,6 +232,8 @@ async def serve_page(
     grace_s: float = 1.0,
 ) -> AsyncIterator[WebServer]:
     """Serve the page at `address` until the context is left, and `grace_s` longer at most.
+
+    So long the last snapshot may delay the end.
 
     Raises (on entering):
         OSError: the address cannot be used.

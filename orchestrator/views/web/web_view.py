@@ -56,17 +56,15 @@ class WebView:
         page: PageOptions | None,
         metrics_file: Path | None,
         show_line: Callable[[str], None],
-        grace_s: float = 1.0,
         alone: bool = False,
     ) -> None:
-        """`show_line` shows a line to a person; `grace_s` is how long the last snapshot
-        may delay the end.
+        """`show_line` shows a line to a person.
 
         `alone`: there is no run to be kept from harm, so a page that fails is an error.
         """
         self.page_state = PageState()
         self._page, self._metrics_file = page, metrics_file
-        self._show_line, self._grace_s, self._alone = show_line, grace_s, alone
+        self._show_line, self._alone = show_line, alone
         self._is_writable = True
         self._has_read_old_file = False
         """Whether the last success was read from an older file."""
@@ -121,7 +119,7 @@ class WebView:
         where = page.address.authority
         try:
             async with serve_page(
-                self.page_state, page.address, page.token, names=page.names, grace_s=self._grace_s
+                self.page_state, page.address, page.token, names=page.names
             ) as site:
                 if not page.address.is_loopback:
                     self._show_line(
