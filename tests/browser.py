@@ -75,7 +75,7 @@ class Tab:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    async def until(self, expression: str, seconds: float = 20) -> Any:
+    async def until(self, expression: str, seconds: float = 60) -> Any:
         """Return the expression's value as soon as it is true."""
         with anyio.fail_after(seconds):
             while not (found := await self.value(expression)):
@@ -121,11 +121,11 @@ async def chromium(profile: Path, more: Sequence[str] = ()) -> AsyncIterator[Tab
                 yield Tab(socket)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 async def _port(file: Path) -> int:
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while not (file.exists() and file.read_text().count("\n")):
             await anyio.sleep(0.1)
     return int(file.read_text().splitlines()[0])

@@ -136,12 +136,12 @@ def test_a_pattern_looks_at_the_beginning_of_a_large_file_and_says_so() -> None:
 def test_the_unlucky_patterns_of_other_engines_take_no_time(wanted: str) -> None:
     """Searching takes time linear in the text."""
     check = PathCheck(path="x", matches=wanted)
-    began = time.monotonic()
+    began = time.process_time()
 
     (outcome,) = judge_content(check, content(check, b"a" * 200_000 + b"!", piece=65536), WINDOWS)
 
     assert outcome.observed == "no line matches in 195.3 KiB"
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_a_search_without_end_ends(monkeypatch: pytest.MonkeyPatch) -> None:

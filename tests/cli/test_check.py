@@ -24,12 +24,6 @@ def running() -> Iterator[Servers]:
         yield found
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    """Return this test's own state directory."""
-    return Place(tmp_path)
-
-
 def checked(place: Place, plan: Path, *more: str | Path) -> tuple[int, dict[str, Any]]:
     """Return exit code and the JSON form of a check."""
     state = place.directory / "state"
@@ -170,13 +164,14 @@ def test_a_locked_plan_can_be_checked(running: Servers, place: Place) -> None:
 def test_a_living_run_holds_its_plan(tmp_path: Path) -> None:
     """A real run in another process; afterwards its history gives a duration."""
     place = Place(tmp_path)
-    with servers(seconds=(1.0, 2.0)) as slow:
-        plan = slow.plan(tmp_path, targets=30)
+    with servers(stall_after=0) as stalled:
+        plan = stalled.plan(tmp_path, targets=12)
         process = place.start("run", plan, "--yes", "--json")
         try:
-            until_running(process, 2)
+            until_running(process, 1)
             code, values = checked(place, plan)
         finally:
+            stalled.go_on()
             done = ended(process)
         assert done[0] == 0, done[2]
         after, later = checked(place, plan)

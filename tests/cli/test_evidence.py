@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,19 +13,6 @@ from tests.processes import PASSWORD, Place, Servers, kill, served, servers, unt
 from tests.report.evidence.sample import key_files
 
 pytestmark = pytest.mark.process
-
-
-@pytest.fixture
-def quick() -> Iterator[Servers]:
-    """Serve two servers whose mounts take a moment."""
-    with servers() as running:
-        yield running
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    """Return this test's own journal and report directory."""
-    return Place(tmp_path)
 
 
 def test_a_signed_run_is_verified_without_its_journal(
@@ -83,11 +69,12 @@ def test_a_key_that_cannot_sign_stops_the_run_before_it_begins(
 def test_a_killed_and_resumed_run_has_the_evidence_of_both(place: Place, tmp_path: Path) -> None:
     """The report of a dead run says that it has no end; the resumed one names both processes."""
     private, public = key_files(tmp_path)
-    with servers(seconds=(1.0, 2.0)) as slow:
-        plan = slow.plan(place.directory, targets=8)
+    with servers(stall_after=0) as stalled:
+        plan = stalled.plan(place.directory, targets=8)
         process = place.start("run", plan, "--yes", "--json")
         until_running(process, 1)
         kill(process)
+        stalled.go_on()
         assert place.call("report", "last").returncode == 0
         dead = place.call("report", "--verify", place.report)
         done = place.call("resume", "last", "--sign-key", private)

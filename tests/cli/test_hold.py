@@ -23,12 +23,6 @@ def quick() -> Iterator[Servers]:
         yield running
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    """Return this test's own journal and report directory."""
-    return Place(tmp_path)
-
-
 def holding(running: Servers, place: Place, *, targets: int = 3) -> subprocess.Popen[str]:
     """Start a run that holds its mounts for an hour; return once its journal says that it does."""
     plan = running.plan(place.directory, targets=targets)

@@ -18,36 +18,18 @@ from orchestrator.plan.file.loading import load_plan
 from tests.invariants import assert_invariants
 from tests.processes import (
     PASSWORD,
+    PATIENCE_S,
     Place,
     Servers,
     ended,
     kill,
     servers,
     until_running,
+    until_said,
     until_stopping,
 )
 
 pytestmark = pytest.mark.process
-
-
-@pytest.fixture
-def quick() -> Iterator[Servers]:
-    """Serve two servers whose mounts take a moment."""
-    with servers() as running:
-        yield running
-
-
-@pytest.fixture
-def slow() -> Iterator[Servers]:
-    """Serve two servers whose mounts take long enough to be interrupted."""
-    with servers(seconds=(1.0, 2.0)) as running:
-        yield running
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    """Return this test's own journal and report directory."""
-    return Place(tmp_path)
 
 
 def check(running: Servers, place: Place, plan: Path) -> None:
@@ -147,13 +129,9 @@ def test_whoever_looks_on_sees_that_a_run_waits_for_its_answer(
     ours, theirs = pty.openpty()
     with os.fdopen(ours, "w") as keyboard, os.fdopen(theirs, "rb") as terminal:
         process = place.start("run", plan, stdin=terminal)
-        assert process.stderr is not None
-        asked = ""
-        while "Mount them now?" not in asked:
-            asked += process.stderr.read(1)
+        until_said(process, "Mount them now?")
         watching = place.start("watch", "last")
-        assert watching.stderr is not None
-        shown = next(line for line in watching.stderr if "waiting for" in line)
+        shown = until_said(watching, "waiting for confirmation")
         keyboard.write("y\n")
         keyboard.flush()
         codes = [ended(process)[0], ended(watching)[0]]
@@ -171,13 +149,9 @@ def test_a_run_can_be_stopped_while_it_asks(
     ours, theirs = pty.openpty()
     with os.fdopen(ours, "w"), os.fdopen(theirs, "rb") as terminal:
         process = place.start("run", plan, stdin=terminal)
-        assert process.stderr is not None
-        asked = ""
-        while "Mount them now?" not in asked:
-            asked += process.stderr.read(1)
+        until_said(process, "Mount them now?")
         process.send_signal(number)
-        done = process.wait(30)
-        process.communicate()
+        done = ended(process)[0]
 
     assert done == code
     assert not quick.truth().mounts
@@ -250,25 +224,29 @@ def test_json_events_end_with_a_summary(quick: Servers, place: Place) -> None:
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_one_signal_lets_open_mounts_end_and_unmounts(
-    name: str, code: int, slow: Servers, place: Place
+    name: str, code: int, stalled: Servers, place: Place
 ) -> None:
     """Nothing new is submitted; nothing is left; a report is there."""
-    plan = slow.plan(place.directory, targets=40)
+    plan = stalled.plan(place.directory, targets=40)
     process = place.start("run", plan, "--yes", "--json")
     until_running(process, 2)
 
     process.send_signal(signal.Signals[name])
+    until_stopping(process)
+    stalled.go_on()
     ended_with, _, err = ended(process)
 
     assert ended_with == code, err
-    check(slow, place, plan)
-    assert not slow.truth().still_open()
+    check(stalled, place, plan)
+    assert not stalled.truth().still_open()
     assert 0 < place.values()["totals"]["mounted"] < 40
 
 
-def test_two_signals_leave_named_mounts_that_unmount_releases(slow: Servers, place: Place) -> None:
+def test_two_signals_leave_named_mounts_that_unmount_releases(
+    stalled: Servers, place: Place
+) -> None:
     """The second signal does not wait for mounts in the making: it names them, code 3."""
-    plan = slow.plan(place.directory, targets=40)
+    plan = stalled.plan(place.directory, targets=40)
     process = place.start("run", plan, "--yes", "--json")
     until_running(process, 2)
 
@@ -278,25 +256,33 @@ def test_two_signals_leave_named_mounts_that_unmount_releases(slow: Servers, pla
     code, _, err = ended(process)
 
     assert code == 3, err
-    check(slow, place, plan)
+    check(stalled, place, plan)
     assert place.call("status", "last").returncode == 3
+    stalled.go_on()
     released = place.call("unmount", "last")
     assert released.returncode == 0, released.stdout
-    assert not slow.truth().still_open()
+    assert not stalled.truth().still_open()
     assert place.call("status", "last").returncode == 0
 
 
+@pytest.fixture
+def stalled_later() -> Iterator[Servers]:
+    """Serve two servers that finish one mount, and no other until `go_on`."""
+    with servers(stall_after=1) as running:
+        yield running
+
+
 def test_after_kill_9_status_names_what_may_be_mounted_and_unmount_releases_it(
-    slow: Servers, place: Place
+    stalled_later: Servers, place: Place
 ) -> None:
     """The journal and the session's side file are enough; the session is closed at the end.
 
     Every request is answered before the death: one in doubt would be waited for, for 3 minutes.
     Of the plan only the servers are read: its targets and checks may be broken meanwhile.
     """
-    plan = slow.plan(place.directory, targets=8)
+    plan = stalled_later.plan(place.directory, targets=8)
     process = place.start("run", plan, "--yes", "--json")
-    until_running(process, 8)
+    until_running(process, 6)  # the first and the second wave
 
     kill(process)
     plan.write_text(plan.read_text() + "checks: {gone: [{path: gone, no_such_key: 1}]}\n")
@@ -306,22 +292,23 @@ def test_after_kill_9_status_names_what_may_be_mounted_and_unmount_releases_it(
     assert status.returncode == 3
     assert "interrupted" in status.stdout
     assert ", mount unknown; " in status.stdout
-    for fate in slow.truth().still_open():
+    for fate in stalled_later.truth().still_open():
         assert fate.vm in status.stdout
     place.call("report", "last", "--report", str(place.report))
-    assert place.values()["totals"]["may_be_mounted"] > 0
+    assert place.values()["totals"]["may_be_mounted"] >= 5
+    stalled_later.go_on()
     released = place.call("unmount", "last")
     assert released.returncode == 0, released.stdout
     assert f"reports updated: {place.report}" in released.stdout
     assert place.values()["totals"]["may_be_mounted"] == 0
-    truth = slow.truth()
+    truth = stalled_later.truth()
     assert not truth.still_open()
     assert truth.sessions_closed == truth.logons == 2
 
 
-def test_a_second_run_of_the_same_plan_is_refused(slow: Servers, place: Place) -> None:
+def test_a_second_run_of_the_same_plan_is_refused(stalled: Servers, place: Place) -> None:
     """Code 6 while the first one runs; the first one is not disturbed, and can be watched."""
-    plan = slow.plan(place.directory, targets=80)
+    plan = stalled.plan(place.directory, targets=20)
     first = place.start("run", plan, "--yes", "--json")
     until_running(first, 1)
 
@@ -332,13 +319,14 @@ def test_a_second_run_of_the_same_plan_is_refused(slow: Servers, place: Place) -
     assert "running" in status.stdout
     assert ": running; " in status.stdout.split("Open now:")[1]
     assert "mount " not in status.stdout  # what would be left of it if it died now
+    stalled.go_on()
     assert ended(first)[0] == 0
-    assert len(slow.truth().mounts) == 80
+    assert len(stalled.truth().mounts) == 20
 
 
-def test_closed_streams_never_end_a_run(slow: Servers, place: Place) -> None:
+def test_closed_streams_never_end_a_run(stalled: Servers, place: Place) -> None:
     """Whoever reads stdout and stderr may go away; the run ends, unmounts and reports."""
-    plan = slow.plan(place.directory, targets=8)
+    plan = stalled.plan(place.directory, targets=8)
     process = place.start("run", plan, "--yes", "--json")
     until_running(process, 1)
 
@@ -346,8 +334,9 @@ def test_closed_streams_never_end_a_run(slow: Servers, place: Place) -> None:
     assert process.stderr is not None
     process.stdout.close()
     process.stderr.close()
-    code = process.wait(120)
+    stalled.go_on()
+    code = process.wait(PATIENCE_S)
 
     assert code == 0
-    check(slow, place, plan)
+    check(stalled, place, plan)
     assert place.values()["totals"]["mounted"] == 8

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,22 +13,18 @@ from orchestrator.app.demo import settings_for
 from orchestrator.app.wiring import limits_of
 from orchestrator.plan.file.loading import load_plan
 from tests.invariants import assert_invariants
-from tests.processes import PASSWORD, Place, Servers, ended, kill, served, servers, until_running
+from tests.processes import (
+    PASSWORD,
+    Place,
+    Servers,
+    ended,
+    kill,
+    served,
+    until_running,
+    until_stopping,
+)
 
 pytestmark = pytest.mark.process
-
-
-@pytest.fixture
-def slow() -> Iterator[Servers]:
-    """Serve two servers whose mounts take long enough to be interrupted."""
-    with servers(seconds=(1.0, 2.0)) as running:
-        yield running
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    """Return this test's own journal and report directory."""
-    return Place(tmp_path)
 
 
 def killed(running: Servers, place: Place, *, targets: int, options: tuple[str, ...] = ()) -> Path:
@@ -41,15 +36,16 @@ def killed(running: Servers, place: Place, *, targets: int, options: tuple[str, 
     process = place.start("run", plan, "--yes", "--json", *options)
     until_running(process, 1)
     kill(process)
+    running.go_on()
     return plan
 
 
-def test_a_killed_run_goes_on_to_its_end(slow: Servers, place: Place) -> None:
+def test_a_killed_run_goes_on_to_its_end(stalled: Servers, place: Place) -> None:
     """Everything is mounted once and removed; `--json` ends with the summary of the whole.
 
     Each process logs on once to each server: the second one mounts in sessions of its own.
     """
-    plan = killed(slow, place, targets=20)
+    plan = killed(stalled, place, targets=20)
 
     done = place.call("resume", "last", "--json")
 
@@ -58,7 +54,7 @@ def test_a_killed_run_goes_on_to_its_end(slow: Servers, place: Place) -> None:
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     assert (events[-1]["type"], events[-1]["exit_code"]) == ("summary", 0)
     assert events[-1]["totals"]["mounted"] == 20
-    truth = slow.truth()
+    truth = stalled.truth()
     assert_invariants(truth, place.values(), limits_of(load_plan(plan).plan, None))
     assert (len(truth.mounts), truth.still_open()) == (20, [])
     assert truth.sessions_closed == truth.logons == 4
@@ -73,87 +69,93 @@ TARGET = (
 
 
 def test_a_killed_recovery_writes_on_only_where_it_is_allowed_again(
-    slow: Servers, place: Place
+    stalled: Servers, place: Place
 ) -> None:
     """Without --yes-write the process that goes on sends nothing; with it the file is written."""
-    plan = slow.plan(place.directory, targets=4)
+    plan = stalled.plan(place.directory, targets=4)
     plan.write_text(plan.read_text().partition("waves:")[0] + WRITES + TARGET)
     process = place.start("run", plan, "--yes", "--yes-write", "--json")
     until_running(process, 1)
     kill(process)
-    asked = slow.truth().requests
+    stalled.go_on()
+    asked = stalled.truth().requests
 
     refused = place.call("resume", "last")
-    untouched = slow.truth().requests == asked
+    untouched = stalled.truth().requests == asked
     done = place.call("resume", "last", "--yes-write")
 
     assert (refused.returncode, untouched) == (2, True)
     assert "--yes-write" in refused.stderr
     assert done.returncode == 0, done.stderr
-    (write,) = slow.truth().guest_writes
+    (write,) = stalled.truth().guest_writes
     assert write[2].lower().endswith("notepad.exe")
     assert [each["fate"] for each in place.values()["targets"][0]["downloads"]] == ["restored"]
 
 
-def test_a_resume_of_what_has_ended_does_nothing(slow: Servers, place: Place) -> None:
+def test_a_resume_of_what_has_ended_does_nothing(stalled: Servers, place: Place) -> None:
     """It may be repeated: the reports are written once more, and nobody is asked anything."""
-    killed(slow, place, targets=6)
+    killed(stalled, place, targets=6)
     first = place.call("resume", "last")
     report = (place.report / "report.json").read_bytes()
     (place.report / "report.json").unlink()
-    asked = slow.truth().requests
+    asked = stalled.truth().requests
 
     again = place.call("resume", "last")
 
     assert (first.returncode, again.returncode) == (0, 0), again.stderr
     assert (place.report / "report.json").read_bytes() == report
-    assert slow.truth().requests == asked
+    assert stalled.truth().requests == asked
 
 
-def test_a_run_that_is_alive_is_left_alone(slow: Servers, place: Place) -> None:
+def test_a_run_that_is_alive_is_left_alone(stalled: Servers, place: Place) -> None:
     """Code 6, and the message says which process goes on."""
-    plan = slow.plan(place.directory, targets=40)
+    plan = stalled.plan(place.directory, targets=40)
     process = place.start("run", plan, "--yes", "--json")
     until_running(process, 1)
 
     refused = place.call("resume", "last")
     process.send_signal(signal.SIGINT)
+    stalled.go_on()
 
     assert refused.returncode == 6
     assert f"process {process.pid} on " in refused.stderr
     assert ended(process)[0] == 130
 
 
-def test_a_stopped_run_is_resumed_where_it_was(slow: Servers, place: Place) -> None:
+def test_a_stopped_run_is_resumed_where_it_was(stalled: Servers, place: Place) -> None:
     """After Ctrl-C nothing is mounted twice, and what was cancelled is mounted now."""
-    process = place.start("run", slow.plan(place.directory, targets=20), "--yes", "--json")
-    until_running(process, 2)
+    process = place.start("run", stalled.plan(place.directory, targets=20), "--yes", "--json")
+    until_running(process, 1)
     process.send_signal(signal.SIGINT)
+    until_stopping(process)
+    stalled.go_on()
     assert ended(process)[0] == 130
     before = place.values()["totals"]
-    assert before["cancelled"] > 0
+    assert (before["mounted"], before["cancelled"]) == (1, 19)
 
     done = place.call("resume", "last")
 
     assert done.returncode == 0, done.stderr
     assert place.values()["totals"]["mounted"] == 20
-    assert len(slow.truth().mounts) == 20
+    assert len(stalled.truth().mounts) == 20
 
 
-def test_another_plan_is_refused_unless_the_old_one_is_named(slow: Servers, place: Place) -> None:
+def test_another_plan_is_refused_unless_the_old_one_is_named(
+    stalled: Servers, place: Place
+) -> None:
     """Code 2 and nothing sent; with --plan and the very same bytes it goes on."""
-    plan = killed(slow, place, targets=6)
+    plan = killed(stalled, place, targets=6)
     copy = place.directory / "as-it-was.yaml"
     copy.write_bytes(plan.read_bytes())
     plan.write_text(plan.read_text() + "# changed\n")
-    asked = slow.truth().requests
+    asked = stalled.truth().requests
 
     refused = place.call("resume", "last")
 
     assert refused.returncode == 2
     assert "is not the plan that run" in refused.stderr
     assert "--plan" in refused.stderr
-    assert slow.truth().requests == asked
+    assert stalled.truth().requests == asked
     done = place.call("resume", "last", "--plan", copy)
     assert done.returncode == 0, done.stderr
     assert place.values()["totals"]["mounted"] == 6
@@ -168,9 +170,9 @@ def test_a_run_that_never_was_cannot_be_resumed(place: Place) -> None:
         assert "no run" in refused.stderr
 
 
-def test_without_a_session_file_nobody_can_know(slow: Servers, place: Place) -> None:
+def test_without_a_session_file_nobody_can_know(stalled: Servers, place: Place) -> None:
     """No token is kept anywhere; what was mounted is unknown, named, and said in the exit code."""
-    killed(slow, place, targets=1, options=("--no-session-file",))
+    killed(stalled, place, targets=1, options=("--no-session-file",))
     assert not list((place.directory / "state").glob("sessions-*"))
 
     done = place.call("resume", "last", "--no-session-file")

@@ -18,28 +18,29 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.core.errors import RunNotFound
+from orchestrator.journal import State
 from tests.cli.test_processes import check
-from tests.processes import Place, Servers, ended, kill, servers, until_running
+from tests.processes import PATIENCE_S, Place, Servers, ended, kill, servers, until_running
 
 pytestmark = pytest.mark.process
 
 SMALLEST = 4096
 """Bytes of the smallest pipe; a page."""
 
-ENDS_WITHIN = 60.0
-
 
 @pytest.fixture
 def running() -> Iterator[Servers]:
-    """Serve two servers whose mounts take long enough to be interrupted."""
+    """Serve two servers whose mounts take a moment."""
     with servers(seconds=(0.5, 1.0)) as found:
         yield found
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    """Return this test's own journal and report directory."""
-    return Place(tmp_path)
+def stalled_later() -> Iterator[Servers]:
+    """Serve two servers that finish 20 mounts, and no other until `go_on`."""
+    with servers(stall_after=20) as found:
+        yield found
 
 
 @dataclass(slots=True)
@@ -110,7 +111,7 @@ def test_a_run_that_nobody_reads_is_whole_and_its_process_ends(
         runs.append((place, started(place, plan, stuck(kind), form)))
 
     for place, process in runs:
-        assert process.wait(ENDS_WITHIN) == 0
+        assert process.wait(PATIENCE_S) == 0
         assert place.values()["totals"]["mounted"] == 10
         assert (place.report / "report.html").exists()
     assert len(running.truth().mounts) == 10 * len(runs)
@@ -119,24 +120,25 @@ def test_a_run_that_nobody_reads_is_whole_and_its_process_ends(
 
 @pytest.mark.parametrize("kind", KINDS, ids=["pipe", "terminal"])
 def test_a_run_that_nobody_reads_obeys_a_signal(
-    kind: Callable[[], Unread], running: Servers, place: Place, stuck: Callable[..., Unread]
+    kind: Callable[[], Unread], stalled_later: Servers, place: Place, stuck: Callable[..., Unread]
 ) -> None:
     """It ends as any other: what is mounted is removed, and the report says who stopped it."""
-    plan = running.plan(place.directory, targets=60)
+    plan = stalled_later.plan(place.directory, targets=60)
     process = started(place, plan, stuck(kind), ["--json", "-vv"])
-    until(lambda: len(running.truth().mounts) >= 20)
+    until(lambda: len(stalled_later.truth().mounts) > 20)
 
     process.send_signal(signal.SIGINT)
+    stalled_later.go_on()
 
-    assert process.wait(ENDS_WITHIN) == 130
-    check(running, place, plan)
-    assert not running.truth().still_open()
+    assert process.wait(PATIENCE_S) == 130
+    check(stalled_later, place, plan)
+    assert not stalled_later.truth().still_open()
     assert place.values()["run"]["exit_code"] == 130
 
 
 def until(true: Callable[[], bool]) -> None:
     """Wait until something is true."""
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + PATIENCE_S
     while not true():
         assert time.monotonic() < limit
         time.sleep(0.1)
@@ -171,29 +173,40 @@ def test_a_question_that_nobody_reads_can_be_stopped(
     plan = running.plan(place.directory, targets=4)
     unread = stuck(Unread.terminal)
     process = place.start("run", plan, stdin=unread.near, stdout=unread.near, stderr=unread.near)
-    until(lambda: running.truth().logons == 2)
-    time.sleep(1.0)
+    until(lambda: planned(place) == 4)  # after that it asks
 
     process.send_signal(signal.SIGTERM)
 
-    assert process.wait(ENDS_WITHIN) == 143
+    assert process.wait(PATIENCE_S) == 143
     assert not running.truth().mounts
+
+
+def planned(place: Place) -> int:
+    """Return how many targets the journal of the place's run has."""
+    state = State(place.directory / "state")
+    try:
+        return len(state.replay(state.find("last")).records)
+    except RunNotFound:
+        return 0
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=["pipe", "terminal"])
 def test_unmount_releases_though_nobody_reads(
-    kind: Callable[[], Unread], running: Servers, place: Place, stuck: Callable[..., Unread]
+    kind: Callable[[], Unread], stalled: Servers, place: Place, stuck: Callable[..., Unread]
 ) -> None:
     """What a killed run has left is released, and the process ends.
 
     All was accepted when it was killed: a request in doubt would rightly be waited for.
     """
-    plan = running.plan(place.directory, targets=3)
+    plan = stalled.plan(place.directory, targets=3)
     process = place.start("run", plan, "--yes", "--json")
-    until_running(process, 3)
+    until_running(process, 1)
     kill(process)
+    stalled.go_on()
     unread = stuck(kind)
     full = place.start("unmount", "last", "-vv", stdout=unread.near, stderr=unread.near)
 
-    assert full.wait(ENDS_WITHIN) == 0
-    assert not running.truth().still_open()
+    assert full.wait(PATIENCE_S) == 0
+    truth = stalled.truth()
+    assert truth.mounts
+    assert not truth.still_open()

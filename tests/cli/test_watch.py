@@ -11,23 +11,26 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import Place, Servers, ended, kill, servers, until_running
+from tests.processes import (
+    Place,
+    Servers,
+    ended,
+    kill,
+    servers,
+    until_running,
+    until_said,
+    until_stopping,
+)
 from tests.views.screen import Drawn
 
 pytestmark = pytest.mark.process
 
 
 @pytest.fixture
-def running() -> Iterator[Servers]:
-    """Two servers whose mounts take a second or two."""
-    with servers(seconds=(1.0, 2.0)) as these:
+def stalled_later() -> Iterator[Servers]:
+    """Two servers that finish two mounts, and no other until `go_on`."""
+    with servers(stall_after=2) as these:
         yield these
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    """A place of its own."""
-    return Place(tmp_path)
 
 
 def watching(place: Place, *more: str, rows: int = 24, columns: int = 80) -> Drawn:
@@ -43,16 +46,18 @@ def journal(place: Place) -> sqlite3.Connection:
 
 @pytest.mark.parametrize(("rows", "columns"), [(24, 80), (10, 40)], ids=str)
 def test_a_run_is_watched_from_before_it_begins_to_its_end(
-    running: Servers, place: Place, rows: int, columns: int
+    stalled_later: Servers, place: Place, rows: int, columns: int
 ) -> None:
     """It waits, shows what goes on, never scrolls, and ends with the run."""
     watch = watching(place, "last", "--wait", rows=rows, columns=columns)
     watch.until("waiting for a run"[: columns - 1])
-    run = place.start("run", running.plan(place.directory, targets=20), "--yes", "--json")
+    plan = stalled_later.plan(place.directory, targets=20)
+    run = place.start("run", plan, "--yes", "--json")
 
     screen = watch.until("/20 done")
     assert len(screen.lines) <= rows
     assert not any("done" in line for line in screen.scrolled)  # no part of a picture
+    stalled_later.go_on()
     code, _, _ = ended(run)
     _, out, watched = watch.to_its_end()
 
@@ -63,7 +68,7 @@ def test_a_run_is_watched_from_before_it_begins_to_its_end(
     assert watch.screen().cursor_shown
 
 
-def test_a_journal_that_is_just_being_made_is_waited_for(running: Servers, place: Place) -> None:
+def test_a_journal_that_is_just_being_made_is_waited_for(quick: Servers, place: Place) -> None:
     """The first run makes the file a moment before there is anything in it."""
     state = place.directory / "state"
     state.mkdir()
@@ -71,7 +76,7 @@ def test_a_journal_that_is_just_being_made_is_waited_for(running: Servers, place
     watch = watching(place, "last", "--wait")
     watch.until("waiting for a run to begin")
 
-    run = place.start("run", running.plan(place.directory, targets=2), "--yes", "--json")
+    run = place.start("run", quick.plan(place.directory, targets=2), "--yes", "--json")
     _, out, code = watch.to_its_end()
 
     assert (code, ended(run)[0]) == (0, 0)
@@ -91,17 +96,21 @@ def test_a_journal_that_stays_unreadable_is_not_waited_for(place: Place) -> None
 
 
 def test_a_run_is_joined_in_the_middle_and_seen_as_it_sees_itself(
-    running: Servers, place: Place
+    stalled_later: Servers, place: Place
 ) -> None:
     """Without a terminal: where it stands, then lines for what changes, and the end."""
-    run = place.start("run", running.plan(place.directory, targets=50), "--yes", "--json")
+    plan = stalled_later.plan(place.directory, targets=50)
+    run = place.start("run", plan, "--yes", "--json")
     until_running(run, 4)
 
-    seen = place.call("watch", "last")
+    watch = place.start("watch", "last")
+    began = until_said(watch, "/50 done")
+    stalled_later.go_on()
     assert ended(run)[0] == 0
+    code, _, err = ended(watch)
 
-    first, *lines = seen.stderr.splitlines()
-    assert seen.returncode == 0
+    first, *lines = (began + err).splitlines()
+    assert code == 0
     assert "of process-drill: " in first
     assert "/50 done" in first
     assert not any("logged on" in line for line in lines)  # that was before
@@ -109,12 +118,14 @@ def test_a_run_is_joined_in_the_middle_and_seen_as_it_sees_itself(
     assert "run finished, exit code 0: every required target" in lines[-1]
 
 
-def test_what_has_ended_is_shown_once(running: Servers, place: Place) -> None:
+def test_what_has_ended_is_shown_once(stalled: Servers, place: Place) -> None:
     """The last picture, the last line, code 0 however the run ended."""
-    plan = running.plan(place.directory, targets=20)
+    plan = stalled.plan(place.directory, targets=20)
     run = place.start("run", plan, "--yes", "--json")
-    until_running(run, 2)
+    until_running(run, 1)
     run.send_signal(signal.SIGINT)
+    until_stopping(run)
+    stalled.go_on()
     assert ended(run)[0] == 130
 
     seen = place.call("watch", "last")
@@ -125,14 +136,17 @@ def test_what_has_ended_is_shown_once(running: Servers, place: Place) -> None:
     assert out == seen.stdout
 
 
-def test_a_killed_run_is_told_and_its_resume_is_watched_on(running: Servers, place: Place) -> None:
+def test_a_killed_run_is_told_and_its_resume_is_watched_on(
+    stalled_later: Servers, place: Place
+) -> None:
     """Who does not wait gets code 3 and what to do; who waits sees the other process's part."""
-    plan = running.plan(place.directory, targets=20)
+    plan = stalled_later.plan(place.directory, targets=20)
     run = place.start("run", plan, "--yes", "--json")
     until_running(run, 3)
     patient = watching(place, "last", "--wait")
     patient.until("/20 done")
     kill(run)
+    stalled_later.go_on()
 
     seen = place.call("watch", "last")
     assert seen.returncode == 3
@@ -143,7 +157,7 @@ def test_a_killed_run_is_told_and_its_resume_is_watched_on(running: Servers, pla
     assert not any(" left" in line for line in screen.lines)
 
     resumed = place.start("resume", "last", "--json")
-    out, _ = resumed.communicate(timeout=120)
+    _, out, _ = ended(resumed)
     _, last, code = patient.to_its_end()
 
     assert code == 0
@@ -152,17 +166,20 @@ def test_a_killed_run_is_told_and_its_resume_is_watched_on(running: Servers, pla
 
 
 def test_a_journal_that_is_cut_off_meanwhile_is_not_believed(
-    running: Servers, place: Place
+    stalled_later: Servers, place: Place
 ) -> None:
     """The watcher says which record is gone, and ends with the code for a local fault."""
-    run = place.start("run", running.plan(place.directory, targets=20), "--yes", "--json")
+    plan = stalled_later.plan(place.directory, targets=20)
+    run = place.start("run", plan, "--yes", "--json")
     until_running(run, 3)
     watch = watching(place, "last")
     watch.until("/20 done")
+    watch.process.send_signal(signal.SIGSTOP)  # it looks again when both has happened
     kill(run)
 
     with closing(journal(place)) as connection:
         connection.execute("DELETE FROM events WHERE seq > 20")
+    watch.process.send_signal(signal.SIGCONT)
     written, _, code = watch.to_its_end()
 
     assert code == 74
@@ -172,11 +189,11 @@ def test_a_journal_that_is_cut_off_meanwhile_is_not_believed(
 
 @pytest.mark.parametrize(("number", "wanted"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_watching_and_not_the_run(
-    running: Servers, place: Place, number: signal.Signals, wanted: int
+    stalled: Servers, place: Place, number: signal.Signals, wanted: int
 ) -> None:
     """The terminal is as it was, the code says which signal, and the run goes on to its end."""
-    run = place.start("run", running.plan(place.directory, targets=12), "--yes", "--json")
-    until_running(run, 2)
+    run = place.start("run", stalled.plan(place.directory, targets=12), "--yes", "--json")
+    until_running(run, 1)
     watch = watching(place, "last")
     watch.until("/12 done")
 
@@ -185,6 +202,7 @@ def test_a_signal_ends_the_watching_and_not_the_run(
 
     assert code == wanted
     assert watch.screen().cursor_shown
+    stalled.go_on()
     assert ended(run)[0] == 0
 
 
@@ -196,22 +214,32 @@ def test_nothing_to_watch_is_a_usage_error(place: Place) -> None:
     assert "there are no runs" in seen.stderr
 
 
-def test_status_watch_ends_with_the_status(running: Servers, place: Place) -> None:
+def test_status_watch_ends_with_the_status(stalled: Servers, place: Place) -> None:
     """The older option shows the same, then what `status` says."""
-    run = place.start("run", running.plan(place.directory, targets=30), "--yes", "--json")
-    until_running(run, 2)
+    run = place.start("run", stalled.plan(place.directory, targets=12), "--yes", "--json")
+    until_running(run, 1)
 
-    seen = place.call("status", "last", "--watch")
+    watch = place.start("status", "last", "--watch")
+    until_said(watch, "/12 done")
+    stalled.go_on()
 
     assert ended(run)[0] == 0
-    assert seen.returncode == 0
-    assert "mount released" in seen.stderr
-    assert ": finished" in seen.stdout
+    code, out, err = ended(watch)
+    assert code == 0
+    assert "mount released" in err
+    assert ": finished" in out
 
 
-def test_watching_costs_next_to_nothing(running: Servers, place: Place) -> None:
+@pytest.fixture
+def slow() -> Iterator[Servers]:
+    """Two servers whose mounts take a second or two."""
+    with servers(seconds=(1.0, 2.0)) as these:
+        yield these
+
+
+def test_watching_costs_next_to_nothing(slow: Servers, place: Place) -> None:
     """A watcher that waits for a long run uses at most a few hundredths of a core."""
-    run = place.start("run", running.plan(place.directory, targets=60), "--yes", "--json")
+    run = place.start("run", slow.plan(place.directory, targets=60), "--yes", "--json")
     until_running(run, 2)
     watch = watching(place, "last")
     watch.until("/60 done")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from orchestrator.simulator.certificates import Certificate
 
-START_S = 20.0
+START_S = 60.0
 """Seconds that a proxy may take until it listens."""
 
 
@@ -39,7 +39,7 @@ def _running(argv: list[str], port: int, log: Path) -> Iterator[None]:
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -108,7 +108,7 @@ def haproxy(server: int, certificate: Certificate, directory: Path) -> Iterator[
     config.write_text(f"""
 defaults
   mode http
-  timeout connect 3s
+  timeout connect 60s
   timeout client 60s
   timeout server 60s
   http-reuse always

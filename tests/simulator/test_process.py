@@ -177,6 +177,6 @@ def test_a_server_ends_with_its_parent(tmp_path: Path) -> None:
     command = [sys.executable, "-c", program, str(certificate.certificate), str(certificate.key)]
 
     # The server inherits this pipe as its stderr: `run` returns only when both are gone.
-    parent = subprocess.run(command, capture_output=True, timeout=20, check=False)
+    parent = subprocess.run(command, capture_output=True, timeout=120, check=False)
 
     assert (parent.returncode, parent.stdout.strip(), parent.stderr) == (9, b"serving", b"")

@@ -11,7 +11,6 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -94,6 +93,10 @@ def drawn_in_a_pty(module: str, *args: str, rows: int, columns: int) -> tuple[st
     return Drawn([sys.executable, "-m", module, *args], rows=rows, columns=columns).to_its_end()
 
 
+PATIENCE_S = 120.0
+"""A program that writes nothing for so long hangs."""
+
+
 class Drawn:
     """A program whose stderr is a pty of some size."""
 
@@ -104,15 +107,13 @@ class Drawn:
         self._ended = False
         self._ours, self.process = _started(argv, rows, columns)
 
-    def until(self, words: str, within_s: float = 60.0) -> Screen:
+    def until(self, words: str) -> Screen:
         """Read on until the screen shows these words; return the screen."""
-        end = time.monotonic() + within_s
-        while time.monotonic() < end:
+        while True:
             screen = self.screen()
             if any(words in line for line in screen.lines):
                 return screen
-            ready, _, _ = select.select([self._ours], [], [], 0.2)
-            if ready and not self._read():
+            if not self._read():
                 break
         raise AssertionError(f"{words!r} was not shown, but: {self.screen().lines}")
 
@@ -131,10 +132,14 @@ class Drawn:
             pass
         self._ended = True
         os.close(self._ours)
-        out, _ = self.process.communicate(timeout=20)
+        out, _ = self.process.communicate(timeout=PATIENCE_S)
         return self._seen.decode(), out.decode(), self.process.returncode
 
     def _read(self) -> bool:
+        ready, _, _ = select.select([self._ours], [], [], PATIENCE_S)
+        if not ready:
+            self.process.kill()
+            raise AssertionError(f"it hangs at: {self.screen().lines}")
         try:
             chunk = os.read(self._ours, 65536)
         except OSError:

@@ -35,7 +35,10 @@ from tests.report.builders import Fate, finished, life, run_of
 
 pytestmark = pytest.mark.anyio
 
-QUICK = Patience(connect=1.0, answer=0.3, pauses=(0.01, 0.01), longest_pause=0.05)
+CALM = Patience(connect=60.0, answer=60.0, pauses=(0.01, 0.01), longest_pause=0.05)
+"""It waits for every answer that comes, however busy this machine is."""
+HASTY = replace(CALM, answer=1.0)
+"""For a webhook that does not answer."""
 ENDING = Ending(
     exit_code=3,
     missed=(Objective(scope="run", kind="rto", target_s=60, actual_s=None, met=False),),
@@ -79,7 +82,8 @@ def hook(name: str, ca_file: Path | None, **more: Any) -> Notification:
 async def told(
     running: Hooks | None,
     *notifications: Notification,
-    grace: float = 5.0,
+    grace: float = 60.0,
+    patience: Patience = CALM,
     state: RunState | None = None,
 ) -> list[str]:
     """Tell the end of a run; return what was noted. A name that begins with `http` is itself."""
@@ -94,7 +98,7 @@ async def told(
             return reference.name
         return running.url(reference.name)
 
-    notifier = Notifier(notifications, lambda: shown, resolve, patience=QUICK, grace=grace)
+    notifier = Notifier(notifications, lambda: shown, resolve, patience=patience, grace=grace)
     async with notifier.delivering(notes.append):
         notifier.observe(RunHalted(at=1.0, reason="budget", detail="too many failed"), None)
         notifier.observe(WaveFinished(at=2.0, wave=WaveName("databases")), None)
@@ -164,7 +168,7 @@ async def test_only_what_was_asked_for_is_told(tmp_path: Path) -> None:
         ("telltale", "it answered 400", 1),
         ("moved", "it answered 307: redirects are not followed", 1),
         ("broken", "it answered 500", 3),
-        ("slow", "it did not answer within 0.3 s", 3),
+        ("slow", "it did not answer within 1 s", 3),
         ("endless", "it answered 400", 1),
     ],
 )
@@ -174,7 +178,8 @@ async def test_a_webhook_that_does_not_take_it_is_told_in_our_words(
     """Only what may help is repeated, a few times; no redirect is followed."""
     only = {"on": (NotifyOn.FINISHED,)}
     async with hooks(tmp_path) as running:
-        notes = await told(running, hook(manner, running.ca_file, **only))
+        patience = HASTY if manner == "slow" else CALM
+        notes = await told(running, hook(manner, running.ca_file, **only), patience=patience)
 
     assert notes == [f"notification 1 (generic): 'finished' was not delivered: {why}"]
     assert len(running.taken(manner)) == requests
@@ -197,7 +202,8 @@ async def test_people_get_no_message_twice(tmp_path: Path, manner: str, kind: Ho
     """One whose answer was lost may have arrived; only a program knows a second copy by its id."""
     only: dict[str, Any] = {"on": (NotifyOn.FINISHED,), "kind": kind}
     async with hooks(tmp_path) as running:
-        notes = await told(running, hook(manner, running.ca_file, **only))
+        patience = HASTY if manner == "slow" else CALM
+        notes = await told(running, hook(manner, running.ca_file, **only), patience=patience)
 
     assert len(running.taken(manner)) == 1
     assert len(notes) == 1
@@ -238,7 +244,7 @@ async def test_every_wave_that_failed_is_a_message_of_its_own(tmp_path: Path) ->
             return running.url("good")
 
         hooked = [hook("good", running.ca_file, on=(NotifyOn.WAVE_FAILED,))]
-        notifier = Notifier(hooked, lambda: state, resolve, patience=QUICK)
+        notifier = Notifier(hooked, lambda: state, resolve, patience=CALM)
         async with notifier.delivering(pytest.fail):
             for wave in ("directory", "databases"):
                 notifier.observe(WaveFinished(at=1.0, wave=WaveName(wave)), None)
@@ -312,10 +318,10 @@ async def test_a_dead_host_and_a_slow_one_take_only_the_grace(tmp_path: Path) ->
     started = time.monotonic()
     async with hooks(tmp_path) as running:
         dead = hook(f"https://127.0.0.1:1/{PART}", running.ca_file)
-        notes = await told(running, dead, hook("slow", running.ca_file), grace=0.5)
+        notes = await told(running, dead, hook("slow", running.ca_file), grace=1.5)
     took = time.monotonic() - started
 
-    assert took < 3
+    assert took < 20, "the slow one answers after 30 s"
     assert any("notification 1" in note and "cannot be reached" in note for note in notes)
     assert any("notification 2" in note and "messages were not delivered" in note for note in notes)
 
@@ -330,7 +336,7 @@ async def test_the_queue_is_bounded_and_what_is_lost_is_counted(tmp_path: Path) 
             return running.url("good")
 
         hooked = [hook("good", running.ca_file, on=(NotifyOn.HALTED,))]
-        notifier = Notifier(hooked, lambda: state, resolve, patience=QUICK)
+        notifier = Notifier(hooked, lambda: state, resolve, patience=CALM)
         async with notifier.delivering(notes.append):
             for _ in range(WAITING + 7):
                 notifier.observe(RunHalted(at=1.0, reason="budget", detail="x"), None)
@@ -344,7 +350,7 @@ async def test_a_receiver_is_asked_again_no_later_than_it_may_ask_for(tmp_path: 
     """Retry-After is honoured within our own limit."""
     async with (
         hooks(tmp_path) as running,
-        Webhook(running.url("busy"), str(running.ca_file), QUICK) as webhook,
+        Webhook(running.url("busy"), str(running.ca_file), CALM) as webhook,
     ):
         await webhook.post(b"{}")
 

@@ -116,7 +116,7 @@ async def test_a_page_that_dies_is_told(
         raise RuntimeError(now)
 
     monkeypatch.setattr(WebServer, "tick", tick)
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         await WebView(page=PageOptions(), metrics_file=None, show_line=told.append).serve(
             lambda: 0.0
         )

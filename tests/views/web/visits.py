@@ -78,7 +78,7 @@ async def say(site: WebServer, words: bytes) -> Answer:
     """Send these bytes and return the answer."""
     async with await connected(site) as stream:
         await stream.send(words)
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             raw = await everything(stream)
     head, _, body = raw.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
@@ -106,7 +106,7 @@ class Reader:
 
     async def until(self, name: str) -> Any:
         """Return the data of the next event of this name."""
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while True:
                 found, data = await self.next()
                 if found == name:
