@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,19 +107,17 @@ def _state_of(run_state: RunState | RunOverview, running: bool) -> str:
     return "running" if running else "interrupted"
 
 
-def _open(run_state: RunState, running: bool) -> list[str]:
-    """Return a line for every target whose mount is, or may be, open."""
-    lines = []
+def _open(run_state: RunState, running: bool) -> Iterator[str]:
+    """Yield a line for every target whose mount is, or may be, open."""
     for record in run_state.records.values():
         if record.may_be_open:
             planned = record.planned
             point = record.open_point.name if record.open_point else "?"
-            lines.append(
+            yield (
                 f"  {printable(planned.key)}: {_condition(record, run_state, running)}; "
                 f"{printable(planned.server)}, "
                 f"{printable(planned.backup_server)}, restore point {printable(point)}"
             )
-    return lines
 
 
 def _condition(record: MountRecord, run_state: RunState, running: bool) -> str:
@@ -164,7 +163,7 @@ def _show_run(run_state: RunState, running: bool, as_json: bool) -> int:
     from orchestrator.report.summary import summarize
     from orchestrator.report.text import text
 
-    left = _open(run_state, running)
+    left = list(_open(run_state, running))
     report = summarize(run_state)
     if as_json:
         values = as_values(report)

@@ -28,6 +28,7 @@ import signal
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Self
 
 import anyio
@@ -258,13 +259,13 @@ class _TooMuch(Exception):
     """The program writes more than the limits allow."""
 
 
+@dataclass(slots=True)
 class _Lines:
     """The lines that come out of a pipe, none too long and not too many."""
 
-    def __init__(self, pipe: int) -> None:
-        self._pipe = pipe
-        self._rest = b""
-        self._total = 0
+    pipe: int
+    rest: bytes = b""
+    total: int = 0
 
     async def next(self) -> bytes | None:
         """Return the next line, or None at the end.
@@ -272,16 +273,16 @@ class _Lines:
         Raises:
             _TooMuch: a line is too long, or all of them together are.
         """
-        while b"\n" not in self._rest:
-            if len(self._rest) > LINE_LIMIT:
+        while b"\n" not in self.rest:
+            if len(self.rest) > LINE_LIMIT:
                 raise _TooMuch(f"the program wrote a line of more than {LINE_LIMIT} bytes")
-            if self._total > OUTPUT_LIMIT:
+            if self.total > OUTPUT_LIMIT:
                 raise _TooMuch(f"the program wrote more than {OUTPUT_LIMIT} bytes")
-            chunk = await _read(self._pipe)
+            chunk = await _read(self.pipe)
             if not chunk:
-                line, self._rest = self._rest, b""
+                line, self.rest = self.rest, b""
                 return line or None
-            self._rest += chunk
-            self._total += len(chunk)
-        line, _, self._rest = self._rest.partition(b"\n")
+            self.rest += chunk
+            self.total += len(chunk)
+        line, _, self.rest = self.rest.partition(b"\n")
         return line

@@ -242,22 +242,17 @@ class _Names:
     """
 
     def __init__(self) -> None:
-        self._points: dict[tuple[Source, str], list[RestorePoint]] = {}
-        self._spellings: dict[tuple[Source, str], list[str]] = {}
+        self._points: dict[tuple[Source, str], dict[str, list[RestorePoint]]] = {}
 
     def add(self, name: str, point: RestorePoint) -> None:
-        points = self._points.get((point.source, name))
-        if points is None:
-            points = self._points[point.source, name] = []
-            self._spellings.setdefault((point.source, name.casefold()), []).append(name)
-        points.append(point)
+        spellings = self._points.setdefault((point.source, name.casefold()), {})
+        spellings.setdefault(name, []).append(point)
 
     def find(self, source: Source, name: str) -> list[RestorePoint]:
-        exact = self._points.get((source, name))
-        if exact is not None:
-            return exact
-        spellings = self._spellings.get((source, name.casefold()), ())
-        return [point for name in spellings for point in self._points[source, name]]
+        spellings = self._points.get((source, name.casefold()), {})
+        if name in spellings:
+            return spellings[name]
+        return [point for points in spellings.values() for point in points]
 
 
 def _machines(points: Iterable[RestorePoint]) -> list[Machine]:

@@ -243,11 +243,10 @@ class LockedSelection:
         notes = expanding.unread_notes(inventories)
         if self._now is not None:
             notes += expanding.future_notes(requests, inventories, self._now)
-        broken = tuple(_unknown_limits(self._plan, listings))
         return Expansion(
             requests=tuple(requests),
             unresolved=tuple(unresolved),
-            broken=broken,
+            broken=tuple(_unknown_limits(self._plan, listings)),
             notes=tuple(notes),
         )
 

@@ -35,6 +35,8 @@ from orchestrator.plan.file.target_keys import belongs_together, check_source, s
 _Shape = tuple[tuple[str, str | tuple[str, ...]], ...]
 
 _NAMES = frozenset({"vm", "label"})
+_INHERITED = {each.name for each in fields(Inherited)} & {each.name for each in fields(Entry)}
+
 MAX_SHAPES = 1000
 """Targets that differ in more than their names, and are remembered for those like them."""
 
@@ -183,22 +185,17 @@ class _Target:
 
     def entry(self, around: Surroundings, **own: Any) -> Entry:
         """Return an entry with the fields in `own`, and all others as the target has them."""
-        file, settings = self.file, self.settings
+        file = self.file
         fields_of_all: dict[str, Any] = {
+            **{name: getattr(self.settings, name) for name in _INHERITED},
             "wave": around.wave,
-            "server": settings.server,
-            "os_kind": settings.os_kind,
-            "source": settings.source,
             "label": file.label,
             "critical": around.critical or bool(file.critical),
-            "point": settings.point,
-            "timeouts": settings.timeouts,
-            "retries": settings.retries,
             "objectives": around.objectives,
             "backup_server": BackupServerName(file.backup_server) if file.backup_server else None,
             "expect": self.expect,
             "sample": self.sample,
-            "checks": settings.asked.names,
+            "checks": self.settings.asked.names,
             "downloads": self.downloads.wanted,
             "several": self.several,
         }

@@ -98,7 +98,7 @@ def _declared(block: object, problems: Problems) -> dict[str, str]:
 
 
 def _literal(value: Text, problems: Problems) -> str:
-    def refuse(name: str, default: str | None) -> str:
+    def refuse(_name: str, _default: str | None) -> str:
         raise ValueError("variables cannot refer to one another: write the value out")
 
     try:
