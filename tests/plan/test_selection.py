@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.core.model import NO_SEARCH, Cause, Order, RestorePoint, RestorePointId, Search
+from orchestrator.plan.choose import selection
 from orchestrator.plan.choose.fitting import rfc3339
 from orchestrator.plan.choose.selection import Choice, Lots, NoChoice
-from orchestrator.plan.choose.selection import choose as choose_all
 from orchestrator.plan.file.settings import Fallback, PointPolicy, PolicyName
 from tests.plan.builders import NOW, point
 
@@ -24,6 +24,18 @@ POINTS = [point("dc01", hours=hours) for hours in (5, 1, 30, 3)]
 def before(hours: float, *, max_age: float | None = None) -> PointPolicy:
     """Return the policy for the newest point that is `hours` old or older."""
     return PointPolicy(policy=PolicyName.BEFORE, time=NOW - timedelta(hours=hours), max_age=max_age)
+
+
+def choose_all(
+    points: Sequence[RestorePoint],
+    policy: PointPolicy,
+    *,
+    now: datetime,
+    lots: Lots | None = None,
+) -> tuple[Choice, ...] | NoChoice:
+    """Return all choices; without `lots`, a point's id is its lot."""
+    lots = lots or (lambda _seed, point: point.encode())
+    return selection.choose(points, policy, now=now, lots=lots)
 
 
 def choose(

@@ -54,11 +54,7 @@ class NoChoice:
 
 
 def choose(
-    points: Sequence[RestorePoint],
-    policy: PointPolicy,
-    *,
-    now: datetime,
-    lots: Lots | None = None,
+    points: Sequence[RestorePoint], policy: PointPolicy, *, now: datetime, lots: Lots
 ) -> tuple[Choice, ...] | NoChoice:
     """Return the points of one machine that `policy` means at `now`: one, or all for `every`.
 
@@ -81,7 +77,7 @@ def choose(
         case PolicyName.NEWEST_PASSING:
             return (_newest_passing(fit),)
         case PolicyName.RANDOM:
-            return (_random(fit, lots or _lot_of_id),)
+            return (_random(fit, lots),)
         case PolicyName.ID:
             others = _passed(fit, "", chosen=fit.fitting[:1])
             return (Choice(point=fit.fitting[0], why="named by its id", passed=others),)
@@ -140,10 +136,6 @@ def _random(fit: Fit, lots: Lots) -> Choice:
     point = min(fit.fitting, key=lambda point: lots(fit.policy.seed, point.id))
     why = f"drawn from {counted(len(fit.fitting), 'point')}" + _around(fit) + _old(fit)
     return _with_fallback(fit, point, why, rest="not drawn")
-
-
-def _lot_of_id(_seed: int | None, point: RestorePointId) -> bytes:
-    return point.encode()
 
 
 def _with_fallback(fit: Fit, point: RestorePoint, why: str, *, rest: str) -> Choice:

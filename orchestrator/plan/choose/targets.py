@@ -104,15 +104,12 @@ class PlanSelection:
         return replace(self.draw, sampling=self.draw.sampling and self.narrowing.keys is None)
 
     def wants(self, server: ServerName) -> bool:
-        """Tell whether `server` may have a target that is wanted."""
         return any(self.narrowing.may_take(entry) for entry in self.plan.entries(server))
 
     def needs(self, server: ServerName) -> InventoryNeeds:
-        """Return what must be asked of `server`."""
         return inventory_needs(self.plan, server, self._draw)
 
     def expand(self, listings: Mapping[ServerName, Listing]) -> Expansion:
-        """Choose the points of the targets on the given servers."""
         inventories = {name: Inventory(listing=listing) for name, listing in listings.items()}
         expand = partial(
             expanding.expand, self.plan, inventories, now=self.now, explain=self.explain
@@ -155,7 +152,6 @@ class PlanSelection:
         return wanted and replace(self.narrowing, keys=None).takes(target)
 
     def guarded_with(self, server: ServerName) -> frozenset[ServerName]:
-        """Return the other servers whose machines count in a guard of this one's."""
         return frozenset().union(*(each for each in self._guarded if server in each)) - {server}
 
     @cached_property
@@ -203,7 +199,6 @@ class LockedSelection:
         self._unresolved = [each for each in locked.unresolved if narrowing.takes(each)]
 
     def wants(self, server: ServerName) -> bool:
-        """Tell whether `server` has a target that is wanted."""
         targets: list[MountRequest | UnresolvedTarget] = [*self._requests, *self._unresolved]
         return any(each.server == server for each in targets)
 

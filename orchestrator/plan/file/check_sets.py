@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.core.model import OsKind
 from orchestrator.core.proof import Check, CheckSets
 from orchestrator.plan.file.check_kinds import CHECK_KINDS, Contradiction, PathCheckFile, check_of
-from orchestrator.plan.file.document import Block, Text
+from orchestrator.plan.file.document import Block
 from orchestrator.plan.file.guest_paths import os_of, quoted
 from orchestrator.plan.file.problems import Position, Problems, did_you_mean
 from orchestrator.plan.file.quantities import shown
@@ -67,20 +67,14 @@ def resolve_check_sets(node: object, problems: Problems, base: Path) -> Declared
     demands: dict[OsKind, dict[str, str]] = {each: {} for each in OsKind}
     for name, items in node.fields():
         check_name(name, problems)
-        sets[str(name)] = tuple(_set(name, items, problems, base))
+        words = f"check set {shown(name)} is a list with one '- path: PATH' or more"
+        checks = (_check(item, problems, base) for item in items_of(items, problems, words))
+        sets[str(name)] = tuple(check for check in checks if check is not None)
         for check in sets[str(name)]:
             path = getattr(check, check.kind, None)  # a program chooses its own
             if path is not None:
                 demands[os_of(path)].setdefault(str(name), path)
     return DeclaredSets(sets=sets, names=tuple(sets), demands=demands)
-
-
-def _set(name: Text, items: object, problems: Problems, base: Path) -> Iterator[Check]:
-    words = f"check set {shown(name)} is a list with one '- path: PATH' or more"
-    for item in items_of(items, problems, words):
-        check = _check(item, problems, base)
-        if check is not None:
-            yield check
 
 
 def _check(node: object, problems: Problems, base: Path) -> Check | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any
 
 from pydantic import PlainValidator, WithJsonSchema
@@ -27,19 +26,16 @@ MAGIC_PATTERN = r"^[0-9a-fA-F]{2}( ?[0-9a-fA-F]{2}){0,63}$"
 LONGEST_TEXT = 4096
 LONGEST_EXPRESSION = 500
 
-_sha256 = re.compile(SHA256_PATTERN, re.ASCII)
-_magic = re.compile(MAGIC_PATTERN, re.ASCII)
-
 
 def sha256(text: str) -> str:
     """Return a file's SHA-256 as 64 lower-case hex digits."""
-    return matching(text, _sha256, "is no SHA-256: write its 64 hex digits", 80).lower()
+    return matching(text, SHA256_PATTERN, "is no SHA-256: write its 64 hex digits", 80).lower()
 
 
 def magic(text: str) -> str:
     """Return the bytes a file begins with, as lower-case hex digits without spaces."""
     advice = "is no row of bytes: write 1 to 64 pairs of hex digits, such as 4D 5A"
-    return matching(text, _magic, advice).replace(" ", "").lower()
+    return matching(text, MAGIC_PATTERN, advice).replace(" ", "").lower()
 
 
 def searched_text(text: str) -> str:

@@ -12,7 +12,7 @@ from orchestrator.plan.file.document import Block
 from orchestrator.plan.file.points import point_policy
 from orchestrator.plan.file.problems import Problems, did_you_mean
 from orchestrator.plan.file.quantities import shown
-from orchestrator.plan.file.schema import OverridableFile, RetriesFile
+from orchestrator.plan.file.schema import OverridableFile
 from orchestrator.plan.file.section import Section
 from orchestrator.plan.file.servers import Servers
 from orchestrator.plan.file.settings import Entry, PointPolicy
@@ -51,7 +51,7 @@ def inherit(
     """
     if not section.model_fields_set & _OVERRIDABLE:
         return above
-    server, point, retries = above.server, above.point, above.retries
+    server, point = above.server, above.point
     if section.server is not None:
         server = ServerName(section.server)
         if server not in servers.names:
@@ -60,10 +60,14 @@ def inherit(
     if section.point is not None:
         own = point_policy(section.point, node["point"], problems, one_point=one_point)
         point = own or point
-    try:
-        retries = _retries(above.retries, section.retries)
-    except ValueError as exc:
-        problems.add(node["retries"].position, str(exc))
+    retries = merge(above.retries, section.retries)
+    if retries.delay > retries.max_delay:
+        problems.add(
+            node["retries"].position,
+            f"delay ({plan_duration(retries.delay)}) is longer than "
+            f"max_delay ({plan_duration(retries.max_delay)}): raise max_delay",
+        )
+        retries = above.retries
     return Inherited(
         server=server,
         os_kind=section.os or above.os_kind,
@@ -83,13 +87,3 @@ def merge(above: T, section: Section | None) -> T:
     if section is None:
         return above
     return replace(above, **section.values())  # type: ignore[type-var]  # each is a dataclass
-
-
-def _retries(above: AttemptPolicy, file: RetriesFile | None) -> AttemptPolicy:
-    retries = merge(above, file)
-    if retries.delay > retries.max_delay:
-        raise ValueError(
-            f"delay ({plan_duration(retries.delay)}) is longer than "
-            f"max_delay ({plan_duration(retries.max_delay)}): raise max_delay"
-        )
-    return retries

@@ -182,7 +182,7 @@ def _row(cells: list[str], header: Sequence[str], line: int, problems: Problems)
         position=position,
         vm=vm or "",
         server=row.text("server"),
-        os_kind=row.read("os", scalars.os_kind),
+        os_kind=row.read("os", _os_kind),
         before=row.read("before", quantities.instant),
         label=row.read("label", scalars.line),
         checks=(checks := row.read("checks", _names)),
@@ -191,6 +191,10 @@ def _row(cells: list[str], header: Sequence[str], line: int, problems: Problems)
     if vm is None and row.good and "vm" in header:
         row.refuse(position, "this row names no vm")
     return [machine] if vm is not None and row.good else []
+
+
+def _os_kind(text: str) -> OsKind:
+    return scalars.word(text, scalars.OS_KINDS, "operating systems")
 
 
 def _names(text: str) -> tuple[str, ...]:

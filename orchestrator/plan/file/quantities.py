@@ -25,11 +25,10 @@ _LONGEST_S = 366 * 86400.0
 _LARGEST_BYTES = 2**60
 _LARGEST_COUNT = 1_000_000_000
 
-_duration = re.compile(DURATION_PATTERN, re.ASCII)
-_size = re.compile(SIZE_PATTERN, re.ASCII)
-_percent = re.compile(PERCENT_PATTERN, re.ASCII)
-_count = re.compile(COUNT_PATTERN, re.ASCII)
-_time = re.compile(TIME_PATTERN, re.ASCII)
+
+def matches(pattern: str, text: str) -> re.Match[str] | None:
+    """Return how a text begins with `pattern`, of which a digit is one of ASCII."""
+    return re.match(pattern, text, re.ASCII)
 
 
 def shown(text: str, limit: int = 60) -> str:
@@ -39,9 +38,9 @@ def shown(text: str, limit: int = 60) -> str:
 
 def duration(text: str) -> float:
     """Return the seconds that `text` (`90s`, `20m`, `3h`, `1d`, `500ms`) means."""
-    match = _duration.match(text)
+    match = matches(DURATION_PATTERN, text)
     if match is None:
-        hint = f", such as {text}m" if _count.match(text) and len(text) < 6 else ""
+        hint = f", such as {text}m" if matches(COUNT_PATTERN, text) and len(text) < 6 else ""
         raise ValueError(
             f"{shown(text)} is not a duration: write a number with a unit (s, m, h, d){hint}"
             + ("" if hint else ", such as 20m")
@@ -63,7 +62,7 @@ def positive_duration(text: str) -> float:
 
 def size(text: str) -> int:
     """Return the bytes that `text` (`512KiB`, `5GiB`, `500MB`) means."""
-    match = _size.match(text)
+    match = matches(SIZE_PATTERN, text)
     if match is None:
         raise ValueError(
             f"{shown(text)} is not a size: write a number with a unit "
@@ -79,7 +78,7 @@ def size(text: str) -> int:
 
 def instant(text: str) -> datetime:
     """Return the moment that an RFC 3339 `text` with an offset means."""
-    if _time.match(text) is None:
+    if matches(TIME_PATTERN, text) is None:
         raise ValueError(
             f"{shown(text)} is not a time: write RFC 3339 with an offset, "
             "such as 2026-11-20T02:00:00Z or 2026-11-20T02:00:00+01:00"
@@ -94,7 +93,7 @@ def instant(text: str) -> datetime:
 
 def fraction(text: str) -> float:
     """Return the fraction that a percentage such as `20%` means."""
-    if _percent.match(text) is None:
+    if matches(PERCENT_PATTERN, text) is None:
         raise ValueError(f"{shown(text)} is not a percentage: write a number and %, such as 20%")
     value = float(text[:-1]) / 100
     if value > 1:
@@ -104,8 +103,8 @@ def fraction(text: str) -> float:
 
 def count(text: str, *, least: int = 0) -> int:
     """Return the whole number in `text`, at least `least`."""
-    if _count.match(text) is None:
-        if _count.match(text.removeprefix("-")):
+    if matches(COUNT_PATTERN, text) is None:
+        if matches(COUNT_PATTERN, text.removeprefix("-")):
             raise ValueError(f"{shown(text)} is too small: at least {least}")
         raise ValueError(f"{shown(text)} is not a whole number")
     if len(text) > 10 or int(text) > _LARGEST_COUNT:

@@ -7,9 +7,9 @@ what may be written. The parsers raise ValueError with words for the person who 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
@@ -38,13 +38,7 @@ FINGERPRINT_PATTERN = r"^([0-9a-fA-F]{2}:?){31}[0-9a-fA-F]{2}$"
 OS_KINDS = {"windows": OsKind.WINDOWS, "linux": OsKind.LINUX}
 VARIABLE_PATTERN = r"\$\{[A-Za-z_]"
 
-_name = re.compile(NAME_PATTERN, re.ASCII)
-_guid = re.compile(GUID_PATTERN, re.ASCII)
-_fingerprint = re.compile(FINGERPRINT_PATTERN, re.ASCII)
-_host = re.compile(
-    r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?)$", re.ASCII
-)
-_api_version = re.compile(r"^(latest|v1_[5-9])$", re.ASCII)
+_HOST_PATTERN = r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?)$"
 
 
 def single(value: object) -> str:
@@ -102,12 +96,12 @@ def choice(
 # --- parsers -----------------------------------------------------------------------------
 
 
-def matching(text: str, form: re.Pattern[str], advice: str, limit: int = 60) -> str:
-    """Return `text` if it has the `form`; `advice` says of another what it is not, and what to do.
+def matching(text: str, pattern: str, advice: str, limit: int = 60) -> str:
+    """Return `text` if it has the form; `advice` says of another what it is not, and what to do.
 
     At most `limit` characters of it are shown.
     """
-    if form.match(text) is None:
+    if not quantities.matches(pattern, text):
         raise ValueError(f"{shown(text, limit)} {advice}")
     return str(text)
 
@@ -142,7 +136,7 @@ def paragraph(text: str) -> str:
 def name(text: str) -> str:
     """Return a name that can be part of a key such as `wave/server/vm`."""
     advice = "is no name: use letters, digits, '.', '_' and '-', at most 64, "
-    return matching(text, _name, advice + "a letter or digit first")
+    return matching(text, NAME_PATTERN, advice + "a letter or digit first")
 
 
 def version(text: str) -> int:
@@ -155,7 +149,7 @@ def version(text: str) -> int:
 def guid(text: str) -> RestorePointId:
     """Return a restore point's id in lower case; the server's `urn:` form is taken too."""
     bare = text.rpartition(":")[2] if text.lower().startswith("urn:veeam:") else text
-    if _guid.match(bare) is None:
+    if not quantities.matches(GUID_PATTERN, bare):
         raise ValueError(
             f"{shown(text)} is no restore point id: "
             "write a GUID such as 9b414afe-e957-4d40-a144-7d02de9a041c"
@@ -166,7 +160,7 @@ def guid(text: str) -> RestorePointId:
 def fingerprint(text: str) -> str:
     """Return a SHA-256 fingerprint as 64 lower-case hex digits."""
     advice = "is no SHA-256 fingerprint: write 32 pairs of hex digits, "
-    text = matching(text, _fingerprint, advice + "with or without ':' between them", 110)
+    text = matching(text, FINGERPRINT_PATTERN, advice + "with or without ':' between them", 110)
     return text.replace(":", "").lower()
 
 
@@ -189,7 +183,7 @@ def url(text: str) -> str:
     if parts.query or parts.fragment or parts.path not in {"", "/", "/api", "/api/"}:
         raise ValueError("the address ends after the port: leave path and query out")
     shown_host = f"[{host}]" if ":" in host else host
-    if _host.match(shown_host) is None:
+    if not quantities.matches(_HOST_PATTERN, shown_host):
         raise ValueError(f"{shown(host)} is no host name or IP address")
     if port is None:
         raise ValueError("name the port: Enterprise Manager's own default is 9398")
@@ -200,23 +194,14 @@ def url(text: str) -> str:
 
 def api_version(text: str) -> str:
     """Return the REST API version to ask for at logon."""
-    return matching(text, _api_version, "is no API version: write v1_5, v1_6, v1_7 or latest")
-
-
-def path(text: str) -> str:
-    """Return a file's path."""
-    return str(PurePath(line(without_tilde(text))))
+    advice = "is no API version: write v1_5, v1_6, v1_7 or latest"
+    return matching(text, r"^(latest|v1_[5-9])$", advice)
 
 
 def absolute_path(path: str, base: Path) -> str:
     """Return `path` as an absolute one; a relative path starts at `base`."""
     # Not Path.resolve(): a link is followed when the file is read, not when the plan is.
     return os.path.abspath(base / path)  # noqa: PTH100 - for the reason above
-
-
-def os_kind(text: str) -> OsKind:
-    """Return the guest's operating system."""
-    return word(text, OS_KINDS, "operating systems")
 
 
 def failures(text: str) -> FailureBudget:
@@ -238,8 +223,7 @@ def word(text: str, words: Mapping[str, T], noun: str) -> T:
     return words[text]
 
 
-def _at_least_one(text: str) -> int:
-    return quantities.count(text, least=1)
+_at_least_one = partial(quantities.count, least=1)
 
 
 def _attempts(text: str) -> int:
@@ -265,7 +249,9 @@ Guid = Annotated[
 Fingerprint = Annotated[str, scalar(fingerprint), text_schema(FINGERPRINT_PATTERN)]
 Url = Annotated[str, scalar(url), text_schema("^https://", "https://em-hq.example.net:9398")]
 ApiVersion = Annotated[str, scalar(api_version), words_schema(["latest", "v1_5", "v1_6", "v1_7"])]
-FilePath = Annotated[str, scalar(path), text_schema()]
+FilePath = Annotated[
+    str, scalar(lambda text: str(PurePath(line(without_tilde(text))))), text_schema()
+]
 Policy = Annotated[PolicyName, *choice(PolicyName, "policies")]
 SearchOrder = Annotated[Order, *choice(Order, "orders")]
 SampleWord = Annotated[SampleOrder, *choice(SampleOrder, "orders")]
