@@ -59,12 +59,10 @@ class PlanProblem(Protocol):
     @property
     def kind(self) -> tuple[str, str]:
         """The file, and the message without names and numbers."""
-        ...
 
     @property
     def head(self) -> str:
         """The first line: `file:line:column: message`."""
-        ...
 
 
 SHOWN_OF_A_KIND = 20

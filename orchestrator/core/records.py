@@ -58,11 +58,9 @@ class RecordedRuns(Protocol):
 
     def records(self, run: RunId) -> Iterator[Record]:
         """Yield the records of a run, each checked against the chain."""
-        ...
 
     def replay(self, run: RunId) -> RunState:
         """Return what the records of a run add up to."""
-        ...
 
 
 def server_address(url: str) -> str:

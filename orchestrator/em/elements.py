@@ -83,15 +83,12 @@ class Reading(Protocol[T_co]):
 
     def feed(self, chunk: bytes) -> None:
         """Take some bytes. Raises MalformedResponse."""
-        ...
 
     def close(self) -> T_co:
         """Return the parsed value. Raises MalformedResponse."""
-        ...
 
     def whole(self, body: bytes) -> T_co:
         """Take the whole body and return its value: `feed` once and `close`, at less cost."""
-        ...
 
 
 class XmlReading(Generic[T]):

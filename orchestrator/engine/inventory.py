@@ -60,7 +60,6 @@ class Asking(Protocol):
         self, read: Callable[[], Awaitable[Any]], *, patience: float = PATIENCE
     ) -> Any:
         """Return the result of `read`."""
-        ...
 
 
 async def gather_once(session: InventorySession, needs: InventoryNeeds) -> Listing:

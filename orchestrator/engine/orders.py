@@ -21,23 +21,18 @@ class Selection(Protocol):
 
     def wants(self, server: ServerName) -> bool:
         """Return whether `server` may have a target that is wanted: no other server is asked."""
-        ...
 
     def needs(self, server: ServerName) -> InventoryNeeds:
         """Return the questions to `server`."""
-        ...
 
     def expand(self, listings: Mapping[ServerName, Listing]) -> Expansion:
         """Choose the points of the targets on the given servers."""
-        ...
 
     def guarded_with(self, server: ServerName) -> frozenset[ServerName]:
         """Return the other servers whose machines count in a guard of this one's."""
-        ...
 
     def placeholders(self, server: ServerName) -> Sequence[UnresolvedTarget]:
         """Return one target per plan entry, for a server that could not be asked."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

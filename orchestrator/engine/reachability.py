@@ -22,7 +22,6 @@ class Part(Protocol):
     @property
     def is_wanted(self) -> bool:
         """True once it may log on, or take a session up."""
-        ...
 
 
 class Reachability:

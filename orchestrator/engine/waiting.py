@@ -62,37 +62,29 @@ class Rooms(Protocol):
 
     def has_machine_room(self, machine: Machine) -> bool:
         """Return whether one more mount of a machine may be open."""
-        ...
 
     def has_backup_room(self, backup: Backup) -> bool:
         """Return whether a backup server may carry one more."""
-        ...
 
     def has_server_room(self, server: ServerName) -> bool:
         """Return whether an Enterprise Manager may have one more."""
-        ...
 
     def has_wave_room(self, wave: WaveName) -> bool:
         """Return whether a wave may have one more."""
-        ...
 
     @property
     def run_limit(self) -> int | None:
         """The limit of the whole run."""
-        ...
 
     @property
     def machine_limit(self) -> int:
         """The limit of each machine."""
-        ...
 
     def server_limit(self, server: ServerName) -> int | None:
         """Return the limit of an Enterprise Manager."""
-        ...
 
     def backup_limit(self, backup: Backup) -> int:
         """Return the limit of a backup server."""
-        ...
 
 
 class Ordered(Generic[K]):

@@ -20,7 +20,6 @@ class Journal(Protocol):
         Raises:
             JournalError: the journal cannot take anything any more.
         """
-        ...
 
     async def durable(self) -> None:
         """Return when everything appended so far is on disk.
@@ -28,7 +27,6 @@ class Journal(Protocol):
         Raises:
             JournalError: it is not, and never will be.
         """
-        ...
 
 
 class Observer(Protocol):
@@ -36,7 +34,6 @@ class Observer(Protocol):
 
     def observe(self, event: Event, record: MountRecord | None) -> None:
         """Take note; `record` is the target's state after the event, if it has a target."""
-        ...
 
 
 class OtherRuns(Protocol):
@@ -48,60 +45,47 @@ class OtherRuns(Protocol):
     @property
     def is_present(self) -> bool:
         """True while they have something open."""
-        ...
 
     @property
     def is_unsure(self) -> bool:
         """True while it cannot be known what they have open: nothing more is claimed."""
-        ...
 
     @property
     def trouble(self) -> str | None:
         """Why they cannot be known any more, or None; then only this run's own mounts count."""
-        ...
 
     def on_server(self, server: ServerName) -> int:
         """Return how many of their mounts are, or may be, open on a server."""
-        ...
 
     def behind(self, server: ServerName, backup_server: BackupServerName) -> int:
         """Return how many of them a backup server carries."""
-        ...
 
     def of_machine(self, server: ServerName, backup_server: BackupServerName, vm: str) -> int:
         """Return how many of them are of one machine."""
-        ...
 
     def claim(self, request: MountRequest, fits: Callable[[], bool]) -> int | None:
         """Claim a mount if it `fits` beside what the others have open at this very moment.
 
         Returns the claim's number; None: it does not fit, or that cannot be known now.
         """
-        ...
 
     def occupy(self, request: MountRequest) -> int:
         """Claim a mount that may be open already, whatever the limits."""
-        ...
 
     def release(self, number: int) -> None:
         """Give a claim back: its mount is known to be gone. Repeatable."""
-        ...
 
     def forget_earlier(self) -> None:
         """Give back what earlier processes of this run claimed and this one has not."""
-        ...
 
     def look(self) -> bool:
         """Look again; tell whether what the others have open has changed."""
-        ...
 
     def why_waiting(self, request: MountRequest) -> str:
         """Return which runs a request has to wait for, and for what, in words."""
-        ...
 
     def sessions(self) -> Container[str]:
         """Return the ids of the logon sessions that are known to be theirs, or this run's."""
-        ...
 
 
 class Durations(Protocol):
@@ -109,7 +93,6 @@ class Durations(Protocol):
 
     def expected(self, server: ServerName, vm: str) -> float | None:
         """Return the expected seconds from submission to release, or None if never seen."""
-        ...
 
 
 class Baselines(Protocol):
@@ -117,4 +100,3 @@ class Baselines(Protocol):
 
     def measured(self, server: ServerName, vm: str, path: str) -> Measured | None:
         """Return what the last verified run found at `path`, or None if none ever looked."""
-        ...

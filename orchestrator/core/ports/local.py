@@ -27,24 +27,19 @@ class StoredFile(Protocol):
     @property
     def path(self) -> str:
         """Where it will be."""
-        ...
 
     @property
     def size(self) -> int:
         """Bytes taken so far."""
-        ...
 
     def take(self, piece: bytes) -> None:
         """Write one more piece."""
-        ...
 
     def restart(self) -> None:
         """Forget everything taken so far."""
-        ...
 
     async def keep(self) -> Kept:
         """Bring it to the disk under its name; what is not kept vanishes."""
-        ...
 
 
 class FileStore(Protocol):
@@ -57,11 +52,9 @@ class FileStore(Protocol):
 
         `tag` becomes part of every name.
         """
-        ...
 
     def remember(self, path: str, owner: str) -> None:
         """Note that an earlier process of the run saved a file of `owner` there."""
-        ...
 
     def place(
         self, path: str, size: int | None, *, owner: str, overwrite: bool
@@ -71,7 +64,6 @@ class FileStore(Protocol):
         Raises (on entering):
             FileNotSaved: it cannot be, for a reason on this machine.
         """
-        ...
 
 
 Answering = Callable[[Mapping[str, object]], Awaitable[Mapping[str, object]]]
@@ -83,7 +75,6 @@ class Aside(Protocol):
 
     async def __call__(self, work: Callable[[], T]) -> T:
         """Return what `work` returns; it touches nothing that others change."""
-        ...
 
 
 async def on_the_spot(work: Callable[[], T]) -> T:
@@ -106,4 +97,3 @@ class Programs(Protocol):
 
         It does not outlive this call, however that ends. What `answer` raises is raised.
         """
-        ...

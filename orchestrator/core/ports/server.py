@@ -32,62 +32,50 @@ class LogonSession(Protocol):
     @property
     def server(self) -> ServerName:
         """The Enterprise Manager's name in the plan."""
-        ...
 
     @property
     def id(self) -> SessionId:
         """What the session is called: a short hash, never its GUID, which is a secret."""
-        ...
 
     @property
     def user(self) -> str:
         """The account as the server resolved it."""
-        ...
 
     @property
     def api_version(self) -> str:
         """The API version asked for at logon."""
-        ...
 
     @property
     def clock_offset_s(self) -> float | None:
         """Server time minus ours at logon, in seconds, from the Date header."""
-        ...
 
     @property
     def simulated(self) -> bool:
         """True if the server says of itself that it is simulated."""
-        ...
 
     @property
     def certificate_sha256(self) -> str | None:
         """Fingerprint of the certificate the server showed, or None without TLS."""
-        ...
 
     @property
     def idle_s(self) -> float:
         """Seconds since the last request of this session was answered."""
-        ...
 
     @property
     def requests(self) -> int:
         """HTTP requests sent on this session so far, logon included."""
-        ...
 
     @property
     def retries(self) -> int:
         """How many of them repeated an earlier one."""
-        ...
 
     @property
     def unread_tasks(self) -> int:
         """How many rows of the newest list of all tasks could not be read."""
-        ...
 
     @property
     def set_aside_tasks(self) -> Collection[str]:
         """Tasks whose rows could not be read, in words that are safe to show."""
-        ...
 
     async def start_mount(self, point: RestorePointId, source: Source, os_kind: OsKind) -> Task:
         """Ask the server to mount a restore point. Sent once, never repeated here.
@@ -99,38 +87,30 @@ class LogonSession(Protocol):
                 answered in the service's place.
             SessionLost: the logon session is gone.
         """
-        ...
 
     async def task(self, task: TaskId) -> Task:
         """Read one task. NotFound means this session does not know it: nothing is proved.
 
         Here as everywhere only the service's own words are NotFound; a page is not.
         """
-        ...
 
     async def tasks(self) -> Sequence[Task]:
         """Read all tasks of this session in one request."""
-        ...
 
     async def open_tasks(self) -> Sequence[Task]:
         """Read the tasks that are not Finished, as far as the server filters."""
-        ...
 
     async def tasks_by_id(self, ids: Iterable[TaskId]) -> Sequence[Task]:
         """Read the named tasks in one request, as far as the server filters."""
-        ...
 
     async def mount(self, mount: Href) -> Mount:
         """Read one mount point with its volume roots."""
-        ...
 
     async def mounts(self, point: RestorePointId, source: Source) -> Sequence[Mount]:
         """List this session's mounts of a restore point; the service's own 404 is an empty list."""
-        ...
 
     def mount_href(self, point: RestorePointId, source: Source, number: str) -> Href:
         """Return the address of mount `number` of a point, in the family it was posted to."""
-        ...
 
     async def unmount(self, mount: Href) -> None:
         """Remove a mount point; the service's own 404 counts as done. Safe to repeat.
@@ -139,19 +119,15 @@ class LogonSession(Protocol):
             RequestRefused: the service itself declined, or its task has failed.
             ResponseLost: it may or may not have been removed.
         """
-        ...
 
     async def is_mounted(self, mount: Href) -> bool:
         """Tell whether the point's list of mounts still shows this mount point."""
-        ...
 
     def leave_open(self) -> None:
         """Do not log off at the end: something is mounted that a later process can release."""
-        ...
 
     async def keep_alive(self) -> None:
         """Send the cheapest request there is, so that the session does not idle out."""
-        ...
 
 
 class InventorySession(LogonSession, Protocol):
@@ -160,7 +136,6 @@ class InventorySession(LogonSession, Protocol):
     @property
     def set_aside_points(self) -> Collection[str]:
         """Restore points whose rows could not be read, in words that are safe to show."""
-        ...
 
     async def point(self, point: RestorePointId, source: Source) -> RestorePoint:
         """Read one restore point by id.
@@ -168,23 +143,19 @@ class InventorySession(LogonSession, Protocol):
         Raises:
             NotFound: the server does not list it, or not to this account.
         """
-        ...
 
     async def points_of_machines(
         self, names: Sequence[str], source: Source
     ) -> Sequence[RestorePoint]:
         """Read all points of the named machines, newest first, all pages."""
-        ...
 
     async def points_of_job(self, job: str, source: Source) -> Sequence[RestorePoint]:
         """Read all points that a job made, newest first, all pages."""
-        ...
 
     async def points_of_family(
         self, source: Source, backup_server: BackupServerName | None
     ) -> Sequence[RestorePoint]:
         """Read all points of a family, or those behind one backup server, all pages."""
-        ...
 
     async def points_of_query(self, condition: str, source: Source) -> Sequence[RestorePoint]:
         """Read all points that a filter in the server's own language finds, all pages.
@@ -192,7 +163,6 @@ class InventorySession(LogonSession, Protocol):
         Raises:
             RequestRefused: the server does not understand the filter.
         """
-        ...
 
     async def has_points_behind(self, backup_server: BackupServerName, source: Source) -> bool:
         """Tell whether any restore point of a family is behind a backup server; reads one row.
@@ -200,7 +170,6 @@ class InventorySession(LogonSession, Protocol):
         Raises:
             RequestRefused: the server does not say.
         """
-        ...
 
 
 class GuestSession(InventorySession, Protocol):
@@ -208,7 +177,6 @@ class GuestSession(InventorySession, Protocol):
 
     async def other_sessions(self, known: Container[str]) -> int:
         """Count the open sessions of this account that are neither this one nor `known`."""
-        ...
 
     async def is_alone(self, *own: Container[str]) -> bool:
         """Tell whether the server shows no logon session but this and our `own`, of any account.
@@ -216,11 +184,9 @@ class GuestSession(InventorySession, Protocol):
         Raises:
             RequestRefused: the server does not say.
         """
-        ...
 
     def guest_href(self, mount: Href, path: str) -> Href:
         """Return the address of a guest path below a mount; `path` begins with the volume."""
-        ...
 
     async def entry(self, file: Href) -> FileSystemEntry:
         """Read one file or directory of a mounted guest.
@@ -228,7 +194,6 @@ class GuestSession(InventorySession, Protocol):
         Raises:
             NotFound: there is no such path, or no such mount.
         """
-        ...
 
     async def browse(self, directory: Href) -> Sequence[FileSystemEntry]:
         """List a directory of a mounted guest, all pages.
@@ -236,14 +201,12 @@ class GuestSession(InventorySession, Protocol):
         Raises:
             NotFound: there is no such directory, or no such mount.
         """
-        ...
 
     async def stage(self, file: Href) -> Task:
         """Ask for a file to be staged for download: changes nothing in the guest; repeatable.
 
         The finished task's `downloads` are the addresses to fetch.
         """
-        ...
 
     async def fetch(self, download: Href, take: Callable[[bytes], None], *, limit: int) -> int:
         """Read a staged file in pieces and return its size in bytes. Repeatable from the start.
@@ -251,7 +214,6 @@ class GuestSession(InventorySession, Protocol):
         Raises:
             MalformedResponse: it is larger than `limit` bytes, or ends before its own length.
         """
-        ...
 
     async def restore_to_guest(self, file: Href, *, overwrite: bool) -> Task:
         """Ask for a file to be written into the original guest. Sent once, never repeated here.
@@ -260,7 +222,6 @@ class GuestSession(InventorySession, Protocol):
             ForbiddenAction: this client was not told that it may write; nothing was sent.
             ResponseLost: it may or may not have been started.
         """
-        ...
 
 
 class EnterpriseManager(Protocol):
@@ -269,7 +230,6 @@ class EnterpriseManager(Protocol):
     @property
     def server(self) -> ServerName:
         """Its name in the plan."""
-        ...
 
     @property
     def kept(self) -> tuple[SessionId, ...]:
@@ -277,7 +237,6 @@ class EnterpriseManager(Protocol):
 
         The oldest first; some may be over.
         """
-        ...
 
     def take_up(self, session: SessionId) -> AbstractAsyncContextManager[GuestSession]:
         """Use a session again that was kept, or opened here; leaving it logs off as `logon` does.
@@ -286,7 +245,6 @@ class EnterpriseManager(Protocol):
             SessionLost: the server has forgotten it, or nobody knows its token.
             EnterpriseManagerError: the server cannot be asked; may be tried again.
         """
-        ...
 
     def logon(self) -> AbstractAsyncContextManager[GuestSession]:
         """Open a logon session; leaving the context logs off, shielded and bounded.
@@ -298,4 +256,3 @@ class EnterpriseManager(Protocol):
             ResponseLost, MalformedResponse: the answer cannot be used; may be tried again.
             LogonRefused, AddressUnusable, AccessDenied, CredentialError: never repeat.
         """
-        ...
