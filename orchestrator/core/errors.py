@@ -233,21 +233,10 @@ class GuestUnreadable(RequestRefused):
 
 
 class ServiceBusy(RequestRefused):
-    """The server is overloaded or in maintenance; `retry_after_s` is its wish, if it named one."""
+    """The server is overloaded or in maintenance."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        retry_after_s: float | None = None,
-        server: str = "",
-        request: str = "",
-        status: int | None = None,
-        words: str | None = None,
-    ) -> None:
-        """Like any refusal, with the pause in seconds that the server asked for."""
-        super().__init__(message, server=server, request=request, status=status, words=words)
-        self.retry_after_s = retry_after_s
+    retry_after_s: float | None = None
+    """The pause in seconds that it asked for, if it named one."""
 
 
 class ResponseLost(EnterpriseManagerError):

@@ -21,7 +21,7 @@ from orchestrator.core.errors import (
     ServiceBusy,
     SessionLost,
 )
-from orchestrator.core.events import RunNoted, ServerPaced
+from orchestrator.core.events import ServerPaced
 from orchestrator.core.model import ServerName
 from orchestrator.core.policy import RECONNECT, WatchPolicy
 from orchestrator.core.text import duration
@@ -210,7 +210,7 @@ class Availability:
         now, short = self._ledger.now(), self._short
         if short is None or now - short.last > SHORTAGE_OVER:
             short = self._short = Shortage(since=now, last=now)
-            self._ledger.record(RunNoted(at=now, message=f"requests wait: {exc}"))
+            self._ledger.note(f"requests wait: {exc}")
         short.last = now
         lasted = now - short.since
         if lasted > 2 * self.outage:
@@ -301,7 +301,7 @@ class Availability:
         """Mount nothing more here; held mounts stay held."""
         if self.closed_to_mounts is None:
             self.closed_to_mounts = reason
-            self._ledger.record(RunNoted(at=self._ledger.now(), message=f"{self.name} {reason}"))
+            self._ledger.note(f"{self.name} {reason}")
             self._moved()
 
     def lose(self, connection: Connection) -> None:

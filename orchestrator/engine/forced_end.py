@@ -12,6 +12,8 @@ from contextlib import contextmanager
 
 import anyio
 
+from orchestrator.engine.bounded import before
+
 ANSWER_S = 1.0
 """Seconds for which the answer of a request that acts is awaited all the same."""
 
@@ -64,13 +66,9 @@ class ForcedEnd:
 
     async def unless_late(self, work: Callable[[], Awaitable[object]], seconds: float) -> None:
         """Do `work` to its end, or for so many seconds after the second signal."""
-        async with anyio.create_task_group() as tasks:
 
-            async def give_up() -> None:
-                await self._wanted.wait()
-                await anyio.sleep(seconds)
-                tasks.cancel_scope.cancel()
+        async def late() -> None:
+            await self._wanted.wait()
+            await anyio.sleep(seconds)
 
-            tasks.start_soon(give_up)
-            await work()
-            tasks.cancel_scope.cancel()
+        await before(late, work)

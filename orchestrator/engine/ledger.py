@@ -15,12 +15,7 @@ from contextlib import suppress
 import anyio
 
 from orchestrator.core.errors import JournalError
-from orchestrator.core.events import (
-    Event,
-    PlaceholderReplaced,
-    RunNoted,
-    TargetEvent,
-)
+from orchestrator.core.events import Event, PlaceholderReplaced, RunNoted, TargetEvent
 from orchestrator.core.lifecycle import MountRecord, advance
 from orchestrator.core.model import MountKey
 from orchestrator.core.ports.journal import Journal, Observer
@@ -33,29 +28,20 @@ class Ledger:
     """Every event of one run passes through `record`; the ledger holds all records of targets."""
 
     def __init__(
-        self, journal: Journal, observers: Sequence[Observer], clock: Callable[[], float]
+        self,
+        journal: Journal,
+        observers: Sequence[Observer],
+        clock: Callable[[], float],
+        records: Iterable[MountRecord] = (),
     ) -> None:
-        """`clock` gives seconds on the run's own clock."""
+        """`clock` gives seconds on the run's own clock; `records` are an earlier process's."""
         self.now = clock
         self._journal = journal
         self._observers = list(observers)
-        self._records: dict[MountKey, MountRecord] = {}
+        self._records = {record.planned.key: record for record in records}
         self._broke = anyio.Event()
         self.broken: str | None = None
         """Why the journal takes nothing any more, or None."""
-
-    @classmethod
-    def continued(
-        cls,
-        journal: Journal,
-        records: Iterable[MountRecord],
-        clock: Callable[[], float],
-        observers: Sequence[Observer] = (),
-    ) -> Ledger:
-        """Return a ledger that already knows the records of an earlier process."""
-        ledger = cls(journal, observers, clock)
-        ledger._records = {record.planned.key: record for record in records}
-        return ledger
 
     def __getitem__(self, key: MountKey) -> MountRecord:
         """Return the record of a planned target."""
@@ -93,6 +79,10 @@ class Ledger:
         if trouble is not None:
             self._go_on_without(trouble)
         return after
+
+    def note(self, message: str) -> None:
+        """Record a line for the report that belongs to no target."""
+        self.record(RunNoted(at=self.now(), message=message))
 
     async def durable(self) -> None:
         """Return when everything recorded so far is on disk.

@@ -12,6 +12,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from orchestrator.core.model import ServerName
+from orchestrator.engine.bounded import before
 from orchestrator.engine.server_connection import ServerConnection
 from orchestrator.plan.choose.inventory import Listing
 
@@ -50,17 +51,16 @@ class Listings:
 
     async def first(self) -> None:
         """Return when every server has listed or is in trouble, and soon after the first listed."""
-        async with anyio.create_task_group() as tasks:
 
-            async def soon() -> None:
-                await self._some.wait()
-                await anyio.sleep(GRACE)
-                tasks.cancel_scope.cancel()
+        async def soon() -> None:
+            await self._some.wait()
+            await anyio.sleep(GRACE)
 
-            tasks.start_soon(soon)
+        async def all_known() -> None:
             for server in self._servers.values():
                 await self._known(server)
-            tasks.cancel_scope.cancel()
+
+        await before(soon, all_known)
 
     async def _known(self, server: ServerConnection) -> None:
         """Return when a server has listed, or cannot do so for now."""

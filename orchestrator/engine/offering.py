@@ -11,7 +11,6 @@ from anyio.abc import TaskGroup
 
 from orchestrator.core.events import (
     PlaceholderReplaced,
-    RunNoted,
     TargetConcluded,
     TargetPlanned,
     WaveFinished,
@@ -87,7 +86,7 @@ class Offering(Stopping):
         for note in expansion.notes:
             if note not in self._noted:  # a file's rows may belong to several servers
                 self._noted.add(note)
-                self.ledger.record(RunNoted(at=self._now(), message=note))
+                self.ledger.note(note)
         for request in expansion.requests:
             if request.key in self.ledger:
                 if self.ledger[request.key].planned.point is not None:
@@ -107,16 +106,11 @@ class Offering(Stopping):
             self._waves.await_end(target.wave, target.key)
             self.ledger.record(TargetPlanned.of(target, at=self._now()))
         for target, result, why in targets:
+            at, key, mount = self._now(), target.key, MountState.NONE
             self.ledger.record(
-                TargetConcluded(
-                    at=self._now(),
-                    key=target.key,
-                    result=result,
-                    mount=MountState.NONE,
-                    message=why,
-                )
+                TargetConcluded(at=at, key=key, result=result, mount=mount, message=why)
             )
-            self._decide(target.key)
+            self._decide(key)
 
     async def _mount_everything(self, silent: Sequence[ServerName]) -> None:
         async with anyio.create_task_group() as tasks:
@@ -262,11 +256,7 @@ class Offering(Stopping):
                 self._replace(record)
 
     def _replace(self, placeholder: MountRecord) -> None:
+        key, server = placeholder.planned.key, placeholder.planned.server
         self.ledger.record(
-            PlaceholderReplaced(
-                at=self._now(),
-                key=placeholder.planned.key,
-                server=placeholder.planned.server,
-                was=placeholder.result,
-            )
+            PlaceholderReplaced(at=self._now(), key=key, server=server, was=placeholder.result)
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from orchestrator.core.events import RunNoted, ServerGivenUp, ServerParked, ServerResumed
+from orchestrator.core.events import ServerGivenUp, ServerParked, ServerResumed
 from orchestrator.core.model import ServerName
 from orchestrator.engine.ledger import Ledger
 
@@ -41,13 +41,9 @@ class Reachability:
         now = self._ledger.now()
         if not self._down:
             self._since = since
+            earlier = since if since < now else None
             self._ledger.record(
-                ServerParked(
-                    at=now,
-                    server=self._server,
-                    reason=reason,
-                    since=since if since < now else None,
-                )
+                ServerParked(at=now, server=self._server, reason=reason, since=earlier)
             )
         self._up.discard(server)
         self._down.add(server)
@@ -88,6 +84,6 @@ class Reachability:
                 ServerGivenUp(at=now, server=self._server, reason=reason, refused=server.refused)
             )
             return
-        message = f"{self._server}: the session of an earlier process was given up: {reason}"
-        self._ledger.record(RunNoted(at=now, message=message))
+        what = "the session of an earlier process was given up"
+        self._ledger.note(f"{self._server}: {what}: {reason}")
         self.left(server)

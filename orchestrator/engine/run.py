@@ -24,13 +24,7 @@ from orchestrator.core.events import RunFinished, RunStarted
 from orchestrator.core.lifecycle import Phase
 from orchestrator.core.model import ExitCode, MountKey, MountRequest, ServerName, SessionId
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
-from orchestrator.core.ports.journal import (
-    Baselines,
-    Durations,
-    Journal,
-    Observer,
-    OtherRuns,
-)
+from orchestrator.core.ports.journal import Baselines, Durations, Journal, Observer, OtherRuns
 from orchestrator.core.ports.local import Aside, FileStore, Programs
 from orchestrator.core.ports.server import EnterpriseManager
 from orchestrator.core.run_state import NOT_GOOD
@@ -49,7 +43,7 @@ from orchestrator.engine.mount.holds import HoldRule, Holds
 from orchestrator.engine.offering import Offering
 from orchestrator.engine.orders import Earlier, Orders
 from orchestrator.engine.reachability import Reachability
-from orchestrator.engine.scheduler import Limits, Scheduler
+from orchestrator.engine.scheduler import Scheduler
 from orchestrator.engine.server_connection import ServerConnection
 from orchestrator.engine.sharing import Sharing
 from orchestrator.engine.silence import FROZEN_AFTER, overslept
@@ -107,7 +101,7 @@ class Run(Offering):
         self._earlier = orders.earlier
         known = orders.earlier.records if orders.earlier else ()
         finished = orders.earlier.finished if orders.earlier else frozenset()
-        self.ledger = Ledger.continued(journal, known, self._now, observers)
+        self.ledger = Ledger(journal, observers, self._now, known)
         self._waves = Waves(orders.started.waves, self.ledger, finished)
         self._scheduler = Scheduler(
             orders.limits,
@@ -139,7 +133,7 @@ class Run(Offering):
                 client,
                 rng=random.Random(rng.random()),  # noqa: S311 - jitter, not a secret
                 on_gate=self._gate_moved,
-                pace=self._pace(client.server, self._orders.limits),
+                pace=self._pace(client.server),
                 known_sessions=self._others.sessions if self._earlier is None else None,
                 reachability=shared[client.server],
                 wanted=self._earlier is None,
@@ -218,8 +212,9 @@ class Run(Offering):
         seconds = self._durations.expected(request.server, request.vm)
         return UNKNOWN_DURATION if seconds is None else seconds
 
-    def _pace(self, server: ServerName, limits: Limits) -> AdaptiveLimit:
-        return AdaptiveLimit(limits.servers.get(server), lambda: self._scheduler.working_on(server))
+    def _pace(self, server: ServerName) -> AdaptiveLimit:
+        limit = self._orders.limits.servers.get(server)
+        return AdaptiveLimit(limit, lambda: self._scheduler.working_on(server))
 
     async def execute(self) -> int:
         """Carry out the orders and return the exit code that was recorded.

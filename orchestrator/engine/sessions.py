@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterable
 
 import anyio
@@ -9,7 +10,6 @@ import anyio
 from orchestrator.core.errors import EnterpriseManagerError, ServerUnusable, SessionLost
 from orchestrator.core.events import (
     LOGGED_OFF,
-    RunNoted,
     ServerMeasured,
     SessionEnded,
     SessionOpened,
@@ -20,7 +20,7 @@ from orchestrator.core.events import (
 from orchestrator.core.model import Href, SessionId, Task, TaskId
 from orchestrator.core.ports.server import EnterpriseManager, GuestSession
 from orchestrator.core.text import counted
-from orchestrator.engine.accounting import is_accounted, may_hold
+from orchestrator.engine.accounting import is_accounted, last_asked, may_hold
 from orchestrator.engine.availability import Availability, Terms
 from orchestrator.engine.connection import Connection, Left
 from orchestrator.engine.ledger import Ledger
@@ -110,11 +110,8 @@ class Sessions(Availability):
 
     def is_unused(self, connection: Connection) -> bool:
         """Return whether no mount was ever asked for in a session: nothing can be open there."""
-        return connection is not self._taken_up and not any(
-            attempt.session == connection.session.id
-            for record in self._ledger.records
-            for attempt in record.attempts
-        )
+        asked_at = last_asked(self._ledger, connection.session.id)
+        return connection is not self._taken_up and asked_at == -math.inf
 
     async def _last_look(self, connection: Connection) -> None:
         """Read the tasks of a session that ends before its audit: its server was given up.
@@ -151,15 +148,21 @@ class Sessions(Availability):
         left = not connection.audited or may_hold(self._ledger, session)
         if not left:
             self._hiding.discard(session)
+        reason = LEFT_OPEN if left else "it answered once more, and nothing is open there"
+        self._record_end(session, reason, connection.unaudited, lost=False, left_open=left)
+
+    def _record_end(
+        self, session: SessionId, reason: str, unaudited: str | None, *, lost: bool, left_open: bool
+    ) -> None:
         self._ledger.record(
             SessionEnded(
                 at=self._ledger.now(),
                 server=self.name,
                 session=session,
-                lost=False,
-                reason=LEFT_OPEN if left else "it answered once more, and nothing is open there",
-                unaudited=connection.unaudited,
-                left_open=left,
+                lost=lost,
+                reason=reason,
+                unaudited=unaudited,
+                left_open=left_open,
             )
         )
 
@@ -176,19 +179,9 @@ class Sessions(Availability):
     def _end_unseen(self, left: Left, why: str, *, lost: bool) -> None:
         """Record that the open mounts of a session that no process has ended are not known."""
         self._hiding.add(left.session)
-        self._ledger.record(
-            SessionEnded(
-                at=self._ledger.now(),
-                server=self.name,
-                session=left.session,
-                lost=lost,
-                reason=FORGOTTEN if lost else LEFT_OPEN,
-                unaudited=why,
-                left_open=not lost,
-            )
-        )
-        message = f"{self.name}: the session of an earlier process: {UNAUDITED} ({why})"
-        self._ledger.record(RunNoted(at=self._ledger.now(), message=message))
+        reason = FORGOTTEN if lost else LEFT_OPEN
+        self._record_end(left.session, reason, why, lost=lost, left_open=not lost)
+        self._ledger.note(f"{self.name}: the session of an earlier process: {UNAUDITED} ({why})")
 
     def _unremoved(self, connection: Connection, task: Task) -> StrayFound:
         return StrayFound(
@@ -256,7 +249,7 @@ class Sessions(Availability):
         self._retries += connection.session.retries
         unread = set_aside_words("task", connection.session.set_aside_tasks)
         if unread is not None:
-            self._ledger.record(RunNoted(at=self._ledger.now(), message=f"{self.name}: {unread}"))
+            self._ledger.note(f"{self.name}: {unread}")
         reason, left_open, unaudited = LOGGED_OFF, False, None
         if connection.lost:
             reason = FORGOTTEN
@@ -272,24 +265,14 @@ class Sessions(Availability):
             left_open = True
             reason = LEFT_OPEN
             self._note_unaudited(connection)
-        self._ledger.record(
-            SessionEnded(
-                at=self._ledger.now(),
-                server=self.name,
-                session=SessionId(connection.session.id),
-                lost=connection.lost,
-                reason=reason,
-                unaudited=unaudited,
-                left_open=left_open,
-            )
-        )
+        session = connection.session.id
+        self._record_end(session, reason, unaudited, lost=connection.lost, left_open=left_open)
 
     def _note_unaudited(self, connection: Connection) -> None:
         if connection.unaudited is not None:
             how = "was lost" if connection.lost else "was left open"
             why = f"{UNAUDITED} ({connection.unaudited})"
-            message = f"{self.name}: its session {how}: {why}"
-            self._ledger.record(RunNoted(at=self._ledger.now(), message=message))
+            self._ledger.note(f"{self.name}: its session {how}: {why}")
 
     def _may_hide_a_mount(self, connection: Connection) -> bool:
         """Return whether a mount of this session may be left: a logoff would lose it."""
@@ -368,8 +351,7 @@ class Sessions(Availability):
             log.info("sessions.not_known", server=self.name, why=str(exc))
 
     def _note_neighbours(self, others: int) -> None:
-        message = (
+        self._ledger.note(
             f"{self.name}: {counted(others, 'other session')} of this account open at logon, of "
             "no run with this --state; what they have mounted is not known and counts in no limit"
         )
-        self._ledger.record(RunNoted(at=self._ledger.now(), message=message))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from orchestrator.core.events import LimitsShared, RunNoted
+from orchestrator.core.events import LimitsShared
 from orchestrator.core.model import ServerName
 from orchestrator.core.ports.journal import OtherRuns
 from orchestrator.core.text import duration
@@ -72,13 +72,13 @@ class Sharing:
             self._end(server)
         for server, (waited, why) in self._waited.items():
             message = f"{server}: waited {duration(waited)} in all for other runs, at last: {why}"
-            self._ledger.record(RunNoted(at=self._ledger.now(), message=message))
+            self._ledger.note(message)
 
     def _tell(self) -> None:
         now = self._ledger.now()
         if self._others.trouble is not None and not self._told_trouble:
             self._told_trouble = True
-            self._ledger.record(RunNoted(at=now, message=self._others.trouble))
+            self._ledger.note(self._others.trouble)
         waiting: dict[ServerName, str] = {}
         for request in self._scheduler.waiting_for_others():
             waiting.setdefault(request.server, self._others.why_waiting(request))

@@ -7,10 +7,11 @@ from typing import TypeVar
 
 import anyio
 
-from orchestrator.core.events import RunHalted, RunNoted, StopRequested, TargetPlanned
+from orchestrator.core.events import RunHalted, StopRequested, TargetPlanned
 from orchestrator.core.lifecycle import FIRM_RESULTS
 from orchestrator.core.model import MountKey, MountRequest, Result, ServerName
 from orchestrator.core.text import counted
+from orchestrator.engine.bounded import before
 from orchestrator.engine.forced_end import ForcedEnd
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.mount.holds import Holds
@@ -73,17 +74,7 @@ class Stopping:
 
     async def _unless_stopped(self, ask: Callable[[], Awaitable[T]]) -> T | None:
         """Return the answer, or None once nothing more is to be submitted."""
-        answer: T | None = None
-        async with anyio.create_task_group() as tasks:
-
-            async def until_stopped() -> None:
-                await self._not_accepting.wait()
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(until_stopped)
-            answer = await ask()
-            tasks.cancel_scope.cancel()
-        return answer
+        return await before(self._not_accepting.wait, ask)
 
     def _decide(self, key: MountKey) -> None:
         """React, once, to the result of a target: budget, critical targets, wave.
@@ -129,8 +120,7 @@ class Stopping:
             await self._holds.begun()
             await anyio.sleep(HOLD_TICK)
             if self._end_of_holds_requested() and len(self._holds):
-                message = f"{counted(len(self._holds), 'hold')} ended on request"
-                self.ledger.record(RunNoted(at=self._now(), message=message))
+                self.ledger.note(f"{counted(len(self._holds), 'hold')} ended on request")
                 self._holds.end()
 
     def _halt(self, reason: str, detail: str) -> None:

@@ -207,8 +207,10 @@ class Watcher:
         missing = set(self._watched)
         if len(missing) > IDS_PER_READ or _Way.BY_ID not in self._ways:
             missing = await self._read(_Way.OPEN, missing)
-        for some in list(_chunks(sorted(missing), IDS_PER_READ)):
-            missing = missing.difference(some) | await self._read(_Way.BY_ID, set(some))
+        ids = sorted(missing)
+        for start in range(0, len(ids), IDS_PER_READ):
+            some = set(ids[start : start + IDS_PER_READ])
+            missing = missing - some | await self._read(_Way.BY_ID, some)
         if missing and not self._ways & {_Way.BY_ID, _Way.OPEN}:
             missing = await self._read(_Way.LIST, missing)
         await self._read_alone(sorted(missing))
@@ -274,12 +276,10 @@ class Watcher:
         return await self._session.tasks()
 
     def _settle_all(self, tasks: Iterable[Task], wanted: set[TaskId]) -> set[TaskId]:
-        answered: set[TaskId] = set()
-        for task in tasks:
-            if task.id in wanted:
-                answered.add(task.id)
-                self._settle(task)
-        return answered
+        answered = [task for task in tasks if task.id in wanted]
+        for task in answered:
+            self._settle(task)
+        return {task.id for task in answered}
 
     async def _read_one(self, task: TaskId) -> None:
         """Read one task that no batch showed; only this answer can be "vanished"."""
@@ -316,8 +316,3 @@ class Watcher:
         if way in self._ways:
             self._ways.discard(way)
             log.info("watcher.way_dropped", server=self._session.server, way=way.value, why=why)
-
-
-def _chunks(ids: list[TaskId], size: int) -> Iterable[list[TaskId]]:
-    for start in range(0, len(ids), size):
-        yield ids[start : start + size]

@@ -71,10 +71,8 @@ class State(RunLocks, SideFiles):
         """
         private_directory(self.directory)
         connection = await self._opened(inline=inline, first=started)
-        with closing(connection):
-            journal = RunJournal(connection, started.run, 0, GENESIS, inline=inline)
-            async with _flushing(journal):
-                yield journal
+        async with _written(connection, started.run, BEGINNING, inline=inline) as journal:
+            yield journal
 
     @asynccontextmanager
     async def append_later(self, run: RunId, *, inline: bool = False) -> AsyncIterator[RunJournal]:
@@ -83,14 +81,10 @@ class State(RunLocks, SideFiles):
         Raises:
             JournalDamaged: its chain is broken; nothing is added to a damaged journal.
         """
-        seq, head = 0, GENESIS
-        for record, _event in self._verified(run):
-            seq, head = record.seq, record.hash
+        end = self._end(run)
         connection = await self._opened(inline=inline)
-        with closing(connection):
-            journal = RunJournal(connection, run, seq, head, inline=inline)
-            async with _flushing(journal):
-                yield journal
+        async with _written(connection, run, end, inline=inline) as journal:
+            yield journal
 
     async def _opened(self, *, inline: bool, first: RunStarted | None = None) -> sqlite3.Connection:
         """Return a connection that writes, with the row of a new run; wait for the lock.
@@ -226,10 +220,13 @@ class State(RunLocks, SideFiles):
 
     def chain_head(self, run: RunId) -> str:
         """Return the hash of the run's last record, after checking all of them."""
-        head = GENESIS
+        return self._end(run).head.hex()
+
+    def _end(self, run: RunId) -> Mark:
+        mark = BEGINNING
         for record, _event in self._verified(run):
-            head = record.hash
-        return head.hex()
+            mark = Mark(record.seq, record.hash)
+        return mark
 
     def naming(self, run: RunId) -> Naming:
         """Return a run's names of its servers, for a view that follows it.
@@ -379,20 +376,24 @@ class State(RunLocks, SideFiles):
 
 
 @asynccontextmanager
-async def _flushing(journal: RunJournal) -> AsyncIterator[None]:
-    """Flush beside the run, and once more at its end, however it ends."""
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(journal.flush_now_and_then)
-            try:
-                yield
-            finally:
-                tasks.cancel_scope.cancel()
-    finally:
-        with anyio.CancelScope(shield=True):
-            await journal.durable()
-            while journal.is_behind:  # a wait for the lock was noted meanwhile
+async def _written(
+    connection: sqlite3.Connection, run: RunId, end: Mark, *, inline: bool
+) -> AsyncIterator[RunJournal]:
+    """Write a journal from `end` on: flush beside the run, and once more, however it ends."""
+    with closing(connection):
+        journal = RunJournal(connection, run, end.seq, end.head, inline=inline)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(journal.flush_now_and_then)
+                try:
+                    yield journal
+                finally:
+                    tasks.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
                 await journal.durable()
+                while journal.is_behind:  # a wait for the lock was noted meanwhile
+                    await journal.durable()
 
 
 def _require_unchanged(connection: sqlite3.Connection, run: RunId, mark: Mark) -> None:

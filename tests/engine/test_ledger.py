@@ -269,7 +269,7 @@ def test_a_continued_ledger_knows_its_targets_and_tells_nobody() -> None:
     first.record(planned(OTHER))
     journal = ListJournal()
 
-    book = Ledger.continued(journal, first.records, lambda: 7.0)
+    book = Ledger(journal, (), lambda: 7.0, first.records)
     book.record(STARTED)
 
     assert journal.events == [STARTED]

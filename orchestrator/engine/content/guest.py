@@ -118,12 +118,14 @@ class Guest:
         Raises:
             SessionLost, ServerUnusable: nobody can say any more.
         """
+        watcher = self.attempt.connection.watcher
         for _ in range(STAGINGS):
             task = await self._ask(lambda: self._stage(file.href))
             if isinstance(task, Unreadable):
                 return task
             try:
-                done = task if task.is_final else await self._finished(task)
+                if not (done := task).is_final:
+                    done = await watcher.finished(task.id, expected=STAGING_S)
             except TaskVanished:
                 continue
             if done.succeeded:
@@ -263,9 +265,6 @@ class Guest:
         task = await self.attempt.session.stage(file)
         self.attempt.connection.watcher.claimed.add(task.id)  # never taken for a mount in doubt
         return task
-
-    async def _finished(self, task: Task) -> Task:
-        return await self.attempt.connection.watcher.finished(task.id, expected=STAGING_S)
 
     async def _fetched(
         self, file: FileSystemEntry, download: Href, limit: int, fresh: Callable[[], Content]

@@ -82,11 +82,9 @@ class Answers:
 
     async def _stat(self, path: str) -> Mapping[str, object]:
         found = await self.guest.entry(path)
-        return (
-            _refused(found.why)
-            if isinstance(found, Unreadable)
-            else {"ok": True, "entry": _entry(found)}
-        )
+        if isinstance(found, Unreadable):
+            return _refused(found.why)
+        return {"ok": True, "entry": _entry(found)}
 
     async def _read(self, path: str, most: object) -> Mapping[str, object]:
         if not isinstance(most, int) or not 0 < most <= READ_LIMIT:
@@ -108,15 +106,12 @@ def _refused(why: str) -> Mapping[str, object]:
 
 
 def _entry(entry: FileSystemEntry) -> dict[str, object]:
-    shown: dict[str, object] = {
+    shown = {
         "name": entry.name,
         "path": entry.path,
         "directory": entry.is_directory,
+        "size": entry.size,
+        "owner": entry.owner,
+        "modified": entry.modified_at and entry.modified_at.isoformat(),
     }
-    if entry.size is not None:
-        shown["size"] = entry.size
-    if entry.owner is not None:
-        shown["owner"] = entry.owner
-    if entry.modified_at is not None:
-        shown["modified"] = entry.modified_at.isoformat()
-    return shown
+    return {name: value for name, value in shown.items() if value is not None}

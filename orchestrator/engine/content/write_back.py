@@ -7,7 +7,7 @@ that is not seen to its end all leave it, and no later process sends the request
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 
 from orchestrator.core.errors import (
     EnterpriseManagerError,
@@ -38,8 +38,8 @@ async def restore_into_guest(attempt: Attempt, download: Download, file: Wanted)
     Raises:
         SessionLost, ServerUnusable: nobody can say any more.
     """
-    said = _Said(attempt, file)
-    if _tried_before(attempt, file, said):
+    said = partial(_say, attempt, file)
+    if _tried_before(attempt, file):
         return
     said(Fate.UNKNOWN, "the order to write it was about to be sent; no answer is known")
     try:
@@ -64,22 +64,21 @@ async def restore_into_guest(attempt: Attempt, download: Download, file: Wanted)
             said(Fate.FAILED, _refusal(done.message))
 
 
-def _tried_before(attempt: Attempt, file: Wanted, said: _Said) -> bool:
+def _tried_before(attempt: Attempt, file: Wanted) -> bool:
     """Return whether an earlier attempt has written the file, or may have; record it."""
     for earlier in attempt.record.attempts[:-1]:
         for copied in earlier.downloads:
             if (copied.path, copied.to) != (file.path, None):
                 continue
             if copied.fate is Fate.UNKNOWN:
-                said(Fate.UNKNOWN, "not sent again: an earlier attempt may have written it")
+                why = "not sent again: an earlier attempt may have written it"
+                _say(attempt, file, Fate.UNKNOWN, why)
                 return True
             if copied.fate is Fate.RESTORED:
-                same = earlier.point == attempt.request.point.id
-                message = "an earlier attempt wrote it"
-                said(
-                    Fate.RESTORED if same else Fate.FAILED,
-                    message if same else f"not written: {message}, from another restore point",
-                )
+                fate, why = Fate.RESTORED, "an earlier attempt wrote it"
+                if earlier.point != attempt.request.point.id:
+                    fate, why = Fate.FAILED, f"not written: {why}, from another restore point"
+                _say(attempt, file, fate, why)
                 return True
     return False
 
@@ -119,18 +118,8 @@ def _refusal(words: str | None) -> str:
     return f"not written: {words}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """Records what became of one file."""
-
-    attempt: Attempt
-    file: Wanted
-
-    def __call__(self, fate: Fate, message: str | None) -> None:
-        size = self.file.size if fate is Fate.RESTORED else None
-        outcome = DownloadOutcome(
-            path=self.file.path, to=None, fate=fate, size=size, message=message
-        )
-        self.attempt.ledger.record(
-            FileCopied(at=self.attempt.now, key=self.attempt.key, outcome=outcome)
-        )
+def _say(attempt: Attempt, file: Wanted, fate: Fate, message: str | None) -> None:
+    """Record what became of one file."""
+    size = file.size if fate is Fate.RESTORED else None
+    outcome = DownloadOutcome(path=file.path, to=None, fate=fate, size=size, message=message)
+    attempt.ledger.record(FileCopied(at=attempt.now, key=attempt.key, outcome=outcome))

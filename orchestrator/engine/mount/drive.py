@@ -266,19 +266,10 @@ async def _watched_to_its_end(attempt: Attempt, task: TaskId) -> Task:
     """
 
     def observe(seen: Task) -> None:
+        odd = f"its state is {seen.odd_state!r}, a word nobody knows" if seen.odd_state else None
+        at, key, words = attempt.now, attempt.key, seen.message or odd
         attempt.ledger.record(
-            TaskObserved(
-                at=attempt.now,
-                key=attempt.key,
-                task=seen.id,
-                state=seen.state,
-                words=seen.message
-                or (
-                    f"its state is {seen.odd_state!r}, a word nobody knows"
-                    if seen.odd_state
-                    else None
-                ),
-            )
+            TaskObserved(at=at, key=key, task=seen.id, state=seen.state, words=words)
         )
 
     async def watched() -> Task:

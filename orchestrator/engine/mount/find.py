@@ -170,11 +170,8 @@ async def prove(attempt: Attempt, mount: Mount) -> None:
         _record_verdict(attempt, Result.FAILED, attempt.record.message)
         return
     wrong = _what_is_wrong(attempt.record.attempts[-1])
-    if wrong is not None:
-        _record_verdict(attempt, Result.FAILED, wrong)
-    else:
-        good = Result.VERIFIED if attempt.request.checks else Result.MOUNTED
-        _record_verdict(attempt, good, None)
+    good = Result.VERIFIED if attempt.request.checks else Result.MOUNTED
+    _record_verdict(attempt, good if wrong is None else Result.FAILED, wrong)
 
 
 def judge_unseen(attempt: Attempt, mount: Mount) -> None:

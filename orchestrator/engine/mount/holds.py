@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import anyio
 
 from orchestrator.core.model import MountKey, Result, Unmount
+from orchestrator.engine.bounded import before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,13 +97,6 @@ class Holds:
         self._begun.set()
         try:
             with anyio.move_on_after(max(0.0, seconds)):
-                async with anyio.create_task_group() as tasks:
-
-                    async def either(event: anyio.Event) -> None:
-                        await event.wait()
-                        tasks.cancel_scope.cancel()
-
-                    tasks.start_soon(either, ended)
-                    tasks.start_soon(either, over)
+                await before(over.wait, ended.wait)
         finally:
             self._ends.discard(ended)

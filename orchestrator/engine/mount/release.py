@@ -39,21 +39,14 @@ LOOK_TICK = 2.0
 
 def record_finished(attempt: Attempt, task: Task) -> None:
     """Record how a finished task ended."""
+    at, key, words = attempt.now, attempt.key, task.message
     if task.succeeded:
         mount = task.mount.href if task.mount else None
         attempt.ledger.record(
-            TaskSucceeded(
-                at=attempt.now,
-                key=attempt.key,
-                task=task.id,
-                message=task.message,
-                mount=mount,
-            )
+            TaskSucceeded(at=at, key=key, task=task.id, message=words, mount=mount)
         )
     else:
-        attempt.ledger.record(
-            TaskFailed(at=attempt.now, key=attempt.key, task=task.id, message=task.message)
-        )
+        attempt.ledger.record(TaskFailed(at=at, key=key, task=task.id, message=words))
 
 
 async def release(attempt: Attempt, mount: Href) -> None:

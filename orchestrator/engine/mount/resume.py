@@ -169,13 +169,8 @@ def session_of(request: MountRequest, context: RunContext) -> SessionId:
 def reopen(record: MountRecord, context: RunContext) -> None:
     """Record that a concluded target is taken up again."""
     assert record.result is not None  # noqa: S101 - only concluded targets are reopened
-    context.ledger.record(
-        TargetReopened(
-            at=context.ledger.now(),
-            key=record.planned.key,
-            was=record.result,
-        )
-    )
+    at, key = context.ledger.now(), record.planned.key
+    context.ledger.record(TargetReopened(at=at, key=key, was=record.result))
 
 
 def request_of(record: MountRecord) -> MountRequest:

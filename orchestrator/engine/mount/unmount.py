@@ -102,7 +102,7 @@ class Cleaning:
         self._others, self._say = others, say
         self._unkept = unkept or {}
         records = found.records.values()
-        self.ledger = Ledger.continued(journal, records, self._now, observers)
+        self.ledger = Ledger(journal, observers, self._now, records)
         attributed = [each for left in found.servers.values() for each in left.attributed]
         shared = {each.server: Reachability(each.server, self.ledger) for each in clients}
         self.servers = {
