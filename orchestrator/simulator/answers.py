@@ -21,7 +21,7 @@ from orchestrator.simulator.manager import (
     SimSession,
     SimulatedManager,
 )
-from orchestrator.simulator.queries import answer_query, may_list, may_read, points_of
+from orchestrator.simulator.queries import allow, answer_query, may_list, points_of
 from orchestrator.simulator.writing import ENTITY
 
 GUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
@@ -50,8 +50,7 @@ async def answer(
         _only(call, "GET")
         return answer_query(manager, call, session)
     if head == "backupservers":
-        if session.user.role not in ROLES_THAT_LIST_BACKUP_SERVERS:
-            raise Refusal(403, "Access denied.")
+        allow(session, ROLES_THAT_LIST_BACKUP_SERVERS)
         _only(call, "GET")
         return _backup_servers(manager, call, parts[1:])
     raise Refusal(404, "Not found.")
@@ -149,7 +148,9 @@ async def _point(
     if point is not None and not session.user.sees(point):
         point = None
     if len(parts) == 1:
-        may_read(session)
+        # [INFERRED] for agents: the table of roles denies the File Restore Operator to list and
+        # query them, and lets it mount one by its known id.
+        allow(session, ROLES_THAT_SEE_POINTS)
         if point is None or point.family != path:
             raise Refusal(404, f"VM replica point [{parts[0]}] is not found.")
         acting = call.query.get("action", "").lower() in {"failover", "restore"}
@@ -161,8 +162,7 @@ async def _point(
     if parts[1].lower() != "mounts":
         raise Refusal(404, "Not found.")
     browsing = len(parts) > 3 and call.method == "GET"
-    if session.user.role not in (ROLES_THAT_SEE_POINTS if browsing else ROLES_THAT_MOUNT):
-        raise Refusal(403, "Access denied.")
+    allow(session, ROLES_THAT_SEE_POINTS if browsing else ROLES_THAT_MOUNT)
     if len(parts) == 2:
         return _mount_collection(manager, call, session, path, parts[0].lower(), point)
     return await _one_mount(manager, call, session, path, parts)

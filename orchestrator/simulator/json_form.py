@@ -8,18 +8,11 @@ from typing import Any
 
 import defusedxml.ElementTree as SafeTree
 
+POINTS = ("VmReplicaPoint", "VmRestorePoint", "AgentRestorePoint")
 LISTS = {
-    "Tasks": "Tasks",
-    "LogonSessions": "LogonSessions",
+    **{name: name for name in ("Tasks", "LogonSessions", "Refs", "SupportedVersions")},
+    **{f"{point}{ending}": f"{point}{ending}" for point in POINTS for ending in ("s", "Mounts")},
     "EntityReferences": "Refs",
-    "Refs": "Refs",
-    "VmReplicaPoints": "VmReplicaPoints",
-    "VmRestorePoints": "VmRestorePoints",
-    "AgentRestorePoints": "AgentRestorePoints",
-    "VmReplicaPointMounts": "VmReplicaPointMounts",
-    "VmRestorePointMounts": "VmRestorePointMounts",
-    "AgentRestorePointMounts": "AgentRestorePointMounts",
-    "SupportedVersions": "SupportedVersions",
     "FSRoots": "DirectoryEntries",
     "Directories": "DirectoryEntries",
     "Files": "FileEntries",

@@ -117,12 +117,11 @@ class SimulatedManager:
         truth: GroundTruth | None = None,
         seed: int = 0,
         duration: Callable[[Point, random.Random], float] | None = None,
-        clock: Callable[[], float] | None = None,
         epoch: datetime | None = None,
     ) -> None:
-        """`duration` gives the seconds a mount takes; `clock` the loop's by default.
+        """`duration` gives the seconds a mount takes. Its clock is the loop's.
 
-        `epoch` is what its wall clock shows when `clock` is 0; by default it shows the real time.
+        `epoch` is what its wall clock shows when that is 0; by default it shows the real time.
         `skew` may be changed at any time: the server's clock jumps.
         """
         self.name = name
@@ -131,8 +130,6 @@ class SimulatedManager:
         self.behaviour = behaviour or Behaviour()
         self.truth = truth or GroundTruth()
         self.skew = 0.0
-        base = clock or (lambda: asyncio.get_running_loop().time())
-        self.clock: Callable[[], float] = lambda: base() + self.skew
         self._epoch = epoch
         self.sessions: dict[str, SimSession] = {}
         self._rng = random.Random(seed)  # noqa: S311 - a simulation, not a secret
@@ -141,6 +138,10 @@ class SimulatedManager:
         self._queues: dict[str, deque[tuple[SimSession, SimTask]]] = {}
         self._listed: dict[str, Point] | None = None
         self._collected_at = float("-inf")
+
+    def clock(self) -> float:
+        """Return the seconds on the server's clock."""
+        return asyncio.get_running_loop().time() + self.skew
 
     def wall_clock(self) -> datetime:
         """Return the time of the server's Date header."""

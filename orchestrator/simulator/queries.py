@@ -5,7 +5,7 @@ Source: reference 3.2 and 3.3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -34,18 +34,12 @@ from orchestrator.simulator.writing import ENTITY, moment, restore_point_name
 def may_list(session: SimSession, path: str) -> None:
     """Refuse a role that may not see points of this family. Source: reference 2.7."""
     agents = path == "agents/agentRestorePoints"
-    roles = ROLES_THAT_LIST_BACKUP_SERVERS if agents else ROLES_THAT_SEE_POINTS
+    allow(session, ROLES_THAT_LIST_BACKUP_SERVERS if agents else ROLES_THAT_SEE_POINTS)
+
+
+def allow(session: SimSession, roles: Container[str]) -> None:
+    """Refuse every role but these."""
     if session.user.role not in roles:
-        raise Refusal(403, "Access denied.")
-
-
-def may_read(session: SimSession) -> None:
-    """Refuse a role that may not see a point whose id it knows.
-
-    [INFERRED] for agents: the table of roles denies the File Restore Operator to list and query
-    them, and lets it mount one by its known id.
-    """
-    if session.user.role not in ROLES_THAT_SEE_POINTS:
         raise Refusal(403, "Access denied.")
 
 
@@ -59,8 +53,7 @@ def answer_query(manager: SimulatedManager, call: Call, session: SimSession) -> 
     try:
         condition = parsed(call.query.get("filter", ""))
         if kind == "task":
-            if session.user.role not in ROLES_THAT_SEE_POINTS:
-                raise Refusal(403, "Access denied.")
+            allow(session, ROLES_THAT_SEE_POINTS)
             return _task_query(manager, call, session, condition)
         for path, entity in FAMILY_ENTITIES.values():
             if entity.lower() == kind:
@@ -184,12 +177,10 @@ def _point_query(
         page_points, count = matches[:size], (page + 1) * size
     if call.query.get("format", "").lower() == "entities":
         rows = "".join(call.writer.point(point) for point in page_points)
-        plural = f"{entity}s"
-        group = f"<{plural}>{rows}</{plural}>" if rows else f"<{plural} />"
-        inner = f"<Entities>{group}</Entities>"
+        inner = f"<Entities>{call.writer.element(f'{entity}s', [], rows)}</Entities>"
     else:
         rows = "".join(call.writer.point_reference(point) for point in page_points)
-        inner = f"<Refs>{rows}</Refs>" if rows else "<Refs />"
+        inner = call.writer.element("Refs", [], rows)
     return _result(manager, call, inner, count, page, size)
 
 
