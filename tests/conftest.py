@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.simulator.clock import VirtualTimeLoop
 from tests.simulation.hits import table
+from tests.virtual.clock import VirtualTimeLoop
 
 
 @pytest.fixture

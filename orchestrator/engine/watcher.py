@@ -210,7 +210,7 @@ class Watcher:
         ids = sorted(missing)
         for start in range(0, len(ids), IDS_PER_READ):
             some = set(ids[start : start + IDS_PER_READ])
-            missing = missing - some | await self._read(_Way.BY_ID, some)
+            missing = (missing - some) | await self._read(_Way.BY_ID, some)
         if missing and not self._ways & {_Way.BY_ID, _Way.OPEN}:
             missing = await self._read(_Way.LIST, missing)
         await self._read_alone(sorted(missing))

@@ -1,7 +1,5 @@
 """Simulated Enterprise Managers: the only servers this product can be tested against.
 
-    clock        an event loop whose time jumps; a three-hour drill in seconds
-    network      an in-memory network for that loop, and how it breaks
     inventory    generated machines, jobs, restore points, guest trees
     query        the query language
     manager      Enterprise Manager semantics without HTTP: sessions, tasks, mounts

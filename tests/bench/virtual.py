@@ -19,17 +19,17 @@ from orchestrator.core.model import MountKey, MountRequest
 from orchestrator.engine.scheduler import Limits
 from orchestrator.plan.file.loading import load_plan_text
 from orchestrator.simulator.behaviour import Behaviour
-from orchestrator.simulator.clock import run_virtual
 from orchestrator.simulator.inventory import generated
 from orchestrator.simulator.manager import SimulatedManager, User
-from orchestrator.simulator.network import MemoryNetwork
 from orchestrator.simulator.process import ACCOUNT, PASSWORD_VARIABLE
-from orchestrator.simulator.sites import host, serving
 from orchestrator.simulator.truth import GroundTruth
 from tests.bench.drills import Server, Shape, greedy, plan_text
 from tests.bench.figures import Figure, percentile
 from tests.invariants import assert_limits_held
 from tests.processes import PASSWORD
+from tests.virtual.clock import run_virtual
+from tests.virtual.network import MemoryNetwork
+from tests.virtual.sites import host, serving
 
 LATENCY_S = 0.02
 

@@ -21,9 +21,9 @@ from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault, FaultScript
 from orchestrator.simulator.inventory import Inventory, Point, generated
 from orchestrator.simulator.manager import SimulatedManager, User
-from orchestrator.simulator.network import MemoryNetwork
 from orchestrator.simulator.server import Face
 from tests.em.rawserver import Request
+from tests.virtual.network import MemoryNetwork
 
 ACCOUNT = "LAB\\büro"
 PASSWORD = "not:a-real-pässword"

@@ -29,11 +29,11 @@ from orchestrator.em.session import Session
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.files import NEVER, GuestFile
-from orchestrator.simulator.guests import awkward_names, many, read
 from orchestrator.simulator.inventory import Inventory
 from tests.em.logons import desk, mounted, mounted_as
 from tests.em.rawserver import Request
 from tests.simulator.wire import family
+from tests.virtual.guests import awkward_names, many, read
 
 pytestmark = pytest.mark.anyio
 

@@ -18,9 +18,9 @@ from orchestrator.app.wiring import World
 from orchestrator.core.model import RunId
 from orchestrator.engine.run import Run
 from orchestrator.simulator.faults import Fault
-from orchestrator.simulator.sites import Sites
 from tests.scenarios import drill as drills
 from tests.scenarios.drill import START, Drill, Site, drill
+from tests.virtual.sites import Sites
 
 pytestmark = pytest.mark.anyio
 

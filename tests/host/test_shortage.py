@@ -14,8 +14,8 @@ import pytest
 
 from orchestrator.core.events import ServerGivenUp, ServerParked
 from orchestrator.engine.run import Run
-from orchestrator.simulator.sites import Sites, host
 from tests.scenarios.drill import Drill, Site, drill
+from tests.virtual.sites import Sites, host
 
 pytestmark = pytest.mark.anyio
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from orchestrator.simulator.network import MemoryNetwork
 from orchestrator.simulator.server import Face
 from tests.scenarios.drill import Drill, Site, drill
+from tests.virtual.network import MemoryNetwork
 
 SESSION = re.compile(r"/logonSessions/([^/?]+)", re.IGNORECASE)
 """A session's id, which is as secret as its token."""

@@ -16,8 +16,8 @@ import pytest
 
 from orchestrator.journal import RunJournal
 from orchestrator.simulator.faults import Fault, FaultScript
-from orchestrator.simulator.sites import host
 from tests.scenarios.drill import Drill, Stage
+from tests.virtual.sites import host
 
 
 class Doom:

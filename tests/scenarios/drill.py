@@ -32,9 +32,9 @@ from orchestrator.simulator.faults import Fault, FaultScript
 from orchestrator.simulator.inventory import REPLICAS, Inventory, Point, generated
 from orchestrator.simulator.manager import SimulatedManager, User
 from orchestrator.simulator.server import Face
-from orchestrator.simulator.sites import Sites, host, serving
 from orchestrator.simulator.truth import GroundTruth
 from tests.invariants import assert_invariants
+from tests.virtual.sites import Sites, host, serving
 
 START = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
 ACCOUNT = "LAB\\svc-drill"

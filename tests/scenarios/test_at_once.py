@@ -11,8 +11,8 @@ import pytest
 from orchestrator.engine.run import Run
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
-from orchestrator.simulator.sites import Sites
 from tests.scenarios.drill import Site, drill, staged
+from tests.virtual.sites import Sites
 
 pytestmark = pytest.mark.anyio
 

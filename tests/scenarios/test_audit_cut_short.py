@@ -9,8 +9,8 @@ import pytest
 
 from orchestrator.engine.run import Run
 from orchestrator.simulator.faults import Fault
-from orchestrator.simulator.sites import Sites
 from tests.scenarios.drill import Site, drill
+from tests.virtual.sites import Sites
 
 pytestmark = pytest.mark.anyio
 

@@ -17,11 +17,11 @@ from orchestrator.core.proof import BaselineCheck, Check, DirCheck, Ended, ExecC
 from orchestrator.engine.run import Run
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.inventory import Inventory
-from orchestrator.simulator.sites import Sites
 from tests.scenarios.crash import Doom
 from tests.scenarios.demanding import demand
 from tests.scenarios.drill import Drill, Site, drill, staged
 from tests.scenarios.guests import File, Guests
+from tests.virtual.sites import Sites
 
 pytestmark = pytest.mark.anyio
 

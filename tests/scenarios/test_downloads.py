@@ -21,12 +21,12 @@ from orchestrator.core.proof import Download
 from orchestrator.em.session import Session
 from orchestrator.report.summary import summarize
 from orchestrator.report.writing import write
-from orchestrator.simulator.clock import VirtualTimeLoop
 from orchestrator.simulator.faults import Fault
 from tests.local.hostile import HOSTILE
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Drill, Site, drill, staged
 from tests.scenarios.guest import OUT, Content, asking, fits_xml
+from tests.virtual.clock import VirtualTimeLoop
 
 pytestmark = pytest.mark.anyio
 

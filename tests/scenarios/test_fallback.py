@@ -16,10 +16,10 @@ from orchestrator.core.model import Cause, Order
 from orchestrator.engine.run import Run
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.inventory import Inventory
-from orchestrator.simulator.sites import Sites
 from tests.scenarios.asking import CHECK, all_but, judged_by, place, searching, with_points
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Drill, Site, drill, staged
+from tests.virtual.sites import Sites
 
 pytestmark = pytest.mark.anyio
 

@@ -9,9 +9,9 @@ import anyio
 import pytest
 
 from orchestrator.engine.run import Run
-from orchestrator.simulator.clock import freeze
-from orchestrator.simulator.sites import Sites
 from tests.scenarios.drill import Site, drill
+from tests.virtual.clock import freeze
+from tests.virtual.sites import Sites
 
 pytestmark = pytest.mark.anyio
 

@@ -21,7 +21,6 @@ from orchestrator.journal import State
 from orchestrator.report.evidence.verifying import Verdict, verify
 from orchestrator.report.summary import summarize
 from orchestrator.simulator.faults import Fault
-from orchestrator.simulator.sites import Sites, host
 from tests.scenarios.asking import (
     CHECK,
     all_but,
@@ -33,6 +32,7 @@ from tests.scenarios.asking import (
 )
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Drill, Site, Stage, drill, staged
+from tests.virtual.sites import Sites, host
 
 pytestmark = pytest.mark.anyio
 

@@ -15,10 +15,10 @@ from orchestrator.app.wiring import Choices
 from orchestrator.core.events import RunNoted
 from orchestrator.engine.run import Run
 from orchestrator.journal import RunJournal
-from orchestrator.simulator.sites import Sites
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Site, drill, staged
 from tests.scenarios.test_two_runs import Noting, beside, names
+from tests.virtual.sites import Sites
 
 pytestmark = pytest.mark.anyio
 

@@ -16,10 +16,10 @@ from orchestrator.core.model import MountState, ServerName
 from orchestrator.engine.run import Run
 from orchestrator.journal import State
 from orchestrator.simulator.faults import Fault
-from orchestrator.simulator.sites import host
 from orchestrator.simulator.truth import GroundTruth
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Drill, Site, Stage, staged
+from tests.virtual.sites import host
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from orchestrator.engine.run import Run
-from orchestrator.simulator.sites import Sites
 from tests.scenarios.drill import Site, drill
+from tests.virtual.sites import Sites
 
 pytestmark = pytest.mark.anyio
 

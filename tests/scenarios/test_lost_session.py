@@ -10,10 +10,10 @@ import anyio
 import pytest
 
 from orchestrator.simulator.faults import Fault
-from orchestrator.simulator.sites import host
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Drill, Site, Stage, staged
 from tests.scenarios.test_leftovers import kept, unmounted
+from tests.virtual.sites import host
 
 pytestmark = pytest.mark.anyio
 

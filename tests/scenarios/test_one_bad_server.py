@@ -17,9 +17,9 @@ from orchestrator.core.model import RunId
 from orchestrator.engine.run import Run
 from orchestrator.plan.file.loading import LoadedPlan
 from orchestrator.simulator.faults import Fault
-from orchestrator.simulator.sites import Sites, host
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Drill, Site, drill, staged
+from tests.virtual.sites import Sites, host
 
 pytestmark = pytest.mark.anyio
 

@@ -22,9 +22,9 @@ from orchestrator.engine.mount.recover import PROOF_AFTER
 from orchestrator.engine.run import Run
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
-from orchestrator.simulator.sites import Sites, host
 from orchestrator.simulator.truth import GroundTruth
 from tests.scenarios.drill import Site, drill
+from tests.virtual.sites import Sites, host
 
 pytestmark = pytest.mark.anyio
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.simulator.files import GuestFile
-from orchestrator.simulator.guests import encrypted_from
 from orchestrator.simulator.inventory import Inventory
 from tests.scenarios.drill import Site, drill
+from tests.virtual.guests import encrypted_from
 
 pytestmark = pytest.mark.anyio
 

@@ -18,9 +18,9 @@ from orchestrator.report.as_json import render
 from orchestrator.report.summary import summarize
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.inventory import Inventory
-from orchestrator.simulator.sites import host
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Drill, Site, Stage, staged
+from tests.virtual.sites import host
 
 pytestmark = pytest.mark.anyio
 

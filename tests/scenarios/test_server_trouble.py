@@ -14,9 +14,9 @@ from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.inventory import Inventory
 from orchestrator.simulator.server import Face
-from orchestrator.simulator.sites import Sites, host
 from orchestrator.simulator.truth import GroundTruth
 from tests.scenarios.drill import Site, drill, every_machine
+from tests.virtual.sites import Sites, host
 
 pytestmark = pytest.mark.anyio
 

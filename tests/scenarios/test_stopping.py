@@ -12,8 +12,8 @@ from orchestrator.engine.run import Run
 from orchestrator.report.as_json import render
 from orchestrator.report.summary import summarize
 from orchestrator.simulator.faults import Fault
-from orchestrator.simulator.sites import Sites, host
 from tests.scenarios.drill import Site, drill
+from tests.virtual.sites import Sites, host
 
 pytestmark = pytest.mark.anyio
 

@@ -23,11 +23,11 @@ from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import RunId
 from orchestrator.journal import State
 from orchestrator.plan.file.loading import load_plan_text
-from orchestrator.simulator.sites import host
 from orchestrator.simulator.truth import GroundTruth
 from orchestrator.views.lines import LineView
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import ACCOUNT, START, Site, Stage, staged
+from tests.virtual.sites import host
 
 pytestmark = pytest.mark.anyio
 

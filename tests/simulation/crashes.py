@@ -25,13 +25,13 @@ from orchestrator.core.errors import RunNotFound
 from orchestrator.core.model import Order
 from orchestrator.core.policy import SESSION_IDLE_LIMIT, WatchPolicy
 from orchestrator.simulator.behaviour import Behaviour
-from orchestrator.simulator.clock import run_virtual
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.inventory import Inventory
 from tests.scenarios import asking
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Drill, Site, Stage, staged
 from tests.simulation.nemesis import scratch
+from tests.virtual.clock import run_virtual
 
 T = TypeVar("T")
 

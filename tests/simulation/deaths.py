@@ -28,12 +28,12 @@ from orchestrator.core.model import MountState
 from orchestrator.core.policy import SESSION_IDLE_LIMIT, WatchPolicy
 from orchestrator.journal import State
 from orchestrator.simulator.behaviour import Behaviour
-from orchestrator.simulator.clock import run_virtual
 from tests.invariants import assert_calls_are_harmless, assert_limits_held
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Drill, Site, Stage, staged
 from tests.simulation.nemesis import scratch
 from tests.simulation.troubles import ALL, PLAYED, one_mood, one_more
+from tests.virtual.clock import run_virtual
 
 ENDS_S = 6 * 3600.0
 CALM = WatchPolicy(idle_share=0.05, shortest=3.0, crowded=5.0)

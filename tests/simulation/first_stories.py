@@ -17,10 +17,10 @@ import pytest
 from orchestrator.core.model import ExitCode
 from orchestrator.engine.run import Run
 from orchestrator.simulator.behaviour import Behaviour
-from orchestrator.simulator.clock import run_virtual
 from orchestrator.simulator.faults import Fault
-from orchestrator.simulator.sites import Sites, host
 from tests.scenarios.drill import Drill, Site, drill
+from tests.virtual.clock import run_virtual
+from tests.virtual.sites import Sites, host
 
 CALM_S = 900.0
 """Virtual seconds after which nothing goes wrong any more."""

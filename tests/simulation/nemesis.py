@@ -35,18 +35,18 @@ from orchestrator.core.model import ExitCode, RunId
 from orchestrator.engine.run import Run
 from orchestrator.journal import State
 from orchestrator.plan.file.loading import load_plan_text
-from orchestrator.simulator.clock import freeze, run_virtual
 from orchestrator.simulator.faults import FaultScript
 from orchestrator.simulator.inventory import Inventory, Point, generated
 from orchestrator.simulator.manager import SimMount, SimSession, SimTask, SimulatedManager, User
-from orchestrator.simulator.network import MemoryNetwork
 from orchestrator.simulator.server import Face
-from orchestrator.simulator.sites import host, serving
 from tests.invariants import assert_invariants
 from tests.scenarios import asking
 from tests.simulation.story import ACCOUNT, PASSWORD, Place, Story, plan_of, told
 from tests.simulation.troubles import PLAYED
 from tests.simulation.witness import Witness
+from tests.virtual.clock import freeze, run_virtual
+from tests.virtual.network import MemoryNetwork
+from tests.virtual.sites import host, serving
 
 START = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
 NEVER = 1e9

@@ -20,8 +20,8 @@ from orchestrator.core.model import Cause, Order, Unmount
 from orchestrator.core.policy import WatchPolicy
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
-from orchestrator.simulator.sites import PORT, host
 from tests.simulation.troubles import CALM_S, PLAYED, one_lasting, one_mood, one_more
+from tests.virtual.sites import PORT, host
 
 ACCOUNT = "LAB\\svc-drill"
 PASSWORD = "not-a-real-password"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from orchestrator.simulator.guests import read
 from tests.simulator.wire import Answer, Wire, family, wired
+from tests.virtual.guests import read
 
 pytestmark = pytest.mark.anyio
 

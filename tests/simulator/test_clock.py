@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from orchestrator.simulator.clock import Deadlock, VirtualTimeLoop, run_virtual
+from tests.virtual.clock import Deadlock, VirtualTimeLoop, run_virtual
 
 
 def test_hours_pass_at_once() -> None:

@@ -7,10 +7,10 @@ import pytest
 
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.files import GuestFile
-from orchestrator.simulator.guests import read
 from orchestrator.simulator.inventory import Inventory
 from orchestrator.simulator.truth import GroundTruth
 from tests.simulator.wire import DOWNLOAD_SPEC, NS, TOKEN, Wire, wired
+from tests.virtual.guests import read
 
 pytestmark = pytest.mark.anyio
 

@@ -9,9 +9,9 @@ import pytest
 
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import FILE_KINDS, KINDS, SPOILS, Fault, FaultScript
-from orchestrator.simulator.network import MemoryNetwork
 from tests.simulator.test_between import BETWEEN_KINDS
 from tests.simulator.wire import MOUNT_S, NS, Wire, wired
+from tests.virtual.network import MemoryNetwork
 
 pytestmark = pytest.mark.anyio
 

@@ -10,9 +10,9 @@ import pytest
 
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import FILE_KINDS, Fault
-from orchestrator.simulator.guests import read
 from orchestrator.simulator.streaming import EXTRA
 from tests.simulator.wire import NS, Answer, Wire, wired
+from tests.virtual.guests import read
 
 pytestmark = pytest.mark.anyio
 

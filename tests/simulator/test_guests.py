@@ -9,22 +9,20 @@ import pytest
 
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.files import NEVER, PIECE, GuestFile
-from orchestrator.simulator.guests import (
+from orchestrator.simulator.guests import entry_at, pieces, tree
+from orchestrator.simulator.inventory import Inventory, Point, generated
+from tests.simulator.wire import NS, STEADY, wired
+from tests.virtual.guests import (
     AWKWARD_LINUX_NAMES,
     AWKWARD_NAMES,
     LOCKED_MAGIC,
     RANSOM_NOTE,
     awkward_names,
     encrypted_from,
-    entry_at,
     listing,
     many,
-    pieces,
     read,
-    tree,
 )
-from orchestrator.simulator.inventory import Inventory, Point, generated
-from tests.simulator.wire import NS, STEADY, wired
 
 pytestmark = pytest.mark.anyio
 

@@ -14,9 +14,9 @@ import anyio
 import pytest
 
 from orchestrator.simulator.certificates import self_signed
-from orchestrator.simulator.guests import read
 from orchestrator.simulator.process import ACCOUNT, Settings, simulation
 from tests.simulator.wire import DOWNLOAD_SPEC, NS, SPEC, TOKEN, Answer
+from tests.virtual.guests import read
 
 pytestmark = [pytest.mark.anyio, pytest.mark.process]
 

@@ -20,9 +20,9 @@ from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault, FaultScript
 from orchestrator.simulator.inventory import AGENTS, Inventory, Point, generated
 from orchestrator.simulator.manager import SimulatedManager, User
-from orchestrator.simulator.network import MemoryNetwork
-from orchestrator.simulator.sites import serving
 from orchestrator.simulator.truth import GroundTruth
+from tests.virtual.network import MemoryNetwork
+from tests.virtual.sites import serving
 
 NS = "{http://www.veeam.com/ent/v1.0}"
 TOKEN = "X-RestSvcSessionId"

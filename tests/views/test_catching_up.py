@@ -13,13 +13,13 @@ from orchestrator.core.events import Event, RunResumed
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.run_state import replay
 from orchestrator.journal import State
-from orchestrator.simulator.sites import host
 from orchestrator.views.json_events import JsonEvents
 from orchestrator.views.lines import LineView
 from orchestrator.views.statistics import RunStatistics
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Drill, Site, staged
 from tests.views.story import see
+from tests.virtual.sites import host
 
 pytestmark = pytest.mark.anyio
 

@@ -58,7 +58,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 def freeze(seconds: float) -> None:
     """Let time pass for everything at once, as for a process that was stopped meanwhile."""
     loop = asyncio.get_running_loop()
-    assert isinstance(loop, VirtualTimeLoop)  # noqa: S101 - only there time can be moved
+    assert isinstance(loop, VirtualTimeLoop)
     loop.jump(seconds)
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from orchestrator.simulator.faults import FaultScript
 from orchestrator.simulator.manager import SimulatedManager
-from orchestrator.simulator.network import MemoryNetwork
 from orchestrator.simulator.server import Face
 from orchestrator.simulator.truth import GroundTruth
+from tests.virtual.network import MemoryNetwork
 
 PORT = 9398
 
