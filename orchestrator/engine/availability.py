@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Container
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -67,13 +67,16 @@ class Terms:
     """Seconds that targets may wait for the server while it is out of reach."""
     watch: WatchPolicy
     rng: random.Random
-    on_exhausted: Callable[[str], None]
-    pace: AdaptiveLimit
-    left: Left | None
-    """The session of an earlier process, in which alone it is used; None: new mounts."""
-    reachability: Reachability
-    wanted: bool
-    known_sessions: Callable[[], Container[str]] | None
+    on_exhausted: Callable[[str], None] = lambda why: None
+    """Told why when this machine itself could not do its part for as long."""
+    pace: AdaptiveLimit = field(default_factory=AdaptiveLimit)
+    left: Left | None = None
+    """The session of an earlier process, which alone is used; nobody logs on. None: new mounts."""
+    reachability: Reachability | None = None
+    """Shared by all connections to the server."""
+    wanted: bool = True
+    """From the start; otherwise nothing is sent before `want()`."""
+    known_sessions: Callable[[], Container[str]] | None = None
     """Those of our own runs; None: nobody asks whether there are others."""
 
 
@@ -98,8 +101,8 @@ class Availability:
         self._told_pace: int | None = None
         self._connection: Connection | None = None
         self._left = terms.left
-        self._reachability = terms.reachability
-        self._is_wanted = terms.wanted
+        self._reachability = terms.reachability or Reachability(name, ledger)
+        self._is_wanted = terms.wanted or terms.left is not None
         self._left_known = anyio.Event()
         self._down_since: float | None = None
         self._silence = Silence(ledger.now)

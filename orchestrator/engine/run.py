@@ -30,7 +30,7 @@ from orchestrator.core.ports.server import EnterpriseManager
 from orchestrator.core.run_state import NOT_GOOD
 from orchestrator.core.text import duration
 from orchestrator.engine.adaptive_limit import AdaptiveLimit
-from orchestrator.engine.availability import LOOK_AGAIN
+from orchestrator.engine.availability import LOOK_AGAIN, Terms
 from orchestrator.engine.connection import Connection, Left
 from orchestrator.engine.content.download import remember_saved
 from orchestrator.engine.forced_end import AUDIT_S
@@ -119,35 +119,29 @@ class Run(Offering):
 
     def _make_servers(self, clients: Sequence[EnterpriseManager], rng: random.Random) -> None:
         """Connect to each server for new mounts, and to each session of an earlier process."""
-        make = partial(
-            ServerConnection,
-            ledger=self.ledger,
-            outage=self._orders.outage,
-            watch=self._orders.watch,
-            on_exhausted=lambda why: self._halt("host", why),
-            on_bug=self._broke_down,
-        )
+        make = partial(ServerConnection, ledger=self.ledger, on_bug=self._broke_down)
         shared = {each.server: Reachability(each.server, self.ledger) for each in clients}
-        self.servers = {
-            client.server: make(
-                client,
+        is_new = self._earlier is None
+
+        def terms(server: ServerName, *, left: Left | None = None) -> Terms:
+            return Terms(
+                outage=self._orders.outage,
+                watch=self._orders.watch,
                 rng=random.Random(rng.random()),  # noqa: S311 - jitter, not a secret
-                on_gate=self._gate_moved,
-                pace=self._pace(client.server),
-                known_sessions=self._others.sessions if self._earlier is None else None,
-                reachability=shared[client.server],
-                wanted=self._earlier is None,
+                on_exhausted=lambda why: self._halt("host", why),
+                pace=self._pace(server) if left is None else AdaptiveLimit(),
+                left=left,
+                reachability=shared[server],
+                wanted=is_new,
+                known_sessions=self._others.sessions if is_new and left is None else None,
             )
-            for client in clients
+
+        self.servers = {
+            each.server: make(each, terms=terms(each.server), on_gate=self._gate_moved)
+            for each in clients
         }
         self._servers_of_earlier = {
-            session: make(
-                client,
-                rng=random.Random(rng.random()),  # noqa: S311 - jitter, not a secret
-                on_gate=lambda server: None,
-                left=self._left_in(session),
-                reachability=shared[client.server],
-            )
+            session: make(client, terms=terms(client.server, left=self._left_in(session)))
             for client in clients
             for session in client.kept
         }

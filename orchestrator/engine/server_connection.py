@@ -13,8 +13,7 @@ that losing one session does not lose the other; `Reachability` records once wha
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Awaitable, Callable, Container, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 
@@ -34,15 +33,14 @@ from orchestrator.core.errors import (
     ServiceBusy,
     SessionLost,
 )
-from orchestrator.core.policy import KEEP_ALIVE_AFTER, KEEP_HELD_AFTER, RECONNECT, WatchPolicy
+from orchestrator.core.policy import KEEP_ALIVE_AFTER, KEEP_HELD_AFTER, RECONNECT
 from orchestrator.core.ports.server import EnterpriseManager
 from orchestrator.core.text import duration
 from orchestrator.engine.accounting import ACCOUNT_AFTER, owes_account, take_account
-from orchestrator.engine.adaptive_limit import TICK, AdaptiveLimit
+from orchestrator.engine.adaptive_limit import TICK
 from orchestrator.engine.availability import TROUBLE, Terms
 from orchestrator.engine.connection import Connection, Left
 from orchestrator.engine.ledger import Ledger
-from orchestrator.engine.reachability import Reachability
 from orchestrator.engine.sessions import DENIED, PROBE_ALLOWANCE, Sessions
 from orchestrator.engine.silence import FROZEN_AFTER, overslept
 from orchestrator.log import Log
@@ -78,47 +76,21 @@ class ServerConnection(Sessions):
         self,
         client: EnterpriseManager,
         ledger: Ledger,
+        terms: Terms,
         *,
-        outage: float,
-        watch: WatchPolicy,
-        rng: random.Random,
-        on_gate: Callable[[ServerConnection], None],
-        on_exhausted: Callable[[str], None] = lambda why: None,
+        on_gate: Callable[[ServerConnection], None] = lambda server: None,
         on_bug: Callable[[ServerConnection, Exception], None] = lambda server, exc: (
             server.abandon()
         ),
-        pace: AdaptiveLimit | None = None,
-        left: Left | None = None,
-        known_sessions: Callable[[], Container[str]] | None = None,
-        reachability: Reachability | None = None,
-        wanted: bool = True,
     ) -> None:
-        """`outage`: seconds that targets may wait for this server while it is out of reach.
+        """`on_gate` is called when its gate or its limit has changed.
 
-        `on_exhausted` is told why when this machine itself could not do its part for as long,
-        `on_bug` what nobody foresaw in one of the server's own tasks: it then removes what is
-        mounted there, and calls `abandon()`.
-
-        `known_sessions` are those of our own runs; None: nobody asks whether there are others.
-
-        With `left`, it only finishes in that session, which an earlier process kept; it never
-        logs on. `reachability` is shared by all connections to the server. Unless it is
-        `wanted` from the start, nothing is sent before `want()`.
+        `on_bug` is told what nobody foresaw in one of the server's own tasks: it then removes
+        what is mounted there, and calls `abandon()`.
         """
-        terms = Terms(
-            outage=outage,
-            watch=watch,
-            rng=rng,
-            on_exhausted=on_exhausted,
-            pace=pace or AdaptiveLimit(),
-            left=left,
-            reachability=reachability or Reachability(client.server, ledger),
-            wanted=wanted or left is not None,
-            known_sessions=known_sessions,
-        )
         super().__init__(client, ledger, terms, lambda: on_gate(self))
         self._on_bug = on_bug
-        if left is None:
+        if terms.left is None:
             self._reachability.for_new = self
         self._woken = anyio.Event()
         if self._is_wanted:

@@ -37,6 +37,7 @@ from orchestrator.core.model import (
 )
 from orchestrator.core.policy import WatchPolicy
 from orchestrator.core.ports.server import GuestSession
+from orchestrator.engine.availability import Terms
 from orchestrator.engine.connection import Connection
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.mount import recover
@@ -105,10 +106,7 @@ async def connected(session: ScriptedSession) -> AsyncIterator[tuple[Connection,
     server = ServerConnection(
         ScriptedServer(session),
         Ledger(NoJournal(), (), anyio.current_time),
-        outage=OUTAGE,
-        watch=WatchPolicy(),
-        rng=random.Random(1),
-        on_gate=lambda server: None,
+        Terms(outage=OUTAGE, watch=WatchPolicy(), rng=random.Random(1)),
     )
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.serve)

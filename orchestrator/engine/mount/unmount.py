@@ -34,6 +34,7 @@ from orchestrator.core.ports.journal import Journal, Observer, OtherRuns
 from orchestrator.core.ports.server import EnterpriseManager
 from orchestrator.core.run_state import RunState
 from orchestrator.core.text import duration, printable
+from orchestrator.engine.availability import Terms
 from orchestrator.engine.connection import Connection
 from orchestrator.engine.forced_end import ForcedEnd
 from orchestrator.engine.ledger import Ledger
@@ -109,19 +110,20 @@ class Cleaning:
             session: ServerConnection(
                 client,
                 self.ledger,
-                outage=outage,
-                watch=watch,
-                rng=random.Random(rng.random()),  # noqa: S311 - jitter, not a secret
-                on_gate=lambda server: None,
-                left=left_in(
-                    session,
-                    records,
-                    attributed,
-                    found.strays,
-                    ended=found.servers[client.server].last_ends,
-                    over=found.servers[client.server].over,
+                Terms(
+                    outage=outage,
+                    watch=watch,
+                    rng=random.Random(rng.random()),  # noqa: S311 - jitter, not a secret
+                    left=left_in(
+                        session,
+                        records,
+                        attributed,
+                        found.strays,
+                        ended=found.servers[client.server].last_ends,
+                        over=found.servers[client.server].over,
+                    ),
+                    reachability=shared[client.server],
                 ),
-                reachability=shared[client.server],
             )
             for client in clients
             for session in client.kept
