@@ -225,12 +225,7 @@ class RunState:
             self.finished is None
             or bool(self.strays)
             or bool(self.unaudited)
-            or any(
-                not record.is_final
-                or record.may_be_open
-                or is_wanted_again(record, retry_failed=retry_failed)
-                for record in self.records.values()
-            )
+            or any(is_left(each, retry_failed=retry_failed) for each in self.records.values())
         )
 
     def moment(self, at: float) -> datetime:
@@ -326,6 +321,12 @@ def is_wanted_again(record: MountRecord, *, retry_failed: bool) -> bool:
     A mount that may be open forbids it; see `lifecycle`.
     """
     return record.result in NEVER_SUBMITTED or (retry_failed and record.result in NOT_GOOD)
+
+
+def is_left(record: MountRecord, *, retry_failed: bool) -> bool:
+    """Tell whether a resume has anything to do for a target."""
+    again = is_wanted_again(record, retry_failed=retry_failed)
+    return not record.is_final or record.may_be_open or again
 
 
 def fold(events: Iterable[Event]) -> RunState:

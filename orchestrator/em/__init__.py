@@ -10,7 +10,6 @@
     itself      the one small question whether a session and its service are there
     transport   one request: TLS, caps, was it sent
     meanings    what an answer other than success means, and whose words it holds
-    queries     filters in the server's query language
     links       a Href is a path; which requests may be sent at all
     wire        bytes <-> model: the codec
     families    the three kinds of restore point, as data

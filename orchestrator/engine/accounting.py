@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 
-from orchestrator.core.lifecycle import HOLDING_PHASES
 from orchestrator.core.model import SessionId
 from orchestrator.engine.connection import Connection
 from orchestrator.engine.ledger import Ledger
@@ -71,9 +70,9 @@ def is_accounted(connection: Connection, ledger: Ledger) -> bool:
 
 
 def may_hold(ledger: Ledger, session: SessionId) -> bool:
-    """Return whether a target may have a mount open in a session, or is about to."""
+    """Return whether a target may have a mount open in a session, from its request on."""
     return any(
-        record.may_be_open or record.phase in HOLDING_PHASES
+        record.may_be_open
         for record in ledger.records
         if record.attempts and record.attempts[-1].session == session
     )

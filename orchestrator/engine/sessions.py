@@ -282,11 +282,7 @@ class Sessions(Availability):
 
     def is_any_open(self, connection: Connection) -> bool:
         """Return whether a mount of a target may be open in a session."""
-        return any(
-            record.may_be_open
-            for record in self._ledger.records
-            if record.attempts and record.attempts[-1].session == connection.session.id
-        )
+        return may_hold(self._ledger, connection.session.id)
 
     def _measure(self) -> None:
         self._ledger.record(

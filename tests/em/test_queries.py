@@ -9,7 +9,7 @@ from aiohttp import web
 
 from orchestrator.core.errors import NotFound, RequestRefused
 from orchestrator.core.model import RestorePointId, Source
-from orchestrator.em.queries import quoted
+from orchestrator.em.session import quoted
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.inventory import Inventory

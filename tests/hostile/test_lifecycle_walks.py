@@ -37,7 +37,14 @@ from orchestrator.core.events import (
     UnmountStarted,
     VerdictReached,
 )
-from orchestrator.core.lifecycle import TRANSITIONS, MountRecord, Phase, apply, begin
+from orchestrator.core.lifecycle import (
+    HOLDING_PHASES,
+    TRANSITIONS,
+    MountRecord,
+    Phase,
+    apply,
+    begin,
+)
 from orchestrator.core.model import (
     Href,
     MountKey,
@@ -228,6 +235,7 @@ def step(rng: random.Random, record: MountRecord, at: float) -> TargetEvent:
 def check_the_step(before: MountRecord, event: TargetEvent, after: MountRecord) -> None:
     """Check one accepted event against the table, and what may happen after the end."""
     assert after.phase is TRANSITIONS[before.phase][type(event)]
+    assert after.may_be_open or after.phase not in HOLDING_PHASES
     if isinstance(event, SubmissionStarted):
         assert before.point is not None
         assert event.point == before.point.id, "mounted another point than the chosen one"

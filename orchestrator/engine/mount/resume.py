@@ -34,7 +34,7 @@ from orchestrator.core.model import (
 )
 from orchestrator.core.point_search import is_settled
 from orchestrator.core.ports.server import EnterpriseManager
-from orchestrator.core.run_state import is_wanted_again
+from orchestrator.core.run_state import is_left, is_wanted_again
 from orchestrator.engine.left import DOUBTFUL, is_seen
 from orchestrator.engine.mount.attempt import (
     OUT_OF_KNOWLEDGE,
@@ -95,12 +95,7 @@ def is_wanted(client: EnterpriseManager, orders: Orders) -> bool:
         bool(client.kept)
         or (not records and orders.selection.wants(server))
         or bool(orders.selection.guarded_with(server))
-        or any(
-            not record.is_final
-            or record.may_be_open
-            or is_wanted_again(record, retry_failed=retry_failed)
-            for record in records
-        )
+        or any(is_left(record, retry_failed=retry_failed) for record in records)
     )
 
 
