@@ -174,7 +174,7 @@ class Availability:
                 await self.spare(exc)
             except TROUBLE as exc:
                 if asked_in == self._openings:  # later, it says nothing about the server now
-                    self.trouble(exc, self._silent_since(connection, asked_at))
+                    self.trouble(exc, self._silence.began(asked_at, connection.session.idle_s))
                 failing_since = asked_at if failing_since is None else failing_since
                 if self._ledger.now() - failing_since > self.outage:
                     raise  # probes have been answered: it is about this request
@@ -196,10 +196,6 @@ class Availability:
         """Return the answer of one call; if it `counts`, silence is measured meanwhile."""
         with self._silence.owed() if counts else nullcontext():
             return await ask()
-
-    def _silent_since(self, connection: Connection, asked_at: float) -> float:
-        """Return since when the server has not answered what was asked at `asked_at`."""
-        return self._silence.began(asked_at, connection.session.idle_s)
 
     async def spare(self, exc: HostExhausted) -> None:
         """Wait a little, because this machine is short of something; not the server's fault.

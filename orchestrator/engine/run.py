@@ -20,7 +20,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from orchestrator.core.errors import ServerUnusable
-from orchestrator.core.events import RunFinished, RunStarted
+from orchestrator.core.events import RunFinished
 from orchestrator.core.lifecycle import Phase
 from orchestrator.core.model import ExitCode, MountKey, MountRequest, ServerName, SessionId
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
@@ -113,7 +113,9 @@ class Run(Offering):
         self._sharing = Sharing(self._others, self._scheduler, self.ledger)
         self._make_servers(clients, rng)
         self._listings = Listings(self._listing)
-        self._holds = Holds(_hold_rule(orders.started), self._decide)
+        plan = orders.started
+        rule = HoldRule(every_s=plan.hold_s, failed_s=plan.keep_failed_s, unmount=plan.unmount)
+        self._holds = Holds(rule, self._decide)
         remember_saved(file_store, known)
         self._context = self._made_context(rng, file_store, aside, baselines, programs)
 
@@ -408,7 +410,3 @@ class Run(Offering):
             self._scheduler.give_up_server(server.name)
         else:
             self._scheduler.close_server(server.name)
-
-
-def _hold_rule(started: RunStarted) -> HoldRule:
-    return HoldRule(every_s=started.hold_s, failed_s=started.keep_failed_s, unmount=started.unmount)

@@ -17,7 +17,7 @@ from orchestrator.core.events import (
     StrayFound,
     TasksAttributed,
 )
-from orchestrator.core.model import Href, SessionId, Task, TaskId
+from orchestrator.core.model import Href, SessionId, TaskId
 from orchestrator.core.ports.server import EnterpriseManager, GuestSession
 from orchestrator.core.text import counted
 from orchestrator.engine.accounting import is_accounted, last_asked, may_hold
@@ -139,7 +139,15 @@ class Sessions(Availability):
         found = [task for task in tasks if connection.is_nobodys(task)]
         found = [task for task in found if task.may_be_mounted or not task.is_final]
         for task in found:
-            self.stray(connection, self._unremoved(connection, task))
+            stray = StrayFound(
+                at=self._ledger.now(),
+                server=self.name,
+                session=connection.session.id,
+                task=task.id,
+                reason="a mount task of no target, found as the server was given up",
+                mount=task.mount.href if task.mount is not None else None,
+            )
+            self.stray(connection, stray)
         connection.audited = not found and not unread
 
     def _end_found(self, connection: Connection) -> None:
@@ -182,16 +190,6 @@ class Sessions(Availability):
         reason = FORGOTTEN if lost else LEFT_OPEN
         self._record_end(left.session, reason, why, lost=lost, left_open=not lost)
         self._ledger.note(f"{self.name}: the session of an earlier process: {UNAUDITED} ({why})")
-
-    def _unremoved(self, connection: Connection, task: Task) -> StrayFound:
-        return StrayFound(
-            at=self._ledger.now(),
-            server=self.name,
-            session=SessionId(connection.session.id),
-            task=task.id,
-            reason="a mount task of no target, found as the server was given up",
-            mount=task.mount.href if task.mount is not None else None,
-        )
 
     def _open(self, session: GuestSession) -> Connection:
         """Begin to use a session that was just logged on."""
@@ -258,7 +256,8 @@ class Sessions(Availability):
                 connection.session.leave_open()  # it may be denied for a while only
                 self._hiding.add(connection.session.id)
                 self._lost.append(connection)
-        elif self._may_hide_a_mount(connection):
+        elif connection.audited is False or connection.strays or self.is_any_open(connection):
+            # a mount may be left, and a logoff would lose it
             unaudited = connection.unaudited
             connection.session.leave_open()
             self._hiding.add(connection.session.id)
@@ -273,12 +272,6 @@ class Sessions(Availability):
             how = "was lost" if connection.lost else "was left open"
             why = f"{UNAUDITED} ({connection.unaudited})"
             self._ledger.note(f"{self.name}: its session {how}: {why}")
-
-    def _may_hide_a_mount(self, connection: Connection) -> bool:
-        """Return whether a mount of this session may be left: a logoff would lose it."""
-        return (
-            connection.audited is False or bool(connection.strays) or self.is_any_open(connection)
-        )
 
     def is_any_open(self, connection: Connection) -> bool:
         """Return whether a mount of a target may be open in a session."""
@@ -342,12 +335,10 @@ class Sessions(Availability):
             with anyio.move_on_after(PROBE_ALLOWANCE):
                 others = await connection.session.other_sessions(known())
                 if others:
-                    self._note_neighbours(others)
+                    self._ledger.note(
+                        f"{self.name}: {counted(others, 'other session')} of this account open at "
+                        "logon, of no run with this --state; what they have mounted is not known "
+                        "and counts in no limit"
+                    )
         except EnterpriseManagerError as exc:
             log.info("sessions.not_known", server=self.name, why=str(exc))
-
-    def _note_neighbours(self, others: int) -> None:
-        self._ledger.note(
-            f"{self.name}: {counted(others, 'other session')} of this account open at logon, of "
-            "no run with this --state; what they have mounted is not known and counts in no limit"
-        )
