@@ -94,21 +94,18 @@ def in_one_line(_logger: Any, _method: str, event: Fields) -> Fields:
 
 def redacted(_logger: Any, _method: str, event: Fields) -> Fields:
     """Replace values under secret names, at any depth, and secrets inside texts."""
-    return _without_secrets(event)
-
-
-def _without_secrets(fields: Mapping[Any, Any]) -> dict[str, Any]:
-    return {
-        without_secrets(name): HIDDEN if SECRET_KEYS.search(str(name)) else _without_secret(value)
-        for name, value in fields.items()
-    }
+    shown: Fields = _without_secret(event)
+    return shown
 
 
 def _without_secret(value: Any) -> Any:
     if isinstance(value, int | float | bool | None):
         return value
     if isinstance(value, Mapping):
-        return _without_secrets(value)
+        return {
+            without_secrets(key): HIDDEN if SECRET_KEYS.search(str(key)) else _without_secret(each)
+            for key, each in value.items()
+        }
     if isinstance(value, list | tuple | set | frozenset):
         return [_without_secret(each) for each in value]
     return without_secrets(value)

@@ -22,12 +22,7 @@ from orchestrator.app.outcome import (
     write_with_evidence,
 )
 from orchestrator.app.session_tokens import SessionTokens
-from orchestrator.app.signals import (
-    Signals,
-    harmlessly,
-    serve_views,
-    unless_signalled,
-)
+from orchestrator.app.signals import Signals, harmlessly, serve_views, unless_signalled
 from orchestrator.app.wiring import (
     Choices,
     Plan,
@@ -113,10 +108,7 @@ class RunPart:
         self.state.take_request(run)  # one from before was for a process that has ended
 
     async def execute(
-        self,
-        view: View,
-        observers: Sequence[Observer],
-        background: Sequence[WebView] = (),
+        self, view: View, observers: Sequence[Observer], background: Sequence[WebView] = ()
     ) -> Outcome:
         """Do this part and write the reports of the whole."""
         notifier = self._notifier(self.observer)

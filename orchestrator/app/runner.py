@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from orchestrator.app.outcome import Outcome, write_reports
 from orchestrator.app.run_part import RunPart
-from orchestrator.app.signals import Signals, caught_signals
+from orchestrator.app.signals import caught_signals
 from orchestrator.app.wiring import (
     Choices,
     Plan,
@@ -52,7 +52,7 @@ async def run_plan(
     state = State(choices.state)
     started = beginning(source, choices, world)
     with (
-        _signals(world) as signals,
+        caught_signals(world) as signals,
         state.plan_lock(source.plan.name, started.run),
         _claims(state, started, world) as others,
     ):
@@ -83,7 +83,7 @@ async def resume(
     world = world or World()
     state = State(choices.state)
     summary = state.summary(run)
-    with _signals(world) as signals, state.plan_lock(summary.plan, summary.run):
+    with caught_signals(world) as signals, state.plan_lock(summary.plan, summary.run):
         run_state = state.replay(summary.run)
         if not run_state.is_anything_left(retry_failed=choices.retry_failed):
             return _as_it_was(run_state, state, choices)
@@ -102,11 +102,6 @@ def _claims(state: State, started: RunStarted, world: World) -> AbstractContextM
     """Take part in the limits that this run shares with the others of its state directory."""
     urls = urls_of(started.servers)
     return state.claims(started.run, started.plan, urls, world.wall_clock)
-
-
-def _signals(world: World) -> AbstractContextManager[Signals | None]:
-    """Catch the process's signals until the reports are written."""
-    return caught_signals() if world.signals else nullcontext()
 
 
 def _as_it_was(run_state: RunState, state: State, choices: Choices) -> Outcome:

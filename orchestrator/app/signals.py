@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 
 import anyio
 
+from orchestrator.app.wiring import World
 from orchestrator.core.events import RunNoted
 from orchestrator.core.text import duration
 from orchestrator.engine.run import Run
@@ -27,15 +28,15 @@ HURRIED_S = 0.7
 Signals = AsyncIterator[signal.Signals]
 
 
-@contextmanager
-def caught_signals() -> Iterator[Signals]:
-    """Catch the signals that would end the process, and yield them.
+def caught_signals(world: World) -> AbstractContextManager[Signals | None]:
+    """Catch the signals that would end the process, where that is wanted.
 
     From before the run until after its reports: a signal in between is never the end of one.
     SIGHUP says that the terminal is gone, which is no reason to stop.
     """
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-        yield signals
+    if not world.signals:
+        return nullcontext()
+    return anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @asynccontextmanager

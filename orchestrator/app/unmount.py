@@ -174,7 +174,6 @@ class _Progress:
 
     def observe(self, event: Event, record: MountRecord | None) -> None:
         """Take note of an event."""
-        _ = record
         match event:
             case StrayFound(session=session, task=task):
                 self.strays[session, task] = event

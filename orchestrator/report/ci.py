@@ -74,10 +74,7 @@ def ci_commands(ci: Ci, report: Report, directory: Path | None) -> list[str]:
     if directory is None:
         return []
     path = printable(str(directory / "junit.xml"), 1000)
-    how = {
-        Ci.GITLAB: "artifacts:reports:junit takes",
-        Ci.JENKINS: "the junit step takes",
-    }
+    how = {Ci.GITLAB: "artifacts:reports:junit takes", Ci.JENKINS: "the junit step takes"}
     return [f"JUnit: {how[ci]} {path}"]
 
 

@@ -125,7 +125,11 @@ def reasons(state: RunState) -> tuple[str, ...]:
     parts = [f"halted: {why}"] if why else []
     parts += [f"stopped by {state.stops[0].signal}"] if state.stops else []
     if _nothing_usable(state):
-        parts += [f"{name} could not be used: {why}" for name, why in _refusals(state)]
+        parts += [
+            f"{name} could not be used: {server.given_up.reason.removeprefix(f'{name}: ')}"
+            for name, server in state.servers.items()
+            if server.given_up is not None and server.given_up.refused  # silent ones halt the run
+        ]
     parts += [
         f"whether a mount of no target is open on {name} is not known ({why})"
         for name, why in state.unaudited.items()
@@ -134,15 +138,6 @@ def reasons(state: RunState) -> tuple[str, ...]:
         *parts,
         *(f"{counted(number, thing)} {what}" for number, thing, what in counts if number),
     )
-
-
-def _refusals(state: RunState) -> list[tuple[str, str]]:
-    """Return the servers that refused, each with the reason; silent ones halt the run."""
-    return [
-        (name, server.given_up.reason.removeprefix(f"{name}: "))
-        for name, server in state.servers.items()
-        if server.given_up is not None and server.given_up.refused
-    ]
 
 
 def is_unchecked(record: MountRecord, state: RunState) -> bool:

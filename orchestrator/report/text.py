@@ -155,12 +155,11 @@ def written_words(outcome: CopyReport) -> str:
 
 
 def _objectives(report: Report) -> list[str]:
-    lines = []
-    for each in report.objectives:
-        verdict = "met" if each.met else "MISSED"
-        lines.append(
-            f"  {printable(each.scope)} {each.kind.upper()}: {reached_of_wanted(each)}, {verdict}"
-        )
+    lines = [
+        f"  {printable(each.scope)} {each.kind.upper()}: {reached_of_wanted(each)}, "
+        f"{'met' if each.met else 'MISSED'}"
+        for each in report.objectives
+    ]
     of_targets = (each for target in report.targets for each in target.scoped_objectives())
     missed = sum(not each.met for each in of_targets)
     if missed:

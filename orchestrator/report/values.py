@@ -62,11 +62,12 @@ Count = Annotated[int, Meta(extra_json_schema={"minimum": 0})]
 SHA256 = {"pattern": "^[0-9a-f]{64}$"}
 
 
-def _counts(description: str, required: tuple[str, ...], more: tuple[str, ...], of: str) -> Meta:
-    """Return the description of a mapping with these names to numbers."""
+def _counts(description: str, names: tuple[str, ...], optional: str, of: str) -> Meta:
+    """Return the description of a mapping with these names to numbers; one may be missing."""
     number: dict[str, Any] = {"type": of} if of == "number" else {"type": of, "minimum": 0}
-    fields = dict.fromkeys((*required, *more), number)
-    return doc(description, properties=fields, required=list(required))
+    required = [name for name in names if name != optional]
+    fields = dict.fromkeys((*required, optional), number)
+    return doc(description, properties=fields, required=required)
 
 
 class PointReport(Struct, frozen=True, kw_only=True):
@@ -173,13 +174,7 @@ class PublishedTarget(Struct, frozen=True, kw_only=True, omit_defaults=True):
     point: Annotated[PointReport | None, doc("the restore point that the result is about")]
     attempts: Annotated[tuple[AttemptReport, ...], doc("every attempt, in order")]
     phases_s: Annotated[
-        Mapping[str, float],
-        _counts(
-            "seconds in each phase",
-            tuple(phase for phase in PHASES if phase != "held"),
-            ("held",),
-            "number",
-        ),
+        Mapping[str, float], _counts("seconds in each phase", PHASES, "held", "number")
     ]
     checks: Annotated[tuple[CheckReport, ...], doc("those of the attempt of the result")]
     downloads: Annotated[tuple[CopyReport, ...], doc("those of the attempt of the result")]
@@ -331,7 +326,7 @@ class PublishedReport(Struct, frozen=True, kw_only=True):
         _counts(
             "targets by result; mounts that are open or may be",
             ("targets", *(result.value for result in Result), "left"),
-            ("may_be_mounted",),
+            "may_be_mounted",
             "integer",
         ),
     ]

@@ -149,11 +149,7 @@ class Show(StrEnum):
 
 
 def choose_view(
-    stderr: TextIO,
-    environ: Mapping[str, str],
-    *,
-    show: Show = Show.NORMAL,
-    color: str = "auto",
+    stderr: TextIO, environ: Mapping[str, str], *, show: Show = Show.NORMAL, color: str = "auto"
 ) -> View:
     """Return the live view on a real terminal, else lines; nothing when quiet.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.app.notify.composing import Concerned, Notice
+from orchestrator.app.notify.composing import Notice
 from orchestrator.app.notify.shapes import as_values
 from orchestrator.cli import COMMANDS
 from orchestrator.core.model import MountState, Result
@@ -21,6 +21,7 @@ from orchestrator.plan.file.settings import HookKind, NotifyOn, PolicyName
 from orchestrator.report.values import Objective
 from orchestrator.views.web import metrics
 from tests.documents.made import MARKED, PARTS, ROOT, pages, renewed
+from tests.report.builders import life, run_of
 
 
 @pytest.mark.parametrize("page", list(pages()), ids=lambda path: str(path.relative_to(ROOT)))
@@ -70,7 +71,7 @@ def test_the_message_that_is_shown_has_the_fields_of_one_that_is_sent() -> None:
         version="1",
         text="t",
         totals=dict.fromkeys(shown["totals"], 0),
-        targets=(Concerned(key="k", server="s", vm="v", result=None, mount="none", message=None),),
+        targets=tuple(run_of(life("v")).records.values()),
         objectives=(Objective(scope="s", kind="rto", target_s=1.0, actual_s=None, met=False),),
     )
 

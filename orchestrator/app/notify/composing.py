@@ -22,18 +22,6 @@ OPEN = frozenset({MountState.LEFT, MountState.UNKNOWN})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Concerned:
-    """A target that a message is about; its texts may be a server's and are not safe to show."""
-
-    key: str
-    server: str
-    vm: str
-    result: str | None
-    mount: str
-    message: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
     """One message. `id` names it, so that a receiver recognises a repetition.
 
@@ -55,7 +43,8 @@ class Notice:
     wave: str | None = None
     exit_code: int | None = None
     duration_s: float | None = None
-    targets: tuple[Concerned, ...] = ()
+    targets: tuple[MountRecord, ...] = ()
+    """Those that it is about; their texts may be a server's and are not safe to show."""
     more_targets: int = 0
     objectives: tuple[Objective, ...] = ()
     """Recovery objectives that were missed."""
@@ -105,19 +94,19 @@ def composed_end(state: RunState, ending: Ending) -> Iterator[Notice]:
     )
     finished = _about(state, NotifyOn.FINISHED, at, text, records=_not_good(state))
     finished = replace(finished, good=code == 0, objectives=ending.missed)
-    yield _at_the_end(finished, state, ending)
+    yield _at_the_end(finished, at, ending)
     if ending.missed:
         count = len(ending.missed)
         text = f"{started.plan}: {counted(count, 'recovery objective')} missed"
         missed = _about(state, NotifyOn.OBJECTIVE_MISSED, at, text)
-        yield _at_the_end(replace(missed, objectives=ending.missed), state, ending)
+        yield _at_the_end(replace(missed, objectives=ending.missed), at, ending)
     left = [record for record in state.records.values() if record.mount_state in OPEN]
     count = len(left) + len(state.strays)
     if count:
         text = f"{started.plan}: {counted(count, 'mount')} may still be open. "
         text += _what_can_be_done(state, count)
         leftover = _about(state, NotifyOn.LEFTOVER, at, text, records=left)
-        yield _at_the_end(leftover, state, ending)
+        yield _at_the_end(leftover, at, ending)
 
 
 def _what_can_be_done(state: RunState, left: int) -> str:
@@ -134,12 +123,7 @@ def _what_can_be_done(state: RunState, left: int) -> str:
 
 
 def _about(
-    state: RunState,
-    event: NotifyOn,
-    at: float,
-    text: str,
-    *,
-    records: Iterable[MountRecord] = (),
+    state: RunState, event: NotifyOn, at: float, text: str, *, records: Iterable[MountRecord] = ()
 ) -> Notice:
     started, concerned = state.started, list(records)
     return Notice(
@@ -153,16 +137,15 @@ def _about(
         version=started.version,
         text=text,
         totals=_totals(state),
-        targets=tuple(_concerned(record) for record in concerned[:NAMED]),
+        targets=tuple(concerned[:NAMED]),
         more_targets=max(0, len(concerned) - NAMED),
     )
 
 
-def _at_the_end(notice: Notice, state: RunState, ending: Ending) -> Notice:
+def _at_the_end(notice: Notice, at: float, ending: Ending) -> Notice:
     """Return a message with what is known only at the end."""
-    seconds = state.finished.at if state.finished else state.last_at
     return replace(
-        notice, exit_code=ending.exit_code, report=ending.report, duration_s=round(seconds, 3)
+        notice, exit_code=ending.exit_code, report=ending.report, duration_s=round(at, 3)
     )
 
 
@@ -193,15 +176,3 @@ def _totals(state: RunState) -> dict[str, int]:
     results = (record.result for record in records)
     mounts = (record.mount_state for record in records if record.result is not None)
     return totals(len(records), results, mounts, strays=len(state.strays))
-
-
-def _concerned(record: MountRecord) -> Concerned:
-    planned = record.planned
-    return Concerned(
-        key=planned.key,
-        server=planned.server,
-        vm=planned.vm,
-        result=record.result.value if record.result else None,
-        mount=record.mount_state.value,
-        message=record.message,
-    )

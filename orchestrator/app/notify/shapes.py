@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 from orchestrator.app.notify.composing import Notice
+from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.text import counted, escape_markup, printable, timestamp
 from orchestrator.plan.file.settings import HookKind, NotifyOn
 from orchestrator.report.text import reached_of_wanted
@@ -66,11 +66,23 @@ def as_values(notice: Notice) -> dict[str, Any]:
         },
         "wave": None if notice.wave is None else printable(notice.wave),
         "totals": dict(notice.totals),
-        "targets": [_printable(asdict(each)) for each in notice.targets],
+        "targets": [_printable(_target(each)) for each in notice.targets],
         "more_targets": notice.more_targets,
         "objectives": [_printable(_missed(each)) for each in notice.objectives[:NAMED]],
         "more_objectives": max(0, len(notice.objectives) - NAMED),
         "report": None if notice.report is None else printable(notice.report, 1000),
+    }
+
+
+def _target(record: MountRecord) -> dict[str, Any]:
+    planned = record.planned
+    return {
+        "key": planned.key,
+        "server": planned.server,
+        "vm": planned.vm,
+        "result": record.result.value if record.result else None,
+        "mount": record.mount_state.value,
+        "message": record.message,
     }
 
 
@@ -97,7 +109,8 @@ def _details(notice: Notice) -> Iterator[str]:
     """Yield a line for each target and objective that is named, not safe to show as markup."""
     for target in notice.targets[:LINES]:
         why = f": {target.message}" if target.message else ""
-        yield printable(f"{target.key}: {target.result or 'open'}, mount {target.mount}{why}", LINE)
+        how = f"{target.result or 'open'}, mount {target.mount_state}{why}"
+        yield printable(f"{target.planned.key}: {how}", LINE)
     more = notice.more_targets + max(0, len(notice.targets) - LINES)
     if more:
         yield f"and {counted(more, 'more target')}"

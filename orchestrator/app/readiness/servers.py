@@ -133,17 +133,13 @@ def _logon(about: Subject, sight: Sight) -> Iterator[Finding]:
         yield about.not_visible("logon", "not tried: a secret is missing")
     else:
         yield about.ok("secret", "found")
-        yield _logon_with_secret(about, logon)
-
-
-def _logon_with_secret(about: Subject, logon: LoggedOn | OrchestratorError) -> Finding:
-    if isinstance(logon, LoggedOn):
-        return about.ok("logon", f"as {logon.user}")
-    if isinstance(logon, AccessDenied):
-        return about.ok("logon", "accepted")
-    if isinstance(logon, LogonRefused):
-        return about.problem("logon", f"refused, and tried once only: {logon}")
-    return about.problem("logon", str(logon))
+        if isinstance(logon, LoggedOn):
+            yield about.ok("logon", f"as {logon.user}")
+        elif isinstance(logon, AccessDenied):
+            yield about.ok("logon", "accepted")
+        else:
+            once = "refused, and tried once only: " if isinstance(logon, LogonRefused) else ""
+            yield about.problem("logon", f"{once}{logon}")
 
 
 def _clock(about: Subject, sight: Sight) -> Finding:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from orchestrator.app.readiness.findings import Finding, Readiness, Scope, Status
 from orchestrator.core.text import counted, printable
+from orchestrator.report.text import words
 
 SHOWN = 20
 """Rows per section; the rest is counted and listed in the JSON form."""
@@ -81,16 +82,16 @@ def _grouped(findings: Iterable[Finding]) -> Iterable[str]:
         items.setdefault((each.scope, each.name, each.detail), []).append(each)
     groups: dict[tuple[Scope, str, str], list[Finding]] = {}
     for (scope, _, detail), same in items.items():
-        words = ", ".join(_in_words(each.item) for each in same)
-        groups.setdefault((scope, words, detail), []).append(same[0])
-    for (_, words, detail), members in groups.items():
+        items_of = ", ".join(words(each.item) for each in same)
+        groups.setdefault((scope, items_of, detail), []).append(same[0])
+    for (_, items_of, detail), members in groups.items():
         names = ", ".join(
             printable(each.name, 120) + (" (critical)" if each.critical else "")
             for each in members[:NAMED]
         )
         if len(members) > NAMED:
             names += f" and {len(members) - NAMED} more"
-        yield f"{names}: {words}: {printable(detail, 500)}"
+        yield f"{names}: {items_of}: {printable(detail, 500)}"
 
 
 def _at_a_glance(readiness: Readiness) -> list[str]:
@@ -98,7 +99,7 @@ def _at_a_glance(readiness: Readiness) -> list[str]:
     rows: dict[str, list[str]] = {}
     for each in readiness.of(Status.OK):
         if each.scope is Scope.SERVER and each.item in SEEN_AT_A_GLANCE:
-            rows.setdefault(each.name, []).append(f"    {_in_words(each.item)}: {each.detail}")
+            rows.setdefault(each.name, []).append(f"    {words(each.item)}: {each.detail}")
     lines: list[str] = []
     for name, facts in list(rows.items())[:SHOWN]:
         lines += [f"  {printable(name)}", *(printable(fact, 500) for fact in facts)]
@@ -117,7 +118,3 @@ def _totals(readiness: Readiness) -> str:
         f"{counted(totals[Status.PROBLEM], 'problem')}, "
         f"{totals[Status.NOT_VISIBLE]} not visible"
     )
-
-
-def _in_words(item: str) -> str:
-    return item.replace("_", " ")

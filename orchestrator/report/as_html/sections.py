@@ -37,15 +37,13 @@ KINDS = {
     Result.MOUNTED: "good",
     Result.FAILED: "bad",
     Result.UNKNOWN: "doubt",
-    Result.SKIPPED: "",
-    Result.CANCELLED: "",
 }
-"""How a result is coloured."""
+"""How a result is coloured; the others are not."""
 
 
 def kind_of(target: TargetReport) -> str:
     """Return how a target's result is coloured."""
-    return "bad" if target.unchecked else KINDS[target.result]
+    return "bad" if target.unchecked else KINDS.get(target.result, "")
 
 
 def needs_a_person(target: TargetReport) -> bool:

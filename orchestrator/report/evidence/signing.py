@@ -6,6 +6,7 @@ openssl pkeyutl -verify -pubin -inkey PUBLIC.pem -rawin -in evidence.json -sigfi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,7 @@ from orchestrator.core.errors import KeyUnusable
 from orchestrator.core.private_files import NotPrivate, read_private
 
 if TYPE_CHECKING:  # it takes 7 MB, and only who signs or verifies needs it
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
-        Ed25519PrivateKey,
-        Ed25519PublicKey,
-    )
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 MAX_KEY_BYTES = 64 * 1024
 MAKE_ONE = "make one with: openssl genpkey -algorithm ed25519 -out KEY.pem"
@@ -44,24 +42,6 @@ class Signer:
         raise TypeError("a private key is not written anywhere")
 
 
-class PublicKey:
-    """A public key: checks signatures of the private key that belongs to it."""
-
-    def __init__(self, key: Ed25519PublicKey) -> None:
-        """Keep the key."""
-        self._key = key
-
-    def made(self, signature: bytes, data: bytes) -> bool:
-        """Return whether `signature` is this key's over `data`."""
-        from cryptography.exceptions import InvalidSignature
-
-        try:
-            self._key.verify(signature, data)
-        except InvalidSignature:
-            return False
-        return True
-
-
 def load_signer(path: Path) -> Signer:
     """Return the private key in a PEM file that only its owner may read.
 
@@ -87,13 +67,13 @@ def load_signer(path: Path) -> Signer:
     return Signer(key)
 
 
-def load_public_key(path: Path) -> PublicKey:
-    """Return the public key in a PEM file.
+def load_public_key(path: Path) -> Callable[[bytes, bytes], bool]:
+    """Return what tells whether a signature is over some data, by a PEM file's public key.
 
     Raises:
         KeyUnusable: it is none.
     """
-    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -109,7 +89,15 @@ def load_public_key(path: Path) -> PublicKey:
         raise KeyUnusable(f"{path} is no public key in PEM form") from None
     if not isinstance(key, Ed25519PublicKey):
         raise KeyUnusable(f"{path} is a public key of another kind than Ed25519")
-    return PublicKey(key)
+
+    def made(signature: bytes, data: bytes) -> bool:
+        try:
+            key.verify(signature, data)
+        except InvalidSignature:
+            return False
+        return True
+
+    return made
 
 
 def _content(path: Path, *, owner_only: bool) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from orchestrator.core.version import __version__
 from orchestrator.report.evidence import lines, manifest
 from orchestrator.report.evidence.lines import RecordsChanged
 from orchestrator.report.evidence.manifest import MANIFEST, RECORDS, SIGNATURE, Manifest
-from orchestrator.report.evidence.signing import PublicKey
 from orchestrator.report.summary import summarize
 from orchestrator.report.values import Report
 from orchestrator.report.writing import RENDERINGS
 
+Made = Callable[[bytes, bytes], bool]
+"""Tells whether a signature is a key's over some data; see `load_public_key`."""
 MAX_MANIFEST = 64 * 1024 * 1024
 LOCAL_FAULTS = frozenset({int(ExitCode.INTERNAL), int(ExitCode.LOCAL_IO)})
 """Exit codes of faults that are not in the records."""
@@ -43,7 +44,7 @@ class Verdict:
         return not self.refuted
 
 
-def verify(directory: Path, key: PublicKey | None = None) -> Verdict:
+def verify(directory: Path, key: Made | None = None) -> Verdict:
     """Return what the files of a report directory prove; nothing else is read.
 
     With `key` there must be a signature, and it must be that key's.
@@ -77,9 +78,7 @@ def _content(path: Path, limit: int) -> bytes | None:
         return None
 
 
-def _check_signature(
-    directory: Path, content: bytes, key: PublicKey | None, verdict: Verdict
-) -> None:
+def _check_signature(directory: Path, content: bytes, key: Made | None, verdict: Verdict) -> None:
     signature = _content(directory / SIGNATURE, 4096)
     if key is None:
         if signature is not None:
@@ -90,7 +89,7 @@ def _check_signature(
             verdict.notes.append("it is not signed: anybody who can write here can make it again")
     elif signature is None:
         verdict.refuted.append(f"it is not signed: there is no {SIGNATURE}")
-    elif not key.made(signature, content):
+    elif not key(signature, content):
         verdict.refuted.append(
             f"the signature is not this key's over this {MANIFEST}: another key, or it was changed"
         )

@@ -109,9 +109,7 @@ def compare(before: RunState, after: RunState) -> Comparison:
             for key, now in after.records.items()
             if (was := before.records.get(key)) is not None
             for delta in _deltas(
-                key,
-                (busy_s(was), *measured(was, before)),
-                (busy_s(now), *measured(now, after)),
+                key, (busy_s(was), *measured(was, before)), (busy_s(now), *measured(now, after))
             )
         ),
     )

@@ -57,11 +57,13 @@ def trend_of_plan(name: str, states: Iterable[RunState]) -> Trend:
             for result, count in report.totals.items()
             if count and result != "targets"
         ]
+        marks = ["not ended"] * (state.finished is None)
+        marks += ["NARROWED"] * (report.run.narrowed is not None)
         samples.append(
             Sample(
                 run=report.run.id,
                 started_at=report.run.started_at,
-                outcome=_ended(state, ", ".join(counts) or "no targets", report.run.narrowed),
+                outcome="; ".join([*marks, ", ".join(counts) or "no targets"]),
                 narrowed=report.run.narrowed,
                 duration_s=report.run.duration_s,
                 rto_s=rto,
@@ -69,12 +71,6 @@ def trend_of_plan(name: str, states: Iterable[RunState]) -> Trend:
             )
         )
     return Trend(name=name, samples=tuple(reversed(samples)))
-
-
-def _ended(state: RunState, counts: str, why: str | None) -> str:
-    """Return the outcome, marked where the run did not end, or was not of the whole plan."""
-    marks = ["not ended"] * (state.finished is None) + ["NARROWED"] * (why is not None)
-    return "; ".join([*marks, counts])
 
 
 def matches(record: MountRecord, glob: str) -> bool:

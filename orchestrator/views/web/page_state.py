@@ -122,7 +122,11 @@ class PageState:
             "waves_all": len(stats.by_wave),
             "servers": [self._server(facts) for facts in self.servers()[:SERVERS_SHOWN]],
             "more_servers": max(0, len(self.servers()) - SERVERS_SHOWN),
-            "held": self._held(),
+            "held": {
+                "count": len(stats.held_open),
+                "until": stats.held_until,
+                "verdicts": in_words(stats.held_verdicts),
+            },
             "left_open": stats.may_be_mounted,
             "left_until": self.finished.at + SESSION_IDLE_LIMIT if self.finished else None,
             "left_named": [
@@ -156,17 +160,6 @@ class PageState:
             "targets": stats.by_server[name],
             "gate": self.server_state(name),
             "why": printable(stats.trouble.get(name, ""), WORDS),
-        }
-
-    def _held(self) -> dict[str, Any]:
-        """Return how many mounts are held for a person, until when if all of them end, and
-        what was found there.
-        """
-        stats = self.stats
-        return {
-            "count": len(stats.held_open),
-            "until": stats.held_until,
-            "verdicts": in_words(stats.held_verdicts),
         }
 
     def _left(self) -> list[MountRecord]:
