@@ -14,11 +14,15 @@ from typing import Any
 import pytest
 
 from orchestrator.app.demo import settings_for
-from tests.processes import PASSWORD, Place, Servers, ended, served, until_stopping
+from orchestrator.em import limits
+from tests.processes import PASSWORD, PATIENCE_S, Place, Servers, ended, served, until_stopping
 
 pytestmark = pytest.mark.process
 
 LISTING = "type=VmReplicaPoint|type=VmRestorePoint"
+
+UNANSWERED_S = limits.READ.sock_read or 0.0
+"""Seconds that a request would be waited for at least: a minute."""
 
 
 @contextmanager
@@ -31,7 +35,7 @@ def bad(faults: Sequence[Mapping[str, Any]]) -> Iterator[Servers]:
 
 def until_asked(process: subprocess.Popen[str], running: Servers, count: int) -> None:
     """Wait until the server has received so many requests."""
-    due = time.monotonic() + 60
+    due = time.monotonic() + PATIENCE_S
     while sum(running.truth().received.values()) < count:
         assert process.poll() is None, process.stderr
         assert time.monotonic() < due
@@ -49,7 +53,7 @@ def until_asked(process: subprocess.Popen[str], running: Servers, count: int) ->
 def test_one_signal_ends_a_run_that_only_asks(
     fault: Mapping[str, Any], asked: int, tmp_path: Path
 ) -> None:
-    """It is gone about two seconds later, and resumable."""
+    """It is gone about two seconds later, on an idle machine, and resumable."""
     place = Place(tmp_path)
     with bad([fault]) as running:
         process = place.start("run", running.plan(tmp_path, targets=5), "--yes", "--json")
@@ -60,7 +64,7 @@ def test_one_signal_ends_a_run_that_only_asks(
         took = time.monotonic() - began
 
     assert code == 130, err
-    assert took < 5.0  # two, and what a busy machine needs for reports and exit
+    assert took < UNANSWERED_S / 2
 
 
 def test_two_signals_end_a_run_whose_mounts_are_in_doubt(tmp_path: Path) -> None:
@@ -72,8 +76,7 @@ def test_two_signals_end_a_run_whose_mounts_are_in_doubt(tmp_path: Path) -> None
     ]
     with bad(faults) as running:
         process = place.start("run", running.plan(tmp_path, targets=5), "--yes", "--json")
-        until_asked(process, running, 3)
-        time.sleep(1.0)
+        until_asked(process, running, 11)  # one of them is not answered
         process.send_signal(signal.SIGINT)
         until_stopping(process)
         began = time.monotonic()
@@ -82,7 +85,7 @@ def test_two_signals_end_a_run_whose_mounts_are_in_doubt(tmp_path: Path) -> None
         took = time.monotonic() - began
 
     assert code == 3, err
-    assert took < 8.0
+    assert took < UNANSWERED_S / 2
     run = place.values()["run"]
     assert run["out_of_reach"] == 0, "the session stays open for `unmount`"
 
@@ -106,4 +109,4 @@ def test_a_command_that_only_asks_logs_off_when_it_is_stopped(
 
     assert (ended_with, out, err) == (code, "", f"bulk-restore: stopped by {sent.name}\n")
     assert truth.logons == truth.sessions_closed == 1
-    assert took < 5.0
+    assert took < UNANSWERED_S / 2

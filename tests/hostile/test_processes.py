@@ -14,7 +14,7 @@ import pytest
 from orchestrator.app.demo import settings_for
 from orchestrator.simulator.process import ACCOUNT, PASSWORD_VARIABLE
 from tests.hostile.searching import assert_nowhere, holding, secrets_of
-from tests.processes import Place, Servers, ended, served, until_running
+from tests.processes import PATIENCE_S, Place, Servers, ended, served, until_running
 
 pytestmark = pytest.mark.process
 
@@ -22,11 +22,11 @@ PASSWORD = 'pä:ss "w\\ord/+%41&<x>'
 REFERENCE = f"{{env: {PASSWORD_VARIABLE}}}"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def running() -> Iterator[Servers]:
-    """Serve two servers whose mounts take long enough to look at the process meanwhile."""
-    settings = settings_for(2, machines=60, password=PASSWORD, duration_range=(0.3, 0.5))
-    with served(settings) as servers:
+    """Serve two servers that finish no mount until `go_on`."""
+    settings = settings_for(2, machines=60, password=PASSWORD, duration_range=(0.1, 0.2))
+    with served(settings, stall_after=0) as servers:
         yield servers
 
 
@@ -95,11 +95,12 @@ def test_a_whole_run_gives_nothing_away(running: Servers, tmp_path: Path, umask:
     options = ("--yes", "--json", "-vvv", "--log-format", "json")
 
     process = place.start("run", plan, *options, umask=umask)
-    until_running(process, 2)
+    until_running(process, 1)
     tokens = tokens_in(place.directory / "state")
     seen = [about(process, what) for what in ("cmdline", "environ")]
     seen.append((secret / "told").read_bytes())
     cores = about(process, "limits").decode()
+    running.go_on()
     code, out, err = ended(process)
 
     secrets = secrets_of(ACCOUNT, PASSWORD, tokens)
@@ -133,7 +134,7 @@ def test_a_crash_of_the_program_prints_no_secret(running: Servers, tmp_path: Pat
         text=True,
         check=False,
         env=place.environ(),
-        timeout=60,
+        timeout=PATIENCE_S,
     )
 
     assert done.returncode == 70

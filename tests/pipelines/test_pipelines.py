@@ -29,7 +29,7 @@ from orchestrator.core.events import StopRequested
 from orchestrator.journal import State
 from orchestrator.plan.file.loading import load_plan
 from orchestrator.simulator.process import PASSWORD_VARIABLE
-from tests.processes import PASSWORD, Servers, served
+from tests.processes import PASSWORD, PATIENCE_S, Servers, served, servers
 from tests.report.ci_systems import azure, github, gitlab
 
 pytestmark = pytest.mark.process
@@ -59,14 +59,15 @@ class Pipeline:
     """The shell steps of one file, without the one that installs, and their environment.
 
     `cancel` does to a running step what its runner does to one that is cancelled or takes too
-    long. `lenient`: what its last step ends with is no result of the job's.
+    long; it waits for what it is given before it counts seconds, so that these are the program's
+    and not the machine's. `lenient`: what its last step ends with is no result of the job's.
     """
 
     name: str
     shell: tuple[str, ...]
     steps: tuple[Step, ...]
     environment: Mapping[str, str]
-    cancel: Callable[[subprocess.Popen[bytes]], None]
+    cancel: Callable[[subprocess.Popen[bytes], Callable[[], None]], None]
     lenient: bool = False
 
     @property
@@ -76,7 +77,9 @@ class Pipeline:
         return found
 
 
-def interrupted_then_killed(process: subprocess.Popen[bytes]) -> None:
+def interrupted_then_killed(
+    process: subprocess.Popen[bytes], until_noticed: Callable[[], None]
+) -> None:
     """Do as GitHub's runner and Azure's agent do: they know only the process that they started.
 
     Source: actions/runner and microsoft/azure-pipelines-agent, ProcessInvoker: SIGINT, 7.5 s,
@@ -84,30 +87,35 @@ def interrupted_then_killed(process: subprocess.Popen[bytes]) -> None:
     """
     for number, seconds in ((signal.SIGINT, 7.5), (signal.SIGTERM, 2.5)):
         process.send_signal(number)
+        until_noticed()
         with suppress(subprocess.TimeoutExpired):
             process.wait(seconds * FASTER)
             return
     os.killpg(process.pid, signal.SIGKILL)
 
 
-def group_terminated(process: subprocess.Popen[bytes]) -> None:
+def group_terminated(process: subprocess.Popen[bytes], until_noticed: Callable[[], None]) -> None:
     """Do as GitLab's runner does: SIGTERM to the process group, 10 s, SIGKILL.
 
     Source: gitlab-runner, helpers/process: graceful and force timeouts of a killer.
     """
     os.killpg(process.pid, signal.SIGTERM)
+    until_noticed()
     with suppress(subprocess.TimeoutExpired):
         process.wait(10 * FASTER)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def found_and_terminated(process: subprocess.Popen[bytes]) -> None:
+def found_and_terminated(
+    process: subprocess.Popen[bytes], until_noticed: Callable[[], None]
+) -> None:
     """Do as Jenkins does: SIGTERM to everything with the build's cookie; then the post steps.
 
     Source: hudson.util.ProcessTree.
     """
     os.killpg(process.pid, signal.SIGTERM)
+    until_noticed()
     time.sleep(1)
 
 
@@ -223,21 +231,43 @@ class Workspace:
             result = result or (0 if pipeline.lenient and step.always else code)
         return result
 
-    def play_and_cancel(self, pipeline: Pipeline, is_time: Callable[[], bool]) -> None:
-        """Run the steps, and cancel the job in its drill as soon as it is time."""
+    def play_and_cancel(self, pipeline: Pipeline, stalled: Servers) -> None:
+        """Run the steps, and cancel the job in its drill once the second mount was asked for.
+
+        The servers go on when the runner has done with the drill.
+        """
         drill: subprocess.Popen[bytes] | None = None
         for step in pipeline.steps:
             process = self.start(pipeline, step)
             if step == pipeline.drill:
                 drill = process
-                while not is_time():
+                while len(stalled.truth().mounts) < 2:
                     assert process.poll() is None
                     time.sleep(0.05)
-                pipeline.cancel(process)
+                pipeline.cancel(process, self.until_noticed)
+                stalled.go_on()
             else:
                 self.finish(process)
         assert drill is not None
-        drill.wait(60)
+        drill.wait(PATIENCE_S)
+
+    @property
+    def state(self) -> State:
+        """The state directory that the steps use."""
+        home = self.directory / "home" / ".restore-drill"
+        return State(home if home.exists() else self.directory / ".bulk-restore")
+
+    def stops(self) -> list[StopRequested]:
+        """Return the signals that the run has noted in its journal."""
+        (run,) = self.state.runs()
+        return [each for each in self.state.events(run.run) if isinstance(each, StopRequested)]
+
+    def until_noticed(self) -> None:
+        """Wait until the run has noted a signal."""
+        due = time.monotonic() + PATIENCE_S
+        while not self.stops():
+            assert time.monotonic() < due
+            time.sleep(0.05)
 
     def start(self, pipeline: Pipeline, step: Step) -> subprocess.Popen[bytes]:
         """Start a step: its shell reads a file, as on all four."""
@@ -268,7 +298,7 @@ class Workspace:
 
     def finish(self, process: subprocess.Popen[bytes]) -> int:
         """Wait for a step's end, take what it said, and return its exit code."""
-        code = process.wait(120)
+        code = process.wait(PATIENCE_S)
         said = self.log.read_bytes().decode()  # no line end changed: GitLab's sections hold one
         self.said += said
         assert PASSWORD not in said
@@ -391,18 +421,15 @@ def test_no_pipeline_puts_a_secret_on_a_command_line() -> None:
 @each_pipeline
 def test_a_cancelled_drill_leaves_nothing(pipeline: Pipeline, workspace: Workspace) -> None:
     """The program gets the signal, and what it has no time for the step that always runs does."""
-    chosen = settings_for(2, machines=60, password=PASSWORD, duration_range=(5.0, 7.0))
-    with served(chosen) as running:
+    with servers(stall_after=1) as running:
         workspace.prepare(running)
 
-        workspace.play_and_cancel(pipeline, lambda: len(running.truth().mounts) >= 2)
+        workspace.play_and_cancel(pipeline, running)
 
         assert not running.truth().still_open(), workspace.said
         made = len(running.truth().mounts)
-    home = workspace.directory / "home" / ".restore-drill"
-    state = State(home if home.exists() else workspace.directory / ".bulk-restore")
+    state, stops = workspace.state, workspace.stops()
     (run,) = state.runs()
-    stops = [each for each in state.events(run.run) if isinstance(each, StopRequested)]
     assert stops
     assert stops[0].signal == ("SIGTERM" if pipeline.name in {"gitlab", "jenkins"} else "SIGINT")
     assert made <= 4

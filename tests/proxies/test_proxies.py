@@ -66,7 +66,7 @@ def test_a_run_behind_a_proxy_is_as_good_as_without(proxy: str, tmp_path: Path) 
     place = Place(tmp_path)
 
     with behind(proxy, place, ()) as (running, plan):
-        done = place.call("run", plan, "--yes")
+        done = place.call("run", plan, "--yes", within=600)
 
         assert done.returncode == 0, done.stderr
         report = check(running, place, plan)
@@ -86,7 +86,7 @@ def test_files_of_linux_guests_are_read_through_a_proxy(proxy: str, tmp_path: Pa
         lines += ["checks: {config: [{path: /etc/nginx/nginx.conf, min_size: 1KiB}]}", "targets:"]
         lines += [f"  - {{vm: {each.name}}}" for each in linux]
         plan.write_text("\n".join(lines))
-        done = place.call("run", plan, "--yes")
+        done = place.call("run", plan, "--yes", within=600)
 
         assert done.returncode == 0, done.stdout + done.stderr
         assert place.values()["totals"]["verified"] == len(linux) == 3
@@ -103,7 +103,7 @@ def test_mount_requests_whose_answer_the_proxy_lost_are_never_sent_again(
     ]
 
     with behind(proxy, place, faults) as (running, plan):
-        done = place.call("run", plan, "--yes")
+        done = place.call("run", plan, "--yes", within=600)
 
         report = check(running, place, plan)
         assert done.returncode == 0, done.stderr
@@ -120,7 +120,7 @@ def test_unmounts_whose_answer_the_proxy_lost_are_seen_to_be_done(
     faults = [{"kind": "drop_after", "method": "DELETE", "path": "/mounts/", "count": 4}]
 
     with behind(proxy, place, faults) as (running, plan):
-        done = place.call("run", plan, "--yes")
+        done = place.call("run", plan, "--yes", within=600)
 
         report = check(running, place, plan)
         assert done.returncode == 0, done.stderr
@@ -134,7 +134,7 @@ def test_a_stopped_service_behind_the_proxy_is_waited_for(proxy: str, tmp_path: 
     faults = [{"kind": "drop_before", "from_s": 2, "until_s": 6}]
 
     with behind(proxy, place, faults) as (running, plan):
-        done = place.call("run", plan, "--yes")
+        done = place.call("run", plan, "--yes", within=600)
 
         report = check(running, place, plan)
         assert done.returncode == 0, done.stderr
@@ -165,7 +165,7 @@ def test_a_mount_request_that_the_proxy_sent_twice_leaves_nothing_open(tmp_path:
             named = f"id: {newest.id}, label: {machine.name}, source: agent"
             text = text.replace(f'vm: "{machine.name}"', named)
         plan.write_text(text)
-        done = place.call("run", plan, "--yes")
+        done = place.call("run", plan, "--yes", within=600)
 
         truth = running.truth()
         assert len(truth.mounts) == 14, "the proxy has sent nothing twice"

@@ -34,6 +34,9 @@ START_S = 0.8
 PATIENCE_S = 1.0
 """The second signal comes at most so many seconds after the first."""
 
+LOOKED_FOR_S = 600.0
+"""What is in doubt may be looked for, for three minutes; the rest is a busy machine's."""
+
 STOPS = (
     ("SIGINT",),
     ("SIGTERM",),
@@ -95,7 +98,7 @@ def _killed(running: Servers, place: Place, dice: random.Random) -> Struck:
         hit += _at_an_instant(process, dice, within=max(1, EVENTS - told))[0]
         kill(process)
 
-    done = place.call("resume", "last")
+    done = place.call("resume", "last", within=LOOKED_FOR_S)
 
     if done.returncode == 2:
         assert "no run" in done.stderr, done.stderr
@@ -117,7 +120,7 @@ def _stopped(running: Servers, place: Place, dice: random.Random) -> Struck:
     for name in names[1:]:
         time.sleep(dice.uniform(0, PATIENCE_S))
         process.send_signal(signal.Signals[name])
-    code, _, err = ended(process)
+    code, _, err = ended(process, LOOKED_FOR_S)
 
     if not (place.report / "report.json").exists():
         assert running.truth().logons == 0, f"no report, code {code}: {err}"
@@ -154,7 +157,7 @@ def _told(running: Servers, place: Place, plan: Path, hit: int, code: int) -> St
     if code != 3:
         assert not truth.still_open()
     elif truth.still_open():
-        released = place.call("unmount", "last")
+        released = place.call("unmount", "last", within=LOOKED_FOR_S)
         assert released.returncode == 0, released.stdout + released.stderr
         assert not running.truth().still_open()
     totals = values["totals"]

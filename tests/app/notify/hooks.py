@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class Hooks:
     ca_file: Path
     posted: list[tuple[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    posted_at: list[datetime] = field(default_factory=list)
 
     def url(self, manner: str) -> str:
         """Return the address of the webhook that answers in this manner."""
@@ -55,6 +57,7 @@ async def hooks(directory: Path, *, tls: bool = True) -> AsyncIterator[Hooks]:
         manner = request.match_info["manner"]
         running.posted.append((manner, await request.json()))
         running.headers.append(dict(request.headers))
+        running.posted_at.append(datetime.now(UTC))
         return await manners[manner](request)
 
     app = web.Application()

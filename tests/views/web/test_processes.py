@@ -24,7 +24,7 @@ from orchestrator.cli.running import run_command
 from orchestrator.cli.serving import serve_command
 from orchestrator.plan.file.loading import load_plan
 from tests.invariants import assert_invariants
-from tests.processes import Place, Servers, kill, servers, until_running
+from tests.processes import PATIENCE_S, Place, Servers, kill, servers, until_running
 from tests.views.web.exposition import read
 
 pytestmark = pytest.mark.process
@@ -33,9 +33,16 @@ LINK = re.compile(r"Web view: (http://127\.0\.0\.1:(\d+)/)\?token=(\S+)")
 
 
 @pytest.fixture
-def slow() -> Iterator[Servers]:
-    """Serve two servers whose mounts take long enough to be looked at."""
-    with servers(seconds=(0.5, 1.5)) as running:
+def quick() -> Iterator[Servers]:
+    """Serve two servers whose mounts take a moment."""
+    with servers() as running:
+        yield running
+
+
+@pytest.fixture
+def stalled(request: pytest.FixtureRequest) -> Iterator[Servers]:
+    """Serve two servers that finish no mount, or so many, until `go_on`."""
+    with servers(stall_after=getattr(request, "param", 0)) as running:
         yield running
 
 
@@ -62,7 +69,7 @@ class Said:
     def __exit__(self, *_: object) -> None:
         """End the process, if it has not ended, and let go of it."""
         self._process.kill()
-        self._thread.join(10)
+        self._thread.join(PATIENCE_S)
         self._process.communicate()
 
     def _read(self) -> None:
@@ -80,7 +87,7 @@ class Said:
 
     def until(self, pattern: re.Pattern[str]) -> re.Match[str]:
         """Return the first match in what is said."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             if found := pattern.search("".join(self.lines)):
                 return found
@@ -96,8 +103,21 @@ def scraped(address: str, token: str) -> dict[str, Any]:
     asked = urllib.request.Request(
         f"{address}metrics", headers={"Authorization": f"Bearer {token}"}
     )
-    with urllib.request.urlopen(asked, timeout=10) as answer:
+    with urllib.request.urlopen(asked, timeout=PATIENCE_S) as answer:
         return read(answer.read().decode())
+
+
+def until_scraped(
+    address: str, token: str, name: str, labels: tuple[Any, ...], least: float
+) -> dict[str, Any]:
+    """Return the metrics as soon as a sample is there and not below `least`."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        found = scraped(address, token)
+        if name in found and found[name].samples.get(labels, 0) >= least:
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
 
 
 @contextmanager
@@ -113,22 +133,20 @@ def listeners(port: int, token: str, count: int) -> Iterator[None]:
         yield
 
 
-def test_a_run_is_served_beside_200_who_never_read(slow: Servers, place: Place) -> None:
+def test_a_run_is_served_beside_200_who_never_read(stalled: Servers, place: Place) -> None:
     """The run ends well, the listeners are counted, and the link stands on stderr once."""
-    plan = slow.plan(place.directory, targets=60)
+    plan = stalled.plan(place.directory, targets=60)
     prom = place.directory / "run.prom"
     process = place.start("run", plan, "--yes", "--metrics-file", prom, "--serve", "--json")
     with Said(process) as said:
         address, port, token = said.link()
         until_running(process, 1)
         with listeners(int(port), token, 200):
-            while (during := scraped(address, token))["bulk_restore_web_listeners"].samples[
-                (PLAN,)
-            ] < 200:
-                time.sleep(0.1)
+            during = until_scraped(address, token, "bulk_restore_web_listeners", (PLAN,), 200)
+            stalled.go_on()
             assert process.stdout is not None
             events = [json.loads(line) for line in process.stdout]
-            process.wait(60)
+            process.wait(PATIENCE_S)
 
         assert process.returncode == 0, said.lines
         assert events[-1]["type"] == "summary"
@@ -136,12 +154,12 @@ def test_a_run_is_served_beside_200_who_never_read(slow: Servers, place: Place) 
         assert sum("token=" in line for line in said.lines) == 1
         assert token not in (place.report / "report.html").read_text()
         assert read(prom.read_text())["bulk_restore_run_exit_code"].samples == {(PLAN,): 0}
-        assert_invariants(slow.truth(), place.values(), limits_of(load_plan(plan).plan, None))
+        assert_invariants(stalled.truth(), place.values(), limits_of(load_plan(plan).plan, None))
 
 
-def test_an_address_in_use_is_told_and_the_run_goes_on(slow: Servers, place: Place) -> None:
+def test_an_address_in_use_is_told_and_the_run_goes_on(quick: Servers, place: Place) -> None:
     """The page is missing, the run is not."""
-    plan = slow.plan(place.directory, targets=4)
+    plan = quick.plan(place.directory, targets=4)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -163,10 +181,10 @@ def test_an_address_in_use_is_told_and_the_run_goes_on(slow: Servers, place: Pla
     ],
 )
 def test_what_cannot_be_served_is_said_before_anything_is_sent(
-    more: list[str], words: str, slow: Servers, place: Place
+    more: list[str], words: str, quick: Servers, place: Place
 ) -> None:
     """A wrong address or token is a mistake in the command: exit code 2."""
-    plan = slow.plan(place.directory, targets=4)
+    plan = quick.plan(place.directory, targets=4)
     short = place.directory / "short"
     short.write_text("secret\n")
 
@@ -175,12 +193,12 @@ def test_what_cannot_be_served_is_said_before_anything_is_sent(
     assert done.returncode == 2
     assert words in " ".join(done.stderr.split())
     assert "secret" not in done.stderr
-    assert not slow.truth().mounts
+    assert not quick.truth().mounts
 
 
-def test_another_machine_is_warned_of(slow: Servers, place: Place) -> None:
+def test_another_machine_is_warned_of(quick: Servers, place: Place) -> None:
     """With --serve-exposed it is served, and what that means is said."""
-    plan = slow.plan(place.directory, targets=2)
+    plan = quick.plan(place.directory, targets=2)
 
     done = place.call("run", plan, "--yes", "--serve=0.0.0.0:0", "--serve-exposed")
 
@@ -188,38 +206,33 @@ def test_another_machine_is_warned_of(slow: Servers, place: Place) -> None:
     assert "WARNING: the page is served unencrypted" in done.stderr
 
 
-def test_a_second_process_follows_the_journal(slow: Servers, place: Place) -> None:
+def test_a_second_process_follows_the_journal(stalled: Servers, place: Place) -> None:
     """`serve` shows a run beside it, sees that it was killed, and that a resume ended it."""
-    plan = slow.plan(place.directory, targets=30)
+    plan = stalled.plan(place.directory, targets=30)
     token_file = place.directory / "token"
     token_file.write_text("a-token-that-is-long-enough\n")
     run = place.start("run", plan, "--yes", "--json")
-    until_running(run, 2)
+    until_running(run, 1)
     state = ["--state", str(place.directory / "state")]
     watching = place.start("serve", "last", *state, "--serve-token-file", str(token_file))
     with Said(watching) as said:
         address, token = said.place(), "a-token-that-is-long-enough"
 
         def in_state(name: str) -> dict[str, Any]:
-            deadline = time.monotonic() + 30
-            while True:
-                found = scraped(address, token)
-                states = found.get("bulk_restore_run_state")
-                if states is not None and states.samples[(PLAN, ("state", name))]:
-                    return found
-                assert time.monotonic() < deadline, states
-                time.sleep(0.1)
+            labels = (PLAN, ("state", name))
+            return until_scraped(address, token, "bulk_restore_run_state", labels, 1)
 
         assert token not in "".join(said.lines)
         assert in_state("running")["bulk_restore_targets"].samples[(PLAN,)] == 30
         kill(run)
         in_state("interrupted")
+        stalled.go_on()
         assert place.call("resume", "last").returncode in {0, 3}
         done = in_state("finished")
         watching.send_signal(signal.SIGINT)
 
         assert sum(done["bulk_restore_targets_concluded"].samples.values()) == 30
-        watching.wait(20)
+        watching.wait(PATIENCE_S)
         assert watching.returncode == 0
 
 
@@ -234,20 +247,20 @@ def test_serve_takes_the_options_of_run_and_resume(place: Place) -> None:
     assert len(taken[0]) == 5
 
 
-def test_serve_writes_metrics_too(slow: Servers, place: Place) -> None:
+def test_serve_writes_metrics_too(quick: Servers, place: Place) -> None:
     """From the journal, for a run that was started without them."""
-    assert place.call("run", slow.plan(place.directory, targets=2), "--yes").returncode == 0
+    assert place.call("run", quick.plan(place.directory, targets=2), "--yes").returncode == 0
     metrics = place.directory / "drill.prom"
     state = ["--state", str(place.directory / "state")]
     serving = place.start("serve", "last", *state, "--serve=127.0.0.1:0", "--metrics-file", metrics)
     with Said(serving) as said:
         said.link()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while not metrics.exists():  # before it knows the plan there is nothing to write
             assert time.monotonic() < deadline
             time.sleep(0.05)
         serving.send_signal(signal.SIGINT)
-        assert serving.wait(20) == 0
+        assert serving.wait(PATIENCE_S) == 0
 
     assert read(metrics.read_text())["bulk_restore_targets"].samples
 
@@ -262,13 +275,13 @@ def test_serve_says_what_it_cannot_find(place: Place) -> None:
 
 @pytest.mark.parametrize(("mode", "is_told"), [(0o644, True), (0o640, False), (0o600, False)])
 def test_a_token_that_everybody_can_read_is_told(
-    mode: int, is_told: bool, slow: Servers, place: Place
+    mode: int, is_told: bool, quick: Servers, place: Place
 ) -> None:
     """Prometheus' group may read it; a warning names the file and not the token."""
     token = place.directory / "token"
     token.write_text("a-token-that-is-long-enough\n")
     token.chmod(mode)
-    plan = slow.plan(place.directory, targets=1)
+    plan = quick.plan(place.directory, targets=1)
 
     done = place.call("run", plan, "--yes", "--serve", "--serve-token-file", token)
 
@@ -279,9 +292,9 @@ def test_a_token_that_everybody_can_read_is_told(
     assert f"the token in {token}" in done.stderr
 
 
-def test_serve_ends_where_there_is_no_page(slow: Servers, place: Place) -> None:
+def test_serve_ends_where_there_is_no_page(quick: Servers, place: Place) -> None:
     """An address in use is an error of `serve`, which has nothing else to do: exit code 74."""
-    assert place.call("run", slow.plan(place.directory, targets=2), "--yes").returncode == 0
+    assert place.call("run", quick.plan(place.directory, targets=2), "--yes").returncode == 0
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -294,9 +307,9 @@ def test_serve_ends_where_there_is_no_page(slow: Servers, place: Place) -> None:
     assert "the run goes on" not in done.stderr
 
 
-def test_a_damaged_journal_is_not_shown(slow: Servers, place: Place) -> None:
+def test_a_damaged_journal_is_not_shown(quick: Servers, place: Place) -> None:
     """What cannot be trusted ends `serve` with the journal's own error."""
-    assert place.call("run", slow.plan(place.directory, targets=2), "--yes").returncode == 0
+    assert place.call("run", quick.plan(place.directory, targets=2), "--yes").returncode == 0
     with closing(sqlite3.connect(place.directory / "state" / "journal.sqlite")) as journal:
         journal.execute("UPDATE events SET body = X'7B7D' WHERE seq = 3")
         journal.commit()
@@ -308,18 +321,19 @@ def test_a_damaged_journal_is_not_shown(slow: Servers, place: Place) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_resume_serves_too(slow: Servers, place: Place) -> None:
+@pytest.mark.parametrize("stalled", [8], indirect=True)
+def test_resume_serves_too(stalled: Servers, place: Place) -> None:
     """The page of a resumed run begins with what was done before."""
-    plan = slow.plan(place.directory, targets=30)
+    plan = stalled.plan(place.directory, targets=30)
     run = place.start("run", plan, "--yes", "--json")
     until_running(run, 12)
     kill(run)
     process = place.start("resume", "last", "--json", "--serve")
     with Said(process) as said:
         address, _port, token = said.link()
-        found = scraped(address, token)
+        until_scraped(address, token, "bulk_restore_targets", (PLAN,), 30)
+        stalled.go_on()
         assert process.stdout is not None
         process.stdout.read()
 
-        assert found["bulk_restore_targets"].samples[(PLAN,)] == 30
-        assert process.wait(60) in {0, 3}, said.lines
+        assert process.wait(PATIENCE_S) in {0, 3}, said.lines
