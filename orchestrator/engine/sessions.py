@@ -17,7 +17,7 @@ from orchestrator.core.events import (
     StrayFound,
     TasksAttributed,
 )
-from orchestrator.core.model import Href, SessionId, TaskId
+from orchestrator.core.model import Href, SessionId, TaskId, same_fields
 from orchestrator.core.ports.server import EnterpriseManager, GuestSession
 from orchestrator.core.text import counted
 from orchestrator.engine.accounting import is_accounted, last_asked, may_hold
@@ -193,19 +193,10 @@ class Sessions(Availability):
 
     def _open(self, session: GuestSession) -> Connection:
         """Begin to use a session that was just logged on."""
-        now = self._ledger.now()
         self._sessions += 1
+        at, server = self._ledger.now(), self.name
         self._ledger.record(
-            SessionOpened(
-                at=now,
-                server=self.name,
-                session=session.id,
-                user=session.user,
-                api_version=session.api_version,
-                clock_offset_s=session.clock_offset_s,
-                certificate_sha256=session.certificate_sha256,
-                simulated=session.simulated,
-            )
+            same_fields(SessionOpened, session, at=at, server=server, session=session.id)
         )
         connection = self._connected(session)
         if self._sessions == 1 and self._down_since is None:
