@@ -26,6 +26,7 @@ from orchestrator.journal.naming import NO_NAMING, Naming, urls_of
 from orchestrator.journal.run_locks import RunLocks
 from orchestrator.journal.side_files import SideFiles
 from orchestrator.journal.store import (
+    closed_on_error,
     opened_for_reading,
     opened_for_writing,
     private_directory,
@@ -107,27 +108,14 @@ class State(RunLocks, SideFiles):
 
     def _opened_now(self, *, inline: bool, first: RunStarted | None) -> sqlite3.Connection:
         connection = opened_for_writing(self._file, fast=inline)
-        try:
+        with closed_on_error(connection, self._file, "written"):
             if first is not None:
-                self._register(connection, first)
-        except BaseException:
-            connection.close()
-            raise
+                started_at = first.started_at.isoformat()
+                row = (first.run, first.plan, first.plan_path, first.plan_sha256, started_at)
+                connection.execute(
+                    "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?)", (*row, first.report_dir)
+                )
         return connection
-
-    def _register(self, connection: sqlite3.Connection, started: RunStarted) -> None:
-        row = (
-            started.run,
-            started.plan,
-            started.plan_path,
-            started.plan_sha256,
-            started.started_at.isoformat(),
-            started.report_dir,
-        )
-        try:
-            connection.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?)", row)
-        except sqlite3.Error as exc:
-            raise journal_error(self._file, exc, "written") from exc
 
     # --- reading ---------------------------------------------------------------------------
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from orchestrator.core.errors import JournalDamaged, JournalError
@@ -69,7 +71,7 @@ def opened_for_writing(path: Path, *, fast: bool = False) -> sqlite3.Connection:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     except (OSError, sqlite3.Error) as exc:
         raise JournalError(f"the journal {path} cannot be written: {exc}") from exc
-    try:
+    with closed_on_error(connection, path, "written"):
         connection.execute(f"PRAGMA busy_timeout = {0 if fast else BUSY_MS}")
         if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
             _check_version(connection, path)  # before anything in it is changed
@@ -80,12 +82,6 @@ def opened_for_writing(path: Path, *, fast: bool = False) -> sqlite3.Connection:
             "INSERT INTO meta SELECT ? WHERE NOT EXISTS (SELECT 1 FROM meta)", (SCHEMA_VERSION,)
         )
         connection.execute("COMMIT")
-    except sqlite3.Error as exc:
-        connection.close()
-        raise journal_error(path, exc, "written") from exc
-    except JournalError:
-        connection.close()
-        raise
     return connection
 
 
@@ -102,16 +98,22 @@ def opened_for_reading(path: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(address, uri=True, isolation_level=None)
     except sqlite3.Error as exc:
         raise JournalError(f"the journal {path} cannot be read: {exc}") from exc
-    try:
+    with closed_on_error(connection, path, "read"):
         connection.execute(f"PRAGMA busy_timeout = {READ_BUSY_MS}")
         _check_version(connection, path)
-    except sqlite3.Error as exc:
-        connection.close()
-        raise journal_error(path, exc, "read") from exc
-    except JournalError:
-        connection.close()
-        raise
     return connection
+
+
+@contextmanager
+def closed_on_error(connection: sqlite3.Connection, path: Path, verb: str) -> Iterator[None]:
+    """Close a connection that cannot be used, and say what SQLite's error means for the journal."""
+    try:
+        yield
+    except BaseException as exc:
+        connection.close()
+        if isinstance(exc, sqlite3.Error):
+            raise journal_error(path, exc, verb) from exc
+        raise
 
 
 def _check_version(connection: sqlite3.Connection, path: Path) -> None:
