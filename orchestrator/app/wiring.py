@@ -245,7 +245,7 @@ def beginning(source: Plan, choices: Choices, world: World) -> RunStarted:
         entries=_entries(source),
         deadline_s=choices.deadline if choices.deadline is not None else plan.limits.deadline,
         confirmed=choices.confirm is None,
-        utc_offset_s=_utc_offset(now),
+        utc_offset_s=(now.astimezone().utcoffset() or timedelta()).total_seconds(),
         check_sets=dict(plan.checks),
         unmount=plan.cleanup.unmount,
         keep_failed_s=plan.cleanup.keep_failed,
@@ -362,11 +362,6 @@ def going_on(run_state: RunState, choices: Choices, world: World) -> RunResumed:
         report_dir=_text(choices.report.absolute()) if choices.report else run_state.report_dir,
         retry_failed=choices.retry_failed,
     )
-
-
-def _utc_offset(now: datetime) -> float:
-    offset = now.astimezone().utcoffset()
-    return offset.total_seconds() if offset is not None else 0.0
 
 
 def _text(path: Path) -> str:

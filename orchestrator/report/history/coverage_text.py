@@ -14,14 +14,12 @@ from orchestrator.report.history.coverage import Coverage, CoverageState, Machin
 
 def coverage_values(coverage: Coverage) -> dict[str, Any]:
     """Return the coverage as plain JSON values."""
-    counts = {each.value: 0 for each in CoverageState}
-    for row in coverage.rows:
-        counts[row.state.value] += 1
+    states = Counter(row.state for row in coverage.rows)
     return {
         "plan": coverage.plan,
         "days": coverage.days,
         "now": timestamp(coverage.now),
-        "counts": counts,
+        "counts": {each.value: states[each] for each in CoverageState},
         "proven": {
             **{each.value: count for each, count in _by_proof(coverage).items()},
             "failed_since": sum(row.failed_since is not None for row in coverage.proven),

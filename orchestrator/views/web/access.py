@@ -88,7 +88,8 @@ class Access:
         if self._is_authorized(request):
             return _redirect() if is_again else None
         headers = {"WWW-Authenticate": 'Bearer realm="bulk-restore"'}
-        if request.path == "/" and not is_again and _wants_html(request):
+        is_browser = "text/html" in request.headers.get("Accept", "")
+        if request.path == "/" and not is_again and is_browser:
             return web.Response(
                 status=401, text=RETRY_PAGE, content_type="text/html", headers=headers
             )
@@ -141,11 +142,6 @@ class Access:
 
 def _redirect() -> web.Response:
     return web.Response(status=303, headers={"Location": "/"})
-
-
-def _wants_html(request: web.BaseRequest) -> bool:
-    """Return whether a browser shows the answer to a person."""
-    return "text/html" in request.headers.get("Accept", "")
 
 
 def _equal(offered: str, wanted: str) -> bool:

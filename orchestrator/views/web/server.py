@@ -115,7 +115,7 @@ class WebServer:
             self.subscribers.publish(self.page_state.snapshot())
         self.subscribers.end()
         with anyio.move_on_after(patience_s):
-            await self.subscribers.wait_empty()
+            await self.subscribers.empty.wait()
         self.connections.close()
         await self._server.shutdown(timeout=0.0)
 

@@ -61,7 +61,8 @@ class Subscribers:
         """Accept at most `most` at once."""
         self._most = most
         self._subscribers: set[Subscriber] = set()
-        self._empty = anyio.Event()
+        self.empty = anyio.Event()
+        """Set when the last subscriber has left after the end."""
         self.has_ended = False
         """Set when nothing more will be published."""
 
@@ -102,10 +103,6 @@ class Subscribers:
             subscriber.wake()
         self._note_empty()
 
-    async def wait_empty(self) -> None:
-        """Return when the last subscriber has left after the end."""
-        await self._empty.wait()
-
     def _note_empty(self) -> None:
         if self.has_ended and not self._subscribers:
-            self._empty.set()
+            self.empty.set()
