@@ -1,4 +1,9 @@
-"""Real servers over HTTPS, and the command as a real process beside them."""
+"""Real servers over HTTPS, and the command as a real process beside them.
+
+Machines are busy, so no test may depend on how fast one of them is. Wait for what a process says
+(`until_running` and its like), let servers stall until what must come first has come, and bound
+only what would be waited for otherwise, such as a request that is never answered.
+"""
 
 from __future__ import annotations
 

@@ -173,6 +173,7 @@ def test_a_question_that_nobody_reads_can_be_stopped(
     plan = running.plan(place.directory, targets=4)
     unread = stuck(Unread.terminal)
     process = place.start("run", plan, stdin=unread.near, stdout=unread.near, stderr=unread.near)
+    until(lambda: running.truth().logons == 2)  # the journal was made before
     until(lambda: planned(place) == 4)  # after that it asks
 
     process.send_signal(signal.SIGTERM)

@@ -278,10 +278,10 @@ async def test_without_a_connection_nothing_was_sent() -> None:
     """A refused connection proves that the mount was not started."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    async with transport_to(port) as transport:
-        with pytest.raises(RequestNotSent, match="cannot be reached"):
-            await start(transport)
+        port = free.getsockname()[1]  # nobody else can listen there meanwhile
+        async with transport_to(port) as transport:
+            with pytest.raises(RequestNotSent, match="cannot be reached"):
+                await start(transport)
 
 
 ECHO = "no session ab/cd+ef==, no account Basic YW5uYTpzZWNyZXQ= (secret)"

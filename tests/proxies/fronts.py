@@ -6,12 +6,13 @@ connections to the server. Varnish speaks no TLS, so a tunnel stands on either s
 
 from __future__ import annotations
 
+import random
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from orchestrator.simulator.certificates import Certificate
@@ -21,11 +22,15 @@ START_S = 60.0
 
 
 def free_port() -> int:
-    """Return a port of loopback that nothing listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """Return a port of loopback that nothing uses now.
+
+    None of those that the system gives to whoever asks for any, so that nobody gets it meanwhile.
+    """
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager

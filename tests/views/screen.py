@@ -115,6 +115,7 @@ class Drawn:
                 return screen
             if not self._read():
                 break
+        self.process.kill()
         raise AssertionError(f"{words!r} was not shown, but: {self.screen().lines}")
 
     def screen(self) -> Screen:
