@@ -249,8 +249,11 @@ async def test_a_file_that_cannot_be_written_is_told_once(
 
 
 @pytest.mark.anyio
-async def test_a_change_of_state_is_written_at_once(tmp_path: Path) -> None:
+async def test_a_change_of_state_is_written_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not up to 15 seconds late: the start, the first wave, a server in trouble, the end."""
+    monkeypatch.setattr(module, "METRICS_EVERY_S", 3600.0)
     path = tmp_path / "run.prom"
     web_view = WebView(page=None, metrics_file=path, show_line=pytest.fail)
 
