@@ -20,6 +20,7 @@ from orchestrator.app.wiring import World, clients
 from orchestrator.core.errors import JournalDamaged, RunLocked
 from orchestrator.core.events import (
     Event,
+    MountLeft,
     RunStarted,
     ServerParked,
     ServerResumed,
@@ -171,6 +172,8 @@ class _Progress:
         self._say = say
         self.strays = {(stray.session, stray.task): stray for stray in strays}
         self.removed = 0
+        self.found: set[MountKey] = set()
+        """Targets of which the closing audit has found a mount that no record had named."""
 
     def observe(self, event: Event, record: MountRecord | None) -> None:
         """Take note of an event."""
@@ -180,6 +183,8 @@ class _Progress:
             case StrayReleased(session=session, task=task):
                 self.strays.pop((session, task), None)
                 self.removed += 1
+            case MountLeft(key=key):
+                self.found.add(key)
             case ServerParked(server=server, reason=reason):
                 self._say(f"waiting for {printable(server)}: {printable(reason)}")
             case ServerResumed(server=server):
@@ -199,10 +204,16 @@ def _summed_up(
 ) -> Released:
     """Return the result, and delete the kept sessions once nothing can be open any more."""
     unfinished = cleaned.why_not or progress.strays or cleaned.left_open or cleaned.unasked
-    lines = [] if is_left or unfinished else [f"{name}: nothing is left mounted"]
+    found = progress.found or progress.removed
+    lines = [] if is_left or unfinished or found else [f"{name}: nothing is left mounted"]
     for key, mounts in cleaned.released.items():
         how = f"released: {printable(key)} ({counted(mounts, 'mount')})"
         lines.append(how if mounts else f"not mounted any more: {printable(key)}")
+    lines += [
+        f"released: {printable(key)} (1 mount, of a request that was carried out twice or late)"
+        for key in sorted(progress.found - cleaned.released.keys())
+        if not ledger[key].may_be_open
+    ]
     if progress.removed:
         lines.append(f"released: {counted(progress.removed, 'mount')} of no target")
     lines += [

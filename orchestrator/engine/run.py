@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Container, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import TypeVar
@@ -31,6 +32,7 @@ from orchestrator.core.run_state import NOT_GOOD
 from orchestrator.core.text import duration
 from orchestrator.engine.adaptive_limit import AdaptiveLimit
 from orchestrator.engine.availability import LOOK_AGAIN, Terms
+from orchestrator.engine.bounded import before
 from orchestrator.engine.connection import Connection, Left
 from orchestrator.engine.content.download import remember_saved
 from orchestrator.engine.forced_end import AUDIT_S
@@ -252,9 +254,23 @@ class Run(Offering):
         """Account for all that the sessions have mounted; a second signal waits for no task."""
         async with anyio.create_task_group() as tasks:
             for server in self._served:
-                wait = 0.0 if self._forced_end.is_wanted else orphans.WAIT
-                for connection in server.connections:
-                    tasks.start_soon(self._audit, server, connection, wait)
+                tasks.start_soon(self._account_for, server)
+
+    async def _account_for(self, server: ServerConnection) -> None:
+        """Account for a server's sessions; that of an earlier process may have to be found first.
+
+        It is waited for as a target in it would be, and after a first signal for a minute.
+        """
+
+        async def late() -> None:
+            await self._stopped.wait()
+            await anyio.sleep(orphans.READ_WITHIN)
+
+        with suppress(ServerUnusable):
+            await before(late, server.taken_up)
+        wait = 0.0 if self._forced_end.is_wanted else orphans.WAIT
+        for connection in server.connections:
+            await self._audit(server, connection, wait)
 
     async def _audit(self, server: ServerConnection, connection: Connection, wait: float) -> None:
         """Account for one session, if anything was ever mounted in it."""

@@ -144,7 +144,7 @@ class Sessions(Availability):
                 server=self.name,
                 session=connection.session.id,
                 task=task.id,
-                reason="a mount task of no target, found as the server was given up",
+                reason="a mount task of no target, found in the last look at its session",
                 mount=task.mount.href if task.mount is not None else None,
             )
             self.stray(connection, stray)

@@ -50,6 +50,7 @@ class Stopping:
         self._not_accepting = anyio.Event()
         self._halted: str | None = None
         self._stopped_by: str | None = None
+        self._stopped = anyio.Event()
         self._failed = 0
 
     def _now(self) -> float:
@@ -59,6 +60,7 @@ class Stopping:
         """Submit nothing more and let running mounts finish; the second time, cancel them."""
         forced = self._stopped_by is not None
         self._stopped_by = self._stopped_by or signal
+        self._stopped.set()
         self.ledger.record(StopRequested(at=self._now(), signal=signal, forced=forced))
         self._submit_nothing_more()
         self._holds.close()

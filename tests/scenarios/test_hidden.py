@@ -77,7 +77,8 @@ async def test_unmount_says_what_its_audit_has_found(
         outcome = await unmounted(stage)
 
         assert outcome.code == 0
-        assert outcome.lines == ("20261123T060000Z-0001: nothing is left mounted",)
+        why = "(1 mount, of a request that was carried out twice or late)"
+        assert outcome.lines == (f"released: default/hq/hq-app0000 {why}",)
         assert not stage.sites.truth.still_open()
 
 
