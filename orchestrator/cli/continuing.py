@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     "--retry-failed",
     is_flag=True,
     help="Mount failed and unknown targets again, from their first restore point on. Not if a "
-    "mount of the target may still be open.",
+    "mount of the target may still be open. A target that was mounted without checks is left as it "
+    "is, also after --require-checks: the plan has none for it.",
 )
 @click.option(
     "--report",

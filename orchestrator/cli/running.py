@@ -71,7 +71,8 @@ def exit_codes() -> str:
 @click.option(
     "--retry-failed",
     metavar="RUN",
-    help="Run only the targets that were not good in an earlier run.",
+    help="Run only the targets that were not good in an earlier run. If this run or that one has "
+    "--require-checks, targets without checks are among them.",
 )
 @options.events_option
 @click.option(
@@ -198,7 +199,9 @@ def _prepared(path: Path, values: dict[str, Any]) -> Callable[..., Awaitable[Out
         )
     if locked and values["seed"] is not None:
         fail(ExitCode.USAGE, "--seed cannot change a locked plan: lock it again")
-    keys, seed, retry_of = _keys_to_retry(state, values["retry_failed"], source)
+    keys, seed, retry_of = _keys_to_retry(
+        state, values["retry_failed"], source, require_checks=values["require_checks"]
+    )
     choices = Choices(
         state=state,
         report=values["report"],
@@ -230,24 +233,24 @@ def _duration(option: str, text: str | None, read: Callable[[str], float]) -> fl
 
 
 def _keys_to_retry(
-    state: Path, run: str | None, source: LoadedPlan | LockedPlan
+    state: Path, run: str | None, source: LoadedPlan | LockedPlan, *, require_checks: bool
 ) -> tuple[frozenset[str] | None, int | None, RunId | None]:
     """Return the keys of an earlier run's targets that were not good, its seed and its name.
 
-    None for the keys means all of them.
+    None for the keys means all of them. With `require_checks`, which either run can have, a target
+    that was only mounted was not good.
     """
     if run is None:
         return None, None, None
-    from orchestrator.core.lifecycle import FIRM_RESULTS
+    from orchestrator.core.run_state import good_results
 
     journal = options.journal_of(state)
     name = journal.find(run)
     earlier = journal.replay(name)
     if earlier.started.plan != source.plan.name:
         fail(ExitCode.USAGE, f"run {name} belongs to the plan {earlier.started.plan!r}")
-    keys = frozenset(
-        key for key, record in earlier.records.items() if record.result not in FIRM_RESULTS
-    )
+    good = good_results(require_checks=require_checks or earlier.started.require_checks)
+    keys = frozenset(key for key, record in earlier.records.items() if record.result not in good)
     if not earlier.records:
         fail(ExitCode.USAGE, f"run {name} has no targets; run the plan itself")
     keys |= _never_listed(source, earlier)

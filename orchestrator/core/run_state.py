@@ -37,7 +37,7 @@ from orchestrator.core.events import (
     WaveFinished,
     WaveStarted,
 )
-from orchestrator.core.lifecycle import MountRecord, advance
+from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord, advance
 from orchestrator.core.model import (
     MountKey,
     MountState,
@@ -50,6 +50,11 @@ from orchestrator.core.model import (
 
 NEVER_SUBMITTED = frozenset({Result.SKIPPED, Result.CANCELLED})
 NOT_GOOD = frozenset({Result.FAILED, Result.UNKNOWN})
+
+
+def good_results(*, require_checks: bool) -> frozenset[Result]:
+    """Return the results that count as good; with `--require-checks` a mount alone does not."""
+    return frozenset({Result.VERIFIED}) if require_checks else FIRM_RESULTS
 
 
 @dataclass(slots=True)
@@ -318,7 +323,8 @@ def _joined(before: ServerMeasured | None, now: ServerMeasured) -> ServerMeasure
 def is_wanted_again(record: MountRecord, *, retry_failed: bool) -> bool:
     """Tell whether a resume takes up a concluded target: it was never submitted, or it may retry.
 
-    A mount that may be open forbids it; see `lifecycle`.
+    A mount that may be open forbids it; see `lifecycle`. A target that was mounted and has no
+    checks is not taken up, whatever the run requires: the same plan has none to make then either.
     """
     return record.result in NEVER_SUBMITTED or (retry_failed and record.result in NOT_GOOD)
 

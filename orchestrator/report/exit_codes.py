@@ -7,7 +7,7 @@ from itertools import chain
 
 from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord
 from orchestrator.core.model import ExitCode, MountState, Result
-from orchestrator.core.run_state import RunState
+from orchestrator.core.run_state import RunState, good_results
 from orchestrator.core.text import counted
 from orchestrator.report.objectives import common_objectives, target_objectives
 from orchestrator.report.values import Objective
@@ -61,7 +61,7 @@ def _is_in_doubt(record: MountRecord) -> bool:
 
 
 def _is_good(record: MountRecord, state: RunState) -> bool:
-    return record.result in FIRM_RESULTS and not is_unchecked(record, state)
+    return record.result in good_results(require_checks=state.started.require_checks)
 
 
 def _nothing_usable(state: RunState) -> bool:
@@ -142,7 +142,7 @@ def reasons(state: RunState) -> tuple[str, ...]:
 
 def is_unchecked(record: MountRecord, state: RunState) -> bool:
     """Return whether a target was only mounted although `--require-checks` asks for more."""
-    return record.result is Result.MOUNTED and state.started.require_checks
+    return record.result in FIRM_RESULTS and not _is_good(record, state)
 
 
 def _objectives(state: RunState) -> list[Objective]:

@@ -186,6 +186,23 @@ def test_only_and_retry_failed_narrow_a_run(quick: Servers, place: Place) -> Non
     assert "nothing to retry" in again.stderr
 
 
+def test_what_was_not_good_for_want_of_checks_is_retried(quick: Servers, place: Place) -> None:
+    """A target without checks is not good if the earlier run or this one requires checks."""
+    plan = quick.plan(place.directory, targets=2)
+
+    def retried(run: str, *options: str) -> int:
+        done = place.call("run", plan, "--yes", "--retry-failed", run, *options)
+        assert place.values()["run"]["retry_of"] == run, done.stderr
+        assert place.values()["totals"]["mounted"] == 2
+        return done.returncode
+
+    assert place.call("run", plan, "--yes").returncode == 0
+    good = place.values()["run"]["id"]
+    assert place.call("run", plan, "--yes", "--retry-failed", good).returncode == 2
+    assert retried(good, "--require-checks") == 1
+    assert retried(place.values()["run"]["id"]) == 0
+
+
 @pytest.mark.parametrize(
     ("pattern", "wrong", "words", "asked"),
     [

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from orchestrator.core.events import RunHalted, WaveFinished
-from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord
+from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import MountState, Result, exit_words, totals
-from orchestrator.core.run_state import RunState
+from orchestrator.core.run_state import RunState, good_results
 from orchestrator.core.text import counted
 from orchestrator.plan.file.settings import NotifyOn
 from orchestrator.report.values import Objective
@@ -151,11 +151,11 @@ def _at_the_end(notice: Notice, at: float, ending: Ending) -> Notice:
 
 def _not_good(state: RunState) -> list[MountRecord]:
     """Return the targets that have a result and not a good one; what may be open comes first."""
-    firm = {Result.VERIFIED} if state.started.require_checks else FIRM_RESULTS
+    good = good_results(require_checks=state.started.require_checks)
     bad = [
         record
         for record in state.records.values()
-        if record.mount_state in OPEN or (record.result is not None and record.result not in firm)
+        if record.mount_state in OPEN or (record.result is not None and record.result not in good)
     ]
     rank = {Result.UNKNOWN: 1, Result.FAILED: 2}
     return sorted(
