@@ -39,6 +39,8 @@ from tests.virtual.sites import Sites, host, serving
 START = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
 ACCOUNT = "LAB\\svc-drill"
 PASSWORD = "not-a-real-password"
+SPARSE = WatchPolicy(idle_share=0.06, shortest=1.0, crowded=2.0)
+"""Fewer looks at tasks than a run makes: else they are most of what a scenario costs."""
 
 
 @dataclass(slots=True)
@@ -220,7 +222,7 @@ async def staged(
     plan: str | None = None,
     *,
     extra: str = "",
-    watch: WatchPolicy | None = None,
+    watch: WatchPolicy = SPARSE,
     seed: int = 0,
     history: int = 1,
     face: Callable[[SimulatedManager, FaultScript | None], Face] = Face,
@@ -241,7 +243,7 @@ async def staged(
             serving_sites,
             directory / "state",
             directory / "report",
-            watch or WatchPolicy(),
+            watch,
             seed,
             history,
             anyio.current_time(),

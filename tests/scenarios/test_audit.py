@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.app.runner import run_plan
 from orchestrator.app.wiring import Choices
+from orchestrator.core.policy import WatchPolicy
 from orchestrator.engine.run import Run
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
@@ -139,7 +140,8 @@ async def test_a_healthy_run_pays_one_request_for_its_audit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tasks are listed once per server, and nothing else is asked for."""
-    done = await drill(tmp_path, monkeypatch, [Site(machines=8), Site(name="dr", machines=4)])
+    sites = [Site(machines=8), Site(name="dr", machines=4)]
+    done = await drill(tmp_path, monkeypatch, sites, watch=WatchPolicy())
 
     assert done.outcome.code == 0
     assert done.truth.requests["GET /api/tasks"] == 2

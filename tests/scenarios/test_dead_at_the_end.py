@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.app.unmount import release_leftovers
 from orchestrator.core.model import MountState
+from orchestrator.core.policy import WatchPolicy
 from orchestrator.journal.state import State
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
@@ -41,7 +42,7 @@ async def test_a_resume_with_nothing_else_to_do_makes_the_audit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It waits for the session of the dead process, and removes what belongs to no target."""
-    async with staged(tmp_path, monkeypatch, slow()) as stage:
+    async with staged(tmp_path, monkeypatch, slow(), watch=WatchPolicy()) as stage:
         await die_in_the_audit(stage, monkeypatch)
         done = await stage.resume()
 
@@ -54,7 +55,7 @@ async def test_unmount_names_what_its_audit_has_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No record had named that mount: it is said all the same."""
-    async with staged(tmp_path, monkeypatch, slow()) as stage:
+    async with staged(tmp_path, monkeypatch, slow(), watch=WatchPolicy()) as stage:
         await die_in_the_audit(stage, monkeypatch)
         (machine,) = left(stage.sites.truth)
         released = await release_leftovers(

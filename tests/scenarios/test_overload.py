@@ -200,9 +200,8 @@ async def test_the_wish_of_a_busy_server_is_heard_and_bounded(
             strikes.append(busy.struck)
             await anyio.sleep(1)
 
-    done = await drill(
-        tmp_path, monkeypatch, [Site(machines=24, limit=6, faults=[busy])], meanwhile=sample
-    )
+    sites = [Site(machines=24, limit=6, faults=[busy])]
+    done = await drill(tmp_path, monkeypatch, sites, meanwhile=sample, watch=WatchPolicy())
 
     since = next(second for second, struck in enumerate(strikes) if struck)
     silent = next(second for second in range(since + 1, 400) if seen[second] > seen[since])
