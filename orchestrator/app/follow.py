@@ -109,6 +109,13 @@ def watch(follower: RunFollower, view: View, *, patient: bool = False) -> RunSta
                 view.observe(event, record)
             gone = 0.0 if follower.is_running else gone + LOOK_S
             view.abandon(gone=gone > GRACE_S and not follower.has_ended)
+        waited = 0.0  # its process may end with another code than the run: it is recorded last
+        while follower.has_ended and follower.is_running and waited < GRACE_S:
+            time.sleep(LOOK_S)
+            waited += LOOK_S
+            for event, record in follower.read_on():
+                stats.observe(event, record)
+                view.observe(event, record)
         return follower.run_state
     finally:
         view.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import anyio
+
 from orchestrator.app.notify.composing import Ending
 from orchestrator.app.wiring import Choices
 from orchestrator.core.errors import JournalError, OrchestratorError
@@ -19,6 +21,9 @@ from orchestrator.report.values import Report
 from orchestrator.report.writing import write
 
 log = Log(__name__)
+
+RECORD_WITHIN_S = 10.0
+"""Seconds in which the journal must take the final code: the process is about to end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +106,37 @@ def write_reports(
         later = f"bulk-restore report {outcome.report.run.id} --report DIRECTORY"
         outcome = replace(outcome, trouble=f"{outcome.trouble}; make them later: {later}")
     return outcome
+
+
+async def record_final_code(
+    outcome: Outcome, state: State, found: RunState, choices: Choices, *, inline: bool
+) -> Outcome:
+    """Record the exit code of the process if it is another one than the run's, and say so.
+
+    What was found after the run's end, such as a report directory that cannot be written, is in
+    the journal then, and the reports that could be written are written again with it. A journal
+    that does not hold the whole run, or does not take the record, stays as it is.
+    """
+    end, head = found.finished, outcome.report.run.journal_head
+    if end is None or head is None or end.exit_code == outcome.code:
+        return outcome
+    event = replace(end, exit_code=outcome.code, trouble=outcome.trouble)
+    try:
+        with anyio.fail_after(RECORD_WITHIN_S):
+            async with state.append_later(found.started.run, inline=inline) as journal:
+                journal.append(event)
+                await journal.durable()
+                head = journal.head
+        found.fold(event)
+        directory = str(outcome.directory)
+        told = outcome_of(found, outcome.code, head, outcome.trouble, directory)
+        if not outcome.written:
+            return told
+        written = write_with_evidence(told.report, state, found, choices, outcome.directory)
+    except Exception as exc:  # noqa: BLE001 - the code and the reports are what they were
+        log.warning("run.final_code_not_recorded", why=str(exc) or type(exc).__name__)
+        return outcome
+    return replace(told, written=written)
 
 
 def write_with_evidence(

@@ -17,6 +17,7 @@ from orchestrator.app.outcome import (
     failure_of,
     has_same_reports,
     outcome_of,
+    record_final_code,
     trouble_of,
     write_reports,
     write_with_evidence,
@@ -121,6 +122,9 @@ class RunPart:
             outcome = early_outcome
         else:
             outcome = write_reports(outcome, self.state, state, self.choices)
+        outcome = await record_final_code(
+            outcome, self.state, state, self.choices, inline=self.world.inline
+        )
         is_sent = notifier.sent_code == outcome.code
         return await self._notify_at_exit(outcome, state, is_sent=is_sent)
 

@@ -134,8 +134,8 @@ async def _released(
 ) -> Released:
     """Release under the lock: no other process adds to the run's journal meanwhile."""
     run_state = state.replay(name)
-    is_open = any(each.may_be_open for each in run_state.records.values())
-    is_left = is_open or bool(run_state.strays or run_state.unaudited)
+    run_state.process_gone = True  # its lock is ours
+    is_left = bool(run_state.left_open)
     tokens = state.load_sessions(name)
     if not is_left and not tokens:
         return Released(lines=(f"{name}: nothing is left mounted",), code=ExitCode.GOOD)

@@ -245,7 +245,10 @@ def list_command(
     from orchestrator.report.history.subset import chosen
 
     journal = options.journal_of(state)
-    run_state = journal.replay(journal.find(run))
+    summary = journal.summary(run)
+    process_gone = not journal.is_running(summary)
+    run_state = journal.replay(summary.run)
+    run_state.process_gone = process_gone
     records = chosen(run_state, _results(status))
     if as_json:
         options.echo_json([_values(each) for each in records])
@@ -253,6 +256,9 @@ def list_command(
         for each in records:
             click.echo(_line(each))
         click.echo(f"{len(records)} of {counted(len(run_state.records), 'target')}")
+        left = run_state.left_open
+        for line in (*left.strays_in_words, *map(printable, left.unknown)):
+            click.echo(f"MAY BE MOUNTED: {line}")
     if save_as is not None:
         _save(save_as, plan, journal, run_state.started, records)
 

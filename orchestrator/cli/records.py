@@ -47,7 +47,10 @@ def status_command(
             follow(journal, summary, output)
         except KeyboardInterrupt:
             end(130)
-    end(_show_run(journal.replay(summary.run), journal.is_running(summary), as_json))
+    running = journal.is_running(summary)  # looked at first: it may end meanwhile
+    run_state = journal.replay(summary.run)
+    run_state.process_gone = not running
+    end(_show_run(run_state, running and run_state.finished is None, as_json))
 
 
 def _show_runs(journal: State, as_json: bool) -> int:
@@ -59,14 +62,15 @@ def _show_runs(journal: State, as_json: bool) -> int:
 
     values, lines, damage = [], [], []
     for summary in journal.runs():
+        running = journal.is_running(summary)
         try:
-            overview = overview_of(journal, summary)
+            overview = overview_of(journal, summary, process_gone=not running)
         except (JournalDamaged, IllegalTransition) as exc:
             damage.append(str(exc))
             values.append(_row_values(summary, "damaged", None))
             lines.append(_row_line(summary, "DAMAGED, its state is unknown"))
             continue
-        state = _state_of(overview, journal.is_running(summary))
+        state = _state_of(overview, running)
         values.append(_row_values(summary, state, overview))
         lines.append(_row_line(summary, _progress_of(state, overview)))
     if as_json:
@@ -86,7 +90,8 @@ def _row_values(summary: RunSummary, state: str, overview: RunOverview | None) -
         "started_at": timestamp(summary.started_at, "auto"),
         "exit_code": overview.finished.exit_code if overview and overview.finished else None,
         "targets": overview.targets if overview else None,
-        "may_be_mounted": len(overview.open) if overview else None,
+        "may_be_mounted": overview.open.mounts if overview else None,
+        "unaudited": list(overview.open.unaudited) if overview else None,
         "report": overview.report_dir if overview else summary.report_dir,
     }
 
@@ -97,8 +102,10 @@ def _row_line(summary: RunSummary, state: str) -> str:
 
 def _progress_of(state: str, overview: RunOverview) -> str:
     code = f", exit code {overview.finished.exit_code}" if overview.finished else ""
-    mounted = f", {len(overview.open)} {'mounted' if state == 'running' else 'MAY BE MOUNTED'}"
-    return f"{state}{code}, {counted(overview.targets, 'target')}{mounted if overview.open else ''}"
+    left = overview.open
+    mounted = f", {left.mounts} mounted" if left.mounts else ""
+    words = mounted if state == "running" else left.short()
+    return f"{state}{code}, {counted(overview.targets, 'target')}{words}"
 
 
 def _state_of(run_state: RunState | RunOverview, running: bool) -> str:
@@ -108,16 +115,19 @@ def _state_of(run_state: RunState | RunOverview, running: bool) -> str:
 
 
 def _open(run_state: RunState, running: bool) -> Iterator[str]:
-    """Yield a line for every target whose mount is, or may be, open."""
-    for record in run_state.records.values():
-        if record.may_be_open:
-            planned = record.planned
-            point = record.open_point.name if record.open_point else "?"
-            yield (
-                f"  {printable(planned.key)}: {_condition(record, run_state, running)}; "
-                f"{printable(planned.server)}, "
-                f"{printable(planned.backup_server)}, restore point {printable(point)}"
-            )
+    """Yield a line for everything that is, or may be, open."""
+    left = run_state.left_open
+    for record in left.records:
+        planned = record.planned
+        point = record.open_point.name if record.open_point else "?"
+        yield (
+            f"  {printable(planned.key)}: {_condition(record, run_state, running)}; "
+            f"{printable(planned.server)}, "
+            f"{printable(planned.backup_server)}, restore point {printable(point)}"
+        )
+    yield from (f"  {line}" for line in left.strays_in_words)
+    if not running:
+        yield from (f"  {printable(line)}" for line in left.unknown)
 
 
 def _condition(record: MountRecord, run_state: RunState, running: bool) -> str:

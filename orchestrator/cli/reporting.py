@@ -96,9 +96,12 @@ def rebuild(
     from orchestrator.report.summary import summarize
     from orchestrator.report.writing import write
 
-    name = journal.find(run)
+    summary = journal.summary(run)
+    name = summary.run
+    process_gone = not journal.is_running(summary)  # looked at first: it may end meanwhile
     run_state, head = journal.replay_to_head(name)
     while True:
+        run_state.process_gone = process_gone
         report = summarize(run_state, chain_head=head)
         place = directory or Path(run_state.report_dir)
         require_no_more(place, name, journal.records(name))

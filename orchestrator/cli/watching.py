@@ -60,8 +60,8 @@ def watch_command(run: str, wait: bool, state: Path | None, output: options.Outp
     if run_state is None or run_state.finished is None:
         fail(
             3,
-            f"the process of run {summary.run} is gone, and the run has not ended; continue it: "
-            f"bulk-restore resume {summary.run}",
+            f"the process of run {summary.run} is gone, and the run has not ended"
+            f"{_what_is_open(run_state)}; continue it: bulk-restore resume {summary.run}",
         )
     click.echo(_last_line(run_state, run_state.finished))
     end(0)
@@ -97,13 +97,25 @@ def _next_run(journal: State) -> RunSummary:
 def _last_line(run_state: RunState, finished: RunFinished) -> str:
     results = Counter(record.result for record in run_state.records.values())
     counts = "".join(f", {results[each]} {each}" for each in Result if results[each])
-    left = sum(record.may_be_open for record in run_state.records.values())
     started = run_state.started
-    mounted = f", {left} MAY BE MOUNTED" if left else ""
     return (
         f"run {started.run} of {printable(started.plan, 80)} ended with exit code "
-        f"{finished.exit_code}: {counted(len(run_state.records), 'target')}{counts}{mounted}"
+        f"{finished.exit_code}: {counted(len(run_state.records), 'target')}{counts}"
+        f"{run_state.left_open.short()}{_trouble(finished)}"
     )
+
+
+def _trouble(finished: RunFinished) -> str:
+    """Return why its process ended with another exit code than the run's events say."""
+    return f"; {printable(finished.trouble)}" if finished.trouble else ""
+
+
+def _what_is_open(run_state: RunState | None) -> str:
+    """Return what may be open of a run whose process is gone."""
+    if run_state is None:
+        return ""
+    run_state.process_gone = True
+    return run_state.left_open.short()
 
 
 def _end(number: int, _frame: object) -> NoReturn:

@@ -37,6 +37,7 @@ from orchestrator.core.events import (
     WaveFinished,
     WaveStarted,
 )
+from orchestrator.core.left_open import DIED, LeftOpen
 from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord, advance
 from orchestrator.core.model import (
     MountKey,
@@ -160,7 +161,7 @@ class WaveState:
 
 @dataclass(slots=True)
 class RunState:
-    """Everything known of a run. Only `fold` changes it."""
+    """Everything known of a run. Only `fold` changes it, but for `process_gone`."""
 
     started: RunStarted
     records: dict[MountKey, MountRecord] = field(default_factory=dict)
@@ -178,6 +179,8 @@ class RunState:
     last_at: float = 0.0
     events: int = 1
     """How many events this is the fold of."""
+    process_gone: bool = False
+    """Set by who has seen that no process works on the run: the events do not tell it."""
 
     def __post_init__(self) -> None:
         """Make room for every server and wave of the plan."""
@@ -190,13 +193,37 @@ class RunState:
         return self.resumed[-1].report_dir if self.resumed else self.started.report_dir
 
     @property
+    def unaudited_sessions(self) -> dict[ServerName, dict[SessionId, str]]:
+        """The sessions in which a mount of no target may be open, unseen, and why, by server.
+
+        Also those in which a mount was asked for and that a process which is gone did not end.
+        """
+        found = {name: dict(server.unaudited) for name, server in self.servers.items()}
+        if self.process_gone and self.finished is None:
+            ended = {name: server.last_ends for name, server in self.servers.items()}
+            for record in self.records.values():
+                name = record.planned.server
+                for attempt in record.attempts:
+                    if attempt.session not in ended[name]:
+                        found[name][attempt.session] = DIED
+        return {name: sessions for name, sessions in found.items() if sessions}
+
+    @property
     def unaudited(self) -> dict[ServerName, str]:
         """Servers with a session in which a mount of no target may be open, unseen, and why."""
         return {
-            name: next(iter(server.unaudited.values()))
-            for name, server in self.servers.items()
-            if server.unaudited
+            name: next(iter(sessions.values()))
+            for name, sessions in self.unaudited_sessions.items()
         }
+
+    @property
+    def left_open(self) -> LeftOpen:
+        """What may be open of the run now, of targets and of none."""
+        return LeftOpen(
+            records=tuple(record for record in self.records.values() if record.may_be_open),
+            strays=self.strays,
+            unaudited=self.unaudited,
+        )
 
     @property
     def strays(self) -> tuple[StrayFound, ...]:
@@ -228,8 +255,7 @@ class RunState:
         """Tell whether there is anything that a resume would go on with."""
         return (
             self.finished is None
-            or bool(self.strays)
-            or bool(self.unaudited)
+            or bool(self.left_open)
             or any(is_left(each, retry_failed=retry_failed) for each in self.records.values())
         )
 
@@ -300,6 +326,7 @@ class RunState:
         self.halted = None
         self.stops = []
         self.finished = None
+        self.process_gone = False
         for server in self.servers.values():
             server.back(event.at)
             server.given_up = None

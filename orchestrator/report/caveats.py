@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+from orchestrator.core.left_open import DIED
 from orchestrator.core.model import RestorePoint, Result, ServerName
 from orchestrator.core.run_state import RunState
 from orchestrator.core.text import counted, duration
@@ -75,6 +76,12 @@ def warnings(
             for stray in server.strays_removed
         ]
     lines += [note.message for note in state.notes]
+    lines += [
+        f"{name}: its session was not ended: whether a mount of no target is open there is not "
+        f"known ({DIED})"
+        for name, sessions in state.unaudited_sessions.items()
+        if DIED in sessions.values()
+    ]
     lines += [
         f"{key}: {check.name}: {check.path}: {check.observed}"
         for key, checks in checked

@@ -39,7 +39,7 @@ def exit_code(state: RunState) -> ExitCode:
 def _reasons(state: RunState) -> list[ExitCode]:
     records = list(state.records.values())
     codes: list[ExitCode] = []
-    if state.strays or state.unaudited or any(_is_in_doubt(record) for record in records):
+    if state.left_open or any(record.result is Result.UNKNOWN for record in records):
         codes.append(ExitCode.IN_DOUBT)
     if state.stops:
         terminated = state.stops[0].signal == "SIGTERM"
@@ -54,10 +54,6 @@ def _reasons(state: RunState) -> list[ExitCode]:
     if not (are_good and all(objective.met for objective in _objectives(state))):
         codes.append(ExitCode.NOT_GOOD)
     return codes
-
-
-def _is_in_doubt(record: MountRecord) -> bool:
-    return record.result is Result.UNKNOWN or record.may_be_open
 
 
 def _is_good(record: MountRecord, state: RunState) -> bool:
@@ -122,7 +118,9 @@ def reasons(state: RunState) -> tuple[str, ...]:
         (missed, "objective", "missed"),
     ]
     why = halted(state)
-    parts = [f"halted: {why}"] if why else []
+    trouble = state.finished.trouble if state.finished else None
+    parts = [trouble] if trouble else []
+    parts += [f"halted: {why}"] if why else []
     parts += [f"stopped by {state.stops[0].signal}"] if state.stops else []
     if _nothing_usable(state):
         parts += [
@@ -130,10 +128,7 @@ def reasons(state: RunState) -> tuple[str, ...]:
             for name, server in state.servers.items()
             if server.given_up is not None and server.given_up.refused  # silent ones halt the run
         ]
-    parts += [
-        f"whether a mount of no target is open on {name} is not known ({why})"
-        for name, why in state.unaudited.items()
-    ]
+    parts += state.left_open.unknown
     return (
         *parts,
         *(f"{counted(number, thing)} {what}" for number, thing, what in counts if number),

@@ -157,8 +157,13 @@ class PlaceholderReplaced(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFinished(Event):
-    """The run is over and everything about it is in the journal."""
+    """The run is over and everything about it is in the journal.
+
+    Recorded once more where its process ends with another exit code, for a `trouble` of its own
+    machine, such as a report directory that cannot be written. The last one counts.
+    """
 
     exit_code: int
     finished_at: datetime
     interrupted: bool = False
+    trouble: str | None = None

@@ -134,9 +134,15 @@ class Cleaning:
         self._slots: list[Slot] = []
         self._unsettled: list[Slot] = []
         self._unasked: dict[ServerName, str] = dict(self._unkept)
-        self._unaudited = {
-            session for server in found.servers.values() for session in server.unaudited
-        }
+        self._unaudited = self._known_unaudited(found)
+
+    def _known_unaudited(self, found: RunState) -> frozenset[SessionId]:
+        """Return the sessions that nobody has read; those without a token cannot be asked."""
+        for name, sessions in found.unaudited_sessions.items():
+            for session, why in sessions.items():
+                if session not in self.servers:
+                    self._unasked.setdefault(name, why)
+        return frozenset().union(*found.unaudited_sessions.values())
 
     def _now(self) -> float:
         return anyio.current_time() - self._start

@@ -27,6 +27,7 @@ Made = Callable[[bytes, bytes], bool]
 MAX_MANIFEST = 64 * 1024 * 1024
 LOCAL_FAULTS = frozenset({int(ExitCode.INTERNAL), int(ExitCode.LOCAL_IO)})
 """Exit codes of faults that are not in the records."""
+AS_JSON = "report.json"
 NAMED = 10
 
 
@@ -186,7 +187,7 @@ def _check_contents(
     directory: Path, content: bytes, document: Manifest, state: RunState, verdict: Verdict
 ) -> None:
     """Check that every rendering is what the records give."""
-    report = summarize(state, chain_head=document.journal.head)
+    report = _report_of(directory, document, state)
     if document.run.exit_code != report.run.exit_code:
         if document.run.exit_code not in LOCAL_FAULTS:
             verdict.refuted.append(
@@ -224,6 +225,20 @@ def _check_contents(
         )
 
 
+def _report_of(directory: Path, document: Manifest, state: RunState) -> Report:
+    """Return what the records give.
+
+    Whether a process still worked on a run without an end is not in them: both are what they give.
+    """
+    report = summarize(state, chain_head=document.journal.head)
+    if state.finished is None and not _has_content(
+        directory / AS_JSON, RENDERINGS[AS_JSON](report)
+    ):
+        state.process_gone = True
+        report = summarize(state, chain_head=document.journal.head)
+    return report
+
+
 def _has_content(path: Path, wanted: str) -> bool:
     data = wanted.encode("utf-8", errors="backslashreplace")
     return _content(path, len(data) + 1) == data
@@ -232,7 +247,7 @@ def _has_content(path: Path, wanted: str) -> bool:
 def _check_json(directory: Path, report: Report, verdict: Verdict) -> None:
     """See that report.json is about the same chain, whatever version wrote it."""
     try:
-        with manifest.opened(directory / "report.json") as file:
+        with manifest.opened(directory / AS_JSON) as file:
             values: Any = json.load(file)
         run = values["run"]
         same = (

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from orchestrator.core.events import RunFinished, RunResumed, RunStarted, from_json
-from orchestrator.core.lifecycle import MountRecord
+from orchestrator.core.left_open import LeftOpen
 from orchestrator.core.model import ExitCode
 from orchestrator.core.records import Record, RecordedRuns, RunSummary
 
@@ -25,16 +25,18 @@ NOTHING_OPEN = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOverview:
-    """One run in the list of runs; `open` are the targets that may still be mounted."""
+    """One run in the list of runs; `open` is what may still be mounted."""
 
     finished: RunFinished | None
     targets: int
     report_dir: str
-    open: tuple[MountRecord, ...] = ()
+    open: LeftOpen = LeftOpen()
 
 
-def overview_of(runs: RecordedRuns, summary: RunSummary) -> RunOverview:
-    """Return a run as the list of runs has it.
+def overview_of(
+    runs: RecordedRuns, summary: RunSummary, *, process_gone: bool = False
+) -> RunOverview:
+    """Return a run as the list of runs has it; `process_gone`: nobody works on it.
 
     A run that ended, with an exit code which says that nothing is open, and that kept no mount
     on purpose, needs no fold; every other one is folded.
@@ -56,11 +58,12 @@ def overview_of(runs: RecordedRuns, summary: RunSummary) -> RunOverview:
         targets = counts["TargetPlanned"] - counts["PlaceholderReplaced"]
         return RunOverview(finished=finished, targets=targets, report_dir=report_dir)
     state = runs.replay(summary.run)
+    state.process_gone = process_gone
     return RunOverview(
         finished=state.finished,
         targets=len(state.records),
         report_dir=state.report_dir,
-        open=tuple(record for record in state.records.values() if record.may_be_open),
+        open=state.left_open,
     )
 
 
