@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from orchestrator.checks.metadata import age
-from orchestrator.checks.names import Names
 from orchestrator.checks.outcomes import About, Unreadable, made, unmade
 from orchestrator.core import text
 from orchestrator.core.model import FileSystemEntry
+from orchestrator.core.names import Names
 from orchestrator.core.proof import BaselineCheck, CheckOutcome, DirCheck, Measured
 from orchestrator.core.text import printable
 

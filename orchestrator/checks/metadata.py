@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from orchestrator.checks.names import Names
 from orchestrator.checks.outcomes import About, Unreadable, made, unmade
 from orchestrator.core import text
 from orchestrator.core.model import FileSystemEntry
+from orchestrator.core.names import Names
 from orchestrator.core.proof import CheckOutcome, PathCheck
 
 _NOT_A_FILE = "a directory, not a file"

@@ -108,7 +108,7 @@ class CopyReport(Struct, frozen=True, kw_only=True):
     fate: Annotated[Fate, doc("what became of it")]
     size: Annotated[int | None, doc("bytes")]
     sha256: Annotated[str | None, doc("SHA-256 of its content")]
-    message: Annotated[str | None, doc("why it was not copied")]
+    message: Annotated[str | None, doc("why it was not copied, or why that is in doubt")]
 
 
 class AttemptReport(Struct, frozen=True, kw_only=True):

@@ -191,11 +191,12 @@ def _file(outcome: DownloadOutcome) -> str:
         case Fate.FAILED:
             return f"NOT COPIED: {path}: {why}"
         case Fate.UNKNOWN:
-            return f"in doubt whether it was copied: {path}: {why}"
+            return f"IN DOUBT: {path} may have been written into the guest: {why}"
 
 
 def _files(outcomes: Iterable[DownloadOutcome]) -> str:
     """Return the sum of what became of a target's files."""
-    fates = Counter(outcome.fate in TROUBLED for outcome in outcomes)
-    trouble = f", {fates[True]} not" if fates[True] else ""
-    return f"{counted(fates[False], 'file')} copied{trouble}"
+    fates = Counter(outcome.fate for outcome in outcomes)
+    failed, doubtful = fates[Fate.FAILED], fates[Fate.UNKNOWN]
+    trouble = (f", {failed} not" if failed else "") + (f", {doubtful} in doubt" if doubtful else "")
+    return f"{counted(fates.total() - failed - doubtful, 'file')} copied{trouble}"

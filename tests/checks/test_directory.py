@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from orchestrator.checks.directory import judge_baseline, judge_directory
-from orchestrator.checks.names import Names
 from orchestrator.checks.outcomes import Unreadable
 from orchestrator.core.model import OsKind
+from orchestrator.core.names import Names
 from orchestrator.core.proof import BaselineCheck, DirCheck, Measured
 from tests.checks.entries import LINUX, WINDOWS, directory, file
 

@@ -72,7 +72,7 @@ class _GuestFace(Face):
         action = call.query.get("action", "").lower()
         if path.startswith("staged/"):
             return Reply(200, raw=self._bytes(path.rpartition("/")[2]))
-        if path == quote(OUT, safe="/:") and call.method == "GET":
+        if path.lower() == quote(OUT, safe="/:").lower() and call.method == "GET":
             return self._listing(call, address) if action else self._directory(call, address)
         name = self._name(path)
         if call.method == "POST" and action == "restore":
@@ -86,9 +86,11 @@ class _GuestFace(Face):
         names = list(self._content.files)
         if path.startswith(OUT) and last[:2] == "n-":
             return names[int(last[2:])]
-        for name in names:
-            if unquote(path) == f"{OUT}/{name}":
-                return name
+        asked = unquote(path)
+        for alike in (str, str.lower):  # as Windows finds it, where no name is exactly the one
+            for name in names:
+                if alike(asked) == alike(f"{OUT}/{name}"):
+                    return name
         raise Refusal(404, "The path is not found.")
 
     def _bytes(self, last: str) -> bytes:

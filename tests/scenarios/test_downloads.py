@@ -609,7 +609,11 @@ async def test_a_lost_answer_is_unknown_and_never_asked_again(
     assert len(content.written) == (kind != "drop_before")
     (said,) = copied(done)
     assert said["fate"] == "unknown"
-    assert "it may have been written" in said["message"]
+    (target,) = done.report["targets"]
+    assert target["result"] == "unknown"
+    assert target["message"].startswith("E:/Out/ledger.csv may have been written: ")
+    assert "not copied" not in json.dumps(done.report)
+    assert done.outcome.code == 3
 
 
 @pytest.mark.parametrize("status", [503, 429, 408, 403, 302, 204])
@@ -696,6 +700,9 @@ def test_a_killed_run_never_writes_twice(tmp_path: Path) -> None:
         for name in ("a", "b"):
             assert fates[name] in {"restored", "unknown"}, (step, copied(done))
             assert name in names or fates[name] == "unknown", step
+        (target,) = done.report["targets"]
+        assert (target["result"] == "unknown") >= ("unknown" in fates.values()), (step, target)
+        assert (done.outcome.code == 3) >= (target["result"] == "unknown"), step
         doubts += "unknown" in fates.values()
         step += 1
     assert doubts >= 4

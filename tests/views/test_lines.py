@@ -183,7 +183,7 @@ def file(fate: Fate) -> DownloadOutcome:
         (FileCopied(at=9, key=key("a"), outcome=file(Fate.FAILED)), "NOT COPIED: C:\\a.txt: "),
         (
             FileCopied(at=9, key=key("a"), outcome=file(Fate.UNKNOWN)),
-            "in doubt whether it was copied: C:\\a.txt: ",
+            "IN DOUBT: C:\\a.txt may have been written into the guest: ",
         ),
     ],
     ids=["failed", "warning", "not copied", "in doubt"],

@@ -62,9 +62,8 @@ async def _copy(guest: Guest, download: Download) -> None:
         files = await wanted_files(guest, download)
         if download.to is None:
             for file in files:
-                if not _is_decided(attempt, file.path, None):
-                    await restore_into_guest(attempt, download, file)
-                    await attempt.ledger.saved()
+                await restore_into_guest(attempt, download, file)
+                await attempt.ledger.saved()
         else:
             await _save_all(attempt, download, download.to, files)
     except NotCopied as exc:

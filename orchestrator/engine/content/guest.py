@@ -16,7 +16,6 @@ from typing import TypeVar
 from urllib.parse import unquote
 
 from orchestrator.checks.content import Content
-from orchestrator.checks.names import Names
 from orchestrator.checks.outcomes import ABSENT, Unreadable
 from orchestrator.core.errors import (
     AccessDenied,
@@ -30,6 +29,7 @@ from orchestrator.core.errors import (
     ServiceBusy,
 )
 from orchestrator.core.model import FileSystemEntry, Href, Mount, OsKind, Task
+from orchestrator.core.names import Names
 from orchestrator.core.text import printable
 from orchestrator.engine.mount.attempt import Attempt
 from orchestrator.engine.watcher import TaskVanished

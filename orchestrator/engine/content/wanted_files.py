@@ -33,9 +33,14 @@ class NotCopied(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """One file of the guest. At most `limit` bytes of it are read."""
+    """One file of the guest. At most `limit` bytes of it are read.
+
+    `listed` is the path that the server's listing claims. `path` is the same, or where the plan
+    says that the file is; for a file that is written into the guest always the latter's meaning.
+    """
 
     path: str
+    listed: str
     name: str
     href: Href
     size: int | None
@@ -68,7 +73,8 @@ async def wanted_files(guest: Guest, download: Download) -> list[Wanted]:
     _require_within(download, files)
     return [
         Wanted(
-            path=download.path if single else entry.path,
+            path=download.path if single else _path_of(guest, download, entry),
+            listed=entry.path,
             name=entry.name,
             href=entry.href,
             size=entry.size,
@@ -76,6 +82,18 @@ async def wanted_files(guest: Guest, download: Download) -> list[Wanted]:
         )
         for entry in files
     ]
+
+
+def _path_of(guest: Guest, download: Download, entry: FileSystemEntry) -> str:
+    """Return the path of a file of a directory.
+
+    What is written into the guest is known by the plan's directory and the file's name: two
+    entries that mean one file must not be told apart by what a listing claims.
+    """
+    if not download.writes_into_guest:
+        return entry.path
+    planned, key = f"{download.path.rstrip('/')}/{entry.name}", guest.names.path_key
+    return entry.path if key(entry.path) == key(planned) else planned
 
 
 def _seen(found: T | Unreadable) -> T:

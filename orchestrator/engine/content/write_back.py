@@ -18,8 +18,11 @@ from orchestrator.core.errors import (
     SessionLost,
 )
 from orchestrator.core.events import FileCopied
+from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import Task
+from orchestrator.core.names import Names
 from orchestrator.core.proof import Download, DownloadOutcome, Fate
+from orchestrator.core.text import counted
 from orchestrator.engine.content.wanted_files import NotCopied, Wanted
 from orchestrator.engine.mount.attempt import Attempt
 from orchestrator.engine.watcher import TaskVanished
@@ -33,13 +36,13 @@ class _NobodyKnows(Exception):
 
 
 async def restore_into_guest(attempt: Attempt, download: Download, file: Wanted) -> None:
-    """Write one file into the original guest, unless an attempt may have done so before.
+    """Write one file into the original guest, unless an entry or attempt may have done so before.
 
     Raises:
         SessionLost, ServerUnusable: nobody can say any more.
     """
     said = partial(_say, attempt, file)
-    if _tried_before(attempt, file):
+    if _is_said(attempt, file) or _tried_before(attempt, file):
         return
     said(Fate.UNKNOWN, "the order to write it was about to be sent; no answer is known")
     try:
@@ -54,7 +57,7 @@ async def restore_into_guest(attempt: Attempt, download: Download, file: Wanted)
     except NotCopied as exc:
         said(Fate.FAILED, str(exc))
     except (_NobodyKnows, TaskVanished) as exc:
-        said(Fate.UNKNOWN, f"it may have been written: {exc}")
+        said(Fate.UNKNOWN, str(exc))
     else:
         if done.succeeded:
             said(Fate.RESTORED, None)
@@ -64,11 +67,47 @@ async def restore_into_guest(attempt: Attempt, download: Download, file: Wanted)
             said(Fate.FAILED, _refusal(done.message))
 
 
+def in_doubt(record: MountRecord) -> str | None:
+    """Return in words which files may have been written into the guest, or None.
+
+    A doubt stays, whatever later attempts at the target come to: nothing resolves it.
+    """
+    key = Names(record.planned.os_kind).path_key
+    doubts: dict[str, str] = {}
+    for attempt in record.attempts:
+        for copied in attempt.downloads:
+            if copied.fate is Fate.UNKNOWN:
+                words = f"{copied.path} may have been written: {copied.message}"
+                doubts.setdefault(key(copied.path), words)
+    if not doubts:
+        return None
+    first, *others = doubts.values()
+    return first + (f" (and {counted(len(others), 'more file')} may have been)" if others else "")
+
+
+def _is_said(attempt: Attempt, file: Wanted) -> bool:
+    """Return whether this attempt knows already what became of the file, whatever entry named it.
+
+    An entry that writes its path in another way has the outcome of the first.
+    """
+    key = Names(attempt.request.os_kind).path_key
+    for copied in attempt.record.attempts[-1].downloads:
+        if copied.to is not None or key(copied.path) != key(file.path):
+            continue
+        if copied.path != file.path:
+            why = f"not sent again: it is the same file as {copied.path}"
+            _say(attempt, file, copied.fate, "; ".join(filter(None, (why, copied.message))))
+        return True
+    return False
+
+
 def _tried_before(attempt: Attempt, file: Wanted) -> bool:
     """Return whether an earlier attempt has written the file, or may have; record it."""
+    key = Names(attempt.request.os_kind).path_key
+    own = {key(file.path), key(file.listed)}
     for earlier in attempt.record.attempts[:-1]:
         for copied in earlier.downloads:
-            if (copied.path, copied.to) != (file.path, None):
+            if copied.to is not None or key(copied.path) not in own:
                 continue
             if copied.fate is Fate.UNKNOWN:
                 why = "not sent again: an earlier attempt may have written it"

@@ -37,6 +37,7 @@ from orchestrator.core.model import Mount, MountRequest, Result, Task, TaskId
 from orchestrator.core.policy import Backoff
 from orchestrator.core.text import duration
 from orchestrator.engine.containment import harmless
+from orchestrator.engine.content.write_back import in_doubt
 from orchestrator.engine.mount.attempt import (
     OUT_OF_KNOWLEDGE,
     Attempt,
@@ -295,7 +296,8 @@ def conclude(request: MountRequest, context: RunContext, *, withdrawn: bool = Fa
 
     One that was `withdrawn` while it waited for another try has not failed if its server only
     ever turned it away. A verdict that was reached stands, whatever became of the mount, or of
-    another restore point, afterwards. Nothing happens if the target has its result already.
+    another restore point, afterwards. One into whose guest a file may have been written is
+    unknown, never failed. Nothing happens if the target has its result already.
     """
     record = context.ledger[request.key]
     if record.is_final:
@@ -311,6 +313,11 @@ def conclude(request: MountRequest, context: RunContext, *, withdrawn: bool = Fa
         result, message = Result.FAILED, _in_words(request, record, context)
     else:
         result, message = context.unsubmitted(request)
+    doubt = in_doubt(record)
+    if doubt is not None and result not in FIRM_RESULTS:
+        result = Result.UNKNOWN
+        if message is None or doubt not in message:
+            message = "; ".join(filter(None, (doubt, message)))
     about = point_search.about(record)
     context.ledger.record(
         TargetConcluded(

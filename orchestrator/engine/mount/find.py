@@ -14,6 +14,7 @@ from orchestrator.core.proof import Fate
 from orchestrator.engine.content.checks import examine
 from orchestrator.engine.content.download import copy_out
 from orchestrator.engine.content.guest import Guest
+from orchestrator.engine.content.write_back import in_doubt
 from orchestrator.engine.mount.attempt import Attempt
 from orchestrator.engine.mount.recover import (
     asked_in,
@@ -192,7 +193,7 @@ def _unreadable(attempt: Attempt, mount: Mount) -> str | None:
 
 
 def _what_is_wrong(attempt: AttemptRecord) -> str | None:
-    """Return in one line which checks failed and which files were not copied, or None."""
+    """Return in one line which checks failed and which files were certainly not copied, or None."""
     failed = [
         f"{check.name}: {check.path}: expected {check.expected}, observed {check.observed}"
         for check in attempt.checks
@@ -201,7 +202,7 @@ def _what_is_wrong(attempt: AttemptRecord) -> str | None:
     failed += [
         f"{copied.path} was not copied: {copied.message}"
         for copied in attempt.downloads
-        if copied.fate in {Fate.FAILED, Fate.UNKNOWN}
+        if copied.fate is Fate.FAILED
     ]
     if not failed:
         return None
@@ -209,6 +210,10 @@ def _what_is_wrong(attempt: AttemptRecord) -> str | None:
 
 
 def _record_verdict(attempt: Attempt, result: Result, message: str | None) -> None:
+    """Record the verdict. A file that may have been written leaves the target unknown."""
+    doubt = in_doubt(attempt.record)
+    if doubt is not None:
+        result, message = Result.UNKNOWN, "; ".join(filter(None, (doubt, message)))
     attempt.ledger.record(
         VerdictReached(at=attempt.now, key=attempt.key, result=result, message=message)
     )

@@ -39,7 +39,7 @@ class HoldRule:
 
     def asked(self, verdict: Result | None) -> Asked | None:
         """Return the hold of a mount with this verdict, the longest of several, or None."""
-        failed = verdict is Result.FAILED
+        failed = verdict in {Result.FAILED, Result.UNKNOWN}
         found: list[Asked] = []
         if self.unmount is Unmount.NEVER:
             found.append(Asked(reason="cleanup.unmount: never", seconds=math.inf))

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 
 from orchestrator.core.model import WaveName
+from orchestrator.core.names import Names
 from orchestrator.core.proof import Download
 from orchestrator.plan.file.document import Block, Items, Text
 from orchestrator.plan.file.downloads import directory_name
-from orchestrator.plan.file.guest_paths import base_name
+from orchestrator.plan.file.guest_paths import base_name, quoted
 from orchestrator.plan.file.problems import Problems, did_you_mean
 from orchestrator.plan.file.quantities import shown
 from orchestrator.plan.file.selectors import SELECTORS, SelectorKind
@@ -106,6 +107,7 @@ def check_same_files(placed: Iterable[Placed]) -> None:
     """
     first: dict[str, tuple[Placed, Download]] = {}
     for item in placed:
+        _check_writes(item)
         for download, position in zip(item.entry.downloads, item.downloads, strict=False):
             local = _local_name(item.entry, download)
             if local is None:
@@ -120,6 +122,33 @@ def check_same_files(placed: Iterable[Placed]) -> None:
             else:
                 continue
             item.problems.add(position, f"{other.entry} {what}: give each a place of its own")
+
+
+def _check_writes(item: Placed) -> None:
+    """Note every file of a guest that one target would write twice, as far as the file shows it.
+
+    A pattern may find a file that another download names: that is seen when the guest is mounted.
+    """
+    names, point = Names(item.entry.os_kind), item.entry.point
+    several_points = point.policy is PolicyName.EVERY and point.count != 1
+    first: dict[tuple[str, str | None], Download] = {}
+    for download, position in zip(item.entry.downloads, item.downloads, strict=False):
+        if not download.writes_into_guest:
+            continue
+        glob = None if download.glob is None else names.folded(download.glob)
+        before = first.setdefault((names.path_key(download.path), glob), download)
+        if before is not download:
+            item.problems.add(
+                position,
+                f"{quoted(before.path)} is written into the guest twice: each file is written "
+                "once, so keep one entry",
+            )
+        elif several_points:
+            item.problems.add(
+                position,
+                f"policy 'every' would write {quoted(download.path)} into the guest from each of "
+                "its restore points: choose one point, for each file is written once",
+            )
 
 
 def _local_name(entry: Entry, download: Download) -> str | None:

@@ -29,6 +29,10 @@ class Names:
         """Tell whether two names mean the same entry."""
         return self.folded(one) == self.folded(other)
 
+    def path_key(self, path: str) -> str:
+        """Return a path so that paths of the same file become equal texts."""
+        return self.folded("/".join(self.segments(path)))
+
     def matches(self, name: str, glob: str) -> bool:
         """Tell whether a name matches a pattern with `*`, `?` and `[...]`."""
         return fnmatchcase(self.folded(name), self.folded(glob))
