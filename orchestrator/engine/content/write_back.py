@@ -95,7 +95,7 @@ def _is_said(attempt: Attempt, file: Wanted) -> bool:
         if copied.to is not None or key(copied.path) != key(file.path):
             continue
         if copied.path != file.path:
-            why = f"not sent again: it is the same file as {copied.path}"
+            why = f"it is the same file as {copied.path}"
             _say(attempt, file, copied.fate, "; ".join(filter(None, (why, copied.message))))
         return True
     return False
