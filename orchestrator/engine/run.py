@@ -248,6 +248,7 @@ class Run(Offering):
                         server.close()
             background.cancel_scope.cancel()
         self._sharing.note_waits()
+        self._note_unkept()
         return await self._finish()
 
     async def _look_for_strays(self) -> None:
@@ -281,6 +282,21 @@ class Run(Offering):
             await orphans.audit(connection, server, self._context, wait=wait)
         except Exception as exc:  # noqa: BLE001 - one server's bug must not spread
             server.break_down(exc)
+
+    def _note_unkept(self) -> None:
+        """Record that nobody could read the sessions of earlier processes without a token."""
+        earlier = self._earlier
+        if earlier is None:
+            return
+        unread = {
+            attempt.session: record.planned.server
+            for record in earlier.records
+            for attempt in record.attempts
+            if attempt.session not in earlier.ended
+        }
+        for session, server in unread.items():
+            if session not in self._servers_of_earlier:
+                self.servers[server].end_unkept(session)
 
     async def _finish(self) -> int:
         await self.ledger.saved()  # the code tells whether the journal holds all that it is about

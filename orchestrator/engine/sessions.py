@@ -43,6 +43,9 @@ LEFT_OPEN = "left open, so that its mounts can still be released"
 DENIED = "the server denied the session before its tasks were read a last time"
 """Why nobody knows what is open in a session that was lost."""
 
+UNKEPT = "its process ended before its tasks were read a last time, and its token is not kept"
+"""Why nobody knows what is open in the session of an earlier process that no process can use."""
+
 PROBE_ALLOWANCE = 20.0
 """Seconds that a probe may take: one swallowed by a dead link must not hide its recovery."""
 
@@ -183,6 +186,11 @@ class Sessions(Availability):
         if left.unended:
             why = self.gate.given_up or "the run ended before it was reached"
             self._end_unseen(left, f"not reached: {why}", lost=False)
+
+    def end_unkept(self, session: SessionId) -> None:
+        """Record that a session of an earlier process cannot be read: its token is not kept."""
+        self._record_end(session, LEFT_OPEN, UNKEPT, lost=False, left_open=True)
+        self._ledger.note(f"{self.name}: the session of an earlier process: {UNAUDITED} ({UNKEPT})")
 
     def _end_unseen(self, left: Left, why: str, *, lost: bool) -> None:
         """Record that the open mounts of a session that no process has ended are not known."""

@@ -39,6 +39,7 @@ async def killed(
 
     async def die_later(doom: Doom) -> None:
         await released.wait()
+        await anyio.sleep(1.0)  # the releases are on disk then, and the answer is not there yet
         doom.die()
 
     doom = Doom(stage, monkeypatch)
@@ -75,7 +76,7 @@ async def test_its_stray_mount_is_removed_by_unmount(
         assert len(stage.sites.truth.still_open()) == 1
         done = await unmounted(stage)
 
-        assert list(before.left_open.unaudited) == ["hq"]
+        assert (before.left_open.mounts, list(before.left_open.unaudited)) == (0, ["hq"])
         assert done.code == 0
         assert not stage.sites.truth.still_open()
         assert not state_of(stage).left_open
@@ -93,3 +94,17 @@ async def test_without_its_token_unmount_says_that_it_is_not_known(
         assert done.code == 3
         assert "it is unknown whether mounts are left there" in done.lines[-1]
         assert state_of(stage).left_open
+
+
+async def test_without_its_token_a_resume_names_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its targets are done, and the run still ends with 3: it is never silently good."""
+    async with staged(tmp_path, monkeypatch, [site()]) as stage:
+        await killed(stage, monkeypatch, session_file=False)
+        done = await stage.resume(session_file=False)
+
+        assert len(done.truth.still_open()) == 1
+        assert done.outcome.code == 3
+        assert "is open on hq is not known" in done.report["run"]["reasons"][0]
+        assert any("its token is not kept" in line for line in done.report["warnings"])
