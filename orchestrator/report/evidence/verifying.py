@@ -200,6 +200,11 @@ def _check_contents(
             f"machine; the records say {report.run.exit_code}"
         )
         report = report.with_exit_code(document.run.exit_code)
+    elif state.finished is not None and state.finished.trouble:
+        verdict.notes.append(
+            f"the process ended with exit code {state.finished.exit_code} for a trouble of its own "
+            f"machine: {printable(state.finished.trouble)}"
+        )
     _check_json(directory, report, verdict)
     if document.version != __version__:
         verdict.notes.append(
