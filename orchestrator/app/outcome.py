@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -15,7 +16,12 @@ from orchestrator.core.run_state import RunState
 from orchestrator.engine.run import Run
 from orchestrator.journal import State
 from orchestrator.log import Log
-from orchestrator.report.evidence.writing import withdraw_evidence, write_evidence
+from orchestrator.report.evidence.writing import (
+    free_place,
+    kept_report,
+    withdraw_evidence,
+    write_evidence,
+)
 from orchestrator.report.summary import summarize
 from orchestrator.report.values import Report
 from orchestrator.report.writing import write
@@ -82,12 +88,16 @@ def write_reports(
     """Write the reports, beside the journal if their own directory does not take them.
 
     With the records of `found` as their evidence; None: the journal does not hold them all.
+    A report that has more than the journal is kept, and the new one written beside it.
     """
-    for place in (outcome.directory, state.directory / "reports" / outcome.report.run.id):
+    for wanted in (outcome.directory, state.directory / "reports" / outcome.report.run.id):
+        place = wanted
         try:
+            place = place_of(outcome.report, state, wanted)
             written = write_with_evidence(outcome.report, state, found, choices, place)
         except JournalError as exc:
             outcome = _troubled(outcome, ExitCode.LOCAL_IO, f"there is no evidence: {exc}")
+            outcome = replace(outcome, report=outcome.report.without_journal(), directory=place)
             return write_reports(outcome, state, None, choices)
         except OSError as exc:
             outcome = _troubled(
@@ -99,9 +109,11 @@ def write_reports(
             log.exception("report.internal_error")
             return _troubled(outcome, ExitCode.INTERNAL, f"internal error in a report: {exc!r}")
         else:
-            if place != outcome.directory:
-                outcome = replace(outcome, trouble=f"{outcome.trouble}; they are in {place}")
-            return replace(outcome, directory=place, written=written)
+            where = f"they are in {place}" if place != outcome.directory else None
+            if place != wanted:
+                where = kept_report(wanted, place)
+            trouble = "; ".join(filter(None, (outcome.trouble, where))) or None
+            return replace(outcome, trouble=trouble, directory=place, written=written)
     if outcome.report.run.journal_head is not None:
         later = f"bulk-restore report {outcome.report.run.id} --report DIRECTORY"
         outcome = replace(outcome, trouble=f"{outcome.trouble}; make them later: {later}")
@@ -137,6 +149,13 @@ async def record_final_code(
         log.warning("run.final_code_not_recorded", why=str(exc) or type(exc).__name__)
         return outcome
     return replace(told, written=written)
+
+
+def place_of(report: Report, state: State, directory: Path) -> Path:
+    """Return where the report is written: `directory`, or beside it if its report must be kept."""
+    run = RunId(report.run.id)
+    is_whole = report.run.journal_head is not None
+    return free_place(directory, run, partial(state.records, run) if is_whole else None)
 
 
 def write_with_evidence(

@@ -17,6 +17,7 @@ from orchestrator.app.outcome import (
     failure_of,
     has_same_reports,
     outcome_of,
+    place_of,
     record_final_code,
     trouble_of,
     write_reports,
@@ -117,6 +118,7 @@ class RunPart:
         state = self.observer.state
         if state is None:
             raise JournalError(trouble or "the journal did not take the run's first record")
+        head = head or self._head_of_all(state)
         outcome = outcome_of(state, code, head, trouble, self._report_dir)
         if early_outcome and early_outcome.written and has_same_reports(outcome, early_outcome):
             outcome = early_outcome
@@ -127,6 +129,13 @@ class RunPart:
         )
         is_sent = notifier.sent_code == outcome.code
         return await self._notify_at_exit(outcome, state, is_sent=is_sent)
+
+    def _head_of_all(self, state: RunState) -> str | None:
+        """Return the head of the journal if that has everything in `state`, whatever went wrong."""
+        with suppress(JournalError):
+            kept, head = self.state.replay_to_head(self.started.run)
+            return head if kept.events == state.events else None
+        return None
 
     @property
     def _report_dir(self) -> str:
@@ -371,7 +380,7 @@ class RunPart:
         if run_state is not None:
             try:
                 report = summarize(run_state, chain_head=journal.head)
-                directory = Path(self._report_dir)
+                directory = place_of(report, self.state, Path(self._report_dir))
                 write_with_evidence(report, self.state, run_state, self.choices, directory)
             except Exception as exc:  # noqa: BLE001 - the reports at the end are those that count
                 log.warning("report.not_written_yet", why=str(exc))

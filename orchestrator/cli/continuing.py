@@ -191,7 +191,7 @@ def _has_ended(journal: State, summary: RunSummary, wait: float) -> bool:
 def _update_reports(journal: State, summary: RunSummary) -> None:
     """Update the reports of a run with what it has left now; print what goes wrong."""
     from orchestrator.cli.reporting import rebuild
-    from orchestrator.report.evidence.writing import is_signed
+    from orchestrator.report.evidence.writing import free_place, is_signed, kept_report
 
     run_state = journal.replay(summary.run)
     directory = Path(run_state.report_dir)
@@ -202,10 +202,13 @@ def _update_reports(journal: State, summary: RunSummary) -> None:
         why = f"are signed and were not updated; update them with: {again} --sign-key KEY"
     else:
         try:
-            rebuild(journal, summary.run, directory)
+            place = free_place(directory, summary.run, partial(journal.records, summary.run))
+            rebuild(journal, summary.run, place)
         except (OSError, OrchestratorError) as exc:
             why = f"could not be updated: {exc}. Update them with: {again}"
         else:
-            click.echo(f"reports updated: {directory}")
+            if place != directory:
+                click.echo(inert(f"bulk-restore: {kept_report(directory, place)}"), err=True)
+            click.echo(f"reports updated: {place}")
             return
     click.echo(inert(f"bulk-restore: the reports in {directory} {why}"), err=True)

@@ -112,6 +112,7 @@ def _advice(error: Exception) -> str:
         errors.RequestNotSent: "check `url` and its port (9398 by default), name resolution and "
         "firewall",
         errors.JournalDamaged: "keep the file as it is; until it is repaired, use another --state",
+        errors.ReportKept: "read that report; --report writes to another directory",
         errors.JournalLocked: "find the process that has it open (a backup, an open sqlite3 shell, "
         "another run), and try again when it has ended",
         errors.JournalError: "the state directory (--state) must be writable and on a local disk",

@@ -117,6 +117,10 @@ class JournalDamaged(JournalError):
     """A stored record is not what was written; the message names it."""
 
 
+class ReportKept(JournalError):
+    """A report has what the journal does not have; nothing was written over it."""
+
+
 class JournalLocked(JournalError):
     """Another process holds the lock of the database; nothing was changed, and may be repeated."""
 

@@ -305,7 +305,10 @@ class PublishedRun(Struct, frozen=True, kw_only=True):
     narrowed: Annotated[str | None, doc("by what and to what part of the plan", since=V2)]
     resumed_from: Annotated[str | None, doc("the run that was resumed; null: it was not")]
     require_checks: Annotated[bool, doc("a target without checks is not good")]
-    journal_head: Annotated[str | None, doc("hash of the journal's last record")]
+    journal_head: Annotated[
+        str | None,
+        doc("hash of the journal's last record; null: the journal does not have all of this"),
+    ]
     journal_records: Annotated[Count | None, doc("records that end in that head")]
 
 
@@ -350,4 +353,9 @@ class Report(PublishedReport, frozen=True, kw_only=True):
     def with_exit_code(self, code: int | None) -> Report:
         """Return the report of the same run with another exit code."""
         run = msgspec.structs.replace(self.run, exit_code=None if code is None else int(code))
+        return msgspec.structs.replace(self, run=run)
+
+    def without_journal(self) -> Report:
+        """Return the report as one that the journal cannot give again."""
+        run = msgspec.structs.replace(self.run, journal_head=None, journal_records=None)
         return msgspec.structs.replace(self, run=run)

@@ -207,7 +207,8 @@ class Stage:
 
     def checked(self, outcome: Outcome) -> Drill:
         """Compare what was reported with what the servers know."""
-        report = json.loads((self.report / "report.json").read_text())
+        place = outcome.directory if outcome.written else self.report
+        report = json.loads((place / "report.json").read_text())
         limits = limits_of(self.loaded.plan, self.max_mounts)
         assert_invariants(self.sites.truth, report, limits)
         assert report["run"]["exit_code"] == outcome.code

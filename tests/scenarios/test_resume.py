@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -12,9 +14,10 @@ import pytest
 from orchestrator.core.errors import CannotResume, RunLocked, RunNotFound
 from orchestrator.core.lifecycle import Phase
 from orchestrator.engine.run import Run
-from orchestrator.journal import State
+from orchestrator.journal import RunJournal, State
 from orchestrator.plan.file.loading import LoadedPlan
 from orchestrator.report.as_json import render
+from orchestrator.report.evidence.verifying import verify
 from orchestrator.report.summary import summarize
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.inventory import Inventory
@@ -251,6 +254,58 @@ async def test_only_retry_failed_mounts_again_what_failed(
         assert counted(again) == {"mounted": 4}
         assert sorted(posts(stage).values()) == [1, 1, 1, 2]
         assert again.outcome.code == 0
+
+
+async def test_a_report_that_is_the_only_record_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a run did after its journal broke is in its report only: a resume reports beside it."""
+    append = RunJournal._write
+
+    def failing(journal: RunJournal, *rows: Any) -> None:
+        if anyio.current_time() > 30.0:
+            raise sqlite3.OperationalError("database or disk is full")
+        append(journal, *rows)
+
+    async with staged(tmp_path, monkeypatch, [Site(machines=4, limit=2)]) as stage:
+        monkeypatch.setattr(RunJournal, "_write", failing)
+        broken = await stage.run()
+        assert broken.outcome.code == 74
+        assert counted(broken)["mounted"] > 0
+        kept = {path: path.read_bytes() for path in broken.outcome.written}
+        assert kept
+        monkeypatch.setattr(RunJournal, "_write", append)
+
+        again = await stage.resume()
+        idle = await stage.resume()
+
+    beside = broken.outcome.directory.with_name(f"{broken.outcome.directory.name}.2")
+    for done in (again, idle):
+        assert done.outcome.directory == beside
+        assert f"the report in {broken.outcome.directory} has what" in str(done.outcome.trouble)
+        assert done.outcome.code == 3
+    assert verify(beside).is_good
+    assert {path: path.read_bytes() for path in kept} == kept
+
+
+async def test_an_internal_error_leaves_a_report_that_the_journal_can_give_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is in it but what was recorded: it has its evidence, and is no only record."""
+
+    execute = Run.execute
+
+    async def fails(run: Run) -> int:
+        await execute(run)
+        raise RuntimeError("no such luck")
+
+    monkeypatch.setattr(Run, "execute", fails)
+    async with staged(tmp_path, monkeypatch, [Site(machines=1)]) as stage:
+        done = await stage.run()
+
+    assert done.outcome.code == 70
+    assert done.report["run"]["journal_head"] == done.state.chain_head(done.state.find("last"))
+    assert verify(done.outcome.directory).is_good
 
 
 async def test_targets_of_a_server_that_was_silent_are_found_by_the_resume(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator
+from itertools import count
 from pathlib import Path
 
-from orchestrator.core.errors import JournalDamaged
+import msgspec
+from msgspec import Struct
+
+from orchestrator.core.errors import JournalDamaged, ReportKept
 from orchestrator.core.model import RunId
 from orchestrator.core.records import Record
 from orchestrator.core.run_state import RunState
 from orchestrator.report.evidence import manifest
 from orchestrator.report.evidence.lines import line
-from orchestrator.report.evidence.manifest import MANIFEST, RECORDS, SIGNATURE
+from orchestrator.report.evidence.manifest import MANIFEST, RECORDS, SIGNATURE, Manifest
 from orchestrator.report.values import Report
 from orchestrator.report.writing import replaced
 
@@ -49,20 +54,22 @@ def write_evidence(
 
 
 def require_no_more(directory: Path, run: RunId, records: Iterable[Record]) -> None:
-    """Check that the evidence in `directory` covers no other records of `run` than `records`.
+    """Check that the report in `directory` has nothing of `run` that is not in `records`.
 
-    A chain does not show that its end was cut off; what was written of it earlier does.
+    A chain does not show that its end was cut off; what was written of it earlier does. A report
+    that was made while the journal took nothing any more is the only record of what happened.
 
     Raises:
-        JournalDamaged: it does. What is made from `records` must not replace it.
+        ReportKept, JournalDamaged: it has. What is made from `records` must not replace it.
         OSError: the evidence cannot be read.
     """
-    try:
-        with manifest.opened(directory / MANIFEST) as file:
-            document = manifest.parse(file.read())
-    except FileNotFoundError:
-        return
-    if document is None or document.run.id != run:
+    if _is_only_record(directory, run):
+        raise ReportKept(
+            f"the report in {directory} has what the journal of run {run} does not have: it is the "
+            "only record of that and is not overwritten"
+        )
+    document = _evidence(directory, run)
+    if document is None:
         return
     chain = document.journal
     last, head = 0, None
@@ -78,6 +85,76 @@ def require_no_more(directory: Path, run: RunId, records: Iterable[Record]) -> N
         f"journal {have}. It was cut off or changed, or is an older copy. Nothing is rebuilt over "
         "that evidence; --report writes to another directory"
     )
+
+
+def free_place(directory: Path, run: RunId, records: Callable[[], Iterable[Record]] | None) -> Path:
+    """Return `directory`, or DIRECTORY.2, .3 and so on if a report in it must be kept.
+
+    `records` returns those of the run; None: only a report that is the only record is kept.
+
+    Raises:
+        OSError: the report that is there cannot be read.
+    """
+    if _is_free(directory, run, records):
+        return directory
+    numbered = (directory.with_name(f"{directory.name}.{number}") for number in count(2))
+    return next(
+        place
+        for place in numbered
+        if not os.path.lexists(place)
+        or (_evidence(place, run) is not None and _is_free(place, run, records))
+    )
+
+
+def kept_report(directory: Path, place: Path) -> str:
+    """Return, in words, why a report was written to `place` and not to its directory."""
+    return (
+        f"the report in {directory} has what the journal does not have and is kept; the new one "
+        f"is in {place}"
+    )
+
+
+def _is_free(directory: Path, run: RunId, records: Callable[[], Iterable[Record]] | None) -> bool:
+    if records is None:
+        return not _is_only_record(directory, run)
+    try:
+        require_no_more(directory, run, records())
+    except (ReportKept, JournalDamaged):
+        return False
+    return True
+
+
+class _ReportedRun(Struct, frozen=True):
+    """What is read back of a run in report.json."""
+
+    id: str
+    journal_head: str | None
+
+
+class _Reported(Struct, frozen=True):
+    run: _ReportedRun
+
+
+def _is_only_record(directory: Path, run: RunId) -> bool:
+    """Return whether the report of `run` in a directory has what its journal does not have."""
+    try:
+        with manifest.opened(directory / "report.json") as file:
+            reported = msgspec.json.decode(file.read(), type=_Reported).run
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False  # it is no report of ours
+    return reported.id == run and reported.journal_head is None
+
+
+def _evidence(directory: Path, run: RunId) -> Manifest | None:
+    """Return the evidence of `run` in a directory, if there is any."""
+    try:
+        with manifest.opened(directory / MANIFEST) as file:
+            document = manifest.parse(file.read())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return document if document is not None and document.run.id == run else None
 
 
 def is_signed(directory: Path) -> bool:

@@ -13,6 +13,9 @@ from orchestrator.core.model import RunId
 from orchestrator.core.run_state import RunState, fold
 from orchestrator.journal import State
 from orchestrator.report.evidence.verifying import verify
+from orchestrator.report.evidence.writing import withdraw_evidence
+from orchestrator.report.summary import summarize
+from orchestrator.report.writing import write
 from tests.journal.sample import database
 from tests.report.builders import life
 from tests.report.history.runs import beginning, called, keep
@@ -45,6 +48,63 @@ def test_a_journal_whose_end_was_cut_off_replaces_no_evidence(state: Path, tmp_p
     assert "was cut off or changed, or is an older copy" in done.output
     assert {path.name: path.read_bytes() for path in (tmp_path / "report").iterdir()} == before
     assert elsewhere.exit_code == 0, elsewhere.output
+
+
+@pytest.fixture
+def only_record(tmp_path: Path) -> Path:
+    """The directory of a report that says of itself that the journal does not have all of it."""
+    place = tmp_path / "reports" / "RUN"
+    keep(tmp_path / "state", beginning(1, report_dir=str(place)), [life("sql01")])
+    state = State(tmp_path / "state")
+    write(summarize(state.replay(state.find("last"))), place)
+    withdraw_evidence(place)
+    return place
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    """Return what is in a directory."""
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_report_refuses_to_overwrite_the_only_record(only_record: Path, tmp_path: Path) -> None:
+    """It says why, and writes to another directory."""
+    before = contents(only_record)
+
+    done = called(tmp_path / "state", "report", "last")
+    elsewhere = called(tmp_path / "state", "report", "last", "--report", tmp_path / "elsewhere")
+
+    assert done.exit_code == 74
+    assert "it is the only record of that and is not overwritten" in done.output
+    assert "next: read that report; --report writes to another directory" in done.output
+    assert contents(only_record) == before
+    assert elsewhere.exit_code == 0, elsewhere.output
+
+
+def test_unmount_reports_beside_the_only_record(only_record: Path, tmp_path: Path) -> None:
+    """However often it is called: the new report is in one other directory, which it names."""
+    before = contents(only_record)
+    beside = only_record.with_name("RUN.2")
+
+    for _ in range(2):
+        done = called(tmp_path / "state", "unmount", "last")
+
+        assert done.exit_code == 0, done.output
+        assert f"reports updated: {beside}" in done.output
+        assert f"the report in {only_record} has what the journal does not have" in done.output
+        assert contents(only_record) == before
+        assert verify(beside).is_good
+        assert sorted(only_record.parent.iterdir()) == [only_record, beside]
+
+
+def test_a_directory_with_something_else_is_not_taken(only_record: Path, tmp_path: Path) -> None:
+    """The next number is, whatever has the first one."""
+    (taken := only_record.with_name("RUN.2")).mkdir()
+    (taken / "report.json").write_text("somebody's")
+
+    done = called(tmp_path / "state", "unmount", "last")
+
+    assert f"reports updated: {only_record.with_name('RUN.3')}" in done.output
+    assert contents(taken) == {"report.json": b"somebody's"}
 
 
 def test_a_report_of_another_run_or_of_none_is_replaced(state: Path, tmp_path: Path) -> None:
