@@ -33,7 +33,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from orchestrator.app.demo import settings_for
 from orchestrator.simulator.certificates import Certificate, self_signed
 from orchestrator.simulator.manager import SimSession, SimTask, SimulatedManager
-from orchestrator.simulator.plans import Served, plan_for
+from orchestrator.simulator.plans import ServedManagers, plan_for
 from orchestrator.simulator.process import PASSWORD_VARIABLE, Settings, listening, simulation
 from orchestrator.simulator.truth import GroundTruth
 
@@ -50,7 +50,7 @@ _started: list[subprocess.Popen[str]] = []
 """What tests have started and `end_leftovers` has not seen yet."""
 
 
-class Witnessed(Served, Protocol):
+class Witnessed(ServedManagers, Protocol):
     """Simulated servers that tell what really happened."""
 
     async def truth(self) -> GroundTruth:

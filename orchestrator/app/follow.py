@@ -14,7 +14,7 @@ from orchestrator.core.events import Event, RunStarted
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.records import RunSummary
 from orchestrator.core.run_state import RunState
-from orchestrator.journal import BEGINNING, Mark, State
+from orchestrator.journal import BEGINNING, JournalPosition, State
 from orchestrator.views.statistics import RunStatistics
 from orchestrator.views.view import View
 from orchestrator.views.web.web_view import WebView
@@ -35,7 +35,7 @@ class RunFollower:
         """Before the first record."""
         self._state, self._summary = state, summary
         self.stats = RunStatistics(state.durations(state.naming(summary.run)).expected)
-        self._mark: Mark = BEGINNING
+        self._mark: JournalPosition = BEGINNING
         self._began: float | None = None
         """When the run began, on this machine's monotonic clock."""
         self.run_state: RunState | None = None

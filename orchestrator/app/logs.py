@@ -77,7 +77,7 @@ def _configure(level: int, out: TextIO, *, as_json: bool, traces: bool) -> None:
             lambda _logger, _method, lines: (printable_json if as_json else inert)(str(lines)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Outlived(out))),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _ClosableStream(out))),
         cache_logger_on_first_use=False,
     )
 
@@ -125,7 +125,7 @@ def spelled_out(_logger: Any, _method: str, event: Fields) -> Fields:
     return event
 
 
-class _Outlived(io.TextIOBase):
+class _ClosableStream(io.TextIOBase):
     """A stream that may be closed: what is written afterwards is dropped without an error."""
 
     def __init__(self, stream: TextIO) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import anyio
 
-from orchestrator.app.notify.composing import Ending
+from orchestrator.app.notify.composing import RunEnding
 from orchestrator.app.wiring import Choices
 from orchestrator.core.errors import JournalError, OrchestratorError
 from orchestrator.core.model import ExitCode, RunId
@@ -70,11 +70,11 @@ def has_same_reports(outcome: Outcome, other: Outcome) -> bool:
     return one == two
 
 
-def ending_of(outcome: Outcome) -> Ending:
+def ending_of(outcome: Outcome) -> RunEnding:
     """Return how a run ended, for its messages."""
     report = outcome.report
     objectives = [*report.objectives, *(o for t in report.targets for o in t.scoped_objectives())]
-    return Ending(
+    return RunEnding(
         exit_code=outcome.code,
         missed=tuple(each for each in objectives if not each.met),
         report=str(outcome.directory),

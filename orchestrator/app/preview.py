@@ -31,7 +31,7 @@ PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Preview:
     """A plan expanded at the time `now`, drawn by `seed` (0 where nothing was drawn).
 
     `gone` are the targets of an earlier locked plan whose restore points are not there.
@@ -69,7 +69,7 @@ async def look(
     seed: int | None = None,
     locked: LockedPlan | None = None,
     world: World | None = None,
-) -> Look:
+) -> Preview:
     """Ask the servers of a plan for its points and expand it; the journal is only read.
 
     With `locked`, its points are looked for too. Only servers of which something is wanted are
@@ -110,7 +110,7 @@ async def look(
                 tasks.start_soon(ask, client)
     if missing and not listings:
         raise next(iter(missing.values()))
-    return Look(
+    return Preview(
         expansion=selection.expand(listings),
         now=now,
         seed=seed,

@@ -44,7 +44,7 @@ from orchestrator.core.ports.local import on_the_spot
 from orchestrator.core.proof import BaselineCheck
 from orchestrator.core.run_state import RunState, replay
 from orchestrator.em.credentials import resolve as resolve_secret
-from orchestrator.engine.orders import Earlier, Orders
+from orchestrator.engine.orders import EarlierRun, Orders
 from orchestrator.engine.run import Run
 from orchestrator.journal import Naming, RunJournal, State, urls_of
 from orchestrator.local.files.store import DiskFileStore
@@ -93,7 +93,7 @@ class RunPart:
     others: OtherRuns
     earlier_state: RunState | None = None
     observer: StateObserver = field(init=False)
-    earlier: Earlier | None = field(init=False)
+    earlier: EarlierRun | None = field(init=False)
     steady_world: World = field(init=False)
     tokens: SessionTokens = field(init=False)
 
@@ -174,12 +174,12 @@ class RunPart:
     def _may_write(self) -> bool:
         return self.choices.yes_write and self.started.mode == "recovery"
 
-    def _earlier(self) -> Earlier | None:
+    def _earlier(self) -> EarlierRun | None:
         state = self.earlier_state
         if state is None:
             return None
         waves = state.waves.items()
-        return Earlier(
+        return EarlierRun(
             records=tuple(state.records.values()),
             finished=frozenset(name for name, wave in waves if wave.finished_at is not None),
             resumed=going_on(state, self.choices, self.world),

@@ -33,7 +33,7 @@ from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.core.records import RunSummary
 from orchestrator.core.text import counted, printable
 from orchestrator.engine.ledger import Ledger
-from orchestrator.engine.mount.unmount import Cleaned, Cleaning
+from orchestrator.engine.mount.unmount import MountRemoval, UnmountResult
 from orchestrator.journal import State, urls_of
 from orchestrator.plan.file.settings import RestorePlan
 
@@ -44,7 +44,7 @@ ANSWER_WITHIN = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Released:
+class UnmountOutcome:
     """What was released and what was not, as lines for a person, and the exit code."""
 
     lines: tuple[str, ...]
@@ -58,7 +58,7 @@ async def release_leftovers(
     *,
     world: World | None = None,
     say: Callable[[str], None] = lambda line: None,
-) -> Released:
+) -> UnmountOutcome:
     """Unmount what is left of a run; `plan_of` loads the plan that the run was started with.
 
     Another run of the same plan may live: it acts in sessions of its own.
@@ -89,7 +89,7 @@ def _held(state: State, run: RunId) -> dict[MountKey, int]:
 
 async def _end_holds(
     state: State, summary: RunSummary, held: dict[MountKey, int], say: Callable[[str], None]
-) -> Released:
+) -> UnmountOutcome:
     """Ask the run's own process to release the mounts it holds, and return the result."""
     state.ask_to_end_holds(summary.run)
     say(
@@ -106,7 +106,7 @@ async def _end_holds(
     left = [record for record in same if record.may_be_open]
     lines = [f"released: {printable(key)}" for key in held if records[key] not in left]
     lines += _by_hand(left, "the run's process did not release it; it may still be working on it")
-    return Released(lines=tuple(lines), code=ExitCode.IN_DOUBT if left else ExitCode.GOOD)
+    return UnmountOutcome(lines=tuple(lines), code=ExitCode.IN_DOUBT if left else ExitCode.GOOD)
 
 
 async def _until_released(
@@ -131,14 +131,14 @@ async def _released(
     plan_of: Callable[[RunStarted], RestorePlan],
     world: World,
     say: Callable[[str], None],
-) -> Released:
+) -> UnmountOutcome:
     """Release under the lock: no other process adds to the run's journal meanwhile."""
     run_state = state.replay(name)
     run_state.process_gone = True  # its lock is ours
     is_left = bool(run_state.left_open)
     tokens = state.load_sessions(name)
     if not is_left and not tokens:
-        return Released(lines=(f"{name}: nothing is left mounted",), code=ExitCode.GOOD)
+        return UnmountOutcome(lines=(f"{name}: nothing is left mounted",), code=ExitCode.GOOD)
     plan = plan_of(run_state.started)
     usable, unkept = usable_sessions(plan, tokens)
     unkept |= {name: why for name, why in run_state.unaudited.items() if name not in tokens}
@@ -147,7 +147,7 @@ async def _released(
     since = (world.wall_clock() - started.started_at).total_seconds()
     async with state.append_later(name, inline=world.inline) as journal:
         with state.claims(name, started.plan, urls_of(started.servers), world.wall_clock) as others:
-            cleaning = Cleaning(
+            cleaning = MountRemoval(
                 run_state,
                 clients(plan, world, kept=usable),
                 journal,
@@ -197,11 +197,11 @@ def _summed_up(
     state: State,
     name: RunId,
     ledger: Ledger,
-    cleaned: Cleaned,
+    cleaned: UnmountResult,
     progress: _Progress,
     *,
     is_left: bool,
-) -> Released:
+) -> UnmountOutcome:
     """Return the result, and delete the kept sessions once nothing can be open any more."""
     unfinished = cleaned.why_not or progress.strays or cleaned.left_open or cleaned.unasked
     found = progress.found or progress.removed
@@ -233,7 +233,9 @@ def _summed_up(
     if not unfinished:
         state.forget_sessions(name)
         lines = lines or [f"{name}: nothing is left mounted"]
-    return Released(lines=tuple(lines), code=ExitCode.IN_DOUBT if unfinished else ExitCode.GOOD)
+    return UnmountOutcome(
+        lines=tuple(lines), code=ExitCode.IN_DOUBT if unfinished else ExitCode.GOOD
+    )
 
 
 def _by_hand(records: Sequence[MountRecord], why: str) -> list[str]:

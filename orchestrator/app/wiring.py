@@ -33,7 +33,7 @@ from orchestrator.em.client import Client
 from orchestrator.em.logon import KeptSession
 from orchestrator.em.session import Session
 from orchestrator.em.transport import ConnectorFactory
-from orchestrator.engine.orders import Earlier, Orders, Selection
+from orchestrator.engine.orders import EarlierRun, Orders, Selection
 from orchestrator.engine.run import Run
 from orchestrator.engine.scheduler import Limits
 from orchestrator.log import Log
@@ -388,7 +388,7 @@ def orders_of(
     started: RunStarted,
     world: World,
     confirm: Callable[[Expansion, Sequence[ServerName]], bool] | None = None,
-    earlier: Earlier | None = None,
+    earlier: EarlierRun | None = None,
     proofs: Proofs | None = None,
     *,
     may_write: bool = False,

@@ -6,7 +6,7 @@ import codecs
 import hashlib
 from collections.abc import Iterable, Iterator
 
-from orchestrator.checks.outcomes import SHOWN_TEXT, About, Unreadable, made, unmade
+from orchestrator.checks.outcomes import SHOWN_TEXT, CheckSetSubject, Unreadable, made, unmade
 from orchestrator.core import text
 from orchestrator.core.expressions import ExpressionRefused, SearchTooLong, compiled
 from orchestrator.core.proof import CheckOutcome, PathCheck
@@ -123,7 +123,7 @@ class _Texts:
 
 
 def judge_content(
-    check: PathCheck, content: Content | Unreadable, about: About
+    check: PathCheck, content: Content | Unreadable, about: CheckSetSubject
 ) -> list[CheckOutcome]:
     """Return one outcome for each assertion about the content of a file."""
     if isinstance(content, Content) and content.size > check.max_download:
@@ -160,7 +160,7 @@ def _expectations(check: PathCheck) -> list[str]:
     return [f"{word} {shown}" for word, shown in asserted if shown]
 
 
-def _judged(check: PathCheck, content: Content, about: About) -> Iterator[CheckOutcome]:
+def _judged(check: PathCheck, content: Content, about: CheckSetSubject) -> Iterator[CheckOutcome]:
     expected = iter(_expectations(check))
     if check.sha256:
         good = content.sha256 == check.sha256.lower()
@@ -179,7 +179,7 @@ def _judged(check: PathCheck, content: Content, about: About) -> Iterator[CheckO
 
 
 def _matched(
-    check: PathCheck, pattern: str, expected: str, content: Content, about: About
+    check: PathCheck, pattern: str, expected: str, content: Content, about: CheckSetSubject
 ) -> CheckOutcome:
     limit = min(TEXT_LIMIT, check.max_download)
     try:

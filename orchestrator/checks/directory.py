@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from orchestrator.checks.metadata import age
-from orchestrator.checks.outcomes import About, Unreadable, made, unmade
+from orchestrator.checks.outcomes import CheckSetSubject, Unreadable, made, unmade
 from orchestrator.core import text
 from orchestrator.core.model import FileSystemEntry
-from orchestrator.core.names import Names
+from orchestrator.core.names import PathRules
 from orchestrator.core.proof import BaselineCheck, CheckOutcome, DirCheck, Measured
 from orchestrator.core.text import printable
 
@@ -20,7 +20,7 @@ Listing = Sequence[FileSystemEntry]
 
 
 def judge_directory(
-    check: DirCheck, listing: Listing | Unreadable, about: About
+    check: DirCheck, listing: Listing | Unreadable, about: CheckSetSubject
 ) -> list[CheckOutcome]:
     """Return one outcome for each assertion about a directory.
 
@@ -30,7 +30,7 @@ def judge_directory(
     """
     if isinstance(listing, Unreadable):
         return [unmade(about, check.dir, each, listing.why) for each in _expectations(check)]
-    names = Names(about.os_kind)
+    names = PathRules(about.os_kind)
     nameless = sum(not entry.name for entry in listing)
     matches = [
         entry
@@ -74,7 +74,7 @@ def _forbidden(check: DirCheck) -> str:
 
 
 def _counts(
-    check: DirCheck, matches: Listing, total: int, nameless: int, about: About
+    check: DirCheck, matches: Listing, total: int, nameless: int, about: CheckSetSubject
 ) -> Iterator[CheckOutcome]:
     count = len(matches)
     for word, bound in _bounds(check):
@@ -87,7 +87,7 @@ def _counts(
         yield made(about, check.dir, expected, f"{shown} entries", passed=good)
 
 
-def _newest(check: DirCheck, matches: Listing, about: About) -> Iterator[CheckOutcome]:
+def _newest(check: DirCheck, matches: Listing, about: CheckSetSubject) -> Iterator[CheckOutcome]:
     if check.modified_within is None:
         return
     expected = _freshness(check, check.modified_within)
@@ -103,10 +103,10 @@ def _newest(check: DirCheck, matches: Listing, about: About) -> Iterator[CheckOu
     yield made(about, check.dir, expected, observed, passed=good, warning=seconds < 0)
 
 
-def _absent(check: DirCheck, listing: Listing, about: About) -> Iterator[CheckOutcome]:
+def _absent(check: DirCheck, listing: Listing, about: CheckSetSubject) -> Iterator[CheckOutcome]:
     if not check.absent:
         return
-    names = Names(about.os_kind)
+    names = PathRules(about.os_kind)
     named = [entry.name for entry in listing if entry.name]
     nameless = len(listing) - len(named)
     offenders = [name for name in named if any(names.matches(name, bad) for bad in check.absent)]
@@ -141,7 +141,7 @@ def judge_baseline(
     check: BaselineCheck,
     listing: Listing | Unreadable,
     before: Measured | None,
-    about: About,
+    about: CheckSetSubject,
 ) -> list[CheckOutcome]:
     """Compare the files of a directory with what the last verified run measured there.
 

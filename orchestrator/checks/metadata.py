@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from orchestrator.checks.outcomes import About, Unreadable, made, unmade
+from orchestrator.checks.outcomes import CheckSetSubject, Unreadable, made, unmade
 from orchestrator.core import text
 from orchestrator.core.model import FileSystemEntry
-from orchestrator.core.names import Names
+from orchestrator.core.names import PathRules
 from orchestrator.core.proof import CheckOutcome, PathCheck
 
 _NOT_A_FILE = "a directory, not a file"
 
 
 def judge_path(
-    check: PathCheck, entry: FileSystemEntry | Unreadable, about: About
+    check: PathCheck, entry: FileSystemEntry | Unreadable, about: CheckSetSubject
 ) -> list[CheckOutcome]:
     """Return one outcome for each assertion that needs no content.
 
@@ -47,7 +47,9 @@ def expectations(check: PathCheck) -> list[str]:
     return named or ([] if check.needs_content else ["exists"])
 
 
-def _sizes(check: PathCheck, entry: FileSystemEntry, about: About) -> Iterator[CheckOutcome]:
+def _sizes(
+    check: PathCheck, entry: FileSystemEntry, about: CheckSetSubject
+) -> Iterator[CheckOutcome]:
     for word, bound in (("min_size", check.min_size), ("max_size", check.max_size)):
         if bound is None:
             continue
@@ -62,7 +64,9 @@ def _sizes(check: PathCheck, entry: FileSystemEntry, about: About) -> Iterator[C
             yield made(about, check.path, expected, shown, passed=good)
 
 
-def _age(check: PathCheck, entry: FileSystemEntry, about: About) -> Iterator[CheckOutcome]:
+def _age(
+    check: PathCheck, entry: FileSystemEntry, about: CheckSetSubject
+) -> Iterator[CheckOutcome]:
     if check.modified_within is None:
         return
     expected = f"modified_within {text.plan_duration(check.modified_within)}"
@@ -74,14 +78,16 @@ def _age(check: PathCheck, entry: FileSystemEntry, about: About) -> Iterator[Che
     yield made(about, check.path, expected, shown, passed=good, warning=seconds < 0)
 
 
-def _owner(check: PathCheck, entry: FileSystemEntry, about: About) -> Iterator[CheckOutcome]:
+def _owner(
+    check: PathCheck, entry: FileSystemEntry, about: CheckSetSubject
+) -> Iterator[CheckOutcome]:
     if check.owner is None:
         return
     expected = f"owner {check.owner}"
     if entry.owner is None:
         yield unmade(about, check.path, expected, "the server names no owner")
         return
-    good = Names(about.os_kind).same(entry.owner, check.owner)
+    good = PathRules(about.os_kind).same(entry.owner, check.owner)
     yield made(about, check.path, expected, entry.owner, passed=good)
 
 

@@ -11,7 +11,7 @@ from orchestrator.core.text import printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class About:
+class CheckSetSubject:
     """What a check set is judged for: its name, and the facts of the mount that matter."""
 
     name: str
@@ -37,7 +37,7 @@ SHOWN_TEXT = 120
 
 
 def made(
-    about: About,
+    about: CheckSetSubject,
     path: str,
     expected: str,
     observed: str,
@@ -58,6 +58,6 @@ def made(
     )
 
 
-def unmade(about: About, path: str, expected: str, why: str) -> CheckOutcome:
+def unmade(about: CheckSetSubject, path: str, expected: str, why: str) -> CheckOutcome:
     """Return the outcome of an assertion that could not be judged: it has failed."""
     return made(about, path, expected, why, passed=False)

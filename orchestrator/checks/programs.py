@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from orchestrator.checks.outcomes import SHOWN_TEXT, About, made
+from orchestrator.checks.outcomes import SHOWN_TEXT, CheckSetSubject, made
 from orchestrator.core.proof import CheckOutcome, Ended, ExecCheck
 from orchestrator.core.text import printable
 
@@ -16,7 +16,7 @@ def program_name(check: ExecCheck) -> str:
     return printable(shlex.join(check.argv), SHOWN_TEXT)
 
 
-def judge_program(check: ExecCheck, ended: Ended, about: About) -> CheckOutcome:
+def judge_program(check: ExecCheck, ended: Ended, about: CheckSetSubject) -> CheckOutcome:
     """Return the outcome of a program; any end but 0, 1 and 2 is a check that was not made."""
     words = ended.message or ended.complaint
     if ended.code is None:

@@ -19,7 +19,7 @@ from orchestrator.core.text import printable
 from orchestrator.core.version import __version__
 
 if TYPE_CHECKING:
-    from orchestrator.app.preview import Look
+    from orchestrator.app.preview import Preview
     from orchestrator.plan.choose.locked import LockedPlan
     from orchestrator.plan.file.loading import LoadedPlan
 
@@ -160,7 +160,7 @@ def _locked(path: Path) -> LockedPlan:
     return locked
 
 
-def _save(output: Path, loaded: LoadedPlan, preview: Look) -> None:
+def _save(output: Path, loaded: LoadedPlan, preview: Preview) -> None:
     from orchestrator.plan.choose.locked import lock
 
     data = lock(
@@ -174,7 +174,7 @@ def _save(output: Path, loaded: LoadedPlan, preview: Look) -> None:
     click.echo(f"locked plan: {output}", err=True)
 
 
-def _show_difference(against: Path, locked: LockedPlan, preview: Look) -> None:
+def _show_difference(against: Path, locked: LockedPlan, preview: Preview) -> None:
     from orchestrator.plan.choose.locked import differences
 
     asked = [each for each in locked.requests if each.server not in preview.missing]

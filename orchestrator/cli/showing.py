@@ -13,9 +13,9 @@ from orchestrator.plan.choose.fitting import rfc3339
 from orchestrator.plan.choose.selection import OLDER
 
 if TYPE_CHECKING:
-    from orchestrator.app.preview import Look
+    from orchestrator.app.preview import Preview
     from orchestrator.core.model import MountRequest
-    from orchestrator.plan.choose.selection import PassedOver
+    from orchestrator.plan.choose.selection import PointPassedOver
     from orchestrator.plan.file.loading import LoadedPlan
 
 SHOWN = 10
@@ -26,7 +26,7 @@ WIDTH = 80
 CELL = 40
 
 
-def shown_plan(preview: Look, *, explain: bool) -> Iterator[str]:
+def shown_plan(preview: Preview, *, explain: bool) -> Iterator[str]:
     """Yield the lines of an expanded plan: targets, reasons where wanted, and totals."""
     expansion = preview.expansion
     yield from _table(preview, explain=explain)
@@ -50,7 +50,7 @@ def _targets(chosen: int, unresolved: int) -> str:
     return f"{targets}, {of_them}without a restore point"
 
 
-def _table(preview: Look, *, explain: bool) -> Iterator[str]:
+def _table(preview: Preview, *, explain: bool) -> Iterator[str]:
     """Yield the targets; a column that is the same in every row is shown once, above them."""
     requests = preview.expansion.requests
     heads = ("WAVE", "SERVER", "BACKUP SERVER", "TARGET", "RESTORE POINT", "AGE")
@@ -85,7 +85,7 @@ def _row(request: MountRequest, age_s: float) -> tuple[str, ...]:
     )
 
 
-def _passed(passed: Sequence[PassedOver], key: MountKey, preview: Look) -> Iterator[str]:
+def _passed(passed: Sequence[PointPassedOver], key: MountKey, preview: Preview) -> Iterator[str]:
     """Yield a line for each point; those merely older are one line, but for a query's own."""
     queried = key in preview.expansion.queried
     older = [each.point for each in passed if each.why == OLDER]
@@ -114,7 +114,7 @@ def _wrapped(text: str, indent: int) -> list[str]:
 # --- JSON --------------------------------------------------------------------------------------
 
 
-def as_values(preview: Look, loaded: LoadedPlan) -> dict[str, object]:
+def as_values(preview: Preview, loaded: LoadedPlan) -> dict[str, object]:
     """Return an expanded plan as plain data. Fields may be added, never removed."""
     expansion = preview.expansion
     return {
@@ -134,7 +134,7 @@ def as_values(preview: Look, loaded: LoadedPlan) -> dict[str, object]:
     }
 
 
-def _target(request: MountRequest, preview: Look) -> dict[str, Any]:
+def _target(request: MountRequest, preview: Preview) -> dict[str, Any]:
     values: dict[str, Any] = {
         "key": request.key,
         "wave": request.wave,
@@ -158,7 +158,7 @@ def _target(request: MountRequest, preview: Look) -> dict[str, Any]:
     return values
 
 
-def _passed_values(key: MountKey, preview: Look) -> dict[str, Any]:
+def _passed_values(key: MountKey, preview: Preview) -> dict[str, Any]:
     passed = preview.expansion.passed.get(key, ())
     limit = len(passed) if key in preview.expansion.queried else SHOWN
     return {

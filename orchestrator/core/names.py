@@ -16,7 +16,7 @@ _SLASH = re.compile(r"/+")
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class PathRules:
     """The rules for names and paths of one operating system."""
 
     os_kind: OsKind

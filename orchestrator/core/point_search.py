@@ -29,14 +29,14 @@ ASSUMPTION = "assuming that every point before a good one is good"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Next:
+class NextPoint:
     """The restore point to try next, and why, in words for the report."""
 
     point: RestorePoint
     why: str
 
 
-class _Standing(Enum):
+class _PointStanding(Enum):
     """What is known of one restore point."""
 
     OPEN = auto()
@@ -47,8 +47,8 @@ class _Standing(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    standing: _Standing
+class _PointFacts:
+    standing: _PointStanding
     cause: Cause | None = None
     """Why it is bad; None also where that is no reason to try another one."""
 
@@ -56,11 +56,11 @@ class _Known:
 def is_settled(record: MountRecord) -> bool:
     """Tell whether the restore point that is tried now needs no further attempt."""
     return record.point is not None and _known(record, record.point.id).standing is not (
-        _Standing.OPEN
+        _PointStanding.OPEN
     )
 
 
-def next_point(record: MountRecord) -> Next | None:
+def next_point(record: MountRecord) -> NextPoint | None:
     """Return the restore point to try once the present one is settled; None: the search is over.
 
     Nothing follows a point whose mount may be open, or whose fate is unknown.
@@ -87,7 +87,7 @@ def points_ahead(record: MountRecord) -> int:
     if point is None or not points_tried(record) or not candidates:
         return 1
     known = [_known(record, each.id) for each in candidates]
-    bad = sum(each.standing is _Standing.BAD for each in known)
+    bad = sum(each.standing is _PointStanding.BAD for each in known)
     if _is_bisected(record):
         newest_open, oldest_open = _in_question(known)
         return max(1, (oldest_open - newest_open - 1).bit_length())
@@ -132,21 +132,21 @@ def _tries_of(record: MountRecord, point: RestorePointId) -> list[AttemptRecord]
     return [attempt for attempt in record.tries if attempt.point == point]
 
 
-def _known(record: MountRecord, point: RestorePointId) -> _Known:
+def _known(record: MountRecord, point: RestorePointId) -> _PointFacts:
     """Return what the attempts at one point amount to."""
     tries = _tries_of(record, point)
     for attempt in tries:
         if attempt.verdict in FIRM_RESULTS:
-            return _Known(_Standing.GOOD)
+            return _PointFacts(_PointStanding.GOOD)
         if attempt.verdict is Result.FAILED:
-            return _Known(_Standing.BAD, _cause(record, attempt))
+            return _PointFacts(_PointStanding.BAD, _cause(record, attempt))
         if attempt.verdict is not None or attempt.outcome == "unknown":
-            return _Known(_Standing.UNKNOWN)
+            return _PointFacts(_PointStanding.UNKNOWN)
     refused = any(attempt.fault and attempt.outcome == "refused" for attempt in tries)
     late = any(attempt.late and attempt.outcome == "failed" for attempt in tries)
     if refused or late or _faults(tries) >= record.planned.retries.attempts:
-        return _Known(_Standing.BAD, Cause.MOUNT_FAILED)
-    return _Known(_Standing.OPEN)
+        return _PointFacts(_PointStanding.BAD, Cause.MOUNT_FAILED)
+    return _PointFacts(_PointStanding.OPEN)
 
 
 def _faults(tries: list[AttemptRecord]) -> int:
@@ -184,52 +184,54 @@ def _is_bisected(record: MountRecord) -> bool:
     return record.planned.search.order is Order.BISECT and not record.planned.downloads
 
 
-def _next(record: MountRecord) -> Next | None:
+def _next(record: MountRecord) -> NextPoint | None:
     candidates, point = record.planned.search.candidates, record.point
     if point is None or not candidates:
         return None
     now = _known(record, point.id)
-    if now.standing in {_Standing.OPEN, _Standing.UNKNOWN}:
+    if now.standing in {_PointStanding.OPEN, _PointStanding.UNKNOWN}:
         return None
-    if now.standing is _Standing.BAD and now.cause not in record.planned.search.on:
+    if now.standing is _PointStanding.BAD and now.cause not in record.planned.search.on:
         return None
     known = [_known(record, each.id) for each in candidates]
-    if any(each.standing is _Standing.UNKNOWN for each in known):
+    if any(each.standing is _PointStanding.UNKNOWN for each in known):
         return None
     if _is_bisected(record):
         return _by_halves(record, known)
     return _next_older(record, known, point.id)
 
 
-def _next_older(record: MountRecord, known: list[_Known], now: RestorePointId) -> Next | None:
+def _next_older(
+    record: MountRecord, known: list[_PointFacts], now: RestorePointId
+) -> NextPoint | None:
     """Return the next older candidate that was not tried, unless the present one is good."""
     candidates = record.planned.search.candidates
     place = next((n for n, each in enumerate(candidates) if each.id == now), -1)
-    if place >= 0 and known[place].standing is _Standing.GOOD:
+    if place >= 0 and known[place].standing is _PointStanding.GOOD:
         return None
     for candidate in candidates[place + 1 :]:
         if not _tries_of(record, candidate.id):
             count = points_tried(record)
             newer = counted(count, "newer point")
             asked = record.planned.policy
-            return Next(point=candidate, why=f"{asked}, fallback: {newer} tried and not good")
+            return NextPoint(point=candidate, why=f"{asked}, fallback: {newer} tried and not good")
     return None
 
 
-def _by_halves(record: MountRecord, known: list[_Known]) -> Next | None:
+def _by_halves(record: MountRecord, known: list[_PointFacts]) -> NextPoint | None:
     """Return the middle of the candidates that lie between the bad ones and the good ones."""
     newest_open, oldest_open = _in_question(known)
     middle = (newest_open + oldest_open) // 2
     if not newest_open < middle < oldest_open:
         return None
     why = f"{record.planned.policy}, bisection of {len(known)} points, {ASSUMPTION}"
-    return Next(point=record.planned.search.candidates[middle], why=why)
+    return NextPoint(point=record.planned.search.candidates[middle], why=why)
 
 
-def _in_question(known: list[_Known]) -> tuple[int, int]:
+def _in_question(known: list[_PointFacts]) -> tuple[int, int]:
     """Return the places that bound the candidates in question: newest bad, then oldest good."""
-    good = [place for place, each in enumerate(known) if each.standing is _Standing.GOOD]
+    good = [place for place, each in enumerate(known) if each.standing is _PointStanding.GOOD]
     oldest_open = min(good, default=len(known))
-    bad = [place for place, each in enumerate(known) if each.standing is _Standing.BAD]
+    bad = [place for place, each in enumerate(known) if each.standing is _PointStanding.BAD]
     newest_open = max((place for place in bad if place < oldest_open), default=-1)
     return newest_open, oldest_open

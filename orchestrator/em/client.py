@@ -16,7 +16,7 @@ from orchestrator.em.credentials import resolve
 from orchestrator.em.facts import ServiceRoot
 from orchestrator.em.families import FAMILIES
 from orchestrator.em.line import Line
-from orchestrator.em.logon import KeptSession, Opened, clock_offset, logged_on, taken_up
+from orchestrator.em.logon import KeptSession, OpenedSession, clock_offset, logged_on, taken_up
 from orchestrator.em.session import Session
 from orchestrator.em.shortage import require_room
 from orchestrator.em.transport import ConnectorFactory, Transport
@@ -156,7 +156,7 @@ class Client:
 
     @asynccontextmanager
     async def _used(
-        self, transport: Transport, opening: AbstractAsyncContextManager[Opened]
+        self, transport: Transport, opening: AbstractAsyncContextManager[OpenedSession]
     ) -> AsyncIterator[Session]:
         """Yield the session that `opening` gives, until it is left; then close everything."""
         try:

@@ -25,7 +25,7 @@ from orchestrator.core.model import ServerName
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.em import limits
 from orchestrator.em.elements import Reading
-from orchestrator.em.itself import Itself
+from orchestrator.em.own_session import OwnSession
 from orchestrator.em.token import Token
 from orchestrator.em.transport import Answer, Transport
 from orchestrator.em.wire import Page, XmlCodec
@@ -45,7 +45,7 @@ class Line:
     def __init__(self, transport: Transport, codec: XmlCodec, guid: Token) -> None:
         """Nothing is sent yet."""
         self.transport = transport
-        self._itself = Itself(transport, codec, guid)
+        self._itself = OwnSession(transport, codec, guid)
         self._lost = False
         self._asking = anyio.Lock()
 

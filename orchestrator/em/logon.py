@@ -30,9 +30,9 @@ from orchestrator.core.errors import (
 )
 from orchestrator.core.model import SessionId, session_id
 from orchestrator.em.budget import LogonBudget
-from orchestrator.em.itself import Itself
 from orchestrator.em.links import GUID
 from orchestrator.em.meanings import http_date
+from orchestrator.em.own_session import OwnSession
 from orchestrator.em.token import Token
 from orchestrator.em.transport import TOKEN, Answer, Transport
 from orchestrator.em.wire import XmlCodec
@@ -63,7 +63,7 @@ class KeptSession:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
+class OpenedSession:
     """The result of a logon. `collections`: the lower-case paths below /api/ that it may use."""
 
     kept: KeptSession
@@ -84,7 +84,7 @@ async def logged_on(
     api_version: str,
     collections: frozenset[str],
     budget: LogonBudget,
-) -> AsyncIterator[Opened]:
+) -> AsyncIterator[OpenedSession]:
     """Log on, and log off on the way out (unless it is to stay open), shielded and bounded.
 
     `collections` are the paths below /api/ that the account must be able to use. Every logon
@@ -133,7 +133,7 @@ async def logged_on(
 @asynccontextmanager
 async def taken_up(
     transport: Transport, codec: XmlCodec, kept: KeptSession
-) -> AsyncIterator[Opened]:
+) -> AsyncIterator[OpenedSession]:
     """Use a session that an earlier process opened; log off on the way out like `logged_on`.
 
     Raises:
@@ -143,7 +143,7 @@ async def taken_up(
     _use(transport, kept)
     await _confirm(transport, codec, kept)
     try:
-        yield Opened(kept=kept, user="", collections=frozenset())
+        yield OpenedSession(kept=kept, user="", collections=frozenset())
     finally:
         if not transport.leave_session_open:
             await log_off(transport, codec, kept.guid)
@@ -157,7 +157,7 @@ def _use(transport: Transport, kept: KeptSession) -> None:
 
 async def _confirm(transport: Transport, codec: XmlCodec, kept: KeptSession) -> None:
     """Use the session once; only a second 401 of the service's own proves that it is gone."""
-    itself = Itself(transport, codec, kept.guid)
+    itself = OwnSession(transport, codec, kept.guid)
     try:
         await itself.seen()
     except SessionLost:
@@ -184,7 +184,7 @@ async def _see_service(transport: Transport, codec: XmlCodec) -> None:
 
 async def _log_on(
     transport: Transport, codec: XmlCodec, username: str, credentials: str, api_version: str
-) -> Opened:
+) -> OpenedSession:
     try:
         answer, body = await transport.send(
             "POST",
@@ -205,7 +205,7 @@ async def _log_on(
             "Enterprise Manager (port 9398 by default)?",
             server=transport.server,
         )
-    return Opened(
+    return OpenedSession(
         kept=KeptSession(guid=Token(guid), token=Token(token)),
         user=body.user or username,
         collections=body.collections,

@@ -41,7 +41,7 @@ TASK_OF_ANOTHER_SESSION: Final = "There is no backup task"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class RequestFacts:
     """What is known of a request whose answer is judged.
 
     `acts`: it changes something on the server. `starts_work`: it starts what must not be started
@@ -56,7 +56,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class ErrorAnswer:
     """An answer other than success; `words` are safe to show."""
 
     status: int
@@ -101,7 +101,7 @@ class Said:
         return self.status in {400, 403, 496} and "ssl certificate" in (self.words or "").lower()
 
 
-def meaning(asked: Asked, said: Said) -> EnterpriseManagerError:
+def meaning(asked: RequestFacts, said: ErrorAnswer) -> EnterpriseManagerError:
     """Return what the answer means for the caller."""
     kind = _kind(asked, said)
     quoted = f": {said.words!r}" if said.words else ""
@@ -131,7 +131,7 @@ def _between(headers: Mapping[str, str]) -> str:
     )
 
 
-def _kind(asked: Asked, said: Said) -> type[EnterpriseManagerError]:
+def _kind(asked: RequestFacts, said: ErrorAnswer) -> type[EnterpriseManagerError]:
     status = said.status
     if status == 401 and not asked.has_token:
         return LogonRefused  # whoever says it: accounts lock
@@ -150,7 +150,7 @@ def _kind(asked: Asked, said: Said) -> type[EnterpriseManagerError]:
     return _refusal(said)
 
 
-def _refusal(said: Said) -> type[EnterpriseManagerError]:
+def _refusal(said: ErrorAnswer) -> type[EnterpriseManagerError]:
     """Return what the service's own refusal means."""
     if said.status == 401:
         return SessionLost

@@ -29,7 +29,7 @@ from orchestrator.em.facts import BackupServer, OpenSession
 from orchestrator.em.families import FAMILIES, Family
 from orchestrator.em.guest_files import GuestFiles
 from orchestrator.em.line import Line
-from orchestrator.em.logon import KeptSession, Opened
+from orchestrator.em.logon import KeptSession, OpenedSession
 from orchestrator.em.wire import Page, XmlCodec
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ class Session(GuestFiles):
         self,
         line: Line,
         codec: XmlCodec,
-        opened: Opened,
+        opened: OpenedSession,
         version: str,
         *,
         may_write: bool = False,

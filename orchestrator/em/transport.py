@@ -36,7 +36,7 @@ from orchestrator.em.bodies import CountedBody, TakerFailed, feed_body, read_bod
 from orchestrator.em.elements import Reading, is_answer, words_of
 from orchestrator.em.links import guard, shown_path
 from orchestrator.em.masking import Masks, bodies_may_hide
-from orchestrator.em.meanings import Asked, Said, http_date, meaning
+from orchestrator.em.meanings import ErrorAnswer, RequestFacts, http_date, meaning
 from orchestrator.em.tls import (
     certificate_expires,
     handshake_words,
@@ -261,18 +261,18 @@ class Transport:
                 raise
             raise self._translated(ConnectionResetError(), asked().request) from None
 
-    def _check_open(self, asked: Callable[[], Asked]) -> None:
+    def _check_open(self, asked: Callable[[], RequestFacts]) -> None:
         """Raise SessionLost if this transport is closed."""
         if self._kept.closed:
             request = asked().request
             raise SessionLost("the logon session is over", server=self.server, request=request)
 
-    def _asked(self, method: str, target: str, *, starts_work: bool) -> Callable[[], Asked]:
+    def _asked(self, method: str, target: str, *, starts_work: bool) -> Callable[[], RequestFacts]:
         """Return what makes the words for a request; only an answer that is no success needs it."""
         has_token = bool(self._token)
 
-        def asked() -> Asked:
-            return Asked(
+        def asked() -> RequestFacts:
+            return RequestFacts(
                 server=self.server,
                 request=f"{method} {shown_path(target)}",
                 acts=method != "GET",
@@ -311,7 +311,7 @@ class Transport:
     async def _read(
         self,
         response: aiohttp.ClientResponse,
-        asked: Callable[[], Asked],
+        asked: Callable[[], RequestFacts],
         reading: Callable[[], Reading[T]],
         cap: int,
         *,
@@ -329,7 +329,7 @@ class Transport:
             return None  # type: ignore[return-value]  # nothing to read, and nobody asks
         if status not in {200, 201, 202, 204}:
             body = await read_body(response, limits.SMALL)
-            said = Said(
+            said = ErrorAnswer(
                 status=status,
                 headers=response.headers,
                 body=body,
@@ -342,7 +342,7 @@ class Transport:
             raise (foreign and self._unmet(asked(), answered)) or meaning(asked(), said)
         return await feed_body(response, reading(), masks.of(shows_sessions=shows_sessions), cap)
 
-    def _unmet(self, asked: Asked, answered: str) -> AddressUnusable | None:
+    def _unmet(self, asked: RequestFacts, answered: str) -> AddressUnusable | None:
         """Return what it means that another service answered first; None if it was not first."""
         if self.met or asked.has_token:
             return None
@@ -395,7 +395,7 @@ class _Masks:
         return self._in_sessions if shows_sessions else self._in_bodies
 
 
-def _in_place(exc: MalformedResponse, asked: Asked) -> EnterpriseManagerError:
+def _in_place(exc: MalformedResponse, asked: RequestFacts) -> EnterpriseManagerError:
     """Return what an unreadable answer means: a request that changes something may have done so."""
     kind = ResponseLost if asked.acts else type(exc)
     return kind(

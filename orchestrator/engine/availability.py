@@ -28,7 +28,7 @@ from orchestrator.core.text import duration
 from orchestrator.engine.adaptive_limit import AdaptiveLimit
 from orchestrator.engine.bounded import before
 from orchestrator.engine.circuit_breaker import CircuitBreaker
-from orchestrator.engine.connection import Connection, Left
+from orchestrator.engine.connection import Connection, EarlierSession
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.reachability import Reachability
 from orchestrator.engine.silence import FROZEN_AFTER, Silence, overslept
@@ -70,7 +70,7 @@ class Terms:
     on_exhausted: Callable[[str], None] = lambda why: None
     """Told why when this machine itself could not do its part for as long."""
     pace: AdaptiveLimit = field(default_factory=AdaptiveLimit)
-    left: Left | None = None
+    left: EarlierSession | None = None
     """The session of an earlier process, which alone is used; nobody logs on. None: new mounts."""
     reachability: Reachability | None = None
     """Shared by all connections to the server."""

@@ -96,7 +96,7 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Left:
+class EarlierSession:
     """The journal's facts about a session that an earlier process opened."""
 
     session: SessionId

@@ -53,7 +53,7 @@ MOST_REFUSED = 20
 """Names refused one after another, before any was answered, that speak for all the others."""
 
 
-class Asking(Protocol):
+class ServerQuestion(Protocol):
     """Asks something of the server; `patience` as for `Availability.persistently`."""
 
     async def __call__(
@@ -127,13 +127,13 @@ async def gather(
 class _Gathering:
     """One pass over everything that must be asked of a server."""
 
-    def __init__(self, session: InventorySession, ask: Asking) -> None:
+    def __init__(self, session: InventorySession, ask: ServerQuestion) -> None:
         self._session = session
         self._ask = ask
         self._found: dict[tuple[Source, RestorePointId], RestorePoint] = {}
         self._returned: dict[Question, tuple[RestorePointId, ...]] = {}
         self._refused: dict[Question, str] = {}
-        self._names = _Names()
+        self._names = _NameQueries()
 
     async def everything(self, needs: InventoryNeeds) -> Listing:
         """Return the answers to all questions; a family that is listed whole first."""
@@ -143,7 +143,7 @@ class _Gathering:
                 asked = Question(SelectorKind.MATCH, source, name)
                 await self._list([asked], partial(session.points_of_family, source, name or None))
         for source, names in needs.machines.items():
-            self._names = _Names()
+            self._names = _NameQueries()
             for start in range(0, len(names), NAMES_AT_ONCE):
                 await self._list_machines(source, names[start : start + NAMES_AT_ONCE])
         for source, jobs in needs.jobs.items():
@@ -286,7 +286,7 @@ class _Gathering:
 
 
 @dataclass(slots=True)
-class _Names:
+class _NameQueries:
     """How the questions about machines of one family went so far."""
 
     answered: bool = False

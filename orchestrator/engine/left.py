@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable
 from orchestrator.core.events import StrayFound, TasksAttributed
 from orchestrator.core.lifecycle import MountRecord, Phase
 from orchestrator.core.model import Href, MountState, RestorePointId, SessionId, TaskId
-from orchestrator.engine.connection import Left
+from orchestrator.engine.connection import EarlierSession
 
 DOUBTFUL = frozenset({Phase.SUBMITTING, Phase.IN_DOUBT})
 
@@ -20,7 +20,7 @@ def left_in(
     *,
     ended: Container[SessionId] = (),
     over: Container[SessionId] = (),
-) -> Left:
+) -> EarlierSession:
     """Return the journal's facts about a session.
 
     `ended` are the sessions whose end it tells, `over` those in which nothing can be left.
@@ -48,7 +48,7 @@ def left_in(
         if each.session == session and not (each.mount and _point_of(each.mount) in untold)
         for task in each.tasks
     )
-    return Left(
+    return EarlierSession(
         session=session,
         tasks=frozenset(tasks),
         mounts=frozenset(mounts),

@@ -36,7 +36,7 @@ class Selection(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Earlier:
+class EarlierRun:
     """The journal's facts about a run that this process continues."""
 
     records: Sequence[MountRecord]
@@ -69,6 +69,6 @@ class Orders:
     watch: WatchPolicy = field(default_factory=WatchPolicy)
     confirm: Callable[[Expansion, Sequence[ServerName]], Awaitable[bool]] | None = None
     """Asked once before anything is mounted, with the targets and the servers that wait."""
-    earlier: Earlier | None = None
+    earlier: EarlierRun | None = None
     may_write: bool = False
     """A person said that files may be written into original guests; recovery mode only."""

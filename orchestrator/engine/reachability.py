@@ -14,7 +14,7 @@ from orchestrator.core.model import ServerName
 from orchestrator.engine.ledger import Ledger
 
 
-class Part(Protocol):
+class ReachableServer(Protocol):
     """A server connection, as far as it matters here."""
 
     refused: bool
@@ -30,13 +30,13 @@ class Reachability:
     def __init__(self, server: ServerName, ledger: Ledger) -> None:
         """Nothing is known of it yet."""
         self._server, self._ledger = server, ledger
-        self.for_new: Part | None = None
+        self.for_new: ReachableServer | None = None
         """The connection that logs on for new mounts, if there is one."""
-        self._up: set[Part] = set()
-        self._down: set[Part] = set()
+        self._up: set[ReachableServer] = set()
+        self._down: set[ReachableServer] = set()
         self._since = 0.0
 
-    def parked(self, server: Part, reason: str, since: float) -> None:
+    def parked(self, server: ReachableServer, reason: str, since: float) -> None:
         """Note that a connection cannot use the server, `since` then."""
         now = self._ledger.now()
         if not self._down:
@@ -48,14 +48,14 @@ class Reachability:
         self._up.discard(server)
         self._down.add(server)
 
-    def usable(self, server: Part) -> None:
+    def usable(self, server: ReachableServer) -> None:
         """Note that a connection can use the server, perhaps again."""
         was_down = bool(self._down)
         self._down.discard(server)
         self._up.add(server)
         self._resume(was_down=was_down)
 
-    def left(self, server: Part) -> None:
+    def left(self, server: ReachableServer) -> None:
         """Note that a connection no longer needs the server; its wait may end with this."""
         was_down = bool(self._down)
         self._down.discard(server)
@@ -70,7 +70,7 @@ class Reachability:
                 ServerResumed(at=now, server=self._server, waited_s=now - self._since)
             )
 
-    def given_up(self, server: Part, reason: str) -> None:
+    def given_up(self, server: ReachableServer, reason: str) -> None:
         """Record that a server uses it no more in this run.
 
         The server is given up with the server for new mounts. One that only finishes gives no more

@@ -26,14 +26,14 @@ from orchestrator.core.lifecycle import Phase
 from orchestrator.core.model import ExitCode, MountKey, MountRequest, ServerName, SessionId
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.core.ports.journal import Baselines, Durations, Journal, Observer, OtherRuns
-from orchestrator.core.ports.local import Aside, FileStore, Programs
+from orchestrator.core.ports.local import FileStore, Offload, Programs
 from orchestrator.core.ports.server import EnterpriseManager
 from orchestrator.core.run_state import NOT_GOOD
 from orchestrator.core.text import duration
 from orchestrator.engine.adaptive_limit import AdaptiveLimit
 from orchestrator.engine.availability import LOOK_AGAIN, Terms
 from orchestrator.engine.bounded import before
-from orchestrator.engine.connection import Connection, Left
+from orchestrator.engine.connection import Connection, EarlierSession
 from orchestrator.engine.content.download import remember_saved
 from orchestrator.engine.forced_end import AUDIT_S
 from orchestrator.engine.ledger import Ledger
@@ -43,11 +43,11 @@ from orchestrator.engine.mount import orphans, resume
 from orchestrator.engine.mount.attempt import RunContext
 from orchestrator.engine.mount.holds import HoldRule, Holds
 from orchestrator.engine.offering import Offering
-from orchestrator.engine.orders import Earlier, Orders
+from orchestrator.engine.orders import EarlierRun, Orders
 from orchestrator.engine.reachability import Reachability
 from orchestrator.engine.scheduler import Scheduler
 from orchestrator.engine.server_connection import ServerConnection
-from orchestrator.engine.sharing import Sharing
+from orchestrator.engine.sharing import LimitSharing
 from orchestrator.engine.silence import FROZEN_AFTER, overslept
 from orchestrator.engine.waves import Waves
 from orchestrator.log import Log
@@ -78,7 +78,7 @@ class Run(Offering):
         durations: Durations,
         baselines: Baselines | None,
         programs: Programs,
-        aside: Aside,
+        aside: Offload,
         file_store: FileStore,
         end_of_holds_requested: Callable[[], bool],
         others: OtherRuns,
@@ -112,7 +112,7 @@ class Run(Offering):
             lambda server: self.servers[server].pace.allowance,
             self._others,
         )
-        self._sharing = Sharing(self._others, self._scheduler, self.ledger)
+        self._sharing = LimitSharing(self._others, self._scheduler, self.ledger)
         self._make_servers(clients, rng)
         self._listings = Listings(self._listing)
         plan = orders.started
@@ -127,7 +127,7 @@ class Run(Offering):
         shared = {each.server: Reachability(each.server, self.ledger) for each in clients}
         is_new = self._earlier is None
 
-        def terms(server: ServerName, *, left: Left | None = None) -> Terms:
+        def terms(server: ServerName, *, left: EarlierSession | None = None) -> Terms:
             return Terms(
                 outage=self._orders.outage,
                 watch=self._orders.watch,
@@ -160,7 +160,7 @@ class Run(Offering):
         self,
         rng: random.Random,
         file_store: FileStore,
-        aside: Aside,
+        aside: Offload,
         baselines: Baselines | None,
         programs: Programs,
     ) -> RunContext:
@@ -185,7 +185,7 @@ class Run(Offering):
             forced_end=self._forced_end,
         )
 
-    def _left_in(self, session: SessionId) -> Left:
+    def _left_in(self, session: SessionId) -> EarlierSession:
         """Return the journal's facts about a session that an earlier process left."""
         earlier = self._earlier
         if earlier is None:
@@ -332,7 +332,7 @@ class Run(Offering):
         await self.ledger.saved()
         await self._mount_everything(silent)
 
-    async def _carry_on(self, earlier: Earlier, background: TaskGroup) -> None:
+    async def _carry_on(self, earlier: EarlierRun, background: TaskGroup) -> None:
         """Continue after an earlier process: first its open work, then the waiting targets."""
         if earlier.broken_guard is not None:  # it was judged once, over all that was listed then
             self._halt("expect", earlier.broken_guard)
@@ -359,11 +359,11 @@ class Run(Offering):
         slots = {request.key: self._scheduler.occupy(request) for request in begun}
         self._others.forget_earlier()
         session_of = partial(resume.session_of, context=self._context)
-        unfinished = resume.Unfinished(map(session_of, begun))
+        unfinished = resume.UnfinishedWork(map(session_of, begun))
         async with anyio.create_task_group() as waiting:
             for server in self._servers_of_earlier.values():
                 waiting.start_soon(self._end_earlier, server, unfinished)
-            taking_up = resume.TakingUp(
+            taking_up = resume.EarlierAttempts(
                 unfinished=unfinished,
                 over=earlier.over,
                 forgotten_at=earlier.resumed.at + SESSION_IDLE_LIMIT,
@@ -398,7 +398,9 @@ class Run(Offering):
         others = {other for name in unlisted for other in guarded(name)}
         return sorted(others.difference(unlisted)) if self._accepting else []
 
-    async def _end_earlier(self, server: ServerConnection, unfinished: resume.Unfinished) -> None:
+    async def _end_earlier(
+        self, server: ServerConnection, unfinished: resume.UnfinishedWork
+    ) -> None:
         """Log off from an earlier process's session once nothing is left in it.
 
         What may be open there, or cannot be known now, waits for the last look of the run.

@@ -23,7 +23,7 @@ from functools import partial
 
 from orchestrator.core.model import BackupServerName, MountRequest, ServerName, WaveName
 from orchestrator.core.ports.journal import OtherRuns
-from orchestrator.engine.waiting import Backup, Entry, Lane, Machine, Waiting, machine_of
+from orchestrator.engine.waiting import Backup, Entry, Lane, Machine, WaitingTargets, machine_of
 
 Deliver = Callable[[MountRequest, "Slot | None"], None]
 
@@ -111,7 +111,7 @@ class Scheduler:
         self._expected = expected
         self._allowance = allowance
         self._others = others
-        self._waiting = Waiting(self, {wave: place for place, wave in enumerate(waves)})
+        self._waiting = WaitingTargets(self, {wave: place for place, wave in enumerate(waves)})
         self._blocked: set[ServerName | Backup | Machine] = set()
         """What only other runs, or what the server bears now, keep from having room."""
         self._open_run = 0

@@ -39,7 +39,7 @@ from orchestrator.core.text import duration
 from orchestrator.engine.accounting import ACCOUNT_AFTER, owes_account, take_account
 from orchestrator.engine.adaptive_limit import TICK
 from orchestrator.engine.availability import TROUBLE, Terms
-from orchestrator.engine.connection import Connection, Left
+from orchestrator.engine.connection import Connection, EarlierSession
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.sessions import DENIED, PROBE_ALLOWANCE, Sessions
 from orchestrator.engine.silence import FROZEN_AFTER, overslept
@@ -207,7 +207,7 @@ class ServerConnection(Sessions):
                 await self._use(self._open(session))
         self._require_answer(opening)
 
-    async def _again(self, left: Left) -> None:
+    async def _again(self, left: EarlierSession) -> None:
         """Use the session of an earlier process; if it is gone, record that once."""
         try:
             with self._in_time() as opening:

@@ -22,7 +22,7 @@ from orchestrator.core.ports.server import EnterpriseManager, GuestSession
 from orchestrator.core.text import counted
 from orchestrator.engine.accounting import is_accounted, last_asked, may_hold
 from orchestrator.engine.availability import Availability, Terms
-from orchestrator.engine.connection import Connection, Left
+from orchestrator.engine.connection import Connection, EarlierSession
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.watcher import Watcher
 from orchestrator.log import Log
@@ -192,7 +192,7 @@ class Sessions(Availability):
         self._record_end(session, LEFT_OPEN, UNKEPT, lost=False, left_open=True)
         self._ledger.note(f"{self.name}: the session of an earlier process: {UNAUDITED} ({UNKEPT})")
 
-    def _end_unseen(self, left: Left, why: str, *, lost: bool) -> None:
+    def _end_unseen(self, left: EarlierSession, why: str, *, lost: bool) -> None:
         """Record that the open mounts of a session that no process has ended are not known."""
         self._hiding.add(left.session)
         reason = FORGOTTEN if lost else LEFT_OPEN
@@ -211,7 +211,7 @@ class Sessions(Availability):
             self._recover()  # whoever asks the first question learns whether it is a session
         return connection
 
-    def _take_up(self, session: GuestSession, left: Left) -> Connection:
+    def _take_up(self, session: GuestSession, left: EarlierSession) -> Connection:
         """Begin to use the session of an earlier process, with all that belongs to it."""
         self._ledger.record(
             SessionTakenUp(at=self._ledger.now(), server=self.name, session=session.id)

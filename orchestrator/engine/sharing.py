@@ -33,7 +33,7 @@ RETOLD_S = 60.0
 
 
 @dataclass(slots=True)
-class _Wait:
+class _WaitForRuns:
     """A wait for other runs on one server; times on the run's clock."""
 
     why: str
@@ -41,13 +41,13 @@ class _Wait:
     told_at: float
 
 
-class Sharing:
+class LimitSharing:
     """Looks at the other runs beside the run."""
 
     def __init__(self, others: OtherRuns, scheduler: Scheduler, ledger: Ledger) -> None:
         """Nothing is looked at before `watch`."""
         self._others, self._scheduler, self._ledger = others, scheduler, ledger
-        self._waits: dict[ServerName, _Wait] = {}
+        self._waits: dict[ServerName, _WaitForRuns] = {}
         self._waited: dict[ServerName, tuple[float, str]] = {}
         self._told_trouble = False
 
@@ -83,7 +83,7 @@ class Sharing:
         for request in self._scheduler.waiting_for_others():
             waiting.setdefault(request.server, self._others.why_waiting(request))
         for server, why in waiting.items():
-            wait = self._waits.setdefault(server, _Wait("", now, now))
+            wait = self._waits.setdefault(server, _WaitForRuns("", now, now))
             if not wait.why or (wait.why != why and now - wait.told_at >= RETOLD_S):
                 wait.why, wait.told_at = why, now
                 self._ledger.record(LimitsShared(at=now, server=server, reason=why))

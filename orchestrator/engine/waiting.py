@@ -87,7 +87,7 @@ class Rooms(Protocol):
         """Return the limit of a backup server."""
 
 
-class Ordered(Generic[K]):
+class RankedKeys(Generic[K]):
     """Keys in the order of their ranks."""
 
     __slots__ = ("_heap", "_ranks")
@@ -118,7 +118,7 @@ class Ordered(Generic[K]):
         return None
 
 
-class Waiting:
+class WaitingTargets:
     """Everything that waits, in order."""
 
     def __init__(self, rooms: Rooms, order: Mapping[WaveName, int]) -> None:
@@ -127,9 +127,9 @@ class Waiting:
         self._work: defaultdict[Resource, float] = defaultdict(float)
         """Seconds of work that is offered and not done, of the run (None) and each resource."""
         self._queues: defaultdict[Machine, dict[WaveName, list[Entry]]] = defaultdict(dict)
-        self._machines: defaultdict[Backup, dict[WaveName, Ordered[Machine]]] = defaultdict(dict)
-        self._lanes: defaultdict[ServerName, dict[WaveName, Ordered[Backup]]] = defaultdict(dict)
-        self._servers: dict[WaveName, Ordered[ServerName]] = {}
+        self._machines: defaultdict[Backup, dict[WaveName, RankedKeys[Machine]]] = defaultdict(dict)
+        self._lanes: defaultdict[ServerName, dict[WaveName, RankedKeys[Backup]]] = defaultdict(dict)
+        self._servers: dict[WaveName, RankedKeys[ServerName]] = {}
         self._counts: Counter[WaveName] = Counter()
 
     def count_work(self, machine: Machine, seconds: float) -> None:
@@ -143,10 +143,10 @@ class Waiting:
         machine = machine_of(request)
         heapq.heappush(self._queues[machine].setdefault(request.wave, []), entry)
         self._counts[request.wave] += 1
-        self._machines[machine[:2]].setdefault(request.wave, Ordered())
-        self._lanes[request.server].setdefault(request.wave, Ordered())
+        self._machines[machine[:2]].setdefault(request.wave, RankedKeys())
+        self._lanes[request.server].setdefault(request.wave, RankedKeys())
         if request.wave not in self._servers:
-            places = {**self._servers, request.wave: Ordered[ServerName]()}
+            places = {**self._servers, request.wave: RankedKeys[ServerName]()}
             self._servers = dict(sorted(places.items(), key=lambda each: self._place(each[0])))
 
     def take(self, lane: Lane, machine: Machine) -> Entry:

@@ -57,7 +57,7 @@ class TaskEndless(TaskVanished):
     """The task has not ended in all the time that it was given; it may yet mount something."""
 
 
-class _Way(Enum):
+class _ReadMethod(Enum):
     """A way of reading many tasks at once."""
 
     BY_ID = "query by id"
@@ -66,7 +66,7 @@ class _Way(Enum):
 
 
 @dataclass(slots=True)
-class _Watched:
+class _AwaitedTask:
     """One awaited task."""
 
     accepted_at: float
@@ -76,7 +76,7 @@ class _Watched:
     state: TaskState = TaskState.RUNNING
     task: Task | None = None
     error: Exception | None = None
-    omitted_by: set[_Way] = field(default_factory=set)
+    omitted_by: set[_ReadMethod] = field(default_factory=set)
     alone_pause: float = 1.0
     """Seconds to wait before it is read alone once more, after it could not be."""
     alone_at: float = 0.0
@@ -95,9 +95,9 @@ class Watcher:
         self._session = session
         self._policy = policy
         self._persistently = persistently
-        self._watched: dict[TaskId, _Watched] = {}
+        self._watched: dict[TaskId, _AwaitedTask] = {}
         self._wanted = anyio.Event()
-        self._ways = set(_Way)
+        self._ways = set(_ReadMethod)
         self._seen_s = 0.0
         self._seen = 0
         self._ended: Exception | None = None
@@ -130,7 +130,7 @@ class Watcher:
         """
         if self._ended is not None:
             raise self._ended
-        watched = _Watched(anyio.current_time(), expected, observe)
+        watched = _AwaitedTask(anyio.current_time(), expected, observe)
         self.claimed.add(task)
         self._watched[task] = watched
         self._wanted.set()
@@ -205,14 +205,14 @@ class Watcher:
 
     async def _read_all(self) -> None:
         missing = set(self._watched)
-        if len(missing) > IDS_PER_READ or _Way.BY_ID not in self._ways:
-            missing = await self._read(_Way.OPEN, missing)
+        if len(missing) > IDS_PER_READ or _ReadMethod.BY_ID not in self._ways:
+            missing = await self._read(_ReadMethod.OPEN, missing)
         ids = sorted(missing)
         for start in range(0, len(ids), IDS_PER_READ):
             some = set(ids[start : start + IDS_PER_READ])
-            missing = (missing - some) | await self._read(_Way.BY_ID, some)
-        if missing and not self._ways & {_Way.BY_ID, _Way.OPEN}:
-            missing = await self._read(_Way.LIST, missing)
+            missing = (missing - some) | await self._read(_ReadMethod.BY_ID, some)
+        if missing and not self._ways & {_ReadMethod.BY_ID, _ReadMethod.OPEN}:
+            missing = await self._read(_ReadMethod.LIST, missing)
         await self._read_alone(sorted(missing))
 
     async def _read_alone(self, tasks: Iterable[TaskId]) -> None:
@@ -250,7 +250,7 @@ class Watcher:
         watched.alone_pause = min(watched.alone_pause * 2, ALONE_CEILING)
         watched.alone_at = anyio.current_time() + watched.alone_pause
 
-    async def _read(self, way: _Way, wanted: set[TaskId]) -> set[TaskId]:
+    async def _read(self, way: _ReadMethod, wanted: set[TaskId]) -> set[TaskId]:
         """Read in one way; return the wanted tasks that it did not show."""
         if way not in self._ways:
             return wanted
@@ -268,10 +268,10 @@ class Watcher:
                 self._watched[task].omitted_by.add(way)
         return omitted
 
-    async def _ask(self, way: _Way, wanted: set[TaskId]) -> Iterable[Task]:
-        if way is _Way.BY_ID:
+    async def _ask(self, way: _ReadMethod, wanted: set[TaskId]) -> Iterable[Task]:
+        if way is _ReadMethod.BY_ID:
             return await self._session.tasks_by_id(sorted(wanted))
-        if way is _Way.OPEN:
+        if way is _ReadMethod.OPEN:
             return await self._session.open_tasks()
         return await self._session.tasks()
 
@@ -293,7 +293,7 @@ class Watcher:
             watched.settled.set()
             return
         for way in tuple(watched.omitted_by):
-            if not (way is _Way.OPEN and found.state is TaskState.FINISHED):
+            if not (way is _ReadMethod.OPEN and found.state is TaskState.FINISHED):
                 self._drop(way, f"it did not show {task}")
         watched.omitted_by.clear()
         self._settle(found)
@@ -312,7 +312,7 @@ class Watcher:
             watched.state = task.state
             watched.observe(task)
 
-    def _drop(self, way: _Way, why: str) -> None:
+    def _drop(self, way: _ReadMethod, why: str) -> None:
         if way in self._ways:
             self._ways.discard(way)
             log.info("watcher.way_dropped", server=self._session.server, way=way.value, why=why)

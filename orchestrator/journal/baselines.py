@@ -80,7 +80,7 @@ def _measured_in(
         "ORDER BY seq",
         (run,),
     )
-    targets: dict[MountKey, _Measuring] = {}
+    targets: dict[MountKey, _TargetMeasurements] = {}
     measured: dict[tuple[Known, str, str], Measured] = {}
     urls: dict[ServerName, str] = {}
     simulated: set[ServerName] = set()
@@ -92,7 +92,7 @@ def _measured_in(
             case SessionOpened(server=server, simulated=True):
                 simulated.add(server)
             case TargetPlanned(key=key):
-                targets[key] = _Measuring(event.server, event.vm)
+                targets[key] = _TargetMeasurements(event.server, event.vm)
             case TargetConcluded(key=key, result=Result.VERIFIED) if key in targets:
                 target = targets[key]
                 where = address_of(urls, target.server), target.server in simulated
@@ -103,7 +103,7 @@ def _measured_in(
     return measured
 
 
-class _Measuring:
+class _TargetMeasurements:
     """What the attempts of one target measured, by the restore points that were verified."""
 
     def __init__(self, server: ServerName, vm: str) -> None:

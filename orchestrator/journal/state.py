@@ -38,14 +38,14 @@ from orchestrator.log import Log
 log = Log(__name__)
 
 
-class Mark(NamedTuple):
+class JournalPosition(NamedTuple):
     """A place in a run's events: the last record before it, and that record's hash."""
 
     seq: int
     head: bytes
 
 
-BEGINNING = Mark(0, GENESIS)
+BEGINNING = JournalPosition(0, GENESIS)
 
 BATCH = 5000
 """Records that are read at once of a run that is followed."""
@@ -210,10 +210,10 @@ class State(RunLocks, SideFiles):
         """Return the hash of the run's last record, after checking all of them."""
         return self._end(run).head.hex()
 
-    def _end(self, run: RunId) -> Mark:
+    def _end(self, run: RunId) -> JournalPosition:
         mark = BEGINNING
         for record, _event in self._verified(run):
-            mark = Mark(record.seq, record.hash)
+            mark = JournalPosition(record.seq, record.hash)
         return mark
 
     def naming(self, run: RunId) -> Naming:
@@ -267,7 +267,7 @@ class State(RunLocks, SideFiles):
                 raise journal_error(self._file, exc, "read") from exc
             raise JournalDamaged(f"{self._file} cannot be read: {exc}") from exc
 
-    def read_on(self, run: RunId, mark: Mark) -> tuple[list[Event], Mark]:
+    def read_on(self, run: RunId, mark: JournalPosition) -> tuple[list[Event], JournalPosition]:
         """Return a run's events after `mark`, checked against it, and the mark behind them.
 
         Only what is new is read, and at most `BATCH` records of it; none: there is no more yet.
@@ -279,11 +279,16 @@ class State(RunLocks, SideFiles):
         found: list[Event] = []
         for record, event in self._verified(run, mark, BATCH):
             found.append(event)
-            mark = Mark(record.seq, record.hash)
+            mark = JournalPosition(record.seq, record.hash)
         return found, mark
 
     def records(
-        self, run: RunId, *, upto: int | None = None, after: Mark = BEGINNING, most: int = -1
+        self,
+        run: RunId,
+        *,
+        upto: int | None = None,
+        after: JournalPosition = BEGINNING,
+        most: int = -1,
     ) -> Iterator[Record]:
         """Yield a run's records in order, checking the hash chain on the way.
 
@@ -315,7 +320,7 @@ class State(RunLocks, SideFiles):
                 expected += 1
 
     def _verified(
-        self, run: RunId, after: Mark = BEGINNING, most: int = -1
+        self, run: RunId, after: JournalPosition = BEGINNING, most: int = -1
     ) -> Iterator[tuple[Record, Event]]:
         for record in self.records(run, after=after, most=most):
             named = f"record {record.seq} ({record.kind}) of run {run}"
@@ -365,7 +370,7 @@ class State(RunLocks, SideFiles):
 
 @asynccontextmanager
 async def _written(
-    connection: sqlite3.Connection, run: RunId, end: Mark, *, inline: bool
+    connection: sqlite3.Connection, run: RunId, end: JournalPosition, *, inline: bool
 ) -> AsyncIterator[RunJournal]:
     """Write a journal from `end` on: flush beside the run, and once more, however it ends."""
     with closing(connection):
@@ -384,7 +389,7 @@ async def _written(
                     await journal.durable()
 
 
-def _require_unchanged(connection: sqlite3.Connection, run: RunId, mark: Mark) -> None:
+def _require_unchanged(connection: sqlite3.Connection, run: RunId, mark: JournalPosition) -> None:
     """Check that the last record that was read is still the last of those."""
     row = connection.execute(
         "SELECT hash FROM events WHERE run = ? AND seq = ?", (run, mark.seq)

@@ -78,7 +78,7 @@ class ChildProcesses:
         try:
             with _Pipes() as pipes:
                 process = await self._started(argv, pipes)
-                talk = _Talk(process, pipes, answer)
+                talk = _Dialogue(process, pipes, answer)
                 try:
                     pipes.handed_over()
                     with anyio.move_on_after(timeout) as limit:
@@ -181,7 +181,7 @@ async def _tell(pipe: int, message: Mapping[str, object]) -> None:
                 rest = rest[os.write(pipe, rest) :]
 
 
-class _Talk:
+class _Dialogue:
     """The dialogue with a program, until it ends or must be ended."""
 
     def __init__(self, process: Process, pipes: _Pipes, answer: Answering) -> None:
@@ -234,7 +234,7 @@ class _Talk:
                 reply = await self._reply(line)
                 if reply is not None:
                     await _tell(self._pipes.input, reply)
-        except _TooMuch as exc:
+        except _TooMuchOutput as exc:
             self.broken = str(exc)
             return False
         except Exception as exc:  # noqa: BLE001 - it goes on outside of the task group
@@ -255,7 +255,7 @@ class _Talk:
         return await self._answer(request)
 
 
-class _TooMuch(Exception):
+class _TooMuchOutput(Exception):
     """The program writes more than the limits allow."""
 
 
@@ -275,9 +275,9 @@ class _Lines:
         """
         while b"\n" not in self.rest:
             if len(self.rest) > LINE_LIMIT:
-                raise _TooMuch(f"the program wrote a line of more than {LINE_LIMIT} bytes")
+                raise _TooMuchOutput(f"the program wrote a line of more than {LINE_LIMIT} bytes")
             if self.total > OUTPUT_LIMIT:
-                raise _TooMuch(f"the program wrote more than {OUTPUT_LIMIT} bytes")
+                raise _TooMuchOutput(f"the program wrote more than {OUTPUT_LIMIT} bytes")
             chunk = await _read(self.pipe)
             if not chunk:
                 line, self.rest = self.rest, b""

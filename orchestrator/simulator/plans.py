@@ -15,7 +15,7 @@ RUN_MOUNTS = 60
 BACKUP_SERVER_MOUNTS = 8
 
 
-class Served(Protocol):
+class ServedManagers(Protocol):
     """Simulated servers that run somewhere."""
 
     @property
@@ -32,7 +32,7 @@ class Served(Protocol):
 
 
 def plan_for(
-    simulation: Served,
+    simulation: ServedManagers,
     *,
     targets: int,
     name: str = "simulated-drill",
@@ -82,7 +82,7 @@ def plan_for(
     return "\n".join(lines) + "\n"
 
 
-def _chosen(simulation: Served, targets: int) -> list[tuple[str, Machine]]:
+def _chosen(simulation: ServedManagers, targets: int) -> list[tuple[str, Machine]]:
     """Return the machines in turn from each server, so that all of them are used."""
     per_server: list[Sequence[tuple[str, Machine]]] = [
         [(settings.name, machine) for machine in settings.inventory().machines]

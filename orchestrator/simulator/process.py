@@ -32,7 +32,7 @@ from orchestrator.simulator.certificates import Certificate, self_signed
 from orchestrator.simulator.faults import FaultScript
 from orchestrator.simulator.inventory import REPLICAS, Inventory, Point, generated
 from orchestrator.simulator.manager import SimulatedManager, User, usual_duration
-from orchestrator.simulator.server import Face
+from orchestrator.simulator.server import HttpFace
 from orchestrator.simulator.truth import GroundTruth
 
 ACCOUNT = "LAB\\svc-drill"
@@ -107,7 +107,7 @@ async def listening(
         seed=settings.seed,
         duration=settings.duration,
     )
-    face = Face(manager, FaultScript.from_json(settings.faults, seed=settings.seed))
+    face = HttpFace(manager, FaultScript.from_json(settings.faults, seed=settings.seed))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     web_server = face.protocol_factory()

@@ -71,7 +71,7 @@ LATE = frozenset({"act_later", "held"})
 """Kinds that act `seconds` after a request arrived."""
 
 
-class Face:
+class HttpFace:
     """Answers HTTP for one manager."""
 
     def __init__(

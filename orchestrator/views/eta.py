@@ -103,7 +103,7 @@ class _Queue:
 
 
 @dataclass(slots=True)
-class _Seen:
+class _SlotTimes:
     """How long mounts have kept their slots in this run."""
 
     count: int = 0
@@ -140,7 +140,7 @@ class Situation:
 
 
 @dataclass(slots=True)
-class _Work:
+class _SlotWork:
     """Seconds of slots that are needed, per lane, and the longest single mount among them."""
 
     seconds: defaultdict[Lane, float] = field(default_factory=lambda: defaultdict(float))
@@ -167,8 +167,8 @@ class Eta:
         self._hold = 0.0
         self._queues: defaultdict[Lane, _Queue] = defaultdict(_Queue)
         self._waiting: dict[MountKey, tuple[Lane, float | None]] = {}
-        self._seen: defaultdict[ServerName, _Seen] = defaultdict(_Seen)
-        self._all_seen = _Seen()
+        self._seen: defaultdict[ServerName, _SlotTimes] = defaultdict(_SlotTimes)
+        self._all_seen = _SlotTimes()
         self._began = 0.0
         self._first: float | None = None
         """When the first mount since the last wave began was accepted, by this process."""
@@ -287,9 +287,9 @@ class Eta:
             lambda: fallback, {server: mean for server, mean in means.items() if mean is not None}
         )
 
-    def _work(self, now: Situation, running: list[MountRecord]) -> _Work | None:
+    def _work(self, now: Situation, running: list[MountRecord]) -> _SlotWork | None:
         """Return the work that is left, or None where too little is known of it."""
-        work, typical = _Work(), self._typical()
+        work, typical = _SlotWork(), self._typical()
         for record in running:
             lane = self._lane(record)
             each = self._history(record)
@@ -321,7 +321,7 @@ class Eta:
         age = _age(record, at)
         return max(expected - age, 0.2 * age if age > expected else 0.0) + self._hold
 
-    def _bound(self, work: _Work, allowed: Mapping[ServerName, int]) -> float:
+    def _bound(self, work: _SlotWork, allowed: Mapping[ServerName, int]) -> float:
         """Return the seconds that the work takes at the least, under all limits."""
         by_wave: defaultdict[WaveName, defaultdict[object, float]]
         by_wave = defaultdict(lambda: defaultdict(float))

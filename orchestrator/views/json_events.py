@@ -52,7 +52,7 @@ _COPY = ("path", "to", "fate", "size", "sha256", "message")
 """Fields of a check and of a copied file."""
 
 
-class _Shown(NamedTuple):
+class _ShownState(NamedTuple):
     """What an event of type `target` is written for when it changes."""
 
     phase: Phase
@@ -62,7 +62,7 @@ class _Shown(NamedTuple):
     point: RestorePointId | None
 
     @classmethod
-    def of(cls, record: MountRecord) -> _Shown:
+    def of(cls, record: MountRecord) -> _ShownState:
         left = record.mount_state if record.result is not None else None
         point = record.point.id if record.point is not None else None
         return cls(record.phase, record.result, left, point)
@@ -78,13 +78,13 @@ class JsonEvents(View):
         self._lines = Lines(stream)
         super().__init__()
         self._seq = self._missing = 0
-        self._last: dict[MountKey, _Shown] = {}
+        self._last: dict[MountKey, _ShownState] = {}
         """What was last written of each target."""
 
     def catch_up(self, event: Event, record: MountRecord | None) -> None:
         """Take the event as written; only changes are written again."""
         if record is not None:
-            self._last[record.planned.key] = _Shown.of(record)
+            self._last[record.planned.key] = _ShownState.of(record)
         elif isinstance(event, events.PlaceholderReplaced):
             self._last.pop(event.key, None)
 
@@ -128,7 +128,7 @@ class JsonEvents(View):
         self._write("summary", stats.now, exit_code=exit_code, totals=numbers)
 
     def _target(self, event: Event, record: MountRecord) -> None:
-        key, now = record.planned.key, _Shown.of(record)
+        key, now = record.planned.key, _ShownState.of(record)
         self._detail(event, record)
         if self._last.get(key) == now:
             return

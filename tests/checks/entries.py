@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from orchestrator.checks.outcomes import About
+from orchestrator.checks.outcomes import CheckSetSubject
 from orchestrator.core.model import FileSystemEntry, Href, OsKind
 
 CREATED = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
-WINDOWS = About(name="set", created_at=CREATED)
-LINUX = About(name="set", created_at=CREATED, os_kind=OsKind.LINUX)
+WINDOWS = CheckSetSubject(name="set", created_at=CREATED)
+LINUX = CheckSetSubject(name="set", created_at=CREATED, os_kind=OsKind.LINUX)
 
 
 def file(

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.checks.directory import judge_baseline, judge_directory
 from orchestrator.checks.outcomes import Unreadable
 from orchestrator.core.model import OsKind
-from orchestrator.core.names import Names
+from orchestrator.core.names import PathRules
 from orchestrator.core.proof import BaselineCheck, DirCheck, Measured
 from tests.checks.entries import LINUX, WINDOWS, directory, file
 
@@ -132,8 +132,8 @@ def test_a_listing_of_long_hostile_names_is_matched_at_once() -> None:
 )
 def test_windows_compares_names_character_by_character(one: str, other: str, windows: bool) -> None:
     """As NTFS does; Linux knows only equal names."""
-    assert Names(OsKind.WINDOWS).same(one, other) is windows
-    assert not Names(OsKind.LINUX).same(one, other)
+    assert PathRules(OsKind.WINDOWS).same(one, other) is windows
+    assert not PathRules(OsKind.LINUX).same(one, other)
 
 
 # --- baselines ---------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 from jsonschema import Draft202012Validator
 
-from orchestrator.app.notify.composing import Ending, composed_end
+from orchestrator.app.notify.composing import RunEnding, composed_end
 from orchestrator.app.notify.shapes import as_values
 from orchestrator.cli import command
 from orchestrator.core.model import exit_words
@@ -157,7 +157,7 @@ def test_messages_to_webhooks_still_have_every_field(recorded: Path, tmp_path: P
         for each in finished["objectives"]
     )
     code = finished["run"]["exit_code"]
-    ending = Ending(exit_code=code, missed=missed, report=finished["report"])
+    ending = RunEnding(exit_code=code, missed=missed, report=finished["report"])
     # Texts for people may say the same in other words.
     for row, objective in zip(finished["objectives"], missed, strict=True):
         row["words"] = reached_of_wanted(objective)

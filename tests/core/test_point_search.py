@@ -145,7 +145,7 @@ def released(record: MountRecord) -> MountRecord:
     return apply(record, MountReleased(at=0.0, key=KEY))
 
 
-def chosen(record: MountRecord, following: point_search.Next) -> MountRecord:
+def chosen(record: MountRecord, following: point_search.NextPoint) -> MountRecord:
     """Return the record after the choice of another point."""
     return apply(record, PointChosen(at=0.0, key=KEY, point=following.point, why=following.why))
 

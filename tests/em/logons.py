@@ -21,7 +21,7 @@ from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault, FaultScript
 from orchestrator.simulator.inventory import Inventory, Point, generated
 from orchestrator.simulator.manager import SimulatedManager, User
-from orchestrator.simulator.server import Face
+from orchestrator.simulator.server import HttpFace
 from tests.em.rawserver import Request
 from tests.virtual.network import MemoryNetwork
 
@@ -35,7 +35,7 @@ STEADY = Behaviour(operation_finished_share=0.0, message_share=1.0)
 Override = Callable[[Request], web.Response | None]
 
 
-class RecordingFace(Face):
+class RecordingFace(HttpFace):
     """Keeps every request; `override` may answer in the simulated server's place."""
 
     requests: list[Request]

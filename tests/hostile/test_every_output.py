@@ -19,7 +19,7 @@ from jsonschema import Draft202012Validator
 from markdown_it import MarkdownIt
 
 from orchestrator.app import logs
-from orchestrator.app.preview import Look
+from orchestrator.app.preview import Preview
 from orchestrator.app.readiness.as_json import readiness_json
 from orchestrator.app.readiness.findings import Finding, Readiness, Scope, Status
 from orchestrator.app.readiness.text import text as readiness_text
@@ -42,7 +42,7 @@ from orchestrator.core.text import printable
 from orchestrator.journal import State
 from orchestrator.log import Log, prepare
 from orchestrator.plan.choose.expansion import Expansion
-from orchestrator.plan.choose.selection import PassedOver
+from orchestrator.plan.choose.selection import PointPassedOver
 from orchestrator.report import as_csv, as_json, as_markdown, junit
 from orchestrator.report.text import text
 from orchestrator.views.json_events import JsonEvents, events_json_schema
@@ -310,7 +310,7 @@ def test_a_check_says_it_safely(words: str) -> None:
     )
 
 
-def looked(words: str) -> Look:
+def looked(words: str) -> Preview:
     """Return an expanded plan in which everything is called so, and every reason says so."""
     point = RestorePoint(
         id=RestorePointId(words),
@@ -341,10 +341,10 @@ def looked(words: str) -> Look:
         requests=(request,),
         unresolved=(nowhere,),
         broken=(words,),
-        passed={key: (PassedOver(point=point, why=words),)},
+        passed={key: (PointPassedOver(point=point, why=words),)},
         notes=(words,),
     )
-    return Look(expansion=expansion, now=STARTED_AT, seed=7)
+    return Preview(expansion=expansion, now=STARTED_AT, seed=7)
 
 
 @pytest.mark.parametrize("words", ALL)

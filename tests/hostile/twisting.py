@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from orchestrator.simulator.server import Face
+from orchestrator.simulator.server import HttpFace
 from tests.scenarios.drill import Drill, Site, drill
 from tests.virtual.network import MemoryNetwork
 
@@ -56,11 +56,11 @@ class Liars:
     tokens: set[str] = field(default_factory=set)
     reached: set[tuple[str, int]] = field(default_factory=set)
 
-    def face(self, monkeypatch: pytest.MonkeyPatch) -> type[Face]:
+    def face(self, monkeypatch: pytest.MonkeyPatch) -> type[HttpFace]:
         """Return the REST face of servers that lie so; connections are noted from now on."""
         liars = self
 
-        class LyingFace(Face):
+        class LyingFace(HttpFace):
             async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
                 name = self.manager.name
                 liars.asked.append((name, request.method, request.raw_path))

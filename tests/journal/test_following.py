@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.core.errors import JournalDamaged
 from orchestrator.core.events import Event
-from orchestrator.journal import BEGINNING, Mark, State
+from orchestrator.journal import BEGINNING, JournalPosition, State
 from orchestrator.journal import state as module
 from tests.journal.sample import RUN, mounted, note, started, written
 from tests.journal.test_damage import change
@@ -33,7 +33,7 @@ async def test_each_look_returns_what_is_new(tmp_path: Path) -> None:
             seen += new
 
     assert seen == EVENTS == list(state.events(RUN))
-    assert mark == Mark(len(EVENTS), bytes.fromhex(state.chain_head(RUN)))
+    assert mark == JournalPosition(len(EVENTS), bytes.fromhex(state.chain_head(RUN)))
 
 
 async def test_a_long_run_comes_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +86,7 @@ async def test_what_is_cut_off_or_changed_meanwhile_is_found(
     change(state, statement, RUN)
 
     with pytest.raises(JournalDamaged, match=words):
-        state.read_on(RUN, Mark(5, fifth.hash))
+        state.read_on(RUN, JournalPosition(5, fifth.hash))
 
 
 async def test_a_hold_is_no_part_of_a_machines_duration(tmp_path: Path) -> None:

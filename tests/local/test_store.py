@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.core.errors import FileNotSaved
-from orchestrator.core.ports.local import Kept
+from orchestrator.core.ports.local import SavedFile
 from orchestrator.local.files.store import DiskFileStore
 from tests.host.namespaces import with_tmpfs
 from tests.local.hostile import HOSTILE
@@ -46,7 +46,7 @@ async def save(
     *,
     owner: str = "one",
     overwrite: bool = False,
-) -> Kept:
+) -> SavedFile:
     """Save one file whole."""
     size = len(content)
     with shelf.place(str(path), size, owner=owner, overwrite=overwrite) as file:
@@ -66,7 +66,7 @@ async def test_a_file_is_saved_whole_and_for_its_owner_alone(
 
     saved = tmp_path / "a" / "b" / "ledger.csv"
     assert saved.read_bytes() == CONTENT
-    assert kept == Kept(size=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest())
+    assert kept == SavedFile(size=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest())
     assert stat.S_IMODE(saved.stat().st_mode) == 0o600
     assert [stat.S_IMODE(each.stat().st_mode) for each in saved.parents[:2]] == [0o700] * 2
     assert names_in(saved.parent) == ["ledger.csv"]

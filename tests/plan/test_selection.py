@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from orchestrator.core.model import NO_SEARCH, Cause, Order, RestorePoint, RestorePointId, Search
 from orchestrator.plan.choose import selection
 from orchestrator.plan.choose.fitting import rfc3339
-from orchestrator.plan.choose.selection import Choice, Lots, NoChoice
+from orchestrator.plan.choose.selection import Lots, NoChoice, PointChoice
 from orchestrator.plan.file.settings import Fallback, PointPolicy, PolicyName
 from tests.plan.builders import NOW, point
 
@@ -32,7 +32,7 @@ def choose_all(
     *,
     now: datetime,
     lots: Lots | None = None,
-) -> tuple[Choice, ...] | NoChoice:
+) -> tuple[PointChoice, ...] | NoChoice:
     """Return all choices; without `lots`, a point's id is its lot."""
     lots = lots or (lambda _seed, point: point.encode())
     return selection.choose(points, policy, now=now, lots=lots)
@@ -44,13 +44,13 @@ def choose(
     *,
     now: datetime,
     lots: Lots | None = None,
-) -> Choice | NoChoice:
+) -> PointChoice | NoChoice:
     """Return the only choice; of `every` point, the newest."""
     found = choose_all(points, policy, now=now, lots=lots)
     return found if isinstance(found, NoChoice) else found[0]
 
 
-def hours_of(chosen: Choice | NoChoice) -> float | None:
+def hours_of(chosen: PointChoice | NoChoice) -> float | None:
     """Return how old the chosen point is, or None where there is none."""
     if isinstance(chosen, NoChoice):
         return None
@@ -76,7 +76,7 @@ def test_a_policy_takes_the_newest_point_that_fits(
     """`latest` is the newest of all, `before` the newest not later than its time."""
     chosen = choose(POINTS, policy, now=NOW)
 
-    assert isinstance(chosen, Choice)
+    assert isinstance(chosen, PointChoice)
     assert hours_of(chosen) == hours
     assert chosen.why.startswith(why)
 
@@ -126,7 +126,7 @@ def test_an_id_is_taken_however_old_it_is() -> None:
     """A point that the plan names is not judged by its age, unless the plan asks for that."""
     policy = PointPolicy(policy=PolicyName.ID, point=POINTS[2].id)
 
-    assert choose(POINTS, policy, now=NOW) == Choice(point=POINTS[2], why="named by its id")
+    assert choose(POINTS, policy, now=NOW) == PointChoice(point=POINTS[2], why="named by its id")
     assert isinstance(choose(POINTS, replace(policy, max_age=1), now=NOW), NoChoice)
 
 
@@ -216,7 +216,7 @@ def test_every_point_that_was_passed_over_has_its_reason() -> None:
 
     chosen = choose(POINTS, replace(policy, max_age=20 * 3600), now=NOW)
 
-    assert isinstance(chosen, Choice)
+    assert isinstance(chosen, PointChoice)
     assert chosen.why == (
         "newest of 2 points from 2026-11-23 10:00:00 UTC or before, 1 newer passed over, 1 excluded"
     )
@@ -239,7 +239,7 @@ def test_newest_passing_may_try_every_point_that_fits(order: Order) -> None:
 
     chosen = choose(MANY[::-1], policy, now=NOW)
 
-    assert isinstance(chosen, Choice)
+    assert isinstance(chosen, PointChoice)
     assert chosen.search == Search(candidates=tuple(MANY[:5]), order=order)
     assert chosen.point == MANY[0]
     assert "1 too old; older ones are tried" in chosen.why
@@ -263,7 +263,7 @@ def test_a_fallback_is_the_next_older_points(fallback: Fallback, hours: list[flo
     """Never newer, never excluded, no more than `count`, none older than it allows."""
     chosen = choose(MANY, PointPolicy(max_age=86400, fallback=fallback), now=NOW)
 
-    assert isinstance(chosen, Choice)
+    assert isinstance(chosen, PointChoice)
     assert ages(chosen.search.candidates) == hours
     assert ages(each.point for each in chosen.passed if each.in_reserve) == hours[1:]
     assert chosen.search.on == fallback.on
@@ -274,7 +274,7 @@ def test_a_fallback_without_any_older_point_is_no_search() -> None:
     """The reason says that nothing is left to fall back to."""
     chosen = choose(MANY[:1], PointPolicy(fallback=Fallback(count=3)), now=NOW)
 
-    assert isinstance(chosen, Choice)
+    assert isinstance(chosen, PointChoice)
     assert chosen.search == NO_SEARCH
     assert chosen.why == "newest of 1 point; no older one fits as fallback"
 
@@ -307,7 +307,7 @@ def test_random_takes_the_smallest_lot_among_the_points_that_fit() -> None:
 
     chosen = choose(MANY, policy, now=NOW, lots=lots)
 
-    assert isinstance(chosen, Choice)
+    assert isinstance(chosen, PointChoice)
     assert chosen.point == MANY[3]
     assert chosen.why == "drawn from 5 points, 1 too old"
     assert set(asked) == {5}
@@ -338,7 +338,7 @@ def test_the_order_of_the_list_never_matters(order: list[int], policy: PointPoli
     chosen = choose([listed[n] for n in order], policy, now=NOW)
 
     assert chosen == choose(listed, policy, now=NOW)
-    assert isinstance(chosen, Choice)
+    assert isinstance(chosen, PointChoice)
     assert chosen.point.id.startswith("00000001" if policy != before(2) else "00000003")
 
 

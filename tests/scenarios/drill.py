@@ -31,7 +31,7 @@ from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault, FaultScript
 from orchestrator.simulator.inventory import REPLICAS, Inventory, Point, generated
 from orchestrator.simulator.manager import SimulatedManager, User
-from orchestrator.simulator.server import Face
+from orchestrator.simulator.server import HttpFace
 from orchestrator.simulator.truth import GroundTruth
 from tests.invariants import assert_invariants
 from tests.virtual.sites import Sites, host, serving
@@ -226,7 +226,7 @@ async def staged(
     watch: WatchPolicy = SPARSE,
     seed: int = 0,
     history: int = 1,
-    face: Callable[[SimulatedManager, FaultScript | None], Face] = Face,
+    face: Callable[[SimulatedManager, FaultScript | None], HttpFace] = HttpFace,
 ) -> AsyncIterator[Stage]:
     """Serve `sites` and load the plan (all their machines by default).
 

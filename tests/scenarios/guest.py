@@ -23,7 +23,7 @@ from orchestrator.plan.choose.targets import PlanSelection
 from orchestrator.simulator.exchange import Call, Refusal, Reply
 from orchestrator.simulator.faults import FaultScript
 from orchestrator.simulator.manager import SimSession, SimTask, SimulatedManager
-from orchestrator.simulator.server import Face
+from orchestrator.simulator.server import HttpFace
 
 _GUEST = re.compile(r"^/api/(\w+/([0-9a-f-]{36})/mounts/\d+)/(.+)$")
 OUT = "E:/Out"
@@ -50,12 +50,12 @@ class Content:
     written: list[tuple[str, str, bool]] = field(default_factory=list)
     """Every order to write into the guest that took effect: point, name, overwrite."""
 
-    def face(self, manager: SimulatedManager, faults: FaultScript | None) -> Face:
+    def face(self, manager: SimulatedManager, faults: FaultScript | None) -> HttpFace:
         """Return a REST face that shows this content in every guest."""
         return _GuestFace(manager, faults, self)
 
 
-class _GuestFace(Face):
+class _GuestFace(HttpFace):
     def __init__(
         self, manager: SimulatedManager, faults: FaultScript | None, content: Content
     ) -> None:

@@ -17,7 +17,7 @@ from orchestrator.simulator.answers import answer
 from orchestrator.simulator.exchange import Call, Refusal, Reply
 from orchestrator.simulator.faults import FaultScript
 from orchestrator.simulator.manager import SimSession, SimulatedManager
-from orchestrator.simulator.server import Face
+from orchestrator.simulator.server import HttpFace
 
 STAGING_S = 2.0
 
@@ -56,12 +56,12 @@ class Guests:
     """Requests below the mounts of each restore point."""
     downloads: int = 0
 
-    def face(self, manager: SimulatedManager, faults: FaultScript | None = None) -> Face:
+    def face(self, manager: SimulatedManager, faults: FaultScript | None = None) -> HttpFace:
         """Return a REST face that shows these guests."""
         return _GuestFace(self, manager, faults)
 
 
-class _GuestFace(Face):
+class _GuestFace(HttpFace):
     def __init__(
         self, guests: Guests, manager: SimulatedManager, faults: FaultScript | None
     ) -> None:

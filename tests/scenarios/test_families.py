@@ -13,7 +13,7 @@ from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault, FaultScript
 from orchestrator.simulator.inventory import AGENTS, BACKUPS, REPLICAS, Inventory, Machine
 from orchestrator.simulator.manager import SimulatedManager
-from orchestrator.simulator.server import Face
+from orchestrator.simulator.server import HttpFace
 from orchestrator.simulator.truth import GroundTruth
 from tests.scenarios.drill import Site, drill
 
@@ -29,7 +29,7 @@ class Seen:
 
     requests: list[tuple[str, str, bytes]] = field(default_factory=list)
 
-    def face(self, manager: SimulatedManager, faults: FaultScript | None) -> Face:
+    def face(self, manager: SimulatedManager, faults: FaultScript | None) -> HttpFace:
         """Make the face of a server that keeps its requests here."""
         return _SeeingFace(manager, faults, self)
 
@@ -42,7 +42,7 @@ class Seen:
         }
 
 
-class _SeeingFace(Face):
+class _SeeingFace(HttpFace):
     def __init__(self, manager: SimulatedManager, faults: FaultScript | None, seen: Seen) -> None:
         super().__init__(manager, faults)
         self._seen = seen

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from orchestrator.app.unmount import Released, release_leftovers
+from orchestrator.app.unmount import UnmountOutcome, release_leftovers
 from orchestrator.core.errors import RunLocked
 from orchestrator.core.events import Event, MountKept
 from orchestrator.core.lifecycle import MountRecord, Phase
@@ -61,10 +61,10 @@ def stopping(at_s: float, *more: float) -> Callable[[Sites, Run], Coroutine[Any,
     return meanwhile
 
 
-def requests_of(stage: Stage) -> Callable[[], Awaitable[Released]]:
+def requests_of(stage: Stage) -> Callable[[], Awaitable[UnmountOutcome]]:
     """Return what `unmount last` does from another terminal."""
 
-    async def unmount() -> Released:
+    async def unmount() -> UnmountOutcome:
         return await release_leftovers(stage.state, "last", lambda begun: stage.loaded.plan)
 
     return unmount
@@ -410,7 +410,7 @@ async def test_unmount_from_elsewhere_ends_the_holds_of_a_living_run(
 ) -> None:
     """The run's own process removes them, and ends as it would have; `unmount` says which."""
     beginning_with(monkeypatch, unmount=Unmount.NEVER)
-    told: list[Released] = []
+    told: list[UnmountOutcome] = []
     async with (
         staged(tmp_path, monkeypatch, [Site(machines=3)]) as stage,
         anyio.create_task_group() as tasks,
@@ -437,7 +437,7 @@ async def test_unmount_frees_the_slots_for_what_still_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the holds of the moment end: what is mounted afterwards is held again."""
-    told: list[Released] = []
+    told: list[UnmountOutcome] = []
     async with (
         staged(tmp_path, monkeypatch, [Site(machines=2, limit=1)]) as stage,
         anyio.create_task_group() as tasks,
@@ -459,7 +459,7 @@ async def test_unmount_says_what_the_living_run_could_not_release(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Code 3, and the mount is named for a person."""
-    told: list[Released] = []
+    told: list[UnmountOutcome] = []
     fault = Fault(kind="forbidden", method="DELETE", path=r"/mounts/\d+$")
     async with (
         staged(tmp_path, monkeypatch, [Site(machines=1, faults=[fault])]) as stage,

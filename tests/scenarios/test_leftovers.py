@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from orchestrator.app.unmount import Released, release_leftovers
+from orchestrator.app.unmount import UnmountOutcome, release_leftovers
 from orchestrator.core.lifecycle import Phase
 from orchestrator.core.model import MountState, ServerName
 from orchestrator.engine.run import Run
@@ -29,7 +29,7 @@ SHORT = "defaults: {timeouts: {mount: 60s}}\n"
 UNMOUNT_SHORT = "defaults: {timeouts: {unmount: 60s}}\n"
 
 
-async def unmounted(stage: Stage, say: Callable[[str], None] = lambda line: None) -> Released:
+async def unmounted(stage: Stage, say: Callable[[str], None] = lambda line: None) -> UnmountOutcome:
     """Do what `unmount last` does."""
     return await release_leftovers(
         stage.state, "last", lambda begun: stage.loaded.plan, world=stage.world(), say=say

@@ -15,7 +15,7 @@ from orchestrator.core.proof import Download, PathCheck
 from orchestrator.simulator.exchange import Call, Refusal, Reply
 from orchestrator.simulator.faults import FaultScript
 from orchestrator.simulator.manager import SimSession, SimulatedManager
-from orchestrator.simulator.server import Face
+from orchestrator.simulator.server import HttpFace
 from tests.scenarios.demanding import demand
 from tests.scenarios.drill import Drill, Site, drill
 from tests.scenarios.guests import File, Guests
@@ -112,7 +112,7 @@ SPELLINGS = {
 }
 
 
-class _RootFace(Face):
+class _RootFace(HttpFace):
     """One Linux guest with `/etc/hosts`, addressed in one spelling to the letter."""
 
     def __init__(
@@ -189,7 +189,7 @@ async def test_the_root_is_read_where_the_server_says_it_is(
     """Trap 51: at its own Href byte for byte, at the built one where that is a 404."""
     spelling = SPELLINGS[what]
 
-    def face(manager: SimulatedManager, faults: FaultScript | None) -> Face:
+    def face(manager: SimulatedManager, faults: FaultScript | None) -> HttpFace:
         return _RootFace(manager, faults, spelling)
 
     downloads = [

@@ -12,7 +12,7 @@ from orchestrator.core.run_state import RunState
 from orchestrator.journal import State
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
-from orchestrator.simulator.server import Face
+from orchestrator.simulator.server import HttpFace
 from tests.scenarios.drill import Site, drill, staged
 
 pytestmark = pytest.mark.anyio
@@ -46,7 +46,7 @@ async def test_every_intent_is_on_disk_before_its_post_leaves(
     """Whoever finds the journal after a crash knows of every mount that may have been made."""
     intended: list[bool] = []
 
-    class Reading(Face):
+    class Reading(HttpFace):
         async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
             if request.method == "POST" and request.path.endswith("/mounts"):
                 point = request.path.split("/")[-2]

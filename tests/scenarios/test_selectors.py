@@ -12,7 +12,7 @@ from uuid import UUID
 import anyio
 import pytest
 
-from orchestrator.app.preview import Look, look
+from orchestrator.app.preview import Preview, look
 from orchestrator.cli.showing import as_values, shown_plan
 from orchestrator.core.model import RunId
 from orchestrator.plan.choose.locked import LockedPlan, load_locked, lock
@@ -77,7 +77,7 @@ def vanish(inventory: Inventory, point: Point) -> None:
     inventory.by_job[point.family, machine.job.casefold()].remove(point)
 
 
-async def looked(stage: Stage, **options: Any) -> Look:
+async def looked(stage: Stage, **options: Any) -> Preview:
     """Return what `plan` sees."""
     assert isinstance(stage.loaded, LoadedPlan)
     return await look(stage.loaded, stage.state, world=stage.world(), **options)

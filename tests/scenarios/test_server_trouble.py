@@ -13,7 +13,7 @@ from orchestrator.engine.run import Run
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.inventory import Inventory
-from orchestrator.simulator.server import Face
+from orchestrator.simulator.server import HttpFace
 from orchestrator.simulator.truth import GroundTruth
 from tests.scenarios.drill import Site, drill, every_machine
 from tests.virtual.sites import Sites, host
@@ -233,7 +233,7 @@ async def test_a_404_from_in_front_of_a_stopped_service_is_no_unmount(
 ) -> None:
     """HTTP.sys knows no mount; whether it is gone, only the service can say."""
 
-    class StopsAtTheFirstUnmount(Face):
+    class StopsAtTheFirstUnmount(HttpFace):
         async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
             if request.method == "DELETE" and not self.faults.faults:
                 until = self.manager.clock() + 60.0

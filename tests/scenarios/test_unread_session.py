@@ -7,7 +7,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from orchestrator.app.unmount import Released, release_leftovers
+from orchestrator.app.unmount import UnmountOutcome, release_leftovers
 from orchestrator.core.events import Event, WaveFinished
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.run_state import RunState
@@ -60,7 +60,7 @@ def state_of(stage: Stage) -> RunState:
     return found
 
 
-async def unmounted(stage: Stage) -> Released:
+async def unmounted(stage: Stage) -> UnmountOutcome:
     """Release what the run left."""
     return await release_leftovers(
         stage.state, "last", lambda begun: stage.loaded.plan, world=stage.world()

@@ -21,7 +21,7 @@ import anyio
 import pytest
 
 from orchestrator.app import logs
-from orchestrator.app.unmount import Released, release_leftovers
+from orchestrator.app.unmount import UnmountOutcome, release_leftovers
 from orchestrator.app.wiring import limits_of
 from orchestrator.core.errors import RunNotFound
 from orchestrator.core.model import MountState
@@ -165,7 +165,7 @@ async def _play(death: Death, stage: Stage, doom: Doom) -> None:
     if isinstance(done, Drill):
         stage.checked(done.outcome)
     else:
-        assert isinstance(done, Released)
+        assert isinstance(done, UnmountOutcome)
         _judged(stage, done)
 
 
@@ -179,7 +179,7 @@ def _forgive(stage: Stage) -> None:
             fate.unforeseen |= anyio.current_time() - fate.closed_at < 60.0
 
 
-async def _unmounted(stage: Stage) -> Released:
+async def _unmounted(stage: Stage) -> UnmountOutcome:
     """Do what `unmount last` does, and check at once what it says."""
     released = await release_leftovers(
         stage.state, "last", lambda begun: stage.loaded.plan, world=stage.world()
@@ -188,7 +188,7 @@ async def _unmounted(stage: Stage) -> Released:
     return released
 
 
-def _judged(stage: Stage, released: Released) -> None:
+def _judged(stage: Stage, released: UnmountOutcome) -> None:
     """Hold the lines and the exit code of `unmount`, and its records, against the servers."""
     truth = stage.sites.truth
     state = State(stage.state)

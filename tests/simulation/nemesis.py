@@ -38,7 +38,7 @@ from orchestrator.plan.file.loading import load_plan_text
 from orchestrator.simulator.faults import FaultScript
 from orchestrator.simulator.inventory import Inventory, Point, generated
 from orchestrator.simulator.manager import SimMount, SimSession, SimTask, SimulatedManager, User
-from orchestrator.simulator.server import Face
+from orchestrator.simulator.server import HttpFace
 from tests.invariants import assert_invariants
 from tests.scenarios import asking
 from tests.simulation.story import ACCOUNT, PASSWORD, Place, Story, plan_of, told
@@ -96,7 +96,7 @@ class _Manager(SimulatedManager):
         return task
 
 
-class _Face(Face):
+class _Face(HttpFace):
     """Shows the witness every request before anything goes wrong with it."""
 
     def __init__(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.simulator.faults import FaultScript
 from orchestrator.simulator.manager import SimulatedManager
-from orchestrator.simulator.server import Face
+from orchestrator.simulator.server import HttpFace
 from orchestrator.simulator.truth import GroundTruth
 from tests.virtual.network import MemoryNetwork
 
@@ -25,7 +25,7 @@ class Sites:
     managers: Mapping[str, SimulatedManager]
     network: MemoryNetwork
     truth: GroundTruth
-    faces: dict[str, Face] = field(default_factory=dict)
+    faces: dict[str, HttpFace] = field(default_factory=dict)
 
     def url(self, name: str) -> str:
         """Return the address of one server."""
@@ -43,7 +43,7 @@ async def serving(
     *,
     faults: Mapping[str, FaultScript] | None = None,
     network: MemoryNetwork | None = None,
-    face: Callable[[SimulatedManager, FaultScript | None], Face] = Face,
+    face: Callable[[SimulatedManager, FaultScript | None], HttpFace] = HttpFace,
 ) -> AsyncIterator[Sites]:
     """Serve `managers` until the context is left. They should share one GroundTruth.
 

@@ -52,7 +52,7 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class RunEnding:
     """How a run ended, as in its report."""
 
     exit_code: int
@@ -78,7 +78,7 @@ def composed(event: object, state: RunState) -> Notice | None:
             return None
 
 
-def composed_end(state: RunState, ending: Ending) -> Iterator[Notice]:
+def composed_end(state: RunState, ending: RunEnding) -> Iterator[Notice]:
     """Yield the messages about the end of a run; the event `finished` comes first."""
     started, end = state.started, state.finished
     at = end.at if end is not None else state.last_at  # notes may follow the end
@@ -142,7 +142,7 @@ def _about(
     )
 
 
-def _at_the_end(notice: Notice, at: float, ending: Ending) -> Notice:
+def _at_the_end(notice: Notice, at: float, ending: RunEnding) -> Notice:
     """Return a message with what is known only at the end."""
     return replace(
         notice, exit_code=ending.exit_code, report=ending.report, duration_s=round(at, 3)

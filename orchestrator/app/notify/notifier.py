@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from orchestrator.app.notify.composing import Ending, Notice, composed, composed_end
+from orchestrator.app.notify.composing import Notice, RunEnding, composed, composed_end
 from orchestrator.app.notify.posting import NotDelivered, Patience, Webhook
 from orchestrator.app.notify.shapes import body
 from orchestrator.core.errors import CredentialError
@@ -82,7 +82,7 @@ class Notifier:
             finally:
                 tasks.cancel_scope.cancel()
 
-    async def finish(self, ending: Ending, *, only_finished: bool = False) -> None:
+    async def finish(self, ending: RunEnding, *, only_finished: bool = False) -> None:
         """Send the end, and wait until everything is delivered, or for a bounded time.
 
         Cancelling it ends the waiting; what was not delivered is noted all the same.

@@ -46,7 +46,7 @@ class NotDelivered(Exception):
     """A message did not arrive, or its fate is unknown; the text has the reason, no address."""
 
 
-class _Again(NotDelivered):
+class _TryAgain(NotDelivered):
     """It may be tried again, after `pause` seconds if the receiver named any.
 
     `in_doubt`: it was sent, and may have been taken.
@@ -119,7 +119,7 @@ class Webhook:
         for pause in (*self._patience.pauses, None):
             try:
                 return await self._posted(content)
-            except _Again as exc:
+            except _TryAgain as exc:
                 if pause is None or (exc.in_doubt and self._kind is not HookKind.GENERIC):
                     raise NotDelivered(str(exc)) from None
                 asked = exc.pause or 0.0
@@ -139,16 +139,16 @@ class Webhook:
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
             raise NotDelivered("its certificate is not trusted, or it does not use TLS") from None
         except aiohttp.ConnectionTimeoutError:
-            raise _Again("it cannot be reached in time") from None
+            raise _TryAgain("it cannot be reached in time") from None
         except TimeoutError:
             why = f"it did not answer within {duration(self._patience.answer)}"
         except aiohttp.ClientConnectorError as exc:
             number = exc.os_error.errno
             cause = f": {os.strerror(number)}" if number and number > 0 else ""
-            raise _Again(f"it cannot be reached{cause}") from None
+            raise _TryAgain(f"it cannot be reached{cause}") from None
         except (aiohttp.ClientError, OSError, ValueError):
             why = "the connection broke, or the answer is not HTTP"
-        raise _Again(why, in_doubt=True)
+        raise _TryAgain(why, in_doubt=True)
 
     async def _read(self, answer: aiohttp.ClientResponse) -> str:
         """Return the beginning of an answer's body, where anybody reads it."""
@@ -175,7 +175,7 @@ def _judge(status: int, word: str, retry_after: str | None) -> None:
     if status == 429 or status >= 500:
         asked = re.fullmatch(r"[0-9]{1,6}", retry_after or "")
         pause = float(asked[0]) if asked else None
-        raise _Again(f"it answered {status}{word}", pause, in_doubt=status not in {429, 503})
+        raise _TryAgain(f"it answered {status}{word}", pause, in_doubt=status not in {429, 503})
     raise NotDelivered(f"it answered {status}{word}")
 
 
@@ -190,7 +190,7 @@ def _judge_teams(status: int, text: str) -> None:
     inner = _TEAMS_STATUS.search(text)
     if inner is None:
         raise NotDelivered(f"it answered {status} with the text of an error")
-    error = _Again if inner[1] == "429" else NotDelivered
+    error = _TryAgain if inner[1] == "429" else NotDelivered
     raise error(f"it answered {status}, and in the text: HTTP error {inner[1]}")
 
 

@@ -42,7 +42,7 @@ class LoggedOn:
 
 
 @dataclass(slots=True, kw_only=True)
-class Sight:
+class ServerAnswers:
     """What one server showed: per question an answer, the error, or None if it was not asked."""
 
     server: ServerName
@@ -94,16 +94,16 @@ class Sight:
 
 async def look(
     client: Client, needs: InventoryNeeds, sources: Sequence[Source], *, patience: float
-) -> Sight:
+) -> ServerAnswers:
     """Ask one server everything, within `patience` seconds and the grace of a logoff."""
-    sight = Sight(server=client.server, sources=tuple(sources), patience=patience)
+    sight = ServerAnswers(server=client.server, sources=tuple(sources), patience=patience)
     with anyio.move_on_after(patience) as scope:
         await _look(client, needs, sight)
     sight.out_of_patience = scope.cancelled_caught
     return sight
 
 
-async def _look(client: Client, needs: InventoryNeeds, sight: Sight) -> None:
+async def _look(client: Client, needs: InventoryNeeds, sight: ServerAnswers) -> None:
     try:
         sight.root = await answer_or_error(client.service_root())
     finally:
@@ -126,7 +126,7 @@ async def _look(client: Client, needs: InventoryNeeds, sight: Sight) -> None:
             sight.broke_off = exc
 
 
-async def _read(session: Session, needs: InventoryNeeds, sight: Sight) -> None:
+async def _read(session: Session, needs: InventoryNeeds, sight: ServerAnswers) -> None:
     sight.points = await answer_or_error(gather_once(session, needs))
     for source in sight.sources:
         sight.newest[source] = await answer_or_error(session.newest_point(source))
@@ -135,7 +135,7 @@ async def _read(session: Session, needs: InventoryNeeds, sight: Sight) -> None:
     sight.backup_servers = await answer_or_error(session.backup_servers())
 
 
-async def _look_at_mounts(session: Session, source: Source, sight: Sight) -> None:
+async def _look_at_mounts(session: Session, source: Source, sight: ServerAnswers) -> None:
     """List this session's mounts of some point: a role that may not list may not mount either."""
     known = [point for point in sight.listed if point.source is source]
     newest = sight.newest[source]

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import anyio
 
-from orchestrator.app.readiness.asking import Sight, look
+from orchestrator.app.readiness.asking import ServerAnswers, look
 from orchestrator.app.readiness.expected import expected_duration
 from orchestrator.app.readiness.findings import Finding, Readiness, Scope, Subject
 from orchestrator.app.readiness.here import (
@@ -42,7 +42,7 @@ PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Memory:
+class _StateFacts:
     """What the state directory holds, or why it cannot be read."""
 
     living: Sequence[RunState] = ()
@@ -78,7 +78,7 @@ async def check(
     unasked = [
         target for name in sights if name not in listings for target in selection.placeholders(name)
     ]
-    whole = _Whole(source, choices, sights, expansion, unasked, now)
+    whole = _CheckResults(source, choices, sights, expansion, unasked, now)
     return Readiness(
         plan=source.plan.name,
         plan_sha256=source.sha256,
@@ -105,9 +105,9 @@ async def _sights(
     world: World,
     patience: float,
     wanted: Callable[[ServerName], bool],
-) -> Mapping[ServerName, Sight]:
+) -> Mapping[ServerName, ServerAnswers]:
     """Ask all servers that are `wanted` at once; in the order of the plan."""
-    sights: dict[ServerName, Sight] = {}
+    sights: dict[ServerName, ServerAnswers] = {}
     clients_to_ask = [each for each in clients(source.plan, world) if wanted(each.server)]
 
     async def ask(client: Client) -> None:
@@ -133,25 +133,25 @@ def _naming(source: Plan) -> Naming:
     return Naming(urls={name: server.url for name, server in source.plan.servers.items()})
 
 
-def _memory(state: State, naming: Naming) -> _Memory:
+def _memory(state: State, naming: Naming) -> _StateFacts:
     try:
-        return _Memory(living=living_runs(state), durations=state.durations(naming))
+        return _StateFacts(living=living_runs(state), durations=state.durations(naming))
     except JournalError as exc:
-        return _Memory(trouble=exc)
+        return _StateFacts(trouble=exc)
 
 
 @dataclass(frozen=True, slots=True)
-class _Whole:
+class _CheckResults:
     """Everything that was learned, from which the answers follow."""
 
     source: Plan
     choices: Choices
-    sights: Mapping[ServerName, Sight]
+    sights: Mapping[ServerName, ServerAnswers]
     expansion: Expansion
     unasked: Sequence[UnresolvedTarget]
     now: datetime
 
-    def findings(self, memory: _Memory) -> Iterator[Finding]:
+    def findings(self, memory: _StateFacts) -> Iterator[Finding]:
         """Yield the answers: servers, the run as a whole, targets."""
         servers, requests = self.source.plan.servers, self.expansion.requests
         for name, sight in self.sights.items():
@@ -167,7 +167,9 @@ class _Whole:
         clocks = {name: sight.clock(self.now) for name, sight in self.sights.items()}
         yield from target_findings(self.expansion, self.unasked, listed, elsewhere, clocks)
 
-    def _of_the_run(self, memory: _Memory, requests: Sequence[MountRequest]) -> Iterator[Finding]:
+    def _of_the_run(
+        self, memory: _StateFacts, requests: Sequence[MountRequest]
+    ) -> Iterator[Finding]:
         plan = self.source.plan
         about = Subject(Scope.RUN, plan.name)
         if memory.trouble is None:
@@ -195,7 +197,7 @@ class _Whole:
             yield about.ok("guards", f"every `expect` holds, and no VM is selected twice{partly}")
 
     def _duration(
-        self, about: Subject, memory: _Memory, requests: Sequence[MountRequest]
+        self, about: Subject, memory: _StateFacts, requests: Sequence[MountRequest]
     ) -> Finding:
         """Return how long the run may take, from the journal's history."""
         if memory.durations is None:

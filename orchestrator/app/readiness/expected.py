@@ -16,7 +16,7 @@ from orchestrator.plan.file.settings import Wave
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
+class ExpectedDuration:
     """`seconds` is None where no target was ever mounted; `unknown` of `targets` were not."""
 
     seconds: float | None
@@ -26,7 +26,7 @@ class Expected:
 
 def expected_duration(
     requests: Sequence[MountRequest], waves: Sequence[Wave], limits: Limits, durations: Durations
-) -> Expected:
+) -> ExpectedDuration:
     """Return how long the run takes if every mount takes as long as it usually does.
 
     Machines without a history count as the median of the others. Nothing fails, nothing is
@@ -36,7 +36,7 @@ def expected_duration(
     history = [seconds for seconds in known.values() if seconds is not None]
     unknown = len(known) - len(history)
     if not history:
-        return Expected(seconds=None, unknown=unknown, targets=len(known))
+        return ExpectedDuration(seconds=None, unknown=unknown, targets=len(known))
     usual = median(history)
 
     def seconds_of(request: MountRequest) -> float:
@@ -44,7 +44,7 @@ def expected_duration(
         return usual if seconds is None else seconds
 
     played = _Play(requests, waves, limits, seconds_of)
-    return Expected(seconds=played.end(), unknown=unknown, targets=len(known))
+    return ExpectedDuration(seconds=played.end(), unknown=unknown, targets=len(known))
 
 
 class _Play:

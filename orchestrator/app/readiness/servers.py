@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
-from orchestrator.app.readiness.asking import LoggedOn, Sight
+from orchestrator.app.readiness.asking import LoggedOn, ServerAnswers
 from orchestrator.app.readiness.findings import Finding, Scope, Subject
 from orchestrator.core.errors import (
     AccessDenied,
@@ -38,7 +38,7 @@ COLLECTION = "Enterprise Manager collects every 15 minutes by default"
 
 
 def server_findings(
-    sight: Sight, settings: ServerSettings, now: datetime, held: Mapping[str, int]
+    sight: ServerAnswers, settings: ServerSettings, now: datetime, held: Mapping[str, int]
 ) -> Iterator[Finding]:
     """Yield the answers about one server; `now` is this machine's time.
 
@@ -64,7 +64,7 @@ def server_findings(
         yield _limits(about, sight, settings)
 
 
-def _reachable(about: Subject, sight: Sight, settings: ServerSettings) -> Finding:
+def _reachable(about: Subject, sight: ServerAnswers, settings: ServerSettings) -> Finding:
     root = sight.root
     if root is None:
         return about.problem(
@@ -83,7 +83,9 @@ def _reachable(about: Subject, sight: Sight, settings: ServerSettings) -> Findin
     return about.ok("reachable", settings.url)
 
 
-def _trust(about: Subject, sight: Sight, settings: ServerSettings, now: datetime) -> Finding:
+def _trust(
+    about: Subject, sight: ServerAnswers, settings: ServerSettings, now: datetime
+) -> Finding:
     kind, root = settings.trust.kind, sight.root
     if isinstance(root, CertificateRefused):
         return about.problem("trust", str(root))
@@ -104,7 +106,7 @@ def _trust(about: Subject, sight: Sight, settings: ServerSettings, now: datetime
     return about.ok("trust", detail)
 
 
-def _api_version(about: Subject, sight: Sight, settings: ServerSettings) -> Finding:
+def _api_version(about: Subject, sight: ServerAnswers, settings: ServerSettings) -> Finding:
     if not isinstance(sight.root, ServiceRoot):
         return about.not_visible("api_version", sight.why_not(sight.root))
     offered = sight.root.versions
@@ -118,7 +120,7 @@ def _api_version(about: Subject, sight: Sight, settings: ServerSettings) -> Find
     return about.ok("api_version", f"{settings.api_version} of {names}")
 
 
-def _logon(about: Subject, sight: Sight) -> Iterator[Finding]:
+def _logon(about: Subject, sight: ServerAnswers) -> Iterator[Finding]:
     logon = sight.logon
     if logon is None:
         if isinstance(sight.secret, OrchestratorError):
@@ -142,7 +144,7 @@ def _logon(about: Subject, sight: Sight) -> Iterator[Finding]:
             yield about.problem("logon", f"{once}{logon}")
 
 
-def _clock(about: Subject, sight: Sight) -> Finding:
+def _clock(about: Subject, sight: ServerAnswers) -> Finding:
     offset = sight.clock_offset_s
     if offset is None:
         return about.not_visible(
@@ -158,7 +160,7 @@ def _clock(about: Subject, sight: Sight) -> Finding:
     return about.ok("clock", f"{offset:+.1f} s")
 
 
-def _role(about: Subject, sight: Sight) -> Iterator[Finding]:
+def _role(about: Subject, sight: ServerAnswers) -> Iterator[Finding]:
     """Yield whether the account may mount, for each family of the plan."""
     if isinstance(sight.logon, AccessDenied):
         yield about.problem("role", str(sight.logon))
@@ -188,7 +190,7 @@ def _role(about: Subject, sight: Sight) -> Iterator[Finding]:
                 yield about.not_visible(item, f"{source}: {exc}")
 
 
-def _sessions(about: Subject, sight: Sight) -> Finding:
+def _sessions(about: Subject, sight: ServerAnswers) -> Finding:
     sessions, logon = sight.sessions, sight.logon
     if isinstance(sessions, OrchestratorError | None) or not isinstance(logon, LoggedOn):
         return about.not_visible("sessions", sight.why_not(sessions))
@@ -213,7 +215,7 @@ def _open_mounts(about: Subject, settings: ServerSettings, held: Mapping[str, in
     return about.warning("open_mounts", f"{runs} there now, and they count{limit}")
 
 
-def _inventory(about: Subject, sight: Sight) -> Finding:
+def _inventory(about: Subject, sight: ServerAnswers) -> Finding:
     if isinstance(sight.points, OrchestratorError):
         return about.problem("inventory", f"restore points cannot be read: {sight.points}")
     if sight.points is None:
@@ -224,7 +226,7 @@ def _inventory(about: Subject, sight: Sight) -> Finding:
     return about.ok("inventory", detail)
 
 
-def _inventory_age(about: Subject, sight: Sight, now: datetime) -> Finding:
+def _inventory_age(about: Subject, sight: ServerAnswers, now: datetime) -> Finding:
     """Return how old the newest listed point of all is, on the server's own clock."""
     points = [point for point in sight.newest.values() if isinstance(point, RestorePoint)]
     if not points:
@@ -245,7 +247,7 @@ def _inventory_age(about: Subject, sight: Sight, now: datetime) -> Finding:
     return about.ok("inventory_age", f"{detail}; {COLLECTION}")
 
 
-def _backup_servers(about: Subject, sight: Sight) -> Finding:
+def _backup_servers(about: Subject, sight: ServerAnswers) -> Finding:
     servers = sight.backup_servers
     if servers is None or isinstance(servers, OrchestratorError):
         return about.not_visible("backup_servers", sight.why_not(servers))
@@ -256,7 +258,7 @@ def _backup_servers(about: Subject, sight: Sight) -> Finding:
     )
 
 
-def _limits(about: Subject, sight: Sight, settings: ServerSettings) -> Finding:
+def _limits(about: Subject, sight: ServerAnswers, settings: ServerSettings) -> Finding:
     """Compare the backup servers that the plan limits with those there are."""
     if not sight.listed:
         return about.not_visible("limits", sight.why_not(sight.logon, _why_none(sight)))
@@ -271,7 +273,7 @@ def _limits(about: Subject, sight: Sight, settings: ServerSettings) -> Finding:
     return about.ok("limits", f"mounts at once: {total} in all; {each}")
 
 
-def _why_none(sight: Sight) -> str:
+def _why_none(sight: ServerAnswers) -> str:
     """Return why a server that was asked shows none of the plan's restore points."""
     if isinstance(sight.points, OrchestratorError):
         return "the plan's restore points cannot be read"

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class SavedFile:
     """A file that is on the disk. `was_there`: one with exactly these bytes was there before."""
 
     size: int
@@ -38,7 +38,7 @@ class StoredFile(Protocol):
     def restart(self) -> None:
         """Forget everything taken so far."""
 
-    async def keep(self) -> Kept:
+    async def keep(self) -> SavedFile:
         """Bring it to the disk under its name; what is not kept vanishes."""
 
 
@@ -70,7 +70,7 @@ Answering = Callable[[Mapping[str, object]], Awaitable[Mapping[str, object]]]
 """Answers one request of a program: what it wants read, and what was read."""
 
 
-class Aside(Protocol):
+class Offload(Protocol):
     """Does work that may take long where nothing else waits for it."""
 
     async def __call__(self, work: Callable[[], T]) -> T:

@@ -17,7 +17,7 @@ from typing import assert_never
 from orchestrator.checks.content import Content, judge_content, takes_long, too_large
 from orchestrator.checks.directory import judge_baseline, judge_directory
 from orchestrator.checks.metadata import judge_path
-from orchestrator.checks.outcomes import About, Unreadable, unmade
+from orchestrator.checks.outcomes import CheckSetSubject, Unreadable, unmade
 from orchestrator.checks.programs import EXPECTED, judge_program, program_name
 from orchestrator.core.events import CheckMade
 from orchestrator.core.model import FileSystemEntry
@@ -44,27 +44,27 @@ async def examine(guest: Guest) -> None:
         SessionLost, ServerUnusable: nobody can say any more.
     """
     record = _Record(guest)
-    asked = _Asked(guest, record)
+    asked = _AskedChecks(guest, record)
     await _directories(guest, asked, record)
     wanted = await _entries(guest, asked, record)
     await _contents(guest, wanted, record)
     await _programs(guest, asked, record)
 
 
-class _Asked:
+class _AskedChecks:
     """The checks that the target asks for, by their kind, each set once."""
 
     def __init__(self, guest: Guest, record: _Record) -> None:
         request, sets = guest.attempt.request, guest.attempt.context.check_sets
-        self.directories: list[tuple[About, DirCheck]] = []
-        self.baselines: list[tuple[About, BaselineCheck]] = []
-        self.paths: list[tuple[About, PathCheck]] = []
-        self.programs: list[tuple[About, ExecCheck]] = []
+        self.directories: list[tuple[CheckSetSubject, DirCheck]] = []
+        self.baselines: list[tuple[CheckSetSubject, BaselineCheck]] = []
+        self.paths: list[tuple[CheckSetSubject, PathCheck]] = []
+        self.programs: list[tuple[CheckSetSubject, ExecCheck]] = []
         # a guest keeps its own time: what its server calls "made at" is taken back to ours
         offset = clock_correction(guest.attempt.session.clock_offset_s)
         made_at = request.point.created_at - timedelta(seconds=offset)
         for name in dict.fromkeys(request.checks):
-            about = About(name=name, created_at=made_at, os_kind=request.os_kind)
+            about = CheckSetSubject(name=name, created_at=made_at, os_kind=request.os_kind)
             checks = sets.get(name, ())
             if not checks:
                 why = "the set is empty" if name in sets else "the run has no such check set"
@@ -72,7 +72,7 @@ class _Asked:
             for check in checks:
                 self._add(about, check)
 
-    def _add(self, about: About, check: Check) -> None:
+    def _add(self, about: CheckSetSubject, check: Check) -> None:
         match check:
             case DirCheck():
                 self.directories.append((about, check))
@@ -87,14 +87,14 @@ class _Asked:
 
 
 @dataclass(slots=True)
-class _Wanted:
+class _FileForChecks:
     """One file that must be downloaded, and the checks that look into it."""
 
     file: FileSystemEntry
-    checks: list[tuple[About, PathCheck]] = field(default_factory=list)
+    checks: list[tuple[CheckSetSubject, PathCheck]] = field(default_factory=list)
 
 
-async def _directories(guest: Guest, asked: _Asked, record: _Record) -> None:
+async def _directories(guest: Guest, asked: _AskedChecks, record: _Record) -> None:
     for about, check in asked.directories:
         record.take(judge_directory(check, await guest.listing(check.dir), about))
     request, baselines = guest.attempt.request, guest.attempt.context.baselines
@@ -105,9 +105,9 @@ async def _directories(guest: Guest, asked: _Asked, record: _Record) -> None:
         record.take(judge_baseline(baseline, found, before, about))
 
 
-async def _entries(guest: Guest, asked: _Asked, record: _Record) -> Iterable[_Wanted]:
+async def _entries(guest: Guest, asked: _AskedChecks, record: _Record) -> Iterable[_FileForChecks]:
     """Judge all entries; return the files whose content is asked for and can be had."""
-    wanted: dict[str, _Wanted] = {}
+    wanted: dict[str, _FileForChecks] = {}
     for about, check in asked.paths:
         found = await guest.entry(check.path)
         record.take(judge_path(check, found, about))
@@ -115,7 +115,7 @@ async def _entries(guest: Guest, asked: _Asked, record: _Record) -> Iterable[_Wa
             continue
         if isinstance(found, FileSystemEntry):
             if not found.is_directory and (found.size or 0) <= check.max_download:
-                file = wanted.setdefault(found.href, _Wanted(found))
+                file = wanted.setdefault(found.href, _FileForChecks(found))
                 file.checks.append((about, check))
                 continue
             found = NOT_A_FILE if found.is_directory else too_large(found.size or 0, check)
@@ -123,7 +123,7 @@ async def _entries(guest: Guest, asked: _Asked, record: _Record) -> Iterable[_Wa
     return wanted.values()
 
 
-async def _contents(guest: Guest, wanted: Iterable[_Wanted], record: _Record) -> None:
+async def _contents(guest: Guest, wanted: Iterable[_FileForChecks], record: _Record) -> None:
     for each in wanted:
         checks = [check for _, check in each.checks]
         nothing = Unreadable("")
@@ -141,7 +141,7 @@ async def _contents(guest: Guest, wanted: Iterable[_Wanted], record: _Record) ->
             record.take(await guest.attempt.context.aside(judge) if aside else judge())
 
 
-async def _programs(guest: Guest, asked: _Asked, record: _Record) -> None:
+async def _programs(guest: Guest, asked: _AskedChecks, record: _Record) -> None:
     programs, answers = guest.attempt.context.programs, Answers(guest)
     for about, check in asked.programs:
         if record.holds([unmade(about, program_name(check), EXPECTED, "")]):

@@ -20,10 +20,10 @@ from orchestrator.core.errors import FileNotSaved, MalformedResponse, NotFound, 
 from orchestrator.core.events import FileCopied
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import Href, RestorePoint
-from orchestrator.core.ports.local import FileStore, Kept, StoredFile
+from orchestrator.core.ports.local import FileStore, SavedFile, StoredFile
 from orchestrator.core.proof import Download, DownloadOutcome, Fate
 from orchestrator.engine.content.guest import Guest
-from orchestrator.engine.content.wanted_files import NotCopied, Wanted, asked, wanted_files
+from orchestrator.engine.content.wanted_files import NotCopied, WantedFile, asked, wanted_files
 from orchestrator.engine.content.write_back import restore_into_guest
 from orchestrator.engine.mount.attempt import Attempt
 from orchestrator.engine.watcher import TaskVanished
@@ -90,7 +90,9 @@ def _require_good(attempt: Attempt, download: Download) -> None:
         raise NotCopied(f"nothing was {what}: a check of this restore point did not pass")
 
 
-async def _save_all(attempt: Attempt, download: Download, to: str, files: Sequence[Wanted]) -> None:
+async def _save_all(
+    attempt: Attempt, download: Download, to: str, files: Sequence[WantedFile]
+) -> None:
     file_store = attempt.context.file_store
     if file_store is None:
         raise NotCopied("nothing is saved here")
@@ -122,7 +124,7 @@ def tag_of(record: MountRecord, point: RestorePoint) -> str:
 
 
 async def _save(
-    attempt: Attempt, file_store: FileStore, download: Download, file: Wanted, path: str
+    attempt: Attempt, file_store: FileStore, download: Download, file: WantedFile, path: str
 ) -> None:
     try:
         with file_store.place(
@@ -155,7 +157,7 @@ def remember_saved(file_store: FileStore, records: Iterable[MountRecord]) -> Non
 # --- one file ------------------------------------------------------------------------------
 
 
-async def _fetched(attempt: Attempt, file: Wanted, place: StoredFile) -> None:
+async def _fetched(attempt: Attempt, file: WantedFile, place: StoredFile) -> None:
     """Stage the file and fetch it into `place`, from the start as often as it takes.
 
     Raises:
@@ -176,7 +178,7 @@ async def _fetched(attempt: Attempt, file: Wanted, place: StoredFile) -> None:
     raise NotCopied(f"{why} (tried {TRIES} times)")
 
 
-async def _one_fetch(attempt: Attempt, address: Href, file: Wanted, place: StoredFile) -> None:
+async def _one_fetch(attempt: Attempt, address: Href, file: WantedFile, place: StoredFile) -> None:
     """Fetch the file once. A broken transfer does not count against the server.
 
     Raises:
@@ -195,7 +197,7 @@ async def _one_fetch(attempt: Attempt, address: Href, file: Wanted, place: Store
         raise _CutOff(f"{got} bytes arrived, and the listing says {file.size}")
 
 
-async def _staged(attempt: Attempt, file: Wanted) -> Href:
+async def _staged(attempt: Attempt, file: WantedFile) -> Href:
     """Return the address at which the server hands the file out.
 
     Raises:
@@ -223,7 +225,7 @@ def _say(
     to: str | None,
     fate: Fate,
     *,
-    kept: Kept | None = None,
+    kept: SavedFile | None = None,
     message: str | None = None,
 ) -> None:
     if kept is not None and kept.was_there:

@@ -29,7 +29,7 @@ from orchestrator.core.errors import (
     ServiceBusy,
 )
 from orchestrator.core.model import FileSystemEntry, Href, Mount, OsKind, Task
-from orchestrator.core.names import Names
+from orchestrator.core.names import PathRules
 from orchestrator.core.text import printable
 from orchestrator.engine.mount.attempt import Attempt
 from orchestrator.engine.watcher import TaskVanished
@@ -69,9 +69,9 @@ class Guest:
     """On Linux: the root below which the last path was found."""
 
     @property
-    def names(self) -> Names:
+    def names(self) -> PathRules:
         """The guest's rules for names."""
-        return Names(self.attempt.request.os_kind)
+        return PathRules(self.attempt.request.os_kind)
 
     # --- reading ---------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ class NotCopied(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class WantedFile:
     """One file of the guest. At most `limit` bytes of it are read.
 
     `listed` is the path that the server's listing claims. `path` is the same, or where the plan
@@ -47,7 +47,7 @@ class Wanted:
     limit: int
 
 
-async def wanted_files(guest: Guest, download: Download) -> list[Wanted]:
+async def wanted_files(guest: Guest, download: Download) -> list[WantedFile]:
     """Return the files that a download means; at least one.
 
     A directory means its files that match `glob`, in the order of their names, and never
@@ -72,7 +72,7 @@ async def wanted_files(guest: Guest, download: Download) -> list[Wanted]:
         raise NotCopied(f"{counted(nameless, 'file')} there has no name that can be read")
     _require_within(download, files)
     return [
-        Wanted(
+        WantedFile(
             path=download.path if single else _path_of(guest, download, entry),
             listed=entry.path,
             name=entry.name,

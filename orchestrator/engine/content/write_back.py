@@ -20,10 +20,10 @@ from orchestrator.core.errors import (
 from orchestrator.core.events import FileCopied
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import Task
-from orchestrator.core.names import Names
+from orchestrator.core.names import PathRules
 from orchestrator.core.proof import Download, DownloadOutcome, Fate
 from orchestrator.core.text import counted
-from orchestrator.engine.content.wanted_files import NotCopied, Wanted
+from orchestrator.engine.content.wanted_files import NotCopied, WantedFile
 from orchestrator.engine.mount.attempt import Attempt
 from orchestrator.engine.watcher import TaskVanished
 
@@ -31,11 +31,11 @@ IN_DOUBT = frozenset({408, 500, 502, 504})
 """Answers that something before or inside of the server gives, whether it began or not."""
 
 
-class _NobodyKnows(Exception):
+class _WriteInDoubt(Exception):
     """The request may have taken effect; the message has what is known."""
 
 
-async def restore_into_guest(attempt: Attempt, download: Download, file: Wanted) -> None:
+async def restore_into_guest(attempt: Attempt, download: Download, file: WantedFile) -> None:
     """Write one file into the original guest, unless an entry or attempt may have done so before.
 
     Raises:
@@ -56,7 +56,7 @@ async def restore_into_guest(attempt: Attempt, download: Download, file: Wanted)
         done = await attempt.connection.watcher.finished(task.id)
     except NotCopied as exc:
         said(Fate.FAILED, str(exc))
-    except (_NobodyKnows, TaskVanished) as exc:
+    except (_WriteInDoubt, TaskVanished) as exc:
         said(Fate.UNKNOWN, str(exc))
     else:
         if done.succeeded:
@@ -72,7 +72,7 @@ def in_doubt(record: MountRecord) -> str | None:
 
     A doubt stays, whatever later attempts at the target come to: nothing resolves it.
     """
-    key = Names(record.planned.os_kind).path_key
+    key = PathRules(record.planned.os_kind).path_key
     doubts: dict[str, str] = {}
     for attempt in record.attempts:
         for copied in attempt.downloads:
@@ -85,12 +85,12 @@ def in_doubt(record: MountRecord) -> str | None:
     return first + (f" (and {counted(len(others), 'more file')} may have been)" if others else "")
 
 
-def _is_said(attempt: Attempt, file: Wanted) -> bool:
+def _is_said(attempt: Attempt, file: WantedFile) -> bool:
     """Return whether this attempt knows already what became of the file, whatever entry named it.
 
     An entry that writes its path in another way has the outcome of the first.
     """
-    key = Names(attempt.request.os_kind).path_key
+    key = PathRules(attempt.request.os_kind).path_key
     for copied in attempt.record.attempts[-1].downloads:
         if copied.to is not None or key(copied.path) != key(file.path):
             continue
@@ -101,9 +101,9 @@ def _is_said(attempt: Attempt, file: Wanted) -> bool:
     return False
 
 
-def _tried_before(attempt: Attempt, file: Wanted) -> bool:
+def _tried_before(attempt: Attempt, file: WantedFile) -> bool:
     """Return whether an earlier attempt has written the file, or may have; record it."""
-    key = Names(attempt.request.os_kind).path_key
+    key = PathRules(attempt.request.os_kind).path_key
     own = {key(file.path), key(file.listed)}
     for earlier in attempt.record.attempts[:-1]:
         for copied in earlier.downloads:
@@ -122,7 +122,7 @@ def _tried_before(attempt: Attempt, file: Wanted) -> bool:
     return False
 
 
-async def _ordered(attempt: Attempt, download: Download, file: Wanted) -> Task:
+async def _ordered(attempt: Attempt, download: Download, file: WantedFile) -> Task:
     """Send the one request. It is sent again only if nothing reached the server.
 
     Raises:
@@ -137,10 +137,10 @@ async def _ordered(attempt: Attempt, download: Download, file: Wanted) -> Task:
         except (RequestNotSent, SessionLost):
             raise
         except (ResponseLost, MalformedResponse) as exc:
-            raise _NobodyKnows(str(exc)) from exc
+            raise _WriteInDoubt(str(exc)) from exc
         except EnterpriseManagerError as exc:
             if exc.status in IN_DOUBT:
-                raise _NobodyKnows(str(exc)) from exc
+                raise _WriteInDoubt(str(exc)) from exc
             raise NotCopied(f"not written: {exc}") from exc
 
     return await attempt.server.persistently(attempt.connection, once)
@@ -157,7 +157,7 @@ def _refusal(words: str | None) -> str:
     return f"not written: {words}"
 
 
-def _say(attempt: Attempt, file: Wanted, fate: Fate, message: str | None) -> None:
+def _say(attempt: Attempt, file: WantedFile, fate: Fate, message: str | None) -> None:
     """Record what became of one file."""
     size = file.size if fate is Fate.RESTORED else None
     outcome = DownloadOutcome(path=file.path, to=None, fate=fate, size=size, message=message)

@@ -12,7 +12,7 @@ from orchestrator.core.events import OutOfReach, SubmissionInDoubt
 from orchestrator.core.lifecycle import MountRecord, Phase
 from orchestrator.core.model import MountKey, MountRequest, Result, ServerName, SessionId
 from orchestrator.core.ports.journal import Baselines
-from orchestrator.core.ports.local import Aside, FileStore, Programs, on_the_spot
+from orchestrator.core.ports.local import FileStore, Offload, Programs, on_the_spot
 from orchestrator.core.ports.server import GuestSession
 from orchestrator.core.proof import CheckSets
 from orchestrator.engine.connection import Connection
@@ -69,7 +69,7 @@ class RunContext:
     """Where files of guests are saved; None: nothing is copied."""
     programs: Programs | None = None
     """None: no check is made, as where mounts are only removed."""
-    aside: Aside = on_the_spot
+    aside: Offload = on_the_spot
     """Where long searches are made."""
 
 

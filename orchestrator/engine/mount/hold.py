@@ -13,7 +13,7 @@ from orchestrator.core.events import MountKept
 from orchestrator.core.lifecycle import MountRecord, Phase
 from orchestrator.core.point_search import next_point
 from orchestrator.engine.mount.attempt import Attempt
-from orchestrator.engine.mount.holds import Asked
+from orchestrator.engine.mount.holds import HoldRequest
 
 
 async def keep(attempt: Attempt) -> None:
@@ -41,7 +41,7 @@ async def keep(attempt: Attempt) -> None:
         raise SessionLost("the logon session was lost while the mount was held")
 
 
-def _asked(attempt: Attempt) -> Asked | None:
+def _asked(attempt: Attempt) -> HoldRequest | None:
     """Return the hold that the mount is to get, or None."""
     record, context = attempt.record, attempt.context
     if context.holds.are_over or attempt.ledger.broken is not None or not _is_the_answer(record):

@@ -17,7 +17,7 @@ from orchestrator.engine.bounded import before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class HoldRequest:
     """A hold that the plan or the command line asks for: why, and for how many seconds."""
 
     reason: str
@@ -37,18 +37,18 @@ class HoldRule:
     failed_s: float | None = None
     unmount: Unmount = Unmount.ALWAYS
 
-    def asked(self, verdict: Result | None) -> Asked | None:
+    def asked(self, verdict: Result | None) -> HoldRequest | None:
         """Return the hold of a mount with this verdict, the longest of several, or None."""
         failed = verdict in {Result.FAILED, Result.UNKNOWN}
-        found: list[Asked] = []
+        found: list[HoldRequest] = []
         if self.unmount is Unmount.NEVER:
-            found.append(Asked(reason="cleanup.unmount: never", seconds=math.inf))
+            found.append(HoldRequest(reason="cleanup.unmount: never", seconds=math.inf))
         if self.unmount is Unmount.ON_SUCCESS and failed:
-            found.append(Asked(reason="cleanup.unmount: on_success", seconds=math.inf))
+            found.append(HoldRequest(reason="cleanup.unmount: on_success", seconds=math.inf))
         if self.every_s:
-            found.append(Asked(reason="--hold", seconds=self.every_s))
+            found.append(HoldRequest(reason="--hold", seconds=self.every_s))
         if self.failed_s and failed:
-            found.append(Asked(reason="cleanup.keep_failed", seconds=self.failed_s))
+            found.append(HoldRequest(reason="cleanup.keep_failed", seconds=self.failed_s))
         return max(found, key=lambda each: each.seconds, default=None)
 
 

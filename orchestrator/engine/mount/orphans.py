@@ -37,7 +37,7 @@ from orchestrator.engine.mount.attempt import OUT_OF_KNOWLEDGE, RunContext
 from orchestrator.engine.mount.recover import (
     PROOF_AFTER,
     SETTLING_TICK,
-    Asked,
+    SubmittedPoint,
     asked_in,
     hidden_tasks,
     number_of,
@@ -102,7 +102,7 @@ class _Audit:
     connection: Connection
     server: ServerConnection
     context: RunContext
-    asked: dict[RestorePointId | None, Asked] = field(default_factory=dict)
+    asked: dict[RestorePointId | None, SubmittedPoint] = field(default_factory=dict)
     hidden: int = 0
     """Tasks of the session that the last answer has shown, and that cannot be read."""
     known: set[TaskId] = field(default_factory=set)

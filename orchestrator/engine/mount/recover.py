@@ -70,14 +70,14 @@ class Doubt:
     ends_within: float = 2400.0
 
 
-class Asked(NamedTuple):
+class SubmittedPoint(NamedTuple):
     """A restore point that was asked for in a session, and for which target."""
 
     key: MountKey
     point: RestorePoint
 
 
-class Seen(NamedTuple):
+class LookResult(NamedTuple):
     """The result of one look: what was started, or why it is not known yet that nothing was."""
 
     started: TaskId | Mount | None = None
@@ -132,7 +132,7 @@ async def outcome(
             began = server.now
             last = began - doubt.sent_at >= PROOF_AFTER
             refused: RequestRefused | None = None
-            seen = Seen()
+            seen = LookResult()
             try:
                 seen = await look(connection, server, doubt)
             except RequestRefused as exc:
@@ -159,7 +159,7 @@ def _pause(remaining: float) -> float:
     return max(0.1, min(ASIDE_TICK, remaining))  # what rounding leaves would move no clock
 
 
-async def look(connection: Connection, server: ServerConnection, doubt: Doubt) -> Seen:
+async def look(connection: Connection, server: ServerConnection, doubt: Doubt) -> LookResult:
     """Return what the session shows now of a request in doubt.
 
     Raises:
@@ -172,7 +172,7 @@ async def look(connection: Connection, server: ServerConnection, doubt: Doubt) -
         connection.counts = False
     if unclaimed and connection.counts and connection.doubts <= {doubt.key}:
         connection.watcher.claimed.add(unclaimed[0].id)
-        return Seen(unclaimed[0].id)
+        return LookResult(unclaimed[0].id)
     mounts = await unclaimed_mounts(connection, server, doubt.point)
     connection.looked(tasks, mounts, began)
     if mounts:  # their tasks may have begun since the tasks were read
@@ -195,27 +195,27 @@ async def look(connection: Connection, server: ServerConnection, doubt: Doubt) -
     if own is not None:
         mount, accounting = own
         server.attribute(connection, accounting, mount.href)
-        return Seen(mount)
+        return LookResult(mount)
     running = any(not task.is_final for task in unclaimed)
     running = running or bool(await hidden_tasks(connection, server, unclaimed))
     if not mounts:
-        return Seen(running=running)
+        return LookResult(running=running)
     shown = {task.id for task in tasks}
     perhaps = any(task.may_be_mounted for task in unclaimed)
     if not perhaps and _keeps(connection, shown, doubt, server.ledger):  # they are somebody else's
         connection.strangers = True
-        return Seen(running=running)
+        return LookResult(running=running)
     forgotten = connection.lost_sight_of(doubt.sent_at, before=connection.listed[mounts[0].href])
     if alone and not running and forgotten:
-        return Seen(mounts[0])
-    return Seen(running=running, unaccounted=True)
+        return LookResult(mounts[0])
+    return LookResult(running=running, unaccounted=True)
 
 
 def accounted(
     point: RestorePoint,
     mounts: Sequence[Mount],
     tasks: Iterable[Task],
-    asked: Iterable[Asked],
+    asked: Iterable[SubmittedPoint],
     *,
     alone: bool,
 ) -> tuple[Mount, list[TaskId]] | None:
@@ -250,13 +250,13 @@ def _keeps(connection: Connection, shown: set[TaskId], doubt: Doubt, ledger: Led
     )
 
 
-def asked_in(ledger: Ledger, session: SessionId) -> Iterator[Asked]:
+def asked_in(ledger: Ledger, session: SessionId) -> Iterator[SubmittedPoint]:
     """Yield every restore point that was requested in a session, from the journal."""
     for record in ledger.records:
         points = {point.id: point for point in record.known_points}
         for attempt in record.attempts:
             if attempt.session == session and attempt.point in points:
-                yield Asked(record.planned.key, points[attempt.point])
+                yield SubmittedPoint(record.planned.key, points[attempt.point])
 
 
 def point_of(link: MountLink | None) -> RestorePointId | None:

@@ -86,14 +86,14 @@ async def take_down(
     rng: random.Random,
 ) -> str | None:
     """Unmount until the mount is gone; return why it is not after `allowed` seconds."""
-    trying = _Trying(connection, server, rng)
+    trying = _UnmountTries(connection, server, rng)
     if not await server.within(allowed, lambda: trying.until_gone(mount)):
         return trying.why
     connection.mounts.discard(mount)
     return None
 
 
-class _Trying:
+class _UnmountTries:
     """Repeats an unmount and remembers why it has not worked yet."""
 
     def __init__(

@@ -71,7 +71,7 @@ log = Log(__name__)
 
 
 @dataclass(slots=True)
-class Remains:
+class RemainingWork:
     """The work that an earlier process left."""
 
     waiting: list[MountRequest] = field(default_factory=list)
@@ -99,14 +99,14 @@ def is_wanted(client: EnterpriseManager, orders: Orders) -> bool:
     )
 
 
-def sort_out(context: RunContext, *, retry_failed: bool) -> Remains:
+def sort_out(context: RunContext, *, retry_failed: bool) -> RemainingWork:
     """Return the work that is left, and conclude the targets that need nothing else.
 
     Targets that were never submitted are taken up again. Those that failed, or whose outcome
     is unknown, only with `retry_failed`, and never while a mount of theirs may be open; their
     attempts and their restore points are then counted anew, from the first choice on.
     """
-    remains = Remains()
+    remains = RemainingWork()
     listed: set[ServerName] = set()
     for record in context.ledger.records:
         name = record.planned.server
@@ -127,7 +127,7 @@ def sort_out(context: RunContext, *, retry_failed: bool) -> Remains:
 
 
 def _sort(
-    record: MountRecord, context: RunContext, remains: Remains, *, retry_failed: bool
+    record: MountRecord, context: RunContext, remains: RemainingWork, *, retry_failed: bool
 ) -> None:
     request = request_of(record)
     if record.phase in HOLDING_PHASES:
@@ -175,7 +175,7 @@ def request_of(record: MountRecord) -> MountRequest:
     return same_fields(MountRequest, planned, point=point, policy=record.point_why)
 
 
-class Unfinished:
+class UnfinishedWork:
     """Counts the work of earlier processes that is still going on in their sessions."""
 
     def __init__(self, sessions: Iterable[SessionId]) -> None:
@@ -200,10 +200,10 @@ class Unfinished:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TakingUp:
+class EarlierAttempts:
     """The rest of the attempts that an earlier process began."""
 
-    unfinished: Unfinished
+    unfinished: UnfinishedWork
     over: frozenset[SessionId]
     """Sessions of which the journal says that they have ended."""
     forgotten_at: float
@@ -298,7 +298,7 @@ class TakingUp:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Removed:
+class RemovedMounts:
     """How many mounts of a target were removed, and why another one was not."""
 
     mounts: int
@@ -314,7 +314,7 @@ async def remove_all(
     *,
     within: float = math.inf,
     before: Callable[[], Awaitable[None]] = _nothing,
-) -> Removed:
+) -> RemovedMounts:
     """Remove every mount that can only be this target's; nothing is recorded but by `before`.
 
     `before` is awaited before the first of them is asked to go: a process that dies in between
@@ -339,11 +339,11 @@ async def remove_all(
     for number, mount in enumerate(mounts):
         why = await remove(attempt, mount)
         if why is not None:
-            return Removed(mounts=number, why_not=why)
+            return RemovedMounts(mounts=number, why_not=why)
     in_doubt = record.mount_state is MountState.UNKNOWN and not mounts
     if in_doubt and await hidden_tasks(attempt.connection, attempt.server, tasks):
         raise Unsettled("a task that may be its own cannot be read")
-    return Removed(mounts=len(mounts))
+    return RemovedMounts(mounts=len(mounts))
 
 
 async def _mounts_of(attempt: Attempt, within: float) -> list[Href]:

@@ -61,7 +61,7 @@ ANOTHER = "the session that mounted it is none of those whose tokens are kept"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cleaned:
+class UnmountResult:
     """The result. `released`: how many mounts of each target; `why_not`: why the others stay.
 
     `unasked` says of servers, if nothing is known to be left there, why nobody knows it.
@@ -74,7 +74,7 @@ class Cleaned:
     """Whether a session was left open, because something may be mounted in it."""
 
 
-class Cleaning:
+class MountRemoval:
     """Releases what a run left, as far as the sessions of `clients` reach."""
 
     def __init__(
@@ -147,7 +147,7 @@ class Cleaning:
     def _now(self) -> float:
         return anyio.current_time() - self._start
 
-    async def execute(self) -> Cleaned:
+    async def execute(self) -> UnmountResult:
         """Release everything that can be released, audit the sessions, and end them.
 
         A session in which something may be open is left open.
@@ -171,7 +171,7 @@ class Cleaning:
                 slot.release()
         for key in {record.planned.key for record in left} - open_now:  # by the audit, perhaps
             self._released.setdefault(key, 0)
-        return Cleaned(
+        return UnmountResult(
             released=self._released,
             why_not={key: self._why_not.get(key, "found by the last look") for key in open_now},
             unasked=self._unasked,

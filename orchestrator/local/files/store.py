@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import anyio.to_thread
 
 from orchestrator.core.errors import FileNotSaved
-from orchestrator.core.ports.local import Kept
+from orchestrator.core.ports.local import SavedFile
 from orchestrator.local.files.descent import entered
 from orchestrator.local.files.naming import PART, folded, local_names, tagged
 
@@ -115,7 +115,7 @@ class DiskFileStore:
                 f"{self._reserve} stay so"
             )
 
-    async def _apart(self, work: Callable[[], Kept]) -> Kept:
+    async def _apart(self, work: Callable[[], SavedFile]) -> SavedFile:
         """Do something slow beside the loop."""
         if self._inline:
             return work()
@@ -132,7 +132,7 @@ class _File:
     expected: int
     device: int
     overwrite: bool
-    apart: Callable[[Callable[[], Kept]], Awaitable[Kept]]
+    apart: Callable[[Callable[[], SavedFile]], Awaitable[SavedFile]]
     size: int = 0
 
     def __post_init__(self) -> None:
@@ -167,7 +167,7 @@ class _File:
         self._hash = hashlib.sha256()
         self.size = 0
 
-    async def keep(self) -> Kept:
+    async def keep(self) -> SavedFile:
         """Bring the file to the disk and give it its name.
 
         Raises:
@@ -177,7 +177,7 @@ class _File:
             return await self.apart(self._finished)
         raise AssertionError  # a shielded scope swallows nothing
 
-    def _finished(self) -> Kept:
+    def _finished(self) -> SavedFile:
         with _explained(self.path):
             os.fsync(self._descriptor)
             was_there = not self._named()
@@ -186,7 +186,7 @@ class _File:
             self._kept = not was_there
             _remove(self.here, self._part)
             os.fsync(self.here)
-        return Kept(size=self.size, sha256=self._hash.hexdigest(), was_there=was_there)
+        return SavedFile(size=self.size, sha256=self._hash.hexdigest(), was_there=was_there)
 
     def _named(self) -> bool:
         """Give the part its name; False if something has that name already."""

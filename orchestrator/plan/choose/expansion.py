@@ -22,11 +22,11 @@ from orchestrator.core.model import (
     same_fields,
 )
 from orchestrator.core.text import counted, duration, printable
-from orchestrator.plan.choose.guards import Count, broken_guards, same_keys, selected_twice
+from orchestrator.plan.choose.guards import MachineCount, broken_guards, same_keys, selected_twice
 from orchestrator.plan.choose.inventory import SHOWN_SET_ASIDE, Inventory
 from orchestrator.plan.choose.matching import Candidate, match, without_point
 from orchestrator.plan.choose.sampling import Draw, rows_left_out
-from orchestrator.plan.choose.selection import Choice, NoChoice, PassedOver
+from orchestrator.plan.choose.selection import NoChoice, PointChoice, PointPassedOver
 from orchestrator.plan.file.downloads import downloads_of
 from orchestrator.plan.file.selectors import SELECTORS, SelectorKind
 from orchestrator.plan.file.settings import Entry, RestorePlan
@@ -47,7 +47,9 @@ class Expansion:
     unresolved: tuple[UnresolvedTarget, ...]
     broken: tuple[str, ...] = ()
     pending: tuple[Entry, ...] = ()
-    passed: Mapping[MountKey, tuple[PassedOver, ...]] = field(default_factory=dict, compare=False)
+    passed: Mapping[MountKey, tuple[PointPassedOver, ...]] = field(
+        default_factory=dict, compare=False
+    )
     queried: frozenset[MountKey] = frozenset()
     notes: tuple[str, ...] = ()
 
@@ -72,7 +74,7 @@ def expand(
     notes = [*noted, *unread_notes(inventories)]
     candidates: list[Candidate] = []
     pending: list[Entry] = []
-    counts: dict[int, Count] = {}
+    counts: dict[int, MachineCount] = {}
     for entry in plan.entries():
         inventory = inventories.get(entry.server)
         machines: int | None = None
@@ -89,14 +91,14 @@ def expand(
             pending.append(entry)
         if entry.expect is not None:
             # The rows of one inventory file share one guard, so it is known by identity.
-            count = counts.setdefault(id(entry.expect), Count(entry.expect))
+            count = counts.setdefault(id(entry.expect), MachineCount(entry.expect))
             count.matched += machines or 0
             count.is_complete = count.is_complete and machines is not None
     named = tuple(_with_keys(candidates))
     requests = tuple(
         _request(key, candidate, candidate.choice)
         for key, candidate in named
-        if isinstance(candidate.choice, Choice)
+        if isinstance(candidate.choice, PointChoice)
     )
     unresolved = tuple(
         _unresolved(key, candidate, candidate.choice.why)
@@ -184,7 +186,7 @@ def _base(candidate: Candidate) -> tuple[WaveName, ServerName, str]:
     return candidate.entry.wave, candidate.entry.server, candidate.name
 
 
-def _request(key: MountKey, candidate: Candidate, choice: Choice) -> MountRequest:
+def _request(key: MountKey, candidate: Candidate, choice: PointChoice) -> MountRequest:
     entry = candidate.entry
     return same_fields(
         MountRequest,

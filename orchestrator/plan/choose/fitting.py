@@ -13,7 +13,7 @@ from orchestrator.plan.file.settings import PointPolicy, PolicyName
 
 
 @dataclass(slots=True)
-class Fit:
+class FittingPoints:
     """How the points of a machine, newest first, fit a policy at the time `now`.
 
     `reasons` say of each point that does not fit why.
@@ -34,9 +34,9 @@ class Fit:
         return len(self.fitting) + len(self.too_old)
 
 
-def fit_of(points: Sequence[RestorePoint], policy: PointPolicy, now: datetime) -> Fit:
+def fit_of(points: Sequence[RestorePoint], policy: PointPolicy, now: datetime) -> FittingPoints:
     """Return which of a machine's points fit `policy` at the time `now`; their order is kept."""
-    fit = Fit(points, policy, now)
+    fit = FittingPoints(points, policy, now)
     limit = limit_of(policy)
     for point in points:
         excluding = excluded_by(point, policy.exclude_points)

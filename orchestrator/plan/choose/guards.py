@@ -9,12 +9,12 @@ from difflib import get_close_matches
 from orchestrator.core.model import BackupServerName, MountKey, ServerName, Source
 from orchestrator.plan.choose.inventory import Listing
 from orchestrator.plan.choose.matching import Candidate
-from orchestrator.plan.choose.selection import Choice, NoChoice
+from orchestrator.plan.choose.selection import NoChoice, PointChoice
 from orchestrator.plan.file.settings import Entry, Expectation
 
 
 @dataclass(slots=True)
-class Count:
+class MachineCount:
     """How many machines an `expect` guard has seen; complete once every server has answered."""
 
     expect: Expectation
@@ -22,7 +22,7 @@ class Count:
     is_complete: bool = True
 
 
-def broken_guards(counts: Iterable[Count]) -> Iterator[str]:
+def broken_guards(counts: Iterable[MachineCount]) -> Iterator[str]:
     """Yield a sentence for every selector that matches more or fewer machines than expected."""
     for count in counts:
         expect = count.expect
@@ -38,7 +38,7 @@ def selected_twice(candidates: Iterable[Candidate]) -> Iterator[str]:
     first: dict[tuple[ServerName, Source, BackupServerName, str], Entry] = {}
     reports: set[tuple[object, ...]] = set()
     for candidate in candidates:
-        if not isinstance(candidate.choice, Choice):
+        if not isinstance(candidate.choice, PointChoice):
             continue
         point, entry = candidate.choice.point, candidate.entry
         machine = (entry.server, entry.source, point.backup_server, point.vm)

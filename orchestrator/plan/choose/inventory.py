@@ -172,8 +172,8 @@ class Inventory:
         self._returned = listing.returned
         self._refused = listing.refused
         self._by_id: dict[tuple[Source, RestorePointId], RestorePoint] = {}
-        self._by_vm = _Names()
-        self._by_job = _Names()
+        self._by_vm = _PointsByName()
+        self._by_job = _PointsByName()
         for point in listing.points:
             if (point.source, point.id) not in self._by_id:
                 self._by_id[point.source, point.id] = point
@@ -234,7 +234,7 @@ class Inventory:
         return [point for point in points if point is not None]
 
 
-class _Names:
+class _PointsByName:
     """Points by a name that the plan wrote and the server may spell in another case.
 
     The spelling must match; only if nothing has it, upper and lower case count as equal,

@@ -12,12 +12,12 @@ from orchestrator.core.model import BackupServerName, RestorePoint, RestorePoint
 from orchestrator.plan.choose.fitting import rfc3339
 from orchestrator.plan.choose.inventory import Inventory, Machine, question
 from orchestrator.plan.choose.sampling import Draw, draw_sample, entry_place, lot, sample_note
-from orchestrator.plan.choose.selection import Choice, NoChoice, choose
+from orchestrator.plan.choose.selection import NoChoice, PointChoice, choose
 from orchestrator.plan.file.naming import names_left_out
 from orchestrator.plan.file.selectors import SELECTORS, SelectorKind
 from orchestrator.plan.file.settings import Entry, PolicyName
 
-F = TypeVar("F", Choice, NoChoice)
+F = TypeVar("F", PointChoice, NoChoice)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +30,13 @@ class Candidate:
     entry: Entry
     name: str
     backup_server: BackupServerName | None
-    choice: Choice | NoChoice
+    choice: PointChoice | NoChoice
     several: bool = False
     suffix: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Matched:
+class MatchResult:
     """What an entry means on its server; `machines` is None where the server did not say."""
 
     machines: int | None
@@ -46,23 +46,23 @@ class Matched:
 
 def match(
     entry: Entry, inventory: Inventory, *, now: datetime, draw: Draw, explain: bool = True
-) -> Matched:
+) -> MatchResult:
     """Return how many machines an entry matches, and its targets in a stable order.
 
     What was passed over is kept only to `explain`: it may be most of an inventory.
     """
     refusal = inventory.refusal(question(entry))
     if refusal is not None:
-        return Matched(machines=None, candidates=(without_point(entry, refusal),))
+        return MatchResult(machines=None, candidates=(without_point(entry, refusal),))
     if entry.kind is SelectorKind.ID:
         return _match_id(entry, inventory)
     machines = _meant(entry, _machines(entry, inventory))
     if not machines:
-        return Matched(machines=0, candidates=_missing(entry, _nothing_matched(entry)))
+        return MatchResult(machines=0, candidates=_missing(entry, _nothing_matched(entry)))
     matched = len(machines)
     if entry.kind is SelectorKind.VM and matched > 1 and not entry.all_backup_servers:
         candidate = without_point(entry, _ambiguous(entry, machines))
-        return Matched(machines=matched, candidates=(candidate,))
+        return MatchResult(machines=matched, candidates=(candidate,))
     notes: tuple[str, ...] = ()
     how = ""
     if entry.sample is not None and not entry.of_file and draw.sampling:
@@ -80,7 +80,7 @@ def match(
         for machine in machines
         for candidate in _candidates(entry, machine, now=now, draw=draw, how=how, explain=explain)
     )
-    return Matched(machines=matched, candidates=candidates, notes=notes)
+    return MatchResult(machines=matched, candidates=candidates, notes=notes)
 
 
 def without_point(entry: Entry, why: str) -> Candidate:
@@ -121,18 +121,18 @@ def _meant(entry: Entry, machines: list[Machine]) -> list[Machine]:
     return [machine for machine in machines if machine.vm not in left_out]
 
 
-def _match_id(entry: Entry, inventory: Inventory) -> Matched:
+def _match_id(entry: Entry, inventory: Inventory) -> MatchResult:
     point = inventory.point(entry.source, RestorePointId(entry.value))
     if point is None:
         why = "the server lists no such restore point, or not to this account"
-        return Matched(machines=0, candidates=_missing(entry, why))
+        return MatchResult(machines=0, candidates=_missing(entry, why))
     candidate = Candidate(
         entry=entry,
         name=entry.label or point.vm,
         backup_server=point.backup_server,
-        choice=Choice(point=point, why="named by its id"),
+        choice=PointChoice(point=point, why="named by its id"),
     )
-    return Matched(machines=1, candidates=(candidate,))
+    return MatchResult(machines=1, candidates=(candidate,))
 
 
 def _missing(entry: Entry, why: str) -> tuple[Candidate, ...]:

@@ -54,7 +54,7 @@ def lot(seed: int, *parts: str) -> bytes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
+class SampleTaken:
     """What a sample took of `of` machines, and how, in words."""
 
     chosen: int
@@ -69,7 +69,7 @@ def draw_sample(
     *,
     place: str,
     name: Callable[[T], tuple[ServerName, str, BackupServerName | None]],
-) -> tuple[list[T], Taken]:
+) -> tuple[list[T], SampleTaken]:
     """Return the machines that a sample takes, in the order they were in.
 
     `place` tells one sample of the plan from the others; `name` tells what a machine is
@@ -94,7 +94,7 @@ def draw_sample(
         how = f"random, seed {seed}"
     chosen = {id(machine) for machine in ranked[: sample.count]}
     taken = [machine for machine in machines if id(machine) in chosen]
-    return taken, Taken(chosen=len(taken), of=len(machines), how=how)
+    return taken, SampleTaken(chosen=len(taken), of=len(machines), how=how)
 
 
 def entry_place(entry: Entry) -> str:
@@ -132,7 +132,7 @@ def rows_left_out(plan: RestorePlan, draw: Draw) -> tuple[frozenset[int], tuple[
     return frozenset(left_out), tuple(notes)
 
 
-def sample_note(sample: Sample, taken: Taken) -> str:
+def sample_note(sample: Sample, taken: SampleTaken) -> str:
     """Return a sentence about what a sample took."""
     return (
         f"{sample.place}: {sample.subject}: a sample of {taken.chosen} of {taken.of} machines "

@@ -9,7 +9,7 @@ from typing import assert_never
 
 from orchestrator.core.model import NO_SEARCH, Order, RestorePoint, RestorePointId, Search
 from orchestrator.core.text import counted, duration, moment
-from orchestrator.plan.choose.fitting import Fit, age_of, fit_of, limit_of
+from orchestrator.plan.choose.fitting import FittingPoints, age_of, fit_of, limit_of
 from orchestrator.plan.file.settings import Fallback, PointPolicy, PolicyName
 
 Lots = Callable[[int | None, RestorePointId], bytes]
@@ -20,7 +20,7 @@ OLDER = "older than the chosen"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PassedOver:
+class PointPassedOver:
     """A restore point that was not chosen, and the reason in words.
 
     `in_reserve` where it may be tried later: the search has it too.
@@ -32,7 +32,7 @@ class PassedOver:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class PointChoice:
     """The restore point that fits, and the reason in words.
 
     `search` are the points that may be tried in its place; `passed` are all others of the
@@ -42,7 +42,7 @@ class Choice:
     point: RestorePoint
     why: str
     search: Search = NO_SEARCH
-    passed: tuple[PassedOver, ...] = field(default=(), compare=False)
+    passed: tuple[PointPassedOver, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +50,12 @@ class NoChoice:
     """No restore point fits, and the reason in words."""
 
     why: str
-    passed: tuple[PassedOver, ...] = field(default=(), compare=False)
+    passed: tuple[PointPassedOver, ...] = field(default=(), compare=False)
 
 
 def choose(
     points: Sequence[RestorePoint], policy: PointPolicy, *, now: datetime, lots: Lots
-) -> tuple[Choice, ...] | NoChoice:
+) -> tuple[PointChoice, ...] | NoChoice:
     """Return the points of one machine that `policy` means at `now`: one, or all for `every`.
 
     The order of `points` does not matter; of two points made in the same moment the one with the
@@ -66,7 +66,9 @@ def choose(
         return NoChoice(why="the server lists no restore point")
     if policy.policy is PolicyName.ID and all(p.id != policy.point for p in newest_first):
         why = f"none of {counted(len(points), 'point')} has the id {policy.point}"
-        passed = _passed(Fit(newest_first, policy, now), "another point is named", chosen=())
+        passed = _passed(
+            FittingPoints(newest_first, policy, now), "another point is named", chosen=()
+        )
         return NoChoice(why=why, passed=passed)
     fit = fit_of(newest_first, policy, now)
     if not fit.fitting:
@@ -80,7 +82,7 @@ def choose(
             return (_random(fit, lots),)
         case PolicyName.ID:
             others = _passed(fit, "", chosen=fit.fitting[:1])
-            return (Choice(point=fit.fitting[0], why="named by its id", passed=others),)
+            return (PointChoice(point=fit.fitting[0], why="named by its id", passed=others),)
         case PolicyName.LATEST | PolicyName.BEFORE:
             why = f"newest of {counted(fit.in_time, 'point')}" + _around(fit)
             return (_with_fallback(fit, fit.fitting[0], why, rest=OLDER),)
@@ -88,7 +90,7 @@ def choose(
             assert_never(policy.policy)
 
 
-def _why_none(fit: Fit) -> str:
+def _why_none(fit: FittingPoints) -> str:
     """Say why none of the points fits."""
     policy, points, limit = fit.policy, fit.points, limit_of(fit.policy)
     if fit.too_old:
@@ -111,34 +113,34 @@ def _why_none(fit: Fit) -> str:
 # --- policies ----------------------------------------------------------------------------
 
 
-def _newest_passing(fit: Fit) -> Choice:
+def _newest_passing(fit: FittingPoints) -> PointChoice:
     search = Search(candidates=tuple(fit.fitting), order=fit.policy.search)
     how = "by halves" if search.order is Order.BISECT else "one by one"
     why = f"newest of {counted(len(fit.fitting), 'point')}" + _around(fit) + _old(fit)
     why += f"; older ones are tried {how} until one passes"
     passed = _passed(fit, "", fit.fitting, chosen=fit.fitting[:1])
-    return Choice(point=fit.fitting[0], why=why, search=search, passed=passed)
+    return PointChoice(point=fit.fitting[0], why=why, search=search, passed=passed)
 
 
-def _every(fit: Fit) -> tuple[Choice, ...]:
+def _every(fit: FittingPoints) -> tuple[PointChoice, ...]:
     taken = fit.fitting[: fit.policy.count]
     which = "every one" if len(taken) == len(fit.fitting) else f"the newest {len(taken)}"
     why = f"{which} of {counted(len(fit.fitting), 'point')}" + _around(fit) + _old(fit)
     passed = _passed(fit, f"not among the newest {len(taken)}", chosen=taken)
     return tuple(
         # What was passed over is told once for all of them.
-        Choice(point=point, why=why, passed=() if place else passed)
+        PointChoice(point=point, why=why, passed=() if place else passed)
         for place, point in enumerate(taken)
     )
 
 
-def _random(fit: Fit, lots: Lots) -> Choice:
+def _random(fit: FittingPoints, lots: Lots) -> PointChoice:
     point = min(fit.fitting, key=lambda point: lots(fit.policy.seed, point.id))
     why = f"drawn from {counted(len(fit.fitting), 'point')}" + _around(fit) + _old(fit)
     return _with_fallback(fit, point, why, rest="not drawn")
 
 
-def _with_fallback(fit: Fit, point: RestorePoint, why: str, *, rest: str) -> Choice:
+def _with_fallback(fit: FittingPoints, point: RestorePoint, why: str, *, rest: str) -> PointChoice:
     """Return the choice of `point` with the older points that may be tried after it."""
     fallback, search = fit.policy.fallback, NO_SEARCH
     older = _older(fit, point, fallback) if fallback is not None else []
@@ -148,10 +150,10 @@ def _with_fallback(fit: Fit, point: RestorePoint, why: str, *, rest: str) -> Cho
     elif fallback is not None:
         why += "; no older one fits as fallback"
     passed = _passed(fit, rest, older, chosen=[point])
-    return Choice(point=point, why=why, search=search, passed=passed)
+    return PointChoice(point=point, why=why, search=search, passed=passed)
 
 
-def _older(fit: Fit, point: RestorePoint, fallback: Fallback) -> list[RestorePoint]:
+def _older(fit: FittingPoints, point: RestorePoint, fallback: Fallback) -> list[RestorePoint]:
     """Return the next older points that the fallback allows, newest first."""
     policy = fit.policy
     max_age = policy.max_age if fallback.max_age is None else fallback.max_age
@@ -167,7 +169,7 @@ def _older(fit: Fit, point: RestorePoint, fallback: Fallback) -> list[RestorePoi
 # --- words ---------------------------------------------------------------------------------
 
 
-def _around(fit: Fit) -> str:
+def _around(fit: FittingPoints) -> str:
     """Return, as the end of a reason, what bounds the choice and what it left out."""
     limit = limit_of(fit.policy)
     words = f" from {moment(limit)} or before" if limit is not None else ""
@@ -175,17 +177,21 @@ def _around(fit: Fit) -> str:
     return words + (f", {fit.excluded} excluded" if fit.excluded else "")
 
 
-def _old(fit: Fit) -> str:
+def _old(fit: FittingPoints) -> str:
     return f", {len(fit.too_old)} too old" if fit.too_old else ""
 
 
 def _passed(
-    fit: Fit, rest: str, reserve: Iterable[RestorePoint] = (), *, chosen: Iterable[RestorePoint]
-) -> tuple[PassedOver, ...]:
+    fit: FittingPoints,
+    rest: str,
+    reserve: Iterable[RestorePoint] = (),
+    *,
+    chosen: Iterable[RestorePoint],
+) -> tuple[PointPassedOver, ...]:
     """Return all but the `chosen` with their reasons: no fit, in `reserve`, or `rest`."""
     ids, taken = {point.id for point in reserve}, {point.id for point in chosen}
     return tuple(
-        PassedOver(
+        PointPassedOver(
             point=point,
             why="tried if a newer one fails"
             if point.id in ids

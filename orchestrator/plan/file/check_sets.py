@@ -38,7 +38,7 @@ NO_SETS = DeclaredSets(sets={}, names=(), demands={each: {} for each in OsKind})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class CheckSetNames:
     """Names of the check sets that are asked for.
 
     `places` are, for each, where the plan asked for it, or where it named another system
@@ -50,7 +50,7 @@ class Asked:
     moved: bool = False
 
 
-NOTHING_ASKED = Asked()
+NOTHING_ASKED = CheckSetNames()
 
 
 # --- the section ---------------------------------------------------------------------------
@@ -123,17 +123,21 @@ def _kind(node: Block, problems: Problems) -> str | None:
 
 
 def inherit_asked(
-    above: Asked, section: OverridableFile, node: Block, declared: DeclaredSets, problems: Problems
-) -> Asked:
+    above: CheckSetNames,
+    section: OverridableFile,
+    node: Block,
+    declared: DeclaredSets,
+    problems: Problems,
+) -> CheckSetNames:
     """Return which sets hold for `section`: a list replaces the one above as a whole."""
     if section.checks is not None:
         items = {str(item): item.position for item in reversed(node["checks"])}
         names = tuple(dict.fromkeys(section.checks))
         for name in names:
             require_declared(name, items[name], declared, problems)
-        return Asked(names=names, places=tuple(items[name] for name in names))
+        return CheckSetNames(names=names, places=tuple(items[name] for name in names))
     if section.os is not None and above.names:
-        return Asked(
+        return CheckSetNames(
             names=above.names, places=(node["os"].position,) * len(above.names), moved=True
         )
     return above
@@ -149,7 +153,7 @@ def require_declared(
 
 
 def require_fitting(
-    asked: Asked, os_kind: OsKind, target: str, declared: DeclaredSets, problems: Problems
+    asked: CheckSetNames, os_kind: OsKind, target: str, declared: DeclaredSets, problems: Problems
 ) -> None:
     """See that the guests of a target can have the paths that its sets look at.
 

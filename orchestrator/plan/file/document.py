@@ -22,7 +22,7 @@ MAX_NODES: Final = 2_000_000
 _NOT_ALLOWED = "are not allowed: write the value out, or use 'variables:' or 'defaults:'"
 
 
-class _Located:
+class _LocatedNode:
     """A node of the tree that knows where it starts."""
 
     __slots__ = ()
@@ -35,13 +35,13 @@ class _Located:
         return Position(self.line, self.column)
 
 
-class Text(_Located, str):
+class Text(_LocatedNode, str):
     """A scalar with its position. Compares and hashes as the plain text."""
 
     __slots__ = ("column", "line")
 
 
-class Block(_Located, dict[str, Any]):
+class Block(_LocatedNode, dict[str, Any]):
     """A mapping with its position: a block mapping starts at its first key.
 
     Its keys are Texts too; `fields` and `key` give them with their positions.
@@ -58,7 +58,7 @@ class Block(_Located, dict[str, Any]):
         return next(key for key, _ in self.fields() if key == name)
 
 
-class Items(_Located, list[Any]):
+class Items(_LocatedNode, list[Any]):
     """A sequence with its position: a block sequence starts at its first dash."""
 
     __slots__ = ("column", "line")

@@ -7,7 +7,12 @@ from typing import Any, TypeVar
 
 from orchestrator.core.model import AttemptPolicy, OsKind, PhaseTimeouts, ServerName, Source
 from orchestrator.core.text import plan_duration
-from orchestrator.plan.file.check_sets import NOTHING_ASKED, Asked, DeclaredSets, inherit_asked
+from orchestrator.plan.file.check_sets import (
+    NOTHING_ASKED,
+    CheckSetNames,
+    DeclaredSets,
+    inherit_asked,
+)
 from orchestrator.plan.file.document import Block
 from orchestrator.plan.file.points import point_policy
 from orchestrator.plan.file.problems import Problems, did_you_mean
@@ -22,7 +27,7 @@ _OF_ENTRIES: dict[str, Any] = {field.name: field.default for field in fields(Ent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inherited:
+class TargetDefaults:
     """What holds for a target that says nothing itself. `server` is None where none is known."""
 
     server: ServerName | None = None
@@ -31,11 +36,11 @@ class Inherited:
     point: PointPolicy = _OF_ENTRIES["point"]
     timeouts: PhaseTimeouts = _OF_ENTRIES["timeouts"]
     retries: AttemptPolicy = _OF_ENTRIES["retries"]
-    asked: Asked = NOTHING_ASKED
+    asked: CheckSetNames = NOTHING_ASKED
 
 
 def inherit(
-    above: Inherited,
+    above: TargetDefaults,
     section: OverridableFile,
     node: Block,
     servers: Servers,
@@ -43,7 +48,7 @@ def inherit(
     problems: Problems,
     *,
     one_point: bool = False,
-) -> Inherited:
+) -> TargetDefaults:
     """Return `above` with what `section` says instead; wrong values go to `problems`.
 
     A point or a list of checks replaces the inherited one as a whole, timeouts and retries are
@@ -68,7 +73,7 @@ def inherit(
             f"max_delay ({plan_duration(retries.max_delay)}): raise max_delay",
         )
         retries = above.retries
-    return Inherited(
+    return TargetDefaults(
         server=server,
         os_kind=section.os or above.os_kind,
         source=section.source or above.source,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 
 from orchestrator.core.model import WaveName
-from orchestrator.core.names import Names
+from orchestrator.core.names import PathRules
 from orchestrator.core.proof import Download
 from orchestrator.plan.file.document import Block, Items, Text
 from orchestrator.plan.file.downloads import directory_name
@@ -15,7 +15,7 @@ from orchestrator.plan.file.problems import Problems, did_you_mean
 from orchestrator.plan.file.quantities import shown
 from orchestrator.plan.file.selectors import SELECTORS, SelectorKind
 from orchestrator.plan.file.settings import Entry, PolicyName
-from orchestrator.plan.file.targets import Placed
+from orchestrator.plan.file.targets import PlacedEntry
 
 
 def check_order(waves: Mapping[WaveName, Block], problems: Problems) -> None:
@@ -51,13 +51,13 @@ def _circle(order: Mapping[WaveName, list[WaveName]]) -> list[WaveName]:
     return []
 
 
-def check_twice(placed: Iterable[Placed]) -> None:
+def check_twice(placed: Iterable[PlacedEntry]) -> None:
     """Note every VM, restore point or job that the plan itself selects twice.
 
     What only the inventory shows (a VM of two jobs) is found by the expansion.
     """
-    machines: dict[str, list[Placed]] = {}
-    names: dict[str, list[Placed]] = {}
+    machines: dict[str, list[PlacedEntry]] = {}
+    names: dict[str, list[PlacedEntry]] = {}
     for item in placed:
         entry = item.entry
         first = _remember(item, machines.setdefault(_machine(entry), []))
@@ -87,7 +87,7 @@ def _machine(entry: Entry) -> str:
     return f"{entry.server}/{wave}/{entry.source}/{entry.kind}/{entry.value}"
 
 
-def _remember(item: Placed, seen: list[Placed]) -> Entry | None:
+def _remember(item: PlacedEntry, seen: list[PlacedEntry]) -> Entry | None:
     """Add `item` to those `seen`; return the first that may be behind its backup server."""
     own = item.entry.backup_server
     entries = (each.entry for each in seen)
@@ -99,13 +99,13 @@ def _remember(item: Placed, seen: list[Placed]) -> Entry | None:
 # --- the same file twice -------------------------------------------------------------------
 
 
-def check_same_files(placed: Iterable[Placed]) -> None:
+def check_same_files(placed: Iterable[PlacedEntry]) -> None:
     """Note every local file that two downloads would write, as far as the file shows it.
 
     Two that write unknown names into one directory are a problem if one may overwrite; else
     the second leaves what it finds alone, and says so.
     """
-    first: dict[str, tuple[Placed, Download]] = {}
+    first: dict[str, tuple[PlacedEntry, Download]] = {}
     for item in placed:
         _check_writes(item)
         for download, position in zip(item.entry.downloads, item.downloads, strict=False):
@@ -124,12 +124,12 @@ def check_same_files(placed: Iterable[Placed]) -> None:
             item.problems.add(position, f"{other.entry} {what}: give each a place of its own")
 
 
-def _check_writes(item: Placed) -> None:
+def _check_writes(item: PlacedEntry) -> None:
     """Note every file of a guest that one target would write twice, as far as the file shows it.
 
     A pattern may find a file that another download names: that is seen when the guest is mounted.
     """
-    names, point = Names(item.entry.os_kind), item.entry.point
+    names, point = PathRules(item.entry.os_kind), item.entry.point
     several_points = point.policy is PolicyName.EVERY and point.count != 1
     first: dict[tuple[str, str | None], Download] = {}
     for download, position in zip(item.entry.downloads, item.downloads, strict=False):

@@ -12,7 +12,7 @@ from pathlib import Path
 from orchestrator.core.model import Objectives, OnError, ServerName, WaveName
 from orchestrator.plan.file.check_sets import DeclaredSets, resolve_check_sets
 from orchestrator.plan.file.document import Block, Items, Text
-from orchestrator.plan.file.inheritance import Inherited, inherit, merge
+from orchestrator.plan.file.inheritance import TargetDefaults, inherit, merge
 from orchestrator.plan.file.problems import Problems
 from orchestrator.plan.file.quantities import shown
 from orchestrator.plan.file.reading import items_of, read_section
@@ -84,9 +84,9 @@ def _may_write(tree: Block, problems: Problems) -> bool:
 
 def _defaults(
     tree: Block, servers: Servers, declared: DeclaredSets, problems: Problems
-) -> Inherited:
+) -> TargetDefaults:
     """Return what `defaults` gives; what is wrong with its own keys was reported already."""
-    start = Inherited(server=servers.only)
+    start = TargetDefaults(server=servers.only)
     node = tree.get("defaults")
     section = read_section(DefaultsFile, node, Problems(problems.source), noun="'defaults'")
     if section is None or not isinstance(node, Block):

@@ -10,10 +10,15 @@ from typing import Any, NamedTuple
 
 from orchestrator.core.model import BackupServerName, Objectives, Order, ServerName, WaveName
 from orchestrator.plan.file import scalars
-from orchestrator.plan.file.check_sets import Asked, DeclaredSets, require_declared, require_fitting
+from orchestrator.plan.file.check_sets import (
+    CheckSetNames,
+    DeclaredSets,
+    require_declared,
+    require_fitting,
+)
 from orchestrator.plan.file.document import Block, Items
 from orchestrator.plan.file.downloads import Downloads, resolve_downloads
-from orchestrator.plan.file.inheritance import Inherited, inherit
+from orchestrator.plan.file.inheritance import TargetDefaults, inherit
 from orchestrator.plan.file.inventory_file import InventoryFile, Row, read_inventory
 from orchestrator.plan.file.naming import names_left_out
 from orchestrator.plan.file.problems import START, Position, Problem, Problems, did_you_mean
@@ -35,7 +40,7 @@ from orchestrator.plan.file.target_keys import belongs_together, check_source, s
 _Shape = tuple[tuple[str, str | tuple[str, ...]], ...]
 
 _NAMES = frozenset({"vm", "label"})
-_INHERITED = {each.name for each in fields(Inherited)} & {each.name for each in fields(Entry)}
+_INHERITED = {each.name for each in fields(TargetDefaults)} & {each.name for each in fields(Entry)}
 
 MAX_SHAPES = 1000
 """Targets that differ in more than their names, and are remembered for those like them."""
@@ -44,14 +49,14 @@ _Wrong = tuple[int, str]
 """A problem of a target: the index of its place, and the message."""
 
 
-class _Alike(NamedTuple):
+class _CommonFields(NamedTuple):
     """What targets have in common that differ in their names only: fields and problems."""
 
     entries: list[dict[str, Any]]
     wrong: tuple[_Wrong, ...]
 
 
-class Placed(NamedTuple):
+class PlacedEntry(NamedTuple):
     """An entry, and where later problems with it, and with each of its downloads, belong."""
 
     entry: Entry
@@ -66,7 +71,7 @@ class Surroundings:
 
     wave: WaveName
     critical: bool
-    inherited: Inherited
+    inherited: TargetDefaults
     objectives: Objectives
     servers: Servers
     declared: DeclaredSets
@@ -74,14 +79,14 @@ class Surroundings:
     """Whether the plan's mode allows to write into guests."""
     base: Path
     shown_base: Path
-    placed: list[Placed] = field(default_factory=list)
+    placed: list[PlacedEntry] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     """Names and hashes of the inventory files read so far."""
-    alike: dict[_Shape, _Alike] = field(default_factory=dict)
+    alike: dict[_Shape, _CommonFields] = field(default_factory=dict)
     """What the targets of one shape have in common."""
 
 
-def resolve_target(node: object, around: Surroundings, problems: Problems) -> Iterator[Placed]:
+def resolve_target(node: object, around: Surroundings, problems: Problems) -> Iterator[PlacedEntry]:
     """Yield the entries that the target `node` means; a file yields one for each row.
 
     Of the `vm` targets that differ only in their names, the first is read in full and the
@@ -99,7 +104,7 @@ def resolve_target(node: object, around: Surroundings, problems: Problems) -> It
         yield from placed
         wrong = _wrong_with(node, problems.since(before))
         if not known and wrong is not None and len(around.alike) < MAX_SHAPES:
-            around.alike[shape] = _Alike([_common(each.entry) for each in placed], wrong)
+            around.alike[shape] = _CommonFields([_common(each.entry) for each in placed], wrong)
         return
     places = _places(node) if alike.wrong else []
     for index, message in alike.wrong:
@@ -107,7 +112,7 @@ def resolve_target(node: object, around: Surroundings, problems: Problems) -> It
     (line, column), label = node.position, str(node["label"]) if "label" in node else None
     for common in alike.entries:
         entry = Entry(value=str(node["vm"]), label=label, place=f"{line}:{column}", **common)
-        yield Placed(entry, problems, node.position)
+        yield PlacedEntry(entry, problems, node.position)
 
 
 def _places(node: Block) -> list[Position]:
@@ -177,7 +182,7 @@ class _Target:
     file: TargetFile
     node: Block
     selector: str
-    settings: Inherited
+    settings: TargetDefaults
     downloads: Downloads
     expect: Expectation | None
     sample: Sample | None
@@ -202,7 +207,7 @@ class _Target:
         return Entry(**(fields_of_all | own))
 
 
-def _read_in_full(node: object, around: Surroundings, problems: Problems) -> Iterator[Placed]:
+def _read_in_full(node: object, around: Surroundings, problems: Problems) -> Iterator[PlacedEntry]:
     """Yield the entries of a target, after noting everything that is wrong with it."""
     target = _target(node, around, problems)
     if target is None:
@@ -229,7 +234,7 @@ def _read_in_full(node: object, around: Surroundings, problems: Problems) -> Ite
         all_backup_servers=bool(file.all),
         exclude=tuple(file.exclude or ()),
     )
-    yield Placed(entry, problems, node.position, target.downloads.places)
+    yield PlacedEntry(entry, problems, node.position, target.downloads.places)
 
 
 def _target(node: object, around: Surroundings, problems: Problems) -> _Target | None:
@@ -343,7 +348,7 @@ def _no_server(servers: Servers, position: Position, problems: Problems) -> None
         )
 
 
-def _rows(target: _Target, around: Surroundings, problems: Problems) -> Iterator[Placed]:
+def _rows(target: _Target, around: Surroundings, problems: Problems) -> Iterator[PlacedEntry]:
     path = str(target.file.from_file)
     try:
         inventory = read_inventory(around.base / path, str(around.shown_base / path))
@@ -358,7 +363,7 @@ def _rows(target: _Target, around: Surroundings, problems: Problems) -> Iterator
         entry = _row(row, inventory, target, around, problems)
         if entry is not None:
             places = (row.position,) * len(entry.downloads)
-            yield Placed(entry, inventory.problems, row.position, places)
+            yield PlacedEntry(entry, inventory.problems, row.position, places)
     problems.include(inventory.problems)
 
 
@@ -369,7 +374,7 @@ def _row_words(row: Row, inventory: InventoryFile) -> str:
 def _asked_in(
     row: Row,
     inventory: InventoryFile,
-    settings: Inherited,
+    settings: TargetDefaults,
     around: Surroundings,
     problems: Problems,
 ) -> tuple[str, ...]:
@@ -378,9 +383,11 @@ def _asked_in(
     if row.checks is not None:
         for name in row.checks:
             require_declared(name, row.checks_position, declared, inventory.problems)
-        asked = Asked(names=row.checks, places=(row.checks_position,) * len(row.checks))
+        asked = CheckSetNames(names=row.checks, places=(row.checks_position,) * len(row.checks))
     elif row.os_kind is not None:
-        asked = Asked(names=asked.names, places=(row.position,) * len(asked.names), moved=True)
+        asked = CheckSetNames(
+            names=asked.names, places=(row.position,) * len(asked.names), moved=True
+        )
     its_own = row.checks is not None or row.os_kind is not None
     require_fitting(
         asked,

@@ -38,7 +38,7 @@ class Chain(Struct, frozen=True, kw_only=True):
     head: str
 
 
-class About(Struct, frozen=True, kw_only=True):
+class RunFacts(Struct, frozen=True, kw_only=True):
     """The run as far as checking needs it; `finished`: its records have an end."""
 
     id: str
@@ -55,7 +55,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     format: str
     format_version: int
     version: str
-    run: About
+    run: RunFacts
     journal: Chain
     files: Mapping[str, str]
 

@@ -39,7 +39,7 @@ def write_evidence(
         OSError: a file cannot be written.
         JournalDamaged: the records are not those of the report; no evidence is left then.
     """
-    counted = _Counted(records)
+    counted = _CountedLines(records)
     journal = replaced(directory / RECORDS, counted)
     if (counted.records, counted.head) != (report.run.journal_records, report.run.journal_head):
         withdraw_evidence(directory)
@@ -178,7 +178,7 @@ def _drop_outdated(directory: Path, content: bytes) -> None:
         (directory / SIGNATURE).unlink(missing_ok=True)
 
 
-class _Counted:
+class _CountedLines:
     """The lines of records, counted and hashed while they are written."""
 
     def __init__(self, records: Iterable[Record]) -> None:

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from orchestrator.app.notify.command import tell_command
-from orchestrator.app.notify.composing import Ending, Notice, composed_end
+from orchestrator.app.notify.composing import Notice, RunEnding, composed_end
 from tests.report.builders import finished, life, run_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.process]
@@ -25,7 +25,7 @@ def anyio_backend() -> str:
 
 def notice() -> Notice:
     """Return the message that a run ended."""
-    ending = Ending(exit_code=1, missed=(), report="/reports/a b")
+    ending = RunEnding(exit_code=1, missed=(), report="/reports/a b")
     return next(composed_end(run_of(life("a"), [finished(exit_code=1)]), ending))
 
 

@@ -14,7 +14,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from orchestrator.app.notify.composing import Ending
+from orchestrator.app.notify.composing import RunEnding
 from orchestrator.app.notify.notifier import WAITING, Notifier
 from orchestrator.app.notify.posting import Patience, Webhook
 from orchestrator.core.errors import CredentialError
@@ -39,7 +39,7 @@ CALM = Patience(connect=60.0, answer=60.0, pauses=(0.01, 0.01), longest_pause=0.
 """It waits for every answer that comes, however busy this machine is."""
 HASTY = replace(CALM, answer=1.0)
 """For a webhook that does not answer."""
-ENDING = Ending(
+ENDING = RunEnding(
     exit_code=3,
     missed=(Objective(scope="run", kind="rto", target_s=60, actual_s=None, met=False),),
     report="/reports/1",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.app.notify.composing import Ending, Notice, composed_end
+from orchestrator.app.notify.composing import Notice, RunEnding, composed_end
 from orchestrator.app.notify.shapes import body
 from orchestrator.core.events import RunNoted, SessionEnded, StrayFound
 from orchestrator.core.model import ServerName, TaskId
@@ -45,7 +45,7 @@ def notices(words: str, count: int = 1) -> list[Notice]:
     missed = tuple(
         Objective(scope=words, kind="rpo", target_s=1, actual_s=2, met=False) for _ in range(count)
     )
-    ending = Ending(exit_code=3, missed=missed, report=f"/reports/{words}")
+    ending = RunEnding(exit_code=3, missed=missed, report=f"/reports/{words}")
     return list(composed_end(state, ending))
 
 
@@ -123,7 +123,7 @@ def test_what_is_left_out_is_counted() -> None:
 
 def test_the_end_is_told_the_same_however_late_it_is_told() -> None:
     """Notes may follow the end of a run; one message keeps one time, whoever is told of it."""
-    ending = Ending(exit_code=0, missed=(), report="/r")
+    ending = RunEnding(exit_code=0, missed=(), report="/r")
     note = RunNoted(at=99.0, message="notification 1 was not delivered")
 
     (early,) = composed_end(run_of(life("a"), [finished()]), ending)
@@ -135,7 +135,7 @@ def test_the_end_is_told_the_same_however_late_it_is_told() -> None:
 def test_a_run_that_ended_well_says_so() -> None:
     """One message, and it is good."""
     state = run_of(life("a"), [finished()])
-    ending = Ending(exit_code=0, missed=(), report="/r")
+    ending = RunEnding(exit_code=0, missed=(), report="/r")
 
     (only,) = composed_end(state, ending)
 
@@ -156,7 +156,7 @@ def test_a_mount_of_nobodys_is_told_as_left_too() -> None:
     )
     gone = SessionEnded(at=50.0, server=ServerName("hq"), session=SESSION, lost=True, reason="401")
 
-    ending = Ending(exit_code=3, missed=(), report="/reports/1")
+    ending = RunEnding(exit_code=3, missed=(), report="/reports/1")
     reached = list(composed_end(run_of(life("sql01"), [found, finished()]), ending))
     lost = list(composed_end(run_of(life("sql01"), [found, gone, finished()]), ending))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from orchestrator.app.readiness.asking import Sight
+from orchestrator.app.readiness.asking import ServerAnswers
 from orchestrator.app.readiness.findings import Finding, Status
 from orchestrator.app.readiness.servers import server_findings
 from orchestrator.app.wiring import Plan
@@ -403,7 +403,7 @@ def test_trust_names_its_kind_the_certificate_and_its_end(
     trust: Trust, days: int, status: Status, says: str
 ) -> None:
     """How the server is trusted is told with what was seen of it."""
-    sight = Sight(
+    sight = ServerAnswers(
         server=HQ,
         sources=(Source.REPLICA,),
         root=ServiceRoot(versions=("v1_7",)),
@@ -421,7 +421,7 @@ def test_trust_names_its_kind_the_certificate_and_its_end(
 def test_the_age_of_the_inventory_goes_by_the_servers_clock(offset: float, status: Status) -> None:
     """It is the server that wrote the time of the point."""
     newest = replace(point("a"), created_at=START - timedelta(hours=23))
-    sight = Sight(
+    sight = ServerAnswers(
         server=HQ,
         sources=(Source.REPLICA,),
         clock_offset_s=offset,
@@ -434,7 +434,7 @@ def test_the_age_of_the_inventory_goes_by_the_servers_clock(offset: float, statu
 def test_a_refused_certificate_is_a_problem_of_trust_alone() -> None:
     """The server is reachable; nothing else was asked of it."""
     refused = CertificateRefused("hq shows the certificate ff, which the plan does not pin")
-    sight = Sight(server=HQ, sources=(Source.REPLICA,), root=refused)
+    sight = ServerAnswers(server=HQ, sources=(Source.REPLICA,), root=refused)
     trust = FingerprintTrust(sha256=("ab" * 32,))
 
     assert answer(sight, "trust", trust).status is PROBLEM
@@ -445,7 +445,7 @@ def test_a_refused_certificate_is_a_problem_of_trust_alone() -> None:
 HQ = ServerName("hq")
 
 
-def answer(sight: Sight, item: str, trust: Trust) -> Finding:
+def answer(sight: ServerAnswers, item: str, trust: Trust) -> Finding:
     """Return what a sight means for one item."""
     settings = ServerSettings(
         name=HQ,

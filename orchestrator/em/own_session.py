@@ -13,7 +13,7 @@ from orchestrator.em.transport import Transport
 from orchestrator.em.wire import XmlCodec
 
 
-class Itself:
+class OwnSession:
     """Asks for one logon session, within that session."""
 
     def __init__(self, transport: Transport, codec: XmlCodec, guid: Token) -> None:
