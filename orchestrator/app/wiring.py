@@ -22,8 +22,15 @@ import anyio
 import anyio.to_thread
 
 from orchestrator.core.errors import CannotResume, PlanError
-from orchestrator.core.events import RunResumed, RunStarted, ServerFacts, WaveFacts
-from orchestrator.core.model import MountKey, RunId, ServerName, Source, same_fields
+from orchestrator.core.events import RunResumed, RunStarted, ServerFacts
+from orchestrator.core.model import (
+    MountKey,
+    RunId,
+    ServerName,
+    Source,
+    WaveFacts,
+    same_fields,
+)
 from orchestrator.core.policy import WatchPolicy
 from orchestrator.core.ports.local import FileStore, Programs
 from orchestrator.core.proof import Download

@@ -292,6 +292,18 @@ class Objectives:
     rpo: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaveFacts:
+    """One wave of the plan."""
+
+    name: WaveName
+    after: tuple[WaveName, ...] = ()
+    critical: bool = False
+    on_error: OnError = OnError.CONTINUE
+    mounts_limit: int | None = None
+    objectives: Objectives = Objectives()
+
+
 class Cause(StrEnum):
     """Why another restore point may be tried in place of one."""
 

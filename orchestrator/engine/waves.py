@@ -11,9 +11,16 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import anyio
 
-from orchestrator.core.events import WaveFacts
 from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord
-from orchestrator.core.model import MountKey, MountRequest, OnError, Result, ServerName, WaveName
+from orchestrator.core.model import (
+    MountKey,
+    MountRequest,
+    OnError,
+    Result,
+    ServerName,
+    WaveFacts,
+    WaveName,
+)
 from orchestrator.engine.ledger import Ledger
 
 

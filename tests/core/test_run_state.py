@@ -29,7 +29,6 @@ from orchestrator.core.events import (
     TargetPlanned,
     TaskAccepted,
     TaskFailed,
-    WaveFacts,
     WaveFinished,
     WaveStarted,
     from_json,
@@ -46,6 +45,7 @@ from orchestrator.core.model import (
     ServerName,
     SessionId,
     TaskId,
+    WaveFacts,
     WaveName,
 )
 from orchestrator.core.run_state import RunState, fold

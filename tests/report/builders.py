@@ -29,7 +29,6 @@ from orchestrator.core.events import (
     TaskSucceeded,
     UnmountStarted,
     VerdictReached,
-    WaveFacts,
 )
 from orchestrator.core.model import (
     BackupServerName,
@@ -45,6 +44,7 @@ from orchestrator.core.model import (
     ServerName,
     SessionId,
     TaskId,
+    WaveFacts,
     WaveName,
 )
 from orchestrator.core.proof import CheckOutcome

@@ -39,7 +39,6 @@ from orchestrator.core.events import (
     TaskSucceeded,
     UnmountStarted,
     VerdictReached,
-    WaveFacts,
     WaveFinished,
     WaveStarted,
 )
@@ -57,6 +56,7 @@ from orchestrator.core.model import (
     SessionId,
     TaskId,
     TaskState,
+    WaveFacts,
     WaveName,
 )
 from orchestrator.core.proof import CheckOutcome, DownloadOutcome, Fate

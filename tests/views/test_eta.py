@@ -17,9 +17,12 @@ from orchestrator.core.events import (
     ServerPaced,
     ServerParked,
     StopRequested,
-    WaveFacts,
 )
-from orchestrator.core.model import ServerName, WaveName
+from orchestrator.core.model import (
+    ServerName,
+    WaveFacts,
+    WaveName,
+)
 from orchestrator.core.text import rough
 from orchestrator.views.eta import Expected, TimeLeft, nothing_known
 from orchestrator.views.statistics import RunStatistics

@@ -29,7 +29,6 @@ from orchestrator.core.events.run import (
     RunStarted,
     ServerFacts,
     StopRequested,
-    WaveFacts,
     WaveFinished,
     WaveStarted,
 )

@@ -9,11 +9,11 @@ from orchestrator.core.events.base import Event
 from orchestrator.core.model import (
     MountKey,
     Objectives,
-    OnError,
     Result,
     RunId,
     ServerName,
     Unmount,
+    WaveFacts,
     WaveName,
 )
 from orchestrator.core.proof import CheckSets
@@ -30,18 +30,6 @@ class ServerFacts:
     mounts_limit: int | None = None
     backup_server_limits: dict[str, int]
     default_backup_server_limit: int = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaveFacts:
-    """One wave of the plan."""
-
-    name: WaveName
-    after: tuple[WaveName, ...] = ()
-    critical: bool = False
-    on_error: OnError = OnError.CONTINUE
-    mounts_limit: int | None = None
-    objectives: Objectives = Objectives()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,6 @@ from orchestrator.core.model import (
     BackupServerName,
     Cause,
     Objectives,
-    OnError,
     Order,
     OsKind,
     PhaseTimeouts,
@@ -28,6 +27,7 @@ from orchestrator.core.model import (
     ServerName,
     Source,
     Unmount,
+    WaveFacts,
     WaveName,
 )
 from orchestrator.core.proof import CheckSets, Download
@@ -327,20 +327,14 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wave:
+class Wave(WaveFacts):
     """A set of targets that start together, once every wave in `after` has ended.
 
     `objectives` are the wave's own; those that hold for its targets are on the entries.
     A `critical` wave is one whose `on_error` is to halt.
     """
 
-    name: WaveName
     entries: tuple[Entry, ...]
-    after: tuple[WaveName, ...] = ()
-    critical: bool = False
-    on_error: OnError = OnError.CONTINUE
-    mounts_limit: int | None = None
-    objectives: Objectives = Objectives()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
