@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.core.events import StrayFound
+from orchestrator.core.events import SessionEnded, StrayFound
 from orchestrator.core.lifecycle import MountRecord
-from orchestrator.core.model import ServerName
+from orchestrator.core.model import ServerName, SessionId
 from orchestrator.core.text import printable
 
 DIED = "its process ended before the tasks of its session were read a last time"
@@ -38,10 +38,14 @@ class LeftOpen:
     @property
     def unknown(self) -> tuple[str, ...]:
         """Return in words what is not known."""
-        return tuple(
-            f"whether a mount of no target is open on {name} is not known ({why})"
-            for name, why in self.unaudited.items()
-        )
+        return tuple(map(self.unknown_on, self.unaudited))
+
+    def unknown_on(self, server: ServerName) -> str:
+        """Return in words what is not known of a server; nothing where all is."""
+        why = self.unaudited.get(server)
+        if why is None:
+            return ""
+        return f"whether a mount of no target is open on {server} is not known ({why})"
 
     @property
     def strays_in_words(self) -> tuple[str, ...]:
@@ -54,10 +58,36 @@ class LeftOpen:
             for stray in self.strays
         )
 
-    def short(self) -> str:
-        """Return it for the end of a line, with a comma before it; nothing if nothing is open."""
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Return it in a few words; nothing if nothing is open."""
         parts = [f"{self.mounts} MAY BE MOUNTED"] if self.mounts else []
         if self.unaudited:
             names = ", ".join(printable(name) for name in self.unaudited)
             parts.append(f"mounts of no target MAY BE MOUNTED on {names}")
-        return "".join(f", {part}" for part in parts)
+        return tuple(parts)
+
+    def short(self) -> str:
+        """Return it for the end of a line, with a comma before it; nothing if nothing is open."""
+        return "".join(f", {part}" for part in self.parts)
+
+
+def unread_sessions(
+    ends: Mapping[ServerName, Mapping[SessionId, SessionEnded]],
+    asked: Iterable[tuple[ServerName, SessionId]],
+) -> dict[ServerName, dict[SessionId, str]]:
+    """Return the sessions in which a mount of no target may be open, unseen, and why, by server.
+
+    `ends` has of each server how its sessions ended, by what was said last. `asked` are those in
+    which a process that is gone has asked for mounts; nothing while one works on the run.
+    """
+    found = {
+        name: {
+            session: end.unaudited for session, end in sessions.items() if end.unaudited is not None
+        }
+        for name, sessions in ends.items()
+    }
+    for name, session in asked:
+        if session not in ends.get(name, {}):
+            found.setdefault(name, {})[session] = DIED
+    return {name: sessions for name, sessions in found.items() if sessions}

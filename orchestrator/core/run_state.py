@@ -37,7 +37,7 @@ from orchestrator.core.events import (
     WaveFinished,
     WaveStarted,
 )
-from orchestrator.core.left_open import DIED, LeftOpen
+from orchestrator.core.left_open import LeftOpen, unread_sessions
 from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord, advance
 from orchestrator.core.model import (
     MountKey,
@@ -104,12 +104,6 @@ class ServerState:
     def last_ends(self) -> dict[SessionId, SessionEnded]:
         """How each session ended, by what was said last."""
         return {end.session: end for end in self.ended}
-
-    @property
-    def unaudited(self) -> dict[SessionId, str]:
-        """The sessions in which a mount of no target may be open, unseen, and why."""
-        last = self.last_ends.items()
-        return {session: end.unaudited for session, end in last if end.unaudited is not None}
 
     def fold(self, event: ServerEvent) -> None:
         """Fold one more event of this server in."""
@@ -198,15 +192,14 @@ class RunState:
 
         Also those in which a mount was asked for and that a process which is gone did not end.
         """
-        found = {name: dict(server.unaudited) for name, server in self.servers.items()}
+        asked: list[tuple[ServerName, SessionId]] = []
         if self.process_gone and self.finished is None:
-            ended = {name: server.last_ends for name, server in self.servers.items()}
-            for record in self.records.values():
-                name = record.planned.server
-                for attempt in record.attempts:
-                    if attempt.session not in ended[name]:
-                        found[name][attempt.session] = DIED
-        return {name: sessions for name, sessions in found.items() if sessions}
+            asked += [
+                (record.planned.server, attempt.session)
+                for record in self.records.values()
+                for attempt in record.attempts
+            ]
+        return unread_sessions({name: each.last_ends for name, each in self.servers.items()}, asked)
 
     @property
     def unaudited(self) -> dict[ServerName, str]:

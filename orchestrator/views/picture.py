@@ -80,7 +80,7 @@ def _sections(stats: RunStatistics, width: int) -> Iterator[_Section]:
     content = stats.content.parts()
     if content:
         yield _row(12, (Span("  ".join(content)),))
-    if stats.may_be_mounted:
+    if stats.left_open:
         yield _row(4, _left(stats))
     if len(stats.by_wave) > 1:
         yield _row(14, _waves(stats))
@@ -151,14 +151,14 @@ def _results(stats: RunStatistics, width: int) -> Row:
 
 
 def _left(stats: RunStatistics) -> Row:
-    """Return how many mounts need a person, whatever the results are, and what to try first.
+    """Return which mounts need a person, whatever the results are, and what to try first.
 
     While its process lives, a run tries itself, and lets nobody else.
     """
     what = "a person must look"
-    if stats.started is not None and (stats.finished is not None or stats.abandoned):
+    if stats.started is not None and stats.is_over:
         what = f"try bulk-restore unmount {stats.started.run}"
-    return (Span(f"{stats.may_be_mounted} MAY BE MOUNTED: {what}", "bold magenta"),)
+    return (Span(f"{', '.join(stats.left_open.parts)}: {what}", "bold magenta"),)
 
 
 def _waves(stats: RunStatistics) -> Row:

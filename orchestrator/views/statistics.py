@@ -8,6 +8,7 @@ from datetime import UTC, timedelta
 
 from orchestrator.core import events
 from orchestrator.core.events import Event, ServerFacts, TargetEvent
+from orchestrator.core.left_open import LeftOpen, unread_sessions
 from orchestrator.core.lifecycle import HOLDING_PHASES, MountRecord, Phase
 from orchestrator.core.model import MountKey, Result, ServerName, SessionId, TaskId, WaveName
 from orchestrator.core.proof import Fate
@@ -53,6 +54,10 @@ class RunStatistics:
         """How many of them there are, per server."""
         self.strays: dict[tuple[SessionId, TaskId], events.StrayFound] = {}
         """Mounts of our sessions that belong to no target, and may be open."""
+        self.ends: dict[ServerName, dict[SessionId, events.SessionEnded]] = {}
+        """How each session ended, by what was said last."""
+        self.asked: dict[tuple[ServerName, SessionId], None] = {}
+        """Sessions in which mounts were asked for."""
         self.failures: deque[MountRecord] = deque(maxlen=RECENT_FAILURES)
         self.content = ContentCounts()
         self.ending: str | None = None
@@ -75,6 +80,7 @@ class RunStatistics:
         match event:
             case events.RunStarted():
                 self.started = event
+                self.ends = {facts.name: {} for facts in event.servers}
                 self.eta.begin(event)
             case events.RunResumed():
                 self.start_process(event.at)
@@ -125,6 +131,8 @@ class RunStatistics:
                 self.strays[session, task] = event
             case events.StrayReleased(session=session, task=task):
                 self.strays.pop((session, task), None)
+            case events.SessionEnded(server=server, session=session):
+                self.ends.setdefault(server, {})[session] = event
             case events.ServerPaced(server=server, allowed=None):
                 self.allowed.pop(server, None)
             case events.ServerPaced(server=server, allowed=int(allowed)):
@@ -136,6 +144,8 @@ class RunStatistics:
         key = record.planned.key
         if isinstance(event, events.TargetPlanned):
             self._add_target(record)
+        if isinstance(event, events.SubmissionStarted):
+            self.asked[record.planned.server, event.session] = None
         if isinstance(event, events.TaskAccepted):
             self.eta.accepted(event.at)
         if isinstance(event, events.MountKept):
@@ -310,6 +320,31 @@ class RunStatistics:
         """Mounts of finished targets, or of none, that are, or may be, open."""
         return len(self.left) + len(self.strays)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no process works on the run any more."""
+        return self.abandoned or self.finished is not None
+
+    @property
+    def unaudited(self) -> dict[ServerName, str]:
+        """Servers with a session in which a mount of no target may be open, unseen, and why."""
+        asked = self.asked if self.abandoned and self.finished is None else ()
+        found = unread_sessions(self.ends, asked)
+        return {name: next(iter(sessions.values())) for name, sessions in found.items()}
+
+    @property
+    def left_open(self) -> LeftOpen:
+        """What may be open, and no process of the run removes.
+
+        As long as one works on it, mounts of targets under way are none of them.
+        """
+        under_way = self.running.values() if self.is_over else ()
+        return LeftOpen(
+            records=(*self.left.values(), *(each for each in under_way if each.may_be_open)),
+            strays=tuple(self.strays.values()),
+            unaudited=self.unaudited,
+        )
+
     def allowed_on(self, facts: ServerFacts) -> int | None:
         """Return the most mounts that may be open on a server now; None: no limit."""
         limits = (facts.mounts_limit, self.allowed.get(facts.name))
@@ -323,9 +358,7 @@ class RunStatistics:
         parts += self.content.parts()
         if self.phases[Phase.HELD]:
             parts.append(f"{self.phases[Phase.HELD]} held open ({in_words(self.held_verdicts)})")
-        return ", ".join(
-            parts + ([f"{self.may_be_mounted} MAY BE MOUNTED"] if self.may_be_mounted else [])
-        )
+        return ", ".join([*parts, *self.left_open.parts])
 
 
 def in_words(counts: Mapping[Result, int]) -> str:

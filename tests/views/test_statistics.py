@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestrator.core.events import (
     DeadlinePassed,
@@ -10,20 +12,25 @@ from orchestrator.core.events import (
     MountLeft,
     MountReleased,
     OutOfReach,
+    RunFinished,
     RunHalted,
     ServerGivenUp,
     ServerParked,
     ServerResumed,
+    SessionEnded,
     StopRequested,
     StrayFound,
     StrayReleased,
     SubmissionInDoubt,
     SubmissionNotSent,
 )
+from orchestrator.core.left_open import DIED
 from orchestrator.core.lifecycle import Phase
 from orchestrator.core.model import Href, MountState, Result, ServerName, SessionId, TaskId
+from orchestrator.core.run_state import fold
 from orchestrator.views.picture import picture
 from orchestrator.views.statistics import RECENT_FAILURES, RunStatistics
+from tests.report.builders import SESSION, journals
 from tests.views.story import (
     accepted,
     concluded,
@@ -226,3 +233,45 @@ def test_a_mount_of_no_target_uses_a_slot_until_it_is_gone() -> None:
     assert "1 MAY BE MOUNTED" in stats.counts()
     released = tallied(*events, gone)
     assert (released.open_on(HQ), released.may_be_mounted) == (0, 0)
+
+
+LATER: list[Event] = [
+    StrayFound(at=70, server=HQ, session=SESSION, task=TaskId("t"), reason="sent twice"),
+    StrayReleased(at=71, server=HQ, session=SESSION, task=TaskId("t")),
+    SessionEnded(at=72, server=HQ, session=SESSION, lost=True, reason="401", unaudited="no answer"),
+    SessionEnded(at=73, server=HQ, session=SESSION, lost=False, reason="logged off"),
+]
+
+
+@given(journals(), st.lists(st.sampled_from(LATER)), st.booleans())
+def test_what_may_be_open_is_what_status_says(
+    events: list[Event], later: list[Event], ended: bool
+) -> None:
+    """Of a run that ended, and of one whose process is gone: one answer, however it is counted."""
+    story = [*(each for each in events if not isinstance(each, RunFinished)), *later]
+    story += [finished(80, 3)] if ended else []
+    state, stats = fold(story), tallied(*story)
+    state.process_gone = True
+    stats.abandoned = not ended
+
+    shown, known = stats.left_open, state.left_open
+
+    assert {each.planned.key for each in shown.records} == {
+        each.planned.key for each in known.records
+    }
+    assert (shown.strays, shown.unaudited) == (known.strays, known.unaudited)
+    assert (shown.mounts, shown.short()) == (known.mounts, known.short())
+
+
+def test_a_session_that_nobody_has_read_is_shown() -> None:
+    """In the live view and in lines, once its process is gone; not while it lives."""
+    stats = tallied(started("hq"), planned("a"), wave(0), *verified("a", 1))
+    words = "mounts of no target MAY BE MOUNTED on hq"
+    living = (words in stats.counts(), bool(stats.left_open))
+    stats.abandoned = True
+    rows = ["".join(span.text for span in row) for row in picture(stats, 80, 20)]
+
+    assert living == (False, False)
+    assert stats.left_open.unaudited == {HQ: DIED}
+    assert stats.counts().endswith(f", {words}")
+    assert f"{words}: try bulk-restore unmount r-1" in rows

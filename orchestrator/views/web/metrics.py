@@ -124,9 +124,11 @@ def _targets(page_state: PageState) -> Iterator[Gauge]:
     )
     about = "Targets without a result yet, held open after this verdict."
     yield _by("verdict", stats.held_verdicts, Result, "targets_held", about)
-    yield Gauge(
-        "mounts_left", "Mounts of concluded targets, or none, that are, or may be, open."
-    ).add(stats.may_be_mounted)
+    about = (
+        "Mounts that are, or may be, open: of concluded targets or none; of all once no process "
+        "works on the run."
+    )
+    yield Gauge("mounts_left", about).add(stats.left_open.mounts)
     about = "Targets that are in this phase now."
     yield _by("phase", stats.phases, Phase, "targets_in_phase", about)
     oldest = min((record.since for record in stats.under_way()), default=None)
@@ -153,6 +155,11 @@ def _servers(page_state: PageState) -> Iterator[Gauge]:
     targets = Gauge("server_targets", "Targets behind this Enterprise Manager.")
     done = Gauge("server_targets_concluded", "Targets behind it that have their result.")
     usable = Gauge("server_usable", "0 while targets wait for the server, or it was given up.")
+    unaudited = Gauge(
+        "server_unaudited",
+        "1 if mounts of no target may be open besides: a session was not read a last time.",
+    )
+    unread = stats.unaudited
     for facts in page_state.servers():
         name = facts.name
         used.add(stats.open_on(name), server=name)
@@ -164,7 +171,8 @@ def _servers(page_state: PageState) -> Iterator[Gauge]:
         targets.add(stats.by_server[name], server=name)
         done.add(stats.done_by_server[name], server=name)
         usable.add(page_state.server_state(name) == "open", server=name)
-    yield from (used, limit, allowed, targets, done, usable)
+        unaudited.add(name in unread, server=name)
+    yield from (used, limit, allowed, targets, done, usable, unaudited)
 
 
 def page_metrics(listeners: int, connections: int) -> Iterator[Gauge]:

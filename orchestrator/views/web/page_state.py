@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from orchestrator.core.events import Event, RunFinished, ServerFacts, StrayFound
+from orchestrator.core.left_open import LeftOpen
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import ExitCode, MountState, Result, ServerName, WaveName, exit_words
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
@@ -95,7 +96,7 @@ class PageState:
 
     def snapshot(self) -> bytes:
         """Return everything but the timeline as one line of JSON."""
-        stats, started = self.stats, self.stats.started
+        stats, started, left_open = self.stats, self.stats.started, self.stats.left_open
         left = stats.time_left() if self.state in {"running", "ending"} else TimeLeft()
         values = {
             "state": self.state,
@@ -120,19 +121,20 @@ class PageState:
             "waves": [self._wave(wave) for wave in stats.waves_going[:WAVES_SHOWN]],
             "waves_ended": len(stats.waves_finished),
             "waves_all": len(stats.by_wave),
-            "servers": [self._server(facts) for facts in self.servers()[:SERVERS_SHOWN]],
+            "servers": [self._server(facts, left_open) for facts in self.servers()[:SERVERS_SHOWN]],
             "more_servers": max(0, len(self.servers()) - SERVERS_SHOWN),
             "held": {
                 "count": len(stats.held_open),
                 "until": stats.held_until,
                 "verdicts": in_words(stats.held_verdicts),
             },
-            "left_open": stats.may_be_mounted,
+            "left_open": left_open.mounts,
             "left_until": self.finished.at + SESSION_IDLE_LIMIT if self.finished else None,
             "left_named": [
-                *(_stray(stray) for stray in list(stats.strays.values())[:OPEN_SHOWN]),
-                *(_left(record) for record in self._left()),
+                *(_stray(stray) for stray in left_open.strays[:OPEN_SHOWN]),
+                *(_left(record) for record in _known_first(left_open)),
             ][:OPEN_SHOWN],
+            "unread": [printable(line, WORDS) for line in left_open.unknown],
             "slowest": self._slowest(),
             "failures": [_failure(record) for record in reversed(stats.failures)],
         }
@@ -149,7 +151,7 @@ class PageState:
         done, targets = self.stats.done_by_wave[wave], self.stats.by_wave[wave]
         return {"name": printable(wave, KEY), "done": done, "targets": targets}
 
-    def _server(self, facts: ServerFacts) -> dict[str, Any]:
+    def _server(self, facts: ServerFacts, left_open: LeftOpen) -> dict[str, Any]:
         stats, name = self.stats, facts.name
         return {
             "name": printable(name, KEY),
@@ -160,14 +162,8 @@ class PageState:
             "targets": stats.by_server[name],
             "gate": self.server_state(name),
             "why": printable(stats.trouble.get(name, ""), WORDS),
+            "unread": printable(left_open.unknown_on(name), WORDS),
         }
-
-    def _left(self) -> list[MountRecord]:
-        """Return the targets whose mounts are, or may be, open; the known ones first."""
-        left = self.stats.left.values()
-        return heapq.nsmallest(
-            OPEN_SHOWN, left, key=lambda record: record.mount_state is not MountState.LEFT
-        )
 
     def _slowest(self) -> list[dict[str, Any]]:
         oldest = heapq.nsmallest(
@@ -184,14 +180,24 @@ class PageState:
         ]
 
 
+def _known_first(left_open: LeftOpen) -> list[MountRecord]:
+    """Return the targets whose mounts are, or may be, open; the known ones first."""
+    return heapq.nsmallest(
+        OPEN_SHOWN,
+        left_open.records,
+        key=lambda record: record.mount_state is not MountState.LEFT,
+    )
+
+
 def _left(record: MountRecord) -> dict[str, Any]:
     point, planned = record.open_point, record.planned
+    under_way = "" if record.is_final else record.phase.value.replace("_", " ")
     return {
         "key": printable(planned.key, KEY),
         "mount": record.mount_state.value,
         "where": printable(planned.backup_server or planned.server, KEY),
         "point": printable(point.name, KEY) if point else "",
-        "message": printable(record.message or "", WORDS),
+        "message": printable(record.message or under_way, WORDS),
     }
 
 

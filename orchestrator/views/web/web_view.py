@@ -87,15 +87,24 @@ class WebView:
     def observe(self, event: Event, record: MountRecord | None) -> None:
         """Take over the event."""
         self.page_state.observe(event, record)
+        self._write_if_urgent()
+
+    def abandon(self, *, gone: bool) -> None:
+        """Take note of whether the run's process is gone; called when another process is shown."""
+        self.page_state.abandon(gone=gone)
+        self._write_if_urgent()
+
+    def _write_if_urgent(self) -> None:
         if self._metrics_file is not None and self._urgent_state() != self._written_state:
             self._changed.set()
 
     def _urgent_state(self) -> object:
         """Return the part of the metrics whose changes are written at once."""
-        page_state = self.page_state
-        started = page_state.stats.started
+        page_state, stats = self.page_state, self.page_state.stats
+        started = stats.started
         gates = tuple(page_state.server_state(facts.name) for facts in page_state.servers())
-        return started and started.run, page_state.state, gates, page_state.stats.may_be_mounted
+        left = stats.may_be_mounted, tuple(stats.unaudited)
+        return started and started.run, page_state.state, gates, left
 
     async def serve(self, now: Callable[[], float]) -> None:
         """Serve and write until cancelled, at the run's end; `now` is the run's clock.

@@ -225,12 +225,14 @@ def test_a_second_process_follows_the_journal(stalled: Servers, place: Place) ->
         assert token not in "".join(said.lines)
         assert in_state("running")["bulk_restore_targets"].samples[(PLAN,)] == 30
         kill(run)
-        in_state("interrupted")
+        gone = in_state("interrupted")
         stalled.go_on()
         assert place.call("resume", "last").returncode in {0, 3}
         done = in_state("finished")
         watching.send_signal(signal.SIGINT)
 
+        assert gone["bulk_restore_mounts_left"].samples[(PLAN,)] > 0
+        assert any(gone["bulk_restore_server_unaudited"].samples.values())
         assert sum(done["bulk_restore_targets_concluded"].samples.values()) == 30
         watching.wait(PATIENCE_S)
         assert watching.returncode == 0

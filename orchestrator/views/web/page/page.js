@@ -101,15 +101,21 @@
   function showLeft() { // what may be open, and what to do about it
     const isOver = picture.state === "finished";
     const unmount = `bulk-restore unmount ${picture.run}`;
-    at("open-mounts").hidden = !picture.left_open;
+    at("open-mounts").hidden = !picture.left_open && !picture.unread.length;
     at("release").textContent = picture.state === "interrupted"
       ? `This looks for them and goes on: bulk-restore resume ${picture.run}`
       : isOver ? `Until about ${wallTime(picture.left_until)} this may still release them: ${unmount}`
         : `Once the run has ended, this may release them: ${unmount}`;
-    at("left").replaceChildren(...picture.left_named.map(leftOpen));
+    at("left").replaceChildren(...picture.unread.map(notKnown), ...picture.left_named.map(leftOpen));
     const more = picture.left_open - picture.left_named.length;
     at("more-left").hidden = more <= 0;
     at("more-left").textContent = `and ${more} more`;
+  }
+
+  function notKnown(words) {
+    const made = make("li");
+    made.append(make("span", "doubt", words));
+    return made;
   }
 
   function leftOpen(record) {
@@ -158,8 +164,9 @@
   function server(facts) {
     const made = make("li");
     const head = make("div", "line");
-    const slots = facts.allowed === null ? `${facts.used} slots used`
-      : `${facts.used} of ${facts.allowed} slots`;
+    const used = facts.unread ? `at least ${facts.used}` : facts.used;
+    const slots = facts.allowed === null ? `${used} slots used`
+      : `${used} of ${facts.allowed} slots`;
     head.append(make("b", "", facts.name), make("span", "soft", slots));
     const bar = draw("svg", {class: "bar", viewBox: "0 0 1000 10", preserveAspectRatio: "none",
                              role: "img", "aria-label": slots});
@@ -175,7 +182,7 @@
     foot.append(make("span", "soft", `${facts.done}/${facts.targets} done`),
                 make("span", `badge ${kinds[facts.gate]}`, gate));
     made.append(head, bar, foot);
-    if (facts.why) made.append(make("p", "why", facts.why));
+    for (const why of [facts.why, facts.unread]) if (why) made.append(make("p", "why", why));
     return made;
   }
 
