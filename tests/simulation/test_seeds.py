@@ -18,7 +18,8 @@ from tests.simulation import first_stories
 from tests.simulation.hits import assert_enough
 from tests.simulation.nemesis import Violation, played, scratch
 
-SEEDS = 2000
+SEEDS = 1000
+"""For every run of the tests; `make simulate-seeds` plays as many more as one likes."""
 IN_ONE_TEST = 20
 
 FOUND_FIRST = (9, 63, 173, 462, 550, 742, 796)
