@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 
 from orchestrator.core.events import SessionEnded, StrayFound
 from orchestrator.core.lifecycle import MountRecord
-from orchestrator.core.model import ServerName, SessionId
-from orchestrator.core.text import printable
+from orchestrator.core.model import MountState, ServerName, SessionId
+from orchestrator.core.text import counted, printable
 
 DIED = "its process ended before the tasks of its session were read a last time"
 """Why nobody knows what is open in a session that no process has ended."""
+
+Ends = Mapping[ServerName, Mapping[SessionId, SessionEnded]]
+"""Of each server how its sessions ended, by what was said last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,21 @@ class LeftOpen:
     def mounts(self) -> int:
         """Return how many known mounts may be open."""
         return len(self.records) + len(self.strays)
+
+    def out_of_reach(self, ends: Ends) -> int:
+        """Return how many of the mounts are in a session that has ended.
+
+        Nothing here can remove such a mount any more; whether the server does is not documented.
+        Source: tasks and mounts live in their logon session only.
+        """
+        made_in = [
+            (record.planned.server, record.attempts[-1].session)
+            for record in self.records
+            if record.mount_state is not MountState.KEPT and record.attempts
+        ]
+        made_in += [(stray.server, stray.session) for stray in self.strays]
+        last = (ends.get(name, {}).get(session) for name, session in made_in)
+        return sum(end is not None and not end.left_open for end in last)
 
     @property
     def unknown(self) -> tuple[str, ...]:
@@ -73,13 +91,12 @@ class LeftOpen:
 
 
 def unread_sessions(
-    ends: Mapping[ServerName, Mapping[SessionId, SessionEnded]],
-    asked: Iterable[tuple[ServerName, SessionId]],
+    ends: Ends, asked: Iterable[tuple[ServerName, SessionId]]
 ) -> dict[ServerName, dict[SessionId, str]]:
     """Return the sessions in which a mount of no target may be open, unseen, and why, by server.
 
-    `ends` has of each server how its sessions ended, by what was said last. `asked` are those in
-    which a process that is gone has asked for mounts; nothing while one works on the run.
+    `asked` are those in which a process that is gone has asked for mounts; nothing while one works
+    on the run.
     """
     found = {
         name: {
@@ -91,3 +108,13 @@ def unread_sessions(
         if session not in ends.get(name, {}):
             found.setdefault(name, {})[session] = DIED
     return {name: sessions for name, sessions in found.items() if sessions}
+
+
+def out_of_reach_words(count: int) -> str:
+    """Return what a person can do about mounts whose logon session has ended."""
+    return (
+        f"The logon session of {counted(count, 'mount')} has ended, and no command can release "
+        f"{'it' if count == 1 else 'them'} any more. In the Veeam Backup & Replication console of "
+        "the backup server, find the running file-level restore session of the restore point and "
+        "stop it."
+    )

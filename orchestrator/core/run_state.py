@@ -37,11 +37,10 @@ from orchestrator.core.events import (
     WaveFinished,
     WaveStarted,
 )
-from orchestrator.core.left_open import LeftOpen, unread_sessions
+from orchestrator.core.left_open import Ends, LeftOpen, unread_sessions
 from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord, advance
 from orchestrator.core.model import (
     MountKey,
-    MountState,
     Result,
     ServerName,
     SessionId,
@@ -199,7 +198,7 @@ class RunState:
                 for record in self.records.values()
                 for attempt in record.attempts
             ]
-        return unread_sessions({name: each.last_ends for name, each in self.servers.items()}, asked)
+        return unread_sessions(self._ends, asked)
 
     @property
     def unaudited(self) -> dict[ServerName, str]:
@@ -225,24 +224,12 @@ class RunState:
 
     @property
     def out_of_reach(self) -> int:
-        """Mounts that may be open, of targets or of none, while their session has ended.
+        """Mounts that may be open, of targets or of none, while their session has ended."""
+        return self.left_open.out_of_reach(self._ends)
 
-        Nothing here can remove such a mount any more; whether the server does is not documented.
-        Source: tasks and mounts live in their logon session only.
-        """
-        ended = {
-            (name, session)
-            for name, server in self.servers.items()
-            for session, end in server.last_ends.items()
-            if not end.left_open
-        }
-        made_in = [
-            (record.planned.server, record.attempts[-1].session)
-            for record in self.records.values()
-            if record.mount_state in {MountState.LEFT, MountState.UNKNOWN} and record.attempts
-        ]
-        made_in += [(stray.server, stray.session) for stray in self.strays]
-        return sum(session in ended for session in made_in)
+    @property
+    def _ends(self) -> Ends:
+        return {name: server.last_ends for name, server in self.servers.items()}
 
     def is_anything_left(self, *, retry_failed: bool = False) -> bool:
         """Tell whether there is anything that a resume would go on with."""

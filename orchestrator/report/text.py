@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
+from orchestrator.core.left_open import out_of_reach_words
 from orchestrator.core.model import MountState, Result, exit_words
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.core.proof import Fate
@@ -67,16 +68,6 @@ def _release(report: Report) -> list[str]:
         lines[-1] += f" {until} this may still release {them}:"
         lines.append(f"  bulk-restore unmount {report.run.id}")
     return [*lines, out_of_reach_words(gone)] if gone else lines
-
-
-def out_of_reach_words(count: int) -> str:
-    """Return what a person can do about mounts whose logon session has ended."""
-    return (
-        f"The logon session of {counted(count, 'mount')} has ended, and no command can release "
-        f"{'it' if count == 1 else 'them'} any more. In the Veeam Backup & Replication console of "
-        "the backup server, find the running file-level restore session of the restore point and "
-        "stop it."
-    )
 
 
 def words(name: str) -> str:

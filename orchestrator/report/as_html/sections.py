@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from statistics import median, quantiles
 
+from orchestrator.core.left_open import out_of_reach_words
 from orchestrator.core.model import ExitCode, Result, exit_words
 from orchestrator.core.text import counted, duration
 from orchestrator.report.as_html.markup import (
@@ -17,7 +18,7 @@ from orchestrator.report.as_html.markup import (
     shown,
     utc,
 )
-from orchestrator.report.text import out_of_reach_words, words, written, written_words
+from orchestrator.report.text import words, written, written_words
 from orchestrator.report.values import PHASES, Objective, Report, TargetReport
 
 NAMED = 500

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from orchestrator.core.events import Event, RunFinished, ServerFacts, StrayFound
-from orchestrator.core.left_open import LeftOpen
+from orchestrator.core.left_open import LeftOpen, out_of_reach_words
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import ExitCode, MountState, Result, ServerName, WaveName, exit_words
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
@@ -97,6 +97,7 @@ class PageState:
     def snapshot(self) -> bytes:
         """Return everything but the timeline as one line of JSON."""
         stats, started, left_open = self.stats, self.stats.started, self.stats.left_open
+        gone = left_open.out_of_reach(stats.ends)
         left = stats.time_left() if self.state in {"running", "ending"} else TimeLeft()
         values = {
             "state": self.state,
@@ -129,6 +130,8 @@ class PageState:
                 "verdicts": in_words(stats.held_verdicts),
             },
             "left_open": left_open.mounts,
+            "out_of_reach": gone,
+            "out_of_reach_words": out_of_reach_words(gone) if gone else "",
             "left_until": self.finished.at + SESSION_IDLE_LIMIT if self.finished else None,
             "left_named": [
                 *(_stray(stray) for stray in left_open.strays[:OPEN_SHOWN]),

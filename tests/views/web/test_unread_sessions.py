@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from orchestrator.app.follow import RunFollower, follow
 from orchestrator.core.events import Event, RunResumed, SessionEnded, StrayFound
-from orchestrator.core.left_open import DIED
+from orchestrator.core.left_open import DIED, out_of_reach_words
 from orchestrator.core.model import MountState, ServerName, SessionId, TaskId
 from orchestrator.journal import State
 from orchestrator.views.web import server as server_module
@@ -163,6 +164,21 @@ def test_mounts_under_way_need_a_person_once_their_process_is_gone() -> None:
     assert snapshot(killed)["servers"][0]["used"] == 2
 
 
+@pytest.mark.parametrize(
+    ("how", "beyond"),
+    [(ended("no answer"), 0), (replace(ended(), lost=True, reason="401"), 1)],
+    ids=["left open", "lost"],
+)
+def test_what_a_lost_session_mounted_is_promised_to_no_command(
+    how: SessionEnded, beyond: int
+) -> None:
+    """As in the report: a person must remove it in the console, and `unmount` at most the rest."""
+    seen = snapshot(shown(*RELEASED, STRAY, how, finished(12, 3)))
+
+    assert (seen["left_open"], seen["out_of_reach"]) == (1, beyond)
+    assert seen["out_of_reach_words"] == (out_of_reach_words(1) if beyond else "")
+
+
 @pytest.mark.anyio
 async def test_a_killed_run_is_written_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -244,6 +260,9 @@ def test_the_page_shows_all_that_it_is_sent() -> None:
     script = (folder / "page.js").read_text()
     seen = snapshot(shown(*RELEASED, STRAY, gone=True))
 
+    places = set(re.findall(r'id="([\w-]+)"', (folder / "index.html").read_text()))
+
+    assert set(re.findall(r'\bat\("([\w-]+)"\)', script)) <= places
     assert seen.keys() == set(re.findall(r"\bpicture\??\.(\w+)", script))
     assert seen["servers"][0].keys() <= set(re.findall(r"\bfacts\.(\w+)", script))
     assert seen["left_named"][0].keys() <= set(re.findall(r"\brecord\.(\w+)", script))
@@ -276,6 +295,21 @@ async def test_an_unread_session_stands_first_with_the_next_command(tmp_path: Pa
     assert "at least 0 of 4 slots" in servers
     assert release.endswith("this may still release them: bulk-restore unmount r-1")
     assert [each for each in tab.complaints if "ERR_" not in each] == []
+
+
+@pytest.mark.anyio
+@pytest.mark.process
+@needs_chromium
+async def test_a_mount_beyond_every_command_is_left_to_a_person(tmp_path: Path) -> None:
+    """The page names the console, and no command that cannot help."""
+    lost = replace(ended(), lost=True, reason="401")
+    async with visited(shown(*RELEASED, STRAY, lost)) as site, chromium(tmp_path) as tab:
+        await tab.open(site.link)
+        await tab.until("document.querySelectorAll('#left li').length === 1")
+        first = await tab.value("document.querySelector('main section').innerText")
+
+    assert out_of_reach_words(1) in first
+    assert "bulk-restore" not in first
 
 
 @pytest.fixture

@@ -101,11 +101,16 @@
   function showLeft() { // what may be open, and what to do about it
     const isOver = picture.state === "finished";
     const unmount = `bulk-restore unmount ${picture.run}`;
+    const beyond = picture.out_of_reach;
+    const them = beyond ? "the rest" : "them";
     at("open-mounts").hidden = !picture.left_open && !picture.unread.length;
+    at("beyond").hidden = !beyond;
+    at("beyond").textContent = picture.out_of_reach_words;
+    at("release").hidden = beyond >= picture.left_open && !picture.unread.length;
     at("release").textContent = picture.state === "interrupted"
-      ? `This looks for them and goes on: bulk-restore resume ${picture.run}`
-      : isOver ? `Until about ${wallTime(picture.left_until)} this may still release them: ${unmount}`
-        : `Once the run has ended, this may release them: ${unmount}`;
+      ? `This looks for ${them} and goes on: bulk-restore resume ${picture.run}`
+      : isOver ? `Until about ${wallTime(picture.left_until)} this may still release ${them}: ${unmount}`
+        : `Once the run has ended, this may release ${them}: ${unmount}`;
     at("left").replaceChildren(...picture.unread.map(notKnown), ...picture.left_named.map(leftOpen));
     const more = picture.left_open - picture.left_named.length;
     at("more-left").hidden = more <= 0;
