@@ -6,7 +6,7 @@ import codecs
 import hashlib
 from collections.abc import Iterable, Iterator
 
-from orchestrator.checks.outcomes import SHOWN_TEXT, CheckSetSubject, Unreadable, made, unmade
+from orchestrator.checks.outcomes import SHOWN_TEXT, CheckSetSubject, Unreadable, made, not_judged
 from orchestrator.core import text
 from orchestrator.core.expressions import ExpressionRefused, SearchTooLong, compiled
 from orchestrator.core.proof import CheckOutcome, PathCheck
@@ -129,7 +129,7 @@ def judge_content(
     if isinstance(content, Content) and content.size > check.max_download:
         content = too_large(content.size, check)
     if isinstance(content, Unreadable):
-        return [unmade(about, check.path, each, content.why) for each in _expectations(check)]
+        return [not_judged(about, check.path, each, content.why) for each in _expectations(check)]
     return list(_judged(check, content, about))
 
 
@@ -185,9 +185,9 @@ def _matched(
     try:
         line = compiled(pattern).line_in(content.first_lines(limit))
     except ExpressionRefused as exc:
-        return unmade(about, check.path, expected, f"the pattern {exc}")
+        return not_judged(about, check.path, expected, f"the pattern {exc}")
     except SearchTooLong as exc:
-        return unmade(about, check.path, expected, str(exc))
+        return not_judged(about, check.path, expected, str(exc))
     if line is not None:
         return made(about, check.path, expected, f"line {line}", passed=True)
     where = text.size(content.size)

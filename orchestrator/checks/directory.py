@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from orchestrator.checks.metadata import age
-from orchestrator.checks.outcomes import CheckSetSubject, Unreadable, made, unmade
+from orchestrator.checks.outcomes import CheckSetSubject, Unreadable, made, not_judged
 from orchestrator.core import text
 from orchestrator.core.model import FileSystemEntry
 from orchestrator.core.names import PathRules
@@ -29,7 +29,7 @@ def judge_directory(
     depends on its name has failed.
     """
     if isinstance(listing, Unreadable):
-        return [unmade(about, check.dir, each, listing.why) for each in _expectations(check)]
+        return [not_judged(about, check.dir, each, listing.why) for each in _expectations(check)]
     names = PathRules(about.os_kind)
     nameless = sum(not entry.name for entry in listing)
     matches = [
@@ -82,7 +82,7 @@ def _counts(
         shown = str(count) if check.glob == "*" else f"{count} of {total}"
         expected = f"{word} {bound}{_of(check)}"
         if word == "max_count" and check.glob != "*" and good and count + nameless > bound:
-            yield unmade(about, check.dir, expected, _unnamed(nameless))
+            yield not_judged(about, check.dir, expected, _unnamed(nameless))
             continue
         yield made(about, check.dir, expected, f"{shown} entries", passed=good)
 
@@ -94,7 +94,7 @@ def _newest(check: DirCheck, matches: Listing, about: CheckSetSubject) -> Iterat
     dated = [(entry.modified_at, entry.name) for entry in matches if entry.modified_at is not None]
     if not dated:
         why = "nothing matches" if not matches else "the server names no usable date"
-        yield unmade(about, check.dir, expected, why)
+        yield not_judged(about, check.dir, expected, why)
         return
     at, name = max(dated)
     seconds, shown = age(at, about.created_at)
@@ -115,7 +115,7 @@ def _absent(check: DirCheck, listing: Listing, about: CheckSetSubject) -> Iterat
         more = ", …" if len(offenders) > OFFENDERS_SHOWN else ""
         observed = f"{len(offenders)} of {len(listing)} entries: {shown}{more}"
     elif nameless:
-        yield unmade(about, check.dir, _forbidden(check), _unnamed(nameless))
+        yield not_judged(about, check.dir, _forbidden(check), _unnamed(nameless))
         return
     else:
         observed = f"none of {_entries(len(listing))}"
@@ -150,10 +150,12 @@ def judge_baseline(
     """
     compared = "files and bytes as in the last verified run"
     if isinstance(listing, Unreadable):
-        return [unmade(about, check.baseline, compared, listing.why)]
+        return [not_judged(about, check.baseline, compared, listing.why)]
     files = [entry for entry in listing if not entry.is_directory]
     if any(entry.size is None for entry in files):
-        return [unmade(about, check.baseline, compared, "the server names no size for some files")]
+        return [
+            not_judged(about, check.baseline, compared, "the server names no size for some files")
+        ]
     now = Measured(files=len(files), bytes=sum(entry.size or 0 for entry in files))
     outcome = partial(made, about, check.baseline, measured=now)
     files_now = text.counted(now.files, "file")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from orchestrator.checks.outcomes import CheckSetSubject, Unreadable, made, unmade
+from orchestrator.checks.outcomes import CheckSetSubject, Unreadable, made, not_judged
 from orchestrator.core import text
 from orchestrator.core.model import FileSystemEntry
 from orchestrator.core.names import PathRules
@@ -23,7 +23,7 @@ def judge_path(
     content has none here, as long as its file is there.
     """
     if isinstance(entry, Unreadable):
-        return [unmade(about, check.path, each, entry.why) for each in expectations(check)]
+        return [not_judged(about, check.path, each, entry.why) for each in expectations(check)]
     outcomes = [*_sizes(check, entry, about), *_age(check, entry, about)]
     outcomes += _owner(check, entry, about)
     if not outcomes and not check.needs_content:
@@ -55,9 +55,9 @@ def _sizes(
             continue
         expected = f"{word} {text.plan_size(bound)}"
         if entry.is_directory:
-            yield unmade(about, check.path, expected, _NOT_A_FILE)
+            yield not_judged(about, check.path, expected, _NOT_A_FILE)
         elif entry.size is None:
-            yield unmade(about, check.path, expected, "the server names no size")
+            yield not_judged(about, check.path, expected, "the server names no size")
         else:
             good = entry.size >= bound if word == "min_size" else entry.size <= bound
             shown = text.size(entry.size) if good else text.exact_size(entry.size)
@@ -71,7 +71,7 @@ def _age(
         return
     expected = f"modified_within {text.plan_duration(check.modified_within)}"
     if entry.modified_at is None:
-        yield unmade(about, check.path, expected, "the server names no usable date")
+        yield not_judged(about, check.path, expected, "the server names no usable date")
         return
     seconds, shown = age(entry.modified_at, about.created_at)
     good = seconds <= check.modified_within
@@ -85,7 +85,7 @@ def _owner(
         return
     expected = f"owner {check.owner}"
     if entry.owner is None:
-        yield unmade(about, check.path, expected, "the server names no owner")
+        yield not_judged(about, check.path, expected, "the server names no owner")
         return
     good = PathRules(about.os_kind).same(entry.owner, check.owner)
     yield made(about, check.path, expected, entry.owner, passed=good)

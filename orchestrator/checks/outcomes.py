@@ -58,6 +58,6 @@ def made(
     )
 
 
-def unmade(about: CheckSetSubject, path: str, expected: str, why: str) -> CheckOutcome:
+def not_judged(about: CheckSetSubject, path: str, expected: str, why: str) -> CheckOutcome:
     """Return the outcome of an assertion that could not be judged: it has failed."""
     return made(about, path, expected, why, passed=False)

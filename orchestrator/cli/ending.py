@@ -42,7 +42,7 @@ def fail(code: int, message: str) -> NoReturn:
 
 @contextmanager
 def explained(*, verbose: int | None = None) -> Iterator[None]:
-    """Turn errors into messages and documented exit codes; an unexpected one ends with 70.
+    """Turn errors and Ctrl-C into messages and documented exit codes; the unexpected ends with 70.
 
     `verbose` is how often -v was given; None where the command has no such option.
     """

@@ -2,12 +2,12 @@
 
     client      one server: opens its logon sessions, takes up one that was left
     session     the port's verbs: find points, start a mount, read tasks, browse, unmount
-    line        a session's requests: pages, doubtful answers, whether it still lives
+    requests    a session's requests: pages, doubtful answers, whether it still lives
     logon       logon, the token, logoff; taking up a session again
     budget      how often an account may be logged on
     token       what opens a session, shown to nobody
     masking     secrets masked in every body before it is read
-    itself      the one small question whether a session and its service are there
+    own_session the one small question whether a session and its service are there
     transport   one request: TLS, caps, was it sent
     meanings    what an answer other than success means, and whose words it holds
     links       a Href is a path; which requests may be sent at all

@@ -15,8 +15,8 @@ from orchestrator.em.budget import LogonBudget
 from orchestrator.em.credentials import resolve
 from orchestrator.em.facts import ServiceRoot
 from orchestrator.em.families import FAMILIES
-from orchestrator.em.line import Line
 from orchestrator.em.logon import KeptSession, OpenedSession, clock_offset, logged_on, taken_up
+from orchestrator.em.requests import SessionRequests
 from orchestrator.em.session import Session
 from orchestrator.em.shortage import require_room
 from orchestrator.em.transport import ConnectorFactory, Transport
@@ -162,7 +162,7 @@ class Client:
         try:
             async with opening as opened:
                 session = Session(
-                    Line(transport, self._codec, opened.kept.guid),
+                    SessionRequests(transport, self._codec, opened.kept.guid),
                     self._codec,
                     opened,
                     self._settings.api_version,

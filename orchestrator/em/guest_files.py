@@ -9,7 +9,7 @@ from orchestrator.core.errors import ForbiddenAction, GuestUnreadable, Malformed
 from orchestrator.core.model import FileSystemEntry, Href, ServerName, Task
 from orchestrator.em import guests, limits
 from orchestrator.em.decoding import REPLACED
-from orchestrator.em.line import Line
+from orchestrator.em.requests import SessionRequests
 from orchestrator.em.wire import XmlCodec
 
 T = TypeVar("T")
@@ -19,7 +19,7 @@ class GuestFiles:
     """The part of `ports.GuestSession` that is about files."""
 
     server: ServerName
-    _line: Line
+    _requests: SessionRequests
     _codec: XmlCodec
     _may_write: bool
 
@@ -42,7 +42,7 @@ class GuestFiles:
 
         async def once() -> FileSystemEntry:
             return guests.itself(
-                asked, await self._line.get(asked, self._codec.entries, large=True)
+                asked, await self._requests.get(asked, self._codec.entries, large=True)
             )
 
         return await self._readable(once)
@@ -64,7 +64,7 @@ class GuestFiles:
         Source: POST .../mounts/{n}/{path}?action=restore answers 202 with a task.
         """
         target = f"{file.partition('?')[0]}?action=restore"
-        _, task = await self._line.send(
+        _, task = await self._requests.send(
             "POST",
             target,
             self._codec.task,
@@ -76,7 +76,7 @@ class GuestFiles:
 
     async def fetch(self, download: Href, take: Callable[[bytes], None], *, limit: int) -> int:
         """Read a staged file in pieces; its size in bytes. Source: GET ...?action=download."""
-        return await self._line.stream(download, take, limit=limit)
+        return await self._requests.stream(download, take, limit=limit)
 
     async def browse(self, directory: Href) -> Sequence[FileSystemEntry]:
         """List a directory of a mounted guest, all pages. `directory` is an entry's own Href.
@@ -92,7 +92,7 @@ class GuestFiles:
     async def _browse(self, directory: Href) -> Sequence[FileSystemEntry]:
         found: list[FileSystemEntry] = []
         shown: set[Href] = set()
-        async for page in self._line.pages(f"{directory}?action=listAll", self._codec.entries):
+        async for page in self._requests.pages(f"{directory}?action=listAll", self._codec.entries):
             if page.is_itself:
                 return [guests.itself(directory, page)]
             if page.has_next and not page.rows:
@@ -121,7 +121,7 @@ class GuestFiles:
         try:
             return await ask()
         except MalformedResponse:
-            await self._line.keep_alive()
+            await self._requests.keep_alive()
         except Unreadable:  # it answers well
             pass
         try:

@@ -28,8 +28,8 @@ from orchestrator.em import guests, limits
 from orchestrator.em.facts import BackupServer, OpenSession
 from orchestrator.em.families import FAMILIES, Family
 from orchestrator.em.guest_files import GuestFiles
-from orchestrator.em.line import Line
 from orchestrator.em.logon import KeptSession, OpenedSession
+from orchestrator.em.requests import SessionRequests
 from orchestrator.em.wire import Page, XmlCodec
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ class Session(GuestFiles):
 
     def __init__(
         self,
-        line: Line,
+        requests: SessionRequests,
         codec: XmlCodec,
         opened: OpenedSession,
         version: str,
@@ -63,7 +63,7 @@ class Session(GuestFiles):
         may_write: bool = False,
     ) -> None:
         """Made by `Client.logon` and `Client.take_up`."""
-        self.server: ServerName = line.server
+        self.server: ServerName = requests.server
         self.id: SessionId = opened.kept.id
         self.kept: KeptSession = opened.kept
         """Its secrets, for the owner-only side file and nothing else."""
@@ -79,29 +79,29 @@ class Session(GuestFiles):
         """How many rows of the newest list of all tasks could not be read."""
         self.collections = opened.collections
         """Paths below /api/ that the account may use, lower case; empty where none were told."""
-        self._line = line
+        self._requests = requests
         self._codec = codec
         self._may_write = may_write
 
     @property
     def certificate_sha256(self) -> str | None:
         """SHA-256 of the certificate the server showed."""
-        return self._line.transport.certificate_sha256
+        return self._requests.transport.certificate_sha256
 
     @property
     def idle_s(self) -> float:
         """Seconds since this session was last used, those of a suspended machine included."""
-        return self._line.idle_s
+        return self._requests.idle_s
 
     @property
     def requests(self) -> int:
         """HTTP requests of this session so far."""
-        return self._line.transport.requests
+        return self._requests.transport.requests
 
     @property
     def retries(self) -> int:
         """How many of them repeated an earlier one."""
-        return self._line.transport.retries
+        return self._requests.transport.retries
 
     # --- restore points ------------------------------------------------------------------
 
@@ -113,7 +113,7 @@ class Session(GuestFiles):
         """
         family = FAMILIES[source]
         target = f"/api/{family.path}/{point}?format=Entity"
-        page = await self._line.get(target, lambda: self._codec.points(family))
+        page = await self._requests.get(target, lambda: self._codec.points(family))
         if len(page.rows) != 1:
             raise MalformedResponse(f"{self.server} answered with {len(page.rows)} points, not 1")
         if page.rows[0].id != point.lower():
@@ -176,7 +176,7 @@ class Session(GuestFiles):
         if condition is not None:
             base += f"&filter={quote(condition, safe='')}"
         too_many = "restore points here: select fewer, by 'backup_server' or a query"
-        async for page in self._line.pages(base, lambda: self._codec.points(family), too_many):
+        async for page in self._requests.pages(base, lambda: self._codec.points(family), too_many):
             _remember(self.set_aside_points, page.set_aside)
             for point in page.rows:
                 found.setdefault(point.id, point)
@@ -206,13 +206,13 @@ class Session(GuestFiles):
 
     async def _first_point(self, family: Family, which: str) -> Page[RestorePoint]:
         target = f"/api/query?type={family.entity}&format=Entities&{which}&pageSize=1&page=1"
-        return await self._line.get(target, lambda: self._codec.points(family), large=True)
+        return await self._requests.get(target, lambda: self._codec.points(family), large=True)
 
     # --- the server itself ------------------------------------------------------------------
 
     async def open_sessions(self) -> Sequence[OpenSession]:
         """List the logon sessions that are open, also those of other programs and accounts."""
-        return await self._line.get(
+        return await self._requests.get(
             "/api/logonSessions", self._codec.open_sessions, large=True, shows_sessions=True
         )
 
@@ -245,7 +245,7 @@ class Session(GuestFiles):
             AccessDenied: not to this role; a File Restore Operator may not. Source: reference 2.7.
         """
         target = "/api/backupServers?format=Entity"
-        return await self._line.get(target, self._codec.backup_servers, large=True)
+        return await self._requests.get(target, self._codec.backup_servers, large=True)
 
     # --- tasks and mounts ------------------------------------------------------------------
 
@@ -256,7 +256,7 @@ class Session(GuestFiles):
         """
         family = FAMILIES[source]
         body = self._codec.mount_spec(os_kind) if family.takes_os_kind else b""
-        _, task = await self._line.send(
+        _, task = await self._requests.send(
             "POST",
             f"/api/{family.path}/{point}/mounts",
             self._codec.task,
@@ -268,14 +268,14 @@ class Session(GuestFiles):
 
     async def task(self, task: TaskId) -> Task:
         """Read one task."""
-        found = await self._line.get(f"/api/tasks/{quote(task, safe='')}", self._codec.task)
+        found = await self._requests.get(f"/api/tasks/{quote(task, safe='')}", self._codec.task)
         if found.id != task:
             raise MalformedResponse(f"{self.server} answered with another task than {task}")
         return found
 
     async def tasks(self) -> Sequence[Task]:
         """Read all tasks of this session in one request."""
-        page = await self._line.get("/api/tasks", self._codec.tasks, large=True)
+        page = await self._requests.get("/api/tasks", self._codec.tasks, large=True)
         _remember(self.set_aside_tasks, page.set_aside)
         self.unread_tasks = len(page.set_aside)
         return page.rows
@@ -294,7 +294,7 @@ class Session(GuestFiles):
     async def _tasks(self, condition: str) -> Sequence[Task]:
         found: dict[TaskId, Task] = {}
         base = f"/api/query?type=Task&filter={quote(condition, safe='')}"
-        async for page in self._line.pages(base, self._codec.tasks):
+        async for page in self._requests.pages(base, self._codec.tasks):
             _remember(self.set_aside_tasks, page.set_aside)
             for task in page.rows:
                 found[task.id] = task
@@ -302,7 +302,7 @@ class Session(GuestFiles):
 
     async def mount(self, mount: Href) -> Mount:
         """Read one mount point with its volume roots."""
-        found = await self._line.get(mount, self._codec.mounts)
+        found = await self._requests.get(mount, self._codec.mounts)
         if len(found) != 1:
             raise MalformedResponse(f"{self.server} answered with {len(found)} mounts, not 1")
         if found[0].href.rpartition("/")[2] != mount.rpartition("/")[2]:
@@ -325,11 +325,11 @@ class Session(GuestFiles):
             NotFound: nothing is said of the role; some servers have no list before a mount.
         """
         target = f"/api/{FAMILIES[source].path}/{point}/mounts"
-        await self._line.get(target, self._codec.mounts, large=True)
+        await self._requests.get(target, self._codec.mounts, large=True)
 
     async def _mount_list(self, target: str) -> Sequence[Mount]:
         try:
-            return await self._line.get(target, self._codec.mounts, large=True)
+            return await self._requests.get(target, self._codec.mounts, large=True)
         except NotFound:
             return ()
 
@@ -353,7 +353,7 @@ class Session(GuestFiles):
             ResponseLost: it may have been removed.
         """
         try:
-            answer, task = await self._line.send(
+            answer, task = await self._requests.send(
                 "DELETE", mount, self._codec.task, timeout=limits.UNMOUNT
             )
         except NotFound:
@@ -372,15 +372,15 @@ class Session(GuestFiles):
 
     async def keep_alive(self) -> None:
         """Use the session, by one request: the circuit breaker's probe; a dead server gets few."""
-        await self._line.keep_alive()
+        await self._requests.keep_alive()
 
     def end(self) -> None:
         """Send nothing more on this session: later calls raise that it is gone."""
-        self._line.end()
+        self._requests.end()
 
     def leave_open(self) -> None:
         """Do not log off at the end: after a logoff nobody could remove the mounts."""
-        self._line.transport.leave_session_open = True
+        self._requests.transport.leave_session_open = True
 
 
 def _remember(known: dict[str, None], rows: Iterable[str]) -> None:

@@ -1,4 +1,8 @@
-"""The exit code of a run: which of `model.ExitCode` applies, and why."""
+"""The exit code of a run: which of `model.ExitCode` applies, and why.
+
+Reports that cannot be written (74) and internal errors (70) are decided in `app/outcome.py`, errors
+outside of a run in `cli/ending.py`.
+"""
 
 from __future__ import annotations
 

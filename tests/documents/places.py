@@ -52,7 +52,7 @@ LIFE: tuple[tuple[str, Place], ...] = (
     ("A check of names in a directory fails", directory.judge_directory),
     ("A check of content fails", content.judge_content),
     ("A check program's answer is judged", programs.judge_program),
-    ("A check cannot be made, and fails", outcomes.unmade),
+    ("A check cannot be made, and fails", outcomes.not_judged),
     ("Files are copied out", download.copy_out),
     ("A file is saved on the local disk", DiskFileStore),
     ("The mount is removed, and seen to be gone", release.release),

@@ -263,7 +263,7 @@ async def test_an_unmount_whose_task_fails_says_why(monkeypatch: pytest.MonkeyPa
 
 async def test_a_directory_is_read_to_its_last_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Traps 26 and 29: every page, at the address the server gave, encoded as it was."""
-    monkeypatch.setattr("orchestrator.em.line.PAGE_SIZE", 100)
+    monkeypatch.setattr("orchestrator.em.requests.PAGE_SIZE", 100)
     async with desk(monkeypatch) as at, at.client.logon() as session:
         _, mount = await mounted(session, at)
         drive = next(root for root in (await session.mount(mount)).roots if root.name == "E:")

@@ -315,7 +315,7 @@ async def test_half_a_listing_is_none(
     monkeypatch: pytest.MonkeyPatch, fault: Fault, error: type[EnterpriseManagerError] | None
 ) -> None:
     """Whole, or an error; a passing trouble is asked again."""
-    monkeypatch.setattr("orchestrator.em.line.PAGE_SIZE", 100)
+    monkeypatch.setattr("orchestrator.em.requests.PAGE_SIZE", 100)
     async with desk(monkeypatch, faults=[fault]) as at, at.client.logon() as session:
         _, mount = await mounted(session, at)
         directory = session.guest_href(mount, "E:/Data")

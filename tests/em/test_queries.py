@@ -92,7 +92,7 @@ async def test_every_page_is_read_and_keeps_its_filter(
     monkeypatch: pytest.MonkeyPatch, keeps: bool
 ) -> None:
     """Trap 26: the server's own page links may lose the filter, so ours are built here."""
-    monkeypatch.setattr("orchestrator.em.line.PAGE_SIZE", 5)
+    monkeypatch.setattr("orchestrator.em.requests.PAGE_SIZE", 5)
     behaviour = Behaviour(paging_keeps_filter=keeps)
     async with (
         desk(monkeypatch, behaviour=behaviour, points=12) as at,

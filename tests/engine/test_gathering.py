@@ -140,7 +140,7 @@ async def test_a_list_that_is_too_long_to_read_fails_what_rests_on_it_and_says_w
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A large estate is no fault of its server, which is used on."""
-    monkeypatch.setattr("orchestrator.em.line.MAX_ROWS", 1000)
+    monkeypatch.setattr("orchestrator.em.requests.MAX_ROWS", 1000)
     needs = InventoryNeeds(listings={REPLICA: (_all,)}, queries={REPLICA: ("Name==none",)})
     async with desk(monkeypatch, machines=400) as at, at.client.logon() as session:
         found = await gather_once(session, needs)

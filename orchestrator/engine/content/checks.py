@@ -17,7 +17,7 @@ from typing import assert_never
 from orchestrator.checks.content import Content, judge_content, takes_long, too_large
 from orchestrator.checks.directory import judge_baseline, judge_directory
 from orchestrator.checks.metadata import judge_path
-from orchestrator.checks.outcomes import CheckSetSubject, Unreadable, unmade
+from orchestrator.checks.outcomes import CheckSetSubject, Unreadable, not_judged
 from orchestrator.checks.programs import EXPECTED, judge_program, program_name
 from orchestrator.core.events import CheckMade
 from orchestrator.core.model import FileSystemEntry
@@ -68,7 +68,7 @@ class _AskedChecks:
             checks = sets.get(name, ())
             if not checks:
                 why = "the set is empty" if name in sets else "the run has no such check set"
-                record.take([unmade(about, "", "a check set", why)])
+                record.take([not_judged(about, "", "a check set", why)])
             for check in checks:
                 self._add(about, check)
 
@@ -144,7 +144,7 @@ async def _contents(guest: Guest, wanted: Iterable[_FileForChecks], record: _Rec
 async def _programs(guest: Guest, asked: _AskedChecks, record: _Record) -> None:
     programs, answers = guest.attempt.context.programs, Answers(guest)
     for about, check in asked.programs:
-        if record.holds([unmade(about, program_name(check), EXPECTED, "")]):
+        if record.holds([not_judged(about, program_name(check), EXPECTED, "")]):
             continue
         if programs is None:
             raise RuntimeError("a run with checks has been given nothing to run programs with")

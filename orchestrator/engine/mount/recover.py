@@ -5,7 +5,7 @@ point. Settling happens in the same session; another session proves nothing. Wha
 
 1. a finished task whose link names the restore point, and its mount;
 2. the session's only unclaimed task, as long as nothing else there was ever in doubt: its mount
-   must then turn out to be one of the point's (`proving.find_mount`);
+   must then turn out to be one of the point's (`find.find_mount`);
 3. the point's own list, where the server forgets tasks, or links nothing and shows no other logon
    session: a mount that was first listed after a task of nobody's was shown.
 

@@ -1,4 +1,4 @@
-"""Continue where an earlier process of the run ended.
+"""What is left of a run, for the process that resumes it: `app.runner.resume` begins.
 
 The journal says how far every target was, and the session that the earlier process left, if
 it still lives, knows the rest: its running tasks are watched on, what was in doubt is settled

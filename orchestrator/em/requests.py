@@ -39,7 +39,7 @@ MAX_ROWS = 200_000
 """Rows of one listing, all pages together."""
 
 
-class Line:
+class SessionRequests:
     """The requests of one logon session, until its end."""
 
     def __init__(self, transport: Transport, codec: XmlCodec, guid: Token) -> None:
