@@ -76,6 +76,15 @@ def render(report: Report) -> str:
             "narrowed": report.run.narrowed,
         }
         writer.writerow([cell(values.get(name)) for name in COLUMNS])
+    for unread in report.unread:
+        values = {
+            "key": "(no target)",
+            "server": unread.server,
+            "mount": "unknown",
+            "message": unread.message,
+            "narrowed": report.run.narrowed,
+        }
+        writer.writerow([cell(values.get(name)) for name in COLUMNS])
     return "\N{BYTE ORDER MARK}" + out.getvalue()
 
 

@@ -44,6 +44,9 @@ def render(report: Report) -> str:
         rows = [[escape_markdown(stray_words(stray))] for stray in report.strays[:SHOWN]]
         heading = f"## Left mounted by no target: {len(report.strays)}"
         lines += [heading, "", *_table(["mount"], rows)]
+    if report.unread:
+        rows = [[escape_markdown(unread.message)] for unread in report.unread]
+        lines += ["## May be mounted by no target", "", *_table(["server"], rows)]
     lines += _section("Left or maybe mounted", (t for t in report.targets if t.may_be_open))
     lines += _part("Written into guests", list(written(report)), ["target", "file"], _written)
     unchecked = (target for target in report.targets if target.unchecked)

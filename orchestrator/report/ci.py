@@ -102,6 +102,8 @@ def _findings(report: Report) -> Iterator[tuple[str, str, str]]:
         yield "warning", "narrowed run", f"narrowed {report.run.narrowed}"
     for stray in report.strays[:SHOWN]:
         yield "error", "left mounted by no target", stray_words(stray)
+    for unread in report.unread:
+        yield "error", "may be mounted by no target", unread.message
     worst = sorted((t for t in report.targets if _rank(t) < 4), key=_rank)
     for target in worst[:SHOWN]:
         why = target.message or "no reason was given"

@@ -19,7 +19,7 @@ from datetime import timedelta
 from orchestrator.core.model import MountState, Result
 from orchestrator.core.text import escape_xml, printable, timestamp, xml_attribute, xml_in_ascii
 from orchestrator.report.text import stray_words, written_words
-from orchestrator.report.values import CheckReport, Report, StrayReport, TargetReport, WaveReport
+from orchestrator.report.values import CheckReport, Report, TargetReport, WaveReport
 
 _ATTACHMENT = re.compile(r"\[(?=\[ATTACHMENT\|)", re.IGNORECASE)
 """How GitLab and Jenkins are asked, in a case's text, to attach a file of the job."""
@@ -32,7 +32,7 @@ def render(report: Report) -> str:
         targets = [target for target in report.targets if target.wave == wave.name]
         suites.append(_suite(wave, targets, report))
     suites += _strays(report)
-    counts = _counts(report.targets, report.strays).rpartition(" skipped=")[0]
+    counts = _counts(report.targets, _of_no_target(report)).rpartition(" skipped=")[0]
     inner = "".join(suites)
     document = (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -82,20 +82,35 @@ def _properties(report: Report) -> str:
 
 
 def _strays(report: Report) -> list[str]:
-    """Return a suite of the mounts that belong to no target: an error each; none without one."""
+    """Return a suite of the mounts that belong to no target, or may be there: an error each."""
     cases = "".join(
-        f"<testcase name={_quoted(stray.mount_href or stray.task_id)}"
-        f' classname={_quoted(f"mounts of no target/{stray.server}")} time="0.000">'
-        f'<error message={_quoted(stray.message)} type="left">'
-        f"{escape_xml(_clean(stray_words(stray)))}</error></testcase>\n"
-        for stray in report.strays
+        f"<testcase name={_quoted(name)}"
+        f' classname={_quoted(f"mounts of no target/{server}")} time="0.000">'
+        f'<error message={_quoted(message)} type="{kind}">'
+        f"{escape_xml(_clean(words))}</error></testcase>\n"
+        for name, server, kind, message, words in _of_no_target(report)
     )
-    head = f'<testsuite name="mounts of no target" {_counts((), report.strays)} time="0.000">'
+    head = (
+        f'<testsuite name="mounts of no target" {_counts((), _of_no_target(report))} time="0.000">'
+    )
     return [f"{head}\n{_properties(report)}{cases}</testsuite>\n"] if cases else []
 
 
-def _counts(targets: Sequence[TargetReport], strays: Sequence[StrayReport] = ()) -> str:
-    kinds = [_kind(target) for target in targets] + ["error"] * len(strays)
+def _of_no_target(report: Report) -> list[tuple[str, str, str, str, str]]:
+    """Return name, server, kind, message and text of each case that belongs to no target."""
+    rows = [
+        (each.mount_href or each.task_id, each.server, "left", each.message, stray_words(each))
+        for each in report.strays
+    ]
+    rows += [
+        ("sessions not read to their end", each.server, "unknown", each.message, each.message)
+        for each in report.unread
+    ]
+    return rows
+
+
+def _counts(targets: Sequence[TargetReport], more_errors: Sequence[object] = ()) -> str:
+    kinds = [_kind(target) for target in targets] + ["error"] * len(more_errors)
     return (
         f'tests="{len(kinds)}" failures="{kinds.count("failure")}" '
         f'errors="{kinds.count("error")}" skipped="{kinds.count("skipped")}"'

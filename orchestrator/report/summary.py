@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET
 
 from orchestrator.core.events import ServerFacts, StrayFound
+from orchestrator.core.left_open import LeftOpen
 from orchestrator.core.lifecycle import AttemptRecord, MountRecord, Phase, Span
 from orchestrator.core.model import Result, session_id, totals
 from orchestrator.core.proof import CheckOutcome
@@ -37,6 +38,7 @@ from orchestrator.report.values import (
     StrayReport,
     TargetObjectives,
     TargetReport,
+    UnreadReport,
     WaveReport,
     seconds,
 )
@@ -78,6 +80,7 @@ def summarize(state: RunState, *, chain_head: str | None = None) -> Report:
         not_proven=not_proven(state, {target.result for target in targets}),
         warnings=warnings(state, ((target.key, target.checks) for target in targets)),
         strays=_strays(state.strays),
+        unread=_unread(state.left_open),
         strays_removed=_strays(
             stray for server in state.servers.values() for stray in server.strays_removed
         ),
@@ -116,6 +119,12 @@ def _strays(strays: Iterable[StrayFound]) -> tuple[StrayReport, ...]:
             message=stray.reason,
         )
         for stray in strays
+    )
+
+
+def _unread(left: LeftOpen) -> tuple[UnreadReport, ...]:
+    return tuple(
+        UnreadReport(server=server, message=left.unknown_on(server)) for server in left.unaudited
     )
 
 

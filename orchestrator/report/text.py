@@ -11,7 +11,14 @@ from orchestrator.core.model import MountState, Result, exit_words
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.core.proof import Fate
 from orchestrator.core.text import counted, duration, moment, printable
-from orchestrator.report.values import CopyReport, Objective, Report, StrayReport, TargetReport
+from orchestrator.report.values import (
+    CopyReport,
+    Objective,
+    Report,
+    StrayReport,
+    TargetReport,
+    UnreadReport,
+)
 
 T = TypeVar("T")
 
@@ -23,6 +30,7 @@ def text(report: Report) -> str:
     """Return the summary as lines for a terminal or a mail."""
     lines = [_headline(report), ""]
     lines += _part("LEFT MOUNTED by no target, remove by hand:", report.strays, _stray)
+    lines += _part("MAY BE MOUNTED by no target, check there:", report.unread, _unread)
     for title, targets in (
         ("LEFT MOUNTED, remove by hand:", _with(report, MountState.LEFT)),
         ("MAY BE MOUNTED, check there:", _with(report, MountState.UNKNOWN)),
@@ -52,9 +60,10 @@ def text(report: Report) -> str:
 def _release(report: Report) -> list[str]:
     """Return how mounts that are open unintentionally can still be released; the last lines."""
     left, unsure = report.totals["left"], report.totals["may_be_mounted"]
-    if not left + unsure:
+    if not (left + unsure or report.unread):
         return []
     counts = [f"{left} left mounted"] * bool(left) + [f"{unsure} may be mounted"] * bool(unsure)
+    counts += [f"{counted(len(report.unread), 'server')} not known"] * bool(report.unread)
     ended = report.run.finished_at
     until = (
         "Within 15 minutes of the last request"
@@ -62,9 +71,11 @@ def _release(report: Report) -> list[str]:
         else f"Until about {moment(ended + timedelta(seconds=SESSION_IDLE_LIMIT))}"
     )
     gone = report.run.out_of_reach
-    them = "them" if not gone else f"{left + unsure - gone} of them"
+    them = "what is open" if report.unread else "them"
+    if 0 < gone < left + unsure:
+        them = f"{left + unsure - gone} of them"
     lines = ["", f"{' and '.join(counts)}, see above."]
-    if gone < left + unsure:
+    if gone < left + unsure or report.unread:
         lines[-1] += f" {until} this may still release {them}:"
         lines.append(f"  bulk-restore unmount {report.run.id}")
     return [*lines, out_of_reach_words(gone)] if gone else lines
@@ -104,6 +115,10 @@ def _target(target: TargetReport) -> str:
     if target.mount in {MountState.LEFT, MountState.UNKNOWN} and target.point is not None:
         why = f"{why} (restore point {target.point.name})"
     return f"{printable(target.key)}{printable(where)}: {printable(why)}"
+
+
+def _unread(unread: UnreadReport) -> str:
+    return printable(unread.message)
 
 
 def _stray(stray: StrayReport) -> str:

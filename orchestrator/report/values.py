@@ -259,6 +259,13 @@ class StrayReport(Struct, frozen=True, kw_only=True):
     message: Annotated[str, doc("what is known of it")]
 
 
+class UnreadReport(Struct, frozen=True, kw_only=True):
+    """A server with a logon session in which a mount of no target may be open, unseen."""
+
+    server: Annotated[str, doc("server of the plan")]
+    message: Annotated[str, doc("what is not known, and why")]
+
+
 class WaveReport(Struct, frozen=True, kw_only=True):
     """One wave; null where it did not start or end."""
 
@@ -319,7 +326,7 @@ class RunReport(PublishedRun, frozen=True, kw_only=True):
     """Local time of the machine minus UTC when the run began."""
 
 
-class PublishedReport(Struct, frozen=True, kw_only=True):
+class PublishedReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """report.json: everything about one run."""
 
     schema_version: Annotated[Literal[1], doc("changes if a reader must")]
@@ -340,6 +347,10 @@ class PublishedReport(Struct, frozen=True, kw_only=True):
     not_proven: Annotated[tuple[str, ...], doc("what the report does not mean")]
     strays: Annotated[tuple[StrayReport, ...], doc("open mounts of no target", since=V2)]
     warnings: Annotated[tuple[str, ...], doc("what needs attention, whatever the results")]
+    unread: Annotated[
+        tuple[UnreadReport, ...],
+        doc("servers where a mount of no target may be open, unseen; absent: none", since=V2),
+    ] = ()
 
 
 class Report(PublishedReport, frozen=True, kw_only=True):

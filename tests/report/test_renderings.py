@@ -24,6 +24,7 @@ from orchestrator.core.events import (
     Event,
     MountReleased,
     RunHalted,
+    SessionEnded,
     StopRequested,
     StrayFound,
     StrayReleased,
@@ -680,3 +681,35 @@ def test_a_mount_of_no_target_is_named_in_every_rendering() -> None:
     assert line in as_markdown.render(released).splitlines()
     assert "found and removed" not in text(report) + as_markdown.render(report)
     assert len(list(ET.fromstring(junit.render(released).encode()).iter("testcase"))) == 1
+
+
+def test_a_session_that_nobody_has_read_is_named_in_every_rendering() -> None:
+    """A mount of no target may be open there: no rendering is good, and each says what to do."""
+    why = "the server denied the session before its tasks were read a last time"
+    end = SessionEnded(
+        at=55.0,
+        server=ServerName("hq"),
+        session=SESSION,
+        lost=False,
+        reason="left open",
+        unaudited=why,
+        left_open=True,
+    )
+    report = summarize(run_of(life("sql01"), [end, finished(60.0, 3)]))
+    clean = summarize(run_of(life("sql01"), [finished(60.0)]))
+
+    sentence = f"whether a mount of no target is open on hq is not known ({why})"
+    for name, document in rendered(report).items():
+        assert sentence in html.unescape(document).replace("\\", ""), name
+    lines = text(report).splitlines()
+    assert lines.index("MAY BE MOUNTED by no target, check there:") < lines.index(f"  {sentence}")
+    assert lines[-1].strip() == f"bulk-restore unmount {report.run.id}"
+    assert "1 server not known, see above." in lines[-2]
+    suites = ET.fromstring(junit.render(report).encode())
+    assert (suites.get("tests"), suites.get("errors")) == ("2", "1")
+    assert [each.get("type") for each in suites.iter("error")] == ["unknown"]
+    assert sentence in "\n".join(ci.ci_commands(ci.Ci.AZURE, report, None))
+    first = as_html.render(report).partition("<h2>The run</h2>")[0]
+    assert "mounts of no target" in first
+    assert "bulk-restore unmount" in first
+    assert all("of no target" not in document for document in rendered(clean).values())

@@ -102,11 +102,22 @@ def composed_end(state: RunState, ending: RunEnding) -> Iterator[Notice]:
         yield _at_the_end(replace(missed, objectives=ending.missed), at, ending)
     left = [record for record in state.records.values() if record.mount_state in OPEN]
     count = len(left) + len(state.strays)
-    if count:
-        text = f"{started.plan}: {counted(count, 'mount')} may still be open. "
-        text += _what_can_be_done(state, count)
+    text = "; ".join(_what_is_left(state, count))
+    if text:
+        text = f"{started.plan}: {text}"
         leftover = _about(state, NotifyOn.LEFTOVER, at, text, records=left)
         yield _at_the_end(leftover, at, ending)
+
+
+def _what_is_left(state: RunState, count: int) -> Iterator[str]:
+    """Yield what may be open, and which command may still release it; nothing if nothing is."""
+    if count:
+        yield f"{counted(count, 'mount')} may still be open. {_what_can_be_done(state, count)}"
+    unread = state.left_open.unknown
+    yield from unread
+    if unread and not count:
+        command = f"bulk-restore unmount {state.started.run}"
+        yield f"within 15 minutes this may release what is open: {command}"
 
 
 def _what_can_be_done(state: RunState, left: int) -> str:

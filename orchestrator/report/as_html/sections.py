@@ -113,7 +113,7 @@ def run_facts(report: Report) -> str:
 def to_do(report: Report) -> str:
     """Return what needs a person, first of all."""
     targets = [target for target in report.targets if needs_a_person(target)]
-    if not targets and not report.strays:
+    if not targets and not report.strays and not report.unread:
         return ""
     strays = (
         (
@@ -125,6 +125,17 @@ def to_do(report: Report) -> str:
             f"{shown(stray.mount_href or stray.task_id)}: {shown(stray.message)}",
         )
         for stray in report.strays[:NAMED]
+    )
+    unread = (
+        (
+            "<b>mounts of no target</b>",
+            ABSENT,
+            '<b class="doubt">unknown</b>',
+            shown(each.server),
+            ABSENT,
+            shown(each.message, 500),
+        )
+        for each in report.unread
     )
     rows = (
         (
@@ -145,14 +156,17 @@ def to_do(report: Report) -> str:
         f"<code>bulk-restore unmount {shown(report.run.id)}</code> may still release what is open. "
         "Later: in the Veeam Backup &amp; Replication console of the backup server, find the "
         "running file-level restore session of the restore point and stop it.</p>"
-        if report.strays or any(each.may_be_open for each in targets)
+        if report.strays or report.unread or any(each.may_be_open for each in targets)
         else ""
     )
     gone = report.run.out_of_reach
     how += f"<p>{shown(out_of_reach_words(gone), 500)}</p>" if gone else ""
     head = ("Target", "Result", "Mount", "Where", "Restore point", "Why")
     return section(
-        "Needs a person", how, cards(head, (*strays, *rows), kind="todo", on_paper=PRINTED), rest
+        "Needs a person",
+        how,
+        cards(head, (*strays, *unread, *rows), kind="todo", on_paper=PRINTED),
+        rest,
     )
 
 

@@ -165,3 +165,23 @@ def test_a_mount_of_nobodys_is_told_as_left_too() -> None:
     assert "bulk-restore unmount" in reached[1].text
     assert "bulk-restore unmount" not in lost[1].text
     assert "only a person" in lost[1].text
+
+
+def test_a_session_that_nobody_has_read_is_told_as_left_too() -> None:
+    """Whoever waits for a message hears of a mount that may be open, unseen."""
+    unread = SessionEnded(
+        at=50.0,
+        server=ServerName("hq"),
+        session=SESSION,
+        lost=False,
+        reason="left open",
+        unaudited="no answer in time",
+        left_open=True,
+    )
+
+    ending = RunEnding(exit_code=3, missed=(), report="/reports/1")
+    told = list(composed_end(run_of(life("sql01"), [unread, finished()]), ending))
+
+    assert [each.event.value for each in told] == ["finished", "leftover"]
+    assert "is open on hq is not known (no answer in time)" in told[1].text
+    assert "bulk-restore unmount" in told[1].text
