@@ -1,9 +1,10 @@
 """Recorded runs are still read and written as they were: journal and report.json byte for byte.
 
 Each directory holds the events of a run that a scenario made, one per line (type, space, body as
-in the journal), and its reports. The events and report.json never change. The other reports are
-for people: where their words change on purpose, `python -m tests.recorded.test_recorded` writes
-them anew, and the difference is in the commit.
+in the journal), and its reports. The events never change, and report.json only where a field is
+added that is always there: remove it first. The other reports are for people: where their words
+change on purpose, `python -m tests.recorded.test_recorded` writes them anew, and the difference
+is in the commit.
 """
 
 from __future__ import annotations
