@@ -8,7 +8,8 @@ that submits nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +29,11 @@ from orchestrator.core.events import (
     StrayReleased,
 )
 from orchestrator.core.lifecycle import MountRecord, Phase
-from orchestrator.core.model import ExitCode, MountKey, RunId
+from orchestrator.core.model import ExitCode, MountKey, RunId, ServerName
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.core.records import RunSummary
-from orchestrator.core.text import counted, printable
+from orchestrator.core.run_state import RunState
+from orchestrator.core.text import counted, moment, printable
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.mount.unmount import MountRemoval, UnmountResult
 from orchestrator.journal import State, urls_of
@@ -41,6 +43,9 @@ TICK = 2.0
 
 ANSWER_WITHIN = 30.0
 """Seconds in which a living process takes the request to end its holds: it looks every second."""
+
+NAMED = 10
+"""How many targets that are not mounted yet are named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,7 @@ async def release_leftovers(
 
     Another run of the same plan may live: it acts in sessions of its own.
     A living run that holds mounts is asked to end its holds, and waited for; `say` is told so.
+    What else it has under way, or may still mount, is its own to remove; it is named, with code 3.
 
     Raises:
         RunLocked: the run is still going on and holds nothing, or is resumed; stop it first.
@@ -101,12 +107,66 @@ async def _end_holds(
             await _until_released(state, summary, held, unanswered)
     finally:
         state.take_request(summary.run)  # if nobody has
-    records = state.replay(summary.run).records
+    is_alive = state.is_running(summary)  # asked first: if not, its journal has its end
+    run_state = state.replay(summary.run)
+    records = run_state.records
     same = (records[key] for key, attempt in held.items() if len(records[key].attempts) == attempt)
     left = [record for record in same if record.may_be_open]
     lines = [f"released: {printable(key)}" for key in held if records[key] not in left]
     lines += _by_hand(left, "the run's process did not release it; it may still be working on it")
-    return UnmountOutcome(lines=tuple(lines), code=ExitCode.IN_DOUBT if left else ExitCode.GOOD)
+    settled = {key for key, attempt in held.items() if len(records[key].attempts) == attempt}
+    more = _not_asked_for(run_state, settled, is_alive=is_alive)
+    if not is_alive and (left or more):
+        more.append(f"the process of {summary.run} has ended: repeat {_command(summary.run)}")
+    code = ExitCode.IN_DOUBT if left or more else ExitCode.GOOD
+    return UnmountOutcome(lines=(*lines, *more), code=code)
+
+
+def _command(run: RunId) -> str:
+    return f"`bulk-restore unmount {run}`"
+
+
+def _not_asked_for(
+    run_state: RunState, settled: AbstractSet[MountKey], *, is_alive: bool
+) -> list[str]:
+    """Name what is or may be open of a run beside the holds that it was asked to end.
+
+    And what may be soon: a living run goes on, and may hold what it mounts from now on.
+    `settled` are the targets whose holds it was asked to end.
+    """
+    run = run_state.started.run
+    records = [each for key, each in run_state.records.items() if key not in settled]
+    left = [each for each in records if each.may_be_open]
+    over = [each for each in left if each.is_final or not is_alive]
+    working = [each for each in left if is_alive and not each.is_final]
+    waiting: list[MountRecord] = []
+    if is_alive and run_state.halted is None and not run_state.stops:
+        waiting = [each for each in records if not (each.is_final or each.may_be_open)]
+    lines = _by_hand(over, f"the process of {run} did not remove it")
+    lines += _of_no_target(run_state.strays) + _unasked(run_state.unaudited)
+    if working:
+        lines.append(f"not released (the process of {run} works on it, and removes it):")
+        lines += [f"  {_place(each)}, {_doing(run_state, each)}" for each in working]
+    if waiting:
+        names = ", ".join(printable(each.planned.key) for each in waiting[:NAMED])
+        names += f" and {len(waiting) - NAMED} more" if len(waiting) > NAMED else ""
+        lines.append(f"not mounted yet, and the process of {run} may still do it: {names}")
+    if working or waiting:
+        lines.append(
+            "What the run mounts from now on it may hold again. To end such holds, repeat "
+            f"{_command(run)}. To end the run and unmount everything, stop its process with SIGINT "
+            "(Ctrl-C in its terminal)."
+        )
+    return lines
+
+
+def _doing(run_state: RunState, record: MountRecord) -> str:
+    """Return what a living run does with a target."""
+    if record.phase is not Phase.HELD:
+        return record.phase.value.replace("_", " ")
+    if record.kept_until is None:
+        return "held until somebody ends the hold"
+    return f"held until {moment(run_state.moment(record.kept_until))}"
 
 
 async def _until_released(
@@ -216,20 +276,13 @@ def _summed_up(
     ]
     if progress.removed:
         lines.append(f"released: {counted(progress.removed, 'mount')} of no target")
-    lines += [
-        f"not released: a mount of no target on {printable(stray.server)}, restore point "
-        f"{printable(stray.point or '?')}: {printable(stray.reason)}"
-        for stray in progress.strays.values()
-    ]
+    lines += _of_no_target(progress.strays.values())
     by_reason: dict[str, list[MountRecord]] = {}
     for key, why in cleaned.why_not.items():
         by_reason.setdefault(why, []).append(ledger[key])
     for why, records in by_reason.items():
         lines += _by_hand(records, why)
-    lines += [
-        f"{printable(server)}: it is unknown whether mounts are left there: {printable(why)}"
-        for server, why in cleaned.unasked.items()
-    ]
+    lines += _unasked(cleaned.unasked)
     if not unfinished:
         state.forget_sessions(name)
         lines = lines or [f"{name}: nothing is left mounted"]
@@ -238,21 +291,42 @@ def _summed_up(
     )
 
 
+def _of_no_target(strays: Iterable[StrayFound]) -> list[str]:
+    """Name mounts that belong to no target."""
+    return [
+        f"not released: a mount of no target on {printable(stray.server)}, restore point "
+        f"{printable(stray.point or '?')}: {printable(stray.reason)}"
+        for stray in strays
+    ]
+
+
+def _unasked(servers: Mapping[ServerName, str]) -> list[str]:
+    """Name servers on which nobody knows what is mounted."""
+    return [
+        f"{printable(server)}: it is unknown whether mounts are left there: {printable(why)}"
+        for server, why in servers.items()
+    ]
+
+
 def _by_hand(records: Sequence[MountRecord], why: str) -> list[str]:
     """Name what a person must look at, and how."""
     if not records:
         return []  # only the session was left, and it ends by itself
     lines = [f"not released ({printable(why)}):"]
-    for record in records:
-        planned = record.planned
-        point = record.open_point.name if record.open_point else "?"
-        lines.append(
-            f"  {printable(planned.key)}: {printable(planned.vm)} on backup server "
-            f"{printable(planned.backup_server)} behind {printable(planned.server)}, restore point "
-            f"{printable(point)}, mount {record.mount_state.value}"
-        )
+    lines += [f"  {_place(each)}, mount {each.mount_state.value}" for each in records]
     lines.append(
         "  In the Veeam Backup & Replication console of that backup server, find the running "
         "file-level restore session of that restore point and stop it."
     )
     return lines
+
+
+def _place(record: MountRecord) -> str:
+    """Return a target's name, and where a person finds its mount."""
+    planned = record.planned
+    point = record.open_point.name if record.open_point else "?"
+    return (
+        f"{printable(planned.key)}: {printable(planned.vm)} on backup server "
+        f"{printable(planned.backup_server)} behind {printable(planned.server)}, restore point "
+        f"{printable(point)}"
+    )

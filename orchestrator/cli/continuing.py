@@ -148,7 +148,9 @@ def unmount_command(
 
     Another run of the same plan may be running; it is not disturbed.
     If RUN itself is still running and holds mounts (--hold, cleanup), unmount asks its process to
-    remove these and waits. Other mounts of RUN are removed only after it has ended (--wait).
+    remove these and waits. What else RUN has under way, or may still mount, is listed, with exit
+    code 3: its process removes it, perhaps after a new hold. Then repeat unmount, or stop RUN with
+    SIGINT.
     """
     from orchestrator.app.unmount import release_leftovers
 

@@ -64,6 +64,30 @@ def test_unmount_from_a_second_terminal_ends_the_hold(quick: Servers, place: Pla
     assert (again.returncode, "nothing is left mounted" in again.stdout) == (0, True)
 
 
+def test_unmount_names_what_the_living_run_has_still_under_way(place: Place) -> None:
+    """Two mounts are held, the third is in the making: exit code 3, and how to go on."""
+    with servers(count=1, stall_after=2) as running:
+        plan = running.plan(place.directory, targets=3)
+        process = place.start("run", plan, "--yes", "--hold", "1h", stdout=subprocess.DEVNULL)
+        while place.call("status", "last").stdout.count(": held until ") < 2:
+            assert process.poll() is None
+
+        first = place.call("unmount", "last")
+        running.go_on()
+        while place.call("status", "last").stdout.count(": held until ") < 1:
+            assert process.poll() is None
+        second = place.call("unmount", "last")
+
+        assert ended(process)[0] == 0
+    assert (first.returncode, first.stdout.count("released: ")) == (3, 2), first.stderr
+    (late,) = (line for line in first.stdout.splitlines() if line.startswith("  "))
+    assert late.endswith((", submitting", ", running"))
+    assert "not released (the process of " in first.stdout
+    assert "To end such holds, repeat `bulk-restore unmount " in first.stdout
+    assert (second.returncode, second.stdout.count("released: ")) == (0, 1), second.stderr
+    assert second.stdout == f"released: {late.strip().partition(': ')[0]}\n"
+
+
 def test_the_first_signal_ends_the_hold(quick: Servers, place: Place) -> None:
     """Everything is unmounted at once, and the code says that it was stopped."""
     process = holding(quick, place)
