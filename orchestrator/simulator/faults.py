@@ -127,8 +127,9 @@ FILE_KINDS = frozenset(
 
 @dataclass(slots=True, kw_only=True)
 class Fault:
-    """One rule. Matches `method` and the regular expressions `path` and `query`, within the
-    time window.
+    """One rule. Matches `method` and the regular expressions `path` and `query`, in the window
+    from `from_s` until before `until_s`: seconds since the server began to serve (see
+    `HttpFace.served_s`). `seconds` counts from the request.
 
     The first `skip` matches pass, then it strikes with `probability`, at most `count` times.
     """
@@ -189,7 +190,7 @@ class FaultScript:
         return cls(faults, seed=seed)
 
     def strike(self, method: str, path: str, now: float, query: str = "") -> Fault | None:
-        """Return the fault that this request meets, if any."""
+        """Return the fault that this request meets, if any, `now` seconds after serving began."""
         for fault in self.faults:
             if self._matches(fault, method, path, now, query):
                 fault.seen += 1

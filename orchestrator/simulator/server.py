@@ -82,9 +82,11 @@ class HttpFace:
         self.faults = faults or FaultScript()
         self._rng = random.Random(seed)  # noqa: S311 - a simulation, not a secret
         self._in_work = 0
+        self._began = 0.0
 
     def protocol_factory(self) -> web.Server:
-        """Return what makes a server protocol per connection; call it for each."""
+        """Begin to serve; return what makes a server protocol per connection, called for each."""
+        self._began = self.manager.clock()
         return web.Server(
             self.handle,
             keepalive_timeout=120.0,
@@ -92,6 +94,10 @@ class HttpFace:
             max_field_size=16_384,
             access_log=None,
         )
+
+    def served_s(self) -> float:
+        """Return for how long it has served, on the server's clock: the time of its faults."""
+        return self.manager.clock() - self._began
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, or misbehave by the script."""
@@ -112,7 +118,7 @@ class HttpFace:
             return refused
         target = way(behaviour, request.raw_path)
         path, _, query = target.partition("?")
-        fault = self.faults.strike(request.method, path, self.manager.clock(), query)
+        fault = self.faults.strike(request.method, path, self.served_s(), query)
         if self._overloaded(request.method, path):
             self.manager.truth.overloads[self.manager.name] += 1
             return self._failure(request, 503)

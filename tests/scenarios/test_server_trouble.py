@@ -236,7 +236,7 @@ async def test_a_404_from_in_front_of_a_stopped_service_is_no_unmount(
     class StopsAtTheFirstUnmount(HttpFace):
         async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
             if request.method == "DELETE" and not self.faults.faults:
-                until = self.manager.clock() + 60.0
+                until = self.served_s() + 60.0
                 self.faults.faults.append(Fault(kind="html_404", until_s=until))
             return await super().handle(request)
 

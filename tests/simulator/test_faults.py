@@ -288,6 +288,22 @@ async def test_faults_strike_within_their_window_only() -> None:
         assert seen == [(200, 0.0), (200, 30.0), (503, 60.0), (503, 90.0), (200, 120.0)]
 
 
+async def test_a_window_counts_from_when_the_server_began_to_serve() -> None:
+    """A machine's clock runs since its start: long before that of any server."""
+    await anyio.sleep(1000.0)
+    faults = [
+        Fault(kind="html_503", path="/tasks", from_s=60.0, until_s=120.0),
+        Fault(kind="error_500", path="/tasks", from_s=1000.0),
+    ]
+    async with wired(faults=faults) as wire:
+        seen = []
+        for pause in (60.0, 60.0, 880.0, 0.0):
+            seen.append((await wire.get("tasks")).status)
+            await anyio.sleep(pause)
+
+        assert seen == [200, 503, 200, 500]
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_a_seeded_script_is_deterministic(seed: int) -> None:
     """Per request or by script, seeded: the same seed gives the same misbehaviour."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
+import signal
 import ssl
 import subprocess
 import sys
+import time
 from base64 import b64encode
 from pathlib import Path
 
@@ -15,6 +19,7 @@ import pytest
 
 from orchestrator.simulator.certificates import self_signed
 from orchestrator.simulator.process import ACCOUNT, Settings, simulation
+from tests.processes import Place, ended, until_said
 from tests.simulator.wire import DOWNLOAD_SPEC, NS, SPEC, TOKEN, Answer
 from tests.virtual.guests import read
 
@@ -180,3 +185,29 @@ def test_a_server_ends_with_its_parent(tmp_path: Path) -> None:
     parent = subprocess.run(command, capture_output=True, timeout=120, check=False)
 
     assert (parent.returncode, parent.stdout.strip(), parent.stderr) == (9, b"serving", b"")
+
+
+async def test_windows_of_simulate_count_from_the_start_of_its_servers(tmp_path: Path) -> None:
+    """Not from the start of the machine: one window is open at once, the other not for long."""
+    age = time.monotonic()
+    rules = [
+        {"kind": "error_500", "path": "/open$", "until_s": age},
+        {"kind": "error_500", "path": "/closed$", "from_s": age},
+    ]
+    faults = tmp_path / "faults.json"
+    faults.write_text(json.dumps(rules), encoding="utf-8")
+    options = ["--servers=1", "--machines=2", "--targets=1", f"--output={tmp_path / 'plan.yaml'}"]
+    process = Place(tmp_path).start("simulate", "--faults", faults, *options)
+
+    said = until_said(process, "Ctrl-C")
+    found = re.search(r"https://\S+", said)
+    assert found is not None
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as http:
+        statuses = [
+            (await asked(http, "GET", f"{found[0]}/api/{name}")).status
+            for name in ("open", "closed")
+        ]
+    process.send_signal(signal.SIGINT)
+
+    assert ended(process)[0] == 0
+    assert statuses == [500, 401]
