@@ -222,6 +222,37 @@ async def test_of_an_intent_in_doubt_it_is_said_that_it_may_yet_begin(
         assert not stage.sites.truth.still_open()
 
 
+async def test_what_is_said_of_a_stop_in_doubt_stays_true_after_the_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message tells when the request was sent, and no future: the mount may be gone by now."""
+    late = Fault(kind="act_later", method="POST", path="/mounts$", seconds=90.0)
+
+    runs: list[Run] = []
+
+    async def stop() -> None:
+        for _ in range(2):
+            await anyio.sleep(5)
+            runs[0].stop("SIGTERM")
+
+    async with (
+        staged(tmp_path, monkeypatch, [Site(machines=1, faults=[late])]) as stage,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(stop)
+        done = await stage.run(on_run=runs.append)
+        outcome = await unmounted(stage)
+
+        assert outcome.code == 0
+        state = State(stage.state)
+        (record,) = state.replay(state.summary("last").run).records.values()
+        assert record.mount_state is MountState.RELEASED
+        assert record.message is not None
+        assert record.message == done.report["targets"][0]["message"]
+        assert record.message.startswith("stopped while its mount request, sent ")
+        assert record.message.endswith("was in doubt; a request begins within 3 min, or never")
+
+
 async def test_an_intent_that_nothing_came_of_is_not_called_released(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -198,8 +198,8 @@ async def _looked_for(attempt: Attempt) -> Mount | None:
     ends = doubt.sent_at + PROOF_AFTER
     if seen.running or seen.unaccounted or attempt.now < ends:
         raise Unsettled(
-            f"stopped while its mount request was in doubt; it may begin until {duration(ends)} "
-            "after the run began, if the session lives"
+            f"stopped while its mount request, sent {duration(doubt.sent_at)} after the run began, "
+            f"was in doubt; a request begins within {duration(PROOF_AFTER)}, or never"
         )
     record_absent(attempt)
     return None
