@@ -6,6 +6,7 @@ The journal writes them, the evidence copies and checks them, the history counts
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -65,4 +66,4 @@ class RecordedRuns(Protocol):
 
 def server_address(url: str) -> str:
     """Return what identifies a server in every plan: its address, however it is written."""
-    return url.rstrip("/").casefold()
+    return re.sub(r"\.(?=(:\d+)?$)", "", url.rstrip("/").casefold())

@@ -89,6 +89,11 @@ class Session(GuestFiles):
         return self._requests.transport.certificate_sha256
 
     @property
+    def endpoints(self) -> frozenset[str]:
+        """IP addresses and ports where the server answers; those of all of its name's addresses."""
+        return self._requests.transport.endpoints
+
+    @property
     def idle_s(self) -> float:
         """Seconds since this session was last used, those of a suspended machine included."""
         return self._requests.idle_s

@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import Any, Final, TypeVar
 
 import aiohttp
@@ -64,14 +65,29 @@ class Answer:
 
 
 class _Connector(aiohttp.TCPConnector):
-    """A TCP connector that remembers which certificate the server showed."""
+    """A TCP connector that remembers which certificate the server showed, and where it is."""
 
     certificate: bytes | None = None
+    endpoints: frozenset[str] = frozenset()
 
     async def _wrap_create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        resolved = [info[4] for info in kwargs.get("addr_infos", ())]
         transport, protocol = await super()._wrap_create_connection(*args, **kwargs)
+        places = map(endpoint, [*resolved, transport.get_extra_info("peername")])
+        self.endpoints |= {each for each in places if each is not None}
         self.certificate = peer_certificate(transport) or self.certificate
         return transport, protocol
+
+
+def endpoint(address: Any) -> str | None:
+    """Return a socket's address in one spelling, `address:port`; None: it is none of IP."""
+    try:
+        host, port = address[:2]
+        ip = ip_address(host.partition("%")[0])
+    except (TypeError, ValueError, AttributeError):
+        return None
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    return f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"
 
 
 CLOSED_UNREAD = "Connection closed."
@@ -136,6 +152,12 @@ class Transport:
         """SHA-256 of the certificate the server showed, or None without TLS."""
         shown = self._certificate
         return hashlib.sha256(shown).hexdigest() if shown is not None else None
+
+    @property
+    def endpoints(self) -> frozenset[str]:
+        """IP addresses and ports where the server answers; empty if that is not known."""
+        found: frozenset[str] = getattr(self._connector, "endpoints", frozenset())
+        return found
 
     @property
     def certificate_expires(self) -> datetime | None:

@@ -77,7 +77,9 @@ class Terms:
     wanted: bool = True
     """From the start; otherwise nothing is sent before `want()`."""
     known_sessions: Callable[[], Container[str]] | None = None
-    """Those of our own runs; None: nobody asks whether there are others."""
+    """Those of runs whose mounts count here; None: nobody asks whether there are others."""
+    on_met: Callable[[ServerName, frozenset[str]], None] = lambda server, endpoints: None
+    """Told at each logon where the server answers."""
 
 
 class Availability:

@@ -128,6 +128,7 @@ class Run(Offering):
         is_new = self._earlier is None
 
         def terms(server: ServerName, *, left: EarlierSession | None = None) -> Terms:
+            is_asked = is_new and left is None
             return Terms(
                 outage=self._orders.outage,
                 watch=self._orders.watch,
@@ -137,7 +138,8 @@ class Run(Offering):
                 left=left,
                 reachability=shared[server],
                 wanted=is_new,
-                known_sessions=self._others.sessions if is_new and left is None else None,
+                known_sessions=partial(self._others.sharing_sessions, server) if is_asked else None,
+                on_met=self._others.meet,
             )
 
         self.servers = {

@@ -63,6 +63,7 @@ class Sessions(Availability):
         self._client = client
         self._watch = terms.watch
         self._known_sessions = terms.known_sessions
+        self._on_met = terms.on_met
         self._taken_up: Connection | None = None
         self.forgotten = False
         """True once the server has said that it does not know the kept session any more."""
@@ -228,6 +229,8 @@ class Sessions(Availability):
         return connection
 
     def _connected(self, session: GuestSession) -> Connection:
+        self._on_met(self.name, session.endpoints)
+
         async def persistently(ask: Callable[[], Awaitable[None]]) -> None:
             await self.persistently(connection, ask, patience=PATIENCE)
 
@@ -336,8 +339,8 @@ class Sessions(Availability):
                 if others:
                     self._ledger.note(
                         f"{self.name}: {counted(others, 'other session')} of this account open at "
-                        "logon, of no run with this --state; what they have mounted is not known "
-                        "and counts in no limit"
+                        "logon, of no run that is known to share limits with this one; what they "
+                        "have mounted is not known and counts in no limit"
                     )
         except EnterpriseManagerError as exc:
             log.info("sessions.not_known", server=self.name, why=str(exc))

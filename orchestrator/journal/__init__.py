@@ -11,12 +11,14 @@ The directory and everything in it belongs to its owner alone.
 
 from orchestrator.journal.claims import Claims, holds, in_work
 from orchestrator.journal.naming import Naming, urls_of
+from orchestrator.journal.same_server import Identities
 from orchestrator.journal.state import BEGINNING, JournalPosition, State
 from orchestrator.journal.writing import RunJournal
 
 __all__ = [
     "BEGINNING",
     "Claims",
+    "Identities",
     "JournalPosition",
     "Naming",
     "RunJournal",

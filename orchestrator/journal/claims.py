@@ -2,7 +2,8 @@
 
 Every run claims a mount here, in one transaction with the look at everybody else's, before it
 asks a server for it, and gives the claim back when the mount is known to be gone: two processes
-never both take the last slot. Servers are known by their address, whatever a plan calls them.
+never both take the last slot. Which servers are the same is decided in `same_server`; a run
+records at each logon where the server answers, so both runs have done so before they claim.
 
 The claims of a run whose process has ended count on while its mounts may be open: until
 somebody releases them (`unmount`, `resume`), or its logon session must have been forgotten,
@@ -16,8 +17,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,18 +28,20 @@ from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.core.records import server_address
 from orchestrator.core.text import counted, time_of_day
 from orchestrator.journal.locking import is_locked, journal_error
+from orchestrator.journal.same_server import ENDPOINTS, Identities, read_identities
 from orchestrator.journal.store import private_file
 from orchestrator.log import Log
 
 log = Log(__name__)
 
-SCHEMA = """
+SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS runs (run TEXT PRIMARY KEY, plan TEXT NOT NULL, seen_at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS claims (
     run TEXT NOT NULL, number INTEGER NOT NULL, address TEXT NOT NULL,
     backup_server TEXT NOT NULL, vm TEXT NOT NULL, PRIMARY KEY (run, number)
 ) WITHOUT ROWID;
+{ENDPOINTS}
 COMMIT;
 """
 
@@ -49,7 +52,7 @@ SEEN_EVERY = 10.0
 """Seconds between two signs of life of a run."""
 
 Place = tuple[str, str, str]
-"""Address of the server, backup server and machine; the last two without regard to case."""
+"""Address of the server in this run's plan, backup server, machine; those in lower case."""
 
 
 def in_work(run: str) -> str:
@@ -75,16 +78,19 @@ class Claims:
         clock: Callable[[], datetime],
         is_running: Callable[[str, RunId], bool],
         sessions: Callable[[], frozenset[str]] = frozenset,
+        sessions_of: Callable[[RunId], Iterable[tuple[str, str]]] = lambda run: (),
     ) -> None:
         """`urls` by the plan's own names; `is_running` returns whether a run's process is alive.
 
-        `sessions` are the ids of the sessions that the runs of the directory have kept.
+        `sessions` are the ids of the sessions that the runs of the directory have kept,
+        `sessions_of` those of one run with the addresses where they were opened.
         """
         self._connection = connection
         self._run, self._plan = run, plan
         self._addresses = {name: server_address(url) for name, url in urls.items()}
+        self._identities = Identities({})
         self._clock, self._is_running = clock, is_running
-        self.sessions = sessions
+        self.sessions, self._sessions_of = sessions, sessions_of
         self._elsewhere: dict[str, Counter[Place]] = {}
         self._living: dict[str, bool] = {}
         self._seen_at: dict[str, float] = {}
@@ -100,10 +106,10 @@ class Claims:
         """Why the others cannot be known any more; from then on only this run's own count."""
         found = connection.execute("SELECT max(number) FROM claims WHERE run = ?", (run,))
         self._number = self._earlier = int(found.fetchone()[0] or 0)
-        self._over: list[str] = []
         self.look()
-        for each in self._over:
+        for each in self._long_ended():
             self._write("DELETE FROM claims WHERE run = ?", (each,))
+            self._forget(each)
 
     # --- what others have open -----------------------------------------------------------
 
@@ -145,6 +151,28 @@ class Claims:
             return True
         changed, self._version = version != self._version, version
         return bool(changed)
+
+    def meet(self, server: ServerName, endpoints: frozenset[str]) -> None:
+        """Record where a server answers: other runs may know it by another name."""
+        at = self._addresses[server]
+        for each in sorted(endpoints - self._identities.of(self._run, at)):
+            self._write("INSERT OR IGNORE INTO endpoints VALUES (?, ?, ?)", (self._run, at, each))
+
+    def sharing_sessions(self, server: ServerName) -> frozenset[str]:
+        """Return the kept sessions on a server of this run, and of those whose mounts count here.
+
+        A run that has ended counts as long as its mounts would.
+        """
+        identities, runs = self._identities, list[str]()
+        with suppress(sqlite3.Error):
+            identities = read_identities(self._connection)
+            runs = [each[0] for each in self._others() if self._counts(*each)]
+        return frozenset(
+            session
+            for run in (str(self._run), *runs)
+            for session, url in self._sessions_of(RunId(run))
+            if identities.is_same((self._run, self._addresses[server]), (run, url))
+        )
 
     def why_waiting(self, request: MountRequest) -> str:
         """Describe which run a request has to wait for, and why."""
@@ -213,9 +241,13 @@ class Claims:
         """Record for the last time that the run is alive; its open claims still count."""
         self._told_at = 0.0
         self.look()
-        self._write(
-            "DELETE FROM runs WHERE run = ? AND run NOT IN (SELECT run FROM claims)", (self._run,)
-        )
+        self._forget(self._run)
+
+    def _forget(self, run: str) -> None:
+        """Remove what is known of a run that has nothing open."""
+        nothing_open = "run = ? AND run NOT IN (SELECT run FROM claims)"
+        self._write(f"DELETE FROM endpoints WHERE {nothing_open}", (run,))  # noqa: S608 - constant
+        self._write(f"DELETE FROM runs WHERE {nothing_open}", (run,))  # noqa: S608 - constant
 
     def _place(self, request: MountRequest) -> Place:
         backup, vm = request.backup_server.casefold(), request.vm.casefold()
@@ -271,10 +303,11 @@ class Claims:
         return abs(self._clock().timestamp() - self._told_at) >= SEEN_EVERY
 
     def _read(self) -> None:
-        now = self._clock().timestamp()
         plans: dict[str, str] = {}
         self._seen_at = {}
+        self._identities = read_identities(self._connection)
         found: dict[str, Counter[Place]] = {}
+        same: dict[tuple[str, str], Iterable[str]] = {}
         rows = self._connection.execute(
             "SELECT claims.run, plan, seen_at, address, backup_server, vm, count(*) FROM claims "
             "JOIN runs ON runs.run = claims.run WHERE claims.run <> ? GROUP BY 1, 4, 5, 6",
@@ -282,16 +315,43 @@ class Claims:
         )
         for run, plan, seen_at, *place, count in rows:
             plans[run], self._seen_at[run] = plan, seen_at
-            server, backup, vm = map(str, place)
-            found.setdefault(run, Counter())[server, backup, vm] = count
+            url, backup, vm = map(str, place)
+            if (run, url) not in same:
+                same[run, url] = self._same_here(run, url)
+            for here in same[run, url]:
+                found.setdefault(run, Counter())[here, backup, vm] += count
         self._living = {run: self._is_running(plan, RunId(run)) for run, plan in plans.items()}
         counting = {
             run: places
             for run, places in found.items()
-            if self._living[run] or abs(now - self._seen_at[run]) < SESSION_IDLE_LIMIT
+            if self._living[run] or self._may_have_sessions(self._seen_at[run])
         }
-        self._over = [run for run in found if run not in counting]
         self._count(counting)
+
+    def _same_here(self, run: str, url: str) -> Iterable[str]:
+        """Return by which addresses this run knows another run's server; else that run's own."""
+        here = {
+            each
+            for each in self._addresses.values()
+            if self._identities.is_same((self._run, each), (run, url))
+        }
+        return here or (url,)
+
+    def _others(self) -> list[tuple[str, str, float]]:
+        sql = "SELECT run, plan, seen_at FROM runs WHERE run <> ?"
+        return self._connection.execute(sql, (self._run,)).fetchall()
+
+    def _counts(self, run: str, plan: str, seen_at: float) -> bool:
+        return self._may_have_sessions(seen_at) or self._is_running(plan, RunId(run))
+
+    def _may_have_sessions(self, seen_at: float) -> bool:
+        return abs(self._clock().timestamp() - seen_at) < SESSION_IDLE_LIMIT
+
+    def _long_ended(self) -> list[str]:
+        try:
+            return [each[0] for each in self._others() if not self._counts(*each)]
+        except sqlite3.Error:
+            return []
 
     def _count(self, elsewhere: dict[str, Counter[Place]]) -> None:
         self._elsewhere = elsewhere

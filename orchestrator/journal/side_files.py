@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.core.errors import JournalError
@@ -50,10 +50,15 @@ class SideFiles:
     def kept_sessions(self) -> frozenset[str]:
         """Return the names of the logon sessions whose tokens are kept here, of all runs."""
         runs = (path.stem.removeprefix("sessions-") for path in self.directory.glob("sessions-*"))
-        found = (each for run in runs for each in self.load_sessions(RunId(run)).values())
         return frozenset(
-            session_id(facts.get("session", "")) for sessions in found for facts in sessions
+            session for run in runs for session, _ in self.kept_sessions_of(RunId(run))
         )
+
+    def kept_sessions_of(self, run: RunId) -> Iterator[tuple[str, str]]:
+        """Yield the names of a run's kept sessions, and the addresses of their servers."""
+        for sessions in self.load_sessions(run).values():
+            for facts in sessions:
+                yield session_id(facts.get("session", "")), facts.get("url", "")
 
     def forget_sessions(self, run: RunId) -> None:
         """Remove the side file: the run ended and logged off."""

@@ -24,6 +24,7 @@ from orchestrator.journal.history import LastProofs, PastDurations, read_duratio
 from orchestrator.journal.locking import is_locked, journal_error
 from orchestrator.journal.naming import NO_NAMING, Naming, urls_of
 from orchestrator.journal.run_locks import RunLocks
+from orchestrator.journal.same_server import Identities, identities_in
 from orchestrator.journal.side_files import SideFiles
 from orchestrator.journal.store import (
     closed_on_error,
@@ -352,7 +353,7 @@ class State(RunLocks, SideFiles):
             JournalError: the file of the claims cannot be used.
         """
         private_directory(self.directory)
-        with opened_claims(self.directory / "mounts.sqlite") as connection:
+        with opened_claims(self._claims_file) as connection:
             claims = Claims(
                 connection,
                 run,
@@ -361,11 +362,20 @@ class State(RunLocks, SideFiles):
                 clock=clock,
                 is_running=self.is_alive,
                 sessions=self.kept_sessions,
+                sessions_of=self.kept_sessions_of,
             )
             try:
                 yield claims
             finally:
                 claims.leave()
+
+    def identities(self) -> Identities:
+        """Return what identifies the servers of the runs that live, for who takes no part."""
+        return identities_in(self._claims_file)
+
+    @property
+    def _claims_file(self) -> Path:
+        return self.directory / "mounts.sqlite"
 
 
 @asynccontextmanager

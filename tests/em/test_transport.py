@@ -33,7 +33,7 @@ from orchestrator.core.errors import (
 from orchestrator.core.model import Task
 from orchestrator.em import limits
 from orchestrator.em.meanings import retry_after
-from orchestrator.em.transport import Answer, Transport
+from orchestrator.em.transport import Answer, Transport, endpoint
 from orchestrator.em.wire import XmlCodec
 from tests.em.documents import MOUNT, POINT, document, sample
 from tests.em.rawserver import Reply, raw_server, reply, talking, transport_to
@@ -76,6 +76,29 @@ async def test_the_token_goes_into_a_header_and_nowhere_else() -> None:
         assert request.headers["x-restsvcsessionid"] == "ab/cd+ef=="
         assert "cookie" not in request.headers
         assert "ab/cd" not in request.target + request.headers["user-agent"]
+
+
+async def test_it_is_known_where_the_server_answers() -> None:
+    """In one spelling, and only after something was connected."""
+    async with raw_server(lambda n, r: reply()) as server, transport_to(server.port) as transport:
+        assert transport.endpoints == frozenset()
+        await reading(transport)
+        assert transport.endpoints == {f"127.0.0.1:{server.port}"}
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        (("10.0.0.5", 9398), "10.0.0.5:9398"),
+        (("::ffff:10.0.0.5", 9398, 0, 0), "10.0.0.5:9398"),
+        (("FE80::1%eth0", 9398, 0, 2), "[fe80::1]:9398"),
+        ("/run/socket", None),
+        (None, None),
+    ],
+)
+def test_a_place_has_one_spelling(address: object, expected: str | None) -> None:
+    """However the socket writes it; what is no IP address identifies nothing."""
+    assert endpoint(address) == expected
 
 
 async def test_one_media_type_is_asked_for_and_sent() -> None:

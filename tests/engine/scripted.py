@@ -74,6 +74,7 @@ class ScriptedSession:
     clock_offset_s: float | None = None
     certificate_sha256: str | None = None
     simulated: bool = False
+    endpoints: frozenset[str] = frozenset()
     idle_s: float = 0.0
     requests: int = 0
     retries: int = 0

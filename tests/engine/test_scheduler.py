@@ -301,6 +301,12 @@ class Elsewhere:
     def why_waiting(self, request: MountRequest) -> str:
         return "another run"
 
+    def meet(self, server: ServerName, endpoints: frozenset[str]) -> None:
+        raise NotImplementedError
+
+    def sharing_sessions(self, server: ServerName) -> frozenset[str]:
+        raise NotImplementedError
+
     def sessions(self) -> frozenset[str]:
         return frozenset()
 

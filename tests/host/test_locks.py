@@ -145,10 +145,14 @@ def test_a_file_system_without_locks_is_named_as_such(quick: Servers, place: Pla
     assert not quick.truth().logons
 
 
-def test_two_runs_at_once_share_the_limits_of_their_servers(quick: Servers, place: Place) -> None:
+@pytest.mark.parametrize("name_of_second", ["127.0.0.1", "localhost"])
+def test_two_runs_at_once_share_the_limits_of_their_servers(
+    name_of_second: str, quick: Servers, place: Place
+) -> None:
     """Two real processes, two plans, the same machines: counted at the servers, no limit is passed.
 
-    The first holds its mounts until the second says that it waits; neither fails.
+    The first holds its mounts until the second says that it waits; neither fails. The second
+    may know the servers by other names; `check` then finds what `run` does.
     """
     plans = []
     for name, targets in (("one", 8), ("two", 16)):
@@ -156,15 +160,21 @@ def test_two_runs_at_once_share_the_limits_of_their_servers(quick: Servers, plac
         directory.mkdir()
         plans.append(quick.plan(directory, targets=targets, name=name))
     limits = limits_of(load_plan(plans[0]).plan, None)
+    renamed = plans[1].read_text().replace("https://127.0.0.1", f"https://{name_of_second}")
+    plans[1].write_text(renamed)
 
     first = place.start("run", plans[0], "--yes", "--json", "--hold", "1h")
     until_running(first, 8)
+    checked = place.call("check", plans[1], "--state", place.directory / "state").stdout
     second = place.start("run", plans[1], "--yes", "--json")
     until_waiting_for_runs(second)
     first.send_signal(signal.SIGINT)  # ends its holds
     told = [ended(run) for run in (first, second)]
 
     assert [code for code, _, _ in told] == [130, 0], told
+    assert re.search(r"run \d+T\d+Z-\w+ holds \d+ mounts? there now", checked), checked
+    assert "has not done with this machine yet" in checked
+    assert "other session" not in str(place.values()["warnings"])
     truth = quick.truth()
     for shared, peak in truth.peaks.items():
         if shared != "total":

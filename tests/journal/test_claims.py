@@ -92,7 +92,7 @@ def test_what_one_run_has_open_counts_for_the_other(state: State) -> None:
     clock = Clock()
     with (
         taking_part(state, "first", clock) as first,
-        taking_part(state, "second", clock, {"main": "HTTPS://EM-HQ.example.net:9398/"}) as second,
+        taking_part(state, "second", clock, {"main": "HTTPS://EM-HQ.example.net.:9398/"}) as second,
     ):
         one = request("VM1", server="hq", backup_server="VBR1")
         assert first.claim(one, always)
@@ -110,6 +110,82 @@ def test_what_one_run_has_open_counts_for_the_other(state: State) -> None:
         assert second.look()
         assert second.on_server(main) == 1
         assert not second.look()
+
+
+ALIAS = "https://backup.example.net:9398"
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "same"),
+    [
+        ({"10.0.0.5:9398"}, {"10.0.0.5:9398"}, True),
+        ({"10.0.0.5:9398"}, {"[fd00::5]:9398", "10.0.0.5:9398"}, True),
+        ({"10.0.0.5:9398"}, {"10.0.0.5:19398"}, False),
+        ({"10.0.0.5:9398"}, {"10.0.0.6:9398"}, False),
+        (set(), set(), False),
+    ],
+)
+def test_servers_that_answer_at_one_place_are_the_same(
+    here: set[str], there: set[str], same: bool, state: State
+) -> None:
+    """Short name, full name, alias or address: where it answers is recorded at each logon."""
+    clock, hq, main = Clock(), ServerName("hq"), ServerName("main")
+    one = request("vm1", backup_server="vbr1")
+    with (
+        taking_part(state, "first", clock) as first,
+        taking_part(state, "second", clock, {"main": ALIAS}) as second,
+    ):
+        state.save_sessions(RunId("first"), {"hq": [session("first", URL)]})
+        state.save_sessions(RunId("second"), {"main": [session("second", ALIAS)]})
+        first.meet(hq, frozenset(here))
+        first.claim(one, always)
+        second.meet(main, frozenset(there))
+
+        assert second.on_server(main) == same
+        assert second.behind(main, one.backup_server) == same
+        assert second.of_machine(main, one.backup_server, "vm1") == same
+        assert ("first" in second.sharing_sessions(main)) == same
+        assert "second" in second.sharing_sessions(main)
+        assert ("second" in first.sharing_sessions(hq)) == same
+        assert state.identities().is_at(("first", URL), ALIAS, frozenset(there)) == same
+
+
+def test_a_resumed_run_is_known_by_where_its_earlier_process_found_the_server(
+    state: State,
+) -> None:
+    """Before it logs on again, and for the mounts that a dead process has left."""
+    clock, main = Clock(), ServerName("main")
+    place = frozenset({"10.0.0.5:9398"})
+    with taking_part(state, "run", clock) as process:
+        process.meet(ServerName("hq"), place)
+        process.claim(request("vm1"), always)
+    with taking_part(state, "other", clock, {"main": ALIAS}) as other:
+        other.meet(main, place)
+        assert other.on_server(main) == 1
+        with taking_part(state, "run", clock) as again:
+            again.forget_earlier()
+            again.occupy(request("vm1"))
+            other.look()
+            assert other.on_server(main) == 1
+
+
+def test_a_run_that_is_long_gone_shares_nothing(state: State) -> None:
+    """Its session is not ours to leave out of what the report says of others."""
+    clock, hq = Clock(), ServerName("hq")
+    with taking_part(state, "dead", clock, lives=False) as dead:
+        dead.claim(request("vm1"), always)
+    state.save_sessions(RunId("dead"), {"hq": [session("dead", URL)]})
+    with taking_part(state, "second", clock) as second:
+        assert "dead" in second.sharing_sessions(hq)
+        clock.now += timedelta(seconds=SESSION_IDLE_LIMIT)
+        assert "dead" not in second.sharing_sessions(hq)
+    with taking_part(state, "third", clock):
+        assert rows(state, "runs") == 1
+
+
+def session(name: str, url: str) -> dict[str, str]:
+    """Return the facts of a kept session."""
+    return {"session": name, "token": "t", "url": url}
 
 
 def test_who_waits_is_told_for_whom(state: State) -> None:
@@ -182,11 +258,12 @@ def test_nothing_stays_of_a_run_that_released_everything(state: State) -> None:
     """The next run has nobody to wait for."""
     clock = Clock()
     with taking_part(state, "run", clock) as claims:
+        claims.meet(ServerName("hq"), frozenset({"10.0.0.5:9398"}))
         claim = claims.claim(request("vm1"), always)
         assert claim is not None
         claims.release(claim)
 
-    assert rows(state, "claims") == rows(state, "runs") == 0
+    assert rows(state, "claims") == rows(state, "runs") == rows(state, "endpoints") == 0
 
 
 def test_while_somebody_else_writes_nothing_is_claimed_and_nothing_is_lost(state: State) -> None:

@@ -27,7 +27,7 @@ from orchestrator.simulator.truth import GroundTruth
 from orchestrator.views.lines import LineView
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import ACCOUNT, START, Site, Stage, staged
-from tests.virtual.sites import host
+from tests.virtual.sites import PORT, host
 
 pytestmark = pytest.mark.anyio
 
@@ -59,11 +59,12 @@ async def beside(
     extra: str = "",
     view: LineView | None = None,
     state: Path | None = None,
+    address: str = f"{host('hq').upper()}:{PORT}",
 ) -> tuple[Outcome, dict[str, Any]]:
     """Run another plan of the same state directory, which calls the server by another name."""
     text = (
         f"version: 1\nname: other\nservers:\n  {alias}:\n"
-        f"    url: https://{host('hq').upper()}:9398\n    username: {ACCOUNT}\n"
+        f"    url: https://{address}\n    username: {ACCOUNT}\n"
         f"    password: {{env: SCENARIO_PASSWORD}}\n    limits: {{mounts: {limit}}}\n{extra}"
         "targets:\n" + "".join(f"  - {{vm: {vm}, server: {alias}}}\n" for vm in vms)
     )
@@ -287,6 +288,38 @@ async def test_what_a_killed_run_left_is_waited_for_no_longer_than_its_session(
     assert outcome.code == 0
     assert noting.first_mount is not None
     assert 880 < noting.first_mount < 920
+
+
+async def test_a_run_whose_mounts_do_not_count_is_said_to_be_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That it has the same --state is not enough: nothing shows that its server is the same.
+
+    The network of this test has no IP addresses by which two names could be known as one.
+    """
+    site, told = Site(machines=4, mount_s=300), []
+    vms, alias = names(site), f"backup.example.net:{PORT}"
+    async with (
+        staged(tmp_path, monkeypatch, [site], targets(vms[:1])) as stage,
+        anyio.create_task_group() as tasks,
+    ):
+        stage.sites.network.name_anew(host("hq"), PORT, alias.partition(":")[0])
+
+        async def later() -> None:
+            await anyio.sleep(20)
+            run = beside(stage, tmp_path, vms[1:2], Noting(), limit=6, address=alias)
+            told.append(await run)
+
+        tasks.start_soon(later)
+        await first_run(stage)
+
+    outcome, report = told[0]
+    said = [note for note in report["warnings"] if "other session" in note]
+    assert outcome.code == 0
+    assert said == [
+        "main: 1 other session of this account open at logon, of no run that is known to share "
+        "limits with this one; what they have mounted is not known and counts in no limit"
+    ]
 
 
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["same --state", "another --state"])

@@ -138,6 +138,10 @@ class MemoryNetwork:
         """Answer connections to `host:port` with protocols from `factory`."""
         self._hosts[host, port] = factory
 
+    def name_anew(self, host: str, port: int, name: str) -> None:
+        """Answer connections to `name` like those to `host`."""
+        self.listen(name, port, self._hosts[host, port])
+
     def connector(self, **options: Any) -> aiohttp.BaseConnector:
         """Return a connector into this network; takes aiohttp's own options, `ssl` is ignored."""
         options.pop("ssl", None)

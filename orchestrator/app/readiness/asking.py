@@ -39,6 +39,7 @@ class LoggedOn:
 
     session: SessionId
     user: str
+    endpoints: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,6 +71,11 @@ class ServerAnswers:
     def listed(self) -> Sequence[RestorePoint]:
         """The restore points that the plan asked for and the server listed."""
         return self.points.points if isinstance(self.points, Listing) else ()
+
+    @property
+    def endpoints(self) -> frozenset[str]:
+        """Where the server answers; empty if nobody logged on."""
+        return self.logon.endpoints if isinstance(self.logon, LoggedOn) else frozenset()
 
     def clock(self, now: datetime) -> datetime:
         """Return what the server's clock shows when ours shows `now`."""
@@ -115,7 +121,9 @@ async def _look(client: Client, needs: InventoryNeeds, sight: ServerAnswers) -> 
         return  # unreachable, not trusted, or not this service: no account is sent there
     try:
         async with client.logon() as session:
-            sight.logon = LoggedOn(session=session.id, user=session.user)
+            sight.logon = LoggedOn(
+                session=session.id, user=session.user, endpoints=session.endpoints
+            )
             if session.clock_offset_s is not None:
                 sight.clock_offset_s = session.clock_offset_s
             await _read(session, needs, sight)

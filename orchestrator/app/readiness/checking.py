@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import anyio
@@ -30,7 +30,7 @@ from orchestrator.core.run_state import RunState
 from orchestrator.core.text import duration
 from orchestrator.em.client import Client
 from orchestrator.engine.orders import Selection
-from orchestrator.journal import Naming, State
+from orchestrator.journal import Identities, Naming, State
 from orchestrator.plan.choose.expansion import Expansion
 from orchestrator.plan.choose.inventory import Listing, inventory_needs
 from orchestrator.plan.choose.locked import LockedPlan
@@ -46,6 +46,7 @@ class _StateFacts:
     """What the state directory holds, or why it cannot be read."""
 
     living: Sequence[RunState] = ()
+    identities: Identities = field(default_factory=lambda: Identities({}))
     durations: Durations | None = None
     trouble: JournalError | None = None
 
@@ -135,7 +136,12 @@ def _naming(source: Plan) -> Naming:
 
 def _memory(state: State, naming: Naming) -> _StateFacts:
     try:
-        return _StateFacts(living=living_runs(state), durations=state.durations(naming))
+        living = living_runs(state)
+        return _StateFacts(
+            living=living,
+            identities=state.identities() if living else Identities({}),
+            durations=state.durations(naming),
+        )
     except JournalError as exc:
         return _StateFacts(trouble=exc)
 
@@ -154,8 +160,9 @@ class _CheckResults:
     def findings(self, memory: _StateFacts) -> Iterator[Finding]:
         """Yield the answers: servers, the run as a whole, targets."""
         servers, requests = self.source.plan.servers, self.expansion.requests
+        places = {name: (server.url, self._endpoints(name)) for name, server in servers.items()}
         for name, sight in self.sights.items():
-            held = mounts_elsewhere(memory.living, servers[name].url)
+            held = mounts_elsewhere(memory.living, places[name], memory.identities)
             yield from server_findings(sight, servers[name], self.now, held)
         yield from self._of_the_run(memory, requests)
         listed = {
@@ -163,9 +170,12 @@ class _CheckResults:
             for name, sight in self.sights.items()
             for point in sight.listed
         }
-        elsewhere = machines_elsewhere(memory.living, requests, servers)
+        elsewhere = machines_elsewhere(memory.living, requests, places, memory.identities)
         clocks = {name: sight.clock(self.now) for name, sight in self.sights.items()}
         yield from target_findings(self.expansion, self.unasked, listed, elsewhere, clocks)
+
+    def _endpoints(self, server: ServerName) -> frozenset[str]:
+        return self.sights[server].endpoints if server in self.sights else frozenset()
 
     def _of_the_run(
         self, memory: _StateFacts, requests: Sequence[MountRequest]

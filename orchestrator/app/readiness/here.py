@@ -12,10 +12,11 @@ from orchestrator.core import text
 from orchestrator.core.errors import JournalError
 from orchestrator.core.lifecycle import HOLDING_PHASES
 from orchestrator.core.model import MountKey, MountRequest, ServerName
-from orchestrator.core.records import server_address
 from orchestrator.core.run_state import RunState
-from orchestrator.journal import State, in_work
-from orchestrator.plan.file.settings import ServerSettings
+from orchestrator.journal import Identities, State, in_work
+
+Place = tuple[str, frozenset[str]]
+"""A server's address in the plan, and the endpoints where it answered."""
 
 
 def living_runs(state: State) -> list[RunState]:
@@ -46,31 +47,41 @@ def same_plan(about: Subject, runs: Iterable[RunState]) -> Finding:
 def machines_elsewhere(
     runs: Iterable[RunState],
     requests: Iterable[MountRequest],
-    servers: Mapping[ServerName, ServerSettings],
+    places: Mapping[ServerName, Place],
+    identities: Identities,
 ) -> dict[MountKey, str]:
     """Return the targets whose machine another living run has not done with yet, and which run."""
-    busy: dict[tuple[str, str], str] = {}
+    busy: dict[tuple[ServerName, str], str] = {}
     for run in runs:
-        urls = {facts.name: facts.url for facts in run.started.servers}
-        for record in run.records.values():
-            if not record.is_final:
-                planned = record.planned
-                busy[server_address(urls.get(planned.server, "")), planned.vm.casefold()] = (
-                    run.started.run
-                )
+        for name, place in places.items():
+            there = _names_of(run, place, identities)
+            for record in run.records.values():
+                if not record.is_final and record.planned.server in there:
+                    busy[name, record.planned.vm.casefold()] = run.started.run
     return {
         each.key: in_work(busy[machine])
         for each in requests
-        if (machine := (server_address(servers[each.server].url), each.vm.casefold())) in busy
+        if (machine := (each.server, each.vm.casefold())) in busy
     }
 
 
-def mounts_elsewhere(runs: Iterable[RunState], url: str) -> dict[str, int]:
-    """Return how many mounts each living run holds, or may hold, on the server at `url`."""
+def _names_of(run: RunState, place: Place, identities: Identities) -> set[ServerName]:
+    """Return by which names a run knows the server at a place."""
+    started = run.started
+    return {
+        facts.name
+        for facts in started.servers
+        if identities.is_at((started.run, facts.url), *place)
+    }
+
+
+def mounts_elsewhere(
+    runs: Iterable[RunState], place: Place, identities: Identities
+) -> dict[str, int]:
+    """Return how many mounts each living run holds, or may hold, on the server at a place."""
     held: dict[str, int] = {}
-    wanted = server_address(url)
     for run in runs:
-        there = {facts.name for facts in run.started.servers if server_address(facts.url) == wanted}
+        there = _names_of(run, place, identities)
         count = sum(
             1
             for record in run.records.values()

@@ -39,7 +39,8 @@ class Observer(Protocol):
 class OtherRuns(Protocol):
     """The other runs of this state directory: their open mounts count in this run's limits.
 
-    Servers are the same where their addresses are. All methods are synchronous and quick.
+    Servers are the same where their addresses are, or where they answer at the same place. All
+    methods are synchronous and quick.
     """
 
     @property
@@ -83,6 +84,12 @@ class OtherRuns(Protocol):
 
     def why_waiting(self, request: MountRequest) -> str:
         """Return which runs a request has to wait for, and for what, in words."""
+
+    def meet(self, server: ServerName, endpoints: frozenset[str]) -> None:
+        """Record at which IP addresses and ports a server answers, before anything is claimed."""
+
+    def sharing_sessions(self, server: ServerName) -> Container[str]:
+        """Return the ids of sessions on a server whose mounts count here: theirs and this run's."""
 
     def sessions(self) -> Container[str]:
         """Return the ids of the logon sessions that are known to be theirs, or this run's."""

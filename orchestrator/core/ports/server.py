@@ -175,6 +175,10 @@ class InventorySession(LogonSession, Protocol):
 class GuestSession(InventorySession, Protocol):
     """The verbs for the files of a mounted guest, and a look at who else is there."""
 
+    @property
+    def endpoints(self) -> frozenset[str]:
+        """IP addresses and ports where the server answers, as `address:port`; empty: not known."""
+
     async def other_sessions(self, known: Container[str]) -> int:
         """Count the open sessions of this account that are neither this one nor `known`."""
 
