@@ -20,6 +20,7 @@ from orchestrator.app.session_tokens import usable_sessions
 from orchestrator.app.wiring import World, clients
 from orchestrator.core.errors import JournalDamaged, RunLocked
 from orchestrator.core.events import (
+    LOGGED_OFF,
     Event,
     MountLeft,
     RunStarted,
@@ -29,7 +30,7 @@ from orchestrator.core.events import (
     StrayReleased,
 )
 from orchestrator.core.lifecycle import MountRecord, Phase
-from orchestrator.core.model import ExitCode, MountKey, RunId, ServerName
+from orchestrator.core.model import ExitCode, MountKey, MountState, RunId, ServerName
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.core.records import RunSummary
 from orchestrator.core.run_state import RunState
@@ -107,6 +108,8 @@ async def _end_holds(
             await _until_released(state, summary, held, unanswered)
     finally:
         state.take_request(summary.run)  # if nobody has
+    with anyio.move_on_after(ANSWER_WITHIN):
+        await _until_all_is_known(state, summary)
     is_alive = state.is_running(summary)  # asked first: if not, its journal has its end
     run_state = state.replay(summary.run)
     records = run_state.records
@@ -140,8 +143,10 @@ def _not_asked_for(
     over = [each for each in left if each.is_final or not is_alive]
     working = [each for each in left if is_alive and not each.is_final]
     waiting: list[MountRecord] = []
+    unlisted: list[ServerName] = []
     if is_alive and run_state.halted is None and not run_state.stops:
         waiting = [each for each in records if not (each.is_final or each.may_be_open)]
+        unlisted = _not_listed(run_state)
     lines = _by_hand(over, f"the process of {run} did not remove it")
     lines += _of_no_target(run_state.strays) + _unasked(run_state.unaudited)
     if working:
@@ -151,7 +156,12 @@ def _not_asked_for(
         names = ", ".join(printable(each.planned.key) for each in waiting[:NAMED])
         names += f" and {len(waiting) - NAMED} more" if len(waiting) > NAMED else ""
         lines.append(f"not mounted yet, and the process of {run} may still do it: {names}")
-    if working or waiting:
+    lines += [
+        f"{printable(name)}: its targets are not known yet, and the process of {run} may still "
+        "mount them"
+        for name in unlisted
+    ]
+    if working or waiting or unlisted:
         lines.append(
             "What the run mounts from now on it may hold again. To end such holds, repeat "
             f"{_command(run)}. To end the run and unmount everything, stop its process with SIGINT "
@@ -183,6 +193,35 @@ async def _until_released(
                 answer.deadline = math.inf  # it has begun; each unmount has a time of its own
             if not working:
                 return
+
+
+async def _until_all_is_known(state: State, summary: RunSummary) -> None:
+    """Return once the run has ended or has more to do, or the targets of each server are known.
+
+    A server of which none is known may list late, or has none: then the run is about to end.
+    """
+    while state.is_running(summary):
+        with suppress(JournalDamaged):  # read while it is written: the next look tells
+            run_state = state.replay(summary.run)
+            records = run_state.records.values()
+            going_on = (each for each in records if not each.is_final)
+            if any(each.mount_state is not MountState.RELEASED for each in going_on):
+                return
+            if not _not_listed(run_state):
+                return
+        await anyio.sleep(TICK / 2)
+
+
+def _not_listed(run_state: RunState) -> list[ServerName]:
+    """Return the servers of which the run knows no target, and with which it is not through."""
+    planned = {record.planned.server for record in run_state.records.values()}
+    return [
+        name
+        for name, server in run_state.servers.items()
+        if name not in planned
+        and server.given_up is None
+        and not any(end.reason == LOGGED_OFF for end in server.ended)
+    ]
 
 
 async def _released(

@@ -458,6 +458,53 @@ async def test_unmount_frees_the_slots_for_what_still_waits(
     assert (first < HOUR, second == pytest.approx(3 * HOUR, abs=1)) == (True, True)
 
 
+async def test_unmount_names_a_server_whose_targets_are_not_known_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lists late, and what is mounted there is held: exit code 3."""
+    late = Fault(kind="delay", seconds=50.0, query="type=VmReplicaPoint|type=VmRestorePoint")
+    sites = [Site("hq", machines=1, mount_s=5.0), Site("dr", machines=1, faults=[late])]
+    told: list[UnmountOutcome] = []
+    async with (
+        staged(tmp_path, monkeypatch, sites) as stage,
+        anyio.create_task_group() as tasks,
+    ):
+
+        async def unmount() -> None:
+            await anyio.sleep(15)
+            told.append(await requests_of(stage)())
+
+        tasks.start_soon(unmount)
+        done = await stage.run(hold=HOUR)
+
+    (released,) = told
+    assert max(held_s(done)) == pytest.approx(HOUR, abs=1)
+    assert released.code == 3
+    assert released.lines[0].startswith("released: default/hq/")
+    assert released.lines[1].startswith("dr: its targets are not known yet")
+
+
+async def test_unmount_beside_a_server_without_targets_ends_with_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was selected there: what the run held is all there is, with exit code 0."""
+    told: list[UnmountOutcome] = []
+    async with (
+        staged(tmp_path, monkeypatch, [Site("hq", machines=1), Site("dr", machines=1)]) as stage,
+        anyio.create_task_group() as tasks,
+    ):
+
+        async def unmount() -> None:
+            await anyio.sleep(600)
+            told.append(await requests_of(stage)())
+
+        tasks.start_soon(unmount)
+        await stage.run(hold=HOUR, only=("hq-*",))
+
+    (released,) = told
+    assert (released.code, len(released.lines)) == (0, 1)
+
+
 async def test_unmount_says_what_the_living_run_could_not_release(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
