@@ -17,10 +17,11 @@ from orchestrator.engine.run import Run
 from orchestrator.journal import State
 from orchestrator.log import Log
 from orchestrator.report.evidence.writing import (
+    drop_evidence,
     free_place,
     kept_report,
-    withdraw_evidence,
-    write_evidence,
+    remove_outdated,
+    stage_evidence,
 )
 from orchestrator.report.summary import summarize
 from orchestrator.report.values import Report
@@ -83,31 +84,39 @@ def ending_of(outcome: Outcome) -> RunEnding:
 
 
 def write_reports(
-    outcome: Outcome, state: State, found: RunState | None, choices: Choices
+    outcome: Outcome,
+    state: State,
+    found: RunState | None,
+    choices: Choices,
+    left_out: list[Exception] | None = None,
 ) -> Outcome:
     """Write the reports, beside the journal if their own directory does not take them.
 
     With the records of `found` as their evidence; None: the journal does not hold them all.
     A report that has more than the journal is kept, and the new one written beside it.
+
+    A directory has all files of a report or none, with the exit code of the outcome: if a rendering
+    fails, the others are written with the code that this has. `left_out` are such failures.
     """
     for wanted in (outcome.directory, state.directory / "reports" / outcome.report.run.id):
         place = wanted
         try:
             place = place_of(outcome.report, state, wanted)
-            written = write_with_evidence(outcome.report, state, found, choices, place)
+            written = write_with_evidence(outcome.report, state, found, choices, place, left_out)
         except JournalError as exc:
             outcome = _troubled(outcome, ExitCode.LOCAL_IO, f"there is no evidence: {exc}")
             outcome = replace(outcome, report=outcome.report.without_journal(), directory=place)
-            return write_reports(outcome, state, None, choices)
+            return write_reports(outcome, state, None, choices, left_out)
         except OSError as exc:
-            outcome = _troubled(
-                outcome,
-                ExitCode.LOCAL_IO,
-                f"the reports cannot be written to {place}: {exc.strerror}",
-            )
+            why = f"the reports cannot be written to {place}: {exc.strerror}"
+            outcome = _troubled(outcome, ExitCode.LOCAL_IO, why)
+            outcome = _without_outdated(outcome, found, place)
         except Exception as exc:
             log.exception("report.internal_error")
-            return _troubled(outcome, ExitCode.INTERNAL, f"internal error in a report: {exc!r}")
+            outcome = _troubled(outcome, ExitCode.INTERNAL, f"internal error in a report: {exc!r}")
+            if left_out is not None:  # it is not in a rendering
+                return _without_outdated(outcome, found, place)
+            return write_reports(outcome, state, found, choices, left_out=[])
         else:
             where = f"they are in {place}" if place != outcome.directory else None
             if place != wanted:
@@ -144,7 +153,7 @@ async def record_final_code(
         told = outcome_of(found, outcome.code, head, outcome.trouble, directory)
         if not outcome.written:
             return told
-        written = write_with_evidence(told.report, state, found, choices, outcome.directory)
+        written = write_with_evidence(told.report, state, found, choices, outcome.directory, [])
     except Exception as exc:  # noqa: BLE001 - the code and the reports are what they were
         log.warning("run.final_code_not_recorded", why=str(exc) or type(exc).__name__)
         return outcome
@@ -159,21 +168,39 @@ def place_of(report: Report, state: State, directory: Path) -> Path:
 
 
 def write_with_evidence(
-    report: Report, state: State, found: RunState | None, choices: Choices, place: Path
+    report: Report,
+    state: State,
+    found: RunState | None,
+    choices: Choices,
+    place: Path,
+    left_out: list[Exception] | None = None,
 ) -> tuple[Path, ...]:
     """Write the renderings and, if the journal holds everything in them, the evidence."""
-    rendered = write(report, place)
-    if found is None or report.run.journal_head is None:
-        withdraw_evidence(place)
-        return tuple(rendered)
-    records = state.records(RunId(report.run.id), upto=report.run.journal_records)
-    return (*rendered, *write_evidence(found, report, records, rendered, place, choices.sign))
+    evidence = drop_evidence
+    if found is not None and report.run.journal_head is not None:
+        records = state.records(RunId(report.run.id), upto=report.run.journal_records)
+        evidence = partial(stage_evidence, found, report, records, choices.sign)
+    return tuple(write(report, place, beside=evidence, left_out=left_out))
+
+
+def _without_outdated(outcome: Outcome, found: RunState | None, place: Path) -> Outcome:
+    """Remove a report that says another exit code from a directory that took no new one.
+
+    A resume that found nothing to do leaves the code of the run as it was recorded.
+    """
+    code = outcome.report.run.exit_code
+    if outcome.nothing_left and found is not None and found.finished is not None:
+        code = found.finished.exit_code
+    trouble = remove_outdated(place, RunId(outcome.report.run.id), code)
+    return _troubled(outcome, ExitCode.LOCAL_IO, trouble) if trouble else outcome
 
 
 def _troubled(outcome: Outcome, code: ExitCode, trouble: str) -> Outcome:
     """Return the outcome with one more local trouble; an internal error stays one."""
     if outcome.code == ExitCode.INTERNAL:
         code = ExitCode.INTERNAL
+    if trouble in (outcome.trouble or ""):  # the same once more
+        return outcome
     before = f"{outcome.trouble}; " if outcome.trouble else ""
     return replace(
         outcome,

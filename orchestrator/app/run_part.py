@@ -381,7 +381,10 @@ class RunPart:
             try:
                 report = summarize(run_state, chain_head=journal.head)
                 directory = place_of(report, self.state, Path(self._report_dir))
-                write_with_evidence(report, self.state, run_state, self.choices, directory)
+                broken: list[Exception] = []
+                write_with_evidence(report, self.state, run_state, self.choices, directory, broken)
+                for exc in broken:
+                    log.warning("report.not_written_yet", why=str(exc))
             except Exception as exc:  # noqa: BLE001 - the reports at the end are those that count
                 log.warning("report.not_written_yet", why=str(exc))
 

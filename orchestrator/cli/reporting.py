@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -92,7 +93,11 @@ def rebuild(
         JournalError: there is no such run, its journal cannot be trusted, or it knows less than
             the evidence that is there.
     """
-    from orchestrator.report.evidence.writing import require_no_more, write_evidence
+    from orchestrator.report.evidence.writing import (
+        remove_outdated,
+        require_no_more,
+        stage_evidence,
+    )
     from orchestrator.report.summary import summarize
     from orchestrator.report.writing import write
 
@@ -105,9 +110,16 @@ def rebuild(
         report = summarize(run_state, chain_head=head)
         place = directory or Path(run_state.report_dir)
         require_no_more(place, name, journal.records(name))
-        paths = write(report, place)
         records = journal.records(name, upto=run_state.events)
-        paths += write_evidence(run_state, report, records, paths, place, sign)
+        evidence = partial(stage_evidence, run_state, report, records, sign)
+        broken: list[Exception] = []
+        try:
+            paths = write(report, place, beside=evidence, left_out=broken)
+        except OSError:
+            remove_outdated(place, name, report.run.exit_code)
+            raise
+        if broken:
+            raise broken[0]
         before = head
         run_state, head = journal.replay_to_head(name)
         if head == before or run_state.finished is None:

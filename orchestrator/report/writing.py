@@ -1,11 +1,15 @@
-"""Writing the renderings into the report directory: owner-only, whole or not at all."""
+"""Writing the files of a report directory: owner-only, and all of them or none."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO, Self
 
 from orchestrator.report import as_csv, as_html, as_json, as_markdown, junit
 from orchestrator.report.text import text
@@ -22,27 +26,37 @@ RENDERINGS: Mapping[str, Callable[[Report], str]] = {
 """File name -> how it is made. A new rendering is one more line."""
 
 
-def write(report: Report, directory: Path) -> list[Path]:
-    """Write every rendering; each appears under its name only when it is complete.
+def write(
+    report: Report,
+    directory: Path,
+    *,
+    beside: Callable[[Staging], None] | None = None,
+    left_out: list[Exception] | None = None,
+) -> list[Path]:
+    """Write every rendering, and what `beside` adds: all of them, or nothing changes.
 
-    One that fails leaves the others, and its own older file, as they should be.
+    What a rendering raises is passed on. With `left_out` it is added there instead, the others are
+    written, and its older file is removed: it belongs to another report.
 
     Raises:
         OSError: the directory or a file cannot be made or written.
-        Exception: whatever else the first failing rendering raised.
+        Exception: whatever else a rendering raised.
     """
     _make_private(directory)
-    written: list[Path] = []
-    failures: list[Exception] = []
-    for name, render in RENDERINGS.items():
-        try:
-            content = render(report).encode("utf-8", errors="backslashreplace")
-            written.append(replaced(directory / name, [content]))
-        except Exception as exc:  # noqa: BLE001 - raised below, when the others are written
-            failures.append(exc)
-    if failures:
-        raise failures[0]
-    return written
+    with Staging(directory) as staging:
+        for name, render in RENDERINGS.items():
+            try:
+                content = render(report).encode("utf-8", errors="backslashreplace")
+            except Exception as exc:
+                if left_out is None:
+                    raise
+                left_out.append(exc)
+                staging.drop(name)
+            else:
+                staging.add(name, [content])
+        if beside is not None:
+            beside(staging)
+        return staging.publish()
 
 
 def _make_private(directory: Path) -> None:
@@ -53,20 +67,94 @@ def _make_private(directory: Path) -> None:
         each.chmod(0o700)  # the umask may have taken the owner's own rights
 
 
-def replaced(path: Path, content: Iterable[bytes]) -> Path:
-    """Return `path`, which now holds `content`, for the owner only; whole or not at all."""
-    fresh, handle = _opened_beside(path)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.writelines(content)
-            file.flush()
-            os.fsync(file.fileno())
-            fresh.replace(path)  # before the lock is given back
-    except Exception:
-        fresh.unlink(missing_ok=True)
-        raise
-    return path
+class Staging:
+    """Files of a directory that get their names when all are complete, for the owner only.
+
+    Until `publish` the directory has its older files. What was not published is removed.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.hashes: dict[str, str] = {}
+        """The SHA-256 of each complete file in hex, by its name."""
+        self._staged: dict[str, tuple[Path, BinaryIO]] = {}
+        self._dropped: list[str] = []
+
+    def __enter__(self) -> Self:
+        """Begin without any file."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove what was not published, and give the locks back."""
+        for fresh, file in self._staged.values():
+            with suppress(OSError):
+                fresh.unlink(missing_ok=True)
+            with suppress(OSError):  # what it could not write it tries again
+                file.close()
+
+    def add(self, name: str, content: Iterable[bytes]) -> None:
+        """Write a new file and wait until it is on disk.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        fresh, handle = _opened_beside(self.directory / name)
+        file = os.fdopen(handle, "wb")
+        self._staged[name] = fresh, file
+        digest = hashlib.sha256()
+        os.fchmod(handle, 0o600)
+        for piece in content:
+            digest.update(piece)
+            file.write(piece)
+        file.flush()
+        os.fsync(handle)
+        self.hashes[name] = digest.hexdigest()
+
+    def drop(self, name: str) -> None:
+        """Remove an older file when the others are published."""
+        self._dropped.append(name)
+
+    def publish(self) -> list[Path]:
+        """Give every file its name and return the paths.
+
+        Raises:
+            OSError: a file cannot have its name. The older files are left as they are; if some were
+                replaced already, all are removed.
+        """
+        names = [*self._staged, *self._dropped]
+        for path in (self.directory / name for name in names):
+            if path.is_dir() and not path.is_symlink():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        published: list[Path] = []
+        try:
+            for name, (fresh, file) in list(self._staged.items()):
+                published.append(fresh.replace(self.directory / name))
+                del self._staged[name]  # its name is free for another writer
+                file.close()  # gives the lock back
+            for name in self._dropped:
+                (self.directory / name).unlink(missing_ok=True)
+        except OSError:
+            if published:
+                remove(self.directory, names)
+            raise
+        return published
+
+
+def remove(directory: Path, names: Iterable[str]) -> list[Path]:
+    """Remove files of a report that is no longer true; return those that could not be.
+
+    A file that cannot be removed is emptied, if that is possible.
+    """
+    left: list[Path] = []
+    for path in (directory / name for name in names):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError:
+            try:
+                os.truncate(path, 0)
+            except OSError:
+                left.append(path)
+    return left
 
 
 def _opened_beside(path: Path) -> tuple[Path, int]:

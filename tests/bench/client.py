@@ -56,5 +56,5 @@ async def _main(plan: Path, directory: Path) -> int:
 if __name__ == "__main__":
     if "--no-journal" in sys.argv:
         vars(state)["RunJournal"] = _NoJournal  # to measure what the real one costs
-        vars(outcome)["write_evidence"] = lambda *_: []  # there are no records to keep
+        vars(outcome)["stage_evidence"] = lambda *_: None  # there are no records to keep
     sys.exit(anyio.run(_main, Path(sys.argv[1]), Path(sys.argv[2])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import subprocess
 import sys
@@ -93,6 +94,34 @@ def test_a_disk_that_is_full_from_the_start_sends_nothing(quick: Servers, place:
     assert "cannot be written" in err
     assert "next: " in err
     assert quick.truth().logons == 0
+
+
+@pytest.mark.parametrize("size", ["16k", "32k", "48k"])
+def test_a_report_directory_that_fills_up_has_no_report(
+    size: str, quick: Servers, place: Place
+) -> None:
+    """Code 74, and what CI publishes from there does not say 0; `report` leaves nothing either.
+
+    The file system is gone with the process: what is there at its end is copied.
+    """
+    plan = quick.plan(place.directory, targets=4)
+    seen = place.directory / "seen"
+    copied = ["sh", "-c", '"$@"; code=$?; cp -a "$0" SEEN; exit $code'.replace("SEEN", str(seen))]
+    small = [*with_tmpfs(place.report, f"size={size}"), *copied, str(place.report)]
+
+    code, _, err = ended(place.start("run", plan, "--yes", through=small))
+
+    assert code == 74, err
+    assert f"the reports cannot be written to {place.report}: No space left on device" in err
+    assert list(seen.iterdir()) == []
+    (instead,) = (place.directory / "state" / "reports").iterdir()
+    assert json.loads((instead / "report.json").read_text())["run"]["exit_code"] == 74
+    seen.rmdir()
+
+    code, _, err = ended(place.start("report", "last", "--report", place.report, through=small))
+
+    assert code == 74, err
+    assert list(seen.iterdir()) == []
 
 
 def test_a_full_or_closed_output_is_named(tmp_path: Path) -> None:

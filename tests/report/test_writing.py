@@ -1,12 +1,14 @@
-"""Writing the report: owner-only, whole or not at all, and each rendering for itself."""
+"""Writing the report: owner-only, all of its files or none."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from orchestrator.report.as_json import render
 from orchestrator.report.summary import summarize
 from orchestrator.report.text import text
 from orchestrator.report.values import Report
-from orchestrator.report.writing import write
+from orchestrator.report.writing import Staging, remove, write
 from tests.report.builders import HOSTILE, Fate, finished, life, run_of
 
 NAMES = list(writing.RENDERINGS)
@@ -106,50 +108,143 @@ def test_what_a_killed_writer_left_is_no_obstacle(tmp_path: Path) -> None:
 def test_two_writers_hinder_one_another_in_nothing(tmp_path: Path) -> None:
     """A run ends while its report is rebuilt: each file is that of one of them, and whole."""
     path = tmp_path / "report.json"
-
-    def interrupted() -> Iterator[bytes]:
-        yield b"one "
-        writing.replaced(path, [b"another"])
+    with Staging(tmp_path) as first:
+        first.add(path.name, [b"one ", b"whole"])
+        with Staging(tmp_path) as second:
+            second.add(path.name, [b"another"])
+            second.publish()
         assert path.read_bytes() == b"another"
-        yield b"whole"
+        first.publish()
+        with Staging(tmp_path) as third:
+            third.add(path.name, [b"a third"])
+            first.__exit__()
+            third.publish()
 
-    writing.replaced(path, interrupted())
-
-    assert path.read_bytes() == b"one whole"
+    assert path.read_bytes() == b"a third"
     assert listed(tmp_path) == ["report.json"]
 
 
+def contents(directory: Path) -> dict[str, bytes]:
+    """Return what is in the directory, hidden files too; nothing of a directory in it."""
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
+
+
 @pytest.mark.parametrize("blocked", NAMES)
-def test_a_rendering_that_cannot_be_written_leaves_the_others(tmp_path: Path, blocked: str) -> None:
-    """A fault of one file is raised, but only after the others are there; no debris stays."""
+def test_a_name_that_is_taken_by_a_directory_leaves_everything(
+    tmp_path: Path, blocked: str
+) -> None:
+    """The caller ends with code 74: no file of a report with another code is left beside it."""
+    write(report("old"), tmp_path)
+    (tmp_path / blocked).unlink()
     (tmp_path / blocked).mkdir()
+    before = contents(tmp_path)
 
     with pytest.raises(IsADirectoryError):
-        write(report(), tmp_path)
+        write(report("new"), tmp_path)
 
-    others = [name for name in NAMES if name != blocked]
-    assert all((tmp_path / name).stat().st_size for name in others)
+    assert contents(tmp_path) == before
     assert listed(tmp_path) == sorted(NAMES)
 
 
+@pytest.mark.parametrize("whole", range(len(NAMES)))
+@pytest.mark.parametrize("older", [True, False])
+def test_a_disk_that_fills_up_leaves_the_older_report_or_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: int, older: bool
+) -> None:
+    """However many files are complete by then: none of them is given its name."""
+    if older:
+        write(report("old"), tmp_path)
+    before = contents(tmp_path)
+    fails_after(monkeypatch, "fsync", whole)
+
+    with pytest.raises(OSError, match="No space left"):
+        write(report("new"), tmp_path)
+
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("moved", range(len(NAMES)))
+def test_a_file_that_cannot_have_its_name_leaves_no_mixture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: int
+) -> None:
+    """The directory becomes read-only meanwhile: the older report is there, whole, or nothing."""
+    write(report("old"), tmp_path)
+    before = contents(tmp_path)
+    fails_after(monkeypatch, "rename", moved)
+
+    with pytest.raises(OSError, match="No space left"):
+        write(report("new"), tmp_path)
+
+    assert contents(tmp_path) == (before if moved == 0 else {})
+
+
+def test_a_file_that_cannot_be_removed_is_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody takes it for a report."""
+    write(report("old"), tmp_path)
+    fails_after(monkeypatch, "unlink", 2)
+
+    assert remove(tmp_path, NAMES) == []
+
+    assert contents(tmp_path) == dict.fromkeys(NAMES[2:], b"")
+
+
+def fails_after(monkeypatch: pytest.MonkeyPatch, name: str, count: int) -> None:
+    """Let a function of the system succeed so many times, and fail from then on."""
+    real: Callable[..., Any] = getattr(os, name)
+    names = {"rename": ("rename", "replace"), "unlink": ("unlink",), "fsync": ("fsync",)}[name]
+    left = iter(range(count))
+
+    def function(*args: Any, **options: Any) -> Any:
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*args, **options)
+
+    for each in names:
+        monkeypatch.setattr(os, each, function)
+
+
 @pytest.mark.parametrize("broken", NAMES)
-def test_a_rendering_that_fails_leaves_the_others_and_its_predecessor(
+def test_a_rendering_that_fails_leaves_everything_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
-    """A defect in one rendering costs neither the others nor the older file of its own name."""
+    """The process ends with code 70 then: the caller writes the others with that."""
     write(report("old"), tmp_path)
-    before = (tmp_path / broken).read_bytes()
+    before = contents(tmp_path)
+    breaks(monkeypatch, broken)
+
+    with pytest.raises(ValueError, match=broken):
+        write(report("new"), tmp_path)
+
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("broken", NAMES)
+def test_a_rendering_that_fails_costs_only_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """The others are written, and its older file is not left beside them."""
+    write(report("old"), tmp_path)
+    breaks(monkeypatch, broken)
+    left_out: list[Exception] = []
+
+    written = write(report("new"), tmp_path, left_out=left_out)
+
+    others = [name for name in NAMES if name != broken]
+    assert [str(exc) for exc in left_out] == [broken]
+    assert written == [tmp_path / name for name in others]
+    assert listed(tmp_path) == sorted(others)
+    assert all(b"new" in (tmp_path / name).read_bytes() for name in others)
+
+
+def breaks(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    """Let one rendering fail."""
 
     def fails(_report: Report) -> str:
         raise ValueError(broken)
 
     monkeypatch.setattr(writing, "RENDERINGS", {**writing.RENDERINGS, broken: fails})
-    with pytest.raises(ValueError, match=broken):
-        write(report("new"), tmp_path)
-
-    assert (tmp_path / broken).read_bytes() == before
-    assert all(b"new" in (tmp_path / name).read_bytes() for name in NAMES if name != broken)
-    assert listed(tmp_path) == sorted(NAMES)
 
 
 def test_a_directory_that_cannot_be_made_is_an_io_error(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
@@ -19,38 +18,63 @@ from orchestrator.report.evidence import manifest
 from orchestrator.report.evidence.lines import line
 from orchestrator.report.evidence.manifest import MANIFEST, RECORDS, SIGNATURE, Manifest
 from orchestrator.report.values import Report
-from orchestrator.report.writing import replaced
+from orchestrator.report.writing import RENDERINGS, Staging, remove
 
 
-def write_evidence(
+def stage_evidence(
     state: RunState,
     report: Report,
     records: Iterable[Record],
-    rendered: Iterable[Path],
-    directory: Path,
-    sign: Callable[[bytes], bytes] | None = None,
-) -> list[Path]:
-    """Write journal.jsonl, evidence.json and, with `sign`, evidence.sig; return their paths.
+    sign: Callable[[bytes], bytes] | None,
+    staging: Staging,
+) -> None:
+    """Add journal.jsonl, evidence.json and, with `sign`, evidence.sig to the renderings.
 
-    `rendered` are the files just written from `report`, which is that of `state`, the fold of
-    `records`. An older signature stays only if it still fits.
+    The renderings are those of `report`, which is that of `state`, the fold of `records`. An older
+    signature stays only if it still fits.
 
     Raises:
         OSError: a file cannot be written.
-        JournalDamaged: the records are not those of the report; no evidence is left then.
+        JournalDamaged: the records are not those of the report.
     """
+    hashes = dict(staging.hashes)
     counted = _CountedLines(records)
-    journal = replaced(directory / RECORDS, counted)
+    staging.add(RECORDS, counted)
     if (counted.records, counted.head) != (report.run.journal_records, report.run.journal_head):
-        withdraw_evidence(directory)
         raise JournalDamaged(f"the records of run {report.run.id} are not those of its report")
-    hashes = {path.name: manifest.sha256_of(path) for path in rendered}
-    content = manifest.render(state, report, hashes, counted.digest.hexdigest())
-    _drop_outdated(directory, content)
-    written = [journal, replaced(directory / MANIFEST, [content])]
+    content = manifest.render(state, report, hashes, staging.hashes[RECORDS])
+    staging.add(MANIFEST, [content])
     if sign is not None:
-        written.append(replaced(directory / SIGNATURE, [sign(content)]))
-    return written
+        staging.add(SIGNATURE, [sign(content)])
+    elif not _has_content(staging.directory / MANIFEST, content):
+        staging.drop(SIGNATURE)
+
+
+def drop_evidence(staging: Staging) -> None:
+    """Remove what an earlier report left: renderings without records have no evidence."""
+    for name in (SIGNATURE, MANIFEST, RECORDS):
+        staging.drop(name)
+
+
+def remove_outdated(directory: Path, run: RunId, exit_code: int | None) -> str | None:
+    """Remove an older report of `run` with another exit code; return what is left, in words.
+
+    For a directory whose report was to be replaced and could not be: the older one would look like
+    the answer. One with the same exit code is whole, and was true when it was written. A report
+    that is the only record stays.
+    """
+    try:
+        reported, evidence = _reported(directory, run), _evidence(directory, run)
+    except OSError:
+        return None
+    if reported is not None:
+        is_outdated = reported.exit_code != exit_code and reported.journal_head is not None
+    else:
+        is_outdated = evidence is not None and evidence.run.exit_code != exit_code
+    if not is_outdated:
+        return None
+    left = remove(directory, (*RENDERINGS, SIGNATURE, MANIFEST, RECORDS))
+    return f"an older report in {directory} cannot be removed and is not true" if left else None
 
 
 def require_no_more(directory: Path, run: RunId, records: Iterable[Record]) -> None:
@@ -129,6 +153,7 @@ class _ReportedRun(Struct, frozen=True):
 
     id: str
     journal_head: str | None
+    exit_code: int | None = None
 
 
 class _Reported(Struct, frozen=True):
@@ -137,14 +162,20 @@ class _Reported(Struct, frozen=True):
 
 def _is_only_record(directory: Path, run: RunId) -> bool:
     """Return whether the report of `run` in a directory has what its journal does not have."""
+    reported = _reported(directory, run)
+    return reported is not None and reported.journal_head is None
+
+
+def _reported(directory: Path, run: RunId) -> _ReportedRun | None:
+    """Return what report.json of `run` in a directory says, if there is one."""
     try:
         with manifest.opened(directory / "report.json") as file:
             reported = msgspec.json.decode(file.read(), type=_Reported).run
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        return None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False  # it is no report of ours
-    return reported.id == run and reported.journal_head is None
+        return None  # it is no report of ours
+    return reported if reported.id == run else None
 
 
 def _evidence(directory: Path, run: RunId) -> Manifest | None:
@@ -162,35 +193,23 @@ def is_signed(directory: Path) -> bool:
     return (directory / SIGNATURE).exists()
 
 
-def withdraw_evidence(directory: Path) -> None:
-    """Remove what an earlier report left: renderings without records have no evidence."""
-    for name in (SIGNATURE, MANIFEST, RECORDS):
-        (directory / name).unlink(missing_ok=True)
-
-
-def _drop_outdated(directory: Path, content: bytes) -> None:
-    """Remove the signature of another manifest than `content`."""
+def _has_content(path: Path, content: bytes) -> bool:
     try:
-        same = (directory / MANIFEST).read_bytes() == content
+        return path.read_bytes() == content
     except OSError:
-        same = False
-    if not same:
-        (directory / SIGNATURE).unlink(missing_ok=True)
+        return False
 
 
 class _CountedLines:
-    """The lines of records, counted and hashed while they are written."""
+    """The lines of records, counted while they are written."""
 
     def __init__(self, records: Iterable[Record]) -> None:
         self._source = records
-        self.digest = hashlib.sha256()
         self.records = 0
         self.head = ""
 
     def __iter__(self) -> Iterator[bytes]:
         for record in self._source:
-            content = line(record)
-            self.digest.update(content)
             self.records += 1
             self.head = record.hash.hex()
-            yield content
+            yield line(record)

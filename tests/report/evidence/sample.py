@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from orchestrator.core.records import GENESIS, Record, chain_hash
 from orchestrator.core.run_state import fold
 from orchestrator.report.evidence.lines import line
 from orchestrator.report.evidence.verifying import Verdict, verify
-from orchestrator.report.evidence.writing import write_evidence
+from orchestrator.report.evidence.writing import stage_evidence
 from orchestrator.report.summary import summarize
 from orchestrator.report.writing import write
 from tests.report.builders import HOSTILE, RUN, SESSION, Fate, finished, life, started
@@ -67,7 +68,7 @@ def made(
     chain = records(events)
     found = fold(from_json(record.kind, record.body) for record in chain)
     report = summarize(found, chain_head=chain[-1].hash.hex())
-    write_evidence(found, report, chain, write(report, directory), directory, sign)
+    write(report, directory, beside=partial(stage_evidence, found, report, chain, sign))
     return directory
 
 

@@ -13,7 +13,7 @@ from orchestrator.core.model import RunId
 from orchestrator.core.run_state import RunState, fold
 from orchestrator.journal import State
 from orchestrator.report.evidence.verifying import verify
-from orchestrator.report.evidence.writing import withdraw_evidence
+from orchestrator.report.evidence.writing import drop_evidence
 from orchestrator.report.summary import summarize
 from orchestrator.report.writing import write
 from tests.journal.sample import database
@@ -56,8 +56,7 @@ def only_record(tmp_path: Path) -> Path:
     place = tmp_path / "reports" / "RUN"
     keep(tmp_path / "state", beginning(1, report_dir=str(place)), [life("sql01")])
     state = State(tmp_path / "state")
-    write(summarize(state.replay(state.find("last"))), place)
-    withdraw_evidence(place)
+    write(summarize(state.replay(state.find("last"))), place, beside=drop_evidence)
     return place
 
 
