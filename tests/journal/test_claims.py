@@ -183,6 +183,21 @@ def test_a_run_that_is_long_gone_shares_nothing(state: State) -> None:
         assert rows(state, "runs") == 1
 
 
+def test_a_file_of_an_earlier_version_is_read_and_used(state: State) -> None:
+    """It does not hold where servers answer; their addresses count as before."""
+    clock, hq = Clock(), ServerName("hq")
+    with taking_part(state, "first", clock) as first:
+        first.claim(request("vm1"), always)
+        with closing(sqlite3.connect(state.directory / "mounts.sqlite")) as db:
+            db.execute("DROP TABLE endpoints")
+        place = frozenset({"10.0.0.5:9398"})
+        assert state.identities().is_at(("first", URL), URL, place)
+        assert not state.identities().is_at(("first", URL), ALIAS, place)
+        with taking_part(state, "second", clock) as second:
+            second.meet(hq, place)
+            assert second.on_server(hq) == 1
+
+
 def session(name: str, url: str) -> dict[str, str]:
     """Return the facts of a kept session."""
     return {"session": name, "token": "t", "url": url}
