@@ -16,9 +16,10 @@ from orchestrator.core import events
 from orchestrator.core.events import Event
 from orchestrator.core.lifecycle import MountRecord, Phase
 from orchestrator.core.model import MountKey, MountState, RestorePointId, Result, totals
-from orchestrator.core.proof import Fate
+from orchestrator.core.proof import DownloadOutcome, Fate
 from orchestrator.core.text import printable_json, timestamp
 from orchestrator.views.view import Lines, View
+from orchestrator.views.writes import PendingWrites
 
 VERSION = 1
 TYPES = ("run", "wave", "target", "check", "copy", "server", "progress", "error", "summary")
@@ -80,9 +81,11 @@ class JsonEvents(View):
         self._seq = self._missing = 0
         self._last: dict[MountKey, _ShownState] = {}
         """What was last written of each target."""
+        self._writes = PendingWrites()
 
     def catch_up(self, event: Event, record: MountRecord | None) -> None:
         """Take the event as written; only changes are written again."""
+        self._writes.note(event, record)
         if record is not None:
             self._last[record.planned.key] = _ShownState.of(record)
         elif isinstance(event, events.PlaceholderReplaced):
@@ -90,6 +93,8 @@ class JsonEvents(View):
 
     def observe(self, event: Event, record: MountRecord | None) -> None:
         """Write the event, if it changes anything a program may want to know."""
+        for doubtful, outcome in self._writes.note(event, record):
+            self._copied(event.at, doubtful, outcome)
         if record is not None:
             self._target(event, record)
         else:
@@ -118,11 +123,13 @@ class JsonEvents(View):
 
     def error(self, message: str) -> None:
         """Write an `error` event: what the run, or its beginning, failed of."""
+        self._give_up()
         self._write("error", self.stats.now, message=message)
 
     def sum_up(self, exit_code: int) -> None:
         """Write the last event: the totals, and the exit code of the process."""
         stats = self.stats
+        self._give_up()
         mounts = (shown.left for shown in self._last.values())
         numbers = totals(stats.targets, stats.results.elements(), mounts, strays=len(stats.strays))
         self._write("summary", stats.now, exit_code=exit_code, totals=numbers)
@@ -152,13 +159,20 @@ class JsonEvents(View):
     def _detail(self, event: Event, record: MountRecord) -> None:
         """Write what does not change a target's phase or result and yet matters."""
         if isinstance(event, events.CheckMade):
-            kind, names = "check", _CHECK
-        elif isinstance(event, events.FileCopied):
-            kind, names = "copy", _COPY
-        else:
-            return
+            about = {"key": record.planned.key, "server": record.planned.server}
+            self._write("check", event.at, **about, **_fields(event.outcome, _CHECK))
+        elif isinstance(event, events.FileCopied) and event.outcome.fate is not Fate.UNKNOWN:
+            self._copied(event.at, record, event.outcome)
+
+    def _copied(self, at: float, record: MountRecord, outcome: DownloadOutcome) -> None:
+        """Write what became of a file; `unknown` only where that is the last word."""
         about = {"key": record.planned.key, "server": record.planned.server}
-        self._write(kind, event.at, **about, **_fields(event.outcome, names))
+        self._write("copy", at, **about, **_fields(outcome, _COPY))
+
+    def _give_up(self) -> None:
+        """Write which files were being written when the run broke off."""
+        for record, outcome in self._writes.give_up():
+            self._copied(self.stats.now, record, outcome)
 
     def _run(self, event: Event) -> None:
         if isinstance(event, events.PlaceholderReplaced):
@@ -225,7 +239,10 @@ FIELDS: dict[str, Any] = {
     },
     "passed": {"type": "boolean", "description": "check"},
     "warning": {"type": "boolean", "description": "check: passed, with a warning"},
-    "fate": {"enum": [fate.value for fate in Fate], "description": "copy"},
+    "fate": {
+        "enum": [fate.value for fate in Fate],
+        "description": "copy; unknown: it may have been written, and no answer will come",
+    },
     "size": {"type": ["integer", "null"], "description": "copy: bytes"},
     "allowed": {
         "type": ["integer", "null"],

@@ -14,8 +14,7 @@ from orchestrator.core.proof import CheckOutcome, DownloadOutcome, Fate
 from orchestrator.core.text import clock, counted, duration, printable
 from orchestrator.views.statistics import RunStatistics
 from orchestrator.views.view import Lines, View
-
-TROUBLED = frozenset({Fate.FAILED, Fate.UNKNOWN})
+from orchestrator.views.writes import PendingWrites
 
 
 class LineView(View):
@@ -29,15 +28,22 @@ class LineView(View):
         self._verbose = verbose
         super().__init__()
         self._joined = False
+        self._writes = PendingWrites()
 
     def catch_up(self, event: Event, record: MountRecord | None) -> None:
         """Write no line; the next one names the run and its progress."""
         self._joined = True
+        self._writes.note(event, record)
 
     def observe(self, event: Event, record: MountRecord | None) -> None:
         """Write the event's line, if it has one."""
         if isinstance(event, events.RunResumed) and self._joined:
             self._join(" goes on")
+        repeated = isinstance(event, events.FileCopied) and self._is_repeated(event)
+        for doubtful, outcome in self._writes.note(event, record):
+            self._doubt(event.at, doubtful, outcome)
+        if repeated:
+            return
         line = _target_line(event, record, self._verbose) if record else _run_line(event)
         if isinstance(event, events.MountKept) and record is not None:
             line = _held_line(event, record, self.stats)
@@ -52,6 +58,8 @@ class LineView(View):
         if stats.started is None or stats.abandoned is gone:
             return
         stats.abandoned = gone
+        for record, outcome in self._writes.give_up() if gone else ():
+            self._doubt(stats.now, record, outcome)
         run = stats.started.run
         word = (
             f"its process is gone; continue it: bulk-restore resume {run}"
@@ -72,6 +80,18 @@ class LineView(View):
         if not stats.targets or stats.done + stats.phases[Phase.HELD] == stats.targets:
             return  # nothing is left, or only what was said to be held
         self._lines.write(f"{clock(stats.now)} {stats.counts()}, {stats.time_left().words}")
+
+    def _is_repeated(self, event: events.FileCopied) -> bool:
+        """Return whether it says of a file once more that its end is not known."""
+        return event.outcome.fate is Fate.UNKNOWN and not self._writes.is_new(event)
+
+    def _doubt(self, at: float, record: MountRecord, outcome: DownloadOutcome) -> None:
+        """Write that a file may have been written, and that nobody will say whether."""
+        path, why = printable(outcome.path), printable(outcome.message or "no reason given")
+        self._lines.write(
+            f"{clock(at)} {printable(record.planned.key)}: IN DOUBT: {path} may have been written "
+            f"into the guest: {why}"
+        )
 
     def _join(self, how: str = "") -> None:
         """Write the name and the progress of a run that began earlier."""
@@ -151,7 +171,7 @@ def _target_line(event: Event, record: MountRecord, verbose: bool) -> str | None
             return f"{key}: mounted, volumes: {printable(', '.join(roots)) or 'none'}"
         case events.CheckMade(outcome=outcome) if verbose or outcome.warning or not outcome.passed:
             return f"{key}: {_check(outcome)}"
-        case events.FileCopied(outcome=outcome) if verbose or outcome.fate in TROUBLED:
+        case events.FileCopied(outcome=outcome) if verbose or outcome.fate is Fate.FAILED:
             return f"{key}: {_file(outcome)}"
         case events.VerdictReached() if record.attempts[-1].downloads:
             return f"{key}: {_files(record.attempts[-1].downloads)}"
@@ -191,7 +211,7 @@ def _file(outcome: DownloadOutcome) -> str:
         case Fate.FAILED:
             return f"NOT COPIED: {path}: {why}"
         case Fate.UNKNOWN:
-            return f"IN DOUBT: {path} may have been written into the guest: {why}"
+            return f"writing {path} into the guest"
 
 
 def _files(outcomes: Iterable[DownloadOutcome]) -> str:

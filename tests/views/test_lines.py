@@ -181,12 +181,8 @@ def file(fate: Fate) -> DownloadOutcome:
             "check boot warns: C:",
         ),
         (FileCopied(at=9, key=key("a"), outcome=file(Fate.FAILED)), "NOT COPIED: C:\\a.txt: "),
-        (
-            FileCopied(at=9, key=key("a"), outcome=file(Fate.UNKNOWN)),
-            "IN DOUBT: C:\\a.txt may have been written into the guest: ",
-        ),
     ],
-    ids=["failed", "warning", "not copied", "in doubt"],
+    ids=["failed", "warning", "not copied"],
 )
 def test_what_was_found_in_a_guest_has_its_line(event: TargetEvent, words: str) -> None:
     """What a person may have to look at: never the checks and files that are as they should be."""
@@ -196,6 +192,27 @@ def test_what_was_found_in_a_guest_has_its_line(event: TargetEvent, words: str) 
 
     assert line.startswith(f"0:09 w/hq/a: {words}")
     assert line.isprintable()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        VerdictReached(at=10, key=key("a"), result=Result.UNKNOWN),
+        UnmountStarted(at=10, key=key("a"), mount=MOUNT),
+        OutOfReach(at=10, key=key("a"), reason="session lost"),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_a_file_is_in_doubt_where_nothing_better_can_come(end: TargetEvent) -> None:
+    """Not when its order is about to be sent, and once, however its target goes on."""
+    before = [*MOUNTED[:-1], FileCopied(at=9, key=key("a"), outcome=file(Fate.UNKNOWN))]
+
+    assert shown(*before) == shown(*MOUNTED[:-1])
+    doubt = shown(*before, end)[len(shown(*before))]
+    assert doubt.startswith(
+        "0:10 w/hq/a: IN DOUBT: C:\\a.txt may have been written into the guest: "
+    )
+    assert doubt.isprintable()
 
 
 def test_good_checks_and_files_are_counted_and_not_listed() -> None:
