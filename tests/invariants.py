@@ -26,6 +26,7 @@ def assert_invariants(truth: GroundTruth, report: Mapping[str, Any], limits: Lim
     assert_success_is_true(truth, targets)
     assert_open_mounts_are_named(truth, report, targets)
     assert_limits_held(truth, limits)
+    assert_peaks_are_told(truth, report, limits)
     assert_one_mount_per_intent(truth, targets)
     assert_results_are_about_their_points(truth, targets)
     assert_nothing_is_silently_kept(report, targets)
@@ -111,6 +112,21 @@ def assert_limits_held(truth: GroundTruth, limits: Limits) -> None:
     for place, peak in truth.peaks.items():
         most = allowed(limits, place)
         assert most is None or peak <= most, f"{place}: {peak} open, {most} allowed"
+
+
+def assert_peaks_are_told(truth: GroundTruth, report: Mapping[str, Any], limits: Limits) -> None:
+    """The report says of no server fewer mounts at a time than it had, nor more than allowed.
+
+    Where a server mounted what no client can foresee, its number is another one.
+    """
+    if any(fate.is_excused or fate.late_s for fate in truth.mounts):
+        return
+    for server in report["servers"]:
+        place, told = f"server:{server['name']}", server["peak_mounts"]
+        most = allowed(limits, place)
+        if told is not None:
+            assert truth.peaks[place] <= told, f"{place}: {truth.peaks[place]} open, {told} told"
+            assert most is None or told <= most, f"{place}: {told} told, {most} allowed"
 
 
 def allowed(limits: Limits, place: str) -> int | None:

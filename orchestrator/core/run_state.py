@@ -6,6 +6,7 @@ cannot disagree.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -14,6 +15,7 @@ from orchestrator.core.errors import IllegalTransition, JournalDamaged
 from orchestrator.core.events import (
     LOGGED_OFF,
     Event,
+    OutOfReach,
     PlaceholderReplaced,
     RunFinished,
     RunHalted,
@@ -47,6 +49,7 @@ from orchestrator.core.model import (
     TaskId,
     WaveName,
 )
+from orchestrator.core.policy import SESSION_IDLE_LIMIT
 
 NEVER_SUBMITTED = frozenset({Result.SKIPPED, Result.CANCELLED})
 NOT_GOOD = frozenset({Result.FAILED, Result.UNKNOWN})
@@ -83,6 +86,15 @@ class ServerState:
     """Set while the server cannot be used."""
     given_up: ServerGivenUp | None = None
     measured: ServerMeasured | None = None
+    open_mounts: Counter[SessionId] = field(default_factory=Counter)
+    """Targets whose mount is, or may be, open, from the moment before it is asked for.
+
+    By session; one that was lost, or that no process used until the server forgot it, has none.
+    """
+    unattended: dict[SessionId, float] = field(default_factory=dict)
+    """Sessions of a process that is gone, and when they were used last, at the latest."""
+    peak_mounts: int = 0
+    """The most of them at a time, over all processes of the run."""
     outages: list[Outage] = field(default_factory=list)
     paces: list[tuple[float, int | None]] = field(default_factory=list)
     """(second, mounts it is given from then on); None: as many as the plan allows."""
@@ -111,6 +123,7 @@ class ServerState:
                 self.sessions.append(event)
             case SessionTakenUp():
                 self.taken_up += 1
+                self.unattended.pop(event.session, None)
             case TasksAttributed():
                 self.attributed.append(event)
             case StrayFound():
@@ -121,6 +134,8 @@ class ServerState:
                     self.strays_removed.append(gone)
             case SessionEnded():
                 self.ended.append(event)
+                if event.lost:
+                    del self.open_mounts[event.session]
             case ServerParked():
                 self.back(event.at)
                 self.parked = event
@@ -136,6 +151,15 @@ class ServerState:
                 self.measured = _joined(self.measured, event)
             case _:
                 pass
+
+    def count_mounts(self, session: SessionId, more: int, *, at: float) -> None:
+        """Count `more` mounts of targets that may be open in a session, or fewer."""
+        for idle in [
+            each for each, since in self.unattended.items() if at - since > SESSION_IDLE_LIMIT
+        ]:
+            del self.open_mounts[idle], self.unattended[idle]
+        self.open_mounts[session] = max(0, self.open_mounts[session] + more)
+        self.peak_mounts = max(self.peak_mounts, self.open_mounts.total())
 
     def back(self, at: float) -> None:
         """Let its trouble be over: it answers again, or another process asks anew."""
@@ -251,11 +275,16 @@ class RunState:
         Raises:
             IllegalTransition: the table or the plan does not allow it.
         """
+        if isinstance(event, RunResumed):
+            for server in self.servers.values():
+                server.unattended = dict.fromkeys(server.open_mounts, self.last_at)
         self.last_at = max(self.last_at, event.at)
         self.events += 1
         if isinstance(event, TargetEvent):
+            before = self.records.get(event.key)
             after = after or advance(self.records, event)
             self.records[event.key] = after
+            self._count_mounts(event, before, after)
             return after
         try:
             self._fold_run(event)
@@ -293,6 +322,20 @@ class RunState:
                 self.servers[server].fold(event)
             case _:
                 pass
+
+    def _count_mounts(
+        self, event: TargetEvent, before: MountRecord | None, after: MountRecord
+    ) -> None:
+        """Count a target whose mount may be open from now on, or no longer."""
+        server = self.servers.get(after.planned.server)
+        if server is None or not after.attempts:
+            return
+        session = after.attempts[-1].session
+        if isinstance(event, OutOfReach) and event.lost:
+            del server.open_mounts[session]
+        was_open = before is not None and before.may_be_open
+        if after.may_be_open != was_open:
+            server.count_mounts(session, 1 if after.may_be_open else -1, at=event.at)
 
     def _accept(self) -> None:
         """Note which targets are not good: a halt at a critical one tells of all of them."""

@@ -139,7 +139,8 @@ def _server(facts: ServerFacts, state: RunState) -> ServerReport:
         facts,
         api_version=last.api_version if last else facts.api_version,
         **_if_known(last, "certificate_sha256", "user", "clock_offset_s"),
-        **_if_known(seen.measured, "peak_mounts", "requests", "retries"),
+        **_if_known(seen.measured, "requests", "retries"),
+        peak_mounts=seen.peak_mounts if seen.measured else None,
         sessions=len(seen.sessions),
         problem=problem,
         outages=tuple(

@@ -240,9 +240,11 @@ class ServerReport(Struct, frozen=True, kw_only=True):
     user: Annotated[str | None, doc("account that was logged on")]
     clock_offset_s: Annotated[float | None, doc("seconds that its clock is ahead of this one")]
     mounts_limit: Annotated[int | None, doc("mounts at a time; null: no limit of its own")]
-    peak_mounts: Annotated[int | None, doc("most mounts at a time")]
+    peak_mounts: Annotated[
+        int | None, doc("most mounts that were, or may have been, open at a time")
+    ]
     sessions: Annotated[Count, doc("logon sessions")]
-    requests: Annotated[int | None, doc("requests to it")]
+    requests: Annotated[int | None, doc("requests to it; not those of a killed process")]
     retries: Annotated[int | None, doc("requests that were repeated")]
     problem: Annotated[str | None, doc("why it could not be used")]
     outages: Annotated[tuple[OutageReport, ...], doc("when it could not be used")]

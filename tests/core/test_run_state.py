@@ -14,6 +14,7 @@ from orchestrator.core.events import (
     RunFinished,
     RunHalted,
     RunNoted,
+    RunResumed,
     RunStarted,
     ServerFacts,
     ServerGivenUp,
@@ -23,6 +24,7 @@ from orchestrator.core.events import (
     SessionEnded,
     SessionOpened,
     StopRequested,
+    SubmissionRefused,
     SubmissionStarted,
     TargetConcluded,
     TargetEvent,
@@ -177,3 +179,33 @@ def test_what_no_run_can_have_recorded_is_refused(event: Event) -> None:
     """A replay stops at an event that the table or the plan does not allow."""
     with pytest.raises(IllegalTransition):
         fold([STARTED, PLANNED, event])
+
+
+def _asked(at: float, number: int, session: str) -> list[Event]:
+    key = MountKey(f"{WAVE}/hq/vm{number}")
+    return [
+        replace(PLANNED, key=key, label=f"vm{number}"),
+        SubmissionStarted(
+            at=at, key=key, attempt=1, session=SessionId(session), point=RestorePointId("p")
+        ),
+    ]
+
+
+def test_the_peak_is_of_mounts_that_may_be_open() -> None:
+    """Over all processes, also killed ones; a session that was lost takes its mounts along."""
+    killed = [*_asked(2.0, 1, "a"), *_asked(2.0, 2, "a")]
+    soon = [RunResumed(at=60.0, resumed_at=BEGAN, version="1"), *_asked(61.0, 3, "b")]
+    late = [RunResumed(at=2000.0, resumed_at=BEGAN, version="1"), *_asked(2001.0, 3, "b")]
+    refused = SubmissionRefused(at=3.0, key=MountKey(f"{WAVE}/hq/vm1"), reason="403")
+    lost = replace(ENDED, session=SessionId("a"), lost=True, at=4.0)
+
+    def peak(*events: Event) -> int:
+        return fold([STARTED, *events]).servers[HQ].peak_mounts
+
+    assert peak() == 0
+    assert peak(*killed) == 2
+    assert peak(*killed, *soon) == 3
+    assert peak(*killed, *late) == 2
+    assert peak(*killed, refused, *_asked(5.0, 3, "a")) == 2
+    assert peak(*killed, lost, *_asked(5.0, 3, "b")) == 2
+    assert peak(*killed, replace(lost, lost=False), *_asked(5.0, 3, "b")) == 3

@@ -2,9 +2,9 @@
 
 Each directory holds the events of a run that a scenario made, one per line (type, space, body as
 in the journal), and its reports. The events never change, and report.json only where a field is
-added that is always there: remove it first. The other reports are for people: where their words
-change on purpose, `python -m tests.recorded.test_recorded` writes them anew, and the difference
-is in the commit.
+added that is always there, or a value was wrong: remove it first. The other reports are for
+people: where their words change on purpose, `python -m tests.recorded.test_recorded` writes them
+anew, and the difference is in the commit.
 """
 
 from __future__ import annotations

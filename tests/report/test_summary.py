@@ -174,10 +174,10 @@ def test_a_server_is_what_it_said_and_what_was_measured() -> None:
         at=50.0, server=HQ, requests=1234, retries=3, peak_mounts=11, sessions=1
     )
 
-    (server,) = summarize(run_of([session, measured])).servers
+    (server,) = summarize(run_of([session, measured], life("sql01"))).servers
 
     assert (server.api_version, server.clock_offset_s, server.user) == ("v1_6", 0.4, "LAB\\drill")
-    assert (server.requests, server.retries, server.peak_mounts) == (1234, 3, 11)
+    assert (server.requests, server.retries, server.peak_mounts) == (1234, 3, 1)
     assert (server.sessions, server.mounts_limit, server.problem) == (1, 12, None)
 
 

@@ -124,7 +124,11 @@ class ServerGivenUp(ServerEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerMeasured(ServerEvent):
-    """Requests, mounts and sessions of one server over the run."""
+    """Requests, slots and sessions of one server over one process of the run.
+
+    `peak_mounts` are slots: also of targets that were not asked for in the end, and without those
+    of a process that was killed. Reports count mounts from the events instead.
+    """
 
     requests: int
     retries: int

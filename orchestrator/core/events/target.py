@@ -217,9 +217,13 @@ class MountLeft(TargetEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutOfReach(TargetEvent):
-    """The outcome of the attempt cannot be determined any more (session lost, task vanished)."""
+    """The outcome of the attempt cannot be determined any more (session lost, task vanished).
+
+    `lost`: the server has forgotten the session, and with it the mounts that were made there.
+    """
 
     reason: str
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

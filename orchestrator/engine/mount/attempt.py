@@ -119,9 +119,14 @@ class Attempt:
             return False
 
 
-def record_out_of_reach(request: MountRequest, context: RunContext, reason: str) -> None:
-    """Record, in any phase, that the outcome of the attempt cannot be determined."""
+def record_out_of_reach(
+    request: MountRequest, context: RunContext, reason: str, *, lost: bool = False
+) -> None:
+    """Record, in any phase, that the outcome of the attempt cannot be determined.
+
+    `lost`: because the server has forgotten its session.
+    """
     ledger = context.ledger
     if ledger[request.key].phase is Phase.SUBMITTING:
         ledger.record(SubmissionInDoubt(at=ledger.now(), key=request.key, reason=reason))
-    ledger.record(OutOfReach(at=ledger.now(), key=request.key, reason=reason))
+    ledger.record(OutOfReach(at=ledger.now(), key=request.key, reason=reason, lost=lost))

@@ -138,7 +138,7 @@ async def holding(attempt: Attempt, work: Callable[[Attempt], Awaitable[NextStep
         return await work(attempt)
     except OUT_OF_KNOWLEDGE as exc:
         why = str(exc) or "the server forgot the task"
-        record_out_of_reach(attempt.request, attempt.context, why)
+        record_out_of_reach(attempt.request, attempt.context, why, lost=connection.lost)
         return NextStep.CONCLUDE
     except anyio.get_cancelled_exc_class():
         with harmless("mount.not_abandoned", key=attempt.key):

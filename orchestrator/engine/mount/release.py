@@ -151,7 +151,9 @@ async def abandon(attempt: Attempt, why: str) -> None:
         try:
             await _let_go(attempt)
         except OUT_OF_KNOWLEDGE as exc:
-            record_out_of_reach(attempt.request, attempt.context, str(exc))
+            record_out_of_reach(
+                attempt.request, attempt.context, str(exc), lost=attempt.connection.lost
+            )
     if attempt.record.phase in HOLDING_PHASES:
         record_out_of_reach(attempt.request, attempt.context, why)
 
