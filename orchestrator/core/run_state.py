@@ -6,7 +6,6 @@ cannot disagree.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -15,6 +14,7 @@ from orchestrator.core.errors import IllegalTransition, JournalDamaged
 from orchestrator.core.events import (
     LOGGED_OFF,
     Event,
+    MountLeft,
     OutOfReach,
     PlaceholderReplaced,
     RunFinished,
@@ -34,6 +34,7 @@ from orchestrator.core.events import (
     StopRequested,
     StrayFound,
     StrayReleased,
+    SubmissionStarted,
     TargetEvent,
     TasksAttributed,
     WaveFinished,
@@ -86,7 +87,7 @@ class ServerState:
     """Set while the server cannot be used."""
     given_up: ServerGivenUp | None = None
     measured: ServerMeasured | None = None
-    open_mounts: Counter[SessionId] = field(default_factory=Counter)
+    open_mounts: dict[SessionId, set[MountKey]] = field(default_factory=dict)
     """Targets whose mount is, or may be, open, from the moment before it is asked for.
 
     By session; one that was lost, or that no process used until the server forgot it, has none.
@@ -135,7 +136,7 @@ class ServerState:
             case SessionEnded():
                 self.ended.append(event)
                 if event.lost:
-                    del self.open_mounts[event.session]
+                    self.open_mounts.pop(event.session, None)
             case ServerParked():
                 self.back(event.at)
                 self.parked = event
@@ -152,14 +153,15 @@ class ServerState:
             case _:
                 pass
 
-    def count_mounts(self, session: SessionId, more: int, *, at: float) -> None:
-        """Count `more` mounts of targets that may be open in a session, or fewer."""
+    def count_mount(self, session: SessionId, key: MountKey, *, at: float) -> None:
+        """Count a target whose mount may be open in a session from now on."""
         for idle in [
             each for each, since in self.unattended.items() if at - since > SESSION_IDLE_LIMIT
         ]:
-            del self.open_mounts[idle], self.unattended[idle]
-        self.open_mounts[session] = max(0, self.open_mounts[session] + more)
-        self.peak_mounts = max(self.peak_mounts, self.open_mounts.total())
+            self.open_mounts.pop(idle, None)
+            del self.unattended[idle]
+        self.open_mounts.setdefault(session, set()).add(key)
+        self.peak_mounts = max(self.peak_mounts, sum(map(len, self.open_mounts.values())))
 
     def back(self, at: float) -> None:
         """Let its trouble be over: it answers again, or another process asks anew."""
@@ -281,10 +283,9 @@ class RunState:
         self.last_at = max(self.last_at, event.at)
         self.events += 1
         if isinstance(event, TargetEvent):
-            before = self.records.get(event.key)
             after = after or advance(self.records, event)
             self.records[event.key] = after
-            self._count_mounts(event, before, after)
+            self._count_mounts(event, after)
             return after
         try:
             self._fold_run(event)
@@ -323,19 +324,22 @@ class RunState:
             case _:
                 pass
 
-    def _count_mounts(
-        self, event: TargetEvent, before: MountRecord | None, after: MountRecord
-    ) -> None:
-        """Count a target whose mount may be open from now on, or no longer."""
+    def _count_mounts(self, event: TargetEvent, after: MountRecord) -> None:
+        """Count a target whose mount may be open from now on, or no longer.
+
+        One whose request may have begun after all, as its session shows in the end, counts no
+        more: what it may have begun is that of another request, too.
+        """
         server = self.servers.get(after.planned.server)
         if server is None or not after.attempts:
             return
         session = after.attempts[-1].session
-        if isinstance(event, OutOfReach) and event.lost:
-            del server.open_mounts[session]
-        was_open = before is not None and before.may_be_open
-        if after.may_be_open != was_open:
-            server.count_mounts(session, 1 if after.may_be_open else -1, at=event.at)
+        if isinstance(event, SubmissionStarted | MountLeft):
+            server.count_mount(session, event.key, at=event.at)
+        elif isinstance(event, OutOfReach) and event.lost:
+            server.open_mounts.pop(session, None)
+        elif not after.may_be_open:
+            server.open_mounts.get(session, set()).discard(event.key)
 
     def _accept(self) -> None:
         """Note which targets are not good: a halt at a critical one tells of all of them."""
