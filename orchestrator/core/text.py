@@ -11,7 +11,6 @@ or a plan goes to people through `printable`, then through the `escape_…` of w
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import overload
@@ -169,6 +168,8 @@ def printable_json(document: str) -> str:
 
     It still means the same: such characters stand only inside of its texts.
     """
+    import json  # not for every --help
+
     shown = _UNUSUAL.sub(
         lambda found: found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1], document
     )

@@ -305,14 +305,15 @@ class Claims:
     def _read(self) -> None:
         plans: dict[str, str] = {}
         self._seen_at = {}
-        self._identities = read_identities(self._connection)
         found: dict[str, Counter[Place]] = {}
         same: dict[tuple[str, str], Iterable[str]] = {}
         rows = self._connection.execute(
             "SELECT claims.run, plan, seen_at, address, backup_server, vm, count(*) FROM claims "
             "JOIN runs ON runs.run = claims.run WHERE claims.run <> ? GROUP BY 1, 4, 5, 6",
             (self._run,),
-        )
+        ).fetchall()
+        if rows:  # nearly always there is no other run
+            self._identities = read_identities(self._connection)
         for run, plan, seen_at, *place, count in rows:
             plans[run], self._seen_at[run] = plan, seen_at
             url, backup, vm = map(str, place)
