@@ -150,7 +150,7 @@ def _not_asked_for(
     lines = _by_hand(over, f"the process of {run} did not remove it")
     lines += _of_no_target(run_state.strays) + _unasked(run_state.unaudited)
     if working:
-        lines.append(f"not released (the process of {run} works on it, and removes it):")
+        lines.append(f"not released yet; the process of {run} still works on:")
         lines += [f"  {_place(each)}, {_doing(run_state, each)}" for each in working]
     if waiting:
         names = ", ".join(printable(each.planned.key) for each in waiting[:NAMED])
