@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from orchestrator.core.events import SessionEnded, StrayFound
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import MountState, ServerName, SessionId
+from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.core.text import counted, printable
 
 DIED = "its process ended before the tasks of its session were read a last time"
@@ -38,10 +39,11 @@ class LeftOpen:
         """Return how many known mounts may be open."""
         return len(self.records) + len(self.strays)
 
-    def out_of_reach(self, ends: Ends) -> int:
-        """Return how many of the mounts are in a session that has ended.
+    def out_of_reach(self, ends: Ends, at: float) -> int:
+        """Return how many of the mounts are in a session that has ended, as known `at` then.
 
         Nothing here can remove such a mount any more; whether the server does is not documented.
+        A session that the server has denied may live until it must have been forgotten.
         Source: tasks and mounts live in their logon session only.
         """
         made_in = [
@@ -51,7 +53,12 @@ class LeftOpen:
         ]
         made_in += [(stray.server, stray.session) for stray in self.strays]
         last = (ends.get(name, {}).get(session) for name, session in made_in)
-        return sum(end is not None and not end.left_open for end in last)
+        return sum(
+            end is not None
+            and not end.left_open
+            and (not end.lost or at - end.at > SESSION_IDLE_LIMIT)
+            for end in last
+        )
 
     @property
     def unknown(self) -> tuple[str, ...]:

@@ -90,10 +90,10 @@ class ServerState:
     open_mounts: dict[SessionId, set[MountKey]] = field(default_factory=dict)
     """Targets whose mount is, or may be, open, from the moment before it is asked for.
 
-    By session; one that was lost, or that no process used until the server forgot it, has none.
+    By session; one that nobody used until the server must have forgotten it has none.
     """
     unattended: dict[SessionId, float] = field(default_factory=dict)
-    """Sessions of a process that is gone, and when they were used last, at the latest."""
+    """Sessions that are denied, or of a process that is gone: when they were used last."""
     peak_mounts: int = 0
     """The most of them at a time, over all processes of the run."""
     outages: list[Outage] = field(default_factory=list)
@@ -135,8 +135,9 @@ class ServerState:
                     self.strays_removed.append(gone)
             case SessionEnded():
                 self.ended.append(event)
-                if event.lost:
-                    self.open_mounts.pop(event.session, None)
+                if not event.lost:  # it was used until now
+                    self.unattended.pop(event.session, None)
+                self.deny(event.session, event.at)
             case ServerParked():
                 self.back(event.at)
                 self.parked = event
@@ -152,6 +153,11 @@ class ServerState:
                 self.measured = _joined(self.measured, event)
             case _:
                 pass
+
+    def deny(self, session: SessionId, at: float) -> None:
+        """Note that a session is used no more: its mounts count until it must be forgotten."""
+        if session in self.open_mounts:
+            self.unattended.setdefault(session, at)
 
     def count_mount(self, session: SessionId, key: MountKey, *, at: float) -> None:
         """Count a target whose mount may be open in a session from now on."""
@@ -251,7 +257,7 @@ class RunState:
     @property
     def out_of_reach(self) -> int:
         """Mounts that may be open, of targets or of none, while their session has ended."""
-        return self.left_open.out_of_reach(self._ends)
+        return self.left_open.out_of_reach(self._ends, self.last_at)
 
     @property
     def _ends(self) -> Ends:
@@ -337,7 +343,7 @@ class RunState:
         if isinstance(event, SubmissionStarted | MountLeft):
             server.count_mount(session, event.key, at=event.at)
         elif isinstance(event, OutOfReach) and event.lost:
-            server.open_mounts.pop(session, None)
+            server.deny(session, event.at)
         elif not after.may_be_open:
             server.open_mounts.get(session, set()).discard(event.key)
 

@@ -35,6 +35,13 @@ T = TypeVar("T")
 PAGE_SIZE = 500
 """Rows per page; always sent, because the server's own default is 15 for tasks, 100 for points."""
 
+DENIED_FOR = 30.0
+"""Seconds for which the service itself must deny a session before it counts as gone.
+
+A service that is just starting, or a node of it that does not know the session, denies one that
+lives. Giving it up would leave its mounts open with nobody watching them.
+"""
+
 MAX_ROWS = 200_000
 """Rows of one listing, all pages together."""
 
@@ -47,6 +54,9 @@ class SessionRequests:
         self.transport = transport
         self._itself = OwnSession(transport, codec, guid)
         self._lost = False
+        self._has_answered = self._has_idled = False
+        self._denied_since: float | None = None
+        self.denied_for = DENIED_FOR
         self._asking = anyio.Lock()
 
     @property
@@ -168,16 +178,29 @@ class SessionRequests:
 
     async def _guarded(self, request: Awaitable[T]) -> T:
         try:
-            return await request
+            answer = await request
         except RequestRefused as exc:
             if exc.is_internal and not await self._answers():
                 raise _busy(exc, "and its service does not answer") from None
             raise
         except SessionLost as exc:
-            if not self._lost and await self._may_live():
+            if not self._lost and (await self._may_live() or self._is_denied_briefly()):
                 raise _busy(exc, "but the session may still live") from None
             self._lost = True
             raise
+        self._has_answered, self._has_idled, self._denied_since = True, False, None
+        return answer
+
+    def _is_denied_briefly(self) -> bool:
+        """Return whether a session that has answered is denied for less than `DENIED_FOR`.
+
+        One that may have idled out is not waited for: the server has forgotten it.
+        """
+        now = self.transport.boot_clock()
+        if self._denied_since is None:
+            self._denied_since = now
+        is_young = now - self._denied_since < self.denied_for
+        return self._has_answered and not self._has_idled and is_young
 
     async def _answers(self) -> bool:
         """Ask once whether the service is there and well: only then it is about the request.
@@ -215,6 +238,7 @@ class SessionRequests:
         if self.idle_s > SESSION_IDLE_LIMIT:
             async with self._asking:
                 if self.idle_s > SESSION_IDLE_LIMIT:  # nobody has asked meanwhile
+                    self._has_idled = True
                     await self.keep_alive()
         self._check()
 

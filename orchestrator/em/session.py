@@ -88,6 +88,10 @@ class Session(GuestFiles):
         """SHA-256 of the certificate the server showed."""
         return self._requests.transport.certificate_sha256
 
+    def believe_denials(self) -> None:
+        """Take the session for lost as soon as it is denied twice: nothing is mounted in it."""
+        self._requests.denied_for = 0.0
+
     @property
     def endpoints(self) -> frozenset[str]:
         """IP addresses and ports where the server answers; those of all of its name's addresses."""

@@ -309,6 +309,7 @@ class Availability:
         """Note that the session is gone; a new logon follows, for new targets only."""
         if not connection.lost:
             connection.lost = True
+            connection.denied_at = self._ledger.now()
             connection.over.set()
             self.gate.close()
             if not connection.answered:  # whatever took the logon, it is not the service

@@ -10,8 +10,12 @@ import anyio
 
 from orchestrator.core.events import StrayFound
 from orchestrator.core.model import Href, Mount, MountKey, SessionId, Task, TaskId
+from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.core.ports.server import GuestSession
 from orchestrator.engine.watcher import Watcher
+
+FORGOTTEN_AFTER = SESSION_IDLE_LIMIT + 1.0
+"""Seconds after the last use of a session when its mounts count in no limit any more."""
 
 MOUNT_OPERATIONS = frozenset({"MountRestorePoint", ""})
 """What a mount task calls itself; an absent Operation is not held against it."""
@@ -32,6 +36,8 @@ class Connection:
     over: anyio.Event = field(default_factory=anyio.Event)
     """Set when the session is lost, given up, or not needed any more."""
     lost: bool = False
+    denied_at: float = -math.inf
+    """When the server denied the session, or it answered once more, on the run's clock."""
     related_links_work: bool | None = None
     """Whether the address in a finished task's Related link has been seen to answer."""
     mounts: set[Href] = field(default_factory=set)
@@ -64,6 +70,13 @@ class Connection:
     """When all its tasks were last read while nothing was being asked for, on the run's clock."""
     accounted: bool = False
     """Whether each of them was a target's then."""
+
+    def forgotten_in(self, now: float) -> float:
+        """Return in how many seconds the server must have forgotten a session that it denies.
+
+        It may deny it for a while only: until then its mounts may be open.
+        """
+        return self.denied_at + FORGOTTEN_AFTER - now
 
     def is_nobodys(self, task: Task) -> bool:
         """Return whether a task mounts something, and belongs to no target yet."""

@@ -15,6 +15,7 @@ no moment in which a slot is free and nobody has looked.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -81,6 +82,22 @@ class Slot:
         scheduler, self._scheduler = self._scheduler, None
         if scheduler is not None:
             scheduler._release(self.request, self._lane, self._claim, self._seconds)  # noqa: SLF001 - two halves of one thing
+
+    def release_after(self, remaining: Callable[[], float]) -> None:
+        """Give the slot back once `remaining` seconds are over; they are asked for again then.
+
+        For a mount in a session that the server denies: it is gone when the session must be.
+        """
+
+        def look_again() -> None:
+            left = remaining()
+            if left > 0:
+                asyncio.get_running_loop().call_later(left, look_again)
+            else:
+                self.release()
+
+        self.wake()
+        look_again()
 
     def forfeit(self) -> None:
         """Never give it back: a mount that is out of reach may still be open."""

@@ -156,6 +156,7 @@ class Sessions(Availability):
 
     def _end_found(self, connection: Connection) -> None:
         """Record that a denied session has answered, and what may be open there."""
+        connection.denied_at = self._ledger.now()
         session = connection.session.id
         left = not connection.audited or may_hold(self._ledger, session)
         if not left:

@@ -133,10 +133,10 @@ def reasons(state: RunState) -> tuple[str, ...]:
             if server.given_up is not None and server.given_up.refused  # silent ones halt the run
         ]
     parts += state.left_open.unknown
-    return (
-        *parts,
-        *(f"{counted(number, thing)} {what}" for number, thing, what in counts if number),
-    )
+    parts += [f"{counted(number, thing)} {what}" for number, thing, what in counts if number]
+    if not parts and state.finished is not None and state.finished.exit_code == ExitCode.IN_DOUBT:
+        return ("what was or might be open when the run ended has been released since",)
+    return tuple(parts)
 
 
 def is_unchecked(record: MountRecord, state: RunState) -> bool:

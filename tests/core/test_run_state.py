@@ -192,7 +192,7 @@ def _asked(at: float, number: int, session: str) -> list[Event]:
 
 
 def test_the_peak_is_of_mounts_that_may_be_open() -> None:
-    """Over all processes, also killed ones; a session that was lost takes its mounts along."""
+    """Over all processes, also killed ones; those of a session that is denied count for a while."""
     killed = [*_asked(2.0, 1, "a"), *_asked(2.0, 2, "a")]
     soon = [RunResumed(at=60.0, resumed_at=BEGAN, version="1"), *_asked(61.0, 3, "b")]
     late = [RunResumed(at=2000.0, resumed_at=BEGAN, version="1"), *_asked(2001.0, 3, "b")]
@@ -207,5 +207,6 @@ def test_the_peak_is_of_mounts_that_may_be_open() -> None:
     assert peak(*killed, *soon) == 3
     assert peak(*killed, *late) == 2
     assert peak(*killed, refused, *_asked(5.0, 3, "a")) == 2
-    assert peak(*killed, lost, *_asked(5.0, 3, "b")) == 2
+    assert peak(*killed, lost, *_asked(5.0, 3, "b")) == 3
+    assert peak(*killed, lost, *_asked(905.0, 3, "b")) == 2
     assert peak(*killed, replace(lost, lost=False), *_asked(5.0, 3, "b")) == 3

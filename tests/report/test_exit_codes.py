@@ -11,6 +11,7 @@ from hypothesis import given, settings
 
 from orchestrator.core.events import (
     Event,
+    MountReleased,
     RunHalted,
     ServerGivenUp,
     StopRequested,
@@ -22,7 +23,7 @@ from orchestrator.core.model import ExitCode, Objectives, Result, ServerName
 from orchestrator.core.run_state import RunState
 from orchestrator.report.exit_codes import PRECEDENCE, exit_code, reasons
 from orchestrator.report.summary import summarize
-from tests.report.builders import ENDS, Fate, life, run_of, runs, started
+from tests.report.builders import ENDS, Fate, finished, life, run_of, runs, started
 
 DOCUMENTED = (70, 74, 3, 130, 143, 4, 5, 1)
 """Several at once, as the specification orders them."""
@@ -214,3 +215,15 @@ def test_the_reasons_name_everything_that_applies() -> None:
         "2 targets mounted, and nothing was checked (--require-checks)",
         "1 objective missed",
     )
+
+
+def test_a_code_whose_cause_was_removed_since_has_a_reason() -> None:
+    """`unmount` has released what the run left; the run ended with 3 all the same."""
+    left = life("sql01", Fate.LEFT)
+    (key,) = run_of(left).records
+    ended = run_of(left, [finished(600.0, 3)])
+    later = run_of(left, [finished(600.0, 3), MountReleased(at=700.0, key=key)])
+
+    assert "1 mount left open" in reasons(ended)
+    (why,) = reasons(later)
+    assert why == "what was or might be open when the run ended has been released since"

@@ -95,9 +95,14 @@ def test_what_a_lost_session_mounted_is_promised_to_no_command(others: list[list
     lost = SessionEnded(at=50.0, server=ServerName("hq"), session=SESSION, lost=True, reason="401")
     first = started(servers=("hq", "dr"))
     end = [lost, finished(at=600.0)]
+    soon = summarize(run_of(life("sql01", Fate.LEFT), *others, end, first=first))
+    end = [lost, finished(at=1000.0)]
     report = summarize(run_of(life("sql01", Fate.LEFT), *others, end, first=first))
 
     shown = text(report)
+
+    assert soon.run.out_of_reach == 0, "it may be denied for a while only"
+    assert "bulk-restore unmount" in text(soon)
 
     assert report.run.out_of_reach == 1
     assert "The logon session of 1 mount has ended, and no command can release it" in shown

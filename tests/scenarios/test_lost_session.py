@@ -27,8 +27,8 @@ def twice() -> Fault:
 
 
 def denied() -> Fault:
-    """Return a fault that answers all that is asked in any session with 401, for 10 s."""
-    return Fault(kind="unauthorized", path=r"^(?!.*sessionMngr)", from_s=115.0, until_s=125.0)
+    """Return a fault that answers all that is asked in any session with 401, for 80 s."""
+    return Fault(kind="unauthorized", path=r"^(?!.*sessionMngr)", from_s=115.0, until_s=195.0)
 
 
 def two(*faults: Fault) -> list[Site]:

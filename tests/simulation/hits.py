@@ -49,6 +49,7 @@ KINDS: Mapping[str, str] = {
     "passing_401": "one 401, and the session still lives",
     "service_stopped": "everything is answered with 404 and a web page: the service is stopped",
     "service_failing": "everything fails with 500 for a while",
+    "session_denied": "every session is denied with 401 for a while, and lives",
     "logon_busy": "a logon is answered with 503",
     "logon_lost": "a logon's answer is lost",
     "logon_refused": "a logon is refused",

@@ -75,8 +75,12 @@ RULES: dict[str, tuple[tuple[str, ...], str, str]] = {
 }
 """Kind of hit: the simulator's kinds of fault for it, the method and the path."""
 
-SPELLS = {"service_stopped": "html_404", "service_failing": "error_500"}
-"""Kind of hit: the simulator's kind of fault that every request meets for a while."""
+SPELLS = {
+    "service_stopped": ("html_404", ""),
+    "service_failing": ("error_500", ""),
+    "session_denied": ("unauthorized", "^(?!.*sessionMngr)"),
+}
+"""Kind of hit: the simulator's kind of fault that every request meets for a while, and where."""
 
 ONCE = {"session_expired", "session_killed", "service_restart", "passing_401", "logon_refused"}
 DISGUISED = {"odd_state", "state_back", "no_result", "no_related"}
@@ -395,9 +399,9 @@ def _spell(rng: random.Random, places: list[Place]) -> None:
         hit = rng.choice(list(SPELLS))
         begin = rng.uniform(0.0, 150.0)
         place.faults[len(place.rules)] = hit
-        place.rules.append(
-            Fault(kind=SPELLS[hit], from_s=begin, until_s=begin + rng.choice([10.0, 60.0, 300.0]))
-        )
+        kind, path = SPELLS[hit]
+        end = begin + rng.choice([10.0, 60.0, 300.0])
+        place.rules.append(Fault(kind=kind, path=path, from_s=begin, until_s=end))
 
 
 def _more(rng: random.Random, story: Story, wanted: frozenset[str]) -> None:

@@ -261,7 +261,7 @@ def test_what_may_be_open_is_what_status_says(
     }
     assert (shown.strays, shown.unaudited) == (known.strays, known.unaudited)
     assert (shown.mounts, shown.short()) == (known.mounts, known.short())
-    assert shown.out_of_reach(stats.ends) == state.out_of_reach
+    assert shown.out_of_reach(stats.ends, stats.now) == state.out_of_reach
 
 
 def test_a_session_that_nobody_has_read_is_shown() -> None:

@@ -121,6 +121,7 @@ async def _look(client: Client, needs: InventoryNeeds, sight: ServerAnswers) -> 
         return  # unreachable, not trusted, or not this service: no account is sent there
     try:
         async with client.logon() as session:
+            session.believe_denials()
             sight.logon = LoggedOn(
                 session=session.id, user=session.user, endpoints=session.endpoints
             )

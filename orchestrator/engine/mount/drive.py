@@ -149,10 +149,12 @@ async def holding(attempt: Attempt, work: Callable[[Attempt], Awaitable[NextStep
             await abandon(attempt, f"internal error: {type(exc).__name__}")
         raise
     finally:
-        if attempt.record.may_be_open and not connection.lost:
-            slot.forfeit()
-        else:
+        if not attempt.record.may_be_open:
             slot.release()
+        elif connection.lost:
+            slot.release_after(lambda: connection.forgotten_in(attempt.now))
+        else:
+            slot.forfeit()
 
 
 async def _mount_prove_release(attempt: Attempt) -> NextStep:

@@ -97,7 +97,7 @@ class PageState:
     def snapshot(self) -> bytes:
         """Return everything but the timeline as one line of JSON."""
         stats, started, left_open = self.stats, self.stats.started, self.stats.left_open
-        gone = left_open.out_of_reach(stats.ends)
+        gone = left_open.out_of_reach(stats.ends, stats.now)
         left = stats.time_left() if self.state in {"running", "ending"} else TimeLeft()
         values = {
             "state": self.state,

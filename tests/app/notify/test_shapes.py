@@ -158,7 +158,7 @@ def test_a_mount_of_nobodys_is_told_as_left_too() -> None:
 
     ending = RunEnding(exit_code=3, missed=(), report="/reports/1")
     reached = list(composed_end(run_of(life("sql01"), [found, finished()]), ending))
-    lost = list(composed_end(run_of(life("sql01"), [found, gone, finished()]), ending))
+    lost = list(composed_end(run_of(life("sql01"), [found, gone, finished(1000.0)]), ending))
 
     assert [each.event.value for each in reached] == ["finished", "leftover"]
     assert "1 mount may still be open" in reached[1].text

@@ -165,15 +165,19 @@ def test_mounts_under_way_need_a_person_once_their_process_is_gone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "beyond"),
-    [(ended("no answer"), 0), (replace(ended(), lost=True, reason="401"), 1)],
-    ids=["left open", "lost"],
+    ("how", "at", "beyond"),
+    [
+        (ended("no answer"), 1000, 0),
+        (replace(ended(), lost=True, reason="401"), 1000, 1),
+        (replace(ended(), lost=True, reason="401"), 12, 0),
+    ],
+    ids=["left open", "lost", "denied a while ago"],
 )
 def test_what_a_lost_session_mounted_is_promised_to_no_command(
-    how: SessionEnded, beyond: int
+    how: SessionEnded, at: float, beyond: int
 ) -> None:
     """As in the report: a person must remove it in the console, and `unmount` at most the rest."""
-    seen = snapshot(shown(*RELEASED, STRAY, how, finished(12, 3)))
+    seen = snapshot(shown(*RELEASED, STRAY, how, finished(at, 3)))
 
     assert (seen["left_open"], seen["out_of_reach"]) == (1, beyond)
     assert seen["out_of_reach_words"] == (out_of_reach_words(1) if beyond else "")
