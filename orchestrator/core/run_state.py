@@ -135,7 +135,7 @@ class ServerState:
                     self.strays_removed.append(gone)
             case SessionEnded():
                 self.ended.append(event)
-                if not event.lost:  # it was used until now
+                if not event.lost and event.unaudited is None:  # it has answered just now
                     self.unattended.pop(event.session, None)
                 self.deny(event.session, event.at)
             case ServerParked():
@@ -285,7 +285,8 @@ class RunState:
         """
         if isinstance(event, RunResumed):
             for server in self.servers.values():
-                server.unattended = dict.fromkeys(server.open_mounts, self.last_at)
+                for session in server.open_mounts:
+                    server.unattended.setdefault(session, self.last_at)
         self.last_at = max(self.last_at, event.at)
         self.events += 1
         if isinstance(event, TargetEvent):
