@@ -246,6 +246,7 @@ class Run(Offering):
                     await self._forced_end.unless_late(self._look_for_strays, AUDIT_S)
                     await self.ledger.saved()  # the releases, before the sessions that prove them
                 finally:
+                    self._scheduler.close()
                     for server in self._served:
                         server.close()
             background.cancel_scope.cancel()

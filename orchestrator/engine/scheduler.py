@@ -86,14 +86,15 @@ class Slot:
     def release_after(self, remaining: Callable[[], float]) -> None:
         """Give the slot back once `remaining` seconds are over; they are asked for again then.
 
-        For a mount in a session that the server denies: it is gone when the session must be.
+        For a mount in a session that the server denies: it is gone when the session must be. If
+        nothing is admitted any more by then, the slot is kept, and other runs count it on.
         """
 
         def look_again() -> None:
-            left = remaining()
+            left, scheduler = remaining(), self._scheduler
             if left > 0:
                 asyncio.get_running_loop().call_later(left, look_again)
-            else:
+            elif scheduler is not None and not scheduler._closed:  # noqa: SLF001 - two halves of one thing
                 self.release()
 
         self.wake()

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
+import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,6 +67,29 @@ def test_one_machine_is_mounted_once_at_a_time() -> None:
     room.release("sql01")
 
     assert (first, len(room.order)) == (1, 2)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_over", [False, True])
+async def test_a_slot_of_a_denied_session_is_free_when_it_must_be_forgotten(
+    *, is_over: bool
+) -> None:
+    """No second earlier, also if that is put off; and never once nothing is admitted any more."""
+    room, began = Room(), anyio.current_time()
+    door = scheduler(Limits(run=1))
+    door.offer([request(1, "hq", "b"), request(2, "hq", "b")], room)
+    until = [began + 900.0]
+    room.slots[request(1, "hq", "b")].release_after(lambda: until[0] - anyio.current_time())
+    until[0] += 100.0
+
+    await anyio.sleep(999.0)
+    assert room.order == ["vm00001"]
+    if is_over:
+        door.close()
+    await anyio.sleep(2.0)
+
+    assert room.order == ["vm00001"] + ["vm00002"] * (not is_over)
+    assert door.open_mounts == 1
 
 
 def test_earlier_waves_and_critical_targets_come_first() -> None:

@@ -219,7 +219,8 @@ class MountLeft(TargetEvent):
 class OutOfReach(TargetEvent):
     """The outcome of the attempt cannot be determined any more (session lost, task vanished).
 
-    `lost`: the server has forgotten the session, and with it the mounts that were made there.
+    `lost`: the server denies the session. It may live: its mounts count in every limit until the
+    server must have forgotten it.
     """
 
     reason: str

@@ -124,7 +124,7 @@ def record_out_of_reach(
 ) -> None:
     """Record, in any phase, that the outcome of the attempt cannot be determined.
 
-    `lost`: because the server has forgotten its session.
+    `lost`: because the server denies its session.
     """
     ledger = context.ledger
     if ledger[request.key].phase is Phase.SUBMITTING:
