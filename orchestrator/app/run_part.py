@@ -182,7 +182,7 @@ class RunPart:
         return EarlierRun(
             records=tuple(state.records.values()),
             finished=frozenset(name for name, wave in waves if wave.finished_at is not None),
-            resumed=going_on(state, self.choices, self.world),
+            resumed=going_on(state, self.choices, self.world, self.others.earlier_seen_at),
             attributed=[each for server in state.servers.values() for each in server.attributed],
             strays=state.strays,
             accepted=frozenset(state.accepted),

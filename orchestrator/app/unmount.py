@@ -17,7 +17,7 @@ from pathlib import Path
 import anyio
 
 from orchestrator.app.session_tokens import usable_sessions
-from orchestrator.app.wiring import World, clients
+from orchestrator.app.wiring import World, clients, used_until
 from orchestrator.core.errors import JournalDamaged, RunLocked
 from orchestrator.core.events import (
     LOGGED_OFF,
@@ -243,14 +243,15 @@ async def _released(
     unkept |= {name: why for name, why in run_state.unaudited.items() if name not in tokens}
     progress = _Progress(say, run_state.strays)
     started = run_state.started
-    since = (world.wall_clock() - started.started_at).total_seconds()
+    began_at = run_state.clock_at(world.wall_clock())
     async with state.append_later(name, inline=world.inline) as journal:
         with state.claims(name, started.plan, urls_of(started.servers), world.wall_clock) as others:
             cleaning = MountRemoval(
                 run_state,
                 clients(plan, world, kept=usable),
                 journal,
-                began_at=max(run_state.last_at, since),
+                began_at=began_at,
+                used_until=used_until(run_state, others.earlier_seen_at, began_at),
                 outage=min(plan.limits.outage, SESSION_IDLE_LIMIT),
                 watch=world.watch,
                 rng=world.rng,

@@ -31,7 +31,7 @@ from orchestrator.core.model import (
     WaveFacts,
     same_fields,
 )
-from orchestrator.core.policy import WatchPolicy
+from orchestrator.core.policy import SEEN_WITHIN, WatchPolicy
 from orchestrator.core.ports.local import FileStore, Programs
 from orchestrator.core.proof import Download
 from orchestrator.core.run_state import RunState
@@ -352,15 +352,19 @@ def _writes(downloads: Sequence[Download]) -> bool:
     return any(download.writes_into_guest for download in downloads)
 
 
-def going_on(run_state: RunState, choices: Choices, world: World) -> RunResumed:
+def going_on(
+    run_state: RunState, choices: Choices, world: World, seen_at: datetime | None
+) -> RunResumed:
     """Return the first event of a process that goes on with a run.
 
-    The run's clock has gone on too, and never goes back, whatever the wall clock did.
+    The run's clock has gone on too, and never goes back, whatever the wall clock did. `seen_at`
+    is as in `used_until`.
     """
     now = world.wall_clock()
-    since = (now - run_state.started.started_at).total_seconds()
+    at = run_state.clock_at(now)
     return RunResumed(
-        at=max(run_state.last_at, since),
+        at=at,
+        used_until=used_until(run_state, seen_at, at),
         resumed_at=now,
         version=__version__,
         user=_user(),
@@ -369,6 +373,16 @@ def going_on(run_state: RunState, choices: Choices, world: World) -> RunResumed:
         report_dir=_text(choices.report.absolute()) if choices.report else run_state.report_dir,
         retry_failed=choices.retry_failed,
     )
+
+
+def used_until(run_state: RunState, seen_at: datetime | None, now: float) -> float:
+    """Return when an earlier process may have used a session last, on the run's clock.
+
+    `seen_at` is when one was last seen alive, if that is known; `now` is the clock's second.
+    """
+    if seen_at is None:
+        return now
+    return min(now, run_state.clock_at(seen_at) + SEEN_WITHIN)
 
 
 def _text(path: Path) -> str:

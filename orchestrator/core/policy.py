@@ -75,6 +75,16 @@ KEEP_HELD_AFTER = 120.0
 SESSION_IDLE_LIMIT = 900.0
 """Idle seconds after which the server forgets a session (documented: 15 minutes)."""
 
+SEEN_WITHIN = 20.0
+"""Seconds within which a living process of a run shows that it lives, whatever holds it up."""
+
+DENIED_FOR = 30.0
+"""Seconds for which the service itself must deny a session before it counts as gone.
+
+A service that is just starting, or a node of it that does not know the session, denies one that
+lives. Giving it up would leave its mounts open with nobody watching them.
+"""
+
 DEADLINE = (
     "How long the run may take, from its start or resume: 90m, 3h. After that no more mounts are "
     "submitted; open mounts are still finished and removed. The deadline does not end a hold."

@@ -271,6 +271,10 @@ class RunState:
             or any(is_left(each, retry_failed=retry_failed) for each in self.records.values())
         )
 
+    def clock_at(self, moment: datetime) -> float:
+        """Return the second of the run's clock at a point in time, never before the last event."""
+        return max(self.last_at, (moment - self.started.started_at).total_seconds())
+
     def moment(self, at: float) -> datetime:
         """Return the point in time of `at` seconds on the run's clock."""
         return self.started.started_at + timedelta(seconds=at)
@@ -284,9 +288,10 @@ class RunState:
             IllegalTransition: the table or the plan does not allow it.
         """
         if isinstance(event, RunResumed):
+            used_until = self.last_at if event.used_until is None else event.used_until
             for server in self.servers.values():
                 for session in server.open_mounts:
-                    server.unattended.setdefault(session, self.last_at)
+                    server.unattended.setdefault(session, used_until)
         self.last_at = max(self.last_at, event.at)
         self.events += 1
         if isinstance(event, TargetEvent):

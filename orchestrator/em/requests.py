@@ -22,7 +22,7 @@ from orchestrator.core.errors import (
     Unreadable,
 )
 from orchestrator.core.model import ServerName
-from orchestrator.core.policy import SESSION_IDLE_LIMIT
+from orchestrator.core.policy import DENIED_FOR, SESSION_IDLE_LIMIT
 from orchestrator.em import limits
 from orchestrator.em.elements import Reading
 from orchestrator.em.own_session import OwnSession
@@ -34,13 +34,6 @@ T = TypeVar("T")
 
 PAGE_SIZE = 500
 """Rows per page; always sent, because the server's own default is 15 for tasks, 100 for points."""
-
-DENIED_FOR = 30.0
-"""Seconds for which the service itself must deny a session before it counts as gone.
-
-A service that is just starting, or a node of it that does not know the session, denies one that
-lives. Giving it up would leave its mounts open with nobody watching them.
-"""
 
 MAX_ROWS = 200_000
 """Rows of one listing, all pages together."""

@@ -123,3 +123,9 @@ class EarlierSession:
     """Whether mounts were asked for in it, and the journal does not say how it ended."""
     over: bool = False
     """Whether the journal says that nothing is open in it any more, or that it is lost."""
+    used_until: float = -math.inf
+    """When that process may have used it last, on the run's clock."""
+
+    def may_live(self, now: float) -> bool:
+        """Return whether a server that denies it may know it all the same, and mounts in it."""
+        return not self.over and now <= self.used_until + FORGOTTEN_AFTER

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterable
 
 from orchestrator.core.events import StrayFound, TasksAttributed
@@ -20,10 +21,12 @@ def left_in(
     *,
     ended: Container[SessionId] = (),
     over: Container[SessionId] = (),
+    used_until: float = -math.inf,
 ) -> EarlierSession:
     """Return the journal's facts about a session.
 
-    `ended` are the sessions whose end it tells, `over` those in which nothing can be left.
+    `ended` are the sessions whose end it tells, `over` those in which nothing can be left;
+    `used_until` is when a process may have used one last.
     """
     untold: set[RestorePointId] = set()
     mounts: set[Href] = set()
@@ -56,6 +59,7 @@ def left_in(
         strays=tuple(each for each in strays if each.session == session),
         unended=used and session not in ended,
         over=session in over or not (used or session in ended),
+        used_until=used_until,
     )
 
 

@@ -55,6 +55,12 @@ class EarlierRun:
     ended: frozenset[SessionId] = frozenset()
     """Sessions of which the journal says how they ended, those that were left open too."""
 
+    @property
+    def used_until(self) -> float:
+        """When an earlier process may have used a session last, on the run's clock."""
+        used_until = self.resumed.used_until
+        return self.resumed.at if used_until is None else used_until
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orders:

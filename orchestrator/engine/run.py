@@ -24,7 +24,6 @@ from orchestrator.core.errors import ServerUnusable
 from orchestrator.core.events import RunFinished
 from orchestrator.core.lifecycle import Phase
 from orchestrator.core.model import ExitCode, MountKey, MountRequest, ServerName, SessionId
-from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.core.ports.journal import Baselines, Durations, Journal, Observer, OtherRuns
 from orchestrator.core.ports.local import FileStore, Offload, Programs
 from orchestrator.core.ports.server import EnterpriseManager
@@ -33,7 +32,7 @@ from orchestrator.core.text import duration
 from orchestrator.engine.adaptive_limit import AdaptiveLimit
 from orchestrator.engine.availability import LOOK_AGAIN, Terms
 from orchestrator.engine.bounded import before
-from orchestrator.engine.connection import Connection, EarlierSession
+from orchestrator.engine.connection import FORGOTTEN_AFTER, Connection, EarlierSession
 from orchestrator.engine.content.download import remember_saved
 from orchestrator.engine.forced_end import AUDIT_S
 from orchestrator.engine.ledger import Ledger
@@ -199,6 +198,7 @@ class Run(Offering):
             earlier.strays,
             ended=earlier.ended,
             over=earlier.over,
+            used_until=earlier.used_until,
         )
 
     @property
@@ -369,7 +369,7 @@ class Run(Offering):
             taking_up = resume.EarlierAttempts(
                 unfinished=unfinished,
                 over=earlier.over,
-                forgotten_at=earlier.resumed.at + SESSION_IDLE_LIMIT,
+                forgotten_at=earlier.used_until + FORGOTTEN_AFTER,
                 background=waiting,
             )
             async with anyio.create_task_group() as tasks:

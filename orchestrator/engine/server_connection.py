@@ -33,7 +33,7 @@ from orchestrator.core.errors import (
     ServiceBusy,
     SessionLost,
 )
-from orchestrator.core.policy import KEEP_ALIVE_AFTER, KEEP_HELD_AFTER, RECONNECT
+from orchestrator.core.policy import DENIED_FOR, KEEP_ALIVE_AFTER, KEEP_HELD_AFTER, RECONNECT
 from orchestrator.core.ports.server import EnterpriseManager
 from orchestrator.core.text import duration
 from orchestrator.engine.accounting import ACCOUNT_AFTER, owes_account, take_account
@@ -96,6 +96,8 @@ class ServerConnection(Sessions):
         if self._is_wanted:
             self._woken.set()
         self._opening: anyio.CancelScope | None = None
+        self._denied_since: float | None = None
+        """When the session of an earlier process was first denied, on the run's clock."""
 
     def leave_out(self) -> None:
         """Do not use the server at all: the run has no target there."""
@@ -208,18 +210,33 @@ class ServerConnection(Sessions):
         self._require_answer(opening)
 
     async def _again(self, left: EarlierSession) -> None:
-        """Use the session of an earlier process; if it is gone, record that once."""
+        """Use the session of an earlier process; if it is gone, record that once.
+
+        Raises:
+            ServiceBusy: it is denied, and may live: it has not been asked for long enough.
+            EnterpriseManagerError: the server cannot be asked.
+        """
         try:
             with self._in_time() as opening:
                 async with self._client.take_up(left.session) as session:
                     self._opened(opening)
                     await self._use(self._take_up(session, left))
             self._require_answer(opening)
-        except SessionLost:
+        except SessionLost as exc:
+            if self._is_denied_briefly(left):
+                why = f"{exc}, but the session of an earlier process may still live"
+                raise ServiceBusy(why, server=self.name, status=exc.status) from None
             self.forgotten = True
             if left.unended:
                 self._end_unseen(left, DENIED, lost=True)
             self._left_known.set()
+
+    def _is_denied_briefly(self, left: EarlierSession) -> bool:
+        """Return whether a session that may live is denied for less than `DENIED_FOR`."""
+        now = self._ledger.now()
+        if self._denied_since is None:
+            self._denied_since = now
+        return left.may_live(now) and now - self._denied_since < DENIED_FOR
 
     @contextmanager
     def _in_time(self) -> Iterator[anyio.CancelScope]:

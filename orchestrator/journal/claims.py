@@ -104,6 +104,8 @@ class Claims:
         """True while it cannot be known what others have open: nothing may be claimed."""
         self.trouble: str | None = None
         """Why the others cannot be known any more; from then on only this run's own count."""
+        self.earlier_seen_at = self._sign_of_earlier()
+        """When an earlier process of this run was last seen alive; None: not known."""
         found = connection.execute("SELECT max(number) FROM claims WHERE run = ?", (run,))
         self._number = self._earlier = int(found.fetchone()[0] or 0)
         self.look()
@@ -341,6 +343,11 @@ class Claims:
     def _others(self) -> list[tuple[str, str, float]]:
         sql = "SELECT run, plan, seen_at FROM runs WHERE run <> ?"
         return self._connection.execute(sql, (self._run,)).fetchall()
+
+    def _sign_of_earlier(self) -> datetime | None:
+        sql = "SELECT seen_at FROM runs WHERE run = ?"
+        row = self._connection.execute(sql, (self._run,)).fetchone()
+        return datetime.fromtimestamp(row[0], UTC) if row else None
 
     def _counts(self, run: str, plan: str, seen_at: float) -> bool:
         return self._may_have_sessions(seen_at) or self._is_running(plan, RunId(run))

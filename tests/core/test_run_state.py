@@ -195,7 +195,9 @@ def test_the_peak_is_of_mounts_that_may_be_open() -> None:
     """Over all processes, also killed ones; those of a session that is denied count for a while."""
     killed = [*_asked(2.0, 1, "a"), *_asked(2.0, 2, "a")]
     soon = [RunResumed(at=60.0, resumed_at=BEGAN, version="1"), *_asked(61.0, 3, "b")]
-    late = [RunResumed(at=2000.0, resumed_at=BEGAN, version="1"), *_asked(2001.0, 3, "b")]
+    resumed_late = RunResumed(at=2000.0, resumed_at=BEGAN, version="1")
+    late = [resumed_late, *_asked(2001.0, 3, "b")]
+    used = [replace(resumed_late, used_until=1200.0), *_asked(2001.0, 3, "b")]
     refused = SubmissionRefused(at=3.0, key=MountKey(f"{WAVE}/hq/vm1"), reason="403")
     lost = replace(ENDED, session=SessionId("a"), lost=True, at=4.0)
 
@@ -206,6 +208,7 @@ def test_the_peak_is_of_mounts_that_may_be_open() -> None:
     assert peak(*killed) == 2
     assert peak(*killed, *soon) == 3
     assert peak(*killed, *late) == 2
+    assert peak(*killed, *used) == 3
     assert peak(*killed, refused, *_asked(5.0, 3, "a")) == 2
     assert peak(*killed, lost, *_asked(5.0, 3, "b")) == 3
     assert peak(*killed, lost, *_asked(905.0, 3, "b")) == 2

@@ -293,7 +293,7 @@ def test_limits_hold_and_no_usable_slot_waits(case: tuple[Limits, list[MountRequ
 class Elsewhere:
     """What other runs have open, as a test sets it; claims what fits."""
 
-    is_present, trouble, is_unsure = True, None, False
+    is_present, trouble, is_unsure, earlier_seen_at = True, None, False, None
 
     def __init__(self) -> None:
         self.open: Counter[tuple[str, ...]] = Counter()

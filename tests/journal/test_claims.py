@@ -269,6 +269,20 @@ def test_a_resumed_run_claims_what_is_open_anew(state: State) -> None:
         assert other.on_server(hq) == 1
 
 
+def test_a_resumed_run_learns_when_its_earlier_process_was_last_alive(state: State) -> None:
+    """Until then that process may have used its session."""
+    clock = Clock()
+    with taking_part(state, "run", clock) as process:
+        assert process.earlier_seen_at is None
+        process.claim(request("vm1"), always)
+        clock.now += timedelta(seconds=60)
+        process.look()
+    last = clock.now
+    clock.now += timedelta(hours=1)
+    with taking_part(state, "run", clock) as again:
+        assert again.earlier_seen_at == last
+
+
 def test_nothing_stays_of_a_run_that_released_everything(state: State) -> None:
     """The next run has nobody to wait for."""
     clock = Clock()

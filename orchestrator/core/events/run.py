@@ -92,6 +92,8 @@ class RunResumed(Event):
     pid: int = 0
     report_dir: str = ""
     retry_failed: bool = False
+    used_until: float | None = None
+    """When an earlier process may have used a session last; None: at the latest just before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container
+from datetime import datetime
 from typing import Protocol
 
 from orchestrator.core.events import Event
@@ -50,6 +51,13 @@ class OtherRuns(Protocol):
     @property
     def is_unsure(self) -> bool:
         """True while it cannot be known what they have open: nothing more is claimed."""
+
+    @property
+    def earlier_seen_at(self) -> datetime | None:
+        """When an earlier process of this run was last seen alive; None: not known.
+
+        Every `SEEN_WITHIN` seconds at least a living one is seen.
+        """
 
     @property
     def trouble(self) -> str | None:

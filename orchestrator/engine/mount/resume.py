@@ -207,10 +207,7 @@ class EarlierAttempts:
     over: frozenset[SessionId]
     """Sessions of which the journal says that they have ended."""
     forgotten_at: float
-    """When the servers have forgotten the earlier process's sessions, on the run's clock.
-
-    Nobody knows when that process last used them; it was before this one began.
-    """
+    """When the servers must have forgotten the earlier process's sessions, on the run's clock."""
     background: TaskGroup
     """Where slots wait for that; cancelled once nothing wants a slot any more."""
 
@@ -248,18 +245,18 @@ class EarlierAttempts:
                 request=request, connection=connection, server=server, context=context, slot=slot
             )
         _give_up(request, context, why)
-        if server is not None or session_of(request, context) in self.over:
+        if session_of(request, context) in self.over or context.ledger.now() >= self.forgotten_at:
             slot.release()
         else:
             self.background.start_soon(self._free_when_forgotten, slot, context)
         return None
 
     async def _free_when_forgotten(self, slot: Slot, context: RunContext) -> None:
-        """Free a slot once a session whose token was not kept must have been forgotten.
+        """Free a slot once a session that nobody can use must have been forgotten.
 
-        The mounts of that session stay open until then, so they hold their slots.
+        Whether its token was not kept, or it is denied: its mounts may be open until then.
         """
-        await anyio.sleep(max(0.0, self.forgotten_at - context.ledger.now()))
+        await anyio.sleep(self.forgotten_at - context.ledger.now())
         slot.release()
 
     async def _go_on(self, attempt: Attempt) -> NextStep:

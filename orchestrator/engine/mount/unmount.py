@@ -32,10 +32,10 @@ from orchestrator.core.point_search import about, found_how
 from orchestrator.core.policy import WatchPolicy
 from orchestrator.core.ports.journal import Journal, Observer, OtherRuns
 from orchestrator.core.ports.server import EnterpriseManager
-from orchestrator.core.run_state import RunState
+from orchestrator.core.run_state import RunState, ServerState
 from orchestrator.core.text import duration, printable
 from orchestrator.engine.availability import Terms
-from orchestrator.engine.connection import Connection
+from orchestrator.engine.connection import Connection, EarlierSession
 from orchestrator.engine.forced_end import ForcedEnd
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.left import left_in
@@ -84,6 +84,7 @@ class MountRemoval:
         journal: Journal,
         *,
         began_at: float,
+        used_until: float,
         outage: float,
         watch: WatchPolicy,
         rng: random.Random,
@@ -94,6 +95,7 @@ class MountRemoval:
     ) -> None:
         """`clients` know the sessions that the run left; `began_at` is now on the run's clock.
 
+        `used_until`: when an earlier process may have used one last, on the same clock.
         `unkept` says why a server's session cannot be used, where that is known.
 
         `outage`: seconds for which a server out of reach is waited for. `say` is told what is
@@ -102,9 +104,7 @@ class MountRemoval:
         self._start = anyio.current_time() - began_at
         self._others, self._say = others, say
         self._unkept = unkept or {}
-        records = found.records.values()
-        self.ledger = Ledger(journal, observers, self._now, records)
-        attributed = [each for left in found.servers.values() for each in left.attributed]
+        self.ledger = Ledger(journal, observers, self._now, found.records.values())
         shared = {each.server: Reachability(each.server, self.ledger) for each in clients}
         self.servers = {
             session: ServerConnection(
@@ -114,14 +114,7 @@ class MountRemoval:
                     outage=outage,
                     watch=watch,
                     rng=random.Random(rng.random()),  # noqa: S311 - jitter, not a secret
-                    left=left_in(
-                        session,
-                        records,
-                        attributed,
-                        found.strays,
-                        ended=found.servers[client.server].last_ends,
-                        over=found.servers[client.server].over,
-                    ),
+                    left=_left_in(session, found, found.servers[client.server], used_until),
                     reachability=shared[client.server],
                 ),
             )
@@ -271,6 +264,21 @@ class MountRemoval:
         async with anyio.create_task_group() as tasks:
             for session, server in self.servers.items():
                 tasks.start_soon(one, session, server)
+
+
+def _left_in(
+    session: SessionId, found: RunState, server: ServerState, used_until: float
+) -> EarlierSession:
+    """Return the journal's facts about a session of the run."""
+    return left_in(
+        session,
+        found.records.values(),
+        server.attributed,
+        found.strays,
+        ended=server.last_ends,
+        over=server.over,
+        used_until=used_until,
+    )
 
 
 async def _taken_up(server: ServerConnection) -> Connection | None:
