@@ -9,6 +9,7 @@ import logging
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -87,17 +88,18 @@ class Terminal(io.StringIO):
 # --- while it runs -----------------------------------------------------------------------------
 
 
-def frames(words: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def frames(words: str) -> str:
     """Return what the live view writes during such a run, a frame after every event."""
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.setenv("LINES", "50")
-    terminal = Terminal()
-    view = LiveView(terminal)
-    for event, record in told(hostile_run(words)):
-        see(view, event, record)
-        view.draw(event.at)
-    view.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TERM", "xterm-256color")
+        patch.setenv("COLUMNS", "160")
+        patch.setenv("LINES", "50")
+        terminal = Terminal()
+        view = LiveView(terminal)
+        for event, record in told(hostile_run(words)):
+            see(view, event, record)
+            view.draw(event.at)
+        view.close()
     return terminal.getvalue()
 
 
@@ -106,15 +108,21 @@ def styles(written_text: str) -> set[str]:
     return set(re.findall(r"\x1b\[[0-9;]*m", written_text))
 
 
+@cache
+def usual_styles() -> set[str]:
+    """Return those of a run with harmless words."""
+    return styles(frames("harmless"))
+
+
 @pytest.mark.parametrize("words", ALL)
-def test_the_live_view_is_drawn_by_us_alone(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_live_view_is_drawn_by_us_alone(words: str) -> None:
     """A terminal finds the sequences of frames and our own colours, and the words as text."""
-    usual, found = frames("harmless", monkeypatch), frames(words, monkeypatch)
+    found = frames(words)
 
     screen = Screen(rows=50, columns=160)
     screen.feed(found.replace("\n", "\r\n"))  # fails for whatever frames are not made of
     shown = [line.rstrip() for line in (*screen.scrolled, *screen.lines)]
-    assert styles(found) <= styles(usual)
+    assert styles(found) <= usual_styles()
     check_inert("\n".join(shown))
     assert printable(words)[:20].strip() in "\n".join(shown)
     assert len(shown) <= 50

@@ -18,6 +18,8 @@ _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 def obeyed(text: str) -> list[str]:
     """Return every sequence and character that steers a terminal, but the ends of lines."""
+    if not any(unicodedata.category(char) in _UNSEEN for char in set(text) - {"\n"}):
+        return []  # for every sequence begins with a control
     return [
         found
         for found in _SEQUENCES.findall(text)

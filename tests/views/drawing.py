@@ -1,4 +1,4 @@
-"""Draws a run on stderr, as a process of its own: `python -m tests.views.drawing STORY`.
+"""Draws runs on stderr, as a process of its own: `python -m tests.views.drawing STORY...`.
 
 Between two frames it writes FRAME on stderr, so that the reader can look at each one.
 """
@@ -110,4 +110,5 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    for each in sys.argv[1:]:
+        main(each)

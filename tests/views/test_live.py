@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from functools import cache
 
 import pytest
 from rich.console import Console, ConsoleDimensions
@@ -22,14 +23,22 @@ def frames(written: str) -> list[str]:
     return written.split(FRAME + FRAME)
 
 
+@cache
+def drawn(rows: int, columns: int) -> dict[str, str]:
+    """Return what each story writes on a terminal of a size; one process draws them all."""
+    written, out, code = drawn_in_a_pty("tests.views.drawing", *STORIES, rows=rows, columns=columns)
+    assert (out, code) == (f"{END}\n" * len(STORIES), 0), written
+    *texts, after = written.split(f"{END}\r\n")
+    assert after == ""
+    return {name: f"{text}{END}\r\n" for name, text in zip(STORIES, texts, strict=True)}
+
+
 @pytest.mark.parametrize(("rows", "columns"), SIZES, ids=str)
 @pytest.mark.parametrize("story", STORIES)
 def test_no_frame_has_more_rows_than_the_terminal(story: str, rows: int, columns: int) -> None:
     """While the run goes on nothing scrolls, no line wraps, and no server's text is obeyed."""
-    written, out, code = drawn_in_a_pty("tests.views.drawing", story, rows=rows, columns=columns)
+    *running, _last, _after = frames(drawn(rows, columns)[story])
 
-    assert (out, code) == (f"{END}\n", 0), written
-    *running, _last, _after = frames(written)
     screen = Screen(rows=rows, columns=columns)
     for frame in running:
         screen.feed(frame)
@@ -42,10 +51,9 @@ def test_no_frame_has_more_rows_than_the_terminal(story: str, rows: int, columns
 @pytest.mark.parametrize(("rows", "columns"), SIZES, ids=str)
 def test_at_the_end_the_terminal_is_as_a_log_leaves_it(rows: int, columns: int) -> None:
     """The cursor is back, the last frame stands there once, and the report follows below."""
-    written, _, _ = drawn_in_a_pty("tests.views.drawing", "plain", rows=rows, columns=columns)
     screen = Screen(rows=rows, columns=columns)
 
-    screen.feed(written)
+    screen.feed(drawn(rows, columns)["plain"])
 
     shown = [*screen.scrolled, *screen.lines]
     text = "\n".join(shown)
