@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import tempfile
 from collections import Counter
 from typing import Any
 
@@ -36,7 +37,7 @@ def pytest_configure() -> None:
         return
     has_room = facts.f_bavail * facts.f_frsize > 1 << 30
     if has_room and os.access(MEMORY, os.W_OK) and not facts.f_flag & os.ST_NOEXEC:
-        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
+        tempfile.tempdir = os.environ.get("TMPDIR", MEMORY)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,6 +7,7 @@ import types
 from dataclasses import MISSING, FrozenInstanceError, fields, is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -41,6 +42,7 @@ PLAIN: dict[Any, st.SearchStrategy[Any]] = {
 }
 
 
+@cache
 def values(hint: Any) -> st.SearchStrategy[Any]:
     """Return every value that a field of this type may have; fails for a type it does not know."""
     hint = getattr(hint, "__supertype__", hint)
@@ -61,6 +63,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
     raise NotImplementedError(f"say how to draw a {hint}")
 
 
+@cache
 def recorded() -> list[tuple[str, dict[str, Any]]]:
     """Return type and fields of every recorded line."""
     lines = [json.loads(line) for line in RECORDED.read_text(encoding="utf-8").splitlines()]
@@ -72,7 +75,8 @@ def recorded() -> list[tuple[str, dict[str, Any]]]:
 @settings(max_examples=25, deadline=None)
 def test_every_event_survives_the_journal(kind: str, data: st.DataObject) -> None:
     """Whatever is in an event, what comes back from JSON is equal and of the same class."""
-    event: Event = data.draw(values(EVENT_TYPES[kind]))
+    wanted: Any = EVENT_TYPES[kind]
+    event: Event = data.draw(values(wanted))
 
     back = from_json(kind, to_json(event))
 

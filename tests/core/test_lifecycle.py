@@ -134,6 +134,15 @@ EXTRA: dict[type[TargetEvent], dict[str, st.SearchStrategy[Any]]] = {
 }
 
 
+BEGINNINGS = st.sampled_from([(PLANNED, SMOOTH), (CHECKED, SMOOTH_CHECKED)])
+PAUSES = st.sampled_from([0.0, 1.0, 2.5])
+KINDS = {
+    phase: st.sampled_from(list(likely)) | st.sampled_from(list(EXTRA))
+    for phase, likely in TRANSITIONS.items()
+}
+"""What may happen next, half of it what the table names; made once, for that is slow."""
+
+
 def drawn(draw: Callable[[st.SearchStrategy[Any]], Any], kind: type[TargetEvent], at: float) -> Any:
     """Return any event of the class."""
     return kind(at=at, key=KEY, **{name: draw(value) for name, value in EXTRA[kind].items()})
@@ -159,15 +168,14 @@ def lives(draw: st.DrawFn) -> list[tuple[TargetEvent, MountRecord]]:
     Each begins like a smooth mount, for a while. What the table forbids is tried as
     well, and must be refused.
     """
-    planned, way = draw(st.sampled_from([(PLANNED, SMOOTH), (CHECKED, SMOOTH_CHECKED)]))
+    planned, way = draw(BEGINNINGS)
     record, lived = begin(planned), list[tuple[TargetEvent, MountRecord]]()
     at = PLANNED.at
     smooth = list(way[: draw(st.integers(0, len(way)))])
     for _step in range(draw(st.integers(1, 30))):
-        at += draw(st.sampled_from([0.0, 1.0, 2.5]))
-        likely = list(TRANSITIONS[record.phase])
-        anything = st.sampled_from(likely) | st.sampled_from(list(EXTRA))
-        kind = smooth.pop(0) if smooth else draw(anything)
+        at += draw(PAUSES)
+        likely = TRANSITIONS[record.phase]
+        kind = smooth.pop(0) if smooth else draw(KINDS[record.phase])
         event = drawn(draw, kind, at)
         if draw(st.booleans()):
             event = true_to(record, event)
