@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -217,6 +218,7 @@ def values(report: Report) -> dict[str, Any]:
     return parsed
 
 
+@cache
 def hostile_text(min_size: int = 0, max_size: int = 30) -> st.SearchStrategy[str]:
     """Draw any text but lone surrogates, which no journal takes; control characters often."""
     anything = st.characters(exclude_categories=["Cs"])
