@@ -22,8 +22,8 @@ from orchestrator.core.model import MountState, Result, Source
 from orchestrator.core.proof import Fate
 
 SCHEMA_VERSION: Literal[1] = 1
-V2 = "0.2.0"
-"""Version that added a field."""
+V2, V3 = "0.2.0", "0.3.0"
+"""Versions that added a field."""
 PHASES = ("queued", "submitting", "running", "collecting", "verifying", "held", "unmounting")
 OUTCOMES = ("success", "failed", "refused", "not_sent", "unknown")
 
@@ -351,7 +351,7 @@ class PublishedReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     warnings: Annotated[tuple[str, ...], doc("what needs attention, whatever the results")]
     unread: Annotated[
         tuple[UnreadReport, ...],
-        doc("servers where a mount of no target may be open, unseen; absent: none", since=V2),
+        doc("servers where a mount of no target may be open, unseen; absent: none", since=V3),
     ] = ()
 
 

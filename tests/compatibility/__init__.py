@@ -1,1 +1,1 @@
-"""What version 0.1.0 wrote is read by this version."""
+"""What earlier versions wrote is read by this version."""
