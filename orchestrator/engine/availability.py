@@ -6,7 +6,6 @@ import random
 from collections.abc import Awaitable, Callable, Container
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -26,12 +25,12 @@ from orchestrator.core.model import ServerName
 from orchestrator.core.policy import RECONNECT, WatchPolicy
 from orchestrator.core.text import duration
 from orchestrator.engine.adaptive_limit import AdaptiveLimit
-from orchestrator.engine.bounded import before
+from orchestrator.engine.bounded import ended_after
 from orchestrator.engine.circuit_breaker import CircuitBreaker
 from orchestrator.engine.connection import Connection, EarlierSession
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.reachability import Reachability
-from orchestrator.engine.silence import FROZEN_AFTER, Silence, overslept
+from orchestrator.engine.silence import FROZEN_AFTER, Silence
 
 T = TypeVar("T")
 
@@ -228,17 +227,17 @@ class Availability:
         costs a target its deadline, for as long in all as the plan waits for a server. A process
         that was frozen when the time was over looks once more.
         """
-        return await before(partial(self._usable_for, seconds), ask)
+        parked_before, granted = self._parked_s(), 0.0
 
-    async def _usable_for(self, seconds: float) -> None:
-        """Return after so many seconds in which the server was usable."""
-        parked_before, granted, allowance = self._parked_s(), 0.0, seconds
-        while allowance > 0:
-            late = await overslept(allowance)
+        def more(late: float) -> float:
+            nonlocal granted
             parked = min(self._parked_s() - parked_before, self.outage)
-            allowance, granted = parked - granted, max(parked, granted)
-            if late > FROZEN_AFTER:
-                allowance = max(allowance, LOOK_AGAIN)
+            allowed, granted = parked - granted, max(parked, granted)
+            return max(allowed, LOOK_AGAIN) if late > FROZEN_AFTER else allowed
+
+        with ended_after(seconds, more):
+            return await ask()
+        return None
 
     def _parked_s(self) -> float:
         """Return how long the server has been out of reach so far, in seconds."""

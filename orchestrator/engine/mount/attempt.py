@@ -108,6 +108,11 @@ class Attempt:
         """The target's record now."""
         return self.context.ledger[self.request.key]
 
+    @property
+    def is_reachable(self) -> bool:
+        """True while the session lives and its server is not given up."""
+        return not self.connection.lost and self.server.gate.given_up is None
+
     async def is_alone(self) -> bool:
         """Return whether nobody else can have mounted anything; False if the server is silent."""
         own = self.server.own, self.context.known_sessions()

@@ -25,6 +25,7 @@ from dataclasses import replace
 import anyio
 
 from orchestrator.core import point_search
+from orchestrator.core.errors import SessionLost
 from orchestrator.core.events import (
     DeadlinePassed,
     PointChosen,
@@ -138,7 +139,11 @@ async def holding(attempt: Attempt, work: Callable[[Attempt], Awaitable[NextStep
         return await work(attempt)
     except OUT_OF_KNOWLEDGE as exc:
         why = str(exc) or "the server forgot the task"
-        record_out_of_reach(attempt.request, attempt.context, why, lost=connection.lost)
+        if isinstance(exc, SessionLost) and attempt.is_reachable:
+            with harmless("mount.not_abandoned", key=attempt.key):  # only its watcher has ended
+                await abandon(attempt, why)
+        else:
+            record_out_of_reach(attempt.request, attempt.context, why, lost=connection.lost)
         return NextStep.CONCLUDE
     except anyio.get_cancelled_exc_class():
         with harmless("mount.not_abandoned", key=attempt.key):
