@@ -138,6 +138,28 @@ async def test_the_second_signal_does_not_wait_for_an_outage_to_settle_a_doubt(
     assert done.took_s - stopped[0] < 70
 
 
+async def test_a_stop_says_of_a_mount_that_it_was_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that is mounted on a server that is away is not one that is being mounted."""
+    slow = Fault(kind="delay", method="DELETE", path="/mounts/", seconds=30.0)
+
+    async def stop(sites: Sites, run: Run) -> None:
+        await anyio.sleep(30)
+        sites.network.refusing.add(host("hq"))
+        sites.network.cut(host("hq"))
+        run.stop("SIGINT")
+        await anyio.sleep(1)
+        run.stop("SIGINT")
+
+    site = Site(machines=2, mount_s=10.0, faults=[slow])
+    done = await drill(tmp_path, monkeypatch, [site], meanwhile=stop)
+
+    said = {target["message"] for target in done.report["targets"]}
+    assert said == {"stopped before its mount was removed"}
+    assert done.outcome.code == 3
+
+
 async def test_the_second_signal_still_settles_a_doubt_that_can_be_settled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,8 +146,10 @@ async def holding(attempt: Attempt, work: Callable[[Attempt], Awaitable[NextStep
             record_out_of_reach(attempt.request, attempt.context, why, lost=connection.lost)
         return NextStep.CONCLUDE
     except anyio.get_cancelled_exc_class():
+        is_mounted = attempt.record.mount is not None
+        at_work = "before its mount was removed" if is_mounted else "while it was being mounted"
         with harmless("mount.not_abandoned", key=attempt.key):
-            await abandon(attempt, "stopped while the server was still working on it")
+            await abandon(attempt, f"stopped {at_work}")
         raise
     except Exception as exc:  # a bug of ours: what is mounted is removed all the same
         with harmless("mount.not_abandoned", key=attempt.key):
