@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -181,6 +182,9 @@ def _show_run(run_state: RunState, running: bool, as_json: bool) -> int:
         options.echo_json(values)
         return 3 if left and not running else 0
     click.echo(f"{run_state.started.run}: {_state_of(run_state, running)}")
+    if not running and _has_more_in_report(run_state):
+        where = printable(run_state.report_dir)
+        click.echo(f"The journal took nothing any more; the report has the rest: {where}")
     if run_state.finished is not None:
         click.echo(text(report))
     else:
@@ -193,3 +197,12 @@ def _show_run(run_state: RunState, running: bool, as_json: bool) -> int:
     if not running and run_state.is_anything_left():
         click.echo(f"Continue it: bulk-restore resume {run_state.started.run}")
     return 3 if left and not running else 0
+
+
+def _has_more_in_report(run_state: RunState) -> bool:
+    """Return whether the run's report has what its journal does not have; if it can be read."""
+    from orchestrator.report.evidence.writing import is_only_record
+
+    with suppress(OSError):
+        return is_only_record(Path(run_state.report_dir), run_state.started.run)
+    return False

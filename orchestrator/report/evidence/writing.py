@@ -87,7 +87,7 @@ def require_no_more(directory: Path, run: RunId, records: Iterable[Record]) -> N
         ReportKept, JournalDamaged: it has. What is made from `records` must not replace it.
         OSError: the evidence cannot be read.
     """
-    if _is_only_record(directory, run):
+    if is_only_record(directory, run):
         raise ReportKept(
             f"the report in {directory} has what the journal of run {run} does not have: it is the "
             "only record of that and is not overwritten"
@@ -140,7 +140,7 @@ def kept_report(directory: Path, place: Path) -> str:
 
 def _is_free(directory: Path, run: RunId, records: Callable[[], Iterable[Record]] | None) -> bool:
     if records is None:
-        return not _is_only_record(directory, run)
+        return not is_only_record(directory, run)
     try:
         require_no_more(directory, run, records())
     except (ReportKept, JournalDamaged):
@@ -160,7 +160,7 @@ class _Reported(Struct, frozen=True):
     run: _ReportedRun
 
 
-def _is_only_record(directory: Path, run: RunId) -> bool:
+def is_only_record(directory: Path, run: RunId) -> bool:
     """Return whether the report of `run` in a directory has what its journal does not have."""
     reported = _reported(directory, run)
     return reported is not None and reported.journal_head is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -77,6 +78,15 @@ def test_report_refuses_to_overwrite_the_only_record(only_record: Path, tmp_path
     assert "next: read that report; --report writes to another directory" in done.output
     assert contents(only_record) == before
     assert elsewhere.exit_code == 0, elsewhere.output
+
+
+def test_status_names_the_only_record(only_record: Path, tmp_path: Path) -> None:
+    """What the journal has is not all; and a report that is gone is not named."""
+    named = f"the report has the rest: {only_record}"
+
+    assert named in called(tmp_path / "state", "status", "last").output
+    shutil.rmtree(only_record)
+    assert named not in called(tmp_path / "state", "status", "last").output
 
 
 def test_unmount_reports_beside_the_only_record(only_record: Path, tmp_path: Path) -> None:
