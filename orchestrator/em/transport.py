@@ -38,6 +38,7 @@ from orchestrator.em.elements import Reading, is_answer, words_of
 from orchestrator.em.links import guard, shown_path
 from orchestrator.em.masking import Masks, bodies_may_hide
 from orchestrator.em.meanings import ErrorAnswer, RequestFacts, http_date, meaning
+from orchestrator.em.posting import PostConnector
 from orchestrator.em.tls import (
     certificate_expires,
     handshake_words,
@@ -131,7 +132,8 @@ class Transport:
             "User-Agent": f"bulk-restore/{__version__}",
         }
         self._kept = _session(self._connector, headers)
-        self._posts = _session(make(limit=1, keepalive_timeout=limits.FRESH_S, ssl=tls), headers)
+        alone = make(limit=1, keepalive_timeout=limits.FRESH_S, ssl=tls)
+        self._posts = _session(PostConnector(self._connector, alone), headers)
         self._content_type = {"Content-Type": media_type}
         self._token: dict[str, str] = {}
         self._secrets: set[str] = set()

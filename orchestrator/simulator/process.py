@@ -111,8 +111,13 @@ async def listening(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     web_server = face.protocol_factory()
+
+    def connected() -> asyncio.BaseProtocol:
+        truth.connections[settings.name] += 1
+        return web_server()
+
     server = await asyncio.get_running_loop().create_server(
-        web_server, "127.0.0.1", settings.port, ssl=context, backlog=BACKLOG
+        connected, "127.0.0.1", settings.port, ssl=context, backlog=BACKLOG
     )
     try:
         yield server.sockets[0].getsockname()[1], truth

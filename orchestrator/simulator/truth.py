@@ -86,6 +86,8 @@ class GroundTruth:
     requests: Counter[str] = field(default_factory=Counter)
     received: Counter[str] = field(default_factory=Counter)
     """Requests that reached a server, by its name, whatever it did with them."""
+    connections: Counter[str] = field(default_factory=Counter)
+    """Connections that were made to a listening server, by its name."""
     overloads: Counter[str] = field(default_factory=Counter)
     """Those that it refused because it had too much in work."""
     bytes_sent: int = 0
@@ -179,7 +181,7 @@ class GroundTruth:
                 ended = fate.orphaned_at if fate.orphaned else fate.closed_at
                 if ended is not None:
                     moments.append((ended, 0, fate))
-            for name in ("requests", "received", "overloads"):
+            for name in ("requests", "received", "connections", "overloads"):
                 getattr(whole, name).update(part[name])
             for name in ("guest_writes", "logon_attempts"):
                 getattr(whole, name).extend(map(tuple, part[name]))  # type: ignore[call-overload]  # likewise

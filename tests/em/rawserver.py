@@ -33,6 +33,8 @@ class Request:
     target: str
     headers: Mapping[str, str]
     body: bytes
+    client: object = None
+    """The address at the other end of its connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,9 @@ class RawServer:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one connection by the script."""
         self.connections += 1
+        client = writer.get_extra_info("peername")
         try:
-            while (request := await self._request(reader)) is not None:
+            while (request := await self._request(reader, client)) is not None:
                 self.requests.append(request)
                 answer = self.script(len(self.requests), request)
                 writer.write(answer.data)
@@ -93,7 +96,7 @@ class RawServer:
         finally:
             writer.close()
 
-    async def _request(self, reader: asyncio.StreamReader) -> Request | None:
+    async def _request(self, reader: asyncio.StreamReader, client: object) -> Request | None:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.IncompleteReadError:
@@ -103,7 +106,7 @@ class RawServer:
         headers = {name.lower(): value for name, _, value in (li.partition(": ") for li in lines)}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         self.bytes_received += len(head) + len(body)
-        return Request(method, target, headers, body)
+        return Request(method, target, headers, body, client)
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ import json
 import socket
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Literal
 
 import aiohttp
 import anyio
@@ -36,7 +37,7 @@ from orchestrator.em.meanings import retry_after
 from orchestrator.em.transport import Answer, Transport, endpoint
 from orchestrator.em.wire import XmlCodec
 from tests.em.documents import MOUNT, POINT, document, sample
-from tests.em.rawserver import Reply, raw_server, reply, talking, transport_to
+from tests.em.rawserver import Reply, Request, raw_server, reply, talking, transport_to
 
 pytestmark = pytest.mark.anyio
 
@@ -255,6 +256,82 @@ async def test_a_mount_posted_long_after_the_last_one_gets_a_new_connection(
         await start(transport)
 
     assert (together, server.connections) == (1, 2)
+
+
+async def test_a_mount_goes_out_on_the_connection_of_the_read_just_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It costs no handshake; once that read is too long ago, it does, and the read's one stays."""
+    now = 0.0
+    monkeypatch.setattr("aiohttp.connector.monotonic", lambda: now)
+    monkeypatch.setattr("orchestrator.em.posting.monotonic", lambda: now)
+    async with talking(lambda n, r: reply(202)) as (server, transport):
+        await reading(transport)
+        await start(transport)
+        together = server.connections
+        now += limits.FRESH_S * 1.01
+        await start(transport)
+        apart = server.connections
+        await reading(transport)
+        await start(transport)
+
+    assert (together, apart, server.connections) == (1, 2, 2)
+
+
+async def test_a_mount_takes_the_connection_of_the_newest_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many are kept: one that idled too long is never taken in its place."""
+    now = 0.0
+    monkeypatch.setattr("aiohttp.connector.monotonic", lambda: now)
+    monkeypatch.setattr("orchestrator.em.posting.monotonic", lambda: now)
+    async with talking(lambda n, r: reply(202)) as (server, transport):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(reading, transport)
+        now += limits.FRESH_S * 2
+        await reading(transport)
+        read = server.requests[-1].client
+        await start(transport)
+        await start(transport)
+
+    assert server.connections == 3
+    assert [each.client for each in server.requests[-2:]] == [read, read]
+
+
+async def test_a_mount_waits_for_no_read_and_no_read_for_it() -> None:
+    """While all kept connections are in use a POST has one of its own."""
+    asked = anyio.Event()
+
+    def script(number: int, request: Request) -> Reply:
+        if number == limits.CONNECTIONS:
+            asked.set()
+        return reply(202) if request.method == "POST" else Reply(b"", "silence")
+
+    async with talking(script) as (server, transport), anyio.create_task_group() as tasks:
+        for _ in range(limits.CONNECTIONS):
+            tasks.start_soon(reading, transport)
+        await asked.wait()
+        await start(transport)
+        tasks.cancel_scope.cancel()
+
+    assert server.connections == limits.CONNECTIONS + 1
+
+
+@pytest.mark.parametrize("then", ["close", "reset"])
+async def test_a_mount_does_not_take_a_connection_that_was_closed(
+    then: Literal["close", "reset"],
+) -> None:
+    """Not even just after its answer."""
+    async with talking(lambda n, r: reply(202, then=then if n == 1 else "keep")) as (
+        server,
+        transport,
+    ):
+        await reading(transport)
+        await anyio.sleep(0.2)
+        await start(transport)
+
+    assert server.connections == 2
 
 
 @pytest.mark.parametrize("what", [name for name in LOST if "silence" not in name])
