@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import secrets
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+from msgspec import Struct
 
 from orchestrator.app.outcome import Outcome
 from orchestrator.app.runner import run_plan
@@ -25,8 +25,7 @@ from orchestrator.views.view import View
 SITES = ("hq", "dr", "branch")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demo:
+class Demo(Struct, frozen=True, kw_only=True):
     """What a demo did, and what really happened on the servers."""
 
     outcome: Outcome

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import anyio
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.app.notify.composing import RunEnding
 from orchestrator.app.wiring import Choices
@@ -33,8 +34,7 @@ RECORD_WITHIN_S = 10.0
 """Seconds in which the journal must take the final code: the process is about to end."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(Struct, frozen=True, kw_only=True):
     """A finished run: how the process should end, and where its reports are.
 
     `trouble` is what a person must know beside the report; without anything in `written`

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 import anyio
+from msgspec import Struct, field
 
 from orchestrator.app.wiring import World, clients, seed_of
 from orchestrator.core.errors import OrchestratorError, ServerUnusable
@@ -30,8 +30,7 @@ PATIENCE = 60.0
 """Seconds without an answer after which a server counts as missing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preview:
+class Preview(Struct, frozen=True, kw_only=True):
     """A plan expanded at the time `now`, drawn by `seed` (0 where nothing was drawn).
 
     `gone` are the targets of an earlier locked plan whose restore points are not there.

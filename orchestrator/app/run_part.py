@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from orchestrator.app.notify.command import tell_command
 from orchestrator.app.notify.composing import composed_end

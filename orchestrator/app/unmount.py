@@ -11,10 +11,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+from msgspec import Struct
 
 from orchestrator.app.session_tokens import usable_sessions
 from orchestrator.app.wiring import World, clients, used_until
@@ -49,8 +49,7 @@ NAMED = 10
 """How many targets that are not mounted yet are named."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnmountOutcome:
+class UnmountOutcome(Struct, frozen=True, kw_only=True):
     """What was released and what was not, as lines for a person, and the exit code."""
 
     lines: tuple[str, ...]

@@ -13,13 +13,14 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
 import anyio
 import anyio.to_thread
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from orchestrator.core.errors import CannotResume, PlanError
 from orchestrator.core.events import RunResumed, RunStarted, ServerFacts
@@ -63,8 +64,7 @@ LARGEST_SEED = 1_000_000_000
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
+class Choices(Struct, frozen=True, kw_only=True):
     """The options of a run beyond its plan; times in seconds.
 
     `only` are globs over key, label and VM; `keys` restricts to exactly these keys. `overrides`
@@ -98,8 +98,7 @@ class Choices:
     sign: Callable[[bytes], bytes] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class World(Struct, frozen=True, kw_only=True):
     """What a run gets from its surroundings; tests and forecasts bring their own.
 
     `inline` keeps the journal on the loop, for virtual time. `signals` are handled only in a
@@ -253,7 +252,7 @@ def beginning(source: Plan, choices: Choices, world: World) -> RunStarted:
         deadline_s=choices.deadline if choices.deadline is not None else plan.limits.deadline,
         confirmed=choices.confirm is None,
         utc_offset_s=(now.astimezone().utcoffset() or timedelta()).total_seconds(),
-        check_sets=dict(plan.checks),
+        check_sets=plan.checks,
         unmount=plan.cleanup.unmount,
         keep_failed_s=plan.cleanup.keep_failed,
         hold_s=choices.hold,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from orchestrator.core.model import OsKind
 from orchestrator.core.proof import CheckOutcome, Measured
 from orchestrator.core.text import printable
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckSetSubject:
+class CheckSetSubject(Struct, frozen=True, kw_only=True):
     """What a check set is judged for: its name, and the facts of the mount that matter."""
 
     name: str
@@ -20,8 +20,7 @@ class CheckSetSubject:
     os_kind: OsKind = OsKind.WINDOWS
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
+class Unreadable(Struct, frozen=True):
     """Something of the guest that was asked for and not read, and why, in words to show.
 
     `absent`: the server says that there is no such thing.

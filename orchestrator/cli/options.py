@@ -8,11 +8,11 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from msgspec import Struct
 
 from orchestrator.cli.ending import explained, fail
 from orchestrator.core.errors import KeyUnusable
@@ -183,8 +183,7 @@ on_finish_option = click.option(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
+class Output(Struct, frozen=True, kw_only=True):
     """How much to say on stderr, and how: -q, -v and --color."""
 
     quiet: bool

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from orchestrator.core.text import duration
 
@@ -41,8 +42,7 @@ class SearchTooLong(Exception):
     """The search was given up; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Expression:
+class Expression(Struct, frozen=True):
     """A compiled expression."""
 
     _compiled: re2._Regexp

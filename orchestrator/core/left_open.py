@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from orchestrator.core.events import SessionEnded, StrayFound
 from orchestrator.core.lifecycle import MountRecord
@@ -18,8 +19,7 @@ Ends = Mapping[ServerName, Mapping[SessionId, SessionEnded]]
 """Of each server how its sessions ended, by what was said last."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeftOpen:
+class LeftOpen(Struct, frozen=True, kw_only=True):
     """What may be open of a run: false if it is known that nothing is.
 
     `records` are targets whose mounts may be open, `strays` mounts of no target; `unaudited` are

@@ -10,10 +10,12 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Any, NewType, Self, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import fields
 
 from orchestrator.core.proof import Download
 
@@ -173,8 +175,7 @@ def totals(
     }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestorePoint:
+class RestorePoint(Struct, frozen=True, kw_only=True):
     """One restore point as the server's inventory lists it.
 
     `vm` is VmDisplayName (ComputerName for agents); `job` the replication or backup job's
@@ -193,8 +194,7 @@ class RestorePoint:
     job_id: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountLink:
+class MountLink(Struct, frozen=True, kw_only=True):
     """The Related link of a finished mount task: where the mount point should be.
 
     `number` is what stands after `@` in the link's Name. The documented link of a replica
@@ -206,8 +206,7 @@ class MountLink:
     number: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class Task(Struct, frozen=True, kw_only=True):
     """One server task as read at one moment.
 
     `success` is None while there is no Result, or one that is `unclear`: it says neither success
@@ -245,8 +244,7 @@ class Task:
         return self.is_final and self.success is not False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileSystemEntry:
+class FileSystemEntry(Struct, frozen=True, kw_only=True):
     """One directory or file of a mounted guest. `size` in bytes, None for directories."""
 
     path: str
@@ -258,16 +256,14 @@ class FileSystemEntry:
     modified_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
+class Mount(Struct, frozen=True, kw_only=True):
     """One mount point: its address and the volume roots that could be read."""
 
     href: Href
     roots: tuple[FileSystemEntry, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PhaseTimeouts:
+class PhaseTimeouts(Struct, frozen=True, kw_only=True):
     """How long each phase of a mount may take, in seconds."""
 
     mount: float = 1200.0
@@ -275,8 +271,7 @@ class PhaseTimeouts:
     unmount: float = 300.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptPolicy:
+class AttemptPolicy(Struct, frozen=True, kw_only=True):
     """How often a target may be tried for its own faults; `attempts` counts all of them."""
 
     attempts: int = 2
@@ -284,16 +279,14 @@ class AttemptPolicy:
     max_delay: float = 300.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Objectives:
+class Objectives(Struct, frozen=True, kw_only=True):
     """Recovery objectives in seconds; None where the plan names none."""
 
     rto: float | None = None
     rpo: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaveFacts:
+class WaveFacts(Struct, frozen=True, kw_only=True):
     """One wave of the plan."""
 
     name: WaveName
@@ -321,8 +314,7 @@ class Order(StrEnum):
     """The newest, then by halves: assumes that every point before a good one is good."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Search:
+class Search(Struct, frozen=True, kw_only=True):
     """Which other restore points of the machine may be tried, and for which causes.
 
     `candidates` are all points that may be mounted, newest first, the first choice among
@@ -337,8 +329,7 @@ class Search:
 NO_SEARCH = Search()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountRequest:
+class MountRequest(Struct, frozen=True, kw_only=True):
     """One restore point to mount, as expanded from the plan.
 
     `key` identifies the request across runs and journals; it depends only on the plan entry
@@ -381,8 +372,7 @@ class MountRequest:
         return self.point.source
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnresolvedTarget:
+class UnresolvedTarget(Struct, frozen=True, kw_only=True):
     """A plan entry for which no restore point could be chosen, and why.
 
     In `plan` and `check` it is an error; in `run` it is a target that `failed` (or was

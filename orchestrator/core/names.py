@@ -6,8 +6,9 @@ Source: NTFS compares names by their upper case, character by character, so `ß`
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
+
+from msgspec import Struct
 
 from orchestrator.core.model import OsKind
 
@@ -15,8 +16,7 @@ _BOTH_SLASHES = re.compile(r"[\\/]+")
 _SLASH = re.compile(r"/+")
 
 
-@dataclass(frozen=True, slots=True)
-class PathRules:
+class PathRules(Struct, frozen=True):
     """The rules for names and paths of one operating system."""
 
     os_kind: OsKind

@@ -17,8 +17,9 @@ would copy them from every good point that it comes across.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
+
+from msgspec import Struct
 
 from orchestrator.core.lifecycle import FIRM_RESULTS, AttemptRecord, MountRecord, Phase
 from orchestrator.core.model import Cause, Order, RestorePoint, RestorePointId, Result
@@ -28,8 +29,7 @@ from orchestrator.core.text import counted
 ASSUMPTION = "assuming that every point before a good one is good"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NextPoint:
+class NextPoint(Struct, frozen=True, kw_only=True):
     """The restore point to try next, and why, in words for the report."""
 
     point: RestorePoint
@@ -46,8 +46,7 @@ class _PointStanding(Enum):
     UNKNOWN = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class _PointFacts:
+class _PointFacts(Struct, frozen=True):
     standing: _PointStanding
     cause: Cause | None = None
     """Why it is bad; None also where that is no reason to try another one."""

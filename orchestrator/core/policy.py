@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 CLOCK_SLACK = 2.0
 """Seconds by which a measured clock offset may be wrong: Date headers have whole seconds."""
@@ -16,8 +17,7 @@ def clock_correction(offset_s: float | None) -> float:
     return 0.0 if offset_s is None or abs(offset_s) <= CLOCK_SLACK else offset_s
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backoff:
+class Backoff(Struct, frozen=True, kw_only=True):
     """Pauses between repetitions, in seconds: `first`, growing by `factor` up to `ceiling`."""
 
     first: float
@@ -31,8 +31,7 @@ class Backoff:
         return min(self.ceiling, plain) * rng.uniform(1 - self.jitter, 1 + self.jitter)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WatchPolicy:
+class WatchPolicy(Struct, frozen=True, kw_only=True):
     """How often a session's tasks are read, in seconds.
 
     A finished mount is noticed half an interval late on average, so an interval of 2·e·d

@@ -7,16 +7,17 @@ bytes, durations seconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Self
+
+from msgspec import Struct, convert
 
 CONTENT_LIMIT = 1024 * 1024
 """Bytes of a file that are downloaded to look at its content, where the plan says nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PathCheck:
+class PathCheck(Struct, frozen=True, kw_only=True):
     """One file or directory must exist, and be what the other fields say where they say it.
 
     `modified_within` is measured back from the restore point's creation. `sha256` is 64 lower
@@ -43,8 +44,7 @@ class PathCheck:
         return any((self.sha256, self.contains, self.matches, self.magic))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DirCheck:
+class DirCheck(Struct, frozen=True, kw_only=True):
     """The entries of one directory, counted by name.
 
     `glob` chooses the entries that `min_count` and `max_count` count and of which the newest
@@ -60,8 +60,7 @@ class DirCheck:
     kind: ClassVar[str] = "dir"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaselineCheck:
+class BaselineCheck(Struct, frozen=True, kw_only=True):
     """Number and total size of a directory's files, compared with the last verified run.
 
     Tolerances are fractions of the earlier number; without an earlier run there is nothing
@@ -74,8 +73,7 @@ class BaselineCheck:
     kind: ClassVar[str] = "baseline"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecCheck:
+class ExecCheck(Struct, frozen=True, kw_only=True):
     """A program of the user's own judges the guest: exit code 0 is good, 1 bad, 2 a warning."""
 
     argv: tuple[str, ...]
@@ -88,20 +86,34 @@ Check = PathCheck | DirCheck | BaselineCheck | ExecCheck
 
 The guest path that a check looks at is in the field called like its kind; a program chooses.
 """
-CheckSets = dict[str, tuple[Check, ...]]
-"""The plan's checks by the name of their set."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class CheckSets(dict[str, tuple[Check, ...]]):
+    """The plan's checks by the name of their set."""
+
+    @classmethod
+    def read(cls, sets: Mapping[str, Iterable[Mapping[str, object]]]) -> Self:
+        """Return the sets that a journal or a locked plan holds.
+
+        Raises:
+            ValidationError: a field does not fit its check.
+        """
+        return cls({name: tuple(map(_check, checks)) for name, checks in sets.items()})
+
+
+def _check(fields: Mapping[str, object]) -> Check:
+    kinds: tuple[type[Check], ...] = (PathCheck, DirCheck, BaselineCheck)
+    return convert(fields, next((kind for kind in kinds if kind.kind in fields), ExecCheck))
+
+
+class Measured(Struct, frozen=True, kw_only=True):
     """What a baseline compares: the files of a directory and their bytes in all."""
 
     files: int
     bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class Ended(Struct, frozen=True, kw_only=True):
     """How a program ended. `code` is None where it did not end by itself; `why` says then why.
 
     `message` is the last that it told; `complaint` the last line of its standard error.
@@ -113,8 +125,7 @@ class Ended:
     complaint: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckOutcome:
+class CheckOutcome(Struct, frozen=True, kw_only=True):
     """One assertion: what was expected, what was observed, and whether that is good.
 
     `name` is the check set's. A `warning` passes and is shown. A check that could not be
@@ -130,8 +141,7 @@ class CheckOutcome:
     measured: Measured | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Download:
+class Download(Struct, frozen=True, kw_only=True):
     """Files to copy out of the mounted guest, or (`to` is None) back into the original one.
 
     `path` is a file, or a directory of which the files that match `glob` are meant, not those
@@ -163,8 +173,7 @@ class Fate(StrEnum):
     """The order to write it into the guest was sent and its answer lost."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DownloadOutcome:
+class DownloadOutcome(Struct, frozen=True, kw_only=True):
     """One file: where it came from and went to, its bytes and SHA-256, or why it did not."""
 
     path: str

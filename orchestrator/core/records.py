@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+
+from msgspec import Struct
 
 from orchestrator.core.model import RunId
 from orchestrator.core.run_state import RunState
@@ -19,8 +20,7 @@ GENESIS = b"\x00" * 32
 """What the first record of a run is chained to."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Struct, frozen=True, kw_only=True):
     """One record as it was chained: `body` is the very bytes that its `hash` covers."""
 
     run: str
@@ -39,8 +39,7 @@ def chain_hash(before: bytes, run: str, seq: int, kind: str, body: bytes) -> byt
     return digest.digest()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSummary:
+class RunSummary(Struct, frozen=True, kw_only=True):
     """One line of the list of runs."""
 
     run: RunId

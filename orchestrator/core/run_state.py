@@ -7,8 +7,10 @@ cannot disagree.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from orchestrator.core.errors import IllegalTransition, JournalDamaged
 from orchestrator.core.events import (
@@ -61,8 +63,7 @@ def good_results(*, require_checks: bool) -> frozenset[Result]:
     return frozenset({Result.VERIFIED}) if require_checks else FIRM_RESULTS
 
 
-@dataclass(slots=True)
-class Outage:
+class Outage(Struct):
     """From when to when a server could not be used, on the run's clock; None: to the end."""
 
     start: float
@@ -70,8 +71,7 @@ class Outage:
     reason: str
 
 
-@dataclass(slots=True)
-class ServerState:
+class ServerState(Struct):
     """What the events say of one Enterprise Manager."""
 
     sessions: list[SessionOpened] = field(default_factory=list)
@@ -176,16 +176,14 @@ class ServerState:
             self.outages[-1].end = at
 
 
-@dataclass(slots=True)
-class WaveState:
+class WaveState(Struct):
     """When a wave ran, in seconds on the run's clock; None while it has not."""
 
     started_at: float | None = None
     finished_at: float | None = None
 
 
-@dataclass(slots=True)
-class RunState:
+class RunState(Struct):
     """Everything known of a run. Only `fold` changes it, but for `process_gone`."""
 
     started: RunStarted

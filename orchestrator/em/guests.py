@@ -8,8 +8,9 @@ Source: reference 6.2.
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import replace
 from urllib.parse import quote, unquote
+
+from msgspec.structs import replace
 
 from orchestrator.core.errors import MalformedResponse
 from orchestrator.core.model import FileSystemEntry, Href

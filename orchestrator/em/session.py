@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import quote
 
 import anyio
+from msgspec.structs import replace
 
 from orchestrator.core.errors import MalformedResponse, NotFound, RequestRefused
 from orchestrator.core.model import (

@@ -8,11 +8,12 @@ same.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
 import anyio
+from msgspec.structs import replace
 
 from orchestrator.core.errors import (
     AccessDenied,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from orchestrator.core.events import RunResumed, RunStarted, StrayFound, TasksAttributed
 from orchestrator.core.lifecycle import MountRecord
@@ -35,8 +36,7 @@ class Selection(Protocol):
         """Return one target per plan entry, for a server that could not be asked."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EarlierRun:
+class EarlierRun(Struct, frozen=True, kw_only=True):
     """The journal's facts about a run that this process continues."""
 
     records: Sequence[MountRecord]
@@ -62,8 +62,7 @@ class EarlierRun:
         return self.resumed.at if used_until is None else used_until
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Orders:
+class Orders(Struct, frozen=True, kw_only=True):
     """Everything that shapes a run; times in seconds."""
 
     started: RunStarted

@@ -8,8 +8,9 @@ on simulated servers says nothing of real ones, not even at the same address.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from orchestrator.core.events import ServerFacts
 from orchestrator.core.model import ServerName
@@ -43,8 +44,7 @@ def urls_of(facts: Iterable[ServerFacts]) -> dict[ServerName, str]:
     return {each.name: each.url for each in facts}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Naming:
+class Naming(Struct, frozen=True, kw_only=True):
     """The caller's names of its servers.
 
     `is_simulated` says what is known by now; None: nothing. Then what was found on the real

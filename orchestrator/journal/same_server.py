@@ -11,8 +11,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.core.records import server_address
 
@@ -27,8 +28,7 @@ Met = tuple[str, str]
 """A run, and the address of a server in its plan."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identities:
+class Identities(Struct, frozen=True):
     """What identifies the servers of the runs of a state directory."""
 
     endpoints: Mapping[Met, frozenset[str]]

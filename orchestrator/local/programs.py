@@ -28,11 +28,11 @@ import signal
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Self
 
 import anyio
 from anyio.abc import Process
+from msgspec import Struct
 
 from orchestrator.core.ports.local import Answering
 from orchestrator.core.proof import Ended
@@ -259,8 +259,7 @@ class _TooMuchOutput(Exception):
     """The program writes more than the limits allow."""
 
 
-@dataclass(slots=True)
-class _Lines:
+class _Lines(Struct):
     """The lines that come out of a pipe, none too long and not too many."""
 
     pipe: int

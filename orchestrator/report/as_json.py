@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
+from msgspec import Struct
+from msgspec.structs import fields
 
 from orchestrator.core.text import printable_json, timestamp
 from orchestrator.report.values import Moment, PublishedReport, Report, seconds
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 TIME = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"}
 
@@ -38,8 +36,8 @@ def _encoded(value: Any) -> Any:
     return timestamp(value)
 
 
-def plain_values(value: DataclassInstance) -> dict[str, Any]:
-    """Return a dataclass as JSON values: times as in the report, seconds to the millisecond."""
+def plain_values(value: Struct) -> dict[str, Any]:
+    """Return a struct as JSON values: times as in the report, seconds to the millisecond."""
     return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
 
 

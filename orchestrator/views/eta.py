@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from math import inf, sqrt
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 from orchestrator.core.events import RunStarted, ServerFacts
 from orchestrator.core.lifecycle import HOLDING_PHASES, MountRecord, Phase
@@ -86,8 +87,7 @@ class Lane(NamedTuple):
     backup_server: BackupServerName
 
 
-@dataclass(slots=True)
-class _Queue:
+class _Queue(Struct):
     """What waits in a lane: how many targets, and the seconds of those with a history."""
 
     known: int = 0
@@ -102,8 +102,7 @@ class _Queue:
             self.known_s += sign * seconds
 
 
-@dataclass(slots=True)
-class _SlotTimes:
+class _SlotTimes(Struct):
     """How long mounts have kept their slots in this run."""
 
     count: int = 0
@@ -127,8 +126,7 @@ class _SlotTimes:
         return self.seconds / self.count if self.count >= ENOUGH else None
 
 
-@dataclass(slots=True)
-class Situation:
+class Situation(Struct):
     """What the end of the run depends on now; `at` is on the run's clock."""
 
     at: float
@@ -139,8 +137,7 @@ class Situation:
     """Nothing more is submitted."""
 
 
-@dataclass(slots=True)
-class _SlotWork:
+class _SlotWork(Struct):
     """Seconds of slots that are needed, per lane, and the longest single mount among them."""
 
     seconds: defaultdict[Lane, float] = field(default_factory=lambda: defaultdict(float))

@@ -6,8 +6,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from orchestrator.core.events import CheckMade, Event
 from orchestrator.core.proof import CheckOutcome

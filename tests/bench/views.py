@@ -33,7 +33,7 @@ def _run() -> list[Event]:
 
 
 def _later(event: Event) -> Event:
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     return replace(event, at=event.at + MOUNT_S - 6)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.core.events import CheckMade, from_json, to_json
 from orchestrator.core.model import MountKey
@@ -12,6 +11,7 @@ from orchestrator.core.proof import (
     BaselineCheck,
     Check,
     CheckOutcome,
+    CheckSets,
     DirCheck,
     ExecCheck,
     Measured,
@@ -34,7 +34,7 @@ CHECKS: tuple[Check, ...] = (
 @pytest.mark.parametrize("check", CHECKS, ids=repr)
 def test_a_check_is_read_as_what_was_written(check: Check) -> None:
     """Though a journal leaves out what is as it is by default."""
-    begun = replace(started(), check_sets={"set": (check,), "other": CHECKS})
+    begun = replace(started(), check_sets=CheckSets({"set": (check,), "other": CHECKS}))
 
     assert from_json("RunStarted", to_json(begun)) == begun
 

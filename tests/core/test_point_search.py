@@ -7,12 +7,13 @@ mount fails, or its fate is unknown. The search is played on real records, event
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from orchestrator.core import point_search
 from orchestrator.core.events import (

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from typing import get_type_hints
 
 import pytest
+from msgspec.structs import fields
 
 from orchestrator.core.events import TargetPlanned
 from orchestrator.core.model import MountRequest, UnresolvedTarget, same_fields
 from orchestrator.plan.file.settings import Entry
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Later(UnresolvedTarget):
+class _Later(UnresolvedTarget, frozen=True, kw_only=True):
     """A target of a later version, with one field more, which has a default."""
 
     added: int = 0

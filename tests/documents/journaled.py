@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from inspect import getdoc
+
+from msgspec.structs import fields
 
 from orchestrator.core.events import EVENT_TYPES, Event, TargetEvent
 from orchestrator.core.lifecycle import TRANSITIONS

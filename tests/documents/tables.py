@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+import dataclasses
 from importlib import import_module
 from inspect import getdoc
+
+from msgspec.structs import fields
 
 from orchestrator.cli import COMMANDS
 from orchestrator.core.events import MountKept, ServerPaced
@@ -92,7 +94,10 @@ def faults() -> str:
 def behaviour() -> str:
     """Return the knobs that `simulate --behaviour` knows."""
     default = Behaviour()
-    rows = [(code(each.name), code(str(getattr(default, each.name)))) for each in fields(Behaviour)]
+    rows = [
+        (code(each.name), code(str(getattr(default, each.name))))
+        for each in dataclasses.fields(Behaviour)
+    ]
     return table(("knob", "default"), rows)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import anyio
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
 
 from orchestrator.core.errors import (
     AccessDenied,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.core.events import FileCopied, TargetPlanned
 from orchestrator.core.lifecycle import AttemptRecord, MountRecord, Phase, apply, begin

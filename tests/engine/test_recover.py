@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import cast
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.core.errors import (
     EnterpriseManagerError,

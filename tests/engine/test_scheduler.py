@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 
 import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from orchestrator.core.model import BackupServerName, MountRequest, ServerName, WaveName
 from orchestrator.engine.scheduler import Limits, Scheduler, Slot

@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import re
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 import structlog
 from jsonschema import Draft202012Validator
 from markdown_it import MarkdownIt
+from msgspec.structs import replace
 
 from orchestrator.app import logs
 from orchestrator.app.preview import Preview

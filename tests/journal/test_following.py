@@ -91,7 +91,7 @@ async def test_what_is_cut_off_or_changed_meanwhile_is_found(
 
 async def test_a_hold_is_no_part_of_a_machines_duration(tmp_path: Path) -> None:
     """What is expected of the next run is the work, not how long a person looked."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from orchestrator.core.events import MountKept, UnmountStarted
     from orchestrator.core.model import MountKey, ServerName

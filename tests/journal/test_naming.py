@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.core.events import Event, RunStarted, ServerFacts, SessionOpened
 from orchestrator.core.model import Result, RunId, ServerName, SessionId

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.core.errors import PlanError
 from orchestrator.core.model import AttemptPolicy, Objectives, OsKind, PhaseTimeouts, Source

@@ -9,7 +9,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -19,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from msgspec import convert
-from msgspec.structs import replace as changed
+from msgspec.structs import replace
 
 from orchestrator.core.events import (
     Event,
@@ -124,7 +123,7 @@ def hostile(payload: str) -> Report:
     first = run_of([finished()]).started
     first = replace(first, plan=payload, reason=payload, description=payload, user=payload)
     report = summarize(run_of(*lives, [finished()], first=first))
-    return changed(report, warnings=(payload,))
+    return replace(report, warnings=(payload,))
 
 
 # --- they agree --------------------------------------------------------------------------------
@@ -326,8 +325,8 @@ def test_an_attempt_says_why_it_failed_although_its_task_ended_well() -> None:
     (target,) = report.targets
     (attempt,) = target.attempts
     wrong = CheckReport(name="boot", path="C:", expected="x", observed="it is gone", passed=False)
-    attempt = changed(attempt, message="Ok", failed_checks=(wrong,))
-    report = changed(report, targets=(changed(target, attempts=(attempt,)),))
+    attempt = replace(attempt, message="Ok", failed_checks=(wrong,))
+    report = replace(report, targets=(replace(target, attempts=(attempt,)),))
 
     assert ">Ok; boot: C:: it is gone</td>" in as_html.render(report)
 
@@ -482,8 +481,8 @@ def test_a_file_written_into_a_guest_is_named(fate: Copied, words: str) -> None:
     saved = DownloadOutcome(path="D:\\copy.txt", to="/tmp/copy.txt", fate=Copied.SAVED)
     report = summarize(run_of(life("sql01"), [finished()]))
     into, out = (convert(each, CopyReport, from_attributes=True) for each in (written, saved))
-    target = changed(report.targets[0], downloads=(out, into), written=(into,))
-    shown = rendered(changed(report, targets=(target,)))
+    target = replace(report.targets[0], downloads=(out, into), written=(into,))
+    shown = rendered(replace(report, targets=(target,)))
 
     assert f"Written into guests:\n  databases/hq/sql01: {words}\n" in shown["text"]
     assert "## Written into guests: 1\n" in shown["markdown"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from msgspec import convert
+from msgspec.structs import replace
 
 from orchestrator.core.events import (
     MountReleased,

@@ -7,11 +7,11 @@ plan, the engine gets these values.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.app import runner, wiring
 from orchestrator.core.events import CheckMade, RunStarted

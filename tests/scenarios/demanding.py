@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.app import run_part, runner, wiring
 from orchestrator.core.events import RunStarted
 from orchestrator.core.model import MountRequest, ServerName, UnresolvedTarget
-from orchestrator.core.proof import Check
+from orchestrator.core.proof import Check, CheckSets
 from orchestrator.engine.orders import Orders, Selection
 from orchestrator.plan.choose.expansion import Expansion
 from orchestrator.plan.choose.inventory import InventoryNeeds, Listing
@@ -51,7 +52,7 @@ def demand(
     names = tuple(checks) if asked is None else tuple(asked)
 
     def begun(*args: Any, **named: Any) -> RunStarted:
-        sets = {name: tuple(each) for name, each in checks.items()}
+        sets = CheckSets({name: tuple(each) for name, each in checks.items()})
         return replace(beginning(*args, **named), check_sets=sets)
 
     def ordered(*args: Any, **named: Any) -> Orders:

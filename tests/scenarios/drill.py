@@ -10,13 +10,13 @@ import json
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from msgspec import Struct
 
 from orchestrator.app.outcome import Outcome
 from orchestrator.app.runner import resume, run_plan
@@ -43,8 +43,7 @@ SPARSE = WatchPolicy(idle_share=0.06, shortest=1.0, crowded=2.0)
 """Fewer looks at tasks than a run makes: else they are most of what a scenario costs."""
 
 
-@dataclass(slots=True)
-class Site:
+class Site(Struct):
     """One simulated server of a scenario."""
 
     name: str = "hq"
@@ -92,8 +91,7 @@ class Site:
         )
 
 
-@dataclass(slots=True)
-class Drill:
+class Drill(Struct):
     """What came of a drill."""
 
     outcome: Outcome
@@ -140,8 +138,7 @@ def every_machine(sites: Sequence[Site]) -> str:
     return "\n".join(lines) + "\n"
 
 
-@dataclass(slots=True)
-class Stage:
+class Stage(Struct):
     """Servers and a plan, for one run or the several processes of one."""
 
     loaded: Plan

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 from xml.sax.saxutils import escape
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.app import wiring
 from orchestrator.core.events import CheckMade

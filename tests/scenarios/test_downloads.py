@@ -7,13 +7,13 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.app import wiring
 from orchestrator.core.model import MountRequest

@@ -6,13 +6,13 @@ import io
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.app.outcome import Outcome
 from orchestrator.app.runner import run_plan

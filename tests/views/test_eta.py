@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.core.events import (
     Event,
@@ -109,7 +109,7 @@ def test_waves_that_wait_for_each_other_are_added_up() -> None:
         )
 
     def both(run: RunStarted) -> float:
-        from dataclasses import replace
+        from msgspec.structs import replace
 
         from orchestrator.core.model import MountKey
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 from rich.cells import cell_len
 
 from orchestrator.core.events import (
@@ -193,7 +192,7 @@ def test_the_newest_failures_come_first() -> None:
 def test_waves_are_shown_where_there_are_several() -> None:
     """Which goes on and how far it is; one alone needs no row."""
     one: list[Event] = [started(), planned("a"), wave(1)]
-    other = replace(planned("b"), key="x/hq/b", wave="x")  # type: ignore[arg-type]
+    other = replace(planned("b"), key="x/hq/b", wave="x")
 
     assert not any(row.startswith("wave") for row in shown(tallied(*one)))
     assert "wave w 0/1  0 of 2 ended" in shown(tallied(*one, other))

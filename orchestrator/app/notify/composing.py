@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from orchestrator.core.events import RunHalted, WaveFinished
 from orchestrator.core.lifecycle import MountRecord
@@ -21,8 +23,7 @@ NAMED = 20
 OPEN = frozenset({MountState.LEFT, MountState.UNKNOWN})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notice:
+class Notice(Struct, frozen=True, kw_only=True):
     """One message. `id` names it, so that a receiver recognises a repetition.
 
     `totals` count results by name; before the end they do not add up to `targets`.
@@ -51,8 +52,7 @@ class Notice:
     report: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunEnding:
+class RunEnding(Struct, frozen=True, kw_only=True):
     """How a run ended, as in its report."""
 
     exit_code: int

@@ -9,12 +9,12 @@ import ipaddress
 import os
 import re
 import ssl
-from dataclasses import dataclass
 from functools import cache
 from typing import Self
 
 import aiohttp
 import anyio
+from msgspec import Struct
 from yarl import URL
 
 from orchestrator.core.text import duration
@@ -57,8 +57,7 @@ class _TryAgain(NotDelivered):
         self.pause, self.in_doubt = pause, in_doubt
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class Patience(Struct, frozen=True, kw_only=True):
     """How long one message may take, in seconds, and how often it is tried."""
 
     connect: float = 5.0

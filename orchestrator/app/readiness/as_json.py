@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Any
+
+from msgspec.structs import asdict
 
 from orchestrator.app.readiness.findings import Readiness, Scope, Status
 from orchestrator.core.model import ExitCode

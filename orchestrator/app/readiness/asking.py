@@ -7,11 +7,11 @@ what one question could not learn does not keep the next from being asked.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
 
 import anyio
+from msgspec import Struct, field
 
 from orchestrator.core.errors import (
     AccessDenied,
@@ -33,8 +33,7 @@ from orchestrator.plan.choose.inventory import InventoryNeeds, Listing
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoggedOn:
+class LoggedOn(Struct, frozen=True, kw_only=True):
     """What the logon answered."""
 
     session: SessionId
@@ -42,8 +41,7 @@ class LoggedOn:
     endpoints: frozenset[str] = frozenset()
 
 
-@dataclass(slots=True, kw_only=True)
-class ServerAnswers:
+class ServerAnswers(Struct, kw_only=True):
     """What one server showed: per question an answer, the error, or None if it was not asked."""
 
     server: ServerName

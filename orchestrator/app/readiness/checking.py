@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime
 
 import anyio
+from msgspec import Struct, field
 
 from orchestrator.app.readiness.asking import ServerAnswers, look
 from orchestrator.app.readiness.expected import expected_duration
@@ -41,8 +41,7 @@ PATIENCE = 60.0
 """Seconds within which a server must have answered everything."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _StateFacts:
+class _StateFacts(Struct, frozen=True, kw_only=True):
     """What the state directory holds, or why it cannot be read."""
 
     living: Sequence[RunState] = ()
@@ -146,8 +145,7 @@ def _memory(state: State, naming: Naming) -> _StateFacts:
         return _StateFacts(trouble=exc)
 
 
-@dataclass(frozen=True, slots=True)
-class _CheckResults:
+class _CheckResults(Struct, frozen=True):
     """Everything that was learned, from which the answers follow."""
 
     source: Plan

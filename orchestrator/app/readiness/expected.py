@@ -5,9 +5,10 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import count
 from statistics import median
+
+from msgspec import Struct
 
 from orchestrator.core.model import MountRequest, WaveName
 from orchestrator.core.ports.journal import Durations
@@ -15,8 +16,7 @@ from orchestrator.engine.scheduler import Limits, Scheduler, Slot
 from orchestrator.plan.file.settings import Wave
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectedDuration:
+class ExpectedDuration(Struct, frozen=True, kw_only=True):
     """`seconds` is None where no target was ever mounted; `unknown` of `targets` were not."""
 
     seconds: float | None

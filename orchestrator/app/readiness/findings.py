@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+
+from msgspec import Struct
 
 
 class Scope(StrEnum):
@@ -28,8 +29,7 @@ class Status(StrEnum):
     """It cannot be seen from here: neither good nor bad."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(Struct, frozen=True, kw_only=True):
     """One answer. `name` is the server's name, the target's key or the plan's name."""
 
     scope: Scope
@@ -41,8 +41,7 @@ class Finding:
     """True for a target whose failure halts the run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(Struct, frozen=True):
     """Somebody or something that answers are given about."""
 
     scope: Scope
@@ -77,8 +76,7 @@ class Subject:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Readiness:
+class Readiness(Struct, frozen=True, kw_only=True):
     """All answers about one plan. `targets`: how many it has, as far as known.
 
     With `strict`, a warning prevents the run as a problem does.

@@ -11,11 +11,11 @@ Reading old journals: fields may be added with a default, never removed or renam
 
 from __future__ import annotations
 
-import json
 from functools import cache
-from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from msgspec import DecodeError
+from msgspec.json import Decoder, encode
+from msgspec.structs import replace
 
 from orchestrator.core.errors import JournalDamaged
 from orchestrator.core.events import run, server, target
@@ -71,6 +71,8 @@ from orchestrator.core.events.target import (
     UnmountStarted,
     VerdictReached,
 )
+from orchestrator.core.kept import brief, read
+from orchestrator.core.model import session_id
 
 EVENT_TYPES: dict[str, type[Event]] = {
     name: kind
@@ -81,13 +83,13 @@ EVENT_TYPES: dict[str, type[Event]] = {
 
 
 @cache
-def _adapter(kind: str) -> TypeAdapter[Any]:
-    return TypeAdapter(EVENT_TYPES[kind])
+def _decoder(kind: str) -> Decoder[Event]:
+    return Decoder(EVENT_TYPES[kind], dec_hook=read)
 
 
 def to_json(event: Event) -> bytes:
     """Return the event's fields as compact JSON; the type's name is kept beside it."""
-    return _adapter(type(event).__name__).dump_json(event, exclude_defaults=True)
+    return encode(brief(event))
 
 
 def from_json(kind: str, text: bytes | str) -> Event:
@@ -99,7 +101,9 @@ def from_json(kind: str, text: bytes | str) -> Event:
     if kind not in EVENT_TYPES:
         raise JournalDamaged(f"unknown event type {kind!r}")
     try:
-        event: Event = _adapter(kind).validate_json(text)
-    except (ValidationError, json.JSONDecodeError) as exc:
+        event = _decoder(kind).decode(text)
+    except (DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise JournalDamaged(f"the record is not a {kind} event") from exc
+    if isinstance(event, SessionEvent | SubmissionStarted):  # the GUID, in old journals
+        return replace(event, session=session_id(event.session))
     return event

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from msgspec import Struct
 
-from pydantic import AfterValidator
-
-from orchestrator.core.model import MountKey, ServerName, SessionId, session_id
+from orchestrator.core.model import MountKey, ServerName, SessionId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True):
     """Something that happened, `at` seconds after the run began."""
 
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetEvent(Event):
+class TargetEvent(Event, frozen=True, kw_only=True):
     """Something that happened to the mount request `key`."""
 
     key: MountKey
 
 
-Session = Annotated[SessionId, AfterValidator(session_id)]
-"""A logon session. Old journals hold its GUID, which is a secret: it is hashed when read."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerEvent(Event):
+class ServerEvent(Event, frozen=True, kw_only=True):
     """Something that happened to the Enterprise Manager `server`."""
 
     server: ServerName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionEvent(ServerEvent):
+class SessionEvent(ServerEvent, frozen=True, kw_only=True):
     """Something that happened in one logon session of the server."""
 
-    session: Session
+    session: SessionId

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec import Struct, field
 
 from orchestrator.core.events.base import Event
 from orchestrator.core.model import (
@@ -19,8 +20,7 @@ from orchestrator.core.model import (
 from orchestrator.core.proof import CheckSets
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerFacts:
+class ServerFacts(Struct, frozen=True, kw_only=True):
     """One Enterprise Manager of the plan. `tls` is how its certificate is trusted."""
 
     name: ServerName
@@ -32,8 +32,7 @@ class ServerFacts:
     default_backup_server_limit: int = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunStarted(Event):
+class RunStarted(Event, frozen=True, kw_only=True):
     """A run began; everything about it that does not belong to one target."""
 
     run: RunId
@@ -71,7 +70,7 @@ class RunStarted(Event):
     """Whether it may begin unasked: `--yes`, or a locked plan."""
     utc_offset_s: float = 0.0
     """Local time of the machine minus UTC, for reports that people read."""
-    check_sets: CheckSets = field(default_factory=dict)
+    check_sets: CheckSets = field(default_factory=CheckSets)
     seed: int = 0
     """Of every random choice of targets and points; a resume chooses by it again."""
     unmount: Unmount = Unmount.ALWAYS
@@ -81,8 +80,7 @@ class RunStarted(Event):
     """How long every mount is held; None: not."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunResumed(Event):
+class RunResumed(Event, frozen=True, kw_only=True):
     """Another process continues the run; its earlier halts and stops are over."""
 
     resumed_at: datetime
@@ -96,45 +94,39 @@ class RunResumed(Event):
     """When an earlier process may have used a session last; None: at the latest just before."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaveStarted(Event):
+class WaveStarted(Event, frozen=True, kw_only=True):
     """Targets of this wave may be submitted from now on."""
 
     wave: WaveName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaveFinished(Event):
+class WaveFinished(Event, frozen=True, kw_only=True):
     """Every target of this wave has a result, or a verdict while its mount is held."""
 
     wave: WaveName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopRequested(Event):
+class StopRequested(Event, frozen=True, kw_only=True):
     """A person or the system asked the run to stop. `forced`: the second time."""
 
     signal: str
     forced: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunHalted(Event):
+class RunHalted(Event, frozen=True, kw_only=True):
     """The run stops submitting for a reason of its own; `reason` is one word, `detail` why."""
 
     reason: str
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunNoted(Event):
+class RunNoted(Event, frozen=True, kw_only=True):
     """A line for the report that belongs to no target."""
 
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlaceholderReplaced(Event):
+class PlaceholderReplaced(Event, frozen=True, kw_only=True):
     """The placeholder of machines that could not be listed is replaced by the machines.
 
     `was` is the result it had.
@@ -145,8 +137,7 @@ class PlaceholderReplaced(Event):
     was: Result | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFinished(Event):
+class RunFinished(Event, frozen=True, kw_only=True):
     """The run is over and everything about it is in the journal.
 
     Recorded once more where its process ends with another exit code, for a `trouble` of its own

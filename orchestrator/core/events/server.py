@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from orchestrator.core.events.base import ServerEvent, SessionEvent
 from orchestrator.core.model import Href, RestorePointId, TaskId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionOpened(SessionEvent):
+class SessionOpened(SessionEvent, frozen=True, kw_only=True):
     """A logon session was opened. `clock_offset_s`: server time minus ours, if known."""
 
     user: str
@@ -20,13 +17,11 @@ class SessionOpened(SessionEvent):
     """The server says of itself that it is simulated: it proves nothing of a real one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionTakenUp(SessionEvent):
+class SessionTakenUp(SessionEvent, frozen=True, kw_only=True):
     """The logon session of an earlier process answered: its tasks and mounts are in reach again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TasksAttributed(SessionEvent):
+class TasksAttributed(SessionEvent, frozen=True, kw_only=True):
     """Tasks belong to targets whose mounts were found; which task made which mount is not known.
 
     Without it a later process would take them for tasks that are in doubt. `mount` is what was
@@ -37,8 +32,7 @@ class TasksAttributed(SessionEvent):
     mount: Href | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StrayFound(SessionEvent):
+class StrayFound(SessionEvent, frozen=True, kw_only=True):
     """A mount task of one of our sessions that belongs to no target may have left a mount open.
 
     `mount` and `point` where they are known. It counts as left until `StrayReleased`; another one
@@ -51,8 +45,7 @@ class StrayFound(SessionEvent):
     point: RestorePointId | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StrayReleased(SessionEvent):
+class StrayReleased(SessionEvent, frozen=True, kw_only=True):
     """The mount of a task that belongs to no target is gone."""
 
     task: TaskId
@@ -62,8 +55,7 @@ LOGGED_OFF = "logged off"
 """The reason for the end of a session in which nothing may be open."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionEnded(SessionEvent):
+class SessionEnded(SessionEvent, frozen=True, kw_only=True):
     """A logon session ended: by our own logoff, or because the server lost it.
 
     `unaudited`: why it is unknown whether a mount of no target is open in it; None where it is
@@ -78,8 +70,7 @@ class SessionEnded(SessionEvent):
     left_open: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerParked(ServerEvent):
+class ServerParked(ServerEvent, frozen=True, kw_only=True):
     """A server cannot be used for now; its targets wait.
 
     `since` is when it fell silent, on the run's clock, where that was noticed only later.
@@ -89,22 +80,19 @@ class ServerParked(ServerEvent):
     since: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerResumed(ServerEvent):
+class ServerResumed(ServerEvent, frozen=True, kw_only=True):
     """A parked server answered again after `waited_s` seconds."""
 
     waited_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerPaced(ServerEvent):
+class ServerPaced(ServerEvent, frozen=True, kw_only=True):
     """How many mounts a server is given from now on; None: as many as the plan allows."""
 
     allowed: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitsShared(ServerEvent):
+class LimitsShared(ServerEvent, frozen=True, kw_only=True):
     """Targets on a server wait for mounts of other runs; without a reason: not any more.
 
     `waited_s` is how long that lasted, in seconds.
@@ -114,16 +102,14 @@ class LimitsShared(ServerEvent):
     waited_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerGivenUp(ServerEvent):
+class ServerGivenUp(ServerEvent, frozen=True, kw_only=True):
     """A server will not be used in this run any more. `refused`: by a refusal, not by silence."""
 
     reason: str
     refused: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerMeasured(ServerEvent):
+class ServerMeasured(ServerEvent, frozen=True, kw_only=True):
     """Requests, slots and sessions of one server over one process of the run.
 
     `peak_mounts` are slots: also of targets that were not asked for in the end, and without those

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from orchestrator.core.events.base import Session, TargetEvent
+from orchestrator.core.events.base import TargetEvent
 from orchestrator.core.model import (
     NO_SEARCH,
     AttemptPolicy,
@@ -22,6 +21,7 @@ from orchestrator.core.model import (
     Result,
     Search,
     ServerName,
+    SessionId,
     Source,
     TaskId,
     TaskState,
@@ -38,8 +38,7 @@ _OF_A_POINT = (
 """What `TargetPlanned` does not say of a target without a restore point."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetPlanned(TargetEvent):
+class TargetPlanned(TargetEvent, frozen=True, kw_only=True):
     """The plan and the inventory made this target. `point` is None if none could be chosen."""
 
     wave: WaveName
@@ -76,24 +75,21 @@ class TargetPlanned(TargetEvent):
         return self.point.vm if self.point else self.label
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubmissionStarted(TargetEvent):
+class SubmissionStarted(TargetEvent, frozen=True, kw_only=True):
     """The intent: about to POST. Durable before the first byte leaves."""
 
     attempt: int
-    session: Session
+    session: SessionId
     point: RestorePointId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubmissionNotSent(TargetEvent):
+class SubmissionNotSent(TargetEvent, frozen=True, kw_only=True):
     """Nothing reached the server; the target waits again and has lost nothing."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubmissionRefused(TargetEvent):
+class SubmissionRefused(TargetEvent, frozen=True, kw_only=True):
     """The server declined, or it was proved that nothing had been started."""
 
     reason: str
@@ -102,23 +98,20 @@ class SubmissionRefused(TargetEvent):
     """The refusal was about the server, not about this target."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubmissionInDoubt(TargetEvent):
+class SubmissionInDoubt(TargetEvent, frozen=True, kw_only=True):
     """The answer is lost; the mount may or may not have been started."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskAccepted(TargetEvent):
+class TaskAccepted(TargetEvent, frozen=True, kw_only=True):
     """The server works on it as `task`. `adopted`: found on the server after a lost answer."""
 
     task: TaskId
     adopted: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskObserved(TargetEvent):
+class TaskObserved(TargetEvent, frozen=True, kw_only=True):
     """The task was seen in another state that is not final."""
 
     task: TaskId
@@ -126,16 +119,14 @@ class TaskObserved(TargetEvent):
     words: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadlinePassed(TargetEvent):
+class DeadlinePassed(TargetEvent, frozen=True, kw_only=True):
     """The phase took longer than the plan allows; the task is still watched, to clean up."""
 
     phase: str
     allowed_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskSucceeded(TargetEvent):
+class TaskSucceeded(TargetEvent, frozen=True, kw_only=True):
     """The task is Finished with Success="true"."""
 
     task: TaskId
@@ -143,46 +134,40 @@ class TaskSucceeded(TargetEvent):
     mount: Href | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskFailed(TargetEvent):
+class TaskFailed(TargetEvent, frozen=True, kw_only=True):
     """The task is Finished without success; `message` is the server's own words."""
 
     task: TaskId
     message: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountFound(TargetEvent):
+class MountFound(TargetEvent, frozen=True, kw_only=True):
     """The mount point answered at `mount`. `roots` are the volumes it shows, maybe none."""
 
     mount: Href
     roots: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckMade(TargetEvent):
+class CheckMade(TargetEvent, frozen=True, kw_only=True):
     """One assertion about the mounted guest was judged, or could not be."""
 
     outcome: CheckOutcome
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileCopied(TargetEvent):
+class FileCopied(TargetEvent, frozen=True, kw_only=True):
     """One file was copied out of the mount, or written into the guest, or was not."""
 
     outcome: DownloadOutcome
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerdictReached(TargetEvent):
+class VerdictReached(TargetEvent, frozen=True, kw_only=True):
     """The verdict on the content of the mount; the mount is still open."""
 
     result: Result
     message: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountKept(TargetEvent):
+class MountKept(TargetEvent, frozen=True, kw_only=True):
     """The mount stays open because the plan asks for it; the verdict is reached.
 
     `until` is when it will be removed, on the run's clock; None: when somebody ends the hold.
@@ -192,31 +177,27 @@ class MountKept(TargetEvent):
     until: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnmountStarted(TargetEvent):
+class UnmountStarted(TargetEvent, frozen=True, kw_only=True):
     """The unmount request is about to be sent. It may be repeated."""
 
     mount: Href
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountReleased(TargetEvent):
+class MountReleased(TargetEvent, frozen=True, kw_only=True):
     """The mount is gone: the server confirmed it and its mounts no longer list it."""
 
     by_hand: bool = False
     """Released by the `unmount` command after the run."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountLeft(TargetEvent):
+class MountLeft(TargetEvent, frozen=True, kw_only=True):
     """The mount is known to be open and could not be removed."""
 
     mount: Href
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutOfReach(TargetEvent):
+class OutOfReach(TargetEvent, frozen=True, kw_only=True):
     """The outcome of the attempt cannot be determined any more (session lost, task vanished).
 
     `lost`: the server denies the session. It may live: its mounts count in every limit until the
@@ -227,16 +208,14 @@ class OutOfReach(TargetEvent):
     lost: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PointChosen(TargetEvent):
+class PointChosen(TargetEvent, frozen=True, kw_only=True):
     """Another restore point is tried from now on; nothing of the target is mounted."""
 
     point: RestorePoint
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetConcluded(TargetEvent):
+class TargetConcluded(TargetEvent, frozen=True, kw_only=True):
     """The final answer for this target.
 
     `point` is the one that the answer is about, where another was tried after it; `point_why`
@@ -250,8 +229,7 @@ class TargetConcluded(TargetEvent):
     point_why: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetReopened(TargetEvent):
+class TargetReopened(TargetEvent, frozen=True, kw_only=True):
     """A resumed run takes up a concluded target again; nothing of it is mounted.
 
     `was` is the result it loses. `point` is set where none could be chosen before.

@@ -9,7 +9,8 @@ be said only of a mount whose release was confirmed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from orchestrator.core.errors import IllegalTransition
 from orchestrator.core.events import TargetEvent, TargetPlanned

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from orchestrator.core.events import TargetPlanned
 from orchestrator.core.model import (
@@ -38,8 +39,7 @@ class Phase(StrEnum):
 FIRM_RESULTS = frozenset({Result.VERIFIED, Result.MOUNTED})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptRecord:
+class AttemptRecord(Struct, frozen=True, kw_only=True):
     """One attempt to mount one point. Times are seconds on the run's clock."""
 
     number: int
@@ -73,8 +73,7 @@ class Span(NamedTuple):
     end: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountRecord:
+class MountRecord(Struct, frozen=True, kw_only=True):
     """Everything known of one target: the fold of its events. Times as in AttemptRecord."""
 
     planned: TargetPlanned

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from orchestrator.core.errors import IllegalTransition
 from orchestrator.core.events import (
@@ -119,7 +120,7 @@ HOLDING_PHASES = frozenset(
 def _attempt(record: MountRecord, **changes: object) -> tuple[AttemptRecord, ...]:
     """Return the attempts with the newest one changed."""
     *earlier, newest = record.attempts
-    return (*earlier, replace(newest, **changes))  # type: ignore[arg-type]  # names are ours
+    return (*earlier, replace(newest, **changes))
 
 
 def _started(record: MountRecord, event: SubmissionStarted) -> MountRecord:

@@ -61,7 +61,7 @@ class RunContext:
     """Ids of the logon sessions of this run's processes, and of other runs of ours."""
     earlier: Mapping[SessionId, ServerConnection] = field(default_factory=dict)
     """Where the mounts of earlier processes are finished, by the session that owns them."""
-    check_sets: CheckSets = field(default_factory=dict)
+    check_sets: CheckSets = field(default_factory=CheckSets)
     """The plan's checks by the name of their set."""
     baselines: Baselines | None = None
     """None: no check of the run compares with an earlier one."""

@@ -20,9 +20,9 @@ Which restore point is tried next is decided by `core.point_search`, from the re
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import anyio
+from msgspec.structs import replace
 
 from orchestrator.core import point_search
 from orchestrator.core.errors import SessionLost

@@ -13,10 +13,11 @@ import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import anyio
 from anyio.abc import TaskGroup
+from msgspec.structs import replace
 
 from orchestrator.core.errors import NotFound, ServerUnusable
 from orchestrator.core.events import MountReleased, SubmissionInDoubt, TargetReopened

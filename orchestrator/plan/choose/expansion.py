@@ -9,8 +9,9 @@ follows, and where several points of a machine are targets (`every`), `@` and th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec import Struct, field
 
 from orchestrator.core.model import (
     BackupServerName,
@@ -32,8 +33,7 @@ from orchestrator.plan.file.selectors import SELECTORS, SelectorKind
 from orchestrator.plan.file.settings import Entry, RestorePlan
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expansion:
+class Expansion(Struct, frozen=True, kw_only=True):
     """What the plan means for the servers that were asked.
 
     `broken` are sentences about the whole plan (an `expect` guard, a VM selected twice): with
@@ -47,9 +47,7 @@ class Expansion:
     unresolved: tuple[UnresolvedTarget, ...]
     broken: tuple[str, ...] = ()
     pending: tuple[Entry, ...] = ()
-    passed: Mapping[MountKey, tuple[PointPassedOver, ...]] = field(
-        default_factory=dict, compare=False
-    )
+    passed: Mapping[MountKey, tuple[PointPassedOver, ...]] = field(default_factory=dict)
     queried: frozenset[MountKey] = frozenset()
     notes: tuple[str, ...] = ()
 

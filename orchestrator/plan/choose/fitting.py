@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+
+from msgspec import Struct, field
 
 from orchestrator.core.model import RestorePoint, RestorePointId
 from orchestrator.core.text import duration
 from orchestrator.plan.file.settings import PointPolicy, PolicyName
 
 
-@dataclass(slots=True)
-class FittingPoints:
+class FittingPoints(Struct):
     """How the points of a machine, newest first, fit a policy at the time `now`.
 
     `reasons` say of each point that does not fit why.

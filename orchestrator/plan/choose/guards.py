@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from difflib import get_close_matches
+
+from msgspec import Struct
 
 from orchestrator.core.model import BackupServerName, MountKey, ServerName, Source
 from orchestrator.plan.choose.inventory import Listing
@@ -13,8 +14,7 @@ from orchestrator.plan.choose.selection import NoChoice, PointChoice
 from orchestrator.plan.file.settings import Entry, Expectation
 
 
-@dataclass(slots=True)
-class MachineCount:
+class MachineCount(Struct):
     """How many machines an `expect` guard has seen; complete once every server has answered."""
 
     expect: Expectation

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from orchestrator.core.model import (
     BackupServerName,
@@ -24,8 +26,7 @@ SHOWN_SET_ASIDE = 3
 """Rows that could not be read and are named; the others are counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """One thing asked of a server: a selector's value, or a whole family of points.
 
     The value of a MATCH is the backup server whose points are listed, or nothing for all.
@@ -36,8 +37,7 @@ class Question:
     value: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InventoryNeeds:
+class InventoryNeeds(Struct, frozen=True, kw_only=True):
     """The questions to one server, per family of restore points; no name is listed twice.
 
     A backup server in `listings` means all points behind it, an empty name all points of
@@ -103,8 +103,7 @@ def needs_of(entries: Iterable[Entry]) -> InventoryNeeds:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
+class Listing(Struct, frozen=True, kw_only=True):
     """What one server answered: points in any order, what questions returned, what it refused.
 
     `returned` is known of queries and jobs; `refused` holds the reason in words, safe to show,
@@ -147,8 +146,7 @@ def set_aside_words(thing: str, rows: Collection[str]) -> str | None:
     return f"{counted(len(rows), thing)} that could not be read {verb} set aside: {shown}{rest}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class Machine(Struct, frozen=True, kw_only=True):
     """One machine behind one backup server, with the restore points that were found."""
 
     backup_server: BackupServerName

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from msgspec import Struct, ValidationError, convert, to_builtins
+from msgspec.structs import replace
 
+from orchestrator.core.kept import brief, read
 from orchestrator.core.model import MountKey, MountRequest, UnresolvedTarget, same_fields
 from orchestrator.core.text import moment, printable_json
 from orchestrator.plan.choose.expansion import Expansion
@@ -39,8 +38,7 @@ READABLE_VERSIONS = (1, 2)
 MAX_LOCKED_BYTES = 256 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Body:
+class _Body(Struct, frozen=True, kw_only=True):
     """What the hash of a locked plan covers."""
 
     version: str
@@ -54,8 +52,7 @@ class _Body:
     seed: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockedPlan(_Body):
+class LockedPlan(_Body, frozen=True, kw_only=True):
     """A plan with its targets fixed. `plan.waves` have no entries: the targets say it all.
 
     `source` and `source_sha256` name the plan file it was made from, `sha256` is the hash of
@@ -65,11 +62,6 @@ class LockedPlan(_Body):
 
     path: Path
     sha256: str
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
 
 
 def lock(
@@ -94,9 +86,9 @@ def lock(
         "source": loaded.path.name,
         "source_sha256": loaded.sha256,
         "inventory_sha256": dict(loaded.inventory_sha256),
-        "plan": _dump(RestorePlan, replace(loaded.plan, waves=waves)),
-        "requests": _dump(tuple[MountRequest, ...], expansion.requests, brief=True),
-        "unresolved": _dump(tuple[UnresolvedTarget, ...], expansion.unresolved, brief=True),
+        "plan": to_builtins(replace(loaded.plan, waves=waves)),
+        "requests": to_builtins(brief(expansion.requests)),
+        "unresolved": to_builtins(brief(expansion.unresolved)),
         "seed": seed,
     }
     document = {
@@ -106,10 +98,6 @@ def lock(
         "locked": body,
     }
     return printable_json(json.dumps(document, ensure_ascii=False, indent=1)).encode() + b"\n"
-
-
-def _dump(kind: Any, value: object, *, brief: bool = False) -> Any:
-    return _adapter(kind).dump_python(value, mode="json", exclude_defaults=brief)
 
 
 def _hash(body: object) -> str:
@@ -157,10 +145,10 @@ def load_locked(data: bytes, path: Path) -> LockedPlan:
     if document.get("sha256") != digest:
         raise refusal(path, f"this locked plan was changed after it was made: {anew}")
     try:
-        read: _Body = _adapter(_Body).validate_python(body)
+        read_body = convert(body, _Body, dec_hook=read)
     except ValidationError:
         raise refusal(path, f"written by another version of this program: {anew}") from None
-    return same_fields(LockedPlan, read, path=path, sha256=digest)
+    return same_fields(LockedPlan, read_body, path=path, sha256=digest)
 
 
 def _json(data: bytes, path: Path) -> object:

@@ -9,10 +9,11 @@ no more than it must.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Protocol, TypeVar
+
+from msgspec import Struct
 
 from orchestrator.core.model import BackupServerName, ServerName
 from orchestrator.plan.file.settings import Entry, RestorePlan, Sample, SampleOrder
@@ -34,8 +35,7 @@ class Proofs(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draw:
+class Draw(Struct, frozen=True, kw_only=True):
     """What choices among equals rest on: the run's seed and what was proven before it.
 
     Without `proofs` nothing was ever proven. `sampling` is False where the targets are named
@@ -53,8 +53,7 @@ def lot(seed: int, *parts: str) -> bytes:
     return sha256(text.encode("utf-8", errors="surrogatepass")).digest()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampleTaken:
+class SampleTaken(Struct, frozen=True, kw_only=True):
     """What a sample took of `of` machines, and how, in words."""
 
     chosen: int

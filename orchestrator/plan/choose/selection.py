@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import assert_never
 
+from msgspec import Struct
+
 from orchestrator.core.model import NO_SEARCH, Order, RestorePoint, RestorePointId, Search
 from orchestrator.core.text import counted, duration, moment
 from orchestrator.plan.choose.fitting import FittingPoints, age_of, fit_of, limit_of
@@ -19,8 +21,7 @@ OLDER = "older than the chosen"
 """Why most points are passed over: nothing is wrong with them but their age."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PointPassedOver:
+class PointPassedOver(Struct, frozen=True, kw_only=True):
     """A restore point that was not chosen, and the reason in words.
 
     `in_reserve` where it may be tried later: the search has it too.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.core.model import (
     MountKey,
@@ -36,8 +39,7 @@ from orchestrator.plan.file.selectors import SelectorKind
 from orchestrator.plan.file.settings import Entry, RestorePlan
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Narrowing:
+class Narrowing(Struct, frozen=True, kw_only=True):
     """Globs of --only over key, label and VM; `keys`, where given, are the only ones taken."""
 
     only: tuple[str, ...] = ()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.core.model import OsKind
 from orchestrator.core.proof import Check, CheckSets
@@ -18,8 +20,7 @@ from orchestrator.plan.file.schema import OverridableFile
 from orchestrator.plan.file.section import Section
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeclaredSets:
+class DeclaredSets(Struct, frozen=True, kw_only=True):
     """The check sets that could be read, and every name that the plan declares, if that is known.
 
     `demands` holds for each system the sets with a path that only it can have, and that path.
@@ -34,11 +35,10 @@ class DeclaredSets:
         return self.demands[OsKind.LINUX if os_kind is OsKind.WINDOWS else OsKind.WINDOWS]
 
 
-NO_SETS = DeclaredSets(sets={}, names=(), demands={each: {} for each in OsKind})
+NO_SETS = DeclaredSets(sets=CheckSets(), names=(), demands={each: {} for each in OsKind})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckSetNames:
+class CheckSetNames(Struct, frozen=True, kw_only=True):
     """Names of the check sets that are asked for.
 
     `places` are, for each, where the plan asked for it, or where it named another system
@@ -63,7 +63,7 @@ def resolve_check_sets(node: object, problems: Problems, base: Path) -> Declared
     if not isinstance(node, Block):
         read_section(Section, node, problems, noun="'checks' of the plan")
         return replace(NO_SETS, names=None)
-    sets: CheckSets = {}
+    sets = CheckSets()
     demands: dict[OsKind, dict[str, str]] = {each: {} for each in OsKind}
     for name, items in node.fields():
         check_name(name, problems)

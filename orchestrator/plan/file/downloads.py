@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.core.model import MountKey, OsKind
 from orchestrator.core.proof import Download
@@ -18,8 +20,7 @@ from orchestrator.plan.file.schema import DownloadFile
 from orchestrator.plan.file.settings import Entry
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Downloads:
+class Downloads(Struct, frozen=True, kw_only=True):
     """What a target copies, with the position of each and of its guest path in the plan."""
 
     wanted: tuple[Download, ...] = ()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import fields, replace
 
 from orchestrator.core.model import AttemptPolicy, OsKind, PhaseTimeouts, ServerName, Source
 from orchestrator.core.text import plan_duration
@@ -26,8 +28,7 @@ T = TypeVar("T")
 _OF_ENTRIES: dict[str, Any] = {field.name: field.default for field in fields(Entry)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetDefaults:
+class TargetDefaults(Struct, frozen=True, kw_only=True):
     """What holds for a target that says nothing itself. `server` is None where none is known."""
 
     server: ServerName | None = None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
+
+from msgspec import Struct
 
 from orchestrator.core.model import OsKind
 from orchestrator.core.text import size
@@ -23,8 +24,7 @@ T = TypeVar("T")
 COLUMNS = ("vm", "server", "os", "before", "label", "checks")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(Struct, frozen=True, kw_only=True):
     """One machine of an inventory file; None where its cell is empty or not there.
 
     `checks` are names of check sets, without doubles.
@@ -40,8 +40,7 @@ class Row:
     checks_position: Position = START
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InventoryFile:
+class InventoryFile(Struct, frozen=True, kw_only=True):
     """The rows of an inventory file, what is wrong with it, and the hash of its bytes."""
 
     name: str
@@ -130,8 +129,7 @@ def _header(cells: list[str], position: Position, problems: Problems) -> list[st
     return names
 
 
-@dataclass(slots=True)
-class _Cells:
+class _Cells(Struct):
     """One row's cells by the name of their column."""
 
     cells: Sequence[str]

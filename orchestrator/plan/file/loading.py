@@ -9,10 +9,11 @@ import gc
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
+
+from msgspec import Struct
 
 from orchestrator.core.errors import PlanError
 from orchestrator.core.text import size
@@ -28,8 +29,7 @@ SERVER_KEYS = frozenset({"version", "name", "variables", "servers", "limits"})
 """What is read of a plan whose targets do not matter."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedPlan:
+class LoadedPlan(Struct, frozen=True, kw_only=True):
     """A valid plan and the file it came from.
 
     `sha256` is the hash of the plan file's bytes, `inventory_sha256` that of every file named

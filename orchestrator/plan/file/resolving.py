@@ -6,8 +6,9 @@ Every section is read on its own, so that one mistake does not hide the others.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from orchestrator.core.model import Objectives, OnError, ServerName, WaveName
 from orchestrator.plan.file.check_sets import DeclaredSets, resolve_check_sets

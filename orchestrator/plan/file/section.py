@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, fields
 from enum import StrEnum
 from typing import Any
 
+from msgspec.structs import fields
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
@@ -44,7 +44,7 @@ def default_of(kind: type, name: str, write: Callable[[Any], str] | None = None)
     It is empty where there is none, or where it is nothing, none or false. Durations and words
     are known; `write` is for what is neither.
     """
-    value = next((field.default for field in fields(kind) if field.name == name), MISSING)
+    value = next((field.default for field in fields(kind) if field.name == name), None)
     if write is not None:
         return write(value)
     if isinstance(value, tuple):

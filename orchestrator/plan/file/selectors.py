@@ -8,8 +8,9 @@ that asks the server what no other asks is also a question in `inventory` and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 
 class SelectorKind(StrEnum):
@@ -32,8 +33,7 @@ def _behind(value: str, backup_server: str) -> str:
     return backup_server
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selector:
+class Selector(Struct, frozen=True, kw_only=True):
     """One selector.
 
     `asked_as` is the kind of question that the server is asked, `text` makes what is asked of

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from orchestrator.core.model import BackupServerName, ServerName
 from orchestrator.plan.file import scalars
@@ -26,8 +27,7 @@ from orchestrator.plan.file.settings import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Servers:
+class Servers(Struct, frozen=True, kw_only=True):
     """The servers that could be read, and every name that the plan declares."""
 
     settings: Mapping[ServerName, ServerSettings]

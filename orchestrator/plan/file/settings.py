@@ -8,12 +8,11 @@ Durations are seconds, sizes bytes, points in time aware datetimes. Paths are ab
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
 
-from pydantic import Field
+from msgspec import Struct, field
+from msgspec.structs import asdict
 
 from orchestrator.core.model import (
     AttemptPolicy,
@@ -36,110 +35,91 @@ from orchestrator.plan.file.selectors import SelectorKind
 # --- secrets: references only, resolved at logon by the client -----------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Reference:
+class _Kind(Struct, frozen=True, tag_field="kind"):
+    """A value of one kind of several."""
+
+    @property
+    def kind(self) -> str:
+        """Which kind it is, as the plan and reports call it."""
+        return str(self.__struct_config__.tag)
+
+
+class _Reference(_Kind, frozen=True):
     def __str__(self) -> str:
         """Return the reference as the plan writes it."""
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return f"{{{values.pop('kind')}: {'/'.join(values.values())}}}"
+        return f"{{{self.kind}: {'/'.join(asdict(self).values())}}}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnvironmentSecret(_Reference):
+class EnvironmentSecret(_Reference, frozen=True, kw_only=True, tag="env"):
     """The value of an environment variable: `{env: NAME}`."""
 
     name: str
-    kind: Literal["env"] = "env"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileSecret(_Reference):
+class FileSecret(_Reference, frozen=True, kw_only=True, tag="file"):
     """The content of a regular file that only its owner may read: `{file: PATH}`."""
 
     path: str
-    kind: Literal["file"] = "file"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CredentialSecret(_Reference):
+class CredentialSecret(_Reference, frozen=True, kw_only=True, tag="credential"):
     """A systemd credential of this service: `{credential: NAME}`."""
 
     name: str
-    kind: Literal["credential"] = "credential"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommandSecret(_Reference):
+class CommandSecret(_Reference, frozen=True, kw_only=True, tag="command"):
     """What a program prints, started without a shell: `{command: [PROGRAM, ARGUMENT...]}`."""
 
     argv: tuple[str, ...]
-    kind: Literal["command"] = "command"
 
     def __str__(self) -> str:
         """Return the reference with the program's name only: arguments may be private."""
         return f"{{command: [{self.argv[0]}, ...]}}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyringSecret(_Reference):
+class KeyringSecret(_Reference, frozen=True, kw_only=True, tag="keyring"):
     """An entry of the desktop or system keyring: `{keyring: SERVICE/USER}`."""
 
     service: str
     user: str
-    kind: Literal["keyring"] = "keyring"
 
 
-SecretReference = Annotated[
-    EnvironmentSecret | FileSecret | CredentialSecret | CommandSecret | KeyringSecret,
-    Field(discriminator="kind"),
-]
+SecretReference = EnvironmentSecret | FileSecret | CredentialSecret | CommandSecret | KeyringSecret
 """Where a secret is to be found. Never the secret itself."""
 
 
 # --- servers -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SystemTrust:
+class SystemTrust(_Kind, frozen=True, kw_only=True, tag="system"):
     """The certificate must be signed by an authority this system trusts."""
 
-    kind: Literal["system"] = "system"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CaFileTrust:
+class CaFileTrust(_Kind, frozen=True, kw_only=True, tag="ca_file"):
     """The certificate must be signed by an authority in this PEM file."""
 
     path: str
-    kind: Literal["ca_file"] = "ca_file"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FingerprintTrust:
+class FingerprintTrust(_Kind, frozen=True, kw_only=True, tag="fingerprint_sha256"):
     """The certificate must be one of these: SHA-256, 64 lower-case hex digits each."""
 
     sha256: tuple[str, ...]
-    kind: Literal["fingerprint_sha256"] = "fingerprint_sha256"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoTrust:
+class NoTrust(_Kind, frozen=True, kw_only=True, tag="insecure"):
     """Any certificate is taken, because the plan says `insecure: true`; reports say so too."""
 
-    kind: Literal["insecure"] = "insecure"
 
-
-Trust = Annotated[
-    SystemTrust | CaFileTrust | FingerprintTrust | NoTrust, Field(discriminator="kind")
-]
+Trust = SystemTrust | CaFileTrust | FingerprintTrust | NoTrust
 """How a server's certificate is judged; `kind` is the word reports use."""
 
 DEFAULT_BACKUP_SERVER_MOUNTS = 4
 """Open mounts per backup server where the plan names no other number."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerSettings:
+class ServerSettings(Struct, frozen=True, kw_only=True):
     """One Enterprise Manager: where it is, how to log on, how many mounts it may carry.
 
     `url` is scheme, host and port without a trailing slash. `mounts_limit` is None where the
@@ -171,8 +151,7 @@ class ServerSettings:
 # --- limits ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailureBudget:
+class FailureBudget(Struct, frozen=True, kw_only=True):
     """How many targets may fail before nothing more is submitted: a count or a fraction."""
 
     count: int | None = None
@@ -189,8 +168,7 @@ class FailureBudget:
         return str(self.count) if self.count is not None else f"{(self.fraction or 0) * 100:g}%"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunLimits:
+class RunLimits(Struct, frozen=True, kw_only=True):
     """Limits of the whole run; None is no limit. Durations in seconds."""
 
     mounts: int | None = None
@@ -216,8 +194,7 @@ class PolicyName(StrEnum):
     RANDOM = "random"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fallback:
+class Fallback(Struct, frozen=True, kw_only=True):
     """Older points that may be tried after the chosen one: at most `count`, for these causes.
 
     `max_age` bounds them in place of the policy's own; None leaves the policy's.
@@ -228,8 +205,7 @@ class Fallback:
     on: tuple[Cause, ...] = tuple(Cause)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PointPolicy:
+class PointPolicy(Struct, frozen=True, kw_only=True):
     """Which restore point of a machine to mount.
 
     `time` belongs to `before`, `point` to `id`, `search` to `newest_passing`, `count` to
@@ -258,8 +234,7 @@ class SampleOrder(StrEnum):
     """Those whose last proof is oldest; the never proven first."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class Sample(Struct, frozen=True, kw_only=True):
     """Only `count` of the machines that a selector matches are targets.
 
     One object is shared by the rows of a file: the sample is drawn from all of them. `seed`
@@ -274,8 +249,7 @@ class Sample:
     subject: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expectation:
+class Expectation(Struct, frozen=True, kw_only=True):
     """How many machines a selector must match. One object is shared by the rows of a file.
 
     `place` is where the plan says so, `subject` what is counted, both for messages.
@@ -287,8 +261,7 @@ class Expectation:
     subject: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """One target entry of the plan with every default applied.
 
     `value` is the restore point's id, the VM's name, the job's name, a glob over VM names or
@@ -326,8 +299,7 @@ class Entry:
         return f"{self.kind} {self.value!r} ({self.place})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wave(WaveFacts):
+class Wave(WaveFacts, frozen=True, kw_only=True):
     """A set of targets that start together, once every wave in `after` has ended.
 
     `objectives` are the wave's own; those that hold for its targets are on the entries.
@@ -337,8 +309,7 @@ class Wave(WaveFacts):
     entries: tuple[Entry, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cleanup:
+class Cleanup(Struct, frozen=True, kw_only=True):
     """When mounts are removed; one whose checks failed is first kept `keep_failed` seconds."""
 
     unmount: Unmount = Unmount.ALWAYS
@@ -366,8 +337,7 @@ class NotifyOn(StrEnum):
     LEFTOVER = "leftover"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notification:
+class Notification(Struct, frozen=True, kw_only=True):
     """A webhook that is told of a run. Its address is a secret: whoever has it can post there.
 
     `ca_file` holds the authorities to trust in place of the system's.
@@ -379,8 +349,7 @@ class Notification:
     ca_file: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestorePlan:
+class RestorePlan(Struct, frozen=True, kw_only=True):
     """A valid plan. Waves are in the order of the file; `after` has no cycles."""
 
     name: str
@@ -391,7 +360,7 @@ class RestorePlan:
     reason: str | None = None
     limits: RunLimits = RunLimits()
     objectives: Objectives = Objectives()
-    checks: CheckSets = field(default_factory=dict)
+    checks: CheckSets = field(default_factory=CheckSets)
     cleanup: Cleanup = Cleanup()
     notifications: tuple[Notification, ...] = ()
 

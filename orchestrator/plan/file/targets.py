@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from msgspec import Struct, field
+from msgspec.structs import fields, replace
 
 from orchestrator.core.model import BackupServerName, Objectives, Order, ServerName, WaveName
 from orchestrator.plan.file import scalars
@@ -65,8 +67,7 @@ class PlacedEntry(NamedTuple):
     downloads: tuple[Position, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True, kw_only=True):
     """What a target inherits, and what it may refer to; `placed` and `files` grow meanwhile."""
 
     wave: WaveName
@@ -175,8 +176,7 @@ def _common(entry: Entry) -> dict[str, Any]:
     return {f.name: getattr(entry, f.name) for f in fields(entry) if f.name not in own}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Target:
+class _Target(Struct, frozen=True, kw_only=True):
     """A target with one selector, and what holds for all its entries."""
 
     file: TargetFile

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from orchestrator.core.errors import IllegalTransition, JournalDamaged
 from orchestrator.core.events import Event, from_json
@@ -31,8 +32,7 @@ AS_JSON = "report.json"
 NAMED = 10
 
 
-@dataclass(slots=True)
-class Verdict:
+class Verdict(Struct):
     """What was verified, notes on that, and what is not as it was written."""
 
     verified: list[str] = field(default_factory=list)
@@ -101,8 +101,7 @@ def _check_signature(directory: Path, content: bytes, key: Made | None, verdict:
 # --- the records ---------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class _Reading:
+class _Reading(Struct):
     """The end of the chain as far as it was followed."""
 
     records: int = 0

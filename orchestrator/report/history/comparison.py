@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.core.lifecycle import MountRecord, Phase
 from orchestrator.core.run_state import RunState
@@ -22,8 +23,7 @@ WAITING = frozenset({Phase.QUEUED, Phase.HELD})
 """Phases whose time depends on slots and people, not on the target."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultChange:
+class ResultChange(Struct, frozen=True, kw_only=True):
     """A target whose result or mount is another one than before."""
 
     key: str
@@ -32,8 +32,7 @@ class ResultChange:
     message: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckChange:
+class CheckChange(Struct, frozen=True, kw_only=True):
     """A check of a target that was in both runs; None where a run did not make it."""
 
     key: str
@@ -45,8 +44,7 @@ class CheckChange:
     observed: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delta:
+class Delta(Struct, frozen=True, kw_only=True):
     """Seconds of one kind before and after; None where nothing was measured.
 
     `scope` is `run` or a target's key; `kind` is `duration`, `rto` or `rpo`. The duration of a
@@ -66,8 +64,7 @@ class Delta:
         return self.after - self.before
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class Comparison(Struct, frozen=True, kw_only=True):
     """What changed from the run `before` to the run `after`."""
 
     before: RunReport

@@ -9,9 +9,10 @@ server where the plan or an earlier run says which.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord
 from orchestrator.core.model import Result, ServerName
@@ -22,8 +23,7 @@ from orchestrator.plan.file.selectors import SelectorKind
 from orchestrator.plan.file.settings import Entry, RestorePlan
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedMachine:
+class PlannedMachine(Struct, frozen=True, kw_only=True):
     """One machine that the plan selects, and how that is known.
 
     `vm` is None for a selector whose machines nobody knows: it counts as never proven.
@@ -37,8 +37,7 @@ class PlannedMachine:
     source: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MachineResult:
+class MachineResult(Struct, frozen=True, kw_only=True):
     """The result of a machine in one run, and when it had it."""
 
     run: str
@@ -48,8 +47,7 @@ class MachineResult:
     point_created_at: datetime | None
 
 
-@dataclass(slots=True)
-class MachineHistory:
+class MachineHistory(Struct):
     """The newest proof of a machine, the newest attempt, and the newest end that was not good.
 
     A run that found no restore point for the machine failed without an attempt.
@@ -78,8 +76,7 @@ class CoverageState(StrEnum):
     PROVEN = "proven"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(Struct, frozen=True, kw_only=True):
     """One machine of the plan and its proof; `failed_since` is newer than that."""
 
     wanted: PlannedMachine
@@ -89,8 +86,7 @@ class Row:
     failed_since: MachineResult | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Coverage:
+class Coverage(Struct, frozen=True, kw_only=True):
     """All machines of a plan, the worst first. `notes` are limits of what is known."""
 
     plan: str

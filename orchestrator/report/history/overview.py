@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.core.events import RunFinished, RunResumed, RunStarted, from_json
 from orchestrator.core.left_open import LeftOpen
@@ -23,8 +24,7 @@ NOTHING_OPEN = frozenset(
 """Exit codes that IN_DOUBT would have come before: no mount was left, or was unknown."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOverview:
+class RunOverview(Struct, frozen=True, kw_only=True):
     """One run in the list of runs; `open` is what may still be mounted."""
 
     finished: RunFinished | None

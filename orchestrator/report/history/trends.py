@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any
+
+from msgspec import Struct
 
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.run_state import RunState
@@ -24,8 +25,7 @@ SHOWN = 20
 """Targets whose trend is shown as text; the others are counted, and are in the JSON."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class Sample(Struct, frozen=True, kw_only=True):
     """One run of the trend. Seconds; None where nothing was measured."""
 
     run: str
@@ -38,8 +38,7 @@ class Sample:
     rpo_s: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trend:
+class Trend(Struct, frozen=True, kw_only=True):
     """Samples of one plan or target, the oldest first."""
 
     name: str

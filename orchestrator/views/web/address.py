@@ -6,7 +6,8 @@ import ipaddress
 import re
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 SHORTEST = 20
 _USABLE = re.compile(r"[A-Za-z0-9._~-]+")
@@ -18,8 +19,7 @@ class NotAnAddress(ValueError):
     """The text is not ADDR:PORT; the message has the reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """An IP address and a port of this machine; port 0 means any that is free."""
 
     ip: ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
+
+from msgspec import Struct, field
 
 from orchestrator.core.lifecycle import Phase
 from orchestrator.core.model import Result
@@ -30,8 +31,7 @@ K = TypeVar("K", bound=StrEnum)
 Labels = tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Gauge:
+class Gauge(Struct, frozen=True):
     """One metric with its samples, by their labels."""
 
     name: str

@@ -6,13 +6,13 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.app.notify.composing import RunEnding
 from orchestrator.app.notify.notifier import WAITING, Notifier

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.app.readiness.expected import expected_duration
 from orchestrator.app.readiness.findings import Finding, Scope, Status, Subject

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.app.readiness.as_json import readiness_json, readiness_json_schema
 from orchestrator.app.readiness.findings import Finding, Readiness, Scope, Status, Subject

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.app.readiness.asking import ServerAnswers
 from orchestrator.app.readiness.findings import Finding, Status
@@ -383,7 +383,7 @@ async def test_agents_need_a_role_that_may_list_them(
 def changed(stage: Stage, **settings: object) -> Plan:
     """Return the stage's plan with other settings of its server."""
     plan = stage.loaded.plan
-    servers = {name: replace(each, **settings) for name, each in plan.servers.items()}  # type: ignore[arg-type]  # given by the tests
+    servers = {name: replace(each, **settings) for name, each in plan.servers.items()}
     return replace(stage.loaded, plan=replace(plan, servers=servers))
 
 

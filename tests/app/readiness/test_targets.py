@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.app.readiness.findings import Scope, Status, Subject
 from orchestrator.app.readiness.targets import machine_findings, target_findings
@@ -207,7 +207,7 @@ def locked_of(stage: Stage, directory: Path) -> LockedPlan:
 def request(**changes: object) -> MountRequest:
     """Return the one target of a small plan."""
     (found,) = expanded("targets: [{vm: a}]", point("a", hours=3)).requests
-    return replace(found, **changes)  # type: ignore[arg-type]  # given by the tests
+    return replace(found, **changes)
 
 
 def answers(request: MountRequest) -> dict[str, tuple[Status, str]]:

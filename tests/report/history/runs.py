@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import anyio
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
 from orchestrator.cli import command
 from orchestrator.core.events import Event, RunStarted

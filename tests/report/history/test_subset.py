@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import fields, replace
 
 from orchestrator.core.events import Event, MountKept, RunStarted, TargetPlanned, UnmountStarted
 from orchestrator.core.model import AttemptPolicy, MountRequest, Objectives, Result, Search
@@ -64,7 +63,7 @@ def test_every_field_of_a_target_is_carried_over() -> None:
     locked = load_locked(data, Path("again.json"))
     (request,) = locked.requests
     (record,) = state.records.values()
-    for field in dataclasses.fields(MountRequest):
+    for field in fields(MountRequest):
         assert getattr(request, field.name) == getattr(record.planned, field.name), field.name
     assert (locked.seed, locked.source_sha256) == (7, loaded.sha256)
     assert [(wave.name, wave.after) for wave in locked.plan.waves] == [

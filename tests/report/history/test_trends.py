@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.report.builders import HOSTILE, Fate, life
 from tests.report.history.runs import beginning, called, keep, run_id

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from orchestrator.app.follow import RunFollower, follow
 from orchestrator.core.events import Event, RunResumed, SessionEnded, StrayFound
