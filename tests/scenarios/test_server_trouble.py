@@ -309,11 +309,15 @@ async def test_a_task_that_vanished_without_a_mount_is_unknown(
     assert set(done.results().values()) == {"unknown"}
 
 
+@pytest.mark.parametrize("skip", [0, 3])
 async def test_a_401_that_passes_costs_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    skip: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trap 16: one 401 is confirmed with the same token before a session is given up."""
-    fault = Fault(kind="unauthorized", path="/query|/tasks", skip=3, count=1)
+    """Trap 16: one 401 is confirmed with the same token before a session is given up.
+
+    Also the first answer in it, before anything is known of the session.
+    """
+    fault = Fault(kind="unauthorized", path="/query|/tasks", skip=skip, count=1)
 
     done = await drill(tmp_path, monkeypatch, [Site(machines=6, faults=[fault])])
 
