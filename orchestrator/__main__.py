@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import sys
+import threading
+from contextlib import suppress
+from typing import NoReturn
 
 PR_SET_DUMPABLE = 4
 """Source: prctl(2)."""
+
+FEWER_COLLECTIONS = 10_000
+"""Objects between two looks for garbage; Python's 700 cost 40 ms of CPU while it imports."""
 
 
 def settle() -> None:
@@ -50,15 +57,37 @@ def _dump_no_core() -> None:
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
+    gc.set_threshold(FEWER_COLLECTIONS)
     from orchestrator.cli import command
 
     settle()
     try:
-        command(prog_name="bulk-restore")
-    except Exception as exc:  # noqa: BLE001 - outside of every command, such as its import
-        from orchestrator.cli.ending import unforeseen
+        try:
+            command(prog_name="bulk-restore")
+        except Exception as exc:  # noqa: BLE001 - outside of every command, such as its import
+            from orchestrator.cli.ending import unforeseen
 
-        unforeseen(exc)
+            unforeseen(exc)
+    except SystemExit as exc:
+        if isinstance(exc.code, int) and _may_leave_at_once():
+            _leave(exc.code)
+        raise
+
+
+def _may_leave_at_once() -> bool:
+    """Return whether nothing waits for the end: no thread with work, no profiler or debugger."""
+    others = (each for each in threading.enumerate() if each is not threading.main_thread())
+    watched = sys.getprofile() is not None or sys.gettrace() is not None
+    return not watched and all(each.daemon for each in others)
+
+
+def _leave(code: int) -> NoReturn:
+    """End without freeing, one by one, what the system frees at once: that costs 80 ms of CPU."""
+    from orchestrator.views import streams
+
+    with suppress(OSError, KeyboardInterrupt):
+        streams.finish()
+    os._exit(code)
 
 
 if __name__ == "__main__":
