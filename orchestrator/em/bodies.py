@@ -54,21 +54,20 @@ async def feed_body(
 ) -> T:
     """Feed the body to `reading` as it comes, up to `cap` bytes; a file as it is.
 
-    Nearly every body is small and comes in one piece: that one is read at once.
+    Nearly every body is small and has come with the headers: that one is read at once.
     """
     is_file = isinstance(reading, CountedBody)
     if masks and not is_file:
         reading = Masked(reading, masks)
     content = response.content
-    size, is_first = 0, True
+    if content.is_eof() and 0 < content.total_bytes <= min(CHUNK, cap):
+        return reading.whole(content.read_nowait())
+    size = 0
     while chunk := await content.read(CHUNK):
         size += len(chunk)
         if size > cap:
             response.close()
             raise MalformedResponse(f"the answer is larger than {cap} bytes")
-        if is_first and content.at_eof():
-            return reading.whole(chunk)
-        is_first = False
         reading.feed(chunk)
     if not size and not is_file:
         raise EmptyAnswer(f"the answer is empty, with status {response.status}")
@@ -77,6 +76,8 @@ async def feed_body(
 
 async def read_body(response: aiohttp.ClientResponse, cap: int) -> bytes:
     """Return a body, or its first bytes where it is larger than `cap`."""
+    if response.content.is_eof() and response.content.total_bytes <= CHUNK:
+        return response.content.read_nowait()
     parts = []
     size = 0
     async for chunk in response.content.iter_chunked(CHUNK):

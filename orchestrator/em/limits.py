@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import aiohttp
@@ -23,25 +24,29 @@ LARGE: Final = 64 * 1024 * 1024
 RETRIES: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Patience:
     """Time limits of one kind of request, in seconds."""
 
     total: float
     silence: float
 
-    def as_timeout(self) -> aiohttp.ClientTimeout:
-        """Return aiohttp's form; `connect` would count waiting for a pool slot, so it is unset."""
+    @cached_property
+    def of_parts(self) -> aiohttp.ClientTimeout:
+        """What aiohttp bounds of it; `connect` would count waiting for a pool slot, so it is unset.
+
+        The total time is bounded by `deadlines`.
+        """
         return aiohttp.ClientTimeout(
-            total=self.total, connect=None, sock_connect=15.0, sock_read=self.silence
+            total=None, connect=None, sock_connect=15.0, sock_read=self.silence
         )
 
 
-READ = Patience(120.0, 60.0).as_timeout()
-LIST = Patience(300.0, 60.0).as_timeout()
-POST = Patience(180.0, 120.0).as_timeout()
+READ = Patience(120.0, 60.0)
+LIST = Patience(300.0, 60.0)
+POST = Patience(180.0, 120.0)
 """A mount POST answers at once, unless the service queues it behind others."""
-FILE = Patience(4 * 3600.0, 120.0).as_timeout()
+FILE = Patience(4 * 3600.0, 120.0)
 """A download lasts as long as its size asks for; the plan's limit of the phase bounds it."""
-UNMOUNT = Patience(300.0, 300.0).as_timeout()
+UNMOUNT = Patience(300.0, 300.0)
 """An unmount works synchronously, so its silence is work. Source: reference 6.1."""

@@ -113,6 +113,21 @@ def bodies_may_hide(secret: str) -> bool:
     return secret.casefold() not in PROTOCOL
 
 
+class AnswerMasks:
+    """The secrets of one transport, as its bodies and its errors are rid of them."""
+
+    def __init__(self, secrets: Iterable[str], asked_for: Iterable[str] = ()) -> None:
+        """`asked_for` are left in what lists logon sessions."""
+        self.in_errors = Masks({*secrets, *asked_for})
+        here = {secret for secret in secrets if bodies_may_hide(secret)}
+        self._in_bodies = Masks({*here, *asked_for})
+        self._in_sessions = Masks(here)
+
+    def of(self, *, shows_sessions: bool) -> Masks:
+        """Return what is hidden in an answer that is read."""
+        return self._in_sessions if shows_sessions else self._in_bodies
+
+
 class Masked(Generic[T]):
     """A reading that never sees a secret; implements `Reading`."""
 

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import count
 from typing import TypeVar
 
-import aiohttp
 import anyio
 
 from orchestrator.core.errors import (
@@ -122,7 +121,7 @@ class SessionRequests:
         reading: Callable[[], Reading[T]],
         *,
         body: bytes | None = None,
-        timeout: aiohttp.ClientTimeout = limits.READ,
+        timeout: limits.Patience = limits.READ,
         mount_post: bool = False,
     ) -> tuple[Answer, T]:
         """Send one request, once, if the session may be used; as `Transport.send`."""

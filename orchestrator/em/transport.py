@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import ip_address
 from typing import Any, Final, TypeVar
 
 import aiohttp
@@ -34,15 +33,16 @@ from orchestrator.core.model import ServerName
 from orchestrator.core.version import __version__
 from orchestrator.em import limits
 from orchestrator.em.bodies import CountedBody, TakerFailed, feed_body, read_body
+from orchestrator.em.connector import Connector
+from orchestrator.em.deadlines import Deadlines
 from orchestrator.em.elements import Reading, is_answer, words_of
 from orchestrator.em.links import guard, shown_path
-from orchestrator.em.masking import Masks, bodies_may_hide
+from orchestrator.em.masking import AnswerMasks
 from orchestrator.em.meanings import ErrorAnswer, RequestFacts, http_date, meaning
 from orchestrator.em.posting import PostConnector
 from orchestrator.em.tls import (
     certificate_expires,
     handshake_words,
-    peer_certificate,
     ssl_argument,
 )
 from orchestrator.em.unanswered import translated
@@ -65,31 +65,18 @@ class Answer:
     headers: Any
 
 
-class _Connector(aiohttp.TCPConnector):
-    """A TCP connector that remembers which certificate the server showed, and where it is."""
+_FAILURES: Final = (
+    EnterpriseManagerError,
+    aiohttp.ClientError,
+    TimeoutError,
+    OSError,
+    ValueError,
+    RuntimeError,
+)
+"""What a request may raise."""
 
-    certificate: bytes | None = None
-    endpoints: frozenset[str] = frozenset()
-
-    async def _wrap_create_connection(self, *args: Any, **kwargs: Any) -> Any:
-        resolved = [info[4] for info in kwargs.get("addr_infos", ())]
-        transport, protocol = await super()._wrap_create_connection(*args, **kwargs)
-        places = map(endpoint, [*resolved, transport.get_extra_info("peername")])
-        self.endpoints |= {each for each in places if each is not None}
-        self.certificate = peer_certificate(transport) or self.certificate
-        return transport, protocol
-
-
-def endpoint(address: Any) -> str | None:
-    """Return a socket's address in one spelling, `address:port`; None: it is none of IP."""
-    try:
-        host, port = address[:2]
-        ip = ip_address(host.partition("%")[0])
-    except (TypeError, ValueError, AttributeError):
-        return None
-    ip = getattr(ip, "ipv4_mapped", None) or ip
-    return f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"
-
+_UNTYPED: Final = ("Content-Type",)
+"""What aiohttp adds to a POST without a body, unless it is told not to."""
 
 CLOSED_UNREAD = "Connection closed."
 """What aiohttp (3.14) says of a body whose connection ended before the body was asked for."""
@@ -120,10 +107,11 @@ class Transport:
         """
         self.server = server
         self._base = base
+        self._root = URL(base, encoded=True)
         self._rng = rng
         self.wall_clock = wall_clock
         self.boot_clock = boot_clock
-        make = connector or _Connector
+        make = connector or Connector
         tls = ssl_argument(trust, server)
         self._connector = make(limit=limits.CONNECTIONS, keepalive_timeout=limits.KEPT_S, ssl=tls)
         headers = {
@@ -134,11 +122,12 @@ class Transport:
         self._kept = _session(self._connector, headers)
         alone = make(limit=1, keepalive_timeout=limits.FRESH_S, ssl=tls)
         self._posts = _session(PostConnector(self._connector, alone), headers)
+        self._deadlines = Deadlines()
         self._content_type = {"Content-Type": media_type}
-        self._token: dict[str, str] = {}
+        self._has_token = False
         self._secrets: set[str] = set()
         self._asked_for: set[str] = set()
-        self._masks = _Masks(())
+        self._masks = AnswerMasks(())
         self.met = False
         """Whether the service itself has answered here before; then no mistake of the plan's is
         to blame for what a stranger says."""
@@ -174,7 +163,11 @@ class Transport:
 
     def use_token(self, token: str | None) -> None:
         """Send `token` with every request from now on, or none."""
-        self._token = {TOKEN: token} if token is not None else {}
+        self._has_token = token is not None
+        for http in (self._kept, self._posts):
+            http.headers.popall(TOKEN, None)
+            if token is not None:
+                http.headers[TOKEN] = token
         if token is not None:
             self.hide(token)
 
@@ -184,10 +177,11 @@ class Transport:
         With `unless_asked_for` it is left in what only lists logon sessions, and shows none.
         """
         (self._asked_for if unless_asked_for else self._secrets).add(secret)
-        self._masks = _Masks(self._secrets, self._asked_for)
+        self._masks = AnswerMasks(self._secrets, self._asked_for)
 
     async def close(self) -> None:
         """Close all connections."""
+        self._deadlines.close()
         await self._kept.close()
         await self._posts.close()
 
@@ -197,7 +191,7 @@ class Transport:
         reading: Callable[[], Reading[T]],
         *,
         cap: int = limits.SMALL,
-        timeout: aiohttp.ClientTimeout = limits.READ,
+        timeout: limits.Patience = limits.READ,
         shows_sessions: bool = False,
     ) -> T:
         """Read `target` (path and query); repeated a little where the answer was lost.
@@ -237,7 +231,7 @@ class Transport:
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
         cap: int = limits.SMALL,
-        timeout: aiohttp.ClientTimeout = limits.READ,
+        timeout: limits.Patience = limits.READ,
         mount_post: bool = False,
         shows_sessions: bool = False,
     ) -> tuple[Answer, T]:
@@ -257,33 +251,57 @@ class Transport:
         guard(method, target)
         asked = self._asked(method, target, starts_work=mount_post)
         self._check_open(asked)
-        own = {**self._token, **(headers or {}), **(self._content_type if body is not None else {})}
+        if body is not None:
+            headers = {**(headers or {}), **self._content_type}
         http = self._posts if mount_post else self._kept
-        url = URL(self._base + target, encoded=True)
         self.requests += 1
         try:
-            async with http.request(
-                method, url, data=body, headers=own, timeout=timeout, allow_redirects=False
-            ) as response:
-                self.last_used = self.boot_clock()
-                value = await self._read(
-                    response, asked, reading, cap, shows_sessions=shows_sessions
+            with self._deadlines.within(timeout.total):
+                response = await http.request(
+                    method,
+                    self._url(target),
+                    data=body,
+                    headers=headers,
+                    skip_auto_headers=_UNTYPED if body is None and method == "POST" else None,
+                    timeout=timeout.of_parts,
+                    allow_redirects=False,
                 )
-                self.met = True
-                return Answer(response.status, response.headers), value
-        except MalformedResponse as exc:
-            is_foreign = isinstance(exc, ForeignAnswer)
-            unmet = self._unmet(asked(), "a page or document of its own") if is_foreign else None
-            raise unmet or _in_place(exc, asked()) from None
-        except EnterpriseManagerError as exc:
-            exc.server, exc.request = self.server, asked().request
-            raise
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as exc:
-            raise self._translated(exc, asked().request) from None
-        except RuntimeError as exc:
-            if str(exc) != CLOSED_UNREAD:
+                try:
+                    self.last_used = self.boot_clock()
+                    value = await self._read(
+                        response, asked, reading, cap, shows_sessions=shows_sessions
+                    )
+                finally:
+                    if not response.closed:  # by its end
+                        response.close()
+            self.met = True
+            return Answer(response.status, response.headers), value
+        except _FAILURES as exc:
+            error = self._meant(exc, asked())
+            if error is exc:
                 raise
-            raise self._translated(ConnectionResetError(), asked().request) from None
+            raise error from None
+
+    def _meant(self, exc: Exception, asked: RequestFacts) -> Exception:
+        """Return what an error of a request means for the caller; a bug is itself."""
+        if isinstance(exc, MalformedResponse):
+            is_foreign = isinstance(exc, ForeignAnswer)
+            unmet = self._unmet(asked, "a page or document of its own") if is_foreign else None
+            return unmet or _in_place(exc, asked)
+        if isinstance(exc, EnterpriseManagerError):
+            exc.server, exc.request = self.server, asked.request
+            return exc
+        if isinstance(exc, RuntimeError):
+            if str(exc) != CLOSED_UNREAD:
+                return exc
+            exc = ConnectionResetError()
+        return self._translated(exc, asked.request)
+
+    def _url(self, target: str) -> URL:
+        """Return the address of a target, as it is; without a query it is nearly there."""
+        if "?" in target or "#" in target:
+            return URL(self._base + target, encoded=True)
+        return self._root.with_path(target, encoded=True)
 
     def _check_open(self, asked: Callable[[], RequestFacts]) -> None:
         """Raise SessionLost if this transport is closed."""
@@ -293,7 +311,7 @@ class Transport:
 
     def _asked(self, method: str, target: str, *, starts_work: bool) -> Callable[[], RequestFacts]:
         """Return what makes the words for a request; only an answer that is no success needs it."""
-        has_token = bool(self._token)
+        has_token = self._has_token
 
         def asked() -> RequestFacts:
             return RequestFacts(
@@ -343,8 +361,8 @@ class Transport:
     ) -> T:
         status, masks = response.status, self._masks
         told = response.headers.get(TOKEN)
-        if told is not None and not self._token:
-            masks = _Masks({*self._secrets, told})
+        if told is not None and not self._has_token:
+            masks = AnswerMasks({*self._secrets, told})
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise MalformedResponse(f"{self.server} compressed an answer; it was not asked to")
         if response.method == "DELETE" and status in {200, 204}:
@@ -382,7 +400,7 @@ class Transport:
         """Return our error; a handshake that can never succeed is only one before the first."""
         error = getattr(exc, "os_error", None) or exc.__cause__
         words = handshake_words(error) or handshake_words(exc)
-        if words is not None and not self.met and not self._token:
+        if words is not None and not self.met and not self._has_token:
             return AddressUnusable(
                 f"{self.server} cannot be used: {words}", server=self.server, request=request
             )
@@ -401,22 +419,7 @@ def _session(connector: aiohttp.BaseConnector, headers: dict[str, str]) -> aioht
         auto_decompress=False,
         raise_for_status=False,
         trust_env=False,
-        skip_auto_headers=("Content-Type",),
     )
-
-
-class _Masks:
-    """The secrets of one transport, as its bodies and its errors are rid of them."""
-
-    def __init__(self, secrets: Iterable[str], asked_for: Iterable[str] = ()) -> None:
-        self.in_errors = Masks({*secrets, *asked_for})
-        here = {secret for secret in secrets if bodies_may_hide(secret)}
-        self._in_bodies = Masks({*here, *asked_for})
-        self._in_sessions = Masks(here)
-
-    def of(self, *, shows_sessions: bool) -> Masks:
-        """Return what is hidden in an answer that is read."""
-        return self._in_sessions if shows_sessions else self._in_bodies
 
 
 def _in_place(exc: MalformedResponse, asked: RequestFacts) -> EnterpriseManagerError:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.process
 
 LISTING = "type=VmReplicaPoint|type=VmRestorePoint"
 
-UNANSWERED_S = limits.READ.sock_read or 0.0
+UNANSWERED_S = limits.READ.silence
 """Seconds that a request would be waited for at least: a minute."""
 
 

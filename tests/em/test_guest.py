@@ -663,7 +663,7 @@ async def test_a_download_may_take_long_but_not_for_ever(monkeypatch: pytest.Mon
         _, mount = await mounted(session, at)
         link = await staged(session, session.guest_href(mount, NOTEPAD))
         assert len(await fetched(session, link)) == SIZE
-        monkeypatch.setattr(limits, "FILE", limits.Patience(100.0, 120.0).as_timeout())
+        monkeypatch.setattr(limits, "FILE", limits.Patience(100.0, 120.0))
         began = anyio.current_time()
         with pytest.raises(ResponseLost, match="in time"):
             await fetched(session, link)

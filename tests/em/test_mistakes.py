@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+from msgspec.structs import replace
 
 from orchestrator.core.errors import (
     AddressUnusable,
@@ -326,9 +327,4 @@ async def test_a_server_that_was_met_before_is_waited_for(
 
 
 def _at(settings: ServerSettings, port: int) -> ServerSettings:
-    return settings.__class__(
-        **{
-            **{name: getattr(settings, name) for name in settings.__dataclass_fields__},
-            "url": f"https://localhost:{port}",
-        }
-    )
+    return replace(settings, url=f"https://localhost:{port}")

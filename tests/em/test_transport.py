@@ -33,8 +33,9 @@ from orchestrator.core.errors import (
 )
 from orchestrator.core.model import Task
 from orchestrator.em import limits
+from orchestrator.em.connector import endpoint
 from orchestrator.em.meanings import retry_after
-from orchestrator.em.transport import Answer, Transport, endpoint
+from orchestrator.em.transport import Answer, Transport
 from orchestrator.em.wire import XmlCodec
 from tests.em.documents import MOUNT, POINT, document, sample
 from tests.em.rawserver import Reply, Request, raw_server, reply, talking, transport_to
@@ -43,7 +44,7 @@ pytestmark = pytest.mark.anyio
 
 CODEC = XmlCodec()
 MOUNTS = f"/api/vmReplicaPoints/{POINT}/mounts"
-HASTY = limits.Patience(5.0, 0.2).as_timeout()
+HASTY = limits.Patience(5.0, 0.2)
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def anyio_backend() -> str:
 
 
 async def start(
-    transport: Transport, timeout: aiohttp.ClientTimeout = limits.POST
+    transport: Transport, timeout: limits.Patience = limits.POST
 ) -> tuple[Answer, Task]:
     """Post a mount."""
     return await transport.send(

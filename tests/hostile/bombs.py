@@ -186,7 +186,7 @@ async def taken(name: str, port: int, laid: dict[str, Pieces]) -> str:
                 "/api/tasks",
                 reading,
                 cap=LARGE // 8 if name in HARMLESS else LARGE,
-                timeout=Patience(0.5 if name in ENDLESS else 30.0, 2.0).as_timeout(),
+                timeout=Patience(0.5 if name in ENDLESS else 30.0, 2.0),
             )
         except EnterpriseManagerError as exc:
             return type(exc).__name__ if len(str(exc)) < 1000 else "an endless message"

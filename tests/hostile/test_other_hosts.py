@@ -100,7 +100,7 @@ async def test_a_dripping_answer_ends_with_the_total_time(head: bytes) -> None:
             await transport.get("/api/tasks/task-12", CODEC.task)
             with pytest.raises(ResponseLost, match="in time"):
                 await transport.send(
-                    "GET", "/api/tasks", CODEC.anything, timeout=Patience(0.4, 0.3).as_timeout()
+                    "GET", "/api/tasks", CODEC.anything, timeout=Patience(0.4, 0.3)
                 )
         await gone.wait()
     server.close()
