@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from orchestrator.core.errors import JournalError
 from orchestrator.core.model import RunId, ServerName, SessionId, session_id
-from orchestrator.em.logon import KeptSession
-from orchestrator.em.session import Session
-from orchestrator.em.token import Token
+from orchestrator.em.token import KeptSession, Token
 from orchestrator.journal import State
 from orchestrator.log import Log
 from orchestrator.plan.file.settings import RestorePlan
+
+if TYPE_CHECKING:
+    from orchestrator.em.session import Session
 
 log = Log(__name__)
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -38,9 +38,7 @@ from orchestrator.core.proof import Download
 from orchestrator.core.run_state import RunState
 from orchestrator.core.version import __version__
 from orchestrator.em.client import Client
-from orchestrator.em.logon import KeptSession
-from orchestrator.em.session import Session
-from orchestrator.em.transport import ConnectorFactory
+from orchestrator.em.token import KeptSession
 from orchestrator.engine.orders import EarlierRun, Orders, Selection
 from orchestrator.engine.run import Run
 from orchestrator.engine.scheduler import Limits
@@ -53,6 +51,10 @@ from orchestrator.plan.choose.targets import LockedSelection, Narrowing, PlanSel
 from orchestrator.plan.file.loading import LoadedPlan
 from orchestrator.plan.file.problems import START, Problem
 from orchestrator.plan.file.settings import EnvironmentSecret, RestorePlan
+
+if TYPE_CHECKING:
+    from orchestrator.em.session import Session
+    from orchestrator.em.transport import ConnectorFactory
 
 log = Log(__name__)
 

@@ -1,4 +1,8 @@
-"""One Enterprise Manager of the plan: its logon sessions, new ones and those taken up."""
+"""One Enterprise Manager of the plan: its logon sessions, new ones and those taken up.
+
+What speaks HTTP is imported with the first request: aiohttp takes 0.15 s of CPU, and nobody should
+wait for it before the run says that it has begun.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -15,13 +20,15 @@ from orchestrator.em.budget import LogonBudget
 from orchestrator.em.credentials import resolve
 from orchestrator.em.facts import ServiceRoot
 from orchestrator.em.families import FAMILIES
-from orchestrator.em.logon import KeptSession, OpenedSession, clock_offset, logged_on, taken_up
-from orchestrator.em.requests import SessionRequests
-from orchestrator.em.session import Session
 from orchestrator.em.shortage import require_room
-from orchestrator.em.transport import ConnectorFactory, Transport
+from orchestrator.em.token import KeptSession
 from orchestrator.em.wire import XmlCodec
 from orchestrator.plan.file.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from orchestrator.em.logon import OpenedSession
+    from orchestrator.em.session import Session
+    from orchestrator.em.transport import ConnectorFactory, Transport
 
 
 class Client:
@@ -84,6 +91,8 @@ class Client:
         Raises:
             EnterpriseManagerError: as for any request.
         """
+        from orchestrator.em.logon import clock_offset
+
         require_room(self.server)
         transport = self._transport()
         try:
@@ -120,6 +129,8 @@ class Client:
             LogonTooSoon: none may be sent now; it says for how long. Nothing was sent.
             EnterpriseManagerError, CredentialError: as `ports.EnterpriseManager` says.
         """
+        from orchestrator.em.logon import logged_on
+
         require_room(self.server)
         self.logons.require(self.server)
         username, password = await self._account()
@@ -146,6 +157,8 @@ class Client:
             SessionLost: the server has forgotten it, or nobody knows its token.
             EnterpriseManagerError: the server cannot be asked.
         """
+        from orchestrator.em.logon import taken_up
+
         kept = self._kept.get(session) or self._opened.get(session)
         if kept is None:
             raise SessionLost("this session was not kept", server=self.server)
@@ -159,6 +172,9 @@ class Client:
         self, transport: Transport, opening: AbstractAsyncContextManager[OpenedSession]
     ) -> AsyncIterator[Session]:
         """Yield the session that `opening` gives, until it is left; then close everything."""
+        from orchestrator.em.requests import SessionRequests
+        from orchestrator.em.session import Session
+
         try:
             async with opening as opened:
                 session = Session(
@@ -178,6 +194,8 @@ class Client:
                 await transport.close()
 
     def _transport(self) -> Transport:
+        from orchestrator.em.transport import Transport
+
         transport = Transport(
             self.server,
             self._settings.url,

@@ -28,12 +28,11 @@ from orchestrator.core.errors import (
     ServiceBusy,
     SessionLost,
 )
-from orchestrator.core.model import SessionId, session_id
 from orchestrator.em.budget import LogonBudget
 from orchestrator.em.links import GUID
 from orchestrator.em.meanings import http_date
 from orchestrator.em.own_session import OwnSession
-from orchestrator.em.token import Token
+from orchestrator.em.token import KeptSession, Token
 from orchestrator.em.transport import TOKEN, Answer, Transport
 from orchestrator.em.wire import XmlCodec
 
@@ -47,19 +46,6 @@ SIMULATED = "X-Simulated"
 
 _TOKEN = re.compile(r"[!-~]{1,4096}")
 """What can be sent back in a header as it came."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptSession:
-    """A session that an earlier process opened, as its owner-only side file names it."""
-
-    guid: Token
-    token: Token
-
-    @property
-    def id(self) -> SessionId:
-        """The name of the session everywhere else."""
-        return session_id(self.guid.reveal())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+from msgspec import Struct
+
+from orchestrator.core.model import SessionId, session_id
+
 
 class Token:
     """The secret of a logon session: its token, or the GUID of which some clients make one."""
@@ -27,3 +31,15 @@ class Token:
     def reveal(self) -> str:
         """Return it, for a request and the owner-only side file only."""
         return self._value
+
+
+class KeptSession(Struct, frozen=True, kw_only=True):
+    """A session that an earlier process opened, as its owner-only side file names it."""
+
+    guid: Token
+    token: Token
+
+    @property
+    def id(self) -> SessionId:
+        """The name of the session everywhere else."""
+        return session_id(self.guid.reveal())

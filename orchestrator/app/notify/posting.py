@@ -1,6 +1,7 @@
 """One webhook: its address checked, one POST and its few repetitions.
 
-The address never leaves this module: every failure has words of our own.
+The address never leaves this module: every failure has words of our own. aiohttp is imported with
+the first webhook: most plans have none.
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ import os
 import re
 import ssl
 from functools import cache
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-import aiohttp
 import anyio
 from msgspec import Struct
 from yarl import URL
@@ -20,6 +20,9 @@ from yarl import URL
 from orchestrator.core.text import duration
 from orchestrator.core.version import __version__
 from orchestrator.plan.file.settings import HookKind
+
+if TYPE_CHECKING:
+    import aiohttp
 
 LONGEST_ADDRESS = 4096
 ANSWER_READ = 1024
@@ -83,6 +86,8 @@ class Webhook:
         Raises:
             NotDelivered: it is no address that anything may be posted to.
         """
+        import aiohttp
+
         self._address = _checked(address)
         self._patience = patience
         self._kind = kind
@@ -126,6 +131,8 @@ class Webhook:
         raise AssertionError
 
     async def _posted(self, content: bytes) -> None:
+        import aiohttp
+
         why: str
         try:
             async with self._session.post(
