@@ -15,11 +15,10 @@ from enum import IntEnum, StrEnum
 from typing import Any, NewType, Self, TypeVar
 
 from msgspec import Struct
-from msgspec.structs import fields
 
 from orchestrator.core.proof import Download
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Struct)
 
 ServerName = NewType("ServerName", str)
 """Name of one Enterprise Manager in the plan."""
@@ -399,9 +398,9 @@ def same_fields(kind: type[T], origin: object, *, unset: Collection[str] = (), *
     Raises:
         AttributeError: `origin` lacks a field.
     """
-    for field in fields(kind):  # type: ignore[arg-type]  # each kind is a dataclass
-        if field.name not in own and field.name not in unset:
-            own[field.name] = getattr(origin, field.name)
+    for name in kind.__struct_fields__:
+        if name not in own and name not in unset:
+            own[name] = getattr(origin, name)
     return kind(**own)
 
 

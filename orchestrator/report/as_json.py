@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import fields
 
 from orchestrator.core.text import printable_json, timestamp
 from orchestrator.report.values import Moment, PublishedReport, Report, seconds
@@ -38,7 +37,7 @@ def _encoded(value: Any) -> Any:
 
 def plain_values(value: Struct) -> dict[str, Any]:
     """Return a struct as JSON values: times as in the report, seconds to the millisecond."""
-    return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
 
 
 def _plain(value: Any) -> Any:

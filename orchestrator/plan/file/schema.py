@@ -7,7 +7,9 @@ the values that a plan becomes (`of`); nothing here repeats them.
 
 from __future__ import annotations
 
-from pydantic import Field, SkipValidation
+from typing import Annotated
+
+from pydantic import Field
 
 from orchestrator.core.model import AttemptPolicy, PhaseTimeouts
 from orchestrator.core.policy import DEADLINE
@@ -17,7 +19,7 @@ from orchestrator.plan.file import contents
 from orchestrator.plan.file import scalars as kinds
 from orchestrator.plan.file.check_kinds import CheckFile
 from orchestrator.plan.file.secrets import Account, Secret
-from orchestrator.plan.file.section import Section, default_of, optional
+from orchestrator.plan.file.section import ReadLater, Section, default_of, optional
 from orchestrator.plan.file.settings import (
     DEFAULT_BACKUP_SERVER_MOUNTS,
     Cleanup,
@@ -72,7 +74,7 @@ class ServerFile(Section, of=ServerSettings):
     password: Secret = Field(description="A reference to the password, resolved at logon.")
     tls: TlsFile | None = optional("How the server's certificate is checked.")
     limits: MountLimitFile | None = optional("Limits of this server.")
-    backup_servers: SkipValidation[dict[str, BackupServerFile]] | None = optional(
+    backup_servers: Annotated[dict[str, BackupServerFile], ReadLater()] | None = optional(
         "Limits of the backup servers behind it, by name."
     )
     api_version: kinds.ApiVersion | None = optional("REST API version asked for at logon.")
@@ -252,7 +254,7 @@ class WaveFile(OverridableFile, of=Wave):
     """A set of targets that start together."""
 
     name: kinds.Name = Field(description="The wave's name, part of every target's key.")
-    targets: SkipValidation[list[TargetFile]] = Field(description="What this wave mounts.")
+    targets: Annotated[list[TargetFile], ReadLater()] = Field(description="What this wave mounts.")
     after: list[kinds.Line] | None = optional("Waves that must have ended before this one starts.")
     critical: kinds.Truth | None = optional("true: any failure in this wave halts the run.")
     on_error: kinds.OnErrorWord | None = optional(
@@ -326,25 +328,25 @@ class PlanFile(Section, of=RestorePlan):
     reason: kinds.Line | None = optional(
         "Why it runs, such as a change number; kept in journal and reports."
     )
-    variables: SkipValidation[dict[str, kinds.Line]] | None = optional(
+    variables: Annotated[dict[str, kinds.Line], ReadLater()] | None = optional(
         "Values for ${name} in any text below; --set name=value overrides."
     )
-    servers: SkipValidation[dict[str, ServerFile]] = Field(
+    servers: Annotated[dict[str, ServerFile], ReadLater()] = Field(
         description="The Enterprise Managers, by a name of your choice."
     )
     defaults: DefaultsFile | None = optional("Settings for every target.")
     limits: LimitsFile | None = optional("Limits of the whole run.")
     objectives: ObjectivesFile | None = optional("Objectives of the whole run.")
-    checks: SkipValidation[dict[str, list[CheckFile]]] | None = optional(
+    checks: Annotated[dict[str, list[CheckFile]], ReadLater()] | None = optional(
         "Sets of checks by name: what must be true of a guest's files."
     )
-    targets: SkipValidation[list[TargetFile]] | None = optional(
+    targets: Annotated[list[TargetFile], ReadLater()] | None = optional(
         "What to mount, as one wave called 'default'."
     )
-    waves: SkipValidation[list[WaveFile]] | None = optional(
+    waves: Annotated[list[WaveFile], ReadLater()] | None = optional(
         "What to mount, in waves that may wait for one another."
     )
     cleanup: CleanupFile | None = optional("What happens to mounts at the end.")
-    notifications: SkipValidation[list[NotificationFile]] | None = optional(
+    notifications: Annotated[list[NotificationFile], ReadLater()] | None = optional(
         "Who gets messages about the run. Failed messages never affect the exit code."
     )

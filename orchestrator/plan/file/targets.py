@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from msgspec import Struct, field
-from msgspec.structs import fields, replace
+from msgspec.structs import replace
 
 from orchestrator.core.model import BackupServerName, Objectives, Order, ServerName, WaveName
 from orchestrator.plan.file import scalars
@@ -42,7 +42,7 @@ from orchestrator.plan.file.target_keys import belongs_together, check_source, s
 _Shape = tuple[tuple[str, str | tuple[str, ...]], ...]
 
 _NAMES = frozenset({"vm", "label"})
-_INHERITED = {each.name for each in fields(TargetDefaults)} & {each.name for each in fields(Entry)}
+_INHERITED = {*TargetDefaults.__struct_fields__} & {*Entry.__struct_fields__}
 
 MAX_SHAPES = 1000
 """Targets that differ in more than their names, and are remembered for those like them."""
@@ -173,7 +173,7 @@ def _names_are_good(node: Block) -> bool:
 
 def _common(entry: Entry) -> dict[str, Any]:
     own = {"value", "label", "place"}
-    return {f.name: getattr(entry, f.name) for f in fields(entry) if f.name not in own}
+    return {name: getattr(entry, name) for name in entry.__struct_fields__ if name not in own}
 
 
 class _Target(Struct, frozen=True, kw_only=True):
