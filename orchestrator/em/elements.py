@@ -28,6 +28,8 @@ MAX_TEXT = 1024 * 1024
 MAX_ATTRIBUTES = 64
 MAX_HELD = 32 * 1024 * 1024
 """Bytes of memory that one answer may cost, as estimated by `cost_of` and these two."""
+FEW = 64 * 1024
+"""Bytes of a document that cannot reach any limit but those on levels and attributes."""
 NODE_COST = 320
 ATTRIBUTE_COST = 120
 T = TypeVar("T")
@@ -165,8 +167,42 @@ class XmlReading(Generic[T]):
         """
         text = self._utf8.feed(body, final=True)
         _refuse_html(text)
+        if len(text) <= FEW:
+            self._count_less()
         self._parse(text, final=True)
         return self._value()
+
+    def _count_less(self) -> None:
+        """Count only what few bytes can be too much of: this runs for nearly every answer."""
+        stack, row, on_row, namespace = self._stack, self._row, self._on_row, self._namespace
+
+        def start(name: str, attributes: dict[str, str]) -> None:
+            if len(stack) > MAX_DEPTH:
+                _refuse_number()
+            if len(stack) == 1 and namespace is not None:
+                _require_namespace(name, attributes)
+            if ":" in name:
+                name = name.rpartition(":")[2]
+            if len(attributes) > MAX_ATTRIBUTES:
+                _refuse_attributes()
+            node = Node(name, attributes)
+            parent = stack[-1]
+            parent.text = ""
+            parent.children.append(node)
+            stack.append(node)
+
+        def end(_name: str) -> None:
+            node = stack.pop()
+            if node.tag == row and on_row is not None and len(stack) > 1:
+                on_row(node)
+                stack[-1].children.pop()
+
+        def characters(text: str) -> None:
+            stack[-1].text += text
+
+        self._parser.StartElementHandler = start
+        self._parser.EndElementHandler = end
+        self._parser.CharacterDataHandler = characters
 
     def _value(self) -> T:
         self._parser.StartElementHandler = None  # or parser and reader would keep each other
@@ -186,7 +222,7 @@ class XmlReading(Generic[T]):
         stack = self._stack
         self._nodes += 1
         if self._nodes > MAX_NODES or len(stack) > MAX_DEPTH:
-            raise MalformedResponse("the answer has more elements or levels than any real one")
+            _refuse_number()
         if len(stack) == 1 and self._namespace is not None:
             _require_namespace(name, attributes)
         if ":" in name:
@@ -204,7 +240,7 @@ class XmlReading(Generic[T]):
         if held > MAX_HELD:
             _refuse_size()
         if len(attributes) > MAX_ATTRIBUTES:
-            raise MalformedResponse("the answer has more attributes than any real one")
+            _refuse_attributes()
         node = Node(name, attributes)
         parent = stack[-1]
         parent.text = ""  # no answer mixes text and elements; joining it would cost its square
@@ -237,6 +273,14 @@ def cost_of(text: str) -> int:
 
 def _refuse_dtd(*_arguments: object) -> NoReturn:
     raise MalformedResponse("the answer declares a document type; no real one does")
+
+
+def _refuse_number() -> NoReturn:
+    raise MalformedResponse("the answer has more elements or levels than any real one")
+
+
+def _refuse_attributes() -> NoReturn:
+    raise MalformedResponse("the answer has more attributes than any real one")
 
 
 def _refuse_size() -> NoReturn:

@@ -53,6 +53,7 @@ class Masks:
         wanted = sorted({each for each in secrets if len(each) >= SHORTEST}, key=len, reverse=True)
         self._cores = [core for each in wanted for core in _cores(each)]
         """The longest word of each secret, and all its words in lower case."""
+        self._narrow = [(core, words) for core, words in self._cores if b"\x00" not in core]
         self._always = any(not _WORD.search(each) for each in wanted)
         self._wanted = wanted
         self._made: dict[bool, re.Pattern[bytes]] = {}
@@ -100,7 +101,7 @@ class Masks:
         """Return quickly whether a secret could be in `body`; nearly no body has one."""
         if self._always:
             return True
-        for core, words in self._cores:
+        for core, words in self._cores if b"\x00" in body else self._narrow:
             if core in body:  # one word may be another's as well: of a GUID that ends alike
                 lower = body.lower()
                 if all(word in lower for word in words):

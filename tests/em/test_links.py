@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.core.errors import ForbiddenAction
+from orchestrator.em import links
 from orchestrator.em.links import MOUNT_PATH, guard, mount_href, rerooted
 from tests.em.documents import MOUNT, POINT
 
@@ -274,3 +275,11 @@ def test_nothing_that_fails_over_or_restores_a_machine_passes(
             assert ".." not in re.split(r"[/\\]", _decoded(before))
             if "restore" in _decoded(query).lower().partition("v=")[0]:
                 assert MOUNT_PATH.match("/".join(before.split("/")[:6])), target
+
+
+@given(st.data(), st.sampled_from(sorted(links._USUAL)))
+def test_what_is_usual_is_allowed(data: st.DataObject, method: str) -> None:
+    """Requests that are let pass at a glance are those that the whole rule lets pass."""
+    target = data.draw(st.from_regex(links._USUAL[method], fullmatch=True))
+
+    links._judge(method, target)
