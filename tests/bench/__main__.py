@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator.core.version import __version__
-from tests.bench import arrangements, real, renderings, start, views, virtual
+from tests.bench import arrangements, exchanges, real, renderings, start, views, virtual
 from tests.bench.figures import Figure, table
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "figures.md"
@@ -36,6 +36,7 @@ def _all() -> Iterator[Figure]:
         virtual.figures,
         views.figures,
         renderings.figures,
+        exchanges.figures,
         real.figures,
         real.pages,
         real.growth,
