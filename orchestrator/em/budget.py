@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from orchestrator.core.errors import LogonTooSoon
 from orchestrator.core.text import duration
@@ -23,8 +24,7 @@ LOST: Final = 3
 """Of these, logons whose answer was lost: the first, and two that repeat it."""
 
 
-@dataclass(slots=True)
-class Logon:
+class Logon(Struct):
     """One logon that was sent, on the budget's clock; lost until an answer has come."""
 
     at: float

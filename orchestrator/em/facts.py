@@ -6,7 +6,8 @@ Source: reference 2.1, 2.5 and 3.1.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.core.errors import MalformedResponse
 from orchestrator.core.model import BackupServerName, SessionId, session_id
@@ -17,8 +18,7 @@ LONGEST = 300
 """Characters that are kept of a name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceRoot:
+class ServiceRoot(Struct, frozen=True, kw_only=True):
     """What the service shows without a logon.
 
     `clock_offset_s` (theirs minus ours) is None without a Date header.
@@ -28,8 +28,7 @@ class ServiceRoot:
     clock_offset_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenSession:
+class OpenSession(Struct, frozen=True, kw_only=True):
     """One open logon session on the server, of any account.
 
     One whose id cannot be read has none: it is there, and not ours.
@@ -56,8 +55,7 @@ def _account(user: str) -> tuple[str, str]:
     return name, (domain or suffix).partition(".")[0]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackupServer:
+class BackupServer(Struct, frozen=True, kw_only=True):
     """One backup server as only some roles may list it."""
 
     name: BackupServerName

@@ -8,13 +8,13 @@ Source: reference section 7 and 3.2.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.core.model import Source
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
+class Family(Struct, frozen=True, kw_only=True):
     """How one family of restore points is addressed and asked for.
 
     `job_field` is None where the query knows no field for the job's name. `takes_os_kind`

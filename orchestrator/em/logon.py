@@ -11,9 +11,9 @@ import re
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import anyio
+from msgspec import Struct
 
 from orchestrator.core.errors import (
     AccessDenied,
@@ -48,8 +48,7 @@ _TOKEN = re.compile(r"[!-~]{1,4096}")
 """What can be sent back in a header as it came."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenedSession:
+class OpenedSession(Struct, frozen=True, kw_only=True):
     """The result of a logon. `collections`: the lower-case paths below /api/ that it may use."""
 
     kept: KeptSession

@@ -12,10 +12,11 @@ Source: reference sections 8 and 18.1, traps 44, 45, 49 and 50.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
+
+from msgspec import Struct
 
 from orchestrator.core.errors import (
     AccessDenied,
@@ -40,8 +41,7 @@ TASK_OF_ANOTHER_SESSION: Final = "There is no backup task"
 """How the server's HTTP 500 for an unknown task begins. Source: reference 5.3."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestFacts:
+class RequestFacts(Struct, frozen=True, kw_only=True):
     """What is known of a request whose answer is judged.
 
     `acts`: it changes something on the server. `starts_work`: it starts what must not be started
@@ -55,8 +55,7 @@ class RequestFacts:
     has_token: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorAnswer:
+class ErrorAnswer(Struct, frozen=True, kw_only=True):
     """An answer other than success; `words` are safe to show."""
 
     status: int

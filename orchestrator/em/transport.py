@@ -11,12 +11,12 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 import aiohttp
 import anyio
+from msgspec import Struct
 from yarl import URL
 
 from orchestrator.core.errors import (
@@ -57,8 +57,7 @@ ConnectorFactory = Callable[..., aiohttp.BaseConnector]
 """Makes a connector from aiohttp's keyword arguments; the simulator brings its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """Status and headers of an answer whose body has been read."""
 
     status: int

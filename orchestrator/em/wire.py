@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
 
 from orchestrator.core.errors import MalformedResponse
 from orchestrator.core.model import (
@@ -43,8 +44,7 @@ LONGEST_WORDS = 2000
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page(Generic[T]):
+class Page(Struct, Generic[T], frozen=True, kw_only=True):
     """One page of a query. `has_next`: there are more pages.
 
     `is_itself`: the rows are the thing that was asked for, not what is in it. `set_aside` says in
@@ -57,8 +57,7 @@ class Page(Generic[T]):
     set_aside: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogonAnswer:
+class LogonAnswer(Struct, frozen=True, kw_only=True):
     """The body of a logon: who we are, and which collections the account may use.
 
     `guid` is the session's, and as secret as its token.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Container
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 import anyio
+from msgspec import Struct, field
 
 from orchestrator.core.errors import (
     HostExhausted,
@@ -50,16 +50,14 @@ SHORTAGE_OVER = 60.0
 """Seconds without a complaint after which this machine lacks nothing; pauses are shorter."""
 
 
-@dataclass(slots=True)
-class Shortage:
+class Shortage(Struct):
     """Since when this machine lacks something for its requests to one server, and until when."""
 
     since: float
     last: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class Terms(Struct, frozen=True, kw_only=True):
     """How a run uses one server."""
 
     outage: float

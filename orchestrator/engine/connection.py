@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import anyio
+from msgspec import Struct, field
 
 from orchestrator.core.events import StrayFound
 from orchestrator.core.model import Href, Mount, MountKey, SessionId, Task, TaskId
@@ -21,8 +21,7 @@ MOUNT_OPERATIONS = frozenset({"MountRestorePoint", ""})
 """What a mount task calls itself; an absent Operation is not held against it."""
 
 
-@dataclass(slots=True)
-class Connection:
+class Connection(Struct):
     """One logon session and what belongs to it alone."""
 
     session: GuestSession
@@ -108,8 +107,7 @@ class Connection:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EarlierSession:
+class EarlierSession(Struct, frozen=True, kw_only=True):
     """The journal's facts about a session that an earlier process opened."""
 
     session: SessionId

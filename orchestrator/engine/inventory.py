@@ -8,11 +8,11 @@ same.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
 import anyio
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from orchestrator.core.errors import (
@@ -286,8 +286,7 @@ class _Gathering:
             self._found.setdefault((source, point), read)
 
 
-@dataclass(slots=True)
-class _NameQueries:
+class _NameQueries(Struct):
     """How the questions about machines of one family went so far."""
 
     answered: bool = False

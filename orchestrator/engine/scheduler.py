@@ -19,8 +19,9 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import partial
+
+from msgspec import Struct, field
 
 from orchestrator.core.model import BackupServerName, MountRequest, ServerName, WaveName
 from orchestrator.core.ports.journal import OtherRuns
@@ -29,8 +30,7 @@ from orchestrator.engine.waiting import Backup, Entry, Lane, Machine, WaitingTar
 Deliver = Callable[[MountRequest, "Slot | None"], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """How many mounts may be open at once; None means that the plan names no limit."""
 
     run: int | None = None

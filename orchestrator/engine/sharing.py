@@ -7,9 +7,8 @@ report says for how long.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import anyio
+from msgspec import Struct
 
 from orchestrator.core.events import LimitsShared
 from orchestrator.core.model import ServerName
@@ -32,8 +31,7 @@ RETOLD_S = 60.0
 """Seconds after which other words are said for a wait that goes on."""
 
 
-@dataclass(slots=True)
-class _WaitForRuns:
+class _WaitForRuns(Struct):
     """A wait for other runs on one server; times on the run's clock."""
 
     why: str

@@ -18,10 +18,10 @@ could not be read: then it may have been one of those.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
 from enum import Enum
 
 import anyio
+from msgspec import Struct, field
 
 from orchestrator.core.errors import (
     AnsweredByPage,
@@ -65,8 +65,7 @@ class _ReadMethod(Enum):
     LIST = "task list"
 
 
-@dataclass(slots=True)
-class _AwaitedTask:
+class _AwaitedTask(Struct):
     """One awaited task."""
 
     accepted_at: float

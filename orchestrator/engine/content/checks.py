@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import assert_never
+
+from msgspec import Struct, field
 
 from orchestrator.checks.content import Content, judge_content, takes_long, too_large
 from orchestrator.checks.directory import judge_baseline, judge_directory
@@ -86,8 +87,7 @@ class _AskedChecks:
                 assert_never(check)
 
 
-@dataclass(slots=True)
-class _FileForChecks:
+class _FileForChecks(Struct):
     """One file that must be downloaded, and the checks that look into it."""
 
     file: FileSystemEntry

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 from urllib.parse import unquote
+
+from msgspec import Struct, field
 
 from orchestrator.checks.content import Content
 from orchestrator.checks.outcomes import ABSENT, Unreadable
@@ -57,8 +58,7 @@ OVER = 1024 * 1024
 Listing = Sequence[FileSystemEntry]
 
 
-@dataclass(slots=True)
-class Guest:
+class Guest(Struct):
     """A mount whose roots were read, and what has been read of it since."""
 
     attempt: Attempt

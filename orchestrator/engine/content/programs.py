@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from orchestrator.checks.content import Content
 from orchestrator.checks.outcomes import Unreadable
@@ -49,8 +50,7 @@ def briefing(guest: Guest, name: str) -> dict[str, object]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
+class Answers(Struct, frozen=True):
     """Answers the requests of a program from one guest."""
 
     guest: Guest

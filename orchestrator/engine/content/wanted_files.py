@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
+
+from msgspec import Struct
 
 from orchestrator.checks.outcomes import Unreadable
 from orchestrator.core.errors import (
@@ -31,8 +32,7 @@ class NotCopied(Exception):
     """A file is not copied; the message has the reason."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WantedFile:
+class WantedFile(Struct, frozen=True, kw_only=True):
     """One file of the guest. At most `limit` bytes of it are read.
 
     `listed` is the path that the server's listing claims. `path` is the same, or where the plan

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field
 from enum import Enum, auto
+
+from msgspec import Struct, field
 
 from orchestrator.core.errors import EnterpriseManagerError, RequestRefused, ServerUnusable
 from orchestrator.core.events import OutOfReach, SubmissionInDoubt
@@ -38,8 +39,7 @@ class NextStep(Enum):
     """The server's fault: costs nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunContext:
+class RunContext(Struct, frozen=True, kw_only=True):
     """The parts that all mounts of a run share."""
 
     ledger: Ledger
@@ -73,8 +73,7 @@ class RunContext:
     """Where long searches are made."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(Struct, frozen=True, kw_only=True):
     """One try to mount one point, in one logon session that it never leaves."""
 
     request: MountRequest

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import anyio
+from msgspec import Struct
 
 from orchestrator.core.model import MountKey, Result, Unmount
 from orchestrator.engine.bounded import before
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HoldRequest:
+class HoldRequest(Struct, frozen=True, kw_only=True):
     """A hold that the plan or the command line asks for: why, and for how many seconds."""
 
     reason: str
@@ -29,8 +28,7 @@ class HoldRequest:
         return math.isinf(self.seconds)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HoldRule:
+class HoldRule(Struct, frozen=True, kw_only=True):
     """Which mounts are held: all of them `every_s` seconds, those that failed `failed_s`."""
 
     every_s: float | None = None
@@ -52,12 +50,16 @@ class HoldRule:
         return max(found, key=lambda each: each.seconds, default=None)
 
 
+NO_HOLDS = HoldRule()
+"""No mount is held."""
+
+
 class Holds:
     """The holds of one run."""
 
     def __init__(
         self,
-        rule: HoldRule = HoldRule(),
+        rule: HoldRule = NO_HOLDS,
         on_hold: Callable[[MountKey], None] = lambda key: None,
     ) -> None:
         """`on_hold` is called for each target whose hold begins: its verdict is reached."""

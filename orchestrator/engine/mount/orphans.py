@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 import anyio
+from msgspec import Struct, field
 
 from orchestrator.core.errors import RequestRefused
 from orchestrator.core.events import MountLeft, MountReleased, OutOfReach, StrayFound, StrayReleased
@@ -97,8 +97,7 @@ async def audit(
     return False
 
 
-@dataclass(slots=True)
-class _Audit:
+class _Audit(Struct):
     connection: Connection
     server: ServerConnection
     context: RunContext

@@ -17,11 +17,11 @@ Source: reference section 4, "Reconcile", and traps 43, 47 and 48.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 import anyio
+from msgspec import Struct
 
 from orchestrator.core.errors import NotFound, RequestRefused
 from orchestrator.core.model import (
@@ -55,8 +55,7 @@ class Unsettled(Exception):
     """More than one task or mount could be the one in doubt."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Doubt:
+class Doubt(Struct, frozen=True, kw_only=True):
     """A mount request whose answer is lost. `sent_at` in seconds on the run's clock.
 
     `ends_within` are the seconds in which any mount task is expected to have ended; `is_alone`

@@ -13,10 +13,10 @@ import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import anyio
 from anyio.abc import TaskGroup
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from orchestrator.core.errors import NotFound, ServerUnusable
@@ -71,8 +71,7 @@ from orchestrator.log import Log
 log = Log(__name__)
 
 
-@dataclass(slots=True)
-class RemainingWork:
+class RemainingWork(Struct):
     """The work that an earlier process left."""
 
     waiting: list[MountRequest] = field(default_factory=list)
@@ -200,8 +199,7 @@ class UnfinishedWork:
             await self._over[session].wait()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EarlierAttempts:
+class EarlierAttempts(Struct, frozen=True, kw_only=True):
     """The rest of the attempts that an earlier process began."""
 
     unfinished: UnfinishedWork
@@ -295,8 +293,7 @@ class EarlierAttempts:
         return NextStep.CONCLUDE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemovedMounts:
+class RemovedMounts(Struct, frozen=True, kw_only=True):
     """How many mounts of a target were removed, and why another one was not."""
 
     mounts: int

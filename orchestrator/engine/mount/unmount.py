@@ -11,10 +11,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 
 import anyio
+from msgspec import Struct
 
 from orchestrator.core.errors import ServerUnusable
 from orchestrator.core.events import MountReleased, TargetConcluded
@@ -60,8 +60,7 @@ FORGOTTEN = "the server has forgotten its logon session"
 ANOTHER = "the session that mounted it is none of those whose tokens are kept"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnmountResult:
+class UnmountResult(Struct, frozen=True, kw_only=True):
     """The result. `released`: how many mounts of each target; `why_not`: why the others stay.
 
     `unasked` says of servers, if nothing is known to be left there, why nobody knows it.
