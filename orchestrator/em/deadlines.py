@@ -37,8 +37,8 @@ class Deadlines:
         self._timer = self.loop.call_at(when, self._look)
 
     def close(self) -> None:
-        """Look no more."""
-        if self._timer is not None:
+        """Look no more, unless a request is still under way: nothing else may end that one."""
+        if self._timer is not None and not self.open:
             self._timer.cancel()
             self._timer = None
 

@@ -60,6 +60,15 @@ async def test_a_cancelled_request_is_cancelled_and_not_late() -> None:
     await anyio.sleep(1.0)
 
 
+async def test_what_is_under_way_ends_in_time_after_the_session_too() -> None:
+    """Closing the connections does not end a request that waits for its body."""
+    deadlines = Deadlines()
+    deadlines.loop.call_later(1.0, deadlines.close)
+
+    with pytest.raises(TimeoutError), deadlines.within(10.0):
+        await anyio.sleep(1000.0)
+
+
 async def test_one_after_another_share_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands that end in time set a timer only where the last one has run."""
     deadlines = Deadlines()
@@ -78,11 +87,3 @@ async def test_one_after_another_share_one_timer(monkeypatch: pytest.MonkeyPatch
         await anyio.sleep(1.0)
 
     assert len(set_at) <= 10
-
-
-async def test_nothing_is_looked_at_once_it_is_closed() -> None:
-    """A closed transport leaves no timer behind."""
-    deadlines = Deadlines()
-    with deadlines.within(10.0):
-        deadlines.close()
-        await anyio.sleep(1000.0)
