@@ -50,7 +50,8 @@ class AdaptiveLimit:
         self._grow_at = 0.0
         self._hold = HOLD_S
         self._failed_at = math.inf
-        self._undo: tuple[float, float] | None = None
+        self._too_many = math.inf
+        self._undo: tuple[float, float, float] | None = None
         self._good = False
         self._limiting = anyio.Event()
 
@@ -65,6 +66,17 @@ class AdaptiveLimit:
         """True while the server gets less than the plan would give it."""
         return self.allowance < self._limit
 
+    @property
+    def has_failed(self) -> bool:
+        """True while as many mounts are open as were too many, and never taken since."""
+        return self._in_use() >= self._too_many
+
+    def took(self) -> None:
+        """Note that the server took a mount with as many open as there are now."""
+        self._good = True
+        if self._in_use() > self._too_many:
+            self._too_many = math.inf
+
     def good(self) -> None:
         """Note a good answer."""
         self._good = True
@@ -74,7 +86,8 @@ class AdaptiveLimit:
         in_use = self._in_use()
         if in_use < 2:
             return  # one mount is the least there is: no load of ours
-        self._undo = min(self._level, self._ramp), self._hold
+        self._undo = min(self._level, self._ramp), self._hold, self._too_many
+        self._too_many = min(self._too_many, in_use)
         self._failed_at = min(self.allowance, in_use)
         self._level = max(1.0, SHRINK * self._failed_at)
         self._grow_at = now + self._hold
@@ -86,7 +99,7 @@ class AdaptiveLimit:
     def reopened(self, unanswered: int) -> None:
         """Begin a ramp after trouble in which so many probes were `unanswered`."""
         if self._undo is not None and unanswered >= PROBES_OF_AN_OUTAGE:
-            self._level, self._hold = self._undo
+            self._level, self._hold, self._too_many = self._undo
             self._grow_at = 0.0
         self._undo = None
         self._ramp = 1.0

@@ -22,11 +22,11 @@ from orchestrator.core.errors import (
 )
 from orchestrator.core.events import ServerPaced
 from orchestrator.core.model import ServerName
-from orchestrator.core.policy import RECONNECT, WatchPolicy
+from orchestrator.core.policy import RECONNECT, Backoff, WatchPolicy
 from orchestrator.core.text import duration
 from orchestrator.engine.adaptive_limit import AdaptiveLimit
 from orchestrator.engine.bounded import ended_after
-from orchestrator.engine.circuit_breaker import CircuitBreaker
+from orchestrator.engine.circuit_breaker import CircuitBreaker, Refusals
 from orchestrator.engine.connection import Connection, EarlierSession
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.reachability import Reachability
@@ -36,6 +36,15 @@ T = TypeVar("T")
 
 TROUBLE = (RequestNotSent, ResponseLost, ServiceBusy, MalformedResponse)
 """What says something about the server and nothing about the target."""
+
+REFUSALS = {429, 503}
+"""Statuses of a server that declines one request, and may take the next one."""
+
+ONCE_MORE = Backoff(first=0.25, ceiling=4.0)
+"""Between repetitions of a request that was refused while the server takes others."""
+
+POSTS_OF_A_SERIES = 3
+"""Mount POSTs in a row without a mount that are a series, whatever is answered to reads."""
 
 DENIALS = 3
 """Restore points that the account was denied to mount before any other: it may mount none."""
@@ -107,6 +116,7 @@ class Availability:
         self._silence = Silence(ledger.now)
         self._trouble: Exception | None = None
         self._short: Shortage | None = None
+        self._refusals = Refusals()
         self._openings = 0
         self._unanswered = 0
         self._turned_away = 0
@@ -160,6 +170,7 @@ class Availability:
         """
         failing_since: float | None = None
         broken_since: float | None = None
+        refused = 0
         while True:
             if connection.lost:
                 raise SessionLost("the logon session is gone", server=self.name)
@@ -177,6 +188,9 @@ class Availability:
                 failing_since = asked_at if failing_since is None else failing_since
                 if self._ledger.now() - failing_since > self.outage:
                     raise  # probes have been answered: it is about this request
+                if isinstance(exc, ServiceBusy):
+                    refused += 1
+                    await self._pause_after_refusal(refused)
             except SessionLost:
                 self.lose(connection)
                 raise
@@ -188,6 +202,7 @@ class Availability:
                 await anyio.sleep(RECONNECT.delay(1 + int((now - broken_since) / 10), self._rng))
             else:
                 connection.answered = True
+                self._refusals.answered()
                 self.pace.good()
                 return answer
 
@@ -246,7 +261,13 @@ class Availability:
         return self._waited_s + (now - since if since is not None else 0.0)
 
     def trouble(self, exc: Exception, since: float | None = None) -> None:
-        """Note that the server could not be used, `since` then; its targets wait from now on."""
+        """Note that the server could not be used, `since` then; its targets wait from now on.
+
+        Without `since` it was asked for a mount, just now.
+        A refusal that stands alone is no trouble: only what was refused is to be asked once more.
+        """
+        if self._is_lone_refusal(exc, of_mount=since is None):
+            return
         self._trouble = exc
         if self.gate.is_open and _is_overload(exc):
             self.pace.overloaded(self._ledger.now())
@@ -257,11 +278,39 @@ class Availability:
             self._reachability.parked(self, str(exc), self._down_since)
         self.gate.close()
 
+    def _is_lone_refusal(self, exc: Exception, *, of_mount: bool) -> bool:
+        """Note an error; return whether it is a refusal of a server that bears what it is asked.
+
+        It is none where the server names a pause, or a load that was too much before.
+        """
+        if not (self.gate.is_open or self._logs_on_first) or not isinstance(exc, ServiceBusy):
+            return False
+        if exc.retry_after_s or exc.status not in REFUSALS:
+            return False
+        outweigh = self._refusals.add()
+        in_a_row = of_mount and self._turned_away + 1 >= POSTS_OF_A_SERIES
+        return not (outweigh or in_a_row or self.pace.has_failed)
+
+    @property
+    def _logs_on_first(self) -> bool:
+        """True until the first session, or trouble."""
+        return not self._sessions and self._down_since is None
+
+    async def pause_after_refusal(self) -> None:
+        """Wait before a mount is asked for once more that was refused alone."""
+        await self._pause_after_refusal(self._turned_away)
+
+    async def _pause_after_refusal(self, number: int) -> None:
+        """Wait after one of so many refusals in a row, if the server takes other requests."""
+        if number and self.gate.is_open:
+            await anyio.sleep(ONCE_MORE.delay(number, self._rng))
+
     def accepted(self) -> None:
         """Note that the server took a mount."""
         self._turned_away = 0
         self._may_mount = True
-        self.pace.good()
+        self._refusals.answered()
+        self.pace.took()
 
     def denied(self, why: str) -> None:
         """Note that the account may not mount a restore point.

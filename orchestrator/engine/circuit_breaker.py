@@ -2,6 +2,9 @@
 
 A server's trouble never costs a target its attempts. Whoever meets it closes the gate and
 waits there; one probe decides when it opens again, or that it is given up.
+
+A server that refuses now and then (503, 429) is not in trouble yet: whoever was refused asks once
+more after a pause, and the gate stays open until the refusals are a series.
 """
 
 from __future__ import annotations
@@ -12,6 +15,38 @@ import anyio
 
 from orchestrator.core.errors import ServerUnusable
 from orchestrator.core.model import ServerName
+
+SERIES = 4.0
+"""Weight of refusals that closes the gate: so many without any answer between them."""
+
+ANSWER_WEIGHS = 0.25
+"""What an answer takes from it. At 5 % of refusals 40,000 answers come between two series, at 30 %
+about 27."""
+
+
+class Refusals:
+    """How far the refusals of one server outweigh its answers."""
+
+    def __init__(self) -> None:
+        """Nothing was refused yet."""
+        self._weight = 0.0
+
+    @property
+    def are_many(self) -> bool:
+        """True after a series, until enough was answered."""
+        return self._weight >= SERIES - 1.0
+
+    def answered(self) -> None:
+        """Note a good answer."""
+        self._weight = max(0.0, self._weight - ANSWER_WEIGHS)
+
+    def add(self) -> bool:
+        """Note a refusal, and return whether it completes a series; the next one may, at once."""
+        self._weight += 1.0
+        if self._weight < SERIES:
+            return False
+        self._weight = SERIES - 1.0
+        return True
 
 
 class CircuitBreaker:

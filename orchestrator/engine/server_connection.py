@@ -38,7 +38,7 @@ from orchestrator.core.ports.server import EnterpriseManager
 from orchestrator.core.text import duration
 from orchestrator.engine.accounting import ACCOUNT_AFTER, owes_account, take_account
 from orchestrator.engine.adaptive_limit import TICK
-from orchestrator.engine.availability import TROUBLE, Terms
+from orchestrator.engine.availability import ONCE_MORE, TROUBLE, Terms
 from orchestrator.engine.connection import Connection, EarlierSession
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.sessions import DENIED, PROBE_ALLOWANCE, Sessions
@@ -198,8 +198,9 @@ class ServerConnection(Sessions):
             self.refuse(str(exc))
         except EnterpriseManagerError as exc:
             self.trouble(exc, asked_at)
-            self._unanswered += 1
-            self._decided.set()
+            if not self._logs_on_first:
+                self._unanswered += 1
+                self._decided.set()
 
     async def _anew(self) -> None:
         """Log on, and use the new session."""
@@ -369,7 +370,8 @@ class ServerConnection(Sessions):
             await self.gate.shut()
             if connection.lost:
                 return
-            if not rested and not await self._rest(max(attempt, self._turned_away)):
+            tries = attempt + 1 if self._refusals.are_many else attempt  # it has refused several
+            if not rested and not await self._rest(max(tries, self._turned_away)):
                 return
             attempt, rested = attempt + 1, False
             try:
@@ -400,7 +402,8 @@ class ServerConnection(Sessions):
         """Pause before the next probe; False when the outage has lasted too long."""
         exc = self._trouble
         wish = exc.retry_after_s if isinstance(exc, ServiceBusy) else None
-        pause = max(RECONNECT.delay(attempt, self._rng), min(wish or 0.0, 120.0))
+        usual = ONCE_MORE if self._logs_on_first else RECONNECT
+        pause = max(usual.delay(attempt, self._rng), min(wish or 0.0, 120.0))
         if isinstance(exc, LogonTooSoon):
             pause = max(pause, exc.wait_s)
         since = self._down_since if self._down_since is not None else self._ledger.now()

@@ -34,6 +34,7 @@ def _all() -> Iterator[Figure]:
         start.figures,
         arrangements.figures,
         virtual.figures,
+        virtual.troubled,
         views.figures,
         renderings.figures,
         exchanges.figures,

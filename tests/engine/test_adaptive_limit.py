@@ -165,6 +165,32 @@ def test_an_outage_takes_back_only_the_shrinking_that_it_looked_like() -> None:
     assert server.allowance in {80, 81}
 
 
+def test_a_load_that_was_too_much_is_known_until_it_is_taken() -> None:
+    """The lowest counts; a mount that is taken beyond it refutes it."""
+    server = Server(limit=100, open=50)
+    assert not server.pace.has_failed
+
+    server.overload()
+    server.open = 60
+    server.overload()
+    known = server.pace.has_failed
+    server.open = 49
+    below = server.pace.has_failed
+    server.open = 51
+    server.pace.took()
+
+    assert (known, below, server.pace.has_failed) == (True, False, False)
+
+
+def test_an_outage_teaches_no_load() -> None:
+    """What was taken for overload was none."""
+    server = Server(limit=100, open=50)
+
+    server.overload(unanswered=PROBES_OF_AN_OUTAGE)
+
+    assert not server.pace.has_failed
+
+
 @given(
     st.one_of(st.none(), st.integers(1, 500)),
     st.lists(

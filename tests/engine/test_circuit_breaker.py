@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from orchestrator.core.errors import ServerUnusable
 from orchestrator.core.model import ServerName
-from orchestrator.engine.circuit_breaker import CircuitBreaker
+from orchestrator.engine.circuit_breaker import CircuitBreaker, Refusals
 
 pytestmark = pytest.mark.anyio
 
@@ -146,3 +146,42 @@ def test_each_change_is_told_exactly_once(steps: list[str]) -> None:
 
         assert (gate.is_open, gate.given_up) == (is_open, "over" if over else None)
     assert changes == expected
+
+
+def test_refusals_that_stand_alone_are_no_series() -> None:
+    """Answers between them take more away than they add."""
+    refusals = Refusals()
+    series = []
+
+    for _each in range(50):
+        series.append(refusals.add())
+        for _answer in range(4):
+            refusals.answered()
+
+    assert not any(series)
+
+
+def test_refusals_without_an_answer_between_them_are_a_series() -> None:
+    """After one the next refusal is trouble at once, until answers have shown that it is over."""
+    refusals = Refusals()
+
+    first = [refusals.add() for _each in range(5)]
+    refusals.answered()
+    later = [refusals.add() for _each in range(2)]
+
+    assert first == [False, False, False, True, True]
+    assert later == [False, True]
+
+
+@given(st.lists(st.booleans(), max_size=300))
+def test_a_server_that_answers_less_than_two_of_three_is_in_trouble(answers: list[bool]) -> None:
+    """However the refusals are spread."""
+    refusals = Refusals()
+    is_series = False
+    for good in answers:
+        if good:
+            refusals.answered()
+        else:
+            is_series = refusals.add() or is_series
+
+    assert is_series or answers.count(False) < 4 + answers.count(True) / 2

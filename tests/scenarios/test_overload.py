@@ -288,6 +288,25 @@ async def test_the_outage_limit_of_the_plan_decides_when_to_give_up(
         assert told.at == pytest.approx(told.last_asked + PROOF_AFTER, abs=5)
 
 
+@pytest.mark.parametrize("kind", ["xml_503", "html_503"])
+async def test_refusals_now_and_then_hold_nobody_up(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was refused is asked once more; the server is left neither alone nor with less work."""
+    site = Site(machines=60, limit=20, mount_s=10.0)
+    (tmp_path / "alone").mkdir()
+    alone = await drill(tmp_path / "alone", monkeypatch, [site])
+    site.faults = [Fault(kind=kind, probability=0.05)]
+    told = GivenUp()
+
+    done = await drill(tmp_path, monkeypatch, [site], observers=[told])
+
+    assert Counter(done.results().values()) == {"mounted": 60}
+    assert site.faults[0].struck >= 10
+    assert told.parked_at is None
+    assert done.took_s <= 1.5 * alone.took_s
+
+
 @pytest.mark.parametrize(
     "faults",
     [

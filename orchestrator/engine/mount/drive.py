@@ -102,6 +102,8 @@ async def _what_follows(
         return None
     if after is NextStep.RETRY:
         await _pause(request, point_search.faults_of_point(record), context)
+    else:
+        await context.servers[request.server].pause_after_refusal()
     return request
 
 
