@@ -35,6 +35,7 @@ def _all() -> Iterator[Figure]:
         arrangements.figures,
         virtual.figures,
         virtual.troubled,
+        virtual.slow,
         views.figures,
         renderings.figures,
         exchanges.figures,

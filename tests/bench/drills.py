@@ -65,11 +65,16 @@ def plan_text(shape: Shape, servers: Mapping[str, Server]) -> str:
     return "\n".join([*lines, "defaults: {timeouts: {mount: 3h}}", "targets:", *targets, ""])
 
 
-def greedy(requests: Sequence[MountRequest], limits: Limits, fates: Iterable[MountFate]) -> float:
+def greedy(
+    requests: Sequence[MountRequest],
+    limits: Limits,
+    fates: Iterable[MountFate],
+    answer_s: float = 0.0,
+) -> float:
     """Return the makespan of a perfect schedule with the durations that really were."""
     took = {(each.server, each.vm): (each.finished_at or 0) - each.requested_at for each in fates}
 
     def truth(request: MountRequest) -> float:
         return took[request.server, request.vm]
 
-    return greedy_makespan(requests, limits, truth, lambda request: 0.0)
+    return greedy_makespan(requests, limits, truth, lambda request: 0.0, answer_s)

@@ -1,8 +1,10 @@
 """Perfect schedules to compare with: the same order rule, the true durations, no overhead.
 
 `greedy_makespan` lets the product's own admission decide while a heap of finish times
-stands in for servers, network and client. `lower_bound` is what no schedule can beat: the
-fullest resource at its limit, or the longest single mount.
+stands in for servers, network and client. With `answer_s` it knows what truth asks of every
+mount: one unanswered POST per server at a time, and after the task three answers one after
+another, of the mount point, the unmount and the list that shows it gone. `lower_bound` is what
+no schedule can beat: the fullest resource at its limit, or the longest single mount.
 """
 
 from __future__ import annotations
@@ -33,9 +35,14 @@ def greedy_makespan(
     limits: Limits,
     truth: Truth,
     expected: Truth,
+    answer_s: float = 0.0,
 ) -> float:
-    """Return the seconds until the last mount ends when admission never waits for anything."""
+    """Return the seconds until the last mount ends when admission never waits for anything.
+
+    Every answer takes `answer_s`.
+    """
     running: list[tuple[float, int, Slot]] = []
+    accepted_at: defaultdict[ServerName, float] = defaultdict(float)
     clock = 0.0
     started = 0
 
@@ -43,7 +50,9 @@ def greedy_makespan(
         nonlocal started
         assert slot is not None
         started += 1
-        heapq.heappush(running, (clock + truth(request), started, slot))
+        began = max(clock, accepted_at[request.server]) + answer_s
+        accepted_at[request.server] = began
+        heapq.heappush(running, (began + truth(request) + 3 * answer_s, started, slot))
 
     waves = list(dict.fromkeys(request.wave for request in requests))
     Scheduler(limits, waves, expected).offer(requests, start)
