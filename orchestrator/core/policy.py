@@ -36,24 +36,40 @@ class WatchPolicy(Struct, frozen=True, kw_only=True):
 
     A finished mount is noticed half an interval late on average, so an interval of 2·e·d
     makes a mount of d seconds idle for the share e. Bounds come from the tasks in flight: one
-    read serves them all, so with few of them the interval may fall to `shortest` where mounts
-    are short, at `many` it is `crowded` or more, and from twice as many on its upper bound
-    sinks from `longest` to `crowded`: a read per second is little for so many.
+    read serves them all. With few of them it finds few that have ended, so from `few` on it
+    comes at most once in `calm` seconds, and somewhat more often for fewer. Mounts shorter than
+    `brief` would idle too long: there it may fall to `shortest`. At `many` it is `crowded` or
+    more, and from twice as many on its upper bound sinks from `longest` to `crowded`: a read per
+    second is little for so many.
+
+    No read is made while no task can have ended, as far as anybody knows.
     """
 
-    idle_share: float = 0.015
+    idle_share: float = 0.013
     shortest: float = 0.1
     crowded: float = 1.0
     longest: float = 15.0
     many: int = 50
+    calm: float = 2.5
+    few: int = 7
+    brief: float = 12.0
 
-    def interval(self, *, in_flight: int, expected: float) -> float:
-        """Return the pause until the next read of `in_flight` tasks of `expected` seconds."""
+    def interval(self, *, in_flight: int, expected: float, nearest: float = 0.0) -> float:
+        """Return the pause until the next read of `in_flight` tasks of `expected` seconds.
+
+        None of them should end within the `nearest` seconds.
+        """
         load = in_flight / self.many
-        lowest = max(self.shortest, self.crowded * min(1.0, load) ** 2)
+        sparse: float = min(1.0, in_flight / self.few) ** 0.5 * min(1.0, expected / self.brief) ** 3
+        lowest = max(self.shortest, self.crowded * min(1.0, load) ** 2, self.calm * sparse)
         relief = min(max(load - 2, 0.0), 1.0)
         highest = self.longest - (self.longest - self.crowded) * relief
-        return min(max(2 * self.idle_share * expected, lowest), highest)
+        pause = max(2 * self.idle_share * expected, lowest)
+        return min(max(nearest, 0.0) + pause, highest)
+
+    def growing(self, age: float) -> float:
+        """Return the pause between reads of a task `age` seconds old, if no more is known."""
+        return min(max(age, 2.5 * self.shortest), self.calm, self.longest)
 
 
 RECONNECT = Backoff(first=2.0, ceiling=30.0)

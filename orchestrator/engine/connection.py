@@ -39,6 +39,8 @@ class Connection(Struct):
     """When the server denied the session, or it answered once more, on the run's clock."""
     related_links_work: bool | None = None
     """Whether the address in a finished task's Related link has been seen to answer."""
+    first_link: anyio.Event | None = None
+    """Set when the first such address has been tried; None before."""
     mounts: set[Href] = field(default_factory=set)
     """Mount points already attributed to a target; each belongs to one."""
     held: set[Href] = field(default_factory=set)

@@ -17,7 +17,9 @@ could not be read: then it may have been one of those.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from enum import Enum
 
 import anyio
@@ -47,6 +49,12 @@ ALONE_CEILING = 30.0
 
 BIRTH_GUESS = 2.0
 """Seconds a task is expected to take while nothing else is known; its age takes over."""
+
+EARLY = 0.5
+"""The share of the seconds that it should take after which a task may have ended."""
+
+RECENT = 30
+"""Tasks whose seconds are remembered: what the shortest of them took, another may take."""
 
 
 class TaskVanished(Exception):
@@ -79,6 +87,17 @@ class _AwaitedTask(Struct):
     alone_pause: float = 1.0
     """Seconds to wait before it is read alone once more, after it could not be."""
     alone_at: float = 0.0
+    seen_at: float = 0.0
+    """When it was last seen unfinished."""
+
+    def lasting(self, now: float, usual: float) -> float:
+        """Return its seconds in all: what has run longer goes on for about as long again."""
+        return max(usual if self.expected is None else self.expected, now - self.accepted_at)
+
+    def earliest(self, now: float, shortest: float) -> float:
+        """Return in how many seconds it may have ended; it is negative from then on."""
+        first = shortest if self.expected is None else self.expected * EARLY
+        return self.accepted_at + first - now
 
 
 class Watcher:
@@ -99,6 +118,10 @@ class Watcher:
         self._ways = set(_ReadMethod)
         self._seen_s = 0.0
         self._seen = 0
+        self._recent: deque[float] = deque(maxlen=RECENT)
+        self._shortest = 0.0
+        self._due = math.inf
+        self._sooner = anyio.Event()
         self._ended: Exception | None = None
         self._looked = anyio.Event()
         self.claimed: set[TaskId] = set()
@@ -133,6 +156,8 @@ class Watcher:
         self.claimed.add(task)
         self._watched[task] = watched
         self._wanted.set()
+        if expected is not None or self._seen:  # it may be shorter than those that are watched
+            self._look_by(watched.accepted_at + self._pause([watched]))
         try:
             await watched.settled.wait()
         finally:
@@ -150,7 +175,19 @@ class Watcher:
         """
         for _ in range(2):
             if self._watched and self._ended is None:
+                self._look_by(anyio.current_time() + self._policy.shortest)
                 await self._looked.wait()
+
+    def saw(self, tasks: Sequence[Task]) -> None:
+        """Use what a read for another purpose showed: with all awaited tasks it counts as a look.
+
+        It may have been answered before the watcher's own, so it says only what has ended.
+        """
+        for task in tasks:
+            if task.is_final:
+                self._settle(task)
+        if self._due < math.inf and self._watched.keys() <= {task.id for task in tasks}:
+            self._due = anyio.current_time() + self._pause(self._watched.values())
 
     async def serve(self) -> None:
         """Read and settle until cancelled or the session ends; then every wait ends with an error.
@@ -166,8 +203,9 @@ class Watcher:
                 if not self._watched:
                     self._wanted = anyio.Event()
                     continue
-                await anyio.sleep(self._pause())
+                await self._wait()
                 await self._persistently(self._tick)
+                self._shortest = min(self._recent, default=0.0)
                 self._looked.set()
                 self._looked = anyio.Event()
         except (OrchestratorError, anyio.get_cancelled_exc_class()) as exc:
@@ -183,16 +221,38 @@ class Watcher:
             watched.error = self._ended
             watched.settled.set()
 
-    def _pause(self) -> float:
+    async def _wait(self) -> None:
+        """Sleep until the next read is due; that may change meanwhile."""
+        self._look_by(anyio.current_time() + self._pause(self._watched.values()))
+        while (left := self._due - anyio.current_time()) > 0:
+            with anyio.move_on_after(left):
+                await self._sooner.wait()
+                self._sooner = anyio.Event()
+        self._due = math.inf
+
+    def _look_by(self, due: float) -> None:
+        """Make the next read no later than that."""
+        if due < self._due:
+            self._due = due
+            self._sooner.set()
+
+    def _pause(self, tasks: Collection[_AwaitedTask]) -> float:
+        """Return the seconds until all watched tasks should be read, for the sake of these.
+
+        Those count that may have ended; while there are none, the first one that may.
+        """
         now = anyio.current_time()
         usual = self._seen_s / self._seen if self._seen else BIRTH_GUESS
-        # What has run longer than expected will go on for about as long again.
-        lasting = [
-            max(usual if watched.expected is None else watched.expected, now - watched.accepted_at)
-            for watched in self._watched.values()
-        ]
-        expected = sum(lasting) / len(lasting) if lasting else usual
-        return self._policy.interval(in_flight=len(lasting), expected=expected)
+        earliest = [(task.earliest(now, self._shortest), task) for task in tasks]
+        nearest = min((seconds for seconds, _ in earliest), default=0.0)
+        ripe = [task for seconds, task in earliest if seconds <= max(nearest, 0.0)]
+        expected = sum(task.lasting(now, usual) for task in ripe) / len(ripe) if ripe else usual
+        pause = self._policy.interval(
+            in_flight=len(self._watched), expected=expected, nearest=nearest
+        )
+        if self._seen or any(task.expected is not None for task in tasks):
+            return pause
+        return max(pause, self._policy.growing(-nearest))
 
     async def _tick(self) -> None:
         ways = set(self._ways)
@@ -305,11 +365,19 @@ class Watcher:
         if task.is_final:
             self._seen += 1
             self._seen_s += anyio.current_time() - watched.accepted_at
+            self._remember(watched)
             watched.task = task
             watched.settled.set()
-        elif task.state is not watched.state:
+            return
+        watched.seen_at = anyio.current_time()
+        if task.state is not watched.state:
             watched.state = task.state
             watched.observe(task)
+
+    def _remember(self, watched: _AwaitedTask) -> None:
+        """Note how long a task has certainly run, or that it may have ended before it was due."""
+        certain = watched.seen_at - watched.accepted_at
+        self._recent.append(certain if certain >= self._shortest else self._shortest * 0.9)
 
     def _drop(self, way: _ReadMethod, why: str) -> None:
         if way in self._ways:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.core.model import MountRequest
 from orchestrator.engine.scheduler import Limits
+from orchestrator.simulator.inventory import Point
 from orchestrator.simulator.process import ACCOUNT, PASSWORD_VARIABLE
 from orchestrator.simulator.truth import MountFate
 from tests.bench.schedule import greedy_makespan
@@ -29,6 +30,12 @@ class Shape:
     def names(self) -> list[str]:
         """The servers' names."""
         return [f"em{number}" for number in range(self.servers)]
+
+    @property
+    def duration(self) -> Callable[[Point, random.Random], float] | None:
+        """What gives the seconds of a mount; None: realistic ones."""
+        seconds = self.seconds
+        return None if seconds is None else lambda _point, rng: rng.uniform(*seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import os
 import random
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from orchestrator.engine.scheduler import Limits
 from orchestrator.plan.file.loading import load_plan_text
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault, FaultScript
-from orchestrator.simulator.inventory import Point, generated
+from orchestrator.simulator.inventory import generated
 from orchestrator.simulator.manager import SimulatedManager, User
 from orchestrator.simulator.process import ACCOUNT, PASSWORD_VARIABLE
 from orchestrator.simulator.truth import GroundTruth
@@ -126,7 +126,7 @@ async def _drill(shape: Shape, answers: Answers, directory: Path) -> Ran:
             behaviour=Behaviour(latency_s=answers.latency_s),
             truth=truth,
             seed=seed,
-            duration=_lasting(shape),
+            duration=shape.duration,
         )
     loaded = load_plan_text(plan_text(shape, servers).encode(), directory / "plan.yaml")
     network, ear = MemoryNetwork(), Ear()
@@ -141,12 +141,6 @@ async def _drill(shape: Shape, answers: Answers, directory: Path) -> Ran:
     limits = limits_of(loaded.plan, None)
     assert_limits_held(truth, limits)
     return Ran(took_s=anyio.current_time() - began, truth=truth, ear=ear, limits=limits)
-
-
-def _lasting(shape: Shape) -> Callable[[Point, random.Random], float] | None:
-    """Return how long a mount takes; None is realistic."""
-    seconds = shape.seconds
-    return None if seconds is None else lambda _point, rng: rng.uniform(*seconds)
 
 
 def drill(shape: Shape, answers: Answers = Answers()) -> Ran:

@@ -95,6 +95,39 @@ def test_an_interval_stays_within_its_bounds(in_flight: int, expected: float) ->
     assert WATCH.shortest <= WATCH.interval(in_flight=in_flight, expected=expected) <= WATCH.longest
 
 
+@given(crowds, durations, st.floats(-1000, 1000))
+def test_what_cannot_have_ended_is_not_read(
+    in_flight: int, expected: float, nearest: float
+) -> None:
+    """The interval begins when the first task may have ended; it stays within its bounds."""
+    usual = WATCH.interval(in_flight=in_flight, expected=expected)
+
+    pause = WATCH.interval(in_flight=in_flight, expected=expected, nearest=nearest)
+
+    most = WATCH.crowded if in_flight >= 150 else WATCH.longest
+    assert usual <= pause <= max(most, usual)
+    assert pause == pytest.approx(min(usual + max(nearest, 0.0), pause))
+    assert pause >= min(max(nearest, 0.0), usual)
+
+
+@given(st.integers(7, 99), st.floats(12, 96))
+def test_few_tasks_are_read_calmly(in_flight: int, expected: float) -> None:
+    """A read finds few of them ended, so one comes every `calm` seconds, unless mounts are long."""
+    assert WATCH.interval(in_flight=in_flight, expected=expected) == WATCH.calm
+
+
+@given(st.integers(1, 15), st.floats(0.0, 3.5))
+def test_short_mounts_do_not_idle_for_that(in_flight: int, expected: float) -> None:
+    """Mounts of a few seconds are read often: they idle for a twentieth of a second."""
+    assert WATCH.interval(in_flight=in_flight, expected=expected) <= 0.11
+
+
+@given(st.floats(0, 10_000))
+def test_reads_of_a_task_of_which_nothing_is_known_grow_sparse(age: float) -> None:
+    """As long again as it has run, from a quarter of a second to `calm`."""
+    assert WATCH.growing(age) == min(max(age, 0.25), WATCH.calm)
+
+
 @given(st.integers(50, 10_000), durations)
 def test_a_crowd_is_not_read_in_a_rush(in_flight: int, expected: float) -> None:
     """From `many` tasks on, a read of them all comes at most once in `crowded` seconds."""
@@ -143,7 +176,7 @@ def test_from_twice_many_on_more_tasks_are_read_more_often(
     )
 
 
-@given(st.integers(0, 100), st.floats(34, 499))
+@given(st.integers(0, 100), st.floats(97, 576))
 def test_a_mount_idles_for_its_share_of_its_duration(in_flight: int, expected: float) -> None:
     """Where no bound applies, half an interval is `idle_share` of the mount."""
     pause = WATCH.interval(in_flight=in_flight, expected=expected)

@@ -6,10 +6,12 @@ volume of the guest could be read.
 
 from __future__ import annotations
 
+import anyio
+
 from orchestrator.core.errors import RequestRefused
 from orchestrator.core.events import DeadlinePassed, MountFound, VerdictReached
 from orchestrator.core.lifecycle import AttemptRecord
-from orchestrator.core.model import Href, Mount, Result, Task
+from orchestrator.core.model import Href, Mount, MountLink, Result, Task
 from orchestrator.core.proof import Fate
 from orchestrator.engine.content.checks import examine
 from orchestrator.engine.content.download import copy_out
@@ -106,10 +108,26 @@ def record_found(attempt: Attempt, mount: Mount) -> Mount:
 
 
 async def _by_link(attempt: Attempt, task: Task) -> Mount | None:
-    """Follow the Related link, or the way that has been seen to work on this server."""
-    if task.mount is None:
+    """Follow the Related link, or the way that has been seen to work on this server.
+
+    Which one works the first to ask finds out; the others of a session wait for that.
+    """
+    link, connection = task.mount, attempt.connection
+    if link is None:
         return None
-    link, point, connection = task.mount, attempt.request.point, attempt.connection
+    if connection.first_link is not None:
+        await connection.first_link.wait()
+        return await _follow(attempt, link)
+    connection.first_link = anyio.Event()
+    try:
+        return await _follow(attempt, link)
+    finally:
+        connection.first_link.set()
+
+
+async def _follow(attempt: Attempt, link: MountLink) -> Mount | None:
+    """Read the mount at the link's address, or at its number on the point that was asked for."""
+    point, connection = attempt.request.point, attempt.connection
     candidates = [link.href]
     if link.number is not None:
         candidates.append(attempt.session.mount_href(point.id, point.source, link.number))

@@ -352,4 +352,6 @@ async def hidden_tasks(
 
 
 async def _tasks(connection: Connection, server: ServerConnection) -> Sequence[Task]:
-    return await server.persistently(connection, connection.session.tasks)
+    tasks = await server.persistently(connection, connection.session.tasks)
+    connection.watcher.saw(tasks)
+    return tasks
