@@ -25,7 +25,7 @@ async def test_all_strays_are_named_although_there_is_no_time_to_remove_them(
     async def stopped_twice(_sites: Sites, run: Run) -> None:
         await anyio.sleep(24.0)
         run.stop("SIGINT")
-        await anyio.sleep(16.0)
+        await anyio.sleep(30.0)
         run.stop("SIGTERM")
 
     done = await drill(
