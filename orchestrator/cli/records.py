@@ -203,6 +203,6 @@ def _has_more_in_report(run_state: RunState) -> bool:
     """Return whether the run's report has what its journal does not have; if it can be read."""
     from orchestrator.report.evidence.writing import is_only_record
 
-    with suppress(OSError):
+    with suppress(OSError, ValueError):  # the journal may name what is no path
         return is_only_record(Path(run_state.report_dir), run_state.started.run)
     return False

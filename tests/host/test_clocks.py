@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 from orchestrator.app.wiring import World
+from orchestrator.core.events import Event
 from orchestrator.core.model import RunId
 from orchestrator.engine.run import Run
 from orchestrator.simulator.faults import Fault
@@ -31,10 +32,20 @@ def jumping(seed: int) -> Callable[[], datetime]:
     return lambda: START + timedelta(seconds=rng.uniform(-20_000, 20_000))
 
 
-def told(done: Drill) -> list[tuple[float, str]]:
-    """Return when what happened, in the order of the journal."""
+def told(done: Drill) -> list[tuple[float, str, str]]:
+    """Return when what happened, in the order of the journal.
+
+    What servers show at the very same moment is recorded in either order, so it is sorted by them.
+    """
     events = done.state.events(done.state.find("last"))
-    return [(round(event.at, 6), type(event).__name__) for event in events]
+    told = [(round(event.at, 6), _server(event), type(event).__name__) for event in events]
+    return sorted(told, key=lambda each: each[:2])
+
+
+def _server(event: Event) -> str:
+    """Return the server of an event, or nothing."""
+    key = getattr(event, "key", None)
+    return key.split("/")[1] if key else getattr(event, "server", "")
 
 
 async def test_a_jumping_wall_clock_changes_nothing(
