@@ -6,6 +6,7 @@ journal costs. With `--pages` 200 pages look on, half of which never read.
 
 from __future__ import annotations
 
+import gc
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import anyio
 
+from orchestrator.__main__ import FEWER_COLLECTIONS
 from orchestrator.app import outcome, runner
 from orchestrator.app.wiring import Choices
 from orchestrator.core.events import Event
@@ -54,6 +56,7 @@ async def _main(plan: Path, directory: Path) -> int:
 
 
 if __name__ == "__main__":
+    gc.set_threshold(FEWER_COLLECTIONS)  # as the command does
     if "--no-journal" in sys.argv:
         vars(state)["RunJournal"] = _NoJournal  # to measure what the real one costs
         vars(outcome)["stage_evidence"] = lambda *_: None  # there are no records to keep
