@@ -12,6 +12,7 @@ from orchestrator.core.run_state import RunState
 from orchestrator.journal import State
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
+from orchestrator.simulator.inventory import Inventory
 from orchestrator.simulator.server import HttpFace
 from tests.scenarios.drill import Site, drill, staged
 
@@ -161,3 +162,30 @@ async def test_a_doubt_that_was_given_up_is_not_taken_for_the_next_one(
 
     assert set(done.results().values()) == {"mounted"}
     assert len(done.truth.mounts) == 3
+
+
+async def test_the_mount_of_a_late_request_is_kept_although_another_task_was_adopted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal that was none left a task that fails; the lost request took it for its own.
+
+    What the list of its point shows at the end of the proof is the target's, and is removed.
+    """
+    lied = Fault(
+        kind="answer_after", method="POST", path=MOUNTS, count=1, status=503, body="service"
+    )
+    late = Fault(kind="act_later", method="POST", path=MOUNTS, count=1, seconds=20.0)
+    site = Site(machines=2, limit=1, mount_s=45.0, faults=[lied, late], change=_first_fails)
+
+    done = await drill(tmp_path, monkeypatch, [site])
+
+    assert len(done.truth.mounts) >= 2
+    assert not done.truth.still_open()
+    assert "unmounted" in {fate.closed_by for fate in done.truth.mounts}
+
+
+def _first_fails(inventory: Inventory) -> None:
+    """Let every mount of the machine that is asked for first fail at the server."""
+    for point in inventory.by_id.values():
+        if point.machine.name == "hq-app0000":
+            point.fails = "Failed to mount restore point: broken."

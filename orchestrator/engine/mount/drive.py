@@ -56,7 +56,7 @@ from orchestrator.engine.mount.find import (
 from orchestrator.engine.mount.hold import keep
 from orchestrator.engine.mount.recover import PROOF_AFTER, look
 from orchestrator.engine.mount.release import abandon, record_finished, release
-from orchestrator.engine.mount.submit import doubt_of, settle, submit
+from orchestrator.engine.mount.submit import doubt_of, settle, submit, take
 from orchestrator.engine.scheduler import Slot
 from orchestrator.engine.watcher import TaskEndless, TaskVanished
 
@@ -181,9 +181,10 @@ async def go_on(attempt: Attempt, started: TaskId | Mount | NextStep) -> NextSte
     found = started if isinstance(started, Mount) else await _finished(attempt, started)
     if isinstance(found, Mount):
         return await prove_and_release(attempt, found)
-    if attempt.record.attempts[-1].adopted and not await _is_own(attempt, found):
+    own = await _own_start(attempt, found) if attempt.record.attempts[-1].adopted else found
+    if not isinstance(own, Task):
         disown(attempt, found.id)
-        return await go_on(attempt, await settle(attempt))
+        return await go_on(attempt, take(attempt, own) if own else await settle(attempt))
     if found.unclear:
         return await _whatever_it_mounted(attempt, found)
     record_finished(attempt, found)
@@ -204,21 +205,23 @@ async def _whatever_it_mounted(attempt: Attempt, task: Task) -> NextStep:
     return await prove_and_release(attempt, mount)
 
 
-async def _is_own(attempt: Attempt, task: Task) -> bool:
-    """Return whether a task that was adopted, and has ended, can be the attempt's own.
+async def _own_start(attempt: Attempt, task: Task) -> Task | Mount | None:
+    """Return what the attempt has started, now that the task it adopted has ended.
 
-    One that mounted something must have mounted its restore point. One that failed names nothing:
-    nothing may come of the request as long as it can act.
+    That task, if it can be its own: one that mounted something must have mounted its restore
+    point. One that failed names nothing: nothing may come of the request as long as it can act.
+    Else the mount of its point that another task has made, which is the attempt's from now on;
+    None: it is not known yet.
     """
     if task.may_be_mounted:
-        return await mount_of(attempt, task) is not None
+        return task if await mount_of(attempt, task) is not None else None
     doubt = doubt_of(attempt)
     await anyio.sleep(max(0.0, doubt.sent_at + PROOF_AFTER - attempt.now))
     attempt.connection.counts = False
     seen = await look(attempt.connection, attempt.server, doubt)
     if isinstance(seen.started, Mount):
-        return False
-    return not seen.running
+        return seen.started
+    return None if seen.running else task
 
 
 def disown(attempt: Attempt, task: TaskId) -> None:

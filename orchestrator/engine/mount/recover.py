@@ -161,6 +161,8 @@ def _pause(remaining: float) -> float:
 async def look(connection: Connection, server: ServerConnection, doubt: Doubt) -> LookResult:
     """Return what the session shows now of a request in doubt.
 
+    What it has started is claimed for its target: whoever asks must take it, for nobody else will.
+
     Raises:
         EnterpriseManagerError: this look has shown nothing.
     """
