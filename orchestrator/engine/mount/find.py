@@ -27,6 +27,9 @@ from orchestrator.engine.mount.recover import (
 )
 from orchestrator.engine.sessions import PATIENCE
 
+FIRST_LINK_S = 5.0
+"""Seconds for which the first link of a session is waited for; one bad mount holds up no other."""
+
 
 async def find_mount(attempt: Attempt, task: Task) -> Mount | None:
     """Return the task's mount point, read from the server and recorded, or None.
@@ -110,13 +113,14 @@ def record_found(attempt: Attempt, mount: Mount) -> Mount:
 async def _by_link(attempt: Attempt, task: Task) -> Mount | None:
     """Follow the Related link, or the way that has been seen to work on this server.
 
-    Which one works the first to ask finds out; the others of a session wait for that.
+    Which one works the first to ask finds out; the others of a session wait for that, briefly.
     """
     link, connection = task.mount, attempt.connection
     if link is None:
         return None
     if connection.first_link is not None:
-        await connection.first_link.wait()
+        with anyio.move_on_after(FIRST_LINK_S):
+            await connection.first_link.wait()
         return await _follow(attempt, link)
     connection.first_link = anyio.Event()
     try:

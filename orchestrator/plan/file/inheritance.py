@@ -92,4 +92,4 @@ def merge(above: T, section: Section | None) -> T:
     """Return the settings `above` with what `section` says instead."""
     if section is None:
         return above
-    return replace(above, **section.values())  # type: ignore[type-var]  # each is a dataclass
+    return replace(above, **section.values())  # type: ignore[type-var]  # each is a struct
