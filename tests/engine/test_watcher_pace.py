@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import anyio
@@ -11,9 +10,8 @@ import pytest
 
 from orchestrator.core.model import Task, TaskId
 from orchestrator.core.policy import WatchPolicy
-from orchestrator.engine.watcher import Watcher
 from tests.engine.scripted import ScriptedSession
-from tests.engine.watching import all_finished, at_once
+from tests.engine.watching import all_finished, watching
 
 pytestmark = pytest.mark.anyio
 
@@ -32,21 +30,12 @@ class _Timed(ScriptedSession):
         return await ScriptedSession.tasks_by_id(self, ids)
 
 
-@asynccontextmanager
-async def _watched(session: _Timed) -> AsyncIterator[Watcher]:
-    watcher = Watcher(session, WATCH, at_once)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(watcher.serve)
-        yield watcher
-        tasks.cancel_scope.cancel()
-
-
 async def test_without_any_history_reads_grow_sparse() -> None:
     """Each comes when the task is twice as old, at last every `calm` seconds."""
     session = _Timed()
     ids = session.begin(4, ends_at=9.0)
 
-    async with _watched(session) as watcher:
+    async with watching(session, WATCH) as watcher:
         await all_finished(watcher, ids)
 
     assert session.at == [0.25, 0.5, 1.0, 2.0, 4.0, 6.5, 9.0]
@@ -57,7 +46,7 @@ async def test_a_task_with_a_history_is_not_read_before_half_of_it() -> None:
     session = _Timed()
     (task,) = session.begin(1, ends_at=20.0)
 
-    async with _watched(session) as watcher:
+    async with watching(session, WATCH) as watcher:
         await watcher.finished(task, expected=24.0)
 
     pause = WATCH.interval(in_flight=1, expected=24.0)
@@ -71,7 +60,7 @@ async def test_nothing_is_read_before_the_shortest_time_that_others_took() -> No
     session = _Timed()
     first = session.begin(8, ends_at=10.0)
 
-    async with _watched(session) as watcher:
+    async with watching(session, WATCH) as watcher:
         await all_finished(watcher, first)
         began, session.at = anyio.current_time(), []
         second = session.begin(8, ends_at=began + 10.0, first=100)
@@ -87,7 +76,7 @@ async def test_tasks_that_end_sooner_than_others_did_are_soon_looked_for_sooner(
     session = _Timed()
     late: list[float] = []
 
-    async with _watched(session) as watcher:
+    async with watching(session, WATCH) as watcher:
         for number, seconds in enumerate([20.0] * 3 + [8.0] * 20):
             began = anyio.current_time()
             (task,) = session.begin(1, ends_at=began + seconds, first=number)
@@ -104,7 +93,7 @@ async def test_a_short_task_is_not_late_because_the_others_are_long() -> None:
     long = session.begin(1, ends_at=700.0)
     (short,) = session.begin(1, ends_at=53.0, first=100)
 
-    async with _watched(session) as watcher, anyio.create_task_group() as tasks:
+    async with watching(session, WATCH) as watcher, anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: watcher.finished(long[0], expected=700.0))
         await anyio.sleep(51.0)
         await watcher.finished(short, expected=2.0)
@@ -117,7 +106,7 @@ async def test_who_asks_for_a_look_gets_it_at_once() -> None:
     session = _Timed()
     (task,) = session.begin(1, ends_at=700.0)
 
-    async with _watched(session) as watcher, anyio.create_task_group() as tasks:
+    async with watching(session, WATCH) as watcher, anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: watcher.finished(task, expected=700.0))
         await anyio.sleep(51.0)
         await watcher.looked()
@@ -131,7 +120,7 @@ async def test_a_read_for_another_purpose_counts_as_a_look() -> None:
     (task,) = session.begin(1, ends_at=700.0)
     (other,) = session.begin(1, ends_at=600.0, first=100)
 
-    async with _watched(session) as watcher, anyio.create_task_group() as tasks:
+    async with watching(session, WATCH) as watcher, anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: watcher.finished(task, expected=700.0))
         tasks.start_soon(lambda: watcher.finished(other, expected=700.0))
         await anyio.sleep(610.0)

@@ -22,9 +22,11 @@ async def at_once(ask: Callable[[], Awaitable[None]]) -> None:
 
 
 @asynccontextmanager
-async def watching(session: ScriptedSession) -> AsyncIterator[Watcher]:
+async def watching(
+    session: ScriptedSession, policy: WatchPolicy = EVERY_SECOND
+) -> AsyncIterator[Watcher]:
     """Serve a watcher of `session` meanwhile."""
-    watcher = Watcher(session, EVERY_SECOND, at_once)
+    watcher = Watcher(session, policy, at_once)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(watcher.serve)
         yield watcher

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
@@ -151,3 +152,19 @@ async def test_a_file_s_age_is_taken_back_to_a_clock_that_is_right(
 
     made = {each["expected"]: each["passed"] for each in done.target("hq-app0000")["checks"]}
     assert made == {"modified_within 1h": True, "modified_within 3h": True}
+
+
+async def test_one_mount_that_does_not_answer_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of a session shows where mounts are; the others wait for that a few seconds."""
+    silent = Fault(kind="black_hole", method="GET", path=r"/mounts/\d+$", count=1)
+
+    done = await drill(tmp_path, monkeypatch, [Site(machines=6, limit=6, faults=[silent])])
+
+    late = [
+        (fate.closed_at or math.inf) - (fate.finished_at or 0.0) > 30.0
+        for fate in done.truth.mounts
+    ]
+    assert set(done.results().values()) == {"mounted"}
+    assert sum(late) == 1
