@@ -192,7 +192,7 @@ class Output(Struct, frozen=True, kw_only=True):
 
     def view(self) -> View:
         """Return the progress view that fits stderr."""
-        from orchestrator.views.live import Show, choose_view
+        from orchestrator.views.choice import Show, choose_view
 
         show = Show.QUIET if self.quiet else Show.VERBOSE if self.verbose else Show.NORMAL
         return choose_view(sys.stderr, os.environ, show=show, color=self.color)

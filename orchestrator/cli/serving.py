@@ -77,10 +77,9 @@ def background_views(values: dict[str, Any], view: View) -> list[WebView]:
 
     Its lines appear above the live view, which would overwrite them otherwise.
     """
-    from orchestrator.views.live import LiveView
-
     if values["serve"] is None and values["metrics_file"] is None:
         return []
+    from orchestrator.views.live import LiveView
 
     def say(line: str) -> None:
         if isinstance(view, LiveView):

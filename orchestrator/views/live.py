@@ -1,12 +1,7 @@
-"""The live view: at most twenty rows, redrawn four times a second, on a terminal only.
-
-Which view fits is decided here, because the terminal library ignores CI and more.
-"""
+"""The live view: at most twenty rows, redrawn four times a second, on a terminal only."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from enum import StrEnum
 from typing import TextIO
 
 from rich.cells import cell_len
@@ -18,7 +13,6 @@ from rich.text import Text
 
 from orchestrator.core.events import Event, RunFinished, WaveStarted
 from orchestrator.core.lifecycle import MountRecord
-from orchestrator.views.lines import LineView
 from orchestrator.views.picture import Row, picture
 from orchestrator.views.streams import Output
 from orchestrator.views.view import View
@@ -138,30 +132,3 @@ class LiveView(View):
             shown = span.text.encode(self._encoding, "replace").decode(self._encoding)
             text.append(shown, style=span.style)
         return text
-
-
-class Show(StrEnum):
-    """How much a person wants to see."""
-
-    QUIET = "quiet"
-    NORMAL = "normal"
-    VERBOSE = "verbose"
-
-
-def choose_view(
-    stderr: TextIO, environ: Mapping[str, str], *, show: Show = Show.NORMAL, color: str = "auto"
-) -> View:
-    """Return the live view on a real terminal, else lines; nothing when quiet.
-
-    `color` auto obeys `NO_COLOR` (no escape sequence at all, so lines) and `CI`; always
-    overrules both on a terminal; never means lines.
-    """
-    if show is Show.QUIET:
-        return View()
-    terminal = stderr.isatty() and environ.get("TERM", "") not in {"", "dumb"}
-    wanted = color == "always" or (
-        color == "auto" and not environ.get("NO_COLOR") and not environ.get("CI")
-    )
-    if terminal and wanted and show is Show.NORMAL:
-        return LiveView(stderr)
-    return LineView(stderr, verbose=show is Show.VERBOSE)

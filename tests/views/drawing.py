@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 from orchestrator.core.events import DeadlinePassed, Event, RunHalted, ServerParked, StopRequested
 from orchestrator.core.model import ServerName
-from orchestrator.views.live import LiveView, choose_view
+from orchestrator.views.choice import choose_view
+from orchestrator.views.live import LiveView
 from tests.report.payloads import PAYLOADS
 from tests.views.story import (
     HOSTILE,

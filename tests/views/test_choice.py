@@ -6,8 +6,9 @@ import io
 
 import pytest
 
+from orchestrator.views.choice import Show, choose_view
 from orchestrator.views.lines import LineView
-from orchestrator.views.live import LiveView, Show, choose_view
+from orchestrator.views.live import LiveView
 from orchestrator.views.view import View
 from tests.views.story import failed, finished, planned, started, tell, wave
 

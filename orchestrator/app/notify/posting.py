@@ -1,7 +1,7 @@
 """One webhook: its address checked, one POST and its few repetitions.
 
-The address never leaves this module: every failure has words of our own. aiohttp is imported with
-the first webhook: most plans have none.
+The address never leaves this module: every failure has words of our own. aiohttp and yarl are
+imported with the first webhook: most plans have none.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Self
 
 import anyio
 from msgspec import Struct
-from yarl import URL
 
 from orchestrator.core.text import duration
 from orchestrator.core.version import __version__
@@ -23,6 +22,7 @@ from orchestrator.plan.file.settings import HookKind
 
 if TYPE_CHECKING:
     import aiohttp
+    from yarl import URL
 
 LONGEST_ADDRESS = 4096
 ANSWER_READ = 1024
@@ -202,6 +202,8 @@ def _judge_teams(status: int, text: str) -> None:
 
 def _checked(address: str) -> URL:
     """Return the address, if https, or http to this machine, is what it asks for."""
+    from yarl import URL
+
     try:
         url = URL(address, encoded=True)
         host, _port = url.host, url.port
