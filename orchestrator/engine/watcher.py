@@ -120,6 +120,8 @@ class Watcher:
         self._seen = 0
         self._recent: deque[float] = deque(maxlen=RECENT)
         self._shortest = 0.0
+        self._answer_s = 0.0
+        """Seconds that the last read took."""
         self._due = math.inf
         self._sooner = anyio.Event()
         self._ended: Exception | None = None
@@ -204,7 +206,9 @@ class Watcher:
                     self._wanted = anyio.Event()
                     continue
                 await self._wait()
+                began = anyio.current_time()
                 await self._persistently(self._tick)
+                self._answer_s = anyio.current_time() - began
                 self._shortest = min(self._recent, default=0.0)
                 self._looked.set()
                 self._looked = anyio.Event()
@@ -222,8 +226,13 @@ class Watcher:
             watched.settled.set()
 
     async def _wait(self) -> None:
-        """Sleep until the next read is due; that may change meanwhile."""
-        self._look_by(anyio.current_time() + self._pause(self._watched.values()))
+        """Sleep until the next read is due; that may change meanwhile.
+
+        What an answer shows is as old as the answer took, so that counts towards the pause. What is
+        left of it is never shorter than that, unless the whole pause is.
+        """
+        pause, took = self._pause(self._watched.values()), self._answer_s
+        self._look_by(anyio.current_time() + max(pause - took, min(pause, took)))
         while (left := self._due - anyio.current_time()) > 0:
             with anyio.move_on_after(left):
                 await self._sooner.wait()

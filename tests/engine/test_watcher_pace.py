@@ -55,6 +55,32 @@ async def test_a_task_with_a_history_is_not_read_before_half_of_it() -> None:
     assert session.at[-1] < 20.0 + pause
 
 
+async def test_the_time_of_a_slow_answer_counts_towards_the_pause() -> None:
+    """What it shows is as old as that; so mounts on a slow server end no later than on others."""
+    session = _Timed(latency=0.4)
+    (task,) = session.begin(1, ends_at=20.0)
+
+    async with watching(session, WATCH) as watcher:
+        await watcher.finished(task, expected=24.0)
+
+    pause = WATCH.interval(in_flight=1, expected=24.0)
+    assert session.at[1] - session.at[0] == pytest.approx(pause)
+
+
+@pytest.mark.parametrize("answer_s", [0.7, 2.0])
+async def test_after_a_very_slow_answer_the_server_is_left_alone(answer_s: float) -> None:
+    """For as long as it took, or for the whole pause."""
+    session = _Timed(latency=answer_s)
+    (task,) = session.begin(1, ends_at=20.0)
+
+    async with watching(session, WATCH) as watcher:
+        await watcher.finished(task, expected=24.0)
+
+    pause = WATCH.interval(in_flight=1, expected=24.0)
+    assert pause < 2 * answer_s
+    assert session.at[1] - session.at[0] == pytest.approx(answer_s + min(pause, answer_s))
+
+
 async def test_nothing_is_read_before_the_shortest_time_that_others_took() -> None:
     """What other mounts of the run took, the next one takes, too: their shortest counts."""
     session = _Timed()
