@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Container
-from contextlib import nullcontext
 from typing import TypeVar
 
 import anyio
@@ -208,8 +207,13 @@ class Availability:
 
     async def _asked(self, ask: Callable[[], Awaitable[T]], *, counts: bool) -> T:
         """Return the answer of one call; if it `counts`, silence is measured meanwhile."""
-        with self._silence.owed() if counts else nullcontext():
+        if not counts:
             return await ask()
+        mark = self._silence.begin()
+        try:
+            return await ask()
+        finally:
+            self._silence.end(mark)
 
     async def spare(self, exc: HostExhausted) -> None:
         """Wait a little, because this machine is short of something; not the server's fault.

@@ -7,8 +7,7 @@ to anything else. A mount request or an unmount is not counted: its silence is w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import anyio
 
@@ -33,18 +32,18 @@ class Silence:
         self._owing = anyio.Event()
         self._not_before = 0.0
 
-    @contextmanager
-    def owed(self) -> Iterator[float]:
-        """Count one read as unanswered meanwhile; yields when it was asked."""
-        mark, now = object(), self._clock()
-        self._asked[mark] = now
+    def begin(self) -> object:
+        """Count one read as unanswered until `end` is called with what this returns."""
+        mark = object()
+        self._asked[mark] = self._clock()
         self._owing.set()
-        try:
-            yield now
-        finally:
-            del self._asked[mark]
-            if not self._asked:
-                self._owing = anyio.Event()
+        return mark
+
+    def end(self, mark: object) -> None:
+        """Count that read no more: it was answered, or given up."""
+        del self._asked[mark]
+        if not self._asked:
+            self._owing = anyio.Event()
 
     async def owing(self) -> None:
         """Return as soon as a read has no answer yet."""

@@ -148,11 +148,9 @@ class Claims:
         if self._late or self.is_unsure or self._elsewhere or self._is_sign_due():
             return True  # what is open elsewhere may end without a word
         try:
-            (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+            return self._version_now() != self._version
         except sqlite3.Error:
             return True
-        changed, self._version = version != self._version, version
-        return bool(changed)
 
     def meet(self, server: ServerName, endpoints: frozenset[str]) -> None:
         """Record where a server answers: other runs may know it by another name."""
@@ -272,7 +270,10 @@ class Claims:
                 for sql, row in self._late:
                     self._connection.execute(sql, row)
                 self._show_life()
-                self._read()
+                version = self._version_now()
+                if self._elsewhere or self.is_unsure or version != self._version:
+                    self._read()  # what is open elsewhere may end without a word
+                self._version = version
                 done = work()
                 self._connection.execute("COMMIT")
             except BaseException:
@@ -287,6 +288,10 @@ class Claims:
         self._late.clear()
         self.is_unsure = False
         return done
+
+    def _version_now(self) -> int:
+        """Return a number that changes whenever another process writes."""
+        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
     def _go_on_alone(self, exc: sqlite3.Error) -> None:
         self.trouble = f"what other runs have open cannot be known any more: {exc}"

@@ -119,8 +119,9 @@ async def _by_link(attempt: Attempt, task: Task) -> Mount | None:
     if link is None:
         return None
     if connection.first_link is not None:
-        with anyio.move_on_after(FIRST_LINK_S):
-            await connection.first_link.wait()
+        if not connection.first_link.is_set():
+            with anyio.move_on_after(FIRST_LINK_S):
+                await connection.first_link.wait()
         return await _follow(attempt, link)
     connection.first_link = anyio.Event()
     try:
@@ -178,6 +179,16 @@ async def prove(attempt: Attempt, mount: Mount) -> None:
     if attempt.record.overdue or not mount.roots:
         _record_verdict(attempt, Result.FAILED, _unreadable(attempt, mount))
         return
+    if (attempt.request.checks or attempt.request.downloads) and not await _judged(attempt, mount):
+        _record_verdict(attempt, Result.FAILED, attempt.record.message)
+        return
+    wrong = _what_is_wrong(attempt.record.attempts[-1])
+    good = Result.VERIFIED if attempt.request.checks else Result.MOUNTED
+    _record_verdict(attempt, good if wrong is None else Result.FAILED, wrong)
+
+
+async def _judged(attempt: Attempt, mount: Mount) -> bool:
+    """Make every check and copy every file; False, recorded, if they took longer than allowed."""
     allowed = attempt.request.timeouts.checks
     guest = Guest(attempt, mount)
 
@@ -186,15 +197,12 @@ async def prove(attempt: Attempt, mount: Mount) -> None:
         await copy_out(guest)
         return True
 
-    if await attempt.server.within(allowed, everything) is None:
-        attempt.ledger.record(
-            DeadlinePassed(at=attempt.now, key=attempt.key, phase="checks", allowed_s=allowed)
-        )
-        _record_verdict(attempt, Result.FAILED, attempt.record.message)
-        return
-    wrong = _what_is_wrong(attempt.record.attempts[-1])
-    good = Result.VERIFIED if attempt.request.checks else Result.MOUNTED
-    _record_verdict(attempt, good if wrong is None else Result.FAILED, wrong)
+    if await attempt.server.within(allowed, everything) is not None:
+        return True
+    attempt.ledger.record(
+        DeadlinePassed(at=attempt.now, key=attempt.key, phase="checks", allowed_s=allowed)
+    )
+    return False
 
 
 def judge_unseen(attempt: Attempt, mount: Mount) -> None:
