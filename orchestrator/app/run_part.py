@@ -249,14 +249,12 @@ class RunPart:
                 naming = self._naming()
                 durations = self.state.durations(naming)  # a journal that was just made can tell
                 stats = self._statistics([view, *background], durations)
-                everybody: list[Observer] = [
-                    self.observer,
-                    stats,
-                    view,
-                    notifier,
-                    *observers,
-                    *background,
-                ]
+                everybody: list[Observer] = [self.observer]
+                if background or type(view) is not View:  # or nobody sees what is counted
+                    everybody += [stats, view]
+                if notifier.is_needed:
+                    everybody.append(notifier)
+                everybody += [*observers, *background]
                 run = self._engine_run(journal, everybody, naming, durations)
                 self.world.on_run(run)
                 self._wait_for_lock(journal, run)

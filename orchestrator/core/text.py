@@ -160,6 +160,8 @@ def inert(text: str) -> str:
     GitHub obeys `::` at the start of a line, after any space, and `##[` anywhere in it; Azure
     obeys `##vso[` anywhere.
     """
+    if "::" not in text and "##" not in text:
+        return text
     return _CI_COMMAND.sub(lambda found: f"{found[1] or ''}\\x{ord(found[0][-1]):02x}", text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
+from functools import lru_cache
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -421,8 +422,7 @@ def batches(field: str, values: Iterable[str], most: int = NAMES_PER_QUERY) -> I
     batch: list[str] = []
     size = 0
     for value in dict.fromkeys(values):
-        condition = f"{field}=={quoted(value)}"
-        length = len(quote(condition, safe="")) + 3
+        condition, length = _condition(field, value)
         if batch and (len(batch) >= most or size + length > FILTER_LENGTH):
             yield ",".join(batch)
             batch, size = [], 0
@@ -430,3 +430,13 @@ def batches(field: str, values: Iterable[str], most: int = NAMES_PER_QUERY) -> I
         size += length
     if batch:
         yield ",".join(batch)
+
+
+@lru_cache(maxsize=2048)
+def _condition(field: str, value: str) -> tuple[str, int]:
+    """Return a condition of a filter, and what it and a comma take of a URL.
+
+    Tasks are asked for again and again, always by the same ids.
+    """
+    condition = f"{field}=={quoted(value)}"
+    return condition, len(quote(condition, safe="")) + 3

@@ -222,7 +222,7 @@ class Run(Offering):
         Raises:
             JournalError: not even the beginning can be kept; nothing was sent.
         """
-        self._start = anyio.current_time()
+        self._start_clock()
         if self._earlier is not None:
             self._start -= self._earlier.resumed.at
             self.ledger.record(self._earlier.resumed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -44,6 +45,7 @@ class Stopping:
     def __init__(self) -> None:
         """Everything is submitted until something stops it."""
         self._start = 0.0
+        self._time: Callable[[], float] = anyio.current_time
         self._forced_end = ForcedEnd()
         self._scopes: dict[anyio.CancelScope, tuple[ServerConnection, ...]] = {}
         self._accepting = True
@@ -53,8 +55,12 @@ class Stopping:
         self._stopped = anyio.Event()
         self._failed = 0
 
+    def _start_clock(self) -> None:
+        self._time = asyncio.get_running_loop().time  # it is asked for with every event
+        self._start = self._time()
+
     def _now(self) -> float:
-        return anyio.current_time() - self._start
+        return self._time() - self._start
 
     def stop(self, signal: str) -> None:
         """Submit nothing more and let running mounts finish; the second time, cancel them."""

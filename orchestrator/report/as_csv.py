@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from functools import lru_cache
 
 from orchestrator.core.text import printable, timestamp
 from orchestrator.report.values import Report, TargetReport
@@ -96,7 +97,13 @@ def cell(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return f"{value:g}" if isinstance(value, float) else str(value)
-    text = printable(str(value), 2000)
+    return _text(str(value))
+
+
+@lru_cache(maxsize=1024)
+def _text(value: str) -> str:
+    """Return a text as a cell; nearly every column has few of them, or the same ones."""
+    text = printable(value, 2000)
     bare = text.strip()
     is_value = _VALUE.fullmatch(bare) is not None and _ADDRESS.fullmatch(bare) is None
     return f"'{text}" if is_value or bare.startswith(_SPECIAL) else text

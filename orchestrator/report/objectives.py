@@ -41,6 +41,8 @@ def common_objectives(state: RunState) -> list[Objective]:
 def _objectives_of(
     scope: str, wanted: Objectives, records: Collection[MountRecord], state: RunState
 ) -> list[Objective]:
+    if wanted.rto is None and wanted.rpo is None:
+        return []
     objectives = []
     rto, rpo = measured_over(records, state)
     for kind, target, actual in (("rto", wanted.rto, rto), ("rpo", wanted.rpo, rpo)):
