@@ -107,7 +107,7 @@ def test_what_nobody_reads_is_dropped_and_counted(pipe: Pipe) -> None:
         expected += 1 if gap is None else int(gap[1])
     assert expected == 4000
     assert LIMIT // 100 <= len(lines) < 2000
-    assert GAP.fullmatch(lines[-1]) is not None
+    assert any(GAP.fullmatch(line) for line in lines)  # the writer may find room at any time
     assert after == "after"
 
 
