@@ -325,6 +325,24 @@ def test_a_file_that_is_none_of_ours_is_named(state: State) -> None:
         pytest.fail("it was opened")
 
 
+def test_a_claim_sees_what_another_run_has_claimed_since_the_last_look(state: State) -> None:
+    """It looks in its own transaction, whenever another process has written."""
+    clock, hq = Clock(), ServerName("hq")
+    with taking_part(state, "run", clock) as claims, taking_part(state, "other", clock) as other:
+
+        def one_fits() -> bool:
+            return claims.on_server(hq) < 1
+
+        for number in range(3):
+            taken = other.claim(request(f"other{number}"), always)
+            assert taken is not None
+            assert claims.claim(request("vm1"), one_fits) is None
+            other.release(taken)
+            mine = claims.claim(request("vm1"), one_fits)
+            assert mine is not None
+            claims.release(mine)
+
+
 @pytest.mark.process
 def test_two_processes_never_both_take_the_last_slot(state: State, tmp_path: Path) -> None:
     """Three processes snatch at three slots as fast as they can; then one is killed."""

@@ -21,7 +21,7 @@ from tests.virtual.sites import host
 
 
 class Doom:
-    """Lets processes of a stage die at a step, or at a time of the run.
+    """Lets processes of a stage die at a step, at a time of the run, or when something is so.
 
     Steps are counted over the life of one process: before and after each commit of the journal,
     before and after each request takes effect.
@@ -52,14 +52,20 @@ class Doom:
         *,
         at_step: float = math.inf,
         at_s: float = math.inf,
+        when: Callable[[], bool] | None = None,
     ) -> Drill | None:
-        """Return what came of the process, or None if it died at `at_step` or `at_s` seconds."""
+        """Return what came of the process, or None if it died at `at_step` or `at_s` seconds.
+
+        It also dies within a tenth of a second of what `when` asks for.
+        """
         self.steps, self.dead, self._at_step = 0, False, at_step
         done: Drill | None = None
         failed: Exception | None = None
         with anyio.CancelScope() as self._scope:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._dies_at, at_s)
+                if when is not None:
+                    tasks.start_soon(self._dies_when, when)
                 try:
                     done = await process()
                 except Exception as exc:  # noqa: BLE001 - raised again, outside of the group
@@ -76,6 +82,12 @@ class Doom:
         if at_s < math.inf:
             await anyio.sleep(max(0.0, at_s - self._stage.now))
             self.die()
+
+    async def _dies_when(self, it_is_so: Callable[[], bool]) -> None:
+        while not self.dead:
+            await anyio.sleep(0.1)
+            if it_is_so():
+                self.die()
 
     def passes(self) -> bool:
         """Count a step; True if the process dies of it."""
