@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import anyio
 from msgspec import Struct, field
@@ -36,9 +36,7 @@ from orchestrator.plan.choose.inventory import InventoryNeeds, Listing, Question
 from orchestrator.plan.file.selectors import SelectorKind
 
 AT_ONCE = 4
-"""Questions asked at the same time; as many connections as a server keeps."""
-SLOW = 0.5
-"""Seconds of an answer about several machines after which further ones are asked for together."""
+"""Points read by id at the same time; as many connections as a server keeps."""
 
 NEVER_ASKED = (
     "never asked for: with this name or text the request could be taken for one that acts, or it "
@@ -54,8 +52,6 @@ It may be the fault of one of them, and then only smaller questions help.
 """
 MOST_REFUSED = 20
 """Names refused one after another, before any was answered, that speak for all the others."""
-
-T = TypeVar("T")
 
 
 class ServerQuestion(Protocol):
@@ -146,12 +142,11 @@ class _Gathering:
         for source, behind in needs.listings.items():
             for name in behind:
                 asked = Question(SelectorKind.MATCH, source, name)
-                read = partial(session.points_of_family, source, name or None)
-                self._remember(await self._list([asked], read))
+                await self._list([asked], partial(session.points_of_family, source, name or None))
         for source, names in needs.machines.items():
             self._names = _NameQueries()
-            lots = [names[at : at + NAMES_AT_ONCE] for at in range(0, len(names), NAMES_AT_ONCE)]
-            await self._list_lots(source, lots)
+            for start in range(0, len(names), NAMES_AT_ONCE):
+                await self._list_machines(source, names[start : start + NAMES_AT_ONCE])
         for source, jobs in needs.jobs.items():
             for job in jobs:
                 asked = Question(SelectorKind.JOB, source, job)
@@ -196,52 +191,33 @@ class _Gathering:
                 return True
         return False
 
-    async def _list_lots(self, source: Source, lots: Sequence[Sequence[str]]) -> None:
-        """List lot after lot of machines; a few together once a slow server has answered one.
-
-        The points are kept in the order of the lots, whichever is answered first.
-        """
-        for number, lot in enumerate(lots, start=1):
-            began = anyio.current_time()
-            self._remember(await self._list_machines(source, lot))
-            if self._names.answered and anyio.current_time() - began >= SLOW:
-                rest = [partial(self._list_machines, source, lot) for lot in lots[number:]]
-                for points in await _at_once(rest):
-                    self._remember(points)
-                return
-
-    async def _list_machines(self, source: Source, names: Sequence[str]) -> Sequence[RestorePoint]:
+    async def _list_machines(self, source: Source, names: Sequence[str]) -> None:
         """List the points of many machines at once; a name that is refused fails alone."""
         questions = [Question(SelectorKind.VM, source, name) for name in names]
         if self._names.speak_for_all is not None:
             self._refused.update(dict.fromkeys(questions, self._names.speak_for_all))
-            return ()
+            return
         read = partial(self._session.points_of_machines, names, source)
         patience = BRIEFLY if len(names) > 1 or self._names.refused else PATIENCE
         try:
-            points = await self._list(questions, read, patience=patience)
+            await self._list(questions, read, patience=patience)
         except ServiceBusy:
             raise
         except (ForbiddenAction, RequestRefused):  # of several names
             half = len(names) // 2
-            first = await self._list_machines(source, names[:half])
-            return [*first, *await self._list_machines(source, names[half:])]
+            await self._list_machines(source, names[:half])
+            await self._list_machines(source, names[half:])
+            return
         self._names.answered |= questions[0] not in self._refused
         if len(names) == 1 and questions[0] in self._refused:
             self._names.refused.append(self._refused[questions[0]])
-        return points
 
     async def _keep(
         self, asked: Question, read: Callable[[], Awaitable[Sequence[RestorePoint]]]
     ) -> None:
         """List and remember which points this very question returned."""
         points = await self._list([asked], read)
-        self._remember(points)
         self._returned[asked] = tuple(point.id for point in points)
-
-    def _remember(self, points: Iterable[RestorePoint]) -> None:
-        for point in points:
-            self._found.setdefault((point.source, point.id), point)
 
     async def _list(
         self,
@@ -250,7 +226,7 @@ class _Gathering:
         *,
         patience: float = PATIENCE,
     ) -> Sequence[RestorePoint]:
-        """Return the points of one listing; why it was refused is kept.
+        """Keep the points of one listing, or why it was refused.
 
         Raises:
             ForbiddenAction: one of several questions must not be asked; which is not known.
@@ -271,12 +247,29 @@ class _Gathering:
             why = _refusal(exc, questions[0].source)
             self._refused.update(dict.fromkeys(questions, why))
             return ()
+        for point in points:
+            self._found.setdefault((point.source, point.id), point)
         return points
 
     async def _read_by_id(self, points: Sequence[tuple[Source, RestorePointId]]) -> None:
         """Read the points named by id that no listing has shown, a few at a time."""
-        missing = [each for each in points if each not in self._found]
-        await _at_once([partial(self._read_one, source, point) for source, point in missing])
+        room = anyio.CapacityLimiter(AT_ONCE)
+        failed: list[OrchestratorError] = []
+
+        async def one(source: Source, point: RestorePointId) -> None:
+            async with room:
+                try:
+                    await self._read_one(source, point)
+                except OrchestratorError as exc:  # not as a group: the caller tells them apart
+                    failed.append(exc)
+                    tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            for source, point in points:
+                if (source, point) not in self._found:
+                    tasks.start_soon(one, source, point)
+        if failed:
+            raise failed[0]
 
     async def _read_one(self, source: Source, point: RestorePointId) -> None:
         try:
@@ -306,31 +299,6 @@ class _NameQueries(Struct):
         if self.answered or len(self.refused) < MOST_REFUSED:
             return None
         return self.refused[-1]
-
-
-async def _at_once(asked: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
-    """Return the answers in the order of the questions, `AT_ONCE` of which are asked together.
-
-    The first failure ends the others, and is raised as it is.
-    """
-    room = anyio.CapacityLimiter(AT_ONCE)
-    answers: dict[int, T] = {}
-    failed: list[OrchestratorError] = []
-
-    async def one(number: int, ask: Callable[[], Awaitable[T]]) -> None:
-        async with room:
-            try:
-                answers[number] = await ask()
-            except OrchestratorError as exc:  # not as a group: the caller tells them apart
-                failed.append(exc)
-                tasks.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as tasks:
-        for number, ask in enumerate(asked):
-            tasks.start_soon(one, number, ask)
-    if failed:
-        raise failed[0]
-    return [answers[number] for number in range(len(asked))]
 
 
 def _refusal(exc: RequestRefused, source: Source) -> str:

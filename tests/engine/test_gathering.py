@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import anyio
 import pytest
 from aiohttp import web
 
 from orchestrator.core.errors import ServiceBusy, SessionLost
-from orchestrator.core.model import (
-    BackupServerName,
-    RestorePoint,
-    RestorePointId,
-    Source,
-    TaskId,
-)
-from orchestrator.engine import inventory
-from orchestrator.engine.inventory import NAMES_AT_ONCE, gather_once
+from orchestrator.core.model import BackupServerName, RestorePointId, Source, TaskId
+from orchestrator.engine.inventory import gather_once
 from orchestrator.plan.choose.inventory import InventoryNeeds, Question
 from orchestrator.plan.file.selectors import SelectorKind
 from orchestrator.simulator.faults import Fault
@@ -77,36 +69,6 @@ async def test_the_points_of_a_hundred_locked_machines_cost_three_requests(
     assert set(ids) <= {point.id for point in found.points}
     assert gone not in {point.id for point in found.points}
     assert found.refused == {}
-
-
-@pytest.mark.parametrize(("slow", "together"), [(0.0, 1), (0.1, 4)])
-async def test_a_slow_server_is_asked_for_four_lots_of_machines_at_a_time(
-    monkeypatch: pytest.MonkeyPatch, slow: float, together: int
-) -> None:
-    """Once it has answered one. The points come in the same order, whichever lot is first."""
-    monkeypatch.setattr(inventory, "SLOW", 0.05)
-    async with desk(monkeypatch, machines=300) as at, at.client.logon() as session:
-        names = tuple(machine.name for machine in at.manager.inventory.machines)
-        ask, under_way, lots = session.points_of_machines, [0], []
-
-        async def points_of(names: Sequence[str], source: Source) -> Sequence[RestorePoint]:
-            lots.append(tuple(names))
-            number = len(lots)
-            under_way.append(under_way[-1] + 1)
-            await anyio.sleep(slow * (1 + number % 2))
-            found = await ask(names, source)
-            under_way.append(under_way[-1] - 1)
-            return found
-
-        monkeypatch.setattr(type(session), "points_of_machines", staticmethod(points_of))
-        found = await gather_once(session, InventoryNeeds(machines={REPLICA: names}))
-
-    assert max(under_way) == together
-    assert [name for lot in lots for name in lot] == list(names)
-    order = {name.casefold(): at // NAMES_AT_ONCE for at, name in enumerate(names)}
-    seen = [order[point.vm.casefold()] for point in found.points]
-    assert seen == sorted(seen)
-    assert len(seen) == 900
 
 
 async def test_what_a_query_returned_is_kept_apart_from_what_else_is_known(
