@@ -248,10 +248,9 @@ class RunPart:
             async with self._journal() as journal:
                 naming = self._naming()
                 durations = self.state.durations(naming)  # a journal that was just made can tell
-                stats = self._statistics([view, *background], durations)
                 everybody: list[Observer] = [self.observer]
-                if background or type(view) is not View:  # or nobody sees what is counted
-                    everybody += [stats, view]
+                if background or not view.is_silent:
+                    everybody += [self._statistics([view, *background], durations), view]
                 if notifier.is_needed:
                     everybody.append(notifier)
                 everybody += [*observers, *background]

@@ -56,7 +56,8 @@ class Stopping:
         self._failed = 0
 
     def _start_clock(self) -> None:
-        self._time = asyncio.get_running_loop().time  # it is asked for with every event
+        """Begin the run's clock; every event asks for it, so it is the loop's, without a detour."""
+        self._time = asyncio.get_running_loop().time
         self._start = self._time()
 
     def _now(self) -> float:

@@ -121,7 +121,7 @@ class Watcher:
         self._recent: deque[float] = deque(maxlen=RECENT)
         self._shortest = 0.0
         self._answer_s = 0.0
-        """Seconds that the last read took."""
+        """Seconds that the last look took, if it was at tasks that may have ended."""
         self._due = math.inf
         self._sooner = anyio.Event()
         self._ended: Exception | None = None
@@ -204,11 +204,10 @@ class Watcher:
                 await self._wanted.wait()
                 if not self._watched:
                     self._wanted = anyio.Event()
+                    self._answer_s = 0.0
                     continue
                 await self._wait()
-                began = anyio.current_time()
                 await self._persistently(self._tick)
-                self._answer_s = anyio.current_time() - began
                 self._shortest = min(self._recent, default=0.0)
                 self._looked.set()
                 self._looked = anyio.Event()
@@ -226,13 +225,8 @@ class Watcher:
             watched.settled.set()
 
     async def _wait(self) -> None:
-        """Sleep until the next read is due; that may change meanwhile.
-
-        What an answer shows is as old as the answer took, so that counts towards the pause. What is
-        left of it is never shorter than that, unless the whole pause is.
-        """
-        pause, took = self._pause(self._watched.values()), self._answer_s
-        self._look_by(anyio.current_time() + max(pause - took, min(pause, took)))
+        """Sleep until the next read is due; that may change meanwhile."""
+        self._look_by(anyio.current_time() + self._pause(self._watched.values()))
         while (left := self._due - anyio.current_time()) > 0:
             with anyio.move_on_after(left):
                 await self._sooner.wait()
@@ -248,7 +242,9 @@ class Watcher:
     def _pause(self, tasks: Collection[_AwaitedTask]) -> float:
         """Return the seconds until all watched tasks should be read, for the sake of these.
 
-        Those count that may have ended; while there are none, the first one that may.
+        Those count that may have ended; while there are none, the first one that may. What the last
+        answer showed is as old as the answer took, so that counts towards the pause between two
+        looks; what is left is at least as long as the answer took, but no longer than the pause.
         """
         now = anyio.current_time()
         usual = self._seen_s / self._seen if self._seen else BIRTH_GUESS
@@ -259,14 +255,17 @@ class Watcher:
         pause = self._policy.interval(
             in_flight=len(self._watched), expected=expected, nearest=nearest
         )
-        if self._seen or any(task.expected is not None for task in tasks):
+        if not (self._seen or any(task.expected is not None for task in tasks)):
+            pause = max(pause, self._policy.growing(-nearest))
+        if nearest > 0:
             return pause
-        return max(pause, self._policy.growing(-nearest))
+        return max(pause - self._answer_s, min(pause, self._answer_s))
 
     async def _tick(self) -> None:
-        ways = set(self._ways)
+        ways, began = set(self._ways), anyio.current_time()
         try:
             await self._read_all()
+            self._answer_s = anyio.current_time() - began
         except RequestRefused:
             self._ways = ways  # it fails whatever is asked: that says nothing of the ways
             raise

@@ -261,7 +261,11 @@ class Claims:
         self._within(lambda: True)
 
     def _within(self, work: Callable[[], bool]) -> bool | None:
-        """Do `work` in one transaction with a fresh look at the others; None: not now."""
+        """Do `work` in one transaction that knows what the others have open; None: not now.
+
+        That is read anew unless nobody else has written since, and nobody else has anything open:
+        what is open elsewhere may end without a word.
+        """
         if self.trouble is not None:
             return None
         try:
@@ -272,7 +276,7 @@ class Claims:
                 self._show_life()
                 version = self._version_now()
                 if self._elsewhere or self.is_unsure or version != self._version:
-                    self._read()  # what is open elsewhere may end without a word
+                    self._read()
                 self._version = version
                 done = work()
                 self._connection.execute("COMMIT")
@@ -290,7 +294,7 @@ class Claims:
         return done
 
     def _version_now(self) -> int:
-        """Return a number that changes whenever another process writes."""
+        """Return a number that changes whenever another connection writes."""
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
     def _go_on_alone(self, exc: sqlite3.Error) -> None:

@@ -102,7 +102,7 @@ def cell(value: object) -> str:
 
 @lru_cache(maxsize=1024)
 def _text(value: str) -> str:
-    """Return a text as a cell; nearly every column has few of them, or the same ones."""
+    """Return a text as a cell; most columns repeat few texts."""
     text = printable(value, 2000)
     bare = text.strip()
     is_value = _VALUE.fullmatch(bare) is not None and _ADDRESS.fullmatch(bare) is None

@@ -1,6 +1,6 @@
 """Which view fits stderr: decided here, because the terminal library ignores CI and more.
 
-That library is imported for the live view only; most runs have no terminal.
+That library is imported only where it may be used; most runs have no terminal.
 """
 
 from __future__ import annotations

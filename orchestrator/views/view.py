@@ -16,6 +16,11 @@ class View:
     interval_s = 3600.0
     """Seconds between calls of `draw`."""
 
+    @property
+    def is_silent(self) -> bool:
+        """True for this very class: it need not be told of anything."""
+        return type(self) is View
+
     def __init__(self) -> None:
         """Before the first event."""
         self.stats = RunStatistics()

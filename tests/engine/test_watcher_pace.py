@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import anyio
 import pytest
@@ -79,6 +80,22 @@ async def test_after_a_very_slow_answer_the_server_is_left_alone(answer_s: float
     pause = WATCH.interval(in_flight=1, expected=24.0)
     assert pause < 2 * answer_s
     assert session.at[1] - session.at[0] == pytest.approx(answer_s + min(pause, answer_s))
+
+
+@pytest.mark.parametrize("began", [19.0, 120.0])
+async def test_a_slow_answer_brings_no_read_before_half_of_the_history(began: float) -> None:
+    """Not of a task that is the only one left when another has ended, nor of one much later."""
+    session = _Timed(latency=3.0)
+    (first,) = session.begin(1, ends_at=20.0)
+    (second,) = session.begin(1, ends_at=began + 20.0, first=100)
+
+    async with watching(session, WATCH) as watcher, anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(watcher.finished, first, expected=24.0))
+        await anyio.sleep(began)
+        await watcher.finished(second, expected=24.0)
+
+    seen_first = next(at for at in session.at if at >= 20.0)
+    assert next(at for at in session.at if at > seen_first) >= began + 12.0
 
 
 async def test_nothing_is_read_before_the_shortest_time_that_others_took() -> None:
