@@ -16,6 +16,7 @@ from orchestrator.app.follow import RunFollower, follow
 from orchestrator.core.events import Event, RunResumed, SessionEnded, StrayFound
 from orchestrator.core.left_open import DIED, out_of_reach_words
 from orchestrator.core.model import MountState, ServerName, SessionId, TaskId
+from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.journal import State
 from orchestrator.views.web import server as server_module
 from orchestrator.views.web import web_view as module
@@ -310,6 +311,8 @@ async def test_a_mount_beyond_every_command_is_left_to_a_person(tmp_path: Path) 
     async with visited(shown(*RELEASED, STRAY, lost)) as site, chromium(tmp_path) as tab:
         await tab.open(site.link)
         await tab.until("document.querySelectorAll('#left li').length === 1")
+        site.tick(lost.at + SESSION_IDLE_LIMIT + 1)  # by then the server has forgotten it
+        await tab.until("!document.querySelector('main section').innerText.includes('unmount')")
         first = await tab.value("document.querySelector('main section').innerText")
 
     assert out_of_reach_words(1) in first
