@@ -20,7 +20,6 @@ from orchestrator.core.errors import (
     EnterpriseManagerError,
     ForbiddenAction,
     NotFound,
-    OrchestratorError,
     RequestRefused,
     ServerUnusable,
     ServiceBusy,
@@ -36,7 +35,7 @@ from orchestrator.plan.choose.inventory import InventoryNeeds, Listing, Question
 from orchestrator.plan.file.selectors import SelectorKind
 
 AT_ONCE = 4
-"""Points read by id at the same time; as many connections as a server keeps."""
+"""Points read by id at the same time."""
 
 NEVER_ASKED = (
     "never asked for: with this name or text the request could be taken for one that acts, or it "
@@ -254,13 +253,13 @@ class _Gathering:
     async def _read_by_id(self, points: Sequence[tuple[Source, RestorePointId]]) -> None:
         """Read the points named by id that no listing has shown, a few at a time."""
         room = anyio.CapacityLimiter(AT_ONCE)
-        failed: list[OrchestratorError] = []
+        failed: list[Exception] = []
 
         async def one(source: Source, point: RestorePointId) -> None:
             async with room:
                 try:
                     await self._read_one(source, point)
-                except OrchestratorError as exc:  # not as a group: the caller tells them apart
+                except Exception as exc:  # noqa: BLE001 - raised below, and not as a group
                     failed.append(exc)
                     tasks.cancel_scope.cancel()
 

@@ -121,7 +121,7 @@ class Watcher:
         self._recent: deque[float] = deque(maxlen=RECENT)
         self._shortest = 0.0
         self._answer_s = 0.0
-        """Seconds that the last look took, if it was at tasks that may have ended."""
+        """Seconds that the last look took; none once nothing has been watched since."""
         self._due = math.inf
         self._sooner = anyio.Event()
         self._ended: Exception | None = None

@@ -71,6 +71,22 @@ async def test_the_points_of_a_hundred_locked_machines_cost_three_requests(
     assert found.refused == {}
 
 
+async def test_a_bug_in_reading_one_point_is_raised_as_what_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Several points are read together; whoever reports it must not name the group of them."""
+    async with desk(monkeypatch, machines=4) as at, at.client.logon() as session:
+
+        async def broken(point: RestorePointId, source: Source) -> None:
+            raise LookupError(point, source)
+
+        monkeypatch.setattr(type(session), "point", staticmethod(broken))
+        ids = [RestorePointId(each.points[0].id) for each in at.manager.inventory.machines]
+
+        with pytest.raises(LookupError):
+            await gather_once(session, InventoryNeeds(points=tuple((REPLICA, id_) for id_ in ids)))
+
+
 async def test_what_a_query_returned_is_kept_apart_from_what_else_is_known(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
