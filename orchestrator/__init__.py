@@ -4,7 +4,7 @@ The idea in a few lines::
 
     plan file ── plan.file ──▶ RestorePlan
     per server ── em.session ──▶ logon session ── inventory ──▶ plan.choose ──▶ MountRequests
-    engine.run: waves ── engine.scheduler ──▶ slot ── engine.mount.drive:
+    engine.conductor: waves ── engine.shard: engine.scheduler ──▶ slot ── engine.mount.drive:
         intent durable ▶ POST once ▶ engine.watcher: finished ▶ mount read ▶ verdict ▶ unmounted
     every step: engine.ledger ── legal by core.lifecycle.TRANSITIONS ▶ journal ▶ views
     fold of the journal ── report.summary ──▶ report.html, .json, junit.xml, … , exit code
@@ -24,7 +24,7 @@ Packages, from the top. Imports go down only, packages of one line do not import
     report       what the journal says: values, renderings, exit codes, evidence, history
     simulator    Enterprise Managers to test against; shares no parser with em
     views        what a person sees meanwhile: statistics, ETA, live view, lines, JSON, web page
-    engine       the run: waves, scheduler, server connection, circuit breaker, watcher, ledger
+    engine       the run: conductor, shard, scheduler, server connection, watcher, ledger
       mount        one mount: drive, submit, recover, find, hold, release, orphans, resume
       content      inside a mounted guest: checks, downloads, writing back
     log          lines of the log; structlog is imported with the first

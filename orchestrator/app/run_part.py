@@ -48,6 +48,7 @@ from orchestrator.core.run_state import RunState, replay
 from orchestrator.em.credentials import resolve as resolve_secret
 from orchestrator.engine.orders import EarlierRun, Orders
 from orchestrator.engine.run import Run
+from orchestrator.engine.shard import Surroundings
 from orchestrator.journal import Naming, RunJournal, State, urls_of
 from orchestrator.local.files.store import DiskFileStore
 from orchestrator.local.programs import ChildProcesses
@@ -298,14 +299,16 @@ class RunPart:
             journal,
             observers,
             exit_code=code_now,
-            rng=self.world.rng,
-            durations=durations,
-            baselines=self._baselines(naming),
-            programs=self.world.programs or ChildProcesses(secret_variables(self.source.plan)),
-            aside=on_the_spot if self.world.inline else in_a_thread,
-            file_store=self.world.file_store or DiskFileStore(inline=self.world.inline),
-            end_of_holds_requested=partial(self.state.take_request, self.started.run),
-            others=self.others,
+            around=Surroundings(
+                rng=self.world.rng,
+                durations=durations,
+                baselines=self._baselines(naming),
+                programs=self.world.programs or ChildProcesses(secret_variables(self.source.plan)),
+                aside=on_the_spot if self.world.inline else in_a_thread,
+                file_store=self.world.file_store or DiskFileStore(inline=self.world.inline),
+                others=self.others,
+                end_of_holds_requested=partial(self.state.take_request, self.started.run),
+            ),
             on_holding=lambda: self._write_early_reports(journal),
         )
         return run

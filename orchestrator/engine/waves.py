@@ -14,7 +14,6 @@ import anyio
 from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord
 from orchestrator.core.model import (
     MountKey,
-    MountRequest,
     OnError,
     Result,
     ServerName,
@@ -29,8 +28,6 @@ class _Wave:
 
     def __init__(self, facts: WaveFacts) -> None:
         self.facts = facts
-        self.waiting: list[MountRequest] = []
-        """Planned and not offered yet: the wave has not started."""
         self.open: set[MountKey] = set()
         self.silent: set[ServerName] = set()
         """Servers that could not be asked yet which targets they have in this wave."""
@@ -67,13 +64,8 @@ class Waves:
 
     # --- what a wave waits for -----------------------------------------------------------------
 
-    def add(self, request: MountRequest) -> None:
-        """Make a wave wait for a target that is offered in its turn."""
-        self.await_end(request.wave, request.key)
-        self._waves[request.wave].waiting.append(request)
-
     def await_end(self, name: WaveName, key: MountKey) -> None:
-        """Make a wave wait for a target that is offered elsewhere."""
+        """Make a wave wait for the answer of a target."""
         self._waves[name].open.add(key)
 
     def await_server(self, name: WaveName, server: ServerName) -> None:
@@ -109,12 +101,9 @@ class Waves:
         """Return why the targets of a wave are not submitted, if it is skipped."""
         return self._skipped.get(name)
 
-    def opened(self, name: WaveName) -> Sequence[MountRequest]:
-        """Return a wave's targets to offer since its turn has come; each is returned once."""
-        wave = self._waves[name]
-        wave.is_open = True
-        requests, wave.waiting = wave.waiting, []
-        return requests
+    def open(self, name: WaveName) -> None:
+        """Note that the turn of a wave has come: its targets are offered."""
+        self._waves[name].is_open = True
 
     @property
     def under_way(self) -> Sequence[WaveName]:
@@ -128,7 +117,7 @@ class Waves:
     def look_at(self, name: WaveName) -> None:
         """Check whether a wave is over."""
         wave = self._waves[name]
-        if wave.is_open and not wave.open and not wave.silent and not wave.waiting:
+        if wave.is_open and not wave.open and not wave.silent:
             wave.over.set()
 
     # --- answers -------------------------------------------------------------------------------

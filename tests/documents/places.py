@@ -16,6 +16,7 @@ from orchestrator.core.run_state import RunState
 from orchestrator.em import logon
 from orchestrator.em.session import Session
 from orchestrator.em.transport import Transport
+from orchestrator.engine.conductor import Conductor
 from orchestrator.engine.content import checks, download
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.mount import drive, find, orphans, recover, release, resume, submit
@@ -64,7 +65,7 @@ BESIDE: tuple[tuple[str, Place], ...] = (
     ("An event is written to disk", RunJournal),
     ("A run is folded from its events", RunState),
     ("Ctrl-C and SIGTERM are caught", signals.caught_signals),
-    ("A stop takes effect: nothing more is submitted", Run.stop),
+    ("A stop takes effect: nothing more is submitted", Conductor.stop),
     ("Ctrl-C and errors outside a run become exit codes", ending.explained),
     ("Resume begins", runner.resume),
     ("Resume sorts out what is left", resume.sort_out),

@@ -41,7 +41,7 @@ class Witness:
             servers = self.stats.started.servers if self.stats.started else ()
             limit = next(facts.mounts_limit for facts in servers if facts.name == HQ) or 0
             shown = self.stats.allowed.get(HQ, limit)
-            allowance = self.run.servers[HQ].pace.allowance
+            allowance = self.run.shard.servers.by_name[HQ].pace.allowance
             if shown != allowance:
                 self.wrong.append((event.at, allowance, shown))
 

@@ -23,7 +23,7 @@ async def test_check_sets_are_told_to_a_run_and_to_its_resume(
     told: list[CheckSets] = []
 
     def stop_soon(run: Run) -> None:
-        told.append(run._context.check_sets)
+        told.append(run.shard.context.check_sets)
 
         async def soon() -> None:
             await anyio.sleep(30)
@@ -34,7 +34,7 @@ async def test_check_sets_are_told_to_a_run_and_to_its_resume(
     async with staged(tmp_path, monkeypatch, [Site(machines=3, limit=1)], extra=SETS) as stage:
         async with anyio.create_task_group() as tasks:
             first = await stage.run(on_run=stop_soon)
-        await stage.resume(on_run=lambda run: told.append(run._context.check_sets))
+        await stage.resume(on_run=lambda run: told.append(run.shard.context.check_sets))
 
     assert sorted(first.results().values()) == ["cancelled", "cancelled", "mounted"]
     assert told == [{"a": (PathCheck(path="/a"), ExecCheck(argv=("judge",)))}] * 2

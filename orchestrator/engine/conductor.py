@@ -1,0 +1,223 @@
+"""What a run decides for all its servers together: the turn of each wave, and the end.
+
+Nothing is submitted any more once the run is halted (budget, deadline, critical target) or
+stopped (signal); what is open is still unmounted. A target whose mount is held is decided at its
+verdict: the waves after it start, budget and critical targets react.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Container
+from typing import Protocol, TypeVar
+
+import anyio
+
+from orchestrator.core.events import (
+    RunHalted,
+    StopRequested,
+    TargetPlanned,
+    WaveFinished,
+    WaveStarted,
+)
+from orchestrator.core.lifecycle import FIRM_RESULTS
+from orchestrator.core.model import MountKey, Result, ServerName, WaveName
+from orchestrator.core.run_state import NOT_GOOD
+from orchestrator.core.text import counted, duration
+from orchestrator.engine.bounded import before
+from orchestrator.engine.forced_end import ForcedEnd
+from orchestrator.engine.ledger import Ledger
+from orchestrator.engine.orders import Orders
+from orchestrator.engine.silence import FROZEN_AFTER, overslept
+from orchestrator.engine.waves import Waves
+
+T = TypeVar("T")
+
+
+class ConductedShard(Protocol):
+    """A shard, as its conductor sees it."""
+
+    def offer(self, wave: WaveName) -> None:
+        """Offer the targets of a wave: its turn has come, be it to be skipped."""
+
+    def submit_nothing_more(self) -> None:
+        """Take back what waits for a slot; it is concluded."""
+
+    def end_holds(self) -> None:
+        """End all holds, and hold nothing any more."""
+
+    def cancel_all(self) -> None:
+        """Cancel what is in work: a person wants the end at once."""
+
+    async def look_once(self) -> None:
+        """Have every server's tasks read once: this process was frozen, and saw none end."""
+
+
+class Conductor:
+    """Decides which wave has its turn, and when nothing more is submitted; implements `Board`."""
+
+    def __init__(self, orders: Orders, ledger: Ledger) -> None:
+        """Everything is submitted until something stops it."""
+        self._orders, self._ledger = orders, ledger
+        finished = orders.earlier.finished if orders.earlier else frozenset[WaveName]()
+        self.waves = Waves(orders.started.waves, ledger, finished)
+        self._waves_over = False
+        self._shards: list[ConductedShard] = []
+        self._accepting = True
+        self._not_accepting = anyio.Event()
+        self._halted: str | None = None
+        self._stopped_by: str | None = None
+        self._stopped = anyio.Event()
+        self._failed = 0
+        self.forced_end = ForcedEnd()
+
+    def join(self, shard: ConductedShard) -> None:
+        """Conduct a shard, too."""
+        self._shards.append(shard)
+
+    # --- the end -------------------------------------------------------------------------------
+
+    @property
+    def accepting(self) -> bool:
+        """False once the run submits nothing more."""
+        return self._accepting
+
+    @property
+    def is_stopped(self) -> bool:
+        """True once a person has stopped the run."""
+        return self._stopped_by is not None
+
+    async def stopped(self) -> None:
+        """Return once a person has stopped the run."""
+        await self._stopped.wait()
+
+    async def unless_ended(self, ask: Callable[[], Awaitable[T]]) -> T | None:
+        """Return the answer, or None once nothing more is to be submitted."""
+        return await before(self._not_accepting.wait, ask)
+
+    def why_ended(self) -> tuple[Result, str] | None:
+        """Return result and reason of what is never submitted because the run ended, if it did."""
+        if self._halted is not None:
+            return Result.SKIPPED, f"the run halted first: {self._halted}"
+        if self._stopped_by is not None:
+            return Result.CANCELLED, f"the run was stopped first ({self._stopped_by})"
+        return None
+
+    def stop(self, signal: str) -> None:
+        """Submit nothing more and let running mounts finish; the second time, cancel them."""
+        forced = self.is_stopped
+        self._stopped_by = self._stopped_by or signal
+        self._stopped.set()
+        now = self._ledger.now()
+        self._ledger.record(StopRequested(at=now, signal=signal, forced=forced))
+        self._submit_nothing_more()
+        for shard in self._shards:
+            shard.end_holds()
+        if forced:
+            self.forced_end.want()
+            for shard in self._shards:
+                shard.cancel_all()
+
+    def halt(self, reason: str, detail: str) -> None:
+        """Submit nothing more, for a reason that concerns the whole run. Safe to repeat."""
+        if self._accepting:
+            self._halted = detail
+            self._ledger.record(RunHalted(at=self._ledger.now(), reason=reason, detail=detail))
+            self._submit_nothing_more()
+
+    def _submit_nothing_more(self) -> None:
+        self._accepting = False
+        self._not_accepting.set()
+        for shard in self._shards:
+            shard.submit_nothing_more()
+
+    async def watch_deadline(self) -> None:
+        """Halt when the run has taken as long as its plan allows."""
+        deadline, earlier = self._orders.deadline, self._orders.earlier
+        if deadline is not None:
+            resumed_at = earlier.resumed.at if earlier is not None else 0.0
+            late = await overslept(max(0.0, resumed_at + deadline - self._ledger.now()))
+            if late > FROZEN_AFTER:
+                for shard in self._shards:
+                    await shard.look_once()
+            if not self._waves_over:
+                self.halt("deadline", f"the run took longer than {duration(deadline)}")
+
+    # --- results -------------------------------------------------------------------------------
+
+    def decide(self, key: MountKey) -> None:
+        """React, once, to the result of a target: budget, critical targets, wave.
+
+        For one whose mount is held it is the verdict: nothing waits for the end of the hold.
+        """
+        record = self._ledger[key]
+        if self.waves.decide(key):
+            result = self.waves.answer(record)
+            if result in {Result.FAILED, Result.UNKNOWN}:
+                self._failed += 1
+            if self._accepting and result not in FIRM_RESULTS:
+                self._consider_halting(record.planned, result)
+        self.waves.look_at(record.planned.wave)
+
+    def decided_before(self, key: MountKey) -> None:
+        """Note that an earlier process has reacted to the verdict of a target."""
+        self.waves.decide(key)
+
+    def react_to_earlier(self, accepted: Container[MountKey]) -> None:
+        """Halt at a critical target that ended badly while no process looked, or one that stopped.
+
+        Where a halt has told of it, whoever resumes wants the run to go on: these are `accepted`.
+        """
+        for record in self._ledger.records:
+            target = record.planned
+            is_critical = target.critical or self.waves.is_critical(target.wave)
+            if is_critical and record.result in NOT_GOOD and target.key not in accepted:
+                self._consider_halting(target, record.result)
+
+    def _consider_halting(self, target: TargetPlanned, result: Result | None) -> None:
+        if target.critical or self.waves.is_critical(target.wave):
+            self.halt("critical", f"{target.key} is critical and ended {result}")
+            return
+        self._watch_budget()
+
+    def _watch_budget(self) -> None:
+        """Halt when more has failed than the plan allows.
+
+        A share of the targets is judged once every server has said which it has.
+        """
+        budget = self._orders.failures
+        if budget is None or (budget.fraction is not None and self.waves.wait_for_servers):
+            return
+        if budget.is_spent(failed=self._failed, targets=len(self._ledger)):
+            self.halt(
+                "failures", f"{counted(self._failed, 'target')} failed; the plan allows {budget}"
+            )
+
+    # --- waves ---------------------------------------------------------------------------------
+
+    async def conduct(self) -> None:
+        """Let each wave have its turn; return when all are over."""
+        async with anyio.create_task_group() as waves:
+            for wave in self.waves:
+                waves.start_soon(self._run_wave, wave)
+        self._waves_over = True  # nothing is left that a deadline could stop
+
+    async def _run_wave(self, name: WaveName) -> None:
+        """Have a wave's targets offered when the waves before it are over, and await its end."""
+        await self.waves.turn(name)
+        begun = self._accepting and self.waves.may_start(name)
+        if begun:
+            self._ledger.record(WaveStarted(at=self._ledger.now(), wave=name))
+        self.waves.open(name)
+        for shard in self._shards:
+            shard.offer(name)
+        self.waves.look_at(name)
+        await self.waves.is_over(name)
+        if begun:
+            self._ledger.record(WaveFinished(at=self._ledger.now(), wave=name))
+
+    def heard_of(self, server: ServerName) -> None:
+        """Note that the targets of such a server are known now, or never will be."""
+        self.waves.heard_of(server)
+        self._watch_budget()
+        for name in self.waves.under_way:
+            self.waves.look_at(name)

@@ -1,0 +1,332 @@
+"""What one process mounts of a run: the targets on its servers, from their lists to the logoffs.
+
+The server connections open their sessions; the plan is expanded over what the servers list; each
+wave, in its turn, offers its requests to the scheduler; every admitted request is one coroutine
+(`mount.drive`). What the servers share (the turn of the waves, the end) is on the `Board`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
+
+import anyio
+from anyio.abc import TaskGroup
+from msgspec import Struct
+
+from orchestrator.core.lifecycle import Phase
+from orchestrator.core.model import MountRequest, Result, ServerName, WaveName
+from orchestrator.core.ports.journal import Baselines, Durations, OtherRuns
+from orchestrator.core.ports.local import FileStore, Offload, Programs
+from orchestrator.core.ports.server import EnterpriseManager
+from orchestrator.core.text import counted
+from orchestrator.engine import inventory
+from orchestrator.engine.board import Board
+from orchestrator.engine.closing_audit import ClosingAudit
+from orchestrator.engine.connection import FORGOTTEN_AFTER
+from orchestrator.engine.content.download import remember_saved
+from orchestrator.engine.ledger import Ledger
+from orchestrator.engine.listing import Listings
+from orchestrator.engine.mount import resume
+from orchestrator.engine.mount.attempt import RunContext
+from orchestrator.engine.mount.holds import HoldRule, Holds
+from orchestrator.engine.offering import Offering
+from orchestrator.engine.orders import EarlierRun, Orders
+from orchestrator.engine.scheduler import Scheduler
+from orchestrator.engine.server_connection import ServerConnection
+from orchestrator.engine.servers import Servers
+from orchestrator.engine.sharing import LimitSharing
+from orchestrator.plan.choose.expansion import Expansion
+from orchestrator.plan.choose.inventory import Listing
+
+UNKNOWN_DURATION = 180.0
+"""Seconds a machine without history is expected to be mounted; only comparisons matter."""
+
+HOLD_TICK = 1.0
+"""Seconds between looks whether somebody wants the holds ended; none while nothing is held."""
+
+
+class Surroundings(Struct, frozen=True, kw_only=True):
+    """What a shard uses beside its servers."""
+
+    rng: random.Random
+    durations: Durations
+    baselines: Baselines | None
+    """None where no check compares with an earlier run."""
+    programs: Programs
+    aside: Offload
+    file_store: FileStore
+    others: OtherRuns
+    """The runs whose mounts count in this one's limits, too."""
+    end_of_holds_requested: Callable[[], bool]
+    """Returns whether `unmount` asked for it since the last call."""
+
+
+class Shard:
+    """The part of a run that one process carries out on the servers of `clients`."""
+
+    def __init__(
+        self,
+        orders: Orders,
+        clients: Sequence[EnterpriseManager],
+        board: Board,
+        ledger: Ledger,
+        around: Surroundings,
+    ) -> None:
+        """Nothing is sent before its tasks are started."""
+        self._orders, self._board, self.ledger = orders, board, ledger
+        self._around, self._others = around, around.others
+        self._scheduler = Scheduler(
+            orders.limits,
+            list(board.waves),
+            self._expected_or_guess,
+            lambda server: self.servers.by_name[server].pace.allowance,
+            around.others,
+        )
+        self._sharing = LimitSharing(around.others, self._scheduler, ledger)
+        self.servers = Servers(
+            orders,
+            clients,
+            ledger,
+            rng=around.rng,
+            scheduler=self._scheduler,
+            others=around.others,
+            on_bug=lambda server, exc: self._offering.broke_down(server, exc),
+            on_exhausted=partial(board.halt, "host"),
+        )
+        plan = orders.started
+        rule = HoldRule(every_s=plan.hold_s, failed_s=plan.keep_failed_s, unmount=plan.unmount)
+        self._holds = Holds(rule, board.decide)
+        if orders.earlier is not None:
+            remember_saved(around.file_store, orders.earlier.records)
+        self._listings = Listings(self._listing)
+        self.context = self._made_context()
+        self._audit = ClosingAudit(self.servers, self.context, board)
+        self._offering = Offering(
+            orders, board, self.servers, self._listings, self.context, self._why_never
+        )
+
+    def _made_context(self) -> RunContext:
+        """Return the parts that every mount of this shard uses."""
+        around, started = self._around, self._orders.started
+        return RunContext(
+            ledger=self.ledger,
+            scheduler=self._scheduler,
+            servers=self.servers.by_name,
+            earlier=self.servers.of_earlier,
+            known_sessions=self._others.sessions,
+            rng=around.rng,
+            expected=lambda request: around.durations.expected(request.server, request.vm),
+            accepting=lambda: self._board.accepting,
+            unsubmitted=self._unsubmitted,
+            check_sets=started.check_sets,
+            baselines=around.baselines,
+            programs=around.programs,
+            aside=around.aside,
+            file_store=around.file_store,
+            may_write=self._orders.may_write and started.mode == "recovery",
+            holds=self._holds,
+            forced_end=self._board.forced_end,
+        )
+
+    def _expected_or_guess(self, request: MountRequest) -> float:
+        seconds = self._around.durations.expected(request.server, request.vm)
+        return UNKNOWN_DURATION if seconds is None else seconds
+
+    # --- what it is and may leave --------------------------------------------------------------
+
+    @property
+    def failure(self) -> Exception | None:
+        """An internal error that was contained in one target or server; the run exits 70."""
+        return self._offering.failure
+
+    @property
+    def may_have_left_mounts(self) -> bool:
+        """Return whether a mount may be open, of a target or in a session that was not ended."""
+        return any(record.may_be_open for record in self.ledger.records) or any(
+            server.left_open for server in self.servers.served
+        )
+
+    # --- what the conductor says ---------------------------------------------------------------
+
+    def offer(self, wave: WaveName) -> None:
+        """Offer the targets of a wave: its turn has come, be it to be skipped."""
+        self._offering.offer(wave)
+
+    def submit_nothing_more(self) -> None:
+        """Take back what waits for a slot; it is concluded."""
+        self._scheduler.close()
+
+    def end_holds(self) -> None:
+        """End all holds, and hold nothing any more."""
+        self._holds.close()
+
+    def cancel_all(self) -> None:
+        """Cancel what is in work: a person wants the end at once."""
+        self._offering.cancel_all()
+
+    async def look_once(self) -> None:
+        """Have every server's tasks read once: this process was frozen, and saw none end."""
+        await self.servers.look_once()
+
+    # --- beside the mounts ---------------------------------------------------------------------
+
+    def begin(self, background: TaskGroup) -> None:
+        """Watch, in the background, what may end or hold up the mounts."""
+        background.start_soon(self._watch_journal)
+        background.start_soon(self._watch_hold_requests)
+        background.start_soon(self._sharing.watch)
+
+    async def _watch_journal(self) -> None:
+        """Without a journal no intent is durable, so nothing more is submitted."""
+        self._board.halt("journal", await self.ledger.breaks())
+        self._holds.close()  # nobody would find them again
+
+    async def _watch_hold_requests(self) -> None:
+        """End the present holds when `unmount` asks for it."""
+        while True:
+            await self._holds.begun()
+            await anyio.sleep(HOLD_TICK)
+            if self._around.end_of_holds_requested() and len(self._holds):
+                self.ledger.note(f"{counted(len(self._holds), 'hold')} ended on request")
+                self._holds.end()
+
+    # --- its targets ---------------------------------------------------------------------------
+
+    async def plan_targets(self, background: TaskGroup) -> tuple[Expansion, list[ServerName]]:
+        """Plan the targets of the servers that list soon; return them, and the other servers."""
+        self._listings.begin(self.servers.asked, background)
+        await self._board.unless_ended(self._listings.first)
+        silent = self._listings.missing
+        expansion = self._orders.selection.expand(self._listings.found)
+        if expansion.broken:
+            self._board.halt("expect", "; ".join(expansion.broken))
+        self._offering.plan(expansion)
+        self._offering.expect(silent)
+        return expansion, silent
+
+    async def mount(
+        self, silent: Sequence[ServerName], conduct: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Mount what gets a slot while the waves are conducted, and wait until all is over."""
+        async with self._offering.mounting(silent):
+            await conduct()
+
+    @property
+    def holds_any(self) -> bool:
+        """True while a mount is only held open."""
+        return any(record.phase is Phase.HELD for record in self.ledger.records)
+
+    def sort_out(self, earlier: EarlierRun) -> resume.RemainingWork:
+        """Return what an earlier process left, and conclude what needs nothing else."""
+        return resume.sort_out(self.context, retry_failed=earlier.resumed.retry_failed)
+
+    async def carry_on(
+        self,
+        earlier: EarlierRun,
+        remains: resume.RemainingWork,
+        background: TaskGroup,
+        conduct: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Continue after an earlier process: first its open work, then the waiting targets."""
+        self._await(remains)
+        self._ask_again(remains, background)
+        await self.ledger.saved()
+        begun = [*remains.begun, *remains.left]
+        slots = {request.key: self._scheduler.occupy(request) for request in begun}
+        self._others.forget_earlier()
+        session_of = partial(resume.session_of, context=self.context)
+        unfinished = resume.UnfinishedWork(map(session_of, begun))
+        async with anyio.create_task_group() as waiting:
+            for server in self.servers.of_earlier.values():
+                waiting.start_soon(self._audit.of_earlier, server, unfinished)
+            taking_up = resume.EarlierAttempts(
+                unfinished=unfinished,
+                over=earlier.over,
+                forgotten_at=earlier.used_until + FORGOTTEN_AFTER,
+                background=waiting,
+            )
+            async with anyio.create_task_group() as tasks:
+                for request in remains.left:
+                    tidy = partial(taking_up.tidy, request, slots[request.key], self.context)
+                    tasks.start_soon(self._offering.work, request, tidy)
+                for request in remains.begun:
+                    slot = slots[request.key]
+                    tasks.start_soon(self._offering.mount, request, slot, taking_up.finish)
+                await self.mount(remains.unlisted, conduct)
+            waiting.cancel_scope.cancel()
+
+    def _await(self, remains: resume.RemainingWork) -> None:
+        """Make the waves wait for what is left."""
+        for request in remains.waiting:
+            self._offering.add(request)
+        for request in remains.begun:
+            if self.ledger[request.key].phase is Phase.HELD:
+                self._board.decided_before(request.key)  # the earlier process has reacted to it
+            else:
+                self._board.waves.await_end(request.wave, request.key)
+
+    def _ask_again(self, remains: resume.RemainingWork, background: TaskGroup) -> None:
+        """Log on and list where targets wait or are not known, or count in a guard of those."""
+        counted_again = self._counted_with(remains.unlisted)
+        waiting_on = {request.server for request in remains.waiting}
+        for name in {*remains.unlisted, *counted_again, *waiting_on}:
+            self.servers.by_name[name].want()
+        self._offering.expect(remains.unlisted)
+        asked = [self.servers.by_name[name] for name in (*remains.unlisted, *counted_again)]
+        self._listings.begin(asked, background)
+        for name in counted_again:
+            background.start_soon(self._offering.judge, name)
+
+    def _counted_with(self, unlisted: Collection[ServerName]) -> Sequence[ServerName]:
+        """Return the servers to count again, for the guards of those that never listed.
+
+        What they listed for an earlier process is not in the journal.
+        """
+        guarded = self._orders.selection.guarded_with
+        others = {other for name in unlisted for other in guarded(name)}
+        return sorted(others.difference(unlisted)) if self._board.accepting else []
+
+    async def _listing(self, server: ServerConnection) -> Listing | None:
+        """Return the targets of a server, or None once it cannot be used any more."""
+        try:
+            return await inventory.listing_of(server, self._orders.selection.needs(server.name))
+        except Exception as exc:  # noqa: BLE001 - one server's bug must not spread
+            server.break_down(exc)
+            return None
+
+    def _unsubmitted(self, request: MountRequest) -> tuple[Result, str]:
+        why = self._board.waves.why_skipped(request.wave)
+        if why is not None:
+            return Result.SKIPPED, why
+        return self._why_never(request.server)
+
+    def _why_never(self, server: ServerName) -> tuple[Result, str]:
+        """Return result and reason for a target that was never submitted."""
+        ended = self._board.why_ended()
+        if ended is not None:
+            return ended
+        trouble = self.servers.by_name[server].trouble_now
+        if trouble is not None:
+            return Result.SKIPPED, f"{server} could not be used: {trouble}"
+        if self._scheduler.is_held_full:
+            return Result.SKIPPED, "no slot was left: held mounts have them all"
+        return Result.SKIPPED, "no slot was left: mounts that cannot be released hold them all"
+
+    # --- its end -------------------------------------------------------------------------------
+
+    async def account(self) -> None:
+        """Account for all that its sessions have mounted, and keep what was seen."""
+        await self._audit.of_all()
+        await self.ledger.saved()  # the releases, before the sessions that prove them
+
+    def close(self) -> None:
+        """Submit nothing more, and allow the logoffs."""
+        self._scheduler.close()
+        self.servers.close()
+
+    def note_rest(self) -> None:
+        """Note for the report what was waited for, and what nobody could read."""
+        self._sharing.note_waits()
+        self.servers.note_unkept()
