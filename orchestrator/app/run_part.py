@@ -36,9 +36,10 @@ from orchestrator.app.wiring import (
     in_a_thread,
     orders_of,
     secret_variables,
+    used_until,
 )
 from orchestrator.core.errors import JournalError
-from orchestrator.core.events import Event, RunNoted, RunStarted
+from orchestrator.core.events import Event, RunNoted, RunResumed, RunStarted
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import ExitCode, ServerName, SessionId
 from orchestrator.core.ports.journal import Baselines, Durations, Observer, OtherRuns
@@ -96,17 +97,27 @@ class RunPart:
     others: OtherRuns
     earlier_state: RunState | None = None
     observer: StateObserver = field(init=False)
-    earlier: EarlierRun | None = field(init=False)
+    resumed: RunResumed | None = field(init=False, default=None)
+    """The first record of a process that goes on with the run."""
+    earlier: EarlierRun | None = field(init=False, default=None)
     steady_world: World = field(init=False)
     tokens: SessionTokens = field(init=False)
 
     def __post_init__(self) -> None:
         """Read what earlier processes left for this one."""
         self.observer = StateObserver(self.earlier_state)
-        self.earlier = self._earlier()
-        resumed = self.earlier.resumed if self.earlier else None
+        before = self.earlier_state
+        if before is not None:
+            seen_at = self.others.earlier_seen_at
+            self.resumed = going_on(before, self.choices, self.world, seen_at)
+            self.earlier = EarlierRun.of(
+                before,
+                self.resumed,
+                used_until=used_until(before, seen_at, self.resumed.at),
+                retry_failed=self.resumed.retry_failed,
+            )
         self.steady_world = self.world.since(
-            resumed.resumed_at if resumed else self.started.started_at
+            self.resumed.resumed_at if self.resumed else self.started.started_at
         )
         run = self.started.run
         self.tokens = SessionTokens(self.state, run, self.source.plan, self._ended_sessions)
@@ -142,7 +153,7 @@ class RunPart:
 
     @property
     def _report_dir(self) -> str:
-        return self.earlier.resumed.report_dir if self.earlier else self.started.report_dir
+        return (self.resumed or self.started).report_dir
 
     def _ended_sessions(self, server: ServerName) -> Container[SessionId]:
         """Return the sessions of a server that are no longer needed."""
@@ -176,23 +187,6 @@ class RunPart:
     @property
     def _may_write(self) -> bool:
         return self.choices.yes_write and self.started.mode == "recovery"
-
-    def _earlier(self) -> EarlierRun | None:
-        state = self.earlier_state
-        if state is None:
-            return None
-        waves = state.waves.items()
-        return EarlierRun(
-            records=tuple(state.records.values()),
-            finished=frozenset(name for name, wave in waves if wave.finished_at is not None),
-            resumed=going_on(state, self.choices, self.world, self.others.earlier_seen_at),
-            attributed=[each for server in state.servers.values() for each in server.attributed],
-            strays=state.strays,
-            accepted=frozenset(state.accepted),
-            broken_guard=state.broken_guard,
-            over=frozenset().union(*(server.over for server in state.servers.values())),
-            ended=frozenset().union(*(server.last_ends for server in state.servers.values())),
-        )
 
     def _notifier(self, observer: StateObserver) -> Notifier:
         """Return the notifier of the plan's webhooks; it reads the state of `observer`."""

@@ -7,8 +7,7 @@ verdict: the waves after it start, budget and critical targets react.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Container
-from typing import Protocol, TypeVar
+from collections.abc import Container
 
 import anyio
 
@@ -23,121 +22,47 @@ from orchestrator.core.lifecycle import FIRM_RESULTS
 from orchestrator.core.model import MountKey, Result, ServerName, WaveName
 from orchestrator.core.run_state import NOT_GOOD
 from orchestrator.core.text import counted, duration
-from orchestrator.engine.bounded import before
-from orchestrator.engine.forced_end import ForcedEnd
+from orchestrator.engine.ending import Ending
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.orders import Orders
 from orchestrator.engine.silence import FROZEN_AFTER, overslept
 from orchestrator.engine.waves import Waves
 
-T = TypeVar("T")
 
-
-class ConductedShard(Protocol):
-    """A shard, as its conductor sees it."""
-
-    def offer(self, wave: WaveName) -> None:
-        """Offer the targets of a wave: its turn has come, be it to be skipped."""
-
-    def submit_nothing_more(self) -> None:
-        """Take back what waits for a slot; it is concluded."""
-
-    def end_holds(self) -> None:
-        """End all holds, and hold nothing any more."""
-
-    def cancel_all(self) -> None:
-        """Cancel what is in work: a person wants the end at once."""
-
-    async def look_once(self) -> None:
-        """Have every server's tasks read once: this process was frozen, and saw none end."""
-
-
-class Conductor:
+class Conductor(Ending):
     """Decides which wave has its turn, and when nothing more is submitted; implements `Board`."""
 
     def __init__(self, orders: Orders, ledger: Ledger) -> None:
         """Everything is submitted until something stops it."""
+        super().__init__()
         self._orders, self._ledger = orders, ledger
         finished = orders.earlier.finished if orders.earlier else frozenset[WaveName]()
         self.waves = Waves(orders.started.waves, ledger, finished)
         self._waves_over = False
-        self._shards: list[ConductedShard] = []
-        self._accepting = True
-        self._not_accepting = anyio.Event()
-        self._halted: str | None = None
-        self._stopped_by: str | None = None
-        self._stopped = anyio.Event()
         self._failed = 0
-        self.forced_end = ForcedEnd()
-
-    def join(self, shard: ConductedShard) -> None:
-        """Conduct a shard, too."""
-        self._shards.append(shard)
 
     # --- the end -------------------------------------------------------------------------------
 
-    @property
-    def accepting(self) -> bool:
-        """False once the run submits nothing more."""
-        return self._accepting
-
-    @property
-    def is_stopped(self) -> bool:
-        """True once a person has stopped the run."""
-        return self._stopped_by is not None
-
-    async def stopped(self) -> None:
-        """Return once a person has stopped the run."""
-        await self._stopped.wait()
-
-    async def unless_ended(self, ask: Callable[[], Awaitable[T]]) -> T | None:
-        """Return the answer, or None once nothing more is to be submitted."""
-        return await before(self._not_accepting.wait, ask)
-
-    def why_ended(self) -> tuple[Result, str] | None:
-        """Return result and reason of what is never submitted because the run ended, if it did."""
-        if self._halted is not None:
-            return Result.SKIPPED, f"the run halted first: {self._halted}"
-        if self._stopped_by is not None:
-            return Result.CANCELLED, f"the run was stopped first ({self._stopped_by})"
-        return None
-
     def stop(self, signal: str) -> None:
         """Submit nothing more and let running mounts finish; the second time, cancel them."""
-        forced = self.is_stopped
-        self._stopped_by = self._stopped_by or signal
-        self._stopped.set()
-        now = self._ledger.now()
+        forced, now = self.is_stopped, self._ledger.now()
         self._ledger.record(StopRequested(at=now, signal=signal, forced=forced))
-        self._submit_nothing_more()
-        for shard in self._shards:
-            shard.end_holds()
-        if forced:
-            self.forced_end.want()
-            for shard in self._shards:
-                shard.cancel_all()
+        self._end_by(signal, forced=forced)
 
     def halt(self, reason: str, detail: str) -> None:
         """Submit nothing more, for a reason that concerns the whole run. Safe to repeat."""
-        if self._accepting:
-            self._halted = detail
+        if self.accepting:
             self._ledger.record(RunHalted(at=self._ledger.now(), reason=reason, detail=detail))
-            self._submit_nothing_more()
-
-    def _submit_nothing_more(self) -> None:
-        self._accepting = False
-        self._not_accepting.set()
-        for shard in self._shards:
-            shard.submit_nothing_more()
+            self._end_because(detail)
 
     async def watch_deadline(self) -> None:
         """Halt when the run has taken as long as its plan allows."""
         deadline, earlier = self._orders.deadline, self._orders.earlier
         if deadline is not None:
-            resumed_at = earlier.resumed.at if earlier is not None else 0.0
+            resumed_at = earlier.begins.at if earlier is not None else 0.0
             late = await overslept(max(0.0, resumed_at + deadline - self._ledger.now()))
             if late > FROZEN_AFTER:
-                for shard in self._shards:
+                for shard in self.shards:
                     await shard.look_once()
             if not self._waves_over:
                 self.halt("deadline", f"the run took longer than {duration(deadline)}")
@@ -154,7 +79,7 @@ class Conductor:
             result = self.waves.answer(record)
             if result in {Result.FAILED, Result.UNKNOWN}:
                 self._failed += 1
-            if self._accepting and result not in FIRM_RESULTS:
+            if self.accepting and result not in FIRM_RESULTS:
                 self._consider_halting(record.planned, result)
         self.waves.look_at(record.planned.wave)
 
@@ -204,11 +129,11 @@ class Conductor:
     async def _run_wave(self, name: WaveName) -> None:
         """Have a wave's targets offered when the waves before it are over, and await its end."""
         await self.waves.turn(name)
-        begun = self._accepting and self.waves.may_start(name)
+        begun = self.accepting and self.waves.may_start(name)
         if begun:
             self._ledger.record(WaveStarted(at=self._ledger.now(), wave=name))
         self.waves.open(name)
-        for shard in self._shards:
+        for shard in self.shards:
             shard.offer(name)
         self.waves.look_at(name)
         await self.waves.is_over(name)

@@ -7,10 +7,11 @@ from typing import Protocol
 
 from msgspec import Struct, field
 
-from orchestrator.core.events import RunResumed, RunStarted, StrayFound, TasksAttributed
+from orchestrator.core.events import Event, RunStarted, StrayFound, TasksAttributed
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import MountKey, ServerName, SessionId, UnresolvedTarget, WaveName
 from orchestrator.core.policy import WatchPolicy
+from orchestrator.core.run_state import RunState
 from orchestrator.engine.scheduler import Limits
 from orchestrator.plan.choose.expansion import Expansion
 from orchestrator.plan.choose.inventory import InventoryNeeds, Listing
@@ -37,12 +38,15 @@ class Selection(Protocol):
 
 
 class EarlierRun(Struct, frozen=True, kw_only=True):
-    """The journal's facts about a run that this process continues."""
+    """The journal's facts about a run, or a shard of one, that this process continues."""
 
     records: Sequence[MountRecord]
-    finished: frozenset[WaveName]
-    resumed: RunResumed
+    begins: Event
     """The first record of this process; its time is where the run's clock goes on."""
+    used_until: float
+    """When an earlier process may have used a session last, on the run's clock."""
+    retry_failed: bool = False
+    finished: frozenset[WaveName] = frozenset()
     attributed: Sequence[TasksAttributed] = ()
     strays: Sequence[StrayFound] = ()
     """Mounts of no target that it could not remove."""
@@ -55,11 +59,25 @@ class EarlierRun(Struct, frozen=True, kw_only=True):
     ended: frozenset[SessionId] = frozenset()
     """Sessions of which the journal says how they ended, those that were left open too."""
 
-    @property
-    def used_until(self) -> float:
-        """When an earlier process may have used a session last, on the run's clock."""
-        used_until = self.resumed.used_until
-        return self.resumed.at if used_until is None else used_until
+    @classmethod
+    def of(
+        cls, state: RunState, begins: Event, *, used_until: float, retry_failed: bool
+    ) -> EarlierRun:
+        """Return what the engine must know of a run that a process goes on with from `begins`."""
+        servers, waves = state.servers.values(), state.waves.items()
+        return cls(
+            records=tuple(state.records.values()),
+            begins=begins,
+            used_until=used_until,
+            retry_failed=retry_failed,
+            finished=frozenset(name for name, wave in waves if wave.finished_at is not None),
+            attributed=[each for server in servers for each in server.attributed],
+            strays=state.strays,
+            accepted=frozenset(state.accepted),
+            broken_guard=state.broken_guard,
+            over=frozenset().union(*(server.over for server in servers)),
+            ended=frozenset().union(*(server.last_ends for server in servers)),
+        )
 
 
 class Orders(Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
@@ -87,27 +88,13 @@ class Run:
         self._start_clock()
         earlier = self._orders.earlier
         if earlier is not None:
-            self._start -= earlier.resumed.at
-            self.ledger.record(earlier.resumed)
+            self._start -= earlier.begins.at
+            self.ledger.record(earlier.begins)
         else:
             self.ledger.record(self._orders.started)
         await self.ledger.durable()
-        async with anyio.create_task_group() as background:
-            self.shard.begin(background)
-            background.start_soon(self._conductor.watch_deadline)
-            background.start_soon(self._conductor.forced_end.lift_shields)
-            async with anyio.create_task_group() as servers:
-                self.shard.servers.serve(servers)
-                try:
-                    if earlier is None:
-                        await self._carry_out(background)
-                    else:
-                        await self._carry_on(earlier, background)
-                    await self.shard.account()
-                finally:
-                    self.shard.close()
-            background.cancel_scope.cancel()
-        self.shard.note_rest()
+        work = self._carry_out if earlier is None else partial(self._carry_on, earlier)
+        await self.shard.execute(work, self._conductor.watch_deadline)
         return await self._finish()
 
     async def _carry_out(self, background: TaskGroup) -> None:

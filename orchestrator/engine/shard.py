@@ -8,8 +8,9 @@ wave, in its turn, offers its requests to the scheduler; every admitted request 
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from functools import partial
+from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
@@ -170,13 +171,33 @@ class Shard:
         """Have every server's tasks read once: this process was frozen, and saw none end."""
         await self.servers.look_once()
 
-    # --- beside the mounts ---------------------------------------------------------------------
+    # --- from the logons to the logoffs --------------------------------------------------------
 
-    def begin(self, background: TaskGroup) -> None:
-        """Watch, in the background, what may end or hold up the mounts."""
-        background.start_soon(self._watch_journal)
-        background.start_soon(self._watch_hold_requests)
-        background.start_soon(self._sharing.watch)
+    async def execute(
+        self,
+        work: Callable[[TaskGroup], Awaitable[None]],
+        *beside: Callable[[], Coroutine[Any, Any, None]],
+    ) -> None:
+        """Do `work` with the servers open, account for all that was mounted, and log off.
+
+        `beside` are watched until then, and what `work` starts in the task group it is given.
+        """
+        watches = (self._watch_journal, self._watch_hold_requests, self._sharing.watch, *beside)
+        async with anyio.create_task_group() as background:
+            for watch in (*watches, self._board.forced_end.lift_shields):
+                background.start_soon(watch)
+            async with anyio.create_task_group() as servers:
+                self.servers.serve(servers)
+                try:
+                    await work(background)
+                    await self._audit.of_all()
+                    await self.ledger.saved()  # the releases, before the sessions that prove them
+                finally:
+                    self._scheduler.close()
+                    self.servers.close()
+            background.cancel_scope.cancel()
+        self._sharing.note_waits()
+        self.servers.note_unkept()
 
     async def _watch_journal(self) -> None:
         """Without a journal no intent is durable, so nothing more is submitted."""
@@ -220,7 +241,7 @@ class Shard:
 
     def sort_out(self, earlier: EarlierRun) -> resume.RemainingWork:
         """Return what an earlier process left, and conclude what needs nothing else."""
-        return resume.sort_out(self.context, retry_failed=earlier.resumed.retry_failed)
+        return resume.sort_out(self.context, retry_failed=earlier.retry_failed)
 
     async def carry_on(
         self,
@@ -313,20 +334,3 @@ class Shard:
         if self._scheduler.is_held_full:
             return Result.SKIPPED, "no slot was left: held mounts have them all"
         return Result.SKIPPED, "no slot was left: mounts that cannot be released hold them all"
-
-    # --- its end -------------------------------------------------------------------------------
-
-    async def account(self) -> None:
-        """Account for all that its sessions have mounted, and keep what was seen."""
-        await self._audit.of_all()
-        await self.ledger.saved()  # the releases, before the sessions that prove them
-
-    def close(self) -> None:
-        """Submit nothing more, and allow the logoffs."""
-        self._scheduler.close()
-        self.servers.close()
-
-    def note_rest(self) -> None:
-        """Note for the report what was waited for, and what nobody could read."""
-        self._sharing.note_waits()
-        self.servers.note_unkept()

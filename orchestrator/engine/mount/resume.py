@@ -90,7 +90,7 @@ def is_wanted(client: EnterpriseManager, orders: Orders) -> bool:
     if earlier is None:
         return orders.selection.wants(server)
     records = [record for record in earlier.records if record.planned.server == server]
-    retry_failed = earlier.resumed.retry_failed
+    retry_failed = earlier.retry_failed
     return (
         bool(client.kept)
         or (not records and orders.selection.wants(server))
