@@ -10,11 +10,9 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from msgspec import Struct, field
-from msgspec.structs import replace
 
 from orchestrator.core.errors import IllegalTransition, JournalDamaged
 from orchestrator.core.events import (
-    LOGGED_OFF,
     Event,
     MountLeft,
     OutOfReach,
@@ -25,20 +23,10 @@ from orchestrator.core.events import (
     RunResumed,
     RunStarted,
     ServerEvent,
-    ServerGivenUp,
-    ServerMeasured,
-    ServerPaced,
-    ServerParked,
-    ServerResumed,
-    SessionEnded,
-    SessionOpened,
-    SessionTakenUp,
     StopRequested,
     StrayFound,
-    StrayReleased,
     SubmissionStarted,
     TargetEvent,
-    TasksAttributed,
     WaveFinished,
     WaveStarted,
 )
@@ -49,10 +37,9 @@ from orchestrator.core.model import (
     Result,
     ServerName,
     SessionId,
-    TaskId,
     WaveName,
 )
-from orchestrator.core.policy import SESSION_IDLE_LIMIT
+from orchestrator.core.server_state import ServerState
 
 NEVER_SUBMITTED = frozenset({Result.SKIPPED, Result.CANCELLED})
 NOT_GOOD = frozenset({Result.FAILED, Result.UNKNOWN})
@@ -61,119 +48,6 @@ NOT_GOOD = frozenset({Result.FAILED, Result.UNKNOWN})
 def good_results(*, require_checks: bool) -> frozenset[Result]:
     """Return the results that count as good; with `--require-checks` a mount alone does not."""
     return frozenset({Result.VERIFIED}) if require_checks else FIRM_RESULTS
-
-
-class Outage(Struct):
-    """From when to when a server could not be used, on the run's clock; None: to the end."""
-
-    start: float
-    end: float | None
-    reason: str
-
-
-class ServerState(Struct):
-    """What the events say of one Enterprise Manager."""
-
-    sessions: list[SessionOpened] = field(default_factory=list)
-    taken_up: int = 0
-    """How often a later process took up a session that an earlier one had opened."""
-    attributed: list[TasksAttributed] = field(default_factory=list)
-    ended: list[SessionEnded] = field(default_factory=list)
-    strays: dict[tuple[SessionId, TaskId], StrayFound] = field(default_factory=dict)
-    """Mounts of no target that may be open."""
-    strays_removed: list[StrayFound] = field(default_factory=list)
-    """Mounts of no target that were found and are gone."""
-    parked: ServerParked | None = None
-    """Set while the server cannot be used."""
-    given_up: ServerGivenUp | None = None
-    measured: ServerMeasured | None = None
-    open_mounts: dict[SessionId, set[MountKey]] = field(default_factory=dict)
-    """Targets whose mount is, or may be, open, from the moment before it is asked for.
-
-    By session; one that nobody used until the server must have forgotten it has none.
-    """
-    unattended: dict[SessionId, float] = field(default_factory=dict)
-    """Sessions that are denied, or of a process that is gone: when they were used last."""
-    peak_mounts: int = 0
-    """The most of them at a time, over all processes of the run."""
-    outages: list[Outage] = field(default_factory=list)
-    paces: list[tuple[float, int | None]] = field(default_factory=list)
-    """(second, mounts it is given from then on); None: as many as the plan allows."""
-
-    @property
-    def over(self) -> frozenset[SessionId]:
-        """The sessions that were lost or logged off: they are not used any more.
-
-        One that was lost with something unknown in it may be denied for a while only.
-        """
-        return frozenset(
-            session
-            for session, end in self.last_ends.items()
-            if (end.lost and end.unaudited is None) or end.reason == LOGGED_OFF
-        )
-
-    @property
-    def last_ends(self) -> dict[SessionId, SessionEnded]:
-        """How each session ended, by what was said last."""
-        return {end.session: end for end in self.ended}
-
-    def fold(self, event: ServerEvent) -> None:
-        """Fold one more event of this server in."""
-        match event:
-            case SessionOpened():
-                self.sessions.append(event)
-            case SessionTakenUp():
-                self.taken_up += 1
-                self.unattended.pop(event.session, None)
-            case TasksAttributed():
-                self.attributed.append(event)
-            case StrayFound():
-                self.strays[event.session, event.task] = event
-            case StrayReleased():
-                gone = self.strays.pop((event.session, event.task), None)
-                if gone is not None:
-                    self.strays_removed.append(gone)
-            case SessionEnded():
-                self.ended.append(event)
-                if not event.lost and event.unaudited is None:  # it has answered just now
-                    self.unattended.pop(event.session, None)
-                self.deny(event.session, event.at)
-            case ServerParked():
-                self.back(event.at)
-                self.parked = event
-                start = event.at if event.since is None else event.since
-                self.outages.append(Outage(start, None, event.reason))
-            case ServerResumed():
-                self.back(event.at)
-            case ServerPaced():
-                self.paces.append((event.at, event.allowed))
-            case ServerGivenUp():
-                self.given_up = event
-            case ServerMeasured():
-                self.measured = _joined(self.measured, event)
-            case _:
-                pass
-
-    def deny(self, session: SessionId, at: float) -> None:
-        """Note that a session is used no more: its mounts count until it must be forgotten."""
-        if session in self.open_mounts:
-            self.unattended.setdefault(session, at)
-
-    def count_mount(self, session: SessionId, key: MountKey, *, at: float) -> None:
-        """Count a target whose mount may be open in a session from now on."""
-        for idle in [
-            each for each, since in self.unattended.items() if at - since > SESSION_IDLE_LIMIT
-        ]:
-            self.open_mounts.pop(idle, None)
-            del self.unattended[idle]
-        self.open_mounts.setdefault(session, set()).add(key)
-        self.peak_mounts = max(self.peak_mounts, sum(map(len, self.open_mounts.values())))
-
-    def back(self, at: float) -> None:
-        """Let its trouble be over: it answers again, or another process asks anew."""
-        self.parked = None
-        if self.outages and self.outages[-1].end is None:
-            self.outages[-1].end = at
 
 
 class WaveState(Struct):
@@ -285,12 +159,7 @@ class RunState(Struct):
         Raises:
             IllegalTransition: the table or the plan does not allow it.
         """
-        if isinstance(event, RunResumed):
-            used_until = self.last_at if event.used_until is None else event.used_until
-            for server in self.servers.values():
-                for session in server.open_mounts:
-                    server.unattended.setdefault(session, used_until)
-        self.last_at = max(self.last_at, event.at)
+        last_at, self.last_at = self.last_at, max(self.last_at, event.at)
         self.events += 1
         if isinstance(event, TargetEvent):
             after = after or advance(self.records, event)
@@ -298,13 +167,13 @@ class RunState(Struct):
             self._count_mounts(event, after)
             return after
         try:
-            self._fold_run(event)
+            self._fold_run(event, last_at)
         except KeyError as exc:
             kind = type(event).__name__
             raise IllegalTransition(f"{kind} names {exc}, which the plan does not") from exc
         return None
 
-    def _fold_run(self, event: Event) -> None:
+    def _fold_run(self, event: Event, last_at: float) -> None:
         match event:
             case WaveStarted(wave=wave):
                 if self.waves[wave].started_at is None:  # not where a resumed run takes it up
@@ -320,7 +189,7 @@ class RunState(Struct):
             case StopRequested():
                 self.stops.append(event)
             case RunResumed():
-                self._begin_anew(event)
+                self._begin_anew(event, last_at)
             case PlaceholderReplaced(key=key):
                 del self.records[key]
             case RunNoted():
@@ -357,7 +226,7 @@ class RunState(Struct):
             if (record.result or record.standing) in NOT_GOOD:
                 self.accepted.add(key)
 
-    def _begin_anew(self, event: RunResumed) -> None:
+    def _begin_anew(self, event: RunResumed, last_at: float) -> None:
         """Begin anew what belongs to one process: stops, halts and the servers' troubles."""
         self.resumed.append(event)
         self.halted = None
@@ -365,23 +234,7 @@ class RunState(Struct):
         self.finished = None
         self.process_gone = False
         for server in self.servers.values():
-            server.back(event.at)
-            server.given_up = None
-            if server.paces and server.paces[-1][1] is not None:
-                server.paces.append((event.at, None))
-
-
-def _joined(before: ServerMeasured | None, now: ServerMeasured) -> ServerMeasured:
-    """Return what a server cost over all processes of the run that told."""
-    if before is None:
-        return now
-    return replace(
-        now,
-        requests=before.requests + now.requests,
-        retries=before.retries + now.retries,
-        peak_mounts=max(before.peak_mounts, now.peak_mounts),
-        sessions=before.sessions + now.sessions,
-    )
+            server.begin_anew(event.at, last_at if event.used_until is None else event.used_until)
 
 
 def is_wanted_again(record: MountRecord, *, retry_failed: bool) -> bool:

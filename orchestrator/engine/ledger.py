@@ -15,7 +15,13 @@ from contextlib import suppress
 import anyio
 
 from orchestrator.core.errors import JournalError
-from orchestrator.core.events import Event, PlaceholderReplaced, RunNoted, TargetEvent
+from orchestrator.core.events import (
+    Event,
+    PlaceholderReplaced,
+    RunNoted,
+    SubmissionStarted,
+    TargetEvent,
+)
 from orchestrator.core.lifecycle import MountRecord, advance
 from orchestrator.core.model import MountKey
 from orchestrator.core.ports.journal import Journal, Observer
@@ -71,14 +77,46 @@ class Ledger:
         """
         after = advance(self._records, event) if isinstance(event, TargetEvent) else None
         trouble = self._not_kept(event)
+        self._apply(event, after)
+        if trouble is not None:
+            self._go_on_without(trouble)
+        return after
+
+    def take_in(self, event: Event) -> MountRecord | None:
+        """Apply an event that another process has recorded; return the target's record, if any.
+
+        Raises:
+            IllegalTransition: the table forbids it.
+        """
+        after = advance(self._records, event) if isinstance(event, TargetEvent) else None
+        self._apply(event, after)
+        return after
+
+    async def intend(self, intent: SubmissionStarted) -> str | None:
+        """Record an intent, unless the run may not mount now, and return when it is on disk.
+
+        Returns why it may not; then nothing was recorded.
+
+        Raises:
+            IllegalTransition: the table forbids it; nothing was recorded.
+            JournalError: it is recorded, and cannot be kept; it must not be acted on.
+        """
+        after = advance(self._records, intent)
+        if self.broken is not None:
+            self._apply(intent, after)
+            raise JournalError(self.broken)
+        try:
+            return await self._journal.granted(intent, lambda: self._apply(intent, after))
+        except JournalError as exc:
+            self._go_on_without(exc)
+            raise
+
+    def _apply(self, event: Event, after: MountRecord | None) -> None:
         if after is not None:
             self._records[after.planned.key] = after
         elif isinstance(event, PlaceholderReplaced):
             del self._records[event.key]
         self._tell_all(event, after)
-        if trouble is not None:
-            self._go_on_without(trouble)
-        return after
 
     def note(self, message: str) -> None:
         """Record a line for the report that belongs to no target."""

@@ -125,6 +125,7 @@ class Scheduler:
         Without `others`, only this run's own mounts count.
         """
         self._limits = limits
+        self._run_limit = limits.run
         self._backup_limits = limits.by_folded_name()
         self._expected = expected
         self._allowance = allowance
@@ -157,6 +158,25 @@ class Scheduler:
     def working_on(self, server: ServerName) -> int:
         """Slots with a mount in work there: neither held ones nor lost ones."""
         return self._open_server[server] - self._forfeited[server] - self._idle[server]
+
+    def allow(self, mounts: int | None) -> None:
+        """Change how many mounts of the run may be open here; None: as many as there are."""
+        if mounts != self._run_limit:
+            self._run_limit = mounts
+            self.look_again()
+
+    @property
+    def could_begin(self) -> int:
+        """How many of the targets that wait would fit now if the run had no limit."""
+        machines = {machine for machine, _, _ in self._waiting.heads()}
+        behind = Counter(each[:2] for each in machines if self._has_machine_room_alone(each))
+        fitting: Counter[ServerName] = Counter()
+        for backup, waiting in behind.items():
+            room = self.backup_limit(backup) - self._open_backup[backup]
+            fitting[backup[0]] += max(0, min(waiting, room))
+        for server, limit in self._limits.servers.items():
+            fitting[server] = min(fitting[server], max(0, limit - self._open_server[server]))
+        return 0 if self._closed else sum(fitting.values())
 
     @property
     def is_held_full(self) -> bool:
@@ -284,7 +304,7 @@ class Scheduler:
 
     @property
     def _is_run_full(self) -> bool:
-        return self._limits.run is not None and self._open_run >= self._limits.run
+        return self._run_limit is not None and self._open_run >= self._run_limit
 
     # --- room --------------------------------------------------------------------------
 

@@ -93,9 +93,13 @@ class Waves:
         wave = self._waves[name]
         why = self._why_skipped(wave.facts)
         if why is not None:
-            self._skipped[name] = why
+            self.skip(name, why)
             return False
         return name not in self._finished or bool(wave.open or wave.silent)
+
+    def skip(self, name: WaveName, why: str) -> None:
+        """Submit nothing of a wave."""
+        self._skipped[name] = why
 
     def why_skipped(self, name: WaveName) -> str | None:
         """Return why the targets of a wave are not submitted, if it is skipped."""

@@ -21,6 +21,7 @@ from orchestrator.core.events import (
     MountKept,
     MountReleased,
     SessionOpened,
+    SubmissionStarted,
     TargetPlanned,
     TaskAccepted,
     UnmountStarted,
@@ -117,6 +118,19 @@ class RunJournal:
                 await self._committing.wait()
             else:
                 await self._commit()
+
+    async def granted(self, intent: SubmissionStarted, taken: Callable[[], None]) -> str | None:
+        """Take an intent and return when it is on disk: one process has nobody else to ask.
+
+        Raises:
+            JournalError: as `durable`.
+        """
+        try:
+            self.append(intent)
+        finally:
+            taken()
+        await self.durable()
+        return None
 
     async def flush_now_and_then(self) -> None:
         """Commit events that no caller waits for; runs beside the run until it is cancelled."""

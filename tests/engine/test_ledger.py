@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -67,6 +68,7 @@ class ListJournal:
 
     events: list[Event] = field(default_factory=list)
     full_at: int = 1000
+    refusal: str | None = None
     synced: int = 0
 
     def append(self, event: Event) -> None:
@@ -80,6 +82,17 @@ class ListJournal:
         if len(self.events) >= self.full_at:
             raise JournalError("no space left")
         self.synced = len(self.events)
+
+    async def granted(self, intent: SubmissionStarted, taken: Callable[[], None]) -> str | None:
+        """Refuse while there is a reason to; else keep it, have it applied, and sync."""
+        if self.refusal is not None:
+            return self.refusal
+        try:
+            self.append(intent)
+        finally:
+            taken()
+        await self.durable()
+        return None
 
 
 @dataclass(slots=True)
@@ -279,3 +292,58 @@ def test_a_continued_ledger_knows_its_targets_and_tells_nobody() -> None:
     assert book.now() == 7.0
     with pytest.raises(IllegalTransition, match="planned twice"):
         book.record(planned())
+
+
+@pytest.mark.anyio
+async def test_an_intent_is_applied_once_it_is_granted() -> None:
+    """It is on disk, visible and told when `intend` returns."""
+    journal, listener = ListJournal(), Listener()
+    book = ledger(journal, listener)
+    book.record(planned())
+
+    assert await book.intend(STARTED) is None
+
+    assert book[KEY].phase is Phase.SUBMITTING
+    assert journal.synced == 2
+    assert [event for event, _ in listener.told] == [planned(), STARTED]
+
+
+@pytest.mark.anyio
+async def test_an_intent_that_is_not_granted_leaves_no_trace() -> None:
+    """The target waits as before, and may be tried again."""
+    journal, listener = ListJournal(refusal="the wave is not open"), Listener()
+    book = ledger(journal, listener)
+    book.record(planned())
+
+    assert await book.intend(STARTED) == "the wave is not open"
+
+    assert book[KEY].phase is Phase.QUEUED
+    assert journal.events == [planned()]
+    assert len(listener.told) == 1
+
+
+@pytest.mark.anyio
+async def test_an_intent_that_cannot_be_kept_is_said_to_be_there() -> None:
+    """What failed may have been written: the record must not say that nothing was begun."""
+    journal = ListJournal(full_at=1)
+    book = ledger(journal)
+    book.record(planned())
+
+    with pytest.raises(JournalError):
+        await book.intend(STARTED)
+
+    assert book[KEY].phase is Phase.SUBMITTING
+    assert book.broken == "no space left"
+
+
+def test_what_another_process_has_recorded_is_applied_and_not_journaled_again() -> None:
+    """It changes the records, and observers are told."""
+    journal, listener = ListJournal(), Listener()
+    book = ledger(journal, listener)
+
+    book.take_in(planned())
+    book.take_in(STARTED)
+
+    assert book[KEY].phase is Phase.SUBMITTING
+    assert journal.events == []
+    assert [event for event, _ in listener.told] == [planned(), STARTED]

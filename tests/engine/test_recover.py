@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from orchestrator.core.errors import (
     ServiceBusy,
     SessionLost,
 )
-from orchestrator.core.events import Event
+from orchestrator.core.events import Event, SubmissionStarted
 from orchestrator.core.model import (
     BackupServerName,
     Href,
@@ -99,6 +99,12 @@ class NoJournal:
 
     async def durable(self) -> None:
         """Have nothing to wait for."""
+
+    async def granted(self, intent: SubmissionStarted, taken: Callable[[], None]) -> str | None:
+        """Keep it, too."""
+        self.append(intent)
+        taken()
+        return None
 
 
 @asynccontextmanager

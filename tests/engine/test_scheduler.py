@@ -100,11 +100,38 @@ def test_earlier_waves_and_critical_targets_come_first() -> None:
     vital = replace(request(3, "hq", "b", wave="early"), critical=True)
     door = scheduler(Limits(run=0), "early", "late")
     door.offer([late, plain, vital], room)
-    door._limits = Limits(run=3)  # the door opens with everything in the queue
-
-    door.offer([], room)
+    door.allow(3)  # the door opens with everything in the queue
 
     assert room.order == ["vm00003", "vm00002", "vm00001"]
+
+
+def test_the_limit_of_the_run_changes_while_it_mounts() -> None:
+    """Raised, it is used at once; lowered, nothing is admitted until fewer are open than that."""
+    room, door = Room(), scheduler(Limits(run=2, backup_server_default=9))
+    door.offer([request(n, "hq", "b") for n in range(6)], room)
+
+    door.allow(4)
+    assert len(room.order) == 4
+    door.allow(3)
+    room.release("vm00000")
+    assert len(room.order) == 4
+    room.release("vm00001")
+    assert len(room.order) == 5
+    door.allow(None)
+    assert len(room.order) == 6
+
+
+def test_what_could_begin_is_what_all_other_limits_leave_room_for() -> None:
+    """Of machines that wait, within the limits of backup servers and Enterprise Managers."""
+    room, limits = Room(), Limits(run=1, servers={ServerName("lab"): 1}, backup_server_default=2)
+    door = scheduler(limits)
+    door.offer([request(n, "hq", "b") for n in range(5)], room)  # one of them is admitted
+    door.offer([request(n, "lab", backup) for n, backup in enumerate("xy", 10)], room)
+    door.offer([request(20, "moon", "b", vm="sql01"), request(21, "moon", "b", vm="sql01")], room)
+
+    assert door.could_begin == 1 + 1 + 1
+    door.close()
+    assert door.could_begin == 0
 
 
 def test_the_longest_known_mount_goes_first() -> None:

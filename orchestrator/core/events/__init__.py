@@ -21,6 +21,7 @@ from orchestrator.core.errors import JournalDamaged
 from orchestrator.core.events import run, server, target
 from orchestrator.core.events.base import Event, ServerEvent, SessionEvent, TargetEvent
 from orchestrator.core.events.run import (
+    ChainPinned,
     PlaceholderReplaced,
     RunFinished,
     RunHalted,
@@ -43,6 +44,9 @@ from orchestrator.core.events.server import (
     SessionEnded,
     SessionOpened,
     SessionTakenUp,
+    ShardFinished,
+    ShardPlanned,
+    ShardTaken,
     StrayFound,
     StrayReleased,
     TasksAttributed,

@@ -137,6 +137,17 @@ class PlaceholderReplaced(Event, frozen=True, kw_only=True):
     was: Result | None
 
 
+class ChainPinned(Event, frozen=True, kw_only=True):
+    """Where the chain of a server's part of the run stood: its records until then are covered.
+
+    Only in the chain of the run itself, which so covers all of them. `hash` is in hex.
+    """
+
+    chain: ServerName
+    seq: int
+    hash: str
+
+
 class RunFinished(Event, frozen=True, kw_only=True):
     """The run is over and everything about it is in the journal.
 

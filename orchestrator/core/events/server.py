@@ -109,6 +109,28 @@ class ServerGivenUp(ServerEvent, frozen=True, kw_only=True):
     refused: bool
 
 
+class ShardTaken(ServerEvent, frozen=True, kw_only=True):
+    """A worker took the server's part of the run: from now on it alone mounts there.
+
+    `taken_over` is the worker whose lease had expired, if there was one. `epoch` rises with every
+    taking. `used_until` is when an earlier worker may have used a session there last.
+    """
+
+    worker: str
+    host: str
+    epoch: int
+    used_until: float
+    taken_over: str | None = None
+
+
+class ShardPlanned(ServerEvent, frozen=True, kw_only=True):
+    """All targets of the server are planned, or it cannot be known which there are."""
+
+
+class ShardFinished(ServerEvent, frozen=True, kw_only=True):
+    """Nothing of the run is left to do on the server."""
+
+
 class ServerMeasured(ServerEvent, frozen=True, kw_only=True):
     """Requests, slots and sessions of one server over one process of the run.
 

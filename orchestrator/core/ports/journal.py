@@ -6,7 +6,7 @@ from collections.abc import Callable, Container
 from datetime import datetime
 from typing import Protocol
 
-from orchestrator.core.events import Event
+from orchestrator.core.events import Event, SubmissionStarted
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import BackupServerName, MountRequest, ServerName
 from orchestrator.core.proof import Measured
@@ -27,6 +27,16 @@ class Journal(Protocol):
 
         Raises:
             JournalError: it is not, and never will be.
+        """
+
+    async def granted(self, intent: SubmissionStarted, taken: Callable[[], None]) -> str | None:
+        """Take an intent, unless the run may not mount now; return when it is on disk.
+
+        `taken` is called as soon as the intent has its place among the events. Returns why the
+        run may not mount now, and then the intent was not taken; it may be repeated later.
+
+        Raises:
+            JournalError: as `durable`; it may be in the journal all the same.
         """
 
 

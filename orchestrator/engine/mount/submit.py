@@ -7,6 +7,8 @@ it, the target waits aside with its slot until nothing can come of the request a
 
 from __future__ import annotations
 
+from enum import Enum, auto
+
 import anyio
 
 from orchestrator.core.errors import (
@@ -32,8 +34,21 @@ from orchestrator.core.model import Mount, TaskId
 from orchestrator.engine.mount import recover
 from orchestrator.engine.mount.attempt import Attempt, NextStep
 from orchestrator.engine.mount.find import record_found
+from orchestrator.log import Log
+
+log = Log(__name__)
 
 LOST = "answers of mount requests are lost"
+
+ASK_AGAIN_S = 1.5
+"""Seconds after which an intent that was not granted may be tried again: what forbids it is known
+by then."""
+
+
+class NotGranted(Enum):
+    """The run may not mount now, by what its other processes have recorded."""
+
+    NOW = auto()
 
 
 async def submit(attempt: Attempt) -> TaskId | Mount | NextStep:
@@ -67,24 +82,30 @@ async def submit(attempt: Attempt) -> TaskId | Mount | NextStep:
     if isinstance(outcome, HostExhausted):
         await attempt.server.spare(outcome)
         return NextStep.REQUEUE
+    if isinstance(outcome, NotGranted):
+        await anyio.sleep(ASK_AGAIN_S)
+        return NextStep.REQUEUE
     return outcome
 
 
-async def _intend_and_post(attempt: Attempt) -> TaskId | NextStep | HostExhausted | None:
+async def _intend_and_post(
+    attempt: Attempt,
+) -> TaskId | NextStep | NotGranted | HostExhausted | None:
     """Record the intent, send the request, and record the answer; None if that is lost."""
-    attempt.ledger.record(
-        SubmissionStarted(
-            at=attempt.now,
-            key=attempt.key,
-            attempt=len(attempt.record.attempts) + 1,
-            session=attempt.session.id,
-            point=attempt.request.point.id,
-        )
+    intent = SubmissionStarted(
+        at=attempt.now,
+        key=attempt.key,
+        attempt=len(attempt.record.attempts) + 1,
+        session=attempt.session.id,
+        point=attempt.request.point.id,
     )
     try:
-        await attempt.ledger.durable()
+        why = await attempt.ledger.intend(intent)
     except JournalError as exc:
         return _not_sent(attempt, str(exc))
+    if why is not None:
+        log.info("intent.not_granted", key=attempt.key, why=why)
+        return NotGranted.NOW
     if not _still_wanted(attempt):
         return _not_sent(attempt, "the run or its session ended before the POST")
     return await _post(attempt)

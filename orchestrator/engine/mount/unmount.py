@@ -32,7 +32,8 @@ from orchestrator.core.point_search import about, found_how
 from orchestrator.core.policy import WatchPolicy
 from orchestrator.core.ports.journal import Journal, Observer, OtherRuns
 from orchestrator.core.ports.server import EnterpriseManager
-from orchestrator.core.run_state import RunState, ServerState
+from orchestrator.core.run_state import RunState
+from orchestrator.core.server_state import ServerState
 from orchestrator.core.text import duration, printable
 from orchestrator.engine.availability import Terms
 from orchestrator.engine.connection import Connection, EarlierSession

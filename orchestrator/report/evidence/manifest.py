@@ -17,7 +17,8 @@ import msgspec
 from msgspec import Struct
 
 from orchestrator.core.events import RunResumed, RunStarted
-from orchestrator.core.run_state import RunState, ServerState
+from orchestrator.core.run_state import RunState
+from orchestrator.core.server_state import ServerState
 from orchestrator.core.text import printable_json, timestamp
 from orchestrator.core.version import __version__
 from orchestrator.report.values import Report

@@ -1,0 +1,176 @@
+"""What the events of a run say of one Enterprise Manager."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from orchestrator.core.events import (
+    LOGGED_OFF,
+    ServerEvent,
+    ServerGivenUp,
+    ServerMeasured,
+    ServerPaced,
+    ServerParked,
+    ServerResumed,
+    SessionEnded,
+    SessionOpened,
+    SessionTakenUp,
+    ShardFinished,
+    ShardPlanned,
+    ShardTaken,
+    StrayFound,
+    StrayReleased,
+    TasksAttributed,
+)
+from orchestrator.core.model import MountKey, SessionId, TaskId
+from orchestrator.core.policy import SESSION_IDLE_LIMIT
+
+
+class Outage(Struct):
+    """From when to when a server could not be used, on the run's clock; None: to the end."""
+
+    start: float
+    end: float | None
+    reason: str
+
+
+class ServerState(Struct):
+    """What the events say of one Enterprise Manager."""
+
+    sessions: list[SessionOpened] = field(default_factory=list)
+    taken_up: int = 0
+    """How often a later process took up a session that an earlier one had opened."""
+    attributed: list[TasksAttributed] = field(default_factory=list)
+    ended: list[SessionEnded] = field(default_factory=list)
+    strays: dict[tuple[SessionId, TaskId], StrayFound] = field(default_factory=dict)
+    """Mounts of no target that may be open."""
+    strays_removed: list[StrayFound] = field(default_factory=list)
+    """Mounts of no target that were found and are gone."""
+    parked: ServerParked | None = None
+    """Set while the server cannot be used."""
+    given_up: ServerGivenUp | None = None
+    measured: ServerMeasured | None = None
+    open_mounts: dict[SessionId, set[MountKey]] = field(default_factory=dict)
+    """Targets whose mount is, or may be, open, from the moment before it is asked for.
+
+    By session; one that nobody used until the server must have forgotten it has none.
+    """
+    unattended: dict[SessionId, float] = field(default_factory=dict)
+    """Sessions that are denied, or of a process that is gone: when they were used last."""
+    peak_mounts: int = 0
+    """The most of them at a time, over all processes of the run."""
+    outages: list[Outage] = field(default_factory=list)
+    paces: list[tuple[float, int | None]] = field(default_factory=list)
+    """(second, mounts it is given from then on); None: as many as the plan allows."""
+    workers: list[ShardTaken] = field(default_factory=list)
+    """The workers that have served it, in a run over several machines."""
+    is_planned: bool = False
+    """Whether its worker has planned all of its targets, in such a run."""
+    is_finished: bool = False
+    """Whether nothing is left to do on it, in such a run."""
+
+    @property
+    def over(self) -> frozenset[SessionId]:
+        """The sessions that were lost or logged off: they are not used any more.
+
+        One that was lost with something unknown in it may be denied for a while only.
+        """
+        return frozenset(
+            session
+            for session, end in self.last_ends.items()
+            if (end.lost and end.unaudited is None) or end.reason == LOGGED_OFF
+        )
+
+    @property
+    def last_ends(self) -> dict[SessionId, SessionEnded]:
+        """How each session ended, by what was said last."""
+        return {end.session: end for end in self.ended}
+
+    def fold(self, event: ServerEvent) -> None:
+        """Fold one more event of this server in."""
+        match event:
+            case SessionOpened():
+                self.sessions.append(event)
+            case SessionTakenUp():
+                self.taken_up += 1
+                self.unattended.pop(event.session, None)
+            case TasksAttributed():
+                self.attributed.append(event)
+            case StrayFound():
+                self.strays[event.session, event.task] = event
+            case StrayReleased():
+                gone = self.strays.pop((event.session, event.task), None)
+                if gone is not None:
+                    self.strays_removed.append(gone)
+            case SessionEnded():
+                self.ended.append(event)
+                if not event.lost and event.unaudited is None:  # it has answered just now
+                    self.unattended.pop(event.session, None)
+                self.deny(event.session, event.at)
+            case ServerParked():
+                self.back(event.at)
+                self.parked = event
+                start = event.at if event.since is None else event.since
+                self.outages.append(Outage(start, None, event.reason))
+            case ServerResumed():
+                self.back(event.at)
+            case ServerPaced():
+                self.paces.append((event.at, event.allowed))
+            case ServerGivenUp():
+                self.given_up = event
+            case ServerMeasured():
+                self.measured = _joined(self.measured, event)
+            case ShardTaken():
+                self.workers.append(event)
+                self.is_finished = False
+                self.begin_anew(event.at, event.used_until)
+            case ShardPlanned():
+                self.is_planned = True
+            case ShardFinished():
+                self.is_finished = True
+            case _:
+                pass
+
+    def deny(self, session: SessionId, at: float) -> None:
+        """Note that a session is used no more: its mounts count until it must be forgotten."""
+        if session in self.open_mounts:
+            self.unattended.setdefault(session, at)
+
+    def count_mount(self, session: SessionId, key: MountKey, *, at: float) -> None:
+        """Count a target whose mount may be open in a session from now on."""
+        for idle in [
+            each for each, since in self.unattended.items() if at - since > SESSION_IDLE_LIMIT
+        ]:
+            self.open_mounts.pop(idle, None)
+            del self.unattended[idle]
+        self.open_mounts.setdefault(session, set()).add(key)
+        self.peak_mounts = max(self.peak_mounts, sum(map(len, self.open_mounts.values())))
+
+    def begin_anew(self, at: float, used_until: float) -> None:
+        """Begin anew what belongs to one process; an earlier one used its sessions until then."""
+        for session in self.open_mounts:
+            self.unattended.setdefault(session, used_until)
+        self.back(at)
+        self.given_up = None
+        if self.paces and self.paces[-1][1] is not None:
+            self.paces.append((at, None))
+
+    def back(self, at: float) -> None:
+        """Let its trouble be over: it answers again, or another process asks anew."""
+        self.parked = None
+        if self.outages and self.outages[-1].end is None:
+            self.outages[-1].end = at
+
+
+def _joined(before: ServerMeasured | None, now: ServerMeasured) -> ServerMeasured:
+    """Return what a server cost over all processes of the run that told."""
+    if before is None:
+        return now
+    return replace(
+        now,
+        requests=before.requests + now.requests,
+        retries=before.retries + now.retries,
+        peak_mounts=max(before.peak_mounts, now.peak_mounts),
+        sessions=before.sessions + now.sessions,
+    )
