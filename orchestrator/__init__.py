@@ -19,7 +19,7 @@ Packages, from the top. Imports go down only, packages of one line do not import
     cli          click commands: argv ▶ run ▶ exit code
     app          wiring, runner, preview, follow, signals, unmount, readiness, notify, demo, logs
     em           one Enterprise Manager over HTTP: transport, session, client, logon, links, codecs
-    journal      SQLite: runs and events with a hash chain; replay; limits that runs share
+    journal      SQLite: runs and events with a hash chain; limits that runs share
     local        this machine: saved files of guests, the programs of a user
     report       what the journal says: values, renderings, exit codes, evidence, history
     simulator    Enterprise Managers to test against; shares no parser with em
@@ -30,7 +30,9 @@ Packages, from the top. Imports go down only, packages of one line do not import
     log          lines of the log; structlog is imported with the first
     checks       verdicts on what was read of a mounted guest
     plan         file: bytes to plan; choose: plan and inventory to mount requests
-    core         model, events, lifecycle, run state, point search, policy, errors, ports, text
+    core         model, events, lifecycle, run state, records, reading, what earlier runs found out,
+                 point search, policy, errors, text
+      ports      what the engine and the commands need from outside, as Protocols
 
 `__all__` is the declared Python API (docs/reference/python-api.md); every module is internal.
 

@@ -12,9 +12,9 @@ import anyio.to_thread
 from orchestrator.core.errors import JournalDamaged
 from orchestrator.core.events import Event, RunStarted
 from orchestrator.core.lifecycle import MountRecord
-from orchestrator.core.records import RunSummary
+from orchestrator.core.ports.store import Store
+from orchestrator.core.records import BEGINNING, RunSummary
 from orchestrator.core.run_state import RunState
-from orchestrator.journal import BEGINNING, JournalPosition, State
 from orchestrator.views.statistics import RunStatistics
 from orchestrator.views.view import View
 from orchestrator.views.web.web_view import WebView
@@ -31,11 +31,11 @@ Observed = tuple[Event, MountRecord | None]
 class RunFollower:
     """Reads the journal of a run on and on: its state and statistics, as far as it was read."""
 
-    def __init__(self, state: State, summary: RunSummary) -> None:
+    def __init__(self, store: Store, summary: RunSummary) -> None:
         """Before the first record."""
-        self._state, self._summary = state, summary
-        self.stats = RunStatistics(state.durations(state.naming(summary.run)).expected)
-        self._mark: JournalPosition = BEGINNING
+        self._store, self._summary = store, summary
+        self.stats = RunStatistics(store.durations(store.naming(summary.run)).expected)
+        self._mark = BEGINNING
         self._began: float | None = None
         """When the run began, on this machine's monotonic clock."""
         self.run_state: RunState | None = None
@@ -51,8 +51,8 @@ class RunFollower:
             IllegalTransition: it holds what no run of ours can have recorded.
         """
         # Looked at first: what a run records last must not look like the end of its process.
-        self.is_running = self._state.is_running(self._summary)
-        events, self._mark = self._state.read_on(self._summary.run, self._mark)
+        self.is_running = self._store.is_running(self._summary)
+        events, self._mark = self._store.read_on(self._summary.run, self._mark)
         observed = [(event, self._fold(event)) for event in events]
         if self.run_state is not None and self._began is None:
             since = datetime.now(UTC) - self.run_state.started.started_at

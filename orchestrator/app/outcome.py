@@ -13,6 +13,8 @@ from orchestrator.app.notify.composing import RunEnding
 from orchestrator.app.wiring import Choices
 from orchestrator.core.errors import JournalError, OrchestratorError
 from orchestrator.core.model import ExitCode, RunId
+from orchestrator.core.ports.store import Store
+from orchestrator.core.records import RUN_CHAIN, Mark, Position
 from orchestrator.core.run_state import RunState
 from orchestrator.engine.run import Run
 from orchestrator.journal import State
@@ -160,25 +162,29 @@ async def record_final_code(
     return replace(told, written=written)
 
 
-def place_of(report: Report, state: State, directory: Path) -> Path:
+def place_of(report: Report, store: Store, directory: Path) -> Path:
     """Return where the report is written: `directory`, or beside it if its report must be kept."""
     run = RunId(report.run.id)
     is_whole = report.run.journal_head is not None
-    return free_place(directory, run, partial(state.records, run) if is_whole else None)
+    return free_place(directory, run, partial(store.records, run) if is_whole else None)
 
 
 def write_with_evidence(
     report: Report,
-    state: State,
+    store: Store,
     found: RunState | None,
     choices: Choices,
     place: Path,
     left_out: list[Exception] | None = None,
 ) -> tuple[Path, ...]:
-    """Write the renderings and, if the journal holds everything in them, the evidence."""
+    """Write the renderings and, if the journal holds everything in them, the evidence.
+
+    For the process that carried out the run: all of its records are in the run's own chain.
+    """
     evidence = drop_evidence
     if found is not None and report.run.journal_head is not None:
-        records = state.records(RunId(report.run.id), upto=report.run.journal_records)
+        end = Position(found.events, bytes.fromhex(report.run.journal_head))
+        records = store.records(RunId(report.run.id), upto=Mark({RUN_CHAIN: end}))
         evidence = partial(stage_evidence, found, report, records, choices.sign)
     return tuple(write(report, place, beside=evidence, left_out=left_out))
 

@@ -5,24 +5,25 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 
 import anyio
 from msgspec import Struct, field
 
 from orchestrator.app.wiring import World, clients, seed_of
+from orchestrator.core.earlier_runs.naming import Naming
 from orchestrator.core.errors import OrchestratorError, ServerUnusable
 from orchestrator.core.model import MountRequest, ServerName, UnresolvedTarget
+from orchestrator.core.ports.journal import Proofs
+from orchestrator.core.ports.store import Store
 from orchestrator.core.text import duration
 from orchestrator.em.client import Client
 from orchestrator.em.session import Session
 from orchestrator.engine.bounded import before
 from orchestrator.engine.inventory import gather_once
-from orchestrator.journal import Naming, State
 from orchestrator.plan.choose.expansion import Expansion
 from orchestrator.plan.choose.inventory import InventoryNeeds, Listing
 from orchestrator.plan.choose.locked import LockedPlan
-from orchestrator.plan.choose.sampling import Draw, Proofs
+from orchestrator.plan.choose.sampling import Draw
 from orchestrator.plan.choose.targets import LockedSelection, Narrowing, PlanSelection
 from orchestrator.plan.file.loading import LoadedPlan
 
@@ -62,14 +63,14 @@ class Preview(Struct, frozen=True, kw_only=True):
 
 async def look(
     loaded: LoadedPlan,
-    state: Path,
+    store: Store,
     *,
     only: tuple[str, ...] = (),
     seed: int | None = None,
     locked: LockedPlan | None = None,
     world: World | None = None,
 ) -> Preview:
-    """Ask the servers of a plan for its points and expand it; the journal is only read.
+    """Ask the servers of a plan for its points and expand it; the store is only read.
 
     With `locked`, its points are looked for too. Only servers of which something is wanted are
     asked. One that answers nothing for `PATIENCE` seconds is missing, and the others are shown.
@@ -83,7 +84,7 @@ async def look(
     proofs: Proofs | None = None
     if plan.samples_stalest:
         naming = Naming(urls={name: server.url for name, server in plan.servers.items()})
-        proofs = State(state).proofs(before=now, naming=naming)
+        proofs = store.proofs(before=now, naming=naming)
     narrowing = Narrowing(only=only)
     draw = Draw(seed=seed, proofs=proofs)
     selection = PlanSelection(plan, narrowing, now, draw, explain=True)

@@ -38,11 +38,12 @@ from orchestrator.app.wiring import (
     secret_variables,
     used_until,
 )
+from orchestrator.core.earlier_runs.naming import Naming, urls_of
 from orchestrator.core.errors import JournalError
 from orchestrator.core.events import Event, RunNoted, RunResumed, RunStarted
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import ExitCode, ServerName, SessionId
-from orchestrator.core.ports.journal import Baselines, Durations, Observer, OtherRuns
+from orchestrator.core.ports.journal import Baselines, Durations, Observer, OtherRuns, Proofs
 from orchestrator.core.ports.local import on_the_spot
 from orchestrator.core.proof import BaselineCheck
 from orchestrator.core.run_state import RunState, replay
@@ -50,11 +51,10 @@ from orchestrator.em.credentials import resolve as resolve_secret
 from orchestrator.engine.orders import EarlierRun, Orders
 from orchestrator.engine.run import Run
 from orchestrator.engine.shard import Surroundings
-from orchestrator.journal import Naming, RunJournal, State, urls_of
+from orchestrator.journal import RunJournal, State
 from orchestrator.local.files.store import DiskFileStore
 from orchestrator.local.programs import ChildProcesses
 from orchestrator.log import Log
-from orchestrator.plan.choose.sampling import Proofs
 from orchestrator.plan.file.settings import SecretReference
 from orchestrator.report.exit_codes import exit_code
 from orchestrator.report.summary import summarize
@@ -147,8 +147,8 @@ class RunPart:
     def _head_of_all(self, state: RunState) -> str | None:
         """Return the head of the journal if that has everything in `state`, whatever went wrong."""
         with suppress(JournalError):
-            kept, head = self.state.replay_to_head(self.started.run)
-            return head if kept.events == state.events else None
+            kept, mark = self.state.replay_to_head(self.started.run)
+            return mark.head if kept.events == state.events else None
         return None
 
     @property

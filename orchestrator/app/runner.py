@@ -18,12 +18,13 @@ from orchestrator.app.wiring import (
     require_same,
     require_something_wanted,
 )
+from orchestrator.core.earlier_runs.naming import urls_of
 from orchestrator.core.errors import CannotResume
 from orchestrator.core.events import RunStarted
 from orchestrator.core.model import ExitCode
 from orchestrator.core.ports.journal import Observer, OtherRuns
 from orchestrator.core.run_state import RunState
-from orchestrator.journal import State, urls_of
+from orchestrator.journal import State
 from orchestrator.report.summary import summarize
 from orchestrator.views.view import View
 from orchestrator.views.web.web_view import WebView

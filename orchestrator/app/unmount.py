@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from orchestrator.app.session_tokens import usable_sessions
 from orchestrator.app.wiring import World, clients, used_until
+from orchestrator.core.earlier_runs.naming import urls_of
 from orchestrator.core.errors import JournalDamaged, RunLocked
 from orchestrator.core.events import (
     LOGGED_OFF,
@@ -32,12 +33,13 @@ from orchestrator.core.events import (
 from orchestrator.core.lifecycle import MountRecord, Phase
 from orchestrator.core.model import ExitCode, MountKey, MountState, RunId, ServerName
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
+from orchestrator.core.ports.store import Store
 from orchestrator.core.records import RunSummary
 from orchestrator.core.run_state import RunState
 from orchestrator.core.text import counted, moment, printable
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.mount.unmount import MountRemoval, UnmountResult
-from orchestrator.journal import State, urls_of
+from orchestrator.journal import State
 from orchestrator.plan.file.settings import RestorePlan
 
 TICK = 2.0
@@ -87,9 +89,9 @@ async def release_leftovers(
     return await _end_holds(state, summary, held, say)
 
 
-def _held(state: State, run: RunId) -> dict[MountKey, int]:
+def _held(store: Store, run: RunId) -> dict[MountKey, int]:
     """Return the targets whose mounts are held now, and which attempt that is."""
-    records = state.replay(run).records.items()
+    records = store.replay(run).records.items()
     return {key: len(record.attempts) for key, record in records if record.phase is Phase.HELD}
 
 
@@ -179,13 +181,13 @@ def _doing(run_state: RunState, record: MountRecord) -> str:
 
 
 async def _until_released(
-    state: State, summary: RunSummary, held: dict[MountKey, int], answer: anyio.CancelScope
+    store: Store, summary: RunSummary, held: dict[MountKey, int], answer: anyio.CancelScope
 ) -> None:
     """Return once none of the mounts is held any more or being removed, or the run has ended."""
-    while state.is_running(summary):
+    while store.is_running(summary):
         await anyio.sleep(TICK / 2)
         with suppress(JournalDamaged):  # read while it is written: the next look tells
-            records = state.replay(summary.run).records
+            records = store.replay(summary.run).records
             now = [records[key] for key, attempt in held.items()]
             working = [each for each in now if each.phase in {Phase.HELD, Phase.UNMOUNTING}]
             if any(each.phase is not Phase.HELD for each in now):
@@ -194,14 +196,14 @@ async def _until_released(
                 return
 
 
-async def _until_all_is_known(state: State, summary: RunSummary) -> None:
+async def _until_all_is_known(store: Store, summary: RunSummary) -> None:
     """Return once the run has ended or has more to do, or the targets of each server are known.
 
     A server of which none is known may list late, or has none: then the run is about to end.
     """
-    while state.is_running(summary):
+    while store.is_running(summary):
         with suppress(JournalDamaged):  # read while it is written: the next look tells
-            run_state = state.replay(summary.run)
+            run_state = store.replay(summary.run)
             records = run_state.records.values()
             going_on = (each for each in records if not each.is_final)
             if any(each.mount_state is not MountState.RELEASED for each in going_on):

@@ -33,6 +33,7 @@ from orchestrator.core.model import (
     same_fields,
 )
 from orchestrator.core.policy import SEEN_WITHIN, WatchPolicy
+from orchestrator.core.ports.journal import Proofs
 from orchestrator.core.ports.local import FileStore, Programs
 from orchestrator.core.proof import Download
 from orchestrator.core.run_state import RunState
@@ -46,7 +47,7 @@ from orchestrator.log import Log
 from orchestrator.plan.choose.expansion import Expansion
 from orchestrator.plan.choose.inventory import inventory_needs
 from orchestrator.plan.choose.locked import LockedPlan
-from orchestrator.plan.choose.sampling import Draw, Proofs
+from orchestrator.plan.choose.sampling import Draw
 from orchestrator.plan.choose.targets import LockedSelection, Narrowing, PlanSelection
 from orchestrator.plan.file.loading import LoadedPlan
 from orchestrator.plan.file.problems import START, Problem

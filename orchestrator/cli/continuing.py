@@ -22,8 +22,8 @@ from orchestrator.views import streams
 if TYPE_CHECKING:
     from orchestrator.app.outcome import Outcome
     from orchestrator.core.events import RunStarted
+    from orchestrator.core.ports.store import Store
     from orchestrator.core.records import RunSummary
-    from orchestrator.journal import State
     from orchestrator.plan.choose.locked import LockedPlan
     from orchestrator.plan.file.loading import LoadedPlan
 
@@ -156,10 +156,11 @@ def unmount_command(
 
     _ = output  # every line is a result
     streams.never_wait()
-    journal = options.journal_of(state)
+    directory = state or options.default_state()
+    journal = options.journal_of(directory)
     release = partial(
         release_leftovers,
-        journal.directory,
+        directory,
         run,
         lambda started: _plan_of(started, plan, overrides, only_servers=True).plan,
         say=lambda line: click.echo(line, err=True),
@@ -180,7 +181,7 @@ def unmount_command(
     end(outcome.code)
 
 
-def _has_ended(journal: State, summary: RunSummary, wait: float) -> bool:
+def _has_ended(journal: Store, summary: RunSummary, wait: float) -> bool:
     """Wait at most so many seconds for the end of a run's process; return whether it came."""
     until = time.monotonic() + wait
     if wait:
@@ -190,7 +191,7 @@ def _has_ended(journal: State, summary: RunSummary, wait: float) -> bool:
     return wait > 0 and not journal.is_running(summary)
 
 
-def _update_reports(journal: State, summary: RunSummary) -> None:
+def _update_reports(journal: Store, summary: RunSummary) -> None:
     """Update the reports of a run with what it has left now; print what goes wrong."""
     from orchestrator.cli.reporting import rebuild
     from orchestrator.report.evidence.writing import free_place, is_signed, kept_report

@@ -20,8 +20,8 @@ from orchestrator.core.text import counted, printable
 if TYPE_CHECKING:
     from orchestrator.core.events import RunStarted
     from orchestrator.core.lifecycle import MountRecord
+    from orchestrator.core.ports.store import Store
     from orchestrator.core.run_state import RunState
-    from orchestrator.journal import State
     from orchestrator.plan.file.loading import LoadedPlan
     from orchestrator.report.history.coverage import PlannedMachine
 
@@ -80,7 +80,7 @@ def trend_command(
         else [trend_of_plan(plan or "", states)]
     )
     if not any(trend.samples for trend in trends):
-        fail(2, f"no run in {journal.directory} matches")
+        fail(2, f"no run in {journal.place} matches")
     if as_json:
         options.echo_json(trend_values(trends))
     else:
@@ -88,7 +88,7 @@ def trend_command(
 
 
 def _states(
-    journal: State, plan: str | None, target: str | None = None, last: int | None = None
+    journal: Store, plan: str | None, target: str | None = None, last: int | None = None
 ) -> Iterator[RunState]:
     """Yield the newest runs first, at most `last`: of a plan, with a target that matches.
 
@@ -153,7 +153,7 @@ def coverage_command(
     loaded = load_plan(plan, overrides=overrides)
     journal = options.journal_of(state)
     wanted, notes = (
-        (_machines_now(loaded, journal.directory), ["the servers were asked just now"])
+        (_machines_now(loaded, journal), ["the servers were asked just now"])
         if ask
         else planned_machines(loaded.plan, loaded.sha256, _states(journal, loaded.plan.name))
     )
@@ -172,12 +172,12 @@ def coverage_command(
     end(0 if coverage.is_whole else 1)
 
 
-def _machines_now(loaded: LoadedPlan, state: Path) -> list[PlannedMachine]:
+def _machines_now(loaded: LoadedPlan, journal: Store) -> list[PlannedMachine]:
     """Return the machines that the plan selects on its servers now."""
     from orchestrator.app.preview import look
     from orchestrator.report.history.coverage import PlannedMachine
 
-    preview = unless_terminated(partial(look, _without_samples(loaded), state))
+    preview = unless_terminated(partial(look, _without_samples(loaded), journal))
     preview.require_whole()
     rows: list[tuple[ServerName, str, str | None, str]] = [
         (each.server, each.vm, each.backup_server, "its server lists it")
@@ -303,7 +303,7 @@ def _values(record: MountRecord) -> dict[str, object]:
 def _save(
     save_as: Path,
     moved_to: Path | None,
-    journal: State,
+    journal: Store,
     started: RunStarted,
     records: list[MountRecord],
 ) -> None:

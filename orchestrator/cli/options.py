@@ -20,7 +20,7 @@ from orchestrator.core.model import ExitCode
 from orchestrator.core.text import printable_json
 
 if TYPE_CHECKING:
-    from orchestrator.journal import State
+    from orchestrator.core.ports.store import Store
     from orchestrator.report.ci import Ci
     from orchestrator.report.evidence.signing import Signer
     from orchestrator.views.view import View
@@ -56,11 +56,11 @@ def default_state() -> Path:
     return found
 
 
-def journal_of(state: Path | None) -> State:
-    """Return the state directory that --state names, or the user's own."""
-    from orchestrator.journal import State
+def journal_of(state: Path | None) -> Store:
+    """Return where the runs of --state, or of the user's own directory, are read."""
+    from orchestrator.app.stores import store_at
 
-    return State(state or default_state())
+    return store_at(state or default_state())
 
 
 def readable(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str | None:

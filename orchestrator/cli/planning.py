@@ -128,8 +128,8 @@ def plan_command(
 
     loaded = load_plan(plan, overrides=overrides)
     locked = _locked(against) if against is not None else None
-    directory = state or options.default_state()
-    ask = partial(look, loaded, directory, only=only, seed=seed, locked=locked)
+    journal = options.journal_of(state)
+    ask = partial(look, loaded, journal, only=only, seed=seed, locked=locked)
     preview = unless_terminated(ask)
     if as_json:
         options.echo_json(as_values(preview, loaded))

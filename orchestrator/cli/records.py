@@ -17,9 +17,9 @@ from orchestrator.core.text import counted, inert, moment, printable, timestamp
 
 if TYPE_CHECKING:
     from orchestrator.core.lifecycle import MountRecord
+    from orchestrator.core.ports.store import Store
     from orchestrator.core.records import RunSummary
     from orchestrator.core.run_state import RunState
-    from orchestrator.journal import State
     from orchestrator.report.history.overview import RunOverview
 
 
@@ -54,7 +54,7 @@ def status_command(
     end(_show_run(run_state, running and run_state.finished is None, as_json))
 
 
-def _show_runs(journal: State, as_json: bool) -> int:
+def _show_runs(journal: Store, as_json: bool) -> int:
     """Print the list of runs and return the exit code.
 
     A damaged run is named and hides no other one: what may be mounted must be found.
@@ -77,7 +77,7 @@ def _show_runs(journal: State, as_json: bool) -> int:
     if as_json:
         options.echo_json(values)
     else:
-        click.echo("\n".join(lines or [f"no runs in {journal.directory}"]))
+        click.echo("\n".join(lines or [f"no runs in {journal.place}"]))
     for each in damage:
         click.echo(inert(f"bulk-restore: {each}"), err=True)
     return 74 if damage else 0

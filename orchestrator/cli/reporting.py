@@ -13,7 +13,7 @@ from orchestrator.cli.ending import end, fail
 from orchestrator.core.model import ExitCode
 
 if TYPE_CHECKING:
-    from orchestrator.journal import State
+    from orchestrator.core.ports.store import Store
     from orchestrator.report.evidence.signing import Signer
 
 
@@ -84,7 +84,7 @@ def report_command(
 
 
 def rebuild(
-    journal: State, run: str, directory: Path | None, sign: Signer | None = None
+    journal: Store, run: str, directory: Path | None, sign: Signer | None = None
 ) -> list[Path]:
     """Write the reports of a run and their evidence from the journal; return the files.
 
@@ -104,13 +104,13 @@ def rebuild(
     summary = journal.summary(run)
     name = summary.run
     process_gone = not journal.is_running(summary)  # looked at first: it may end meanwhile
-    run_state, head = journal.replay_to_head(name)
+    run_state, mark = journal.replay_to_head(name)
     while True:
         run_state.process_gone = process_gone
-        report = summarize(run_state, chain_head=head)
+        report = summarize(run_state, chain_head=mark.head)
         place = directory or Path(run_state.report_dir)
         require_no_more(place, name, journal.records(name))
-        records = journal.records(name, upto=run_state.events)
+        records = journal.records(name, upto=mark)
         evidence = partial(stage_evidence, run_state, report, records, sign)
         broken: list[Exception] = []
         try:
@@ -120,9 +120,9 @@ def rebuild(
             raise
         if broken:
             raise broken[0]
-        before = head
-        run_state, head = journal.replay_to_head(name)
-        if head == before or run_state.finished is None:
+        before = mark
+        run_state, mark = journal.replay_to_head(name)
+        if mark == before or run_state.finished is None:
             return paths
         # else the run has ended meanwhile, and its report must not be an older one
 
@@ -144,7 +144,7 @@ def _verify(directory: Path, key: Path | None, output: options.Output) -> NoRetu
     end(ExitCode.GOOD if verdict.is_good else ExitCode.NOT_GOOD)
 
 
-def _compare(journal: State, run: str, base: str, *, as_json: bool) -> NoReturn:
+def _compare(journal: Store, run: str, base: str, *, as_json: bool) -> NoReturn:
     from orchestrator.report.history.comparison import compare, comparison_lines, comparison_values
 
     comparison = compare(*(journal.replay(journal.find(name)) for name in (base, run)))

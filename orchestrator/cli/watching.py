@@ -19,9 +19,9 @@ from orchestrator.views import streams
 
 if TYPE_CHECKING:
     from orchestrator.core.events import RunFinished
+    from orchestrator.core.ports.store import Store
     from orchestrator.core.records import RunSummary
     from orchestrator.core.run_state import RunState
-    from orchestrator.journal import State
 
 LOOK_S = 0.5
 """Seconds between two looks for a run that has not begun."""
@@ -67,7 +67,7 @@ def watch_command(run: str, wait: bool, state: Path | None, output: options.Outp
     end(0)
 
 
-def _next_run(journal: State) -> RunSummary:
+def _next_run(journal: Store) -> RunSummary:
     """Return the newest run that goes on now; wait for one, if there is none.
 
     Raises:
@@ -89,7 +89,7 @@ def _next_run(journal: State) -> RunSummary:
                     return summary
             unread, before = 0, known
         if not is_announced:
-            click.echo(f"waiting for a run to begin in {journal.directory}", err=True)
+            click.echo(f"waiting for a run to begin in {journal.place}", err=True)
             is_announced = True
         time.sleep(LOOK_S)
 
@@ -124,7 +124,7 @@ def _end(number: int, _frame: object) -> NoReturn:
 
 
 def follow(
-    journal: State, summary: RunSummary, output: options.Output, *, patient: bool = False
+    journal: Store, summary: RunSummary, output: options.Output, *, patient: bool = False
 ) -> RunState | None:
     """Show a run until it has ended or its process is gone; return its last known state."""
     from orchestrator.app.follow import RunFollower, watch

@@ -3,27 +3,14 @@
     state = State(directory)
     async with state.open_run(started) as journal:   # implements ports.Journal
         journal.append(event); await journal.durable()
-    state.replay(run)                                 # the same fold as the live run
+    state.replay(run)                                 # as ports.Store: the fold of the live run
 
 One writer with group commit; any number of readers, also from other processes during a run.
 The directory and everything in it belongs to its owner alone.
 """
 
 from orchestrator.journal.claims import Claims, holds, in_work
-from orchestrator.journal.naming import Naming, urls_of
-from orchestrator.journal.same_server import Identities
-from orchestrator.journal.state import BEGINNING, JournalPosition, State
+from orchestrator.journal.state import State
 from orchestrator.journal.writing import RunJournal
 
-__all__ = [
-    "BEGINNING",
-    "Claims",
-    "Identities",
-    "JournalPosition",
-    "Naming",
-    "RunJournal",
-    "State",
-    "holds",
-    "in_work",
-    "urls_of",
-]
+__all__ = ["Claims", "RunJournal", "State", "holds", "in_work"]

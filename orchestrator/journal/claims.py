@@ -2,7 +2,7 @@
 
 Every run claims a mount here, in one transaction with the look at everybody else's, before it
 asks a server for it, and gives the claim back when the mount is known to be gone: two processes
-never both take the last slot. Which servers are the same is decided in `same_server`; a run
+never both take the last slot. Which servers are the same is decided in `core.same_server`; a run
 records at each logon where the server answers, so both runs have done so before they claim.
 
 The claims of a run whose process has ended count on while its mounts may be open: until
@@ -26,9 +26,10 @@ from orchestrator.core.errors import JournalError
 from orchestrator.core.model import BackupServerName, MountRequest, RunId, ServerName
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.core.records import server_address
+from orchestrator.core.same_server import Identities
 from orchestrator.core.text import counted, time_of_day
+from orchestrator.journal.endpoints import ENDPOINTS, read_identities
 from orchestrator.journal.locking import is_locked, journal_error
-from orchestrator.journal.same_server import ENDPOINTS, Identities, read_identities
 from orchestrator.journal.store import private_file
 from orchestrator.log import Log
 

@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import anyio
 
-from orchestrator.core.errors import JournalDamaged, JournalLocked, RunNotFound
-from orchestrator.core.events import Event, RunStarted
+from orchestrator.core.earlier_runs.baselines import Measurements
+from orchestrator.core.earlier_runs.durations import PastDurations
+from orchestrator.core.earlier_runs.naming import NO_NAMING, Naming
+from orchestrator.core.earlier_runs.proofs import LastProofs
+from orchestrator.core.errors import JournalDamaged, JournalLocked
+from orchestrator.core.events import RunStarted
 from orchestrator.core.model import RunId, ServerName
+from orchestrator.core.paths import nearest_existing
 from orchestrator.core.ports.journal import Baselines, Durations
-from orchestrator.core.records import GENESIS, Record, RunSummary, chain_hash
-from orchestrator.core.run_state import RunState, fold
+from orchestrator.core.reading import RunReader
+from orchestrator.core.records import (
+    RUN_CHAIN,
+    START,
+    Mark,
+    Position,
+    Record,
+    RunSummary,
+    checked,
+)
+from orchestrator.core.same_server import Identities
 from orchestrator.core.text import duration
-from orchestrator.journal.baselines import Measurements, read_baselines
 from orchestrator.journal.claims import Claims, opened_claims
-from orchestrator.journal.history import LastProofs, PastDurations, read_durations, read_proofs
+from orchestrator.journal.endpoints import identities_in
+from orchestrator.journal.history import read_baselines, read_durations, read_proofs
 from orchestrator.journal.locking import is_locked, journal_error
-from orchestrator.journal.naming import NO_NAMING, Naming, urls_of
 from orchestrator.journal.run_locks import RunLocks
-from orchestrator.journal.same_server import Identities, identities_in
 from orchestrator.journal.side_files import SideFiles
 from orchestrator.journal.store import (
     closed_on_error,
     opened_for_reading,
     opened_for_writing,
     private_directory,
-    read_event,
 )
 from orchestrator.journal.writing import LOCK_PATIENCE, LOCK_TICK, RunJournal
 from orchestrator.log import Log
@@ -39,21 +50,8 @@ from orchestrator.log import Log
 log = Log(__name__)
 
 
-class JournalPosition(NamedTuple):
-    """A place in a run's events: the last record before it, and that record's hash."""
-
-    seq: int
-    head: bytes
-
-
-BEGINNING = JournalPosition(0, GENESIS)
-
-BATCH = 5000
-"""Records that are read at once of a run that is followed."""
-
-
-class State(RunLocks, SideFiles):
-    """Everything that outlives a process. Reading never changes anything."""
+class State(RunReader, RunLocks, SideFiles):
+    """Everything that outlives a process; implements `ports.store.Store`, and what writes."""
 
     def __init__(self, directory: Path) -> None:
         """`directory` is made on the first write."""
@@ -73,7 +71,7 @@ class State(RunLocks, SideFiles):
         """
         private_directory(self.directory)
         connection = await self._opened(inline=inline, first=started)
-        async with _written(connection, started.run, BEGINNING, inline=inline) as journal:
+        async with _written(connection, started.run, START, inline=inline) as journal:
             yield journal
 
     @asynccontextmanager
@@ -83,7 +81,7 @@ class State(RunLocks, SideFiles):
         Raises:
             JournalDamaged: its chain is broken; nothing is added to a damaged journal.
         """
-        end = self._end(run)
+        end = self.end_of(run).of(RUN_CHAIN)
         connection = await self._opened(inline=inline)
         async with _written(connection, run, end, inline=inline) as journal:
             yield journal
@@ -121,9 +119,21 @@ class State(RunLocks, SideFiles):
     # --- reading ---------------------------------------------------------------------------
 
     @property
+    def place(self) -> str:
+        """The directory."""
+        return str(self.directory)
+
+    @property
     def is_being_made(self) -> bool:
         """True while the journal's file has nothing in it: its first run is writing it."""
         return self._file.exists() and not self._file.stat().st_size
+
+    def why_not_writable(self) -> str | None:
+        """Return why the directory, or a file in it, cannot be made; nothing is made."""
+        standing = nearest_existing(self.directory)
+        if standing.is_dir() and os.access(standing, os.W_OK | os.X_OK):
+            return None
+        return f"{standing} refuses"
 
     def runs(self) -> list[RunSummary]:
         """Return all runs, the newest first; none if there is no journal yet.
@@ -149,82 +159,6 @@ class State(RunLocks, SideFiles):
                 )
                 for run, plan, path, at, report_dir in rows
             ]
-
-    def find(self, text: str) -> RunId:
-        """Return the id of a run; see `summary`."""
-        return self.summary(text).run
-
-    def summary(self, text: str) -> RunSummary:
-        """Return the run called `last`, by its id, or by the start of it.
-
-        Raises:
-            RunNotFound: there is none, or several.
-        """
-        runs = self.runs()
-        if not runs:
-            raise RunNotFound(f"there are no runs in {self.directory}")
-        if text == "last":
-            return runs[0]
-        found = [each for each in runs if each.run == text] or [
-            each for each in runs if each.run.startswith(text)
-        ]
-        if len(found) != 1:
-            several = "several runs start" if found else "no run starts"
-            raise RunNotFound(f"{several} with {text!r}; see: bulk-restore status")
-        return found[0]
-
-    def events(self, run: RunId) -> Iterator[Event]:
-        """Yield a run's events in order, checking the hash chain on the way.
-
-        Raises:
-            JournalDamaged: names the first record that is not what was written.
-        """
-        return (event for _record, event in self._verified(run))
-
-    def replay(self, run: RunId) -> RunState:
-        """Return the fold of a run's events.
-
-        Raises:
-            JournalDamaged: a record is not what was written, or the run has none.
-        """
-        return self.replay_to_head(run)[0]
-
-    def replay_to_head(self, run: RunId) -> tuple[RunState, str]:
-        """Return the fold of a run's events and the hash of the last of them.
-
-        In one reading: the run may go on meanwhile.
-
-        Raises:
-            JournalDamaged: as `replay`.
-        """
-        head = GENESIS
-
-        def events() -> Iterator[Event]:
-            nonlocal head
-            for record, event in self._verified(run):
-                head = record.hash
-                yield event
-
-        return fold(events()), head.hex()
-
-    def chain_head(self, run: RunId) -> str:
-        """Return the hash of the run's last record, after checking all of them."""
-        return self._end(run).head.hex()
-
-    def _end(self, run: RunId) -> JournalPosition:
-        mark = BEGINNING
-        for record, _event in self._verified(run):
-            mark = JournalPosition(record.seq, record.hash)
-        return mark
-
-    def naming(self, run: RunId) -> Naming:
-        """Return a run's names of its servers, for a view that follows it.
-
-        Raises:
-            JournalDamaged: its first record cannot be read.
-        """
-        first = next(self.events(run), None)
-        return Naming(urls=urls_of(first.servers) if isinstance(first, RunStarted) else {})
 
     def durations(self, naming: Naming = NO_NAMING) -> Durations:
         """Return how long each machine's mount takes, from earlier runs.
@@ -268,67 +202,29 @@ class State(RunLocks, SideFiles):
                 raise journal_error(self._file, exc, "read") from exc
             raise JournalDamaged(f"{self._file} cannot be read: {exc}") from exc
 
-    def read_on(self, run: RunId, mark: JournalPosition) -> tuple[list[Event], JournalPosition]:
-        """Return a run's events after `mark`, checked against it, and the mark behind them.
-
-        Only what is new is read, and at most `BATCH` records of it; none: there is no more yet.
-
-        Raises:
-            JournalDamaged: names the first record that is not what was written, or that the
-                record at `mark` is not there any more.
-        """
-        found: list[Event] = []
-        for record, event in self._verified(run, mark, BATCH):
-            found.append(event)
-            mark = JournalPosition(record.seq, record.hash)
-        return found, mark
-
-    def records(
-        self,
-        run: RunId,
-        *,
-        upto: int | None = None,
-        after: JournalPosition = BEGINNING,
-        most: int = -1,
+    def records_between(
+        self, run: RunId, after: Mark, upto: Mark | None = None, most: int | None = None
     ) -> Iterator[Record]:
         """Yield a run's records in order, checking the hash chain on the way.
 
-        Those behind `after`, to record `upto`, and at most `most` of them; -1 is all. What
-        their bodies say is not looked at.
+        Those behind `after`, to the mark `upto`, and at most `most` of them.
 
         Raises:
             JournalDamaged: names the first record that is not what was written, or says that
                 the one at `after` is not there any more.
         """
-        head, expected = after.head, after.seq + 1
+        begin = after.of(RUN_CHAIN)
+        last = None if upto is None else upto.of(RUN_CHAIN).seq
         with self._reading() as connection:
-            if after.seq:
-                _require_unchanged(connection, run, after)
+            if begin.seq:
+                _require_unchanged(connection, run, begin)
             rows = connection.execute(
-                "SELECT seq, at, type, CAST(body AS BLOB), typeof(body), hash FROM events "
+                "SELECT seq, at, type, CAST(body AS BLOB), "
+                "CASE typeof(body) WHEN 'blob' THEN hash END FROM events "
                 "WHERE run = ? AND seq > ? AND seq <= coalesce(?, seq) ORDER BY seq LIMIT ?",
-                (run, after.seq, upto, most),
+                (run, begin.seq, last, -1 if most is None else most),
             )
-            for seq, at, kind, body, stored_as, stored in rows:
-                if seq != expected:
-                    raise JournalDamaged(f"record {expected} of run {run} is missing")
-                head = chain_hash(head, run, seq, kind, body)
-                if head != stored or stored_as != "blob":
-                    raise JournalDamaged(
-                        f"record {seq} ({kind}) of run {run} is not what was written"
-                    )
-                yield Record(run=run, seq=seq, kind=kind, at=at, body=body, hash=head)
-                expected += 1
-
-    def _verified(
-        self, run: RunId, after: JournalPosition = BEGINNING, most: int = -1
-    ) -> Iterator[tuple[Record, Event]]:
-        for record in self.records(run, after=after, most=most):
-            named = f"record {record.seq} ({record.kind}) of run {run}"
-            event = read_event(record.kind, record.body, named)
-            if event.at != record.at:  # the one column that the hash holds only within the body
-                raise JournalDamaged(f"{named} is not what was written")
-            yield record, event
+            yield from checked(run, rows, begin)
 
     def is_running(self, summary: RunSummary) -> bool:
         """Return whether a living process on this machine holds the run's lock."""
@@ -380,11 +276,11 @@ class State(RunLocks, SideFiles):
 
 @asynccontextmanager
 async def _written(
-    connection: sqlite3.Connection, run: RunId, end: JournalPosition, *, inline: bool
+    connection: sqlite3.Connection, run: RunId, end: Position, *, inline: bool
 ) -> AsyncIterator[RunJournal]:
     """Write a journal from `end` on: flush beside the run, and once more, however it ends."""
     with closing(connection):
-        journal = RunJournal(connection, run, end.seq, end.head, inline=inline)
+        journal = RunJournal(connection, run, end.seq, end.hash, inline=inline)
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(journal.flush_now_and_then)
@@ -399,12 +295,12 @@ async def _written(
                     await journal.durable()
 
 
-def _require_unchanged(connection: sqlite3.Connection, run: RunId, mark: JournalPosition) -> None:
+def _require_unchanged(connection: sqlite3.Connection, run: RunId, last: Position) -> None:
     """Check that the last record that was read is still the last of those."""
     row = connection.execute(
-        "SELECT hash FROM events WHERE run = ? AND seq = ?", (run, mark.seq)
+        "SELECT hash FROM events WHERE run = ? AND seq = ?", (run, last.seq)
     ).fetchone()
     if row is None:
-        raise JournalDamaged(f"record {mark.seq} of run {run} is gone: the journal was cut off")
-    if row[0] != mark.head:
-        raise JournalDamaged(f"record {mark.seq} of run {run} is not what was written")
+        raise JournalDamaged(f"record {last.seq} of run {run} is gone: the journal was cut off")
+    if row[0] != last.hash:
+        raise JournalDamaged(f"record {last.seq} of run {run} is not what was written")

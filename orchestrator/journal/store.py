@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from orchestrator.core.errors import JournalDamaged, JournalError
-from orchestrator.core.events import Event, from_json
+from orchestrator.core.errors import JournalError
 from orchestrator.journal.locking import journal_error
 
 SCHEMA_VERSION = 1
@@ -121,15 +120,3 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> None:
     (version,) = connection.execute("SELECT max(schema_version) FROM meta").fetchone()
     if version != SCHEMA_VERSION:
         raise JournalError(f"{path} was written by another version (schema {version})")
-
-
-def read_event(kind: str, body: bytes, record: str) -> Event:
-    """Return the event in a record's body; `record` names it.
-
-    Raises:
-        JournalDamaged: it cannot be read.
-    """
-    try:
-        return from_json(kind, body)
-    except JournalDamaged as exc:
-        raise JournalDamaged(f"{record} cannot be read: {exc}") from exc

@@ -30,8 +30,8 @@ from orchestrator.core.events import (
 from orchestrator.core.model import MountKey, RunId
 from orchestrator.core.records import chain_hash
 from orchestrator.core.text import duration
+from orchestrator.journal.history import SIMULATED
 from orchestrator.journal.locking import is_locked
-from orchestrator.journal.naming import SIMULATED
 from orchestrator.log import Log
 
 log = Log(__name__)

@@ -139,8 +139,8 @@ def written(tmp_path: Path, **of_outcome: Any) -> tuple[Outcome, State]:
     place = tmp_path / "report"
     keep(tmp_path / "state", beginning(1, report_dir=str(place)), [life("sql01")])
     state = State(tmp_path / "state")
-    found, head = state.replay_to_head(state.find("last"))
-    report = summarize(found, chain_head=head)
+    found, mark = state.replay_to_head(state.find("last"))
+    report = summarize(found, chain_head=mark.head)
     outcome = Outcome(code=0, report=report, directory=place, **of_outcome)
     done = write_reports(outcome, state, found, Choices(state=state.directory))
     assert done.code == run_of(place)["exit_code"] == 0

@@ -12,6 +12,7 @@ from orchestrator.app.readiness import checking
 from orchestrator.checks import content, directory, metadata, outcomes, programs
 from orchestrator.cli import ending
 from orchestrator.core.lifecycle import apply
+from orchestrator.core.ports.store import Store
 from orchestrator.core.run_state import RunState
 from orchestrator.em import logon
 from orchestrator.em.session import Session
@@ -63,6 +64,7 @@ BESIDE: tuple[tuple[str, Place], ...] = (
     ("An event is allowed, journaled, applied, shown", Ledger.record),
     ("What may follow what", apply),
     ("An event is written to disk", RunJournal),
+    ("Whoever only looks reads runs", Store),
     ("A run is folded from its events", RunState),
     ("Ctrl-C and SIGTERM are caught", signals.caught_signals),
     ("A stop takes effect: nothing more is submitted", Conductor.stop),

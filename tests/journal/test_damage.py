@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from orchestrator.core import reading
 from orchestrator.core.errors import JournalDamaged, JournalError
 from orchestrator.core.events import Event
 from orchestrator.core.model import RunId
-from orchestrator.core.records import GENESIS, chain_hash
+from orchestrator.core.records import BEGINNING, GENESIS, chain_hash
 from orchestrator.journal import State
 from tests.journal.sample import RUN, database, mounted, note, started, written
 
@@ -209,6 +210,31 @@ async def test_nothing_is_added_to_a_damaged_journal(state: State) -> None:
             pytest.fail("the journal was opened")
 
     assert [record(state, seq) for seq in range(1, LAST + 1)] == before
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("DELETE FROM events WHERE run = ? AND seq >= 5", "record 5 of run .* is gone"),
+        ("DELETE FROM events WHERE run = ?", "record 5 of run .* is gone"),
+        ("DELETE FROM events WHERE run = ? AND seq = 6", "record 6 of run .* is missing"),
+        ("UPDATE events SET hash = x'00' WHERE run = ? AND seq = 5", "record 5 of run .* is not"),
+        ("UPDATE events SET body = x'7b7d' WHERE run = ? AND seq = 7", "record 7 .* is not what"),
+        ("UPDATE events SET type = 'RunNoted' WHERE run = ? AND seq = 7", "record 7 .* is not"),
+        ("UPDATE events SET at = 99 WHERE run = ? AND seq = 7", "record 7 .* is not what"),
+    ],
+)
+async def test_what_is_cut_off_or_changed_meanwhile_is_found(
+    state: State, statement: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the place that was read last, and in everything behind it."""
+    with monkeypatch.context() as patch:
+        patch.setattr(reading, "BATCH", 5)
+        _, mark = state.read_on(RUN, BEGINNING)
+    change(state, statement, RUN)
+
+    with pytest.raises(JournalDamaged, match=words):
+        state.read_on(RUN, mark)
 
 
 # --- the file itself ------------------------------------------------------------------------

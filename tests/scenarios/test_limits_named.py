@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.app.preview import look
+from orchestrator.app.stores import store_at
 from orchestrator.plan.file.loading import LoadedPlan
 from orchestrator.simulator.truth import GroundTruth
 from tests.scenarios.drill import Drill, Site, drill, every_machine, servers_yaml, staged
@@ -56,7 +57,7 @@ async def test_plan_says_so_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     async with staged(tmp_path, monkeypatch, [SITE], every_machine([SITE])) as stage:
         assert isinstance(stage.loaded, LoadedPlan)
-        found = await look(stage.loaded, stage.state, world=stage.world())
+        found = await look(stage.loaded, store_at(stage.state), world=stage.world())
 
     assert len(found.expansion.broken) == 1
     assert "did you mean 'vbr-hq-01'?" in found.expansion.broken[0]

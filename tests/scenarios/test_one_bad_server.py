@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.app.preview import look
 from orchestrator.app.readiness.checking import check
+from orchestrator.app.stores import store_at
 from orchestrator.app.wiring import Choices
 from orchestrator.cli.running import _keys_to_retry
 from orchestrator.core.errors import OrchestratorError
@@ -259,7 +260,7 @@ async def test_plan_shows_what_it_learned_and_names_what_is_missing(
 
     async with staged(tmp_path, monkeypatch, sites) as stage:
         assert isinstance(stage.loaded, LoadedPlan)
-        found = await look(stage.loaded, stage.state, world=stage.world())
+        found = await look(stage.loaded, store_at(stage.state), world=stage.world())
 
     assert {request.server for request in found.expansion.requests} == {"hq"}
     assert len(found.expansion.requests) == 3
@@ -278,7 +279,7 @@ async def test_plan_and_check_ask_only_servers_that_are_wanted(
     async with staged(tmp_path, monkeypatch, sites) as stage:
         stage.sites.network.swallowing.add(host("dr"))
         assert isinstance(stage.loaded, LoadedPlan)
-        found = await look(stage.loaded, stage.state, only=("hq-*",), world=stage.world())
+        found = await look(stage.loaded, store_at(stage.state), only=("hq-*",), world=stage.world())
         choices = Choices(state=stage.state, only=("hq-*",))
         ready = await check(stage.loaded, choices, world=stage.world())
 

@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 from orchestrator.app.preview import Preview, look
+from orchestrator.app.stores import store_at
 from orchestrator.cli.showing import as_values, shown_plan
 from orchestrator.core.model import RunId
 from orchestrator.plan.choose.locked import LockedPlan, load_locked, lock
@@ -80,7 +81,7 @@ def vanish(inventory: Inventory, point: Point) -> None:
 async def looked(stage: Stage, **options: Any) -> Preview:
     """Return what `plan` sees."""
     assert isinstance(stage.loaded, LoadedPlan)
-    return await look(stage.loaded, stage.state, world=stage.world(), **options)
+    return await look(stage.loaded, store_at(stage.state), world=stage.world(), **options)
 
 
 # --- selectors -------------------------------------------------------------------------------

@@ -22,19 +22,22 @@ from orchestrator.app.readiness.here import (
 )
 from orchestrator.app.readiness.servers import server_findings
 from orchestrator.app.readiness.targets import machine_findings, target_findings
+from orchestrator.app.stores import store_at
 from orchestrator.app.wiring import Choices, Plan, World, clients, limits_of, seed_of, selection_of
+from orchestrator.core.earlier_runs.naming import Naming
 from orchestrator.core.errors import JournalError
 from orchestrator.core.model import MountRequest, ServerName, Source, UnresolvedTarget
-from orchestrator.core.ports.journal import Durations
+from orchestrator.core.ports.journal import Durations, Proofs
+from orchestrator.core.ports.store import Store
 from orchestrator.core.run_state import RunState
+from orchestrator.core.same_server import Identities
 from orchestrator.core.text import duration
 from orchestrator.em.client import Client
 from orchestrator.engine.orders import Selection
-from orchestrator.journal import Identities, Naming, State
 from orchestrator.plan.choose.expansion import Expansion
 from orchestrator.plan.choose.inventory import Listing, inventory_needs
 from orchestrator.plan.choose.locked import LockedPlan
-from orchestrator.plan.choose.sampling import Draw, Proofs
+from orchestrator.plan.choose.sampling import Draw
 from orchestrator.plan.choose.targets import Narrowing
 
 PATIENCE = 60.0
@@ -42,7 +45,7 @@ PATIENCE = 60.0
 
 
 class _StateFacts(Struct, frozen=True, kw_only=True):
-    """What the state directory holds, or why it cannot be read."""
+    """What the store of the runs holds, or why it cannot be read."""
 
     living: Sequence[RunState] = ()
     identities: Identities = field(default_factory=lambda: Identities({}))
@@ -61,12 +64,13 @@ async def check(
     """Check whether `source` could be run now. Changes nothing, here or on any server.
 
     Each server gets one logon and the reads of `asking`; one that does not answer is a
-    problem of its own. The state directory is only read, and no lock is held.
+    problem of its own. The store of the runs is only read, and no lock is held.
     """
     world = world or World()
+    store = store_at(choices.state)
     now = world.wall_clock()
     narrowing = Narrowing(only=choices.only, keys=choices.keys)
-    selection = selection_of(source, narrowing, now, _draw(source, choices, world, now))
+    selection = selection_of(source, narrowing, now, _draw(source, choices, store, world, now))
     is_whole = not choices.only and choices.keys is None
     sights = await _sights(
         source, selection, world, patience, lambda name: is_whole or selection.wants(name)
@@ -78,24 +82,24 @@ async def check(
     unasked = [
         target for name in sights if name not in listings for target in selection.placeholders(name)
     ]
-    whole = _CheckResults(source, choices, sights, expansion, unasked, now)
+    whole = _CheckResults(source, choices, store, sights, expansion, unasked, now)
     return Readiness(
         plan=source.plan.name,
         plan_sha256=source.sha256,
         checked_at=now,
         servers=len(sights),
         targets=len(expansion.requests) + len(expansion.unresolved) + len(unasked),
-        findings=tuple(whole.findings(_memory(State(choices.state), _naming(source)))),
+        findings=tuple(whole.findings(_memory(store, _naming(source)))),
         strict=strict,
     )
 
 
-def _draw(source: Plan, choices: Choices, world: World, now: datetime) -> Draw:
+def _draw(source: Plan, choices: Choices, store: Store, world: World, now: datetime) -> Draw:
     """Return what a run that began now would choose by; without a journal nothing was proven."""
     proofs: Proofs | None = None
     if source.plan.samples_stalest:
         with suppress(JournalError):  # the item `journal` tells
-            proofs = State(choices.state).proofs(before=now, naming=_naming(source))
+            proofs = store.proofs(before=now, naming=_naming(source))
     return Draw(seed=seed_of(source.plan, choices.seed, world.rng), proofs=proofs)
 
 
@@ -133,13 +137,13 @@ def _naming(source: Plan) -> Naming:
     return Naming(urls={name: server.url for name, server in source.plan.servers.items()})
 
 
-def _memory(state: State, naming: Naming) -> _StateFacts:
+def _memory(store: Store, naming: Naming) -> _StateFacts:
     try:
-        living = living_runs(state)
+        living = living_runs(store)
         return _StateFacts(
             living=living,
-            identities=state.identities() if living else Identities({}),
-            durations=state.durations(naming),
+            identities=store.identities() if living else Identities({}),
+            durations=store.durations(naming),
         )
     except JournalError as exc:
         return _StateFacts(trouble=exc)
@@ -150,6 +154,7 @@ class _CheckResults(Struct, frozen=True):
 
     source: Plan
     choices: Choices
+    store: Store
     sights: Mapping[ServerName, ServerAnswers]
     expansion: Expansion
     unasked: Sequence[UnresolvedTarget]
@@ -184,7 +189,7 @@ class _CheckResults(Struct, frozen=True):
             yield same_plan(about, memory.living)
         else:
             yield about.not_visible("same_plan", "the journal cannot be read")
-        yield journal_findings(about, State(self.choices.state), memory.trouble)
+        yield journal_findings(about, self.store, memory.trouble)
         yield from self._guards(about)
         if requests:
             yield machine_findings(about, requests, plan.limits.mounts_per_vm)

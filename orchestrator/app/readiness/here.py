@@ -12,23 +12,26 @@ from orchestrator.core import text
 from orchestrator.core.errors import JournalError
 from orchestrator.core.lifecycle import HOLDING_PHASES
 from orchestrator.core.model import MountKey, MountRequest, ServerName
+from orchestrator.core.paths import nearest_existing
+from orchestrator.core.ports.store import Store
 from orchestrator.core.run_state import RunState
-from orchestrator.journal import Identities, State, in_work
+from orchestrator.core.same_server import Identities
+from orchestrator.journal import in_work
 
 Place = tuple[str, frozenset[str]]
 """A server's address in the plan, and the endpoints where it answered."""
 
 
-def living_runs(state: State) -> list[RunState]:
+def living_runs(store: Store) -> list[RunState]:
     """Return what the journal knows of runs that a process on this machine works on now.
 
     Raises:
         JournalError: the journal cannot be read.
     """
     runs: dict[str, RunState] = {}
-    for summary in state.runs():
-        if summary.plan not in runs and state.is_running(summary):
-            runs[summary.plan] = state.replay(summary.run)
+    for summary in store.runs():
+        if summary.plan not in runs and store.is_running(summary):
+            runs[summary.plan] = store.replay(summary.run)
     return list(runs.values())
 
 
@@ -96,14 +99,14 @@ def mounts_elsewhere(
 # --- disks -----------------------------------------------------------------------------------
 
 
-def journal_findings(about: Subject, state: State, trouble: JournalError | None) -> Finding:
+def journal_findings(about: Subject, store: Store, trouble: JournalError | None) -> Finding:
     """Check whether a run could keep its journal here; nothing is written to find out."""
     if trouble is not None:
         return about.problem("journal", str(trouble))
-    standing = _standing(state.directory)
-    if not standing.is_dir() or not os.access(standing, os.W_OK | os.X_OK):
-        return about.problem("journal", f"{state.directory} cannot be written: {standing} refuses")
-    return about.ok("journal", f"{state.directory} can be written")
+    why = store.why_not_writable()
+    if why is not None:
+        return about.problem("journal", f"{store.place} cannot be written: {why}")
+    return about.ok("journal", f"{store.place} can be written")
 
 
 def disk_findings(about: Subject, requests: Sequence[MountRequest]) -> Iterator[Finding]:
@@ -115,7 +118,7 @@ def disk_findings(about: Subject, requests: Sequence[MountRequest]) -> Iterator[
         for download in request.downloads:
             if download.to is None:
                 continue
-            standing = _standing(Path(download.to))
+            standing = nearest_existing(Path(download.to))
             folder = standing if standing.is_dir() else standing.parent
             try:
                 device = folder.stat().st_dev
@@ -142,14 +145,3 @@ def _room(about: Subject, folder: Path, size: int) -> Finding:
     if size > free:
         return about.problem("disk", f"{detail}: lower max_size, or make room")
     return about.ok("disk", detail)
-
-
-def _standing(path: Path) -> Path:
-    """Return `path`, or the nearest directory above it that exists."""
-    for each in (path, *path.parents):
-        try:
-            if each.exists():
-                return each
-        except OSError:
-            continue
-    return path

@@ -1,5 +1,6 @@
 """What the engine needs from the outside, as Protocols.
 
-`em` implements those of `server`, `journal` those of `journal`, `local` those of `local`; views and
-reports implement Observer. Nothing here has behaviour; None where an implementation is missing.
+`em` implements those of `server`, `journal` those of `journal` and `store`, `local` those of
+`local`; views and reports implement Observer. Nothing here has behaviour; None where an
+implementation is missing.
 """

@@ -125,3 +125,15 @@ class Baselines(Protocol):
 
     def measured(self, server: ServerName, vm: str, path: str) -> Measured | None:
         """Return what the last verified run found at `path`, or None if none ever looked."""
+
+
+class Proofs(Protocol):
+    """What earlier runs say about when a machine was last proven."""
+
+    def last(
+        self, server: ServerName, vm: str, backup_server: BackupServerName | None
+    ) -> datetime | None:
+        """Return when it last ended verified or mounted, or None if it never did.
+
+        Behind any backup server where none is named.
+        """

@@ -11,28 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from msgspec import Struct
 
 from orchestrator.core.model import BackupServerName, ServerName
+from orchestrator.core.ports.journal import Proofs
 from orchestrator.plan.file.settings import Entry, RestorePlan, Sample, SampleOrder
 
 T = TypeVar("T")
 NEVER = datetime.min.replace(tzinfo=UTC)
-
-
-class Proofs(Protocol):
-    """What earlier runs say about when a machine was last proven."""
-
-    def last(
-        self, server: ServerName, vm: str, backup_server: BackupServerName | None
-    ) -> datetime | None:
-        """Return when it last ended verified or mounted, or None if it never did.
-
-        Behind any backup server where none is named.
-        """
-        ...
 
 
 class Draw(Struct, frozen=True, kw_only=True):

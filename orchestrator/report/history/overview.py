@@ -9,7 +9,8 @@ from msgspec import Struct
 from orchestrator.core.events import RunFinished, RunResumed, RunStarted, from_json
 from orchestrator.core.left_open import LeftOpen
 from orchestrator.core.model import ExitCode
-from orchestrator.core.records import Record, RecordedRuns, RunSummary
+from orchestrator.core.ports.store import RecordedRuns
+from orchestrator.core.records import Record, RunSummary
 
 NOTHING_OPEN = frozenset(
     {

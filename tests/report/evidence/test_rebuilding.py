@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.core.model import RunId
+from orchestrator.core.records import BEGINNING, Mark
 from orchestrator.core.run_state import RunState, fold
 from orchestrator.journal import State
 from orchestrator.report.evidence.verifying import verify
@@ -135,12 +136,12 @@ def test_a_run_that_ends_meanwhile_keeps_the_report_of_its_end(
     whole = State.replay_to_head
     readings: list[RunId] = []
 
-    def read(self: State, run: RunId) -> tuple[RunState, str]:
+    def read(self: State, run: RunId) -> tuple[RunState, Mark]:
         readings.append(run)
         if len(readings) > 1:
             return whole(self, run)
-        records = list(self.records(run))[:-1]
-        return fold(list(self.events(run))[:-1]), records[-1].hash.hex()
+        before_last = BEGINNING.past(list(self.records(run))[:-1])
+        return fold(list(self.events(run))[:-1]), before_last
 
     monkeypatch.setattr(State, "replay_to_head", read)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+from orchestrator.core.earlier_runs.naming import NO_NAMING, Known, Naming, address_of, urls_of
 from orchestrator.core.errors import JournalDamaged
 from orchestrator.core.events import (
     CheckMade,
@@ -18,14 +18,21 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.model import MountKey, RestorePointId, Result, RunId, ServerName
 from orchestrator.core.proof import Measured
-from orchestrator.journal.naming import NO_NAMING, Known, Naming, address_of, urls_of
-from orchestrator.journal.store import read_event
-from orchestrator.log import Log
-
-log = Log(__name__)
+from orchestrator.core.records import read_event
 
 BASELINE_RUNS = 50
 """How many runs back a measurement is looked for."""
+
+MEASURING = (
+    RunStarted,
+    SessionOpened,
+    TargetPlanned,
+    SubmissionStarted,
+    CheckMade,
+    VerdictReached,
+    TargetConcluded,
+)
+"""The events from which measurements follow."""
 
 
 class Measurements:
@@ -43,48 +50,36 @@ class Measurements:
         return self._measured.get((self._naming.known(server, self._known), vm, path))
 
 
-def read_baselines(connection: sqlite3.Connection, before: RunId, naming: Naming) -> Measurements:
-    """Return what the last runs before `before` have measured; what cannot be read is left out."""
+def measurements_of(
+    runs: Iterable[tuple[RunId, Iterable[tuple[str, bytes]]]],
+    naming: Naming,
+    on_damage: Callable[[RunId, JournalDamaged], None],
+) -> Measurements:
+    """Return what runs have measured: of two that measured the same, the first one counts.
+
+    `runs` come with their records of `MEASURING` as type and body, in order. A run of which one
+    cannot be read is passed over, and `on_damage` is told.
+    """
     measured: dict[tuple[Known, str, str], Measured] = {}
-    for run in _runs_with_measurements(connection, before):
+    for run, records in runs:
         try:
-            older = _measured_in(connection, run)
+            older = _measured_in(run, records)
         except JournalDamaged as exc:
-            log.warning("baseline.passed_over", run=run, why=str(exc))
+            on_damage(run, exc)
             continue
         measured = older | measured
     return Measurements(measured, naming)
 
 
-def _runs_with_measurements(connection: sqlite3.Connection, before: RunId) -> list[RunId]:
-    """Return the last runs, the newest first, as far as they measured anything."""
-    rows = connection.execute(
-        "SELECT CAST(run AS TEXT) FROM "
-        "(SELECT run, rowid AS place FROM runs WHERE run <> ? ORDER BY rowid DESC LIMIT ?) AS some "
-        "WHERE EXISTS (SELECT 1 FROM events WHERE events.run = some.run "
-        "AND type = 'CheckMade' AND instr(body, CAST('\"measured\":' AS BLOB)) > 0) "
-        "ORDER BY place DESC",
-        (before, BASELINE_RUNS),
-    )
-    return [RunId(run) for (run,) in rows]
-
-
 def _measured_in(
-    connection: sqlite3.Connection, run: RunId
+    run: RunId, records: Iterable[tuple[str, bytes]]
 ) -> dict[tuple[Known, str, str], Measured]:
     """Return what one run measured in the attempts whose points are its verified results."""
-    rows = connection.execute(
-        "SELECT type, CAST(body AS BLOB) FROM events WHERE run = ? AND type IN ('RunStarted', "
-        "'SessionOpened', "
-        "'TargetPlanned', 'SubmissionStarted', 'CheckMade', 'VerdictReached', 'TargetConcluded') "
-        "ORDER BY seq",
-        (run,),
-    )
     targets: dict[MountKey, _TargetMeasurements] = {}
     measured: dict[tuple[Known, str, str], Measured] = {}
     urls: dict[ServerName, str] = {}
     simulated: set[ServerName] = set()
-    for kind, body in rows:
+    for kind, body in records:
         event = read_event(kind, body, f"a record of run {run}")
         match event:
             case RunStarted(servers=facts):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from datetime import datetime, timedelta
 
 import pytest
@@ -20,8 +18,8 @@ from orchestrator.core.model import (
     ServerName,
     WaveName,
 )
-from orchestrator.journal import State
-from tests.journal.sample import BEGAN, database, started, written
+from tests.journal.sample import BEGAN, started
+from tests.store.recorder import Recorder
 
 pytestmark = pytest.mark.anyio
 
@@ -66,13 +64,13 @@ def after(hours: float, seconds: float = 60.0) -> datetime:
     return BEGAN + timedelta(hours=hours, seconds=seconds)
 
 
-async def test_the_last_proof_of_any_run_counts(state: State) -> None:
+async def test_the_last_proof_of_any_run_counts(recorder: Recorder) -> None:
     """Whichever plan it was, and whether content was checked or volumes were read."""
-    await written(state, life("dc01", Result.VERIFIED), started("one", plan="a"))
-    await written(state, life("dc01", Result.MOUNTED, at=90), started("two", plan="b", hours=5))
-    await written(state, life("sql01", Result.VERIFIED), started("three", hours=2))
+    await recorder.record(life("dc01", Result.VERIFIED), started("one", plan="a"))
+    await recorder.record(life("dc01", Result.MOUNTED, at=90), started("two", plan="b", hours=5))
+    await recorder.record(life("sql01", Result.VERIFIED), started("three", hours=2))
 
-    last = state.proofs(before=LATER).last
+    last = recorder.store.proofs(before=LATER).last
 
     assert last(HQ, "dc01", None) == after(5, 90)
     assert last(HQ, "DC01", BackupServerName("vbr-01")) == after(5, 90)
@@ -82,50 +80,49 @@ async def test_the_last_proof_of_any_run_counts(state: State) -> None:
 
 
 @pytest.mark.parametrize("result", [r for r in Result if r.value not in {"verified", "mounted"}])
-async def test_whatever_is_not_good_proves_nothing(state: State, result: Result) -> None:
+async def test_whatever_is_not_good_proves_nothing(recorder: Recorder, result: Result) -> None:
     """A machine that failed after its last proof is as stale as that proof."""
-    await written(state, life("dc01", Result.VERIFIED), started("one"))
-    await written(state, life("dc01", result), started("two", hours=9))
+    await recorder.record(life("dc01", Result.VERIFIED), started("one"))
+    await recorder.record(life("dc01", result), started("two", hours=9))
 
-    assert state.proofs(before=LATER).last(HQ, "dc01", None) == after(0)
+    assert recorder.store.proofs(before=LATER).last(HQ, "dc01", None) == after(0)
 
 
-async def test_proofs_after_the_given_moment_are_left_out(state: State) -> None:
+async def test_proofs_after_the_given_moment_are_left_out(recorder: Recorder) -> None:
     """A resume samples as its run did when it began, whatever was proven since."""
     for hours in (0, 4):
-        await written(state, life("dc01", Result.VERIFIED), started(f"run{hours}", hours=hours))
+        await recorder.record(life("dc01", Result.VERIFIED), started(f"run{hours}", hours=hours))
 
-    assert state.proofs(before=after(3)).last(HQ, "dc01", None) == after(0)
-    assert state.proofs(before=BEGAN).last(HQ, "dc01", None) is None
+    assert recorder.store.proofs(before=after(3)).last(HQ, "dc01", None) == after(0)
+    assert recorder.store.proofs(before=BEGAN).last(HQ, "dc01", None) is None
 
 
-async def test_machines_of_one_name_are_proven_apart(state: State) -> None:
+async def test_machines_of_one_name_are_proven_apart(recorder: Recorder) -> None:
     """Behind a backup server that nobody proved, a namesake stays unproven."""
-    await written(state, life("dc01", Result.VERIFIED, behind="vbr-01"))
+    await recorder.record(life("dc01", Result.VERIFIED, behind="vbr-01"))
 
-    last = state.proofs(before=LATER).last
+    last = recorder.store.proofs(before=LATER).last
 
     assert last(HQ, "dc01", BackupServerName("vbr-02")) is None
     assert last(HQ, "dc01", None) == last(HQ, "dc01", BackupServerName("vbr-01")) == after(0)
 
 
-async def test_records_that_cannot_be_read_prove_nothing_and_stop_nothing(state: State) -> None:
+async def test_records_that_cannot_be_read_prove_nothing_and_stop_nothing(
+    recorder: Recorder,
+) -> None:
     """A damaged old run makes its machines stale, so they are looked at sooner."""
-    await written(state, life("dc01", Result.VERIFIED), started("one"))
-    await written(state, life("dc02", Result.VERIFIED), started("two"))
-    await written(state, life("dc03", Result.VERIFIED, known=False), started("three"))
-    with closing(sqlite3.connect(database(state))) as other:
-        for seq, body in ((2, b"\xff{"), (3, b"[]")):
-            other.execute("UPDATE events SET body = ? WHERE run = 'two' AND seq = ?", (body, seq))
-        other.commit()
+    await recorder.record(life("dc01", Result.VERIFIED), started("one"))
+    await recorder.record(life("dc02", Result.VERIFIED), started("two"))
+    await recorder.record(life("dc03", Result.VERIFIED, known=False), started("three"))
+    await recorder.spoil("two", TargetPlanned, b"\xff{")
+    await recorder.spoil("two", TargetConcluded, b"[]")
 
-    last = state.proofs(before=LATER).last
+    last = recorder.store.proofs(before=LATER).last
 
     assert last(HQ, "dc01", None) == after(0)
     assert last(HQ, "dc02", None) is last(HQ, "dc03", None) is None
 
 
-async def test_without_a_journal_nothing_was_ever_proven(state: State) -> None:
-    """Looking makes no file."""
-    assert state.proofs(before=LATER).last(HQ, "dc01", None) is None
-    assert not database(state).exists()
+async def test_without_a_run_nothing_was_ever_proven(recorder: Recorder) -> None:
+    """Every machine is as stale as can be."""
+    assert recorder.store.proofs(before=LATER).last(HQ, "dc01", None) is None

@@ -19,9 +19,6 @@ from orchestrator.core.records import server_address
 Known = tuple[str, bool]
 """The address of a server, and whether it was simulated when something was found out there."""
 
-SIMULATED = "simulated: "
-"""Goes before a server's name in the durations; no name in a plan begins like that."""
-
 
 def address_of(urls: Mapping[ServerName, str], server: ServerName) -> str:
     """Return the address of a plan's server; its name, if no plan is known."""

@@ -8,12 +8,13 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
+from orchestrator.core.earlier_runs.naming import Naming
 from orchestrator.core.events import Event, RunStarted, ServerFacts, SessionOpened
 from orchestrator.core.model import Result, RunId, ServerName, SessionId
-from orchestrator.journal import Naming, State
-from tests.journal.sample import BEGAN, mounted, started, written
-from tests.journal.test_baselines import life as measured_life
-from tests.journal.test_proofs import life as proven_life
+from tests.journal.sample import BEGAN, mounted, started
+from tests.store.recorder import Recorder
+from tests.store.test_baselines import life as measured_life
+from tests.store.test_proofs import life as proven_life
 
 pytestmark = pytest.mark.anyio
 
@@ -51,72 +52,75 @@ def history(seconds: float = 60.0) -> Sequence[Event]:
     ]
 
 
-def known(state: State, naming: Naming, server: ServerName = HQ) -> tuple[bool, bool, bool]:
+def known(recorder: Recorder, naming: Naming, server: ServerName = HQ) -> tuple[bool, bool, bool]:
     """Tell whether a duration, a proof and a baseline are known of a server."""
     return (
-        state.durations(naming).expected(server, "dc01") is not None,
-        state.proofs(before=LATER, naming=naming).last(server, "sql01", None) is not None,
-        state.baselines(before=RunId("next"), naming=naming).measured(server, "web01", "D:\\")
+        recorder.store.durations(naming).expected(server, "dc01") is not None,
+        recorder.store.proofs(before=LATER, naming=naming).last(server, "sql01", None) is not None,
+        recorder.store.baselines(before=RunId("next"), naming=naming).measured(
+            server, "web01", "D:\\"
+        )
         is not None,
     )
 
 
-async def test_a_server_that_was_renamed_in_the_plan_keeps_its_history(state: State) -> None:
+async def test_a_server_that_was_renamed_in_the_plan_keeps_its_history(recorder: Recorder) -> None:
     """However the address is written; and its old name means nothing any more."""
-    await written(state, history(), run("first", HERE))
+    await recorder.record(history(), run("first", HERE))
 
     renamed = Naming(urls={MAIN: HERE.upper() + "/", HQ: THERE})
 
-    assert known(state, renamed, MAIN) == (True, True, True)
-    assert known(state, renamed, HQ) == (False, False, False)
+    assert known(recorder, renamed, MAIN) == (True, True, True)
+    assert known(recorder, renamed, HQ) == (False, False, False)
 
 
-async def test_two_plans_that_call_different_servers_alike_share_nothing(state: State) -> None:
+async def test_two_plans_that_call_different_servers_alike_share_nothing(
+    recorder: Recorder,
+) -> None:
     """Each finds its own."""
-    await written(state, history(60), run("first", HERE))
-    await written(state, history(600), run("second", THERE))
+    await recorder.record(history(60), run("first", HERE))
+    await recorder.record(history(600), run("second", THERE))
 
-    durations = [state.durations(Naming(urls={HQ: url})) for url in (HERE, THERE)]
+    durations = [recorder.store.durations(Naming(urls={HQ: url})) for url in (HERE, THERE)]
 
     assert [each.expected(HQ, "dc01") for each in durations] == [60, 600]
 
 
-async def test_a_journal_that_knows_no_address_is_read_by_names(state: State) -> None:
+async def test_a_journal_that_knows_no_address_is_read_by_names(recorder: Recorder) -> None:
     """An old one, or one asked by somebody who knows none."""
-    await written(state, history())
+    await recorder.record(history())
 
-    assert known(state, Naming()) == (True, True, True)
+    assert known(recorder, Naming()) == (True, True, True)
 
 
 @pytest.mark.parametrize("now_known", [None, False])
 async def test_what_was_found_on_a_simulated_server_says_nothing_of_a_real_one(
-    state: State, now_known: bool | None
+    recorder: Recorder, now_known: bool | None
 ) -> None:
     """Not even at the same address: neither duration nor proof nor baseline."""
     real = [event for event in history(60) if "web01" in str(event)]
-    await written(state, [opened(simulated=False), *mounted("x"), *real], run("real", HERE))
-    await written(
-        state,
+    await recorder.record([opened(simulated=False), *mounted("x"), *real], run("real", HERE))
+    await recorder.record(
         [
             opened(simulated=False),
             *proven_life("x", Result.VERIFIED),
         ],
         run("real too", HERE),
     )
-    await written(state, [opened(simulated=True), *history(1)], run("demo", HERE))
+    await recorder.record([opened(simulated=True), *history(1)], run("demo", HERE))
 
     naming = Naming(urls={HQ: HERE}, is_simulated=lambda server: now_known)
 
-    assert known(state, naming)[:2] == (False, False)
-    assert known(state, Naming(urls={HQ: HERE}, is_simulated=lambda server: True)) == (True,) * 3
+    assert known(recorder, naming)[:2] == (False, False)
+    assert known(recorder, Naming(urls={HQ: HERE}, is_simulated=lambda server: True)) == (True,) * 3
 
 
-async def test_a_demo_finds_what_earlier_demos_found(state: State) -> None:
+async def test_a_demo_finds_what_earlier_demos_found(recorder: Recorder) -> None:
     """Where nothing real is known of the address."""
-    await written(state, [opened(simulated=True), *history()], run("demo", HERE))
+    await recorder.record([opened(simulated=True), *history()], run("demo", HERE))
 
-    assert known(state, Naming(urls={HQ: HERE})) == (True, True, True)
-    assert known(state, Naming(urls={HQ: HERE}, is_simulated=lambda server: False)) == (
+    assert known(recorder, Naming(urls={HQ: HERE})) == (True, True, True)
+    assert known(recorder, Naming(urls={HQ: HERE}, is_simulated=lambda server: False)) == (
         False,
         False,
         False,

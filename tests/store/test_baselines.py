@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 
 import pytest
 from msgspec.structs import replace
 
+from orchestrator.core.earlier_runs import baselines
 from orchestrator.core.events import (
     CheckMade,
     Event,
@@ -19,8 +18,8 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.model import MountState, RestorePointId, Result, RunId, ServerName
 from orchestrator.core.proof import CheckOutcome, Measured
-from orchestrator.journal import State, baselines
-from tests.journal.sample import database, mounted, started, written
+from tests.journal.sample import mounted, started
+from tests.store.recorder import Recorder
 
 pytestmark = pytest.mark.anyio
 
@@ -58,29 +57,31 @@ def life(vm: str, *attempts: tuple[str, int, Result], end: Result, about: str) -
     return [*events, final]
 
 
-def files(state: State, vm: str = "sql01", path: str = "D:\\") -> int | None:
+def files(recorder: Recorder, vm: str = "sql01", path: str = "D:\\") -> int | None:
     """Return how many files the next run will compare with."""
-    found = state.baselines(before=NEXT).measured(HQ, vm, path)
+    found = recorder.store.baselines(before=NEXT).measured(HQ, vm, path)
     return found.files if found else None
 
 
-async def test_the_newest_verified_run_counts(state: State) -> None:
+async def test_the_newest_verified_run_counts(recorder: Recorder) -> None:
     """A failed run measured too, and is nothing to compare with."""
     good, bad = Result.VERIFIED, Result.FAILED
     for run, count, result in ((FIRST, 100, good), (SECOND, 90, good), (THIRD, 10, bad)):
-        await written(
-            state, life("sql01", ("new", count, result), end=result, about="new"), started(run)
+        await recorder.record(
+            life("sql01", ("new", count, result), end=result, about="new"), started(run)
         )
 
-    assert files(state) == 90
-    assert files(state, vm="sql02") is None
-    assert files(state, path="E:\\") is None
-    assert state.baselines(before=RunId(SECOND)).measured(HQ, "sql01", "D:\\") == Measured(
+    assert files(recorder) == 90
+    assert files(recorder, vm="sql02") is None
+    assert files(recorder, path="E:\\") is None
+    assert recorder.store.baselines(before=RunId(SECOND)).measured(HQ, "sql01", "D:\\") == Measured(
         files=100, bytes=1000
     )
 
 
-async def test_of_several_attempts_the_one_counts_that_the_result_is_about(state: State) -> None:
+async def test_of_several_attempts_the_one_counts_that_the_result_is_about(
+    recorder: Recorder,
+) -> None:
     """Neither the point that failed before, nor an older one that was tried after it."""
     attempts = (
         ("newest", 5, Result.FAILED),
@@ -89,42 +90,38 @@ async def test_of_several_attempts_the_one_counts_that_the_result_is_about(state
         ("oldest", 7, Result.FAILED),
     )
 
-    await written(state, life("sql01", *attempts, end=Result.VERIFIED, about="good"))
+    await recorder.record(life("sql01", *attempts, end=Result.VERIFIED, about="good"))
 
-    assert files(state) == 100
+    assert files(recorder) == 100
 
 
-async def test_without_a_journal_there_is_nothing(state: State) -> None:
-    """Looking makes none."""
-    assert files(state) is None
-    assert not state.directory.exists()
+async def test_without_a_run_there_is_nothing(recorder: Recorder) -> None:
+    """The first run has nothing to compare with."""
+    assert files(recorder) is None
 
 
 async def test_runs_that_measured_nothing_do_not_matter(
-    state: State, monkeypatch: pytest.MonkeyPatch
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the last runs are looked at, and only those with measurements are read."""
-    await written(state, life("sql01", ("p", 100, Result.VERIFIED), end=Result.VERIFIED, about="p"))
+    await recorder.record(
+        life("sql01", ("p", 100, Result.VERIFIED), end=Result.VERIFIED, about="p")
+    )
     for number in range(3):
-        await written(state, mounted("sql01"), started(f"later-{number}", hours=number + 1))
+        await recorder.record(mounted("sql01"), started(f"later-{number}", hours=number + 1))
 
-    assert files(state) == 100
+    assert files(recorder) == 100
 
     monkeypatch.setattr(baselines, "BASELINE_RUNS", 3)
 
-    assert files(state) is None
+    assert files(recorder) is None
 
 
-async def test_a_damaged_run_is_passed_over(state: State) -> None:
+async def test_a_damaged_run_is_passed_over(recorder: Recorder) -> None:
     """The run before it still counts."""
     for run, count in ((FIRST, 100), (SECOND, 90)):
         events = life("sql01", ("p", count, Result.VERIFIED), end=Result.VERIFIED, about="p")
-        await written(state, events, started(run))
-    with closing(sqlite3.connect(database(state))) as connection:
-        connection.execute(
-            "UPDATE events SET body = CAST('{' AS BLOB) WHERE run = ? AND type = 'TargetConcluded'",
-            (SECOND,),
-        )
-        connection.commit()
+        await recorder.record(events, started(run))
+    await recorder.spoil(SECOND, TargetConcluded, b"{")
 
-    assert files(state) == 100
+    assert files(recorder) == 100
