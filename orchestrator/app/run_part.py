@@ -120,7 +120,7 @@ class RunPart:
             self.resumed.resumed_at if self.resumed else self.started.started_at
         )
         run = self.started.run
-        self.tokens = SessionTokens(self.state, run, self.source.plan, self._ended_sessions)
+        self.tokens = SessionTokens(self.state.tokens(run), self.source.plan, self._ended_sessions)
         self.state.take_request(run)  # one from before was for a process that has ended
 
     async def execute(
@@ -263,7 +263,7 @@ class RunPart:
         finally:
             if run is not None and not run.may_have_left_mounts:
                 with suppress(OSError):  # they are closed, so whoever finds them cannot use them
-                    self.state.forget_sessions(self.started.run)
+                    self.tokens.forget()
         return code, head, trouble_of(run), early_outcome
 
     def _engine_run(

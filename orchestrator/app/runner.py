@@ -109,7 +109,7 @@ def _as_it_was(run_state: RunState, state: State, choices: Choices) -> Outcome:
     """Return the outcome of a run with which nothing is left to do, its reports written again."""
     run = run_state.started.run
     with suppress(OSError):
-        state.forget_sessions(run)
+        state.tokens(run).forget()
     code = run_state.finished.exit_code if run_state.finished else ExitCode.INTERNAL
     outcome = Outcome(
         code=code,

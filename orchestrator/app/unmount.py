@@ -236,7 +236,7 @@ async def _released(
     run_state = state.replay(name)
     run_state.process_gone = True  # its lock is ours
     is_left = bool(run_state.left_open)
-    tokens = state.load_sessions(name)
+    tokens = state.tokens(name).usable()
     if not is_left and not tokens:
         return UnmountOutcome(lines=(f"{name}: nothing is left mounted",), code=ExitCode.GOOD)
     plan = plan_of(run_state.started)
@@ -325,7 +325,7 @@ def _summed_up(
         lines += _by_hand(records, why)
     lines += _unasked(cleaned.unasked)
     if not unfinished:
-        state.forget_sessions(name)
+        state.tokens(name).forget()
         lines = lines or [f"{name}: nothing is left mounted"]
     return UnmountOutcome(
         lines=tuple(lines), code=ExitCode.IN_DOUBT if unfinished else ExitCode.GOOD

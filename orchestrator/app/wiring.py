@@ -37,9 +37,9 @@ from orchestrator.core.ports.journal import Proofs
 from orchestrator.core.ports.local import FileStore, Programs
 from orchestrator.core.proof import Download
 from orchestrator.core.run_state import RunState
+from orchestrator.core.token import KeptSession
 from orchestrator.core.version import __version__
 from orchestrator.em.client import Client
-from orchestrator.em.token import KeptSession
 from orchestrator.engine.orders import EarlierRun, Orders, Selection
 from orchestrator.engine.run import Run
 from orchestrator.engine.scheduler import Limits
@@ -146,7 +146,7 @@ def clients(
     plan: RestorePlan,
     world: World,
     on_session: Callable[[Session], None] = lambda _: None,
-    kept: Mapping[str, Sequence[KeptSession]] | None = None,
+    kept: Mapping[ServerName, Sequence[KeptSession]] | None = None,
     *,
     may_write: bool = False,
 ) -> list[Client]:

@@ -16,12 +16,12 @@ import anyio
 
 from orchestrator.core.errors import SessionLost
 from orchestrator.core.model import SessionId, Source
+from orchestrator.core.token import KeptSession
 from orchestrator.em.budget import LogonBudget
 from orchestrator.em.credentials import resolve
 from orchestrator.em.facts import ServiceRoot
 from orchestrator.em.families import FAMILIES
 from orchestrator.em.shortage import require_room
-from orchestrator.em.token import KeptSession
 from orchestrator.em.wire import XmlCodec
 from orchestrator.plan.file.settings import ServerSettings
 

@@ -28,11 +28,11 @@ from orchestrator.core.errors import (
     ServiceBusy,
     SessionLost,
 )
+from orchestrator.core.token import KeptSession, Token
 from orchestrator.em.budget import LogonBudget
 from orchestrator.em.links import GUID
 from orchestrator.em.meanings import http_date
 from orchestrator.em.own_session import OwnSession
-from orchestrator.em.token import KeptSession, Token
 from orchestrator.em.transport import TOKEN, Answer, Transport
 from orchestrator.em.wire import XmlCodec
 

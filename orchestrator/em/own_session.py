@@ -8,7 +8,7 @@ Source: reference 2.5, 2.7 and 16.
 from __future__ import annotations
 
 from orchestrator.core.errors import AccessDenied
-from orchestrator.em.token import Token
+from orchestrator.core.token import Token
 from orchestrator.em.transport import Transport
 from orchestrator.em.wire import XmlCodec
 

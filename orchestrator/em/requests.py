@@ -22,10 +22,10 @@ from orchestrator.core.errors import (
 )
 from orchestrator.core.model import ServerName
 from orchestrator.core.policy import DENIED_FOR, SESSION_IDLE_LIMIT
+from orchestrator.core.token import Token
 from orchestrator.em import limits
 from orchestrator.em.elements import Reading
 from orchestrator.em.own_session import OwnSession
-from orchestrator.em.token import Token
 from orchestrator.em.transport import Answer, Transport
 from orchestrator.em.wire import Page, XmlCodec
 

@@ -25,13 +25,13 @@ from orchestrator.core.model import (
     TaskId,
     TaskState,
 )
+from orchestrator.core.token import KeptSession
 from orchestrator.em import guests, limits
 from orchestrator.em.facts import BackupServer, OpenSession
 from orchestrator.em.families import FAMILIES, Family
 from orchestrator.em.guest_files import GuestFiles
 from orchestrator.em.logon import OpenedSession
 from orchestrator.em.requests import SessionRequests
-from orchestrator.em.token import KeptSession
 from orchestrator.em.wire import Page, XmlCodec
 
 T = TypeVar("T")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.core.errors import JournalError
-from orchestrator.core.model import RunId, session_id
+from orchestrator.core.model import RunId, ServerName, SessionId, session_id
+from orchestrator.core.ports.tokens import StoredSession
+from orchestrator.core.token import KeptSession, Token
 from orchestrator.journal.store import private_directory, private_file
 
 
@@ -15,6 +17,10 @@ class SideFiles:
     """The files of single runs in a state directory. Only their owner can read them."""
 
     directory: Path
+
+    def tokens(self, run: RunId) -> SideFileTokens:
+        """Return where the tokens of a run's sessions are kept."""
+        return SideFileTokens(self, run)
 
     def save_sessions(
         self, run: RunId, sessions: Mapping[str, Sequence[Mapping[str, str]]]
@@ -95,3 +101,49 @@ class SideFiles:
 def _is_session(facts: object) -> bool:
     """Return whether a value of a side file may be the facts of a session."""
     return isinstance(facts, dict) and all(isinstance(fact, str) for fact in facts.values())
+
+
+class SideFileTokens:
+    """The tokens of one run, in its owner-only side file; implements `ports.tokens.Tokens`."""
+
+    def __init__(self, files: SideFiles, run: RunId) -> None:
+        """The file is read at once: a process is the only one that works on its run."""
+        self._files, self._run = files, run
+        self._known = files.load_sessions(run)
+
+    def usable(self) -> dict[ServerName, list[StoredSession]]:
+        """Return the sessions whose facts are all there; the oldest first."""
+        usable: dict[ServerName, list[StoredSession]] = {}
+        for server, sessions in self._known.items():
+            for facts in sessions:
+                if facts.keys() >= {"session", "token", "url"}:
+                    opened_by = KeptSession(
+                        guid=Token(facts["session"]), token=Token(facts["token"])
+                    )
+                    found = StoredSession(opened_by=opened_by, url=facts["url"])
+                    usable.setdefault(ServerName(server), []).append(found)
+        return usable
+
+    def keep(self, server: ServerName, session: StoredSession, over: Container[SessionId]) -> None:
+        """Write the file anew, with one more session and without those that are `over`.
+
+        Raises:
+            OSError, JournalError: it cannot be written.
+        """
+        known = self._known.get(server, [])
+        known = [each for each in known if session_id(each.get("session", "")) not in over]
+        new = {
+            "session": session.opened_by.guid.reveal(),
+            "token": session.opened_by.token.reveal(),
+            "url": session.url,
+        }
+        self._known[server] = [*known, new]
+        self._files.save_sessions(self._run, self._known)
+
+    def forget(self) -> None:
+        """Remove the file.
+
+        Raises:
+            OSError: it is still there.
+        """
+        self._files.forget_sessions(self._run)

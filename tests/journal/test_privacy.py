@@ -76,6 +76,16 @@ def test_a_side_file_with_one_session_per_server_is_still_read(state: State) -> 
     assert len(state.kept_sessions()) == 1
 
 
+def test_a_session_of_which_a_fact_is_missing_opens_nothing(state: State) -> None:
+    """Without its address nobody knows where its token may be sent."""
+    facts = {"session": "s1", "token": "t1", "url": "https://hq:9398"}
+    for missing in facts:
+        kept = {name: fact for name, fact in facts.items() if name != missing}
+        state.save_sessions(RUN, {"hq": [kept]})
+
+        assert state.tokens(RUN).usable() == {}
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "\udcff"])
 def test_a_broken_side_file_is_no_sessions(state: State, content: str) -> None:
     """What cannot be read is not there: the mounts are then named for a person."""

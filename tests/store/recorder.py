@@ -14,8 +14,10 @@ from contextlib import (
 from pathlib import Path
 
 from orchestrator.core.events import Event, RunStarted
+from orchestrator.core.model import RunId
 from orchestrator.core.ports.journal import Journal
 from orchestrator.core.ports.store import Store
+from orchestrator.core.ports.tokens import Tokens
 from orchestrator.journal import State
 from tests.journal.sample import database, started
 
@@ -35,6 +37,10 @@ class Recorder(ABC):
     @abstractmethod
     def at_work(self, first: RunStarted) -> AbstractContextManager[None]:
         """Work on a run, as far as others can see."""
+
+    @abstractmethod
+    def tokens(self, run: RunId) -> Tokens:
+        """Return where the tokens of a run are kept, as a new process finds them."""
 
     @abstractmethod
     async def spoil(self, run: str, kind: type[Event], body: bytes) -> None:
@@ -73,6 +79,10 @@ class DirectoryRecorder(Recorder):
     def at_work(self, first: RunStarted) -> AbstractContextManager[None]:
         """Hold the locks of a run."""
         return self._state.plan_lock(first.plan, first.run)
+
+    def tokens(self, run: RunId) -> Tokens:
+        """Read the side file of a run."""
+        return State(self._state.directory).tokens(run)
 
     async def spoil(self, run: str, kind: type[Event], body: bytes) -> None:
         """Write into the file."""

@@ -1,6 +1,6 @@
 """What the engine needs from the outside, as Protocols.
 
-`em` implements those of `server`, `journal` those of `journal` and `store`, `local` those of
-`local`; views and reports implement Observer. Nothing here has behaviour; None where an
+`em` implements those of `server`, `journal` those of `journal`, `store` and `tokens`, `local` those
+of `local`; views and reports implement Observer. Nothing here has behaviour; None where an
 implementation is missing.
 """

@@ -29,12 +29,12 @@ class Token:
         raise TypeError("what opens a session is not pickled")
 
     def reveal(self) -> str:
-        """Return it, for a request and the owner-only side file only."""
+        """Return it, for a request and for where tokens are kept only."""
         return self._value
 
 
 class KeptSession(Struct, frozen=True, kw_only=True):
-    """A session that an earlier process opened, as its owner-only side file names it."""
+    """What opens a session again that an earlier process opened."""
 
     guid: Token
     token: Token
