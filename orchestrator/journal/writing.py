@@ -15,19 +15,10 @@ from collections.abc import Callable, Sequence
 import anyio
 import anyio.to_thread
 
+from orchestrator.core.earlier_runs.durations import MountTimes
 from orchestrator.core.errors import JournalError, JournalLocked
-from orchestrator.core.events import (
-    Event,
-    MountKept,
-    MountReleased,
-    SessionOpened,
-    SubmissionStarted,
-    TargetPlanned,
-    TaskAccepted,
-    UnmountStarted,
-    to_json,
-)
-from orchestrator.core.model import MountKey, RunId
+from orchestrator.core.events import Event, SubmissionStarted, to_json
+from orchestrator.core.model import RunId
 from orchestrator.core.records import chain_hash
 from orchestrator.core.text import duration
 from orchestrator.journal.history import SIMULATED
@@ -65,10 +56,7 @@ class RunJournal:
         self._inline = inline
         self._rows: list[Row] = []
         self._durations: list[tuple[str, str, str, float]] = []
-        self._simulated: set[str] = set()
-        self._machines: dict[MountKey, tuple[str, str]] = {}
-        self._accepted: dict[MountKey, float] = {}
-        self._kept: dict[MountKey, float] = {}
+        self._mount_times = MountTimes()
         self._committed = seq
         self._committing: anyio.Event | None = None
         self._failed: str | None = None
@@ -102,7 +90,10 @@ class RunJournal:
         self._head = chain_hash(self._head, self._run, self._seq, kind, body)
         self._rows.append((self._run, self._seq, event.at, kind, body, self._head))
         self._appended.set()
-        self._time(event)
+        took = self._mount_times.take(event)
+        if took is not None:
+            where = f"{SIMULATED}{took.server}" if took.simulated else took.server
+            self._durations.append((self._run, where, took.vm, took.seconds))
 
     async def durable(self) -> None:
         """Return when everything appended so far is on disk.
@@ -221,28 +212,3 @@ class RunJournal:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise JournalLocked(str(exc)) from exc
-
-    def _time(self, event: Event) -> None:
-        """Note how long a machine's mount took, from accepted to released, for later runs.
-
-        Without the time for which it was held open: another run may hold nothing.
-        """
-        match event:
-            case SessionOpened(server=server, simulated=True):
-                self._simulated.add(server)
-            case TargetPlanned(key=key):
-                self._machines[key] = (event.server, event.vm)
-            case TaskAccepted(key=key):
-                self._accepted[key] = event.at
-            case MountKept(key=key):
-                self._kept[key] = event.at
-            case UnmountStarted(key=key) if key in self._kept and key in self._accepted:
-                self._accepted[key] += event.at - self._kept.pop(key)
-            case MountReleased(key=key, by_hand=False):
-                began = self._accepted.pop(key, None)
-                if began is not None and key in self._machines:
-                    name, vm = self._machines[key]
-                    where = f"{SIMULATED}{name}" if name in self._simulated else name
-                    self._durations.append((self._run, where, vm, event.at - began))
-            case _:
-                return
