@@ -11,7 +11,6 @@ import os
 import random
 import secrets
 import socket
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +21,7 @@ import anyio.to_thread
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from orchestrator.core.clock import HAS_BOOT_CLOCK, boot_clock
 from orchestrator.core.errors import CannotResume, PlanError
 from orchestrator.core.events import RunResumed, RunStarted, ServerFacts
 from orchestrator.core.model import (
@@ -128,9 +128,7 @@ class World(Struct, frozen=True, kw_only=True):
         """The given boot clock, else the system's, else one that never is suspended."""
         if self.boot_clock is not None:
             return self.boot_clock
-        if self.inline or not hasattr(time, "CLOCK_BOOTTIME"):
-            return anyio.current_time
-        return lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
+        return anyio.current_time if self.inline or not HAS_BOOT_CLOCK else boot_clock
 
     def since(self, looked_at: datetime) -> World:
         """Return a world whose wall clock goes on from one reading, even if the clock is set later.

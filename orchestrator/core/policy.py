@@ -90,6 +90,20 @@ KEEP_HELD_AFTER = 120.0
 SESSION_IDLE_LIMIT = 900.0
 """Idle seconds after which the server forgets a session (documented: 15 minutes)."""
 
+LEASE_LIFE = 6.0
+"""Seconds for which a lease is its holder's after each renewal, on the database's clock.
+
+Source: measured, 11 runs with a worker killed or frozen: its successor had taken the session up
+5.6 to 7.8 s later.
+"""
+
+LEASE_MARGIN = 1.0
+"""Seconds before that from which on its holder is not sure of it any more.
+
+They pay for a clock that runs 5 % slower than the database's, 0.3 s over a lease, and for the way
+from the last look to the network.
+"""
+
 SEEN_WITHIN = 20.0
 """Seconds within which a living process of a run shows that it lives, whatever holds it up."""
 

@@ -1,4 +1,4 @@
-"""File systems that only one process sees: full ones and read-only ones, without being root."""
+"""File systems and clocks that only one process sees, without being root."""
 
 from __future__ import annotations
 
@@ -29,3 +29,18 @@ def with_tmpfs(directory: Path, options: str) -> list[str]:
     directory.mkdir(parents=True, exist_ok=True)
     script = f'mount -t tmpfs -o {options} none "$0" && exec "$@"'
     return ["unshare", "-rm", "sh", "-c", script, str(directory)]
+
+
+def having_slept(seconds: int) -> list[str]:
+    """Return what goes before a command so that its machine seems to have slept for so long.
+
+    The boot clock has gone on meanwhile, and the monotonic one has not. The test is skipped where
+    the system does not let us.
+    """
+    command = ["unshare", "-rT", "--boottime", str(seconds)]
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*command, "true"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("this system lets nobody have a clock in a namespace of his own")
+    return command

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from orchestrator.core.events import Event
 from orchestrator.core.model import RunId
 from orchestrator.engine.run import Run
 from orchestrator.simulator.faults import Fault
+from tests.host.namespaces import having_slept
 from tests.scenarios import drill as drills
 from tests.scenarios.drill import START, Drill, Site, drill
 from tests.virtual.sites import Sites
@@ -173,3 +176,21 @@ def test_a_real_run_counts_the_time_asleep() -> None:
 
     assert clock is not anyio.current_time
     assert World(inline=True).clock_with_suspension is anyio.current_time
+
+
+@pytest.mark.process
+def test_the_system_s_own_boot_clock_counts_the_time_asleep() -> None:
+    """Asked in a time namespace, whose machine seems to have slept for an hour."""
+    code = (
+        "import time; from orchestrator.core.clock import boot_clock;"
+        "print(round(boot_clock() - time.monotonic()) >= 3600)"
+    )
+
+    done = subprocess.run(
+        [*having_slept(3600), sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout == "True\n"
