@@ -10,6 +10,7 @@
     │   └── JournalLocked         another process holds its lock: nothing is broken, try again
     ├── CannotResume              nothing to go on with, or not with this plan; nothing was sent
     ├── KeyUnusable               a key file for signing or checking: name another
+    ├── Fenced                    another worker has the server now: send nothing, clean up nothing
     ├── RunLocked                 another process runs this plan, or works on this run
     ├── FileNotSaved              one file cannot be written on this machine; nothing else fails
     ├── ServerUnusable            this Enterprise Manager cannot be used in this run
@@ -135,6 +136,19 @@ class CannotResume(OrchestratorError):
 
 class KeyUnusable(OrchestratorError):
     """A file is no key that can sign, or check signatures; the message holds nothing of it."""
+
+
+class Fenced(OrchestratorError):
+    """Another worker holds the lease of an Enterprise Manager: this one sends it nothing more.
+
+    It is nobody's fault, and says nothing of the server. The other worker goes on with its session,
+    tasks and mounts, so nothing is repeated, cleaned up or recorded because of it.
+    """
+
+    def __init__(self, server: str) -> None:
+        """`server` is its name in the plan."""
+        super().__init__(f"another worker has taken over {server}: nothing more is sent to it")
+        self.server = server
 
 
 class RunLocked(OrchestratorError):

@@ -1,0 +1,1 @@
+"""A run's journal, leases and tokens in PostgreSQL."""
