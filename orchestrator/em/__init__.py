@@ -9,6 +9,7 @@
     masking     secrets masked in every body before it is read
     own_session the one small question whether a session and its service are there
     transport   one request: TLS, caps, was it sent
+    fencing     requests that wait for a lease, or end with it
     meanings    what an answer other than success means, and whose words it holds
     links       a Href is a path; which requests may be sent at all
     wire        bytes <-> model: the codec

@@ -10,12 +10,14 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 
 from orchestrator.core.errors import SessionLost
 from orchestrator.core.model import SessionId, Source
+from orchestrator.core.ports.fence import NO_FENCE, Fence, NoFence
 from orchestrator.core.token import KeptSession
 from orchestrator.em.budget import LogonBudget
 from orchestrator.em.credentials import resolve
@@ -47,6 +49,7 @@ class Client:
         kept: Iterable[KeptSession] = (),
         withheld: frozenset[str] = frozenset(),
         may_write: bool = False,
+        fence: Fence = NO_FENCE,
     ) -> None:
         """`families` are those the plan mounts from; `on_session` is called at every logon.
 
@@ -55,8 +58,12 @@ class Client:
 
         `kept` are the sessions that earlier processes left, for `take_up`. Programs that know
         a secret do not see the environment variables `withheld`.
+
+        Every request asks `fence`, and a session that is another worker's by now is left as it is.
         """
         self.server = settings.name
+        self.fence = fence
+        """Whether something may still be sent to the server."""
         self._settings = settings
         paths = (FAMILIES[source].path for source in families)
         self._collections = frozenset(path for path in paths if "/" not in path)
@@ -122,15 +129,19 @@ class Client:
     async def logon(self) -> AsyncIterator[Session]:
         """Open a session; leaving the context logs off, shielded and bounded.
 
+        With a lost fence it sends no logoff: the session is its successor's.
+
         At most 6 logons are sent in any 10 minutes, and at most 2 that repeat one whose answer
         was lost; before one that does, the service is asked without the account.
 
         Raises:
+            Fenced: another worker serves the server now. Nothing was sent.
             LogonTooSoon: none may be sent now; it says for how long. Nothing was sent.
             EnterpriseManagerError, CredentialError: as `ports.EnterpriseManager` says.
         """
         from orchestrator.em.logon import logged_on
 
+        await self.fence.until_sure()  # before it counts as sent
         require_room(self.server)
         self.logons.require(self.server)
         username, password = await self._account()
@@ -155,6 +166,7 @@ class Client:
 
         Raises:
             SessionLost: the server has forgotten it, or nobody knows its token.
+            Fenced: another worker serves the server now.
             EnterpriseManagerError: the server cannot be asked.
         """
         from orchestrator.em.logon import taken_up
@@ -196,7 +208,12 @@ class Client:
     def _transport(self) -> Transport:
         from orchestrator.em.transport import Transport
 
-        transport = Transport(
+        make: Callable[..., Transport] = Transport
+        if not isinstance(self.fence, NoFence):
+            from orchestrator.em.fencing import FencedTransport
+
+            make = partial(FencedTransport, fence=self.fence)
+        transport = make(
             self.server,
             self._settings.url,
             self._settings.trust,

@@ -36,6 +36,11 @@ class Deadlines:
             self._timer.cancel()
         self._timer = self.loop.call_at(when, self._look)
 
+    def end_all(self) -> None:
+        """End every request that is under way, as if its time were over."""
+        for each in tuple(self.open):
+            each.end()
+
     def close(self) -> None:
         """Look no more, unless a request is still under way: nothing else may end that one."""
         if self._timer is not None and not self.open:
@@ -76,6 +81,10 @@ class Deadline:
         if not self._grace:
             self._grace, self.at = True, now + GRACE_S
             return
+        self.end()
+
+    def end(self) -> None:
+        """End what is in the context, at once."""
         self._is_over = True
         self._all.open.discard(self)
         self._task.cancel()

@@ -20,6 +20,7 @@ from orchestrator.core.errors import (
     AddressUnusable,
     CertificateRefused,
     EnterpriseManagerError,
+    Fenced,
     LogonRefused,
     MalformedResponse,
     RequestNotSent,
@@ -219,5 +220,5 @@ async def log_off(transport: Transport, codec: XmlCodec, guid: Token) -> None:
     with anyio.move_on_after(LOGOFF_GRACE, shield=True):
         try:
             await transport.send("DELETE", f"/api/logonSessions/{guid.reveal()}", codec.anything)
-        except EnterpriseManagerError:
+        except (EnterpriseManagerError, Fenced):
             return  # it ends by itself, and nothing is mounted in it any more

@@ -118,9 +118,10 @@ class Transport:
             "Accept-Encoding": "identity",
             "User-Agent": f"bulk-restore/{__version__}",
         }
-        self._kept = _session(self._connector, headers)
+        self._kept = _session(self._guarding(self._connector), headers)
         alone = make(limit=1, keepalive_timeout=limits.FRESH_S, ssl=tls)
-        self._posts = _session(PostConnector(self._connector, alone), headers)
+        posts = PostConnector(self._connector, alone)
+        self._posts = _session(self._guarding(posts), headers)
         self._deadlines = Deadlines()
         self._content_type = {"Content-Type": media_type}
         self._has_token = False
@@ -136,6 +137,10 @@ class Transport:
         self.retries = 0
         self.last_used = boot_clock()
         """When the last request was answered, on the boot clock."""
+
+    def _guarding(self, connector: aiohttp.BaseConnector) -> aiohttp.BaseConnector:
+        """Return what lends the connections of `connector` to requests: itself, without a fence."""
+        return connector
 
     @property
     def certificate_sha256(self) -> str | None:

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from orchestrator.core.model import Href, OsKind, RestorePointId, ServerName, Source, Task
+from orchestrator.core.ports.fence import NO_FENCE, Fence
 from orchestrator.em.client import Client
 from orchestrator.em.session import Session
 from orchestrator.plan.file.settings import EnvironmentSecret, ServerSettings
@@ -96,6 +97,7 @@ async def desk(
     change: Callable[[Inventory], None] = lambda inventory: None,
     override: Override = lambda request: None,
     may_write: bool = False,
+    fence: Fence = NO_FENCE,
 ) -> AsyncIterator[Desk]:
     """Serve one simulated server and make a client for it, not logged on yet."""
     monkeypatch.setenv("EM_TEST_PASSWORD", password)
@@ -124,6 +126,7 @@ async def desk(
         connector=network.connector,
         wall_clock=lambda: START,
         may_write=may_write,
+        fence=fence,
     )
     server = face.protocol_factory()
     network.listen(HOST, 9398, server)

@@ -1,0 +1,114 @@
+"""Requests behind a fence: what changes a server waits until its lease is sure.
+
+A wait for a connection can be long, so the last look comes after it: when a connection has been
+made or taken from the pool, before the first byte is written. What that look stops was not sent.
+Without a fence nothing of this module is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import aiohttp
+from aiohttp.connector import Connection
+
+from orchestrator.core.errors import EnterpriseManagerError, Fenced, RequestNotSent
+from orchestrator.core.ports.fence import Fence
+from orchestrator.em.elements import Reading
+from orchestrator.em.transport import Answer, Transport
+
+T = TypeVar("T")
+
+
+class _Unsure(RequestNotSent):
+    """The last look stopped a request: it may be sent once the lease is sure again."""
+
+
+class FencedTransport(Transport):
+    """Requests to one server that another worker may take over at any time."""
+
+    def __init__(self, *args: Any, fence: Fence, **options: Any) -> None:
+        """As `Transport`; `fence` is that of its server."""
+        self._fence = fence
+        super().__init__(*args, **options)
+        self._keep_when_lost = fence.when_lost(self._deadlines.end_all)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        self._keep_when_lost()
+        await super().close()
+
+    async def send(
+        self, method: str, target: str, reading: Callable[[], Reading[T]], **how: Any
+    ) -> tuple[Answer, T]:
+        """Send one request as `Transport.send`, once the fence lets it pass.
+
+        A read passes while the lease is not sure: it harms nobody, and keeps the session alive.
+        Everything else waits, for as long as it takes; the request's own time limit counts from
+        the end of that. A request under way when the lease is lost is ended at once.
+
+        Raises:
+            Fenced: the lease is lost. It was not sent, or nothing depends on its answer any more.
+            EnterpriseManagerError: as `Transport.send`; never once the lease is lost.
+        """
+        while True:
+            if method != "GET":
+                await self._fence.until_sure()
+            try:
+                self._require_not_lost()
+                return await super().send(method, target, reading, **how)
+            except _Unsure:
+                self.requests -= 1
+            except EnterpriseManagerError:
+                self._require_not_lost()
+                raise
+
+    def _require_not_lost(self) -> None:
+        """Return unless the lease is lost.
+
+        Raises:
+            Fenced: it is.
+        """
+        if self._fence.lost:
+            raise Fenced(self.server) from None
+
+    def _guarding(self, connector: aiohttp.BaseConnector) -> aiohttp.BaseConnector:
+        return _LastLook(connector, self._fence, self.server)
+
+
+class _LastLook(aiohttp.BaseConnector):
+    """Lends the connections of another connector, if the fence lets the request pass then.
+
+    aiohttp's own hooks for this moment cannot say no: it would forget to close a connection that
+    was just made (3.14). Between `connect` and the request's first byte it awaits nothing.
+    """
+
+    def __init__(self, lending: aiohttp.BaseConnector, fence: Fence, server: str) -> None:
+        super().__init__(force_close=True)
+        self._lending, self._fence, self._server = lending, fence, server
+
+    async def connect(self, req: Any, traces: Any, timeout: Any) -> Connection:
+        """Return a connection for a request that may be sent now.
+
+        Raises:
+            Fenced: the lease is lost.
+            _Unsure: the request changes something, and the lease is not sure.
+        """
+        connection = await self._lending.connect(req, traces, timeout)
+        if self._fence.lost:
+            connection.release()
+            raise Fenced(self._server)
+        if req.method != "GET" and not self._fence.sure:
+            connection.release()
+            raise _Unsure(f"{self._server}: not sent, because its lease is not sure")
+        return connection
+
+    async def _close_both(self) -> None:
+        await self._lending.close()
+        await super().close()
+
+    def close(self, *, abort_ssl: bool = False) -> Any:
+        """Close the connections that it lends."""
+        _ = abort_ssl
+        return self._close_both()
