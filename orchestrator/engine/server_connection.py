@@ -24,6 +24,7 @@ from orchestrator.core.errors import (
     AddressUnusable,
     CredentialError,
     EnterpriseManagerError,
+    Fenced,
     HostExhausted,
     JournalError,
     LogonRefused,
@@ -39,6 +40,7 @@ from orchestrator.core.text import duration
 from orchestrator.engine.accounting import ACCOUNT_AFTER, owes_account, take_account
 from orchestrator.engine.adaptive_limit import TICK
 from orchestrator.engine.availability import ONCE_MORE, TROUBLE, Terms
+from orchestrator.engine.bounded import before
 from orchestrator.engine.connection import Connection, EarlierSession
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.sessions import DENIED, PROBE_ALLOWANCE, Sessions
@@ -154,7 +156,11 @@ class ServerConnection(Sessions):
             self._opening.deadline = min(self._opening.deadline, limit)
 
     async def serve(self) -> None:
-        """Keep a session open until `close()`; then log off. Never raises for the server."""
+        """Keep a session open until `close()`; then log off. Never raises for the server.
+
+        Raises:
+            Fenced: another worker serves it now; nothing more is sent, and nothing recorded.
+        """
         logons = 0
         try:
             await self._woken.wait()
@@ -163,21 +169,28 @@ class ServerConnection(Sessions):
                 logons += 1
                 if not self._closing.is_set():
                     await self._rest(logons)
+        except Fenced:
+            raise  # nothing is wrong here
         except Exception as exc:  # noqa: BLE001 - one server's bug must not spread
             self.break_down(exc)
             self.abandon()
         finally:
-            self._note_unreached()
-            for connection in self._lost:  # the server has not answered since
-                self._note_unaudited(connection)
-            lost = self._left is not None and not self._closing.is_set()
-            why = "its logon session is gone" if lost else "the run is over"
-            self.gate.give_up(why)  # nobody is left who could open it again
-            self._left_known.set()
-            self._decided.set()
-            self._reachability.left(self)
-            if self._is_wanted:
-                self._measure()
+            if not self._client.fence.lost:
+                self._note_end()
+
+    def _note_end(self) -> None:
+        """Record that this process uses the server no more, and let nobody wait for it."""
+        self._note_unreached()
+        for connection in self._lost:  # the server has not answered since
+            self._note_unaudited(connection)
+        lost = self._left is not None and not self._closing.is_set()
+        why = "its logon session is gone" if lost else "the run is over"
+        self.gate.give_up(why)  # nobody is left who could open it again
+        self._left_known.set()
+        self._decided.set()
+        self._reachability.left(self)
+        if self._is_wanted:
+            self._measure()
 
     @property
     def _goes_on(self) -> bool:
@@ -188,6 +201,11 @@ class ServerConnection(Sessions):
         )
 
     async def _one_session(self) -> None:
+        if self._left is None and not self._client.fence.sure:
+            # that no logon may be sent now is no silence of the server's
+            await before(self._closing.wait, self._client.fence.until_sure)
+            if self._closing.is_set():
+                return
         asked_at = self._ledger.now()
         try:
             if self._left is not None:
@@ -263,7 +281,11 @@ class ServerConnection(Sessions):
             raise ResponseLost(f"{self.name} did not answer the logon", server=self.name)
 
     async def _use(self, connection: Connection) -> None:
-        """Use one session until it is lost or no longer needed."""
+        """Use one session until it is lost or no longer needed.
+
+        Raises:
+            Fenced: another worker uses it now.
+        """
         try:
             async with anyio.create_task_group() as tasks:
                 for part in (
@@ -278,6 +300,8 @@ class ServerConnection(Sessions):
                     tasks.start_soon(self._walled, part, connection)
                 await connection.over.wait()
                 tasks.cancel_scope.cancel()
+            if self._client.fence.lost:
+                raise Fenced(self.name)
             if self.is_unused(connection):
                 connection.audited = True
             elif connection.audited is None and not connection.lost:
@@ -294,6 +318,8 @@ class ServerConnection(Sessions):
         """Run one part of the server's work; a bug in it ends no other part or server."""
         try:
             await part(connection)
+        except Fenced:
+            connection.over.set()
         except Exception as exc:  # noqa: BLE001 - one server's bug must not spread
             self.break_down(exc)
 

@@ -246,6 +246,8 @@ class Sessions(Availability):
     def _end(self, connection: Connection) -> None:
         self._connection = None
         self.gate.close()
+        if self._client.fence.lost:
+            return  # it has not ended: another worker uses it
         self._requests += connection.session.requests
         self._retries += connection.session.retries
         unread = set_aside_words("task", connection.session.set_aside_tasks)

@@ -37,6 +37,7 @@ from orchestrator.core.model import (
     TaskId,
 )
 from orchestrator.core.policy import WatchPolicy
+from orchestrator.core.ports.fence import NO_FENCE, Fence
 from orchestrator.core.ports.server import GuestSession
 from orchestrator.engine.availability import Terms
 from orchestrator.engine.connection import Connection
@@ -74,6 +75,7 @@ class ScriptedServer:
     session: ScriptedSession
     server: ServerName = ServerName("hq")
     kept = ()
+    fence: Fence = NO_FENCE
 
     @asynccontextmanager
     async def take_up(self, session: SessionId) -> AsyncIterator[GuestSession]:

@@ -20,13 +20,15 @@ from orchestrator.core.model import (
     Task,
     TaskId,
 )
+from orchestrator.core.ports.fence import Fence
 
 
 class LogonSession(Protocol):
     """One logon session on one Enterprise Manager.
 
     Tasks and mounts belong to it and are invisible to every other session. All methods
-    raise subclasses of EnterpriseManagerError; reads may be repeated, `start_mount` never.
+    raise subclasses of EnterpriseManagerError; reads may be repeated, `start_mount` never. Once
+    another worker has the server they raise Fenced, which is no trouble of the server's.
     """
 
     @property
@@ -234,6 +236,10 @@ class EnterpriseManager(Protocol):
     @property
     def server(self) -> ServerName:
         """Its name in the plan."""
+
+    @property
+    def fence(self) -> Fence:
+        """Whether something may still be sent to it by this process."""
 
     @property
     def kept(self) -> tuple[SessionId, ...]:
