@@ -9,7 +9,8 @@
     │   ├── JournalDamaged        the record named is not what was written
     │   └── JournalLocked         another process holds its lock: nothing is broken, try again
     ├── CannotResume              nothing to go on with, or not with this plan; nothing was sent
-    ├── KeyUnusable               a key file for signing or checking: name another
+    ├── KeyUnusable               a key file for signing, checking or sealing: name another
+    ├── TokenUnusable             a sealed token does not open: log on anew
     ├── Fenced                    another worker has the server now: send nothing, clean up nothing
     ├── RunLocked                 another process runs this plan, or works on this run
     ├── FileNotSaved              one file cannot be written on this machine; nothing else fails
@@ -135,7 +136,11 @@ class CannotResume(OrchestratorError):
 
 
 class KeyUnusable(OrchestratorError):
-    """A file is no key that can sign, or check signatures; the message holds nothing of it."""
+    """A file is no key that can sign, check or seal; the message holds nothing of it."""
+
+
+class TokenUnusable(OrchestratorError):
+    """A sealed token does not open with this key here; the message holds nothing of it."""
 
 
 class Fenced(OrchestratorError):
