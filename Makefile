@@ -88,7 +88,7 @@ lock: $(STAMP) ## Resolve the locked packages anew
 	$(VENV)/lock/bin/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-header --python-version 3.11 pyproject.toml -o requirements/run.txt
 	$(VENV)/lock/bin/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url \
-		--no-emit-find-links --no-header --python-version 3.11 --group dev pyproject.toml -o requirements/dev.txt
+		--no-emit-find-links --no-header --python-version 3.11 --extra sites --group dev pyproject.toml -o requirements/dev.txt
 	$(VENV)/lock/bin/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-header --python-version 3.11 --group docs -o requirements/docs.txt
 
