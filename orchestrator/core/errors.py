@@ -7,11 +7,14 @@
     ├── RunNotFound               the journal has no such run: name another
     ├── JournalError              stop: later steps could not be recovered
     │   ├── JournalDamaged        the record named is not what was written
-    │   └── JournalLocked         another process holds its lock: nothing is broken, try again
+    │   ├── JournalLocked         another process holds its lock: nothing is broken, try again
+    │   ├── DatabaseAway          it may have happened or not: repeat it, that is safe
+    │   └── DatabaseUnusable      not ours, another version, or no right to it: have it set up
+    ├── Fenced                    another worker serves the shard: send nothing more for it
     ├── CannotResume              nothing to go on with, or not with this plan; nothing was sent
+    ├── AddressRefused            no such database is used: mend --state; nothing was connected
     ├── KeyUnusable               a key file for signing, checking or sealing: name another
     ├── TokenUnusable             a sealed token does not open: log on anew
-    ├── Fenced                    another worker has the server now: send nothing, clean up nothing
     ├── RunLocked                 another process runs this plan, or works on this run
     ├── FileNotSaved              one file cannot be written on this machine; nothing else fails
     ├── ServerUnusable            this Enterprise Manager cannot be used in this run
@@ -127,12 +130,28 @@ class JournalLocked(JournalError):
     """Another process holds the lock of the database; nothing was changed, and may be repeated."""
 
 
+class DatabaseAway(JournalError):
+    """The database cannot be reached, gave no answer, or takes nothing at the moment.
+
+    What was asked of it may have happened or not. Everything may be repeated: what is there
+    already is found.
+    """
+
+
+class DatabaseUnusable(JournalError):
+    """The database is none of ours, of another version, or denies this account what it needs."""
+
+
 class RunNotFound(OrchestratorError):
     """The journal holds no run of that name, or several."""
 
 
 class CannotResume(OrchestratorError):
     """The run cannot be continued, or not with this plan; nothing was sent."""
+
+
+class AddressRefused(OrchestratorError):
+    """The address of a database must not be used; nothing was connected. Shows no secret."""
 
 
 class KeyUnusable(OrchestratorError):

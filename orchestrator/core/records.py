@@ -93,6 +93,17 @@ def chain_hash(before: bytes, run: str, seq: int, kind: str, body: bytes) -> byt
     return digest.digest()
 
 
+def genesis(chain: str) -> bytes:
+    """Return what the first record of a chain is chained to.
+
+    A run over several machines has a chain for the run itself, called "", and one per server,
+    called as the plan calls the server. The name is in every hash through the first one, and the
+    run through each, so no record of one chain fits into another. The run chain, and the only
+    chain of a run on one machine, begins with zeros.
+    """
+    return hashlib.sha256(b"chain\n" + chain.encode()).digest() if chain else GENESIS
+
+
 class RunSummary(Struct, frozen=True, kw_only=True):
     """One line of the list of runs."""
 
