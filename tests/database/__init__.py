@@ -1,0 +1,1 @@
+"""The rules of leases, chains and rights, on a real PostgreSQL."""

@@ -1,0 +1,132 @@
+"""Rows of the database as values, and values as the arrays that its functions take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, LiteralString
+
+import msgspec
+
+from orchestrator.core.model import RunId, ServerName, WaveName
+from orchestrator.core.sites import (
+    Appended,
+    ChainHead,
+    Effect,
+    Held,
+    Lease,
+    Misfit,
+    Outcome,
+    Piece,
+    Refusal,
+    ShardState,
+    Standing,
+    Stop,
+    Taken,
+    WorkerId,
+)
+
+RENEW: LiteralString = """
+SELECT run, server, epoch, at, waves, posts, halted, stopped, unmount, quota, deadline_s, asked
+FROM bulk_restore.renew(%(worker)s::text, %(runs)s::text[], %(servers)s::text[],
+                        %(epochs)s::bigint[], %(wants)s::int[])
+"""
+
+
+def renewal(worker: WorkerId, held: Sequence[Held]) -> Mapping[str, Any]:
+    """Return the values that `RENEW` takes."""
+    return {
+        "worker": worker,
+        **leases(each.lease for each in held),
+        "wants": [each.wants for each in held],
+    }
+
+
+def leases(each_lease: Iterable[Lease]) -> dict[str, Any]:
+    """Return leases as one array per field."""
+    every = list(each_lease)
+    return {
+        "runs": [each.run for each in every],
+        "servers": [each.server for each in every],
+        "epochs": [each.epoch for each in every],
+    }
+
+
+def standing(row: Sequence[Any]) -> Standing:
+    """Return the standing in the first twelve columns of a row."""
+    run, server, epoch, at, waves, posts, halted, stopped, unmount, quota, left_s, asked = row[:12]
+    return Standing(
+        lease=Lease(run=RunId(run), server=ServerName(server), epoch=epoch),
+        at=at,
+        waves=frozenset(map(WaveName, waves)),
+        posts=posts,
+        halted=halted,
+        stopped=None if stopped is None else Stop(stopped),
+        unmount=unmount,
+        quota=quota,
+        deadline_s=left_s,
+        asked=asked,
+    )
+
+
+def taken(row: Sequence[Any]) -> Taken:
+    """Return a row of `take`: a standing, and what the shard is."""
+    site, address, state, seq, hash_, taken_from = row[12:]
+    return Taken(
+        standing=standing(row),
+        site=site,
+        address=address,
+        state=ShardState(state),
+        head=ChainHead(seq, hash_),
+        taken_from=taken_from,
+    )
+
+
+APPEND: LiteralString = """
+SELECT place, outcome, seq, hash, why
+FROM bulk_restore.append(
+    %(worker)s::text, %(attempt)s::bigint, %(runs)s::text[], %(servers)s::text[],
+    %(epochs)s::bigint[], %(of)s::int[], %(seqs)s::bigint[], %(ats)s::double precision[],
+    %(kinds)s::text[], %(bodies)b::bytea[], %(hashes)b::bytea[], %(effects)s::text[]::jsonb[])
+"""
+
+
+def batch(worker: WorkerId, attempt: int, pieces: Sequence[Piece]) -> Mapping[str, Any]:
+    """Return the values that `APPEND` takes; places count from 1."""
+    entries = [(place, entry) for place, piece in enumerate(pieces, 1) for entry in piece.entries]
+    return {
+        "worker": worker,
+        "attempt": attempt,
+        **leases(each.lease for each in pieces),
+        "of": [place for place, _ in entries],
+        "seqs": [entry.record.seq for _, entry in entries],
+        "ats": [entry.record.at for _, entry in entries],
+        "kinds": [entry.record.kind for _, entry in entries],
+        "bodies": [entry.record.body for _, entry in entries],
+        "hashes": [entry.record.hash for _, entry in entries],
+        "effects": [_effect(entry.effect) for _, entry in entries],
+    }
+
+
+def _effect(effect: Effect | None) -> str | None:
+    """Return an effect as JSON; the database's text cannot hold the character NUL."""
+    if effect is None:
+        return None
+    return msgspec.json.encode(effect).decode().replace("\\u0000", "\\ufffd")
+
+
+def appended(pieces: Sequence[Piece], rows: Iterable[Sequence[Any]]) -> list[Appended]:
+    """Return what became of each piece, in the order of the pieces."""
+    found = {place: rest for place, *rest in rows}
+    answers = []
+    for place, piece in enumerate(pieces, 1):
+        outcome, seq, hash_, why = found[place]
+        answers.append(
+            Appended(
+                lease=piece.lease,
+                outcome=Outcome(outcome),
+                head=None if seq is None else ChainHead(seq, hash_),
+                refusal=Refusal(why) if outcome == Outcome.REFUSED else None,
+                misfit=Misfit(why) if outcome == Outcome.UNFIT else None,
+            )
+        )
+    return answers

@@ -1,0 +1,37 @@
+-- What everybody with a role may read. No sealed token is among it.
+
+CREATE VIEW about AS SELECT version, queue, lease_life FROM meta;
+
+CREATE VIEW runs AS
+SELECT id AS run, plan, mode, submitted_at, submitted_by, deadline_at, state, halted, stopped,
+       unmount, mounts_limit, number
+FROM run;
+
+CREATE VIEW submissions AS SELECT id AS run, started, content, options FROM run;
+
+CREATE VIEW documents AS SELECT run, name, content FROM document;
+
+CREATE VIEW shards AS
+SELECT s.run, s.server, s.site, s.address, s.state, l.epoch, l.worker, l.since,
+       extract(epoch FROM l.expires - clock_timestamp())::double precision AS lease_s,
+       l.takeovers, s.quota, l.wants,
+       (SELECT count(*) FROM slot m WHERE m.run = s.run AND m.server = s.server) AS used,
+       CASE WHEN s.state = 'open' AND a.run <> s.run THEN a.run END AS waits_for
+FROM shard s JOIN lease l USING (run, server) JOIN address a ON a.address = s.address;
+
+CREATE VIEW workers AS
+SELECT id AS worker, host, pid, version, sites, entered_at,
+       extract(epoch FROM clock_timestamp() - seen)::double precision AS seen_s
+FROM worker WHERE left_at IS NULL;
+
+CREATE VIEW heads AS SELECT run, chain, seq, hash FROM head;
+
+CREATE VIEW events AS SELECT run, chain, seq, at, kind, body, hash, epoch FROM event;
+
+CREATE VIEW waves AS SELECT run, wave, opened_at FROM gate;
+
+CREATE VIEW requests AS SELECT number, run, ask, who, at, details FROM request;
+
+CREATE VIEW sessions AS SELECT run, server, session, epoch, kept_at FROM token;
+
+CREATE VIEW durations AS SELECT id, run, address, simulated, vm, seconds FROM duration;
