@@ -19,7 +19,7 @@ Packages, from the top. Imports go down only, packages of one line do not import
     cli          click commands: argv ▶ run ▶ exit code
     app          wiring, runner, preview, follow, signals, unmount, readiness, notify, demo, logs
     em           one Enterprise Manager over HTTP: transport, session, client, logon, links, codecs
-    database     PostgreSQL: chains, leases, requests and sealed tokens of runs over several machines
+    database     PostgreSQL: chains, leases, requests, sealed tokens of runs over several machines
     journal      SQLite: runs and events with a hash chain; limits that runs share; tokens
     local        this machine: saved files of guests, the programs of a user
     report       what the journal says: values, renderings, exit codes, evidence, history

@@ -45,7 +45,6 @@ from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import ExitCode, ServerName, SessionId
 from orchestrator.core.ports.journal import Baselines, Durations, Observer, OtherRuns, Proofs
 from orchestrator.core.ports.local import on_the_spot
-from orchestrator.core.proof import BaselineCheck
 from orchestrator.core.run_state import RunState, replay
 from orchestrator.em.credentials import resolve as resolve_secret
 from orchestrator.engine.orders import EarlierRun, Orders
@@ -362,8 +361,7 @@ class RunPart:
 
     def _baselines(self, naming: Naming) -> Baselines | None:
         """Return what earlier runs measured, if this one compares with it."""
-        checks = (check for checks in self.started.check_sets.values() for check in checks)
-        if not any(isinstance(check, BaselineCheck) for check in checks):
+        if not self.started.compares_with_earlier:
             return None
         return self.state.baselines(before=self.started.run, naming=naming)
 

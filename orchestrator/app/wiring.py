@@ -33,6 +33,7 @@ from orchestrator.core.model import (
     same_fields,
 )
 from orchestrator.core.policy import SEEN_WITHIN, WatchPolicy
+from orchestrator.core.ports.fence import NO_FENCE, Fence
 from orchestrator.core.ports.journal import Proofs
 from orchestrator.core.ports.local import FileStore, Programs
 from orchestrator.core.proof import Download
@@ -153,22 +154,36 @@ def clients(
     `kept` are sessions of earlier processes, by server. With `may_write` they write files into
     original guests when asked to.
     """
-    withheld = secret_variables(plan)
     return [
-        Client(
-            settings,
-            families=inventory_needs(plan, name).sources or {Source.REPLICA},
-            rng=random.Random(world.rng.random()),  # noqa: S311 - jitter, not a secret
-            connector=world.connector,
-            wall_clock=world.wall_clock,
-            boot_clock=world.clock_with_suspension,
-            on_session=on_session,
-            kept=(kept or {}).get(name, ()),
-            withheld=withheld,
-            may_write=may_write,
-        )
-        for name, settings in plan.servers.items()
+        client_of(plan, name, world, on_session, (kept or {}).get(name, ()), may_write=may_write)
+        for name in plan.servers
     ]
+
+
+def client_of(
+    plan: RestorePlan,
+    name: ServerName,
+    world: World,
+    on_session: Callable[[Session], None],
+    kept: Sequence[KeptSession],
+    *,
+    may_write: bool,
+    fence: Fence = NO_FENCE,
+) -> Client:
+    """Return the client of one server of the plan, as `clients` does."""
+    return Client(
+        plan.servers[name],
+        families=inventory_needs(plan, name).sources or {Source.REPLICA},
+        rng=random.Random(world.rng.random()),  # noqa: S311 - jitter, not a secret
+        connector=world.connector,
+        wall_clock=world.wall_clock,
+        boot_clock=world.clock_with_suspension,
+        on_session=on_session,
+        kept=kept,
+        withheld=secret_variables(plan),
+        may_write=may_write,
+        fence=fence,
+    )
 
 
 def secret_variables(plan: RestorePlan) -> frozenset[str]:

@@ -234,6 +234,7 @@ class RunState(Struct):
         self.finished = None
         self.process_gone = False
         for server in self.servers.values():
+            server.is_planned = server.is_finished = False
             server.begin_anew(event.at, last_at if event.used_until is None else event.used_until)
 
 

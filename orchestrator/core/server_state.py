@@ -69,6 +69,8 @@ class ServerState(Struct):
     """Whether its worker has planned all of its targets, in such a run."""
     is_finished: bool = False
     """Whether nothing is left to do on it, in such a run."""
+    failure: str | None = None
+    """An internal error of one of its workers."""
 
     @property
     def over(self) -> frozenset[SessionId]:
@@ -129,6 +131,7 @@ class ServerState(Struct):
                 self.is_planned = True
             case ShardFinished():
                 self.is_finished = True
+                self.failure = event.failure or self.failure
             case _:
                 pass
 

@@ -157,7 +157,8 @@ class Held(Struct, frozen=True, kw_only=True):
 class Standing(Struct, frozen=True, kw_only=True):
     """What the holder of a lease has to know, as of a renewal.
 
-    `at` is the run's clock in seconds, by the database. `deadline_s` is how much of the run's
+    `at` is the run's clock in seconds, by the database. `waves` are open; of those `skipped`
+    nothing is submitted any more, for the reason given. `deadline_s` is how much of the run's
     time is left. `posts` tells whether the shard has the right to post on its server. `quota` is
     how many mounts it may have in the making, open or in doubt; None: as many as it likes.
     `asked` is the number of the newest request about the run; 0: there is none.
@@ -167,6 +168,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     at: float
     waves: frozenset[WaveName]
     posts: bool
+    skipped: Mapping[WaveName, str] = field(default_factory=dict)
     halted: str | None = None
     stopped: Stop | None = None
     unmount: bool = False
@@ -214,6 +216,13 @@ class WaveOpened(Struct, frozen=True, kw_only=True, tag="opened"):
     wave: WaveName
 
 
+class WaveSkipped(Struct, frozen=True, kw_only=True, tag="skipped"):
+    """No intent of this wave is granted any more; shards learn why. Only in the run chain."""
+
+    wave: WaveName
+    reason: str
+
+
 class Halted(Struct, frozen=True, kw_only=True, tag="halted"):
     """From now on no intent of the run is granted. Only in the run chain."""
 
@@ -232,7 +241,7 @@ class ShardDone(Struct, frozen=True, kw_only=True, tag="done"):
     """Nothing of the shard is left to do; nobody need serve it."""
 
 
-Effect = Intent | Freed | WaveOpened | Halted | Ended | OnlyHolds | ShardDone
+Effect = Intent | Freed | WaveOpened | WaveSkipped | Halted | Ended | OnlyHolds | ShardDone
 """What a record changes beside the chain, in the same transaction."""
 
 

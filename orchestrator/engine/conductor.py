@@ -18,9 +18,9 @@ from orchestrator.core.events import (
     WaveFinished,
     WaveStarted,
 )
-from orchestrator.core.lifecycle import FIRM_RESULTS
+from orchestrator.core.lifecycle import FIRM_RESULTS, Phase
 from orchestrator.core.model import MountKey, Result, ServerName, WaveName
-from orchestrator.core.run_state import NOT_GOOD
+from orchestrator.core.run_state import NOT_GOOD, RunState
 from orchestrator.core.text import counted, duration
 from orchestrator.engine.ending import Ending
 from orchestrator.engine.ledger import Ledger
@@ -97,6 +97,27 @@ class Conductor(Ending):
             is_critical = target.critical or self.waves.is_critical(target.wave)
             if is_critical and record.result in NOT_GOOD and target.key not in accepted:
                 self._consider_halting(target, record.result)
+
+    def recall(self, state: RunState) -> None:
+        """Go on where another process conducted: from what the run has recorded until now.
+
+        Targets that are decided by then are reacted to once more, where no halt has told of them.
+        """
+        for record in state.records.values():
+            target, is_decided = record.planned, record.is_final or record.phase is Phase.HELD
+            if not is_decided:
+                self.waves.await_end(target.wave, target.key)
+                continue
+            self.waves.decide(target.key)
+            if self.waves.answer(record) in NOT_GOOD:
+                self._failed += 1
+        for stop in state.stops:
+            self._end_by(stop.signal, forced=stop.forced)
+        if state.halted is not None:
+            self._end_because(state.halted.detail)
+        if self.accepting:
+            self.react_to_earlier(state.accepted)
+            self._watch_budget()
 
     def _consider_halting(self, target: TargetPlanned, result: Result | None) -> None:
         if target.critical or self.waves.is_critical(target.wave):

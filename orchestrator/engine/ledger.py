@@ -118,6 +118,10 @@ class Ledger:
             del self._records[event.key]
         self._tell_all(event, after)
 
+    def watch(self, observer: Observer) -> None:
+        """Tell one more observer, of what comes from now on."""
+        self._observers = [*self._observers, observer]
+
     def note(self, message: str) -> None:
         """Record a line for the report that belongs to no target."""
         self.record(RunNoted(at=self.now(), message=message))

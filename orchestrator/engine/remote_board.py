@@ -35,12 +35,19 @@ class RemoteBoard(Ending):
     """The board of a shard that is conducted from another process; implements `Board`."""
 
     def __init__(
-        self, waves: Iterable[WaveFacts], ledger: Ledger, on_halt: Callable[[str, str], None]
+        self,
+        waves: Iterable[WaveFacts],
+        ledger: Ledger,
+        on_halt: Callable[[str, str], None],
+        on_planned: Callable[[], None],
     ) -> None:
-        """`on_halt` is told reason and detail where the shard wants the whole run to halt."""
+        """`on_halt` is told reason and detail where the shard wants the whole run to halt.
+
+        `on_planned` is called when the targets of a server are known that listed late.
+        """
         super().__init__()
         self.waves = Waves(waves, ledger, frozenset())
-        self._ledger, self._on_halt = ledger, on_halt
+        self._ledger, self._on_halt, self._on_planned = ledger, on_halt, on_planned
         self._turns = {name: anyio.Event() for name in self.waves}
 
     # --- what the run says ---------------------------------------------------------------------
@@ -86,6 +93,7 @@ class RemoteBoard(Ending):
     def heard_of(self, server: ServerName) -> None:
         """Note that the targets of a server are known now, or never will be."""
         self.waves.heard_of(server)
+        self._on_planned()
         for name in self.waves.under_way:
             self.waves.look_at(name)
 

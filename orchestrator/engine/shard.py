@@ -234,6 +234,20 @@ class Shard:
         async with self._offering.mounting(silent):
             await conduct()
 
+    def allow(self, mounts: int | None) -> None:
+        """Change how many mounts of the run may be open here; None: as many as there are."""
+        self._scheduler.allow(mounts)
+
+    @property
+    def could_begin(self) -> int:
+        """How many of its targets that wait would fit now if the run had no limit."""
+        return self._scheduler.could_begin
+
+    @property
+    def is_posting(self) -> bool:
+        """True while a mount was asked for and the answer is not recorded."""
+        return any(record.phase is Phase.SUBMITTING for record in self.ledger.records)
+
     @property
     def holds_any(self) -> bool:
         """True while a mount is only held open."""

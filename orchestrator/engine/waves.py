@@ -65,7 +65,8 @@ class Waves:
     # --- what a wave waits for -----------------------------------------------------------------
 
     def await_end(self, name: WaveName, key: MountKey) -> None:
-        """Make a wave wait for the answer of a target."""
+        """Make a wave wait for the answer of a target, also once more."""
+        self._decided.discard(key)
         self._waves[name].open.add(key)
 
     def await_server(self, name: WaveName, server: ServerName) -> None:

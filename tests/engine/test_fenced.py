@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from orchestrator.core.errors import Fenced
-from orchestrator.core.events import Event
+from orchestrator.core.events import Event, SubmissionStarted
 from orchestrator.core.lease import Lease
 from orchestrator.core.model import ServerName
 from orchestrator.core.policy import KEEP_ALIVE_AFTER, WatchPolicy
@@ -38,6 +38,12 @@ class Events:
 
     async def durable(self) -> None:
         """Have nothing to wait for."""
+
+    async def granted(self, intent: SubmissionStarted, taken: Callable[[], None]) -> str | None:
+        """Keep it, too."""
+        self.append(intent)
+        taken()
+        return None
 
     @property
     def kinds(self) -> list[str]:

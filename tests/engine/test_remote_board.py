@@ -62,7 +62,9 @@ class Stage:
 
     def __post_init__(self) -> None:
         waves = [WaveFacts(name=FIRST), WaveFacts(name=SECOND, after=(FIRST,))]
-        self.board = RemoteBoard(waves, self.ledger, lambda *halt: self.halts.append(halt))
+        self.board = RemoteBoard(
+            waves, self.ledger, lambda *halt: self.halts.append(halt), lambda: None
+        )
         self.board.join(self.shard)
         for wave in (FIRST, SECOND):
             self.ledger.record(

@@ -31,6 +31,7 @@ from orchestrator.core.events.run import (
     ServerFacts,
     StopRequested,
     WaveFinished,
+    WaveSkipped,
     WaveStarted,
 )
 from orchestrator.core.events.server import (

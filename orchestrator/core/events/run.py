@@ -17,7 +17,7 @@ from orchestrator.core.model import (
     WaveFacts,
     WaveName,
 )
-from orchestrator.core.proof import CheckSets
+from orchestrator.core.proof import BaselineCheck, CheckSets
 
 
 class ServerFacts(Struct, frozen=True, kw_only=True):
@@ -79,6 +79,12 @@ class RunStarted(Event, frozen=True, kw_only=True):
     hold_s: float | None = None
     """How long every mount is held; None: not."""
 
+    @property
+    def compares_with_earlier(self) -> bool:
+        """Whether a check of the plan compares with what earlier runs measured."""
+        checks = (check for checks in self.check_sets.values() for check in checks)
+        return any(isinstance(check, BaselineCheck) for check in checks)
+
 
 class RunResumed(Event, frozen=True, kw_only=True):
     """Another process continues the run; its earlier halts and stops are over."""
@@ -104,6 +110,13 @@ class WaveFinished(Event, frozen=True, kw_only=True):
     """Every target of this wave has a result, or a verdict while its mount is held."""
 
     wave: WaveName
+
+
+class WaveSkipped(Event, frozen=True, kw_only=True):
+    """No target of this wave is submitted; recorded where other processes must know."""
+
+    wave: WaveName
+    reason: str
 
 
 class StopRequested(Event, frozen=True, kw_only=True):

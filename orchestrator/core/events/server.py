@@ -128,7 +128,9 @@ class ShardPlanned(ServerEvent, frozen=True, kw_only=True):
 
 
 class ShardFinished(ServerEvent, frozen=True, kw_only=True):
-    """Nothing of the run is left to do on the server."""
+    """Nothing of the run is left to do on the server. `failure`: an internal error on the way."""
+
+    failure: str | None = None
 
 
 class ServerMeasured(ServerEvent, frozen=True, kw_only=True):

@@ -1,0 +1,89 @@
+"""The commits of one worker: one at a time, each with all that its shards have to write.
+
+While one is under way the next gathers, so a worker of a hundred shards makes no more commits
+than a worker of one. A commit whose answer is lost is repeated: what is there is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import anyio
+
+from orchestrator.app.sites.chain import Chain
+from orchestrator.core.errors import DatabaseAway
+from orchestrator.core.ports.sites import SitesDatabase
+from orchestrator.core.sites import Appended, Piece, WorkerId
+from orchestrator.log import Log
+
+log = Log(__name__)
+
+AGAIN_S = 1.0
+"""Seconds after which a commit is repeated that the database did not answer."""
+
+
+class CommitStream:
+    """Writes the chains of a worker."""
+
+    def __init__(
+        self, database: SitesDatabase, worker: WorkerId, clock: Callable[[], float]
+    ) -> None:
+        """Nothing is written before `serve`."""
+        self._database, self._worker, self._clock = database, worker, clock
+        self._chains: list[Chain] = []
+        self._attempt = 0
+        self._woken = anyio.Event()
+        self.commits = 0
+        """How many were made."""
+        self.away_since: float | None = None
+        """Since when the database has not answered, on this machine's clock."""
+
+    def wake(self) -> None:
+        """Look for what the chains have to write."""
+        self._woken.set()
+
+    def add(self, chain: Chain) -> None:
+        """Write a chain, too."""
+        self._chains.append(chain)
+        self.wake()
+
+    def remove(self, chain: Chain) -> None:
+        """Write nothing more of a chain."""
+        self._chains.remove(chain)
+
+    async def serve(self) -> None:
+        """Write until cancelled.
+
+        Raises:
+            DatabaseUnusable: this account may not write there any more.
+        """
+        while True:
+            await self._woken.wait()
+            self._woken = anyio.Event()
+            chains = [(chain, piece) for chain in self._chains if (piece := chain.piece())]
+            if chains:
+                await self._commit(chains)
+
+    async def _commit(self, chains: list[tuple[Chain, Piece]]) -> None:
+        """Write some pieces, as often as it takes."""
+        answers = await self._answers([piece for _, piece in chains])
+        self.commits += 1
+        if self.away_since is not None:
+            log.info("database.back", after_s=round(self._clock() - self.away_since, 1))
+            self.away_since = None
+        now = self._clock()
+        for (chain, piece), answer in zip(chains, answers, strict=True):
+            chain.answered(piece, answer, now)
+            if chain.is_behind:
+                self.wake()
+
+    async def _answers(self, pieces: list[Piece]) -> Sequence[Appended]:
+        while True:
+            self._attempt += 1
+            try:
+                return await self._database.append(self._worker, self._attempt, pieces)
+            except DatabaseAway as exc:
+                if self.away_since is None:
+                    self.away_since = self._clock()
+                    log.warning("database.away", why=str(exc))
+            await anyio.sleep(AGAIN_S)

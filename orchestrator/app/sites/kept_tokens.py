@@ -1,0 +1,122 @@
+"""The tokens of a shard's sessions, sealed in the database: with them another worker goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import anyio
+
+from orchestrator.app.sites.serving import Serving
+from orchestrator.core.errors import DatabaseAway, TokenUnusable
+from orchestrator.core.events import LOGGED_OFF, Event, SessionEnded
+from orchestrator.core.lifecycle import MountRecord
+from orchestrator.core.model import SessionId
+from orchestrator.core.sites import Lease
+from orchestrator.core.token import KeptSession, Token
+from orchestrator.log import Log
+
+if TYPE_CHECKING:
+    from orchestrator.em.session import Session
+
+log = Log(__name__)
+
+AGAIN_S = 1.0
+
+
+class KeptTokens:
+    """Seals and stores the tokens of one shard; an observer that drops those that are over."""
+
+    def __init__(self, serving: Serving, lease: Lease) -> None:
+        """Without a key nothing is stored, and nothing is found."""
+        self._serving, self._lease = serving, lease
+        self._to_keep: dict[SessionId, KeptSession] = {}
+        self._to_drop: list[SessionId] = []
+        self._woken = anyio.Event()
+        self._stored = anyio.Event()
+        self._stored.set()
+
+    async def usable(self) -> Sequence[KeptSession]:
+        """Return the sessions that earlier workers have stored, as far as this key opens them.
+
+        Raises:
+            Fenced: another worker has the lease.
+            DatabaseAway: try again.
+        """
+        sealer, lease = self._serving.sealer, self._lease
+        if sealer is None:
+            return []
+        from orchestrator.database.sealing import Binding
+
+        database, worker = self._serving.database, self._serving.worker.worker
+        found: list[KeptSession] = []
+        for each in await database.tokens(worker, lease):
+            binding = Binding(
+                run=lease.run, server=lease.server, session=each.session, epoch=each.epoch
+            )
+            try:
+                guid, token = sealer.open(each.sealed, binding).decode().split("\n")
+            except (TokenUnusable, ValueError) as exc:
+                log.warning("token.unusable", server=lease.server, why=str(exc))
+            else:
+                found.append(KeptSession(guid=Token(guid), token=Token(token)))
+        return found
+
+    def keep(self, session: Session) -> None:
+        """Store the token of a new session, soon: no mount is asked for before it is stored."""
+        if self._serving.sealer is not None:
+            self._to_keep[session.id] = session.kept
+            self._stored = anyio.Event()
+            self._woken.set()
+
+    def observe(self, event: Event, record: MountRecord | None) -> None:
+        """Drop the token of a session that was logged off."""
+        _ = record
+        if isinstance(event, SessionEnded) and event.reason == LOGGED_OFF:
+            self._to_drop.append(event.session)
+            self._woken.set()
+
+    async def stored(self) -> None:
+        """Return when every token that was kept is in the database."""
+        await self._stored.wait()
+
+    async def serve(self) -> None:
+        """Store and drop until cancelled.
+
+        Raises:
+            Fenced: another worker has the lease.
+        """
+        while True:
+            await self._woken.wait()
+            self._woken = anyio.Event()
+            await self.settle()
+
+    async def settle(self) -> None:
+        """Store and drop what is to be, however long the database is away.
+
+        Raises:
+            Fenced: another worker has the lease.
+        """
+        while self._to_keep or self._to_drop:
+            try:
+                await self._settle_now()
+            except DatabaseAway:
+                await anyio.sleep(AGAIN_S)
+        self._stored.set()
+
+    async def _settle_now(self) -> None:
+        from orchestrator.database.sealing import Binding
+
+        database, worker = self._serving.database, self._serving.worker.worker
+        lease, sealer = self._lease, self._serving.sealer
+        for session, kept in list(self._to_keep.items()):
+            binding = Binding(
+                run=lease.run, server=lease.server, session=session, epoch=lease.epoch
+            )
+            secret = f"{kept.guid.reveal()}\n{kept.token.reveal()}".encode()
+            assert sealer is not None  # noqa: S101 - nothing is kept without one
+            await database.keep_token(worker, lease, session, sealer.seal(secret, binding))
+            del self._to_keep[session]
+        for session in list(self._to_drop):
+            await database.drop_token(worker, lease, session)
+            self._to_drop.remove(session)

@@ -1,0 +1,132 @@
+"""What a worker serves: one shard of a run, be it a server's or the conductor, under a lease."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+
+from orchestrator.app.sites.chain import Chain
+from orchestrator.app.sites.run_clock import RunClock
+from orchestrator.app.sites.serving import Serving, SubmittedRun
+from orchestrator.core.errors import DatabaseAway, Fenced
+from orchestrator.core.lease import Lease as HeldLease
+from orchestrator.core.sites import Held, Standing, Taken
+from orchestrator.database.fence import LeaseFence
+from orchestrator.log import Log
+
+log = Log(__name__)
+
+T = TypeVar("T")
+
+AGAIN_S = 1.0
+"""Seconds after which a database that did not answer is asked again."""
+
+
+class Served:
+    """One shard while this worker has its lease: until it is done, lost or handed over."""
+
+    chain: Chain | None = None
+    """Where it is recorded, once it is open."""
+
+    def __init__(self, taken: Taken, run: SubmittedRun, serving: Serving, sent_at: float) -> None:
+        """`sent_at`: when the statement that took it was sent, on this machine's clock."""
+        self.taken, self.run, self.serving = taken, run, serving
+        self.lease = taken.standing.lease
+        held = HeldLease(self.lease.epoch, sent_at=sent_at, clock=serving.clock)
+        self.fence = LeaseFence(self.lease.server, held)
+        self.standing = taken.standing
+        """What the newest renewal has said."""
+        self.clock = RunClock(serving.clock)
+        self.clock.set(taken.standing.at, heard=serving.clock())
+        self.is_done = False
+        """Whether nothing of it is left to do."""
+        self._scope = anyio.CancelScope()
+
+    @property
+    def wants(self) -> int:
+        """How many more mounts could begin here at once."""
+        return 0
+
+    @property
+    def held(self) -> Held:
+        """The lease, to be renewed."""
+        return Held(lease=self.lease, wants=self.wants)
+
+    @property
+    def is_posting(self) -> bool:
+        """True while a mount was asked for and the answer is not recorded."""
+        return False
+
+    def tell(self, standing: Standing, sent_at: float) -> None:
+        """Take in what a renewal has said that was sent then, on this machine's clock."""
+        self.fence.renewed(sent_at)
+        self.standing = standing
+        self.clock.set(standing.at, heard=self.serving.clock())
+        self.heard()
+
+    def heard(self) -> None:
+        """Act on what the newest renewal has said."""
+
+    def lose(self) -> None:
+        """Send nothing more and clean nothing up: another worker has the lease. Repeatable."""
+        if not self.fence.lost:
+            log.warning("shard.lost", run=self.lease.run, server=self.lease.server or "(conductor)")
+            self._let_go()
+
+    async def hand_over(self) -> None:
+        """Mount nothing more, keep what answers say, and leave the rest to the next worker.
+
+        Sessions stay open, with all that is mounted in them. Nothing is unmounted.
+        """
+        if self.chain is not None:
+            self.chain.close_to_intents()
+            while self.is_posting or self.chain.is_behind:
+                await self.chain.moves()  # the answer of a request is recorded
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self.fence.lose()
+        if self.chain is not None:
+            self.chain.lose()
+        self._scope.cancel()
+
+    async def serve(self) -> None:
+        """Do what is left of the shard; return once it is done, lost or handed over.
+
+        What nobody foresaw is raised.
+        """
+        try:
+            with self._scope:
+                await self.work()
+                self.is_done = True
+        except Fenced:
+            pass
+        except BaseExceptionGroup as exc:
+            _, others = exc.split(Fenced)
+            if others is not None:
+                raise others from None
+        finally:
+            if self.chain is not None:
+                self.serving.stream.remove(self.chain)
+
+    async def work(self) -> None:
+        """Do what is left of the shard.
+
+        Raises:
+            Fenced: another worker has the lease.
+        """
+        raise NotImplementedError
+
+    async def asked(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Return the database's answer, however long it is away.
+
+        Raises:
+            Fenced: another worker has the lease.
+        """
+        while True:
+            try:
+                return await ask()
+            except DatabaseAway:
+                await anyio.sleep(AGAIN_S)

@@ -1,0 +1,355 @@
+"""A run's conductor while this worker has its lease: it reads every chain, and writes its own.
+
+It opens waves, halts the run, shares its limit among the shards, pins their chains, tells the
+plan's webhooks, and ends the run. When it dies nothing stops mounting: only new waves and halts
+wait for its successor, which knows from the chains all that it knew.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from functools import partial
+
+import anyio
+
+from orchestrator.app.notify.notifier import Notifier
+from orchestrator.app.outcome import ending_of, outcome_of
+from orchestrator.app.sites.chain import Chain
+from orchestrator.app.sites.served import Served
+from orchestrator.app.sites.serving import chain_events
+from orchestrator.app.wiring import orders_of, secret_variables
+from orchestrator.core.earlier_runs.durations import MountTimes
+from orchestrator.core.events import (
+    ChainPinned,
+    Event,
+    MountKept,
+    RunFinished,
+    RunHalted,
+    RunResumed,
+    RunStarted,
+    ShardPlanned,
+    ShardTaken,
+    TargetConcluded,
+    TargetPlanned,
+    TargetReopened,
+    WaveSkipped,
+)
+from orchestrator.core.lifecycle import MountRecord
+from orchestrator.core.model import ExitCode, ServerName, WaveName
+from orchestrator.core.run_state import RunState
+from orchestrator.core.sites import CONDUCTOR, Ask, ChainHead, ShardRow, Stop
+from orchestrator.core.version import __version__
+from orchestrator.em.credentials import resolve as resolve_secret
+from orchestrator.engine.conductor import Conductor
+from orchestrator.engine.ledger import Ledger
+from orchestrator.engine.orders import EarlierRun, Orders
+from orchestrator.log import Log
+from orchestrator.plan.file.settings import SecretReference
+from orchestrator.report.exit_codes import exit_code
+
+log = Log(__name__)
+
+LOOK_S = 0.5
+"""Seconds between looks at the chains."""
+
+SHARE_S = 1.0
+"""Seconds between two sharings of the run's limit."""
+
+GRACE_S = 4.0
+"""Seconds for which the first waves wait for further servers once one has planned its targets."""
+
+
+class _Shards:
+    """The shards as the conductor sees them: they read from the database what it has recorded."""
+
+    def __init__(self, why_skipped: Callable[[WaveName], str | None]) -> None:
+        self._why_skipped = why_skipped
+        self.skipped: Callable[[WaveName, str], None] = lambda wave, why: None
+
+    def offer(self, wave: WaveName) -> None:
+        why = self._why_skipped(wave)
+        if why is not None:
+            self.skipped(wave, why)
+
+    def submit_nothing_more(self) -> None:
+        """The halt, or the stop, is in the database."""
+
+    def end_holds(self) -> None:
+        """So is the stop."""
+
+    def cancel_all(self) -> None:
+        """And that it was the second."""
+
+    async def look_once(self) -> None:
+        """A worker that was frozen looks for itself."""
+
+
+class ServedConductor(Served):
+    """The conductor of a run."""
+
+    _conductor: Conductor | None = None
+    _ledger: Ledger
+    _state: RunState
+    _chain: Chain
+
+    def heard(self) -> None:
+        """Stop the run if somebody has asked for that."""
+        conductor, stopped = self._conductor, self.standing.stopped
+        if conductor is None or stopped is None:
+            return
+        if not conductor.is_stopped:
+            conductor.stop("stop")
+        if stopped is Stop.NOW and not conductor.forced_end.is_wanted:
+            conductor.stop("stop --now")
+
+    async def work(self) -> None:
+        """Conduct the run from where its chains are to its end.
+
+        Raises:
+            Fenced: another worker conducts it.
+        """
+        started = self.run.started
+        self._heads = dict.fromkeys((CONDUCTOR, *(facts.name for facts in started.servers)), None)
+        self._state, self._first, self._news = RunState(started), anyio.Event(), anyio.Event()
+        history = await self._new_events()
+        self.clock.least(max((event.at for event in history), default=0.0))
+        self._chain = self.chain = self._opened_chain()
+        notifier = self._notifier()
+        self._ledger = ledger = Ledger(self._chain, (_Folding(self._state),), self.clock)
+        for event in history:
+            if not isinstance(event, RunStarted):
+                ledger.take_in(event)
+        await self._resume_if_finished()
+        self._conductor = conductor = self._recalled()
+        ledger.watch(notifier)
+        self.heard()
+        async with notifier.delivering(ledger.note), anyio.create_task_group() as tasks:
+            tasks.start_soon(self._look)
+            tasks.start_soon(self._share)
+            tasks.start_soon(conductor.watch_deadline)
+            await self._first_planned()
+            await conductor.conduct()
+            await self._all_finished()
+            await self._finish(notifier)
+            tasks.cancel_scope.cancel()
+
+    # --- from the chains -----------------------------------------------------------------------
+
+    async def _new_events(self) -> Sequence[Event]:
+        """Return what the chains have that was not read, in the order of the run's clock."""
+        database, run = self.serving.database, self.lease.run
+        known = await self.asked(partial(database.heads, run))
+        found: list[Sequence[Event]] = []
+        for chain, head in known.items():
+            before = self._heads.get(chain)
+            if before == head or (before is None and not head.seq):
+                continue
+            if chain == CONDUCTOR and self.chain is not None:
+                continue  # what is new there is its own
+            after, at = before or ChainHead(0, b"")
+            read = partial(chain_events, database, run, chain, after=after, head=at)
+            events, seq, end = await self.asked(read)
+            self._heads[chain] = ChainHead(seq, end)
+            found.append(events)
+        return list(heapq.merge(*found, key=lambda event: event.at))
+
+    async def _look(self) -> None:
+        """Read what the shards have recorded, and react to it."""
+        while True:
+            for event in await self._new_events():
+                self._ledger.take_in(event)
+                self._react(event)
+            self._news.set()
+            self._news = anyio.Event()
+            await anyio.sleep(LOOK_S)
+
+    def _react(self, event: Event) -> None:
+        conductor = self._conductor
+        assert conductor is not None  # noqa: S101 - it looks from then on
+        match event:
+            case TargetPlanned(key=key, wave=wave):
+                conductor.waves.await_end(wave, key)
+            case TargetReopened(key=key):
+                conductor.waves.await_end(self._ledger[key].planned.wave, key)
+            case TargetConcluded(key=key) | MountKept(key=key):
+                conductor.decide(key)
+            case ShardPlanned(server=server):
+                conductor.heard_of(server)
+                self._first.set()
+            case ShardTaken():
+                self._pin()
+            case RunHalted(reason=reason, detail=detail):
+                conductor.halt(reason, detail)
+            case _:
+                pass
+
+    def _opened_chain(self) -> Chain:
+        chain = Chain(
+            self.lease,
+            self.taken.head,
+            wake=self.serving.stream.wake,
+            waves={},
+            times=MountTimes(),
+        )
+        self.serving.stream.add(chain)
+        return chain
+
+    async def _resume_if_finished(self) -> None:
+        """Record that the run goes on, if it had ended and somebody asked for it."""
+        if self._state.finished is None:
+            return
+        requests = await self.asked(partial(self.serving.database.requests, self.lease.run))
+        asked = [each for each in requests if each.ask is Ask.RESUME]
+        worker, now = self.serving.worker, self.clock()
+        self._ledger.record(
+            RunResumed(
+                at=now,
+                resumed_at=self.run.started.started_at + timedelta(seconds=now),
+                version=__version__,
+                user=asked[-1].who if asked else "",
+                host=worker.host,
+                pid=worker.pid,
+                report_dir=self._state.report_dir,
+                retry_failed=bool(asked and asked[-1].details.get("retry_failed")),
+            )
+        )
+
+    # --- conducting ----------------------------------------------------------------------------
+
+    def _recalled(self) -> Conductor:
+        """Return the conductor, with all that the chains say."""
+        state, started = self._state, self.run.started
+        begins: Event = state.resumed[-1] if state.resumed else started
+        earlier = EarlierRun.of(state, begins, used_until=begins.at, retry_failed=False)
+        orders = self._orders(earlier)
+        conductor = Conductor(orders, self._ledger)
+        shards = _Shards(conductor.waves.why_skipped)
+        shards.skipped = self._skipped
+        conductor.join(shards)
+        for name, server in state.servers.items():
+            if not server.is_planned:
+                for entry in orders.selection.placeholders(name):
+                    conductor.waves.await_server(entry.wave, name)
+        conductor.recall(state)
+        return conductor
+
+    def _orders(self, earlier: EarlierRun) -> Orders:
+        return orders_of(self.run.source, self.run.started, self.serving.world, None, earlier)
+
+    def _skipped(self, wave: WaveName, why: str) -> None:
+        self._ledger.record(WaveSkipped(at=self._ledger.now(), wave=wave, reason=why))
+
+    async def _first_planned(self) -> None:
+        """Return when the first waves may begin: soon after the first server has planned.
+
+        A server that is out of reach, or that no worker serves, is not waited for longer.
+        """
+        conductor = self._conductor
+        assert conductor is not None  # noqa: S101 - made before
+        await conductor.unless_ended(self._first.wait if conductor.waves.wait_for_servers else _now)
+        with anyio.move_on_after(GRACE_S):
+            await self._until(lambda: not any(map(self._may_plan_soon, self._state.servers)))
+        if not len(self._ledger) and not conductor.waves.wait_for_servers:
+            conductor.halt("selection", "no target is selected: nothing would be proven")
+
+    def _may_plan_soon(self, name: ServerName) -> bool:
+        server = self._state.servers[name]
+        return not server.is_planned and server.parked is None and server.given_up is None
+
+    async def _share(self) -> None:
+        """Share the run's limit among its shards, while it has one."""
+        limit = self.run.started.mounts_limit
+        database, run, worker = self.serving.database, self.lease.run, self.serving.worker.worker
+        while limit is not None:
+            rows = await self.asked(partial(database.shards, run))
+            wanted = fair_parts(limit, [row for row in rows if row.server != CONDUCTOR])
+            if any(row.quota != wanted.get(row.server, row.quota) for row in rows):
+                await self.asked(partial(database.share, worker, self.lease, wanted))
+            await anyio.sleep(SHARE_S)
+
+    def _pin(self) -> None:
+        """Cover, with the run's own chain, what the other chains have until now."""
+        for chain, head in self._heads.items():
+            if chain != CONDUCTOR and head is not None:
+                self._ledger.record(
+                    ChainPinned(
+                        at=self._ledger.now(), chain=chain, seq=head.seq, hash=head.hash.hex()
+                    )
+                )
+
+    # --- the end -------------------------------------------------------------------------------
+
+    async def _all_finished(self) -> None:
+        """Return when nothing is left to do on any server."""
+        servers = self._state.servers.values()
+        await self._until(lambda: all(server.is_finished for server in servers))
+
+    async def _until(self, is_so: Callable[[], bool]) -> None:
+        """Return when something is so, by what the chains say."""
+        while not is_so():
+            await self._news.wait()
+
+    async def _finish(self, notifier: Notifier) -> None:
+        """Pin all chains, record the end, and tell the webhooks."""
+        self._pin()
+        state, conductor = self._state, self._conductor
+        assert conductor is not None  # noqa: S101 - made before
+        failures = [server.failure for server in state.servers.values() if server.failure]
+        code = ExitCode.INTERNAL if failures else exit_code(state)
+        now = self._ledger.now()
+        self._ledger.record(
+            RunFinished(
+                at=now,
+                exit_code=code,
+                finished_at=self.run.started.started_at + timedelta(seconds=now),
+                interrupted=conductor.is_stopped,
+            )
+        )
+        await self._ledger.durable()
+        if notifier.is_needed:
+            head = self._chain.head.hash.hex()
+            await notifier.finish(ending_of(outcome_of(state, code, head, None, state.report_dir)))
+            await self._ledger.durable()  # which messages did not arrive
+
+    def _notifier(self) -> Notifier:
+        withheld = secret_variables(self.run.source.plan)
+
+        async def resolve(reference: SecretReference) -> str:
+            return await resolve_secret(reference, withheld=withheld)
+
+        return Notifier(self.run.source.plan.notifications, lambda: self._state, resolve)
+
+
+class _Folding:
+    """An observer that folds the run as its events come."""
+
+    def __init__(self, state: RunState) -> None:
+        self._state = state
+
+    def observe(self, event: Event, record: MountRecord | None) -> None:
+        self._state.fold(event, record)
+
+
+async def _now() -> None:
+    """Return at once."""
+
+
+def fair_parts(limit: int, rows: Sequence[ShardRow]) -> Mapping[ServerName, int]:
+    """Return how many mounts each shard should be allowed, the neediest first.
+
+    What is used is kept; the rest goes, one by one, to the shard that could begin the most.
+    """
+    parts = {row.server: row.used for row in rows}
+    left = limit - sum(parts.values())
+    needs = [(-row.wants, row.server) for row in rows if row.wants]
+    heapq.heapify(needs)
+    while left > 0 and needs:
+        need, server = heapq.heappop(needs)
+        parts[server] += 1
+        left -= 1
+        if need + 1 < 0:
+            heapq.heappush(needs, (need + 1, server))
+    first = sorted(rows, key=lambda row: -row.wants)
+    return {row.server: parts[row.server] for row in first}

@@ -1,0 +1,234 @@
+"""One shard of a run while this worker has its lease: the engine, over the database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+
+from anyio.abc import TaskGroup
+
+from orchestrator.app.sites.alone import NoOtherRuns
+from orchestrator.app.sites.chain import Chain
+from orchestrator.app.sites.kept_tokens import KeptTokens
+from orchestrator.app.sites.served import Served
+from orchestrator.app.sites.serving import chain_events
+from orchestrator.app.wiring import client_of, in_a_thread, orders_of, secret_variables
+from orchestrator.core.earlier_runs.durations import MountTimes
+from orchestrator.core.errors import Fenced
+from orchestrator.core.events import (
+    Event,
+    RunHalted,
+    ShardFinished,
+    ShardPlanned,
+    ShardTaken,
+)
+from orchestrator.core.model import ServerName
+from orchestrator.core.ports.local import on_the_spot
+from orchestrator.core.run_state import RunState, fold
+from orchestrator.core.sites import Standing, Stop
+from orchestrator.engine.ledger import Ledger
+from orchestrator.engine.orders import EarlierRun
+from orchestrator.engine.remote_board import RemoteBoard, RunStatus
+from orchestrator.engine.shard import Shard, Surroundings
+from orchestrator.local.files.store import DiskFileStore
+from orchestrator.local.programs import ChildProcesses
+from orchestrator.log import Log
+
+log = Log(__name__)
+
+LATE = "the run took longer than its deadline"
+
+
+class ServedShard(Served):
+    """One server's part of a run."""
+
+    _board: RemoteBoard | None = None
+    _shard: Shard | None = None
+    _asked = 0
+    _was_planned = False
+
+    @property
+    def server(self) -> ServerName:
+        """Whose part of the run it is."""
+        return self.lease.server
+
+    @property
+    def wants(self) -> int:
+        """How many more mounts could begin here at once."""
+        return self._shard.could_begin if self._shard is not None else 0
+
+    @property
+    def is_posting(self) -> bool:
+        """True while a mount was asked for and the answer is not recorded."""
+        return self._shard is not None and self._shard.is_posting
+
+    def heard(self) -> None:
+        """Act on what the newest renewal has said."""
+        if self._board is not None and self._shard is not None:
+            self._shard.allow(self.standing.quota)
+            self._board.tell(_status(self.standing))
+
+    async def work(self) -> None:
+        """Do what is left of the shard, from the logon to the logoff.
+
+        Raises:
+            Fenced: another worker has the lease.
+        """
+        events = await self._events()
+        state = fold([self.run.started, *events])
+        self.clock.least(state.last_at)
+        chain = self.chain = self._opened_chain(state, events)
+        tokens = KeptTokens(self.serving, self.lease)
+        chain.before_intents = tokens.stored
+        ledger = Ledger(chain, (tokens,), self.clock, state.records.values())
+        board = RemoteBoard(
+            self.run.started.waves,
+            ledger,
+            lambda reason, detail: _halt(ledger, reason, detail),
+            lambda: self._planned(ledger),
+        )
+        begins = self._begins()
+        earlier = self._earlier(state, begins)
+        shard = self._shard = await self._engine(board, ledger, tokens, earlier)
+        board.join(shard)
+        self._board = board
+        ledger.record(begins)
+        await ledger.durable()
+        self.heard()
+        await shard.execute(partial(self._mount, shard, board, earlier), tokens.serve)
+        await tokens.settle()
+        failure = None if shard.failure is None else repr(shard.failure)
+        ledger.record(ShardFinished(at=ledger.now(), server=self.server, failure=failure))
+        await ledger.durable()
+
+    async def _mount(
+        self,
+        shard: Shard,
+        board: RemoteBoard,
+        earlier: EarlierRun | None,
+        background: TaskGroup,
+    ) -> None:
+        if earlier is None:
+            _, silent = await shard.plan_targets(background)
+            if not silent:
+                self._planned(shard.ledger)
+            await shard.mount(silent, board.conduct)
+            return
+        remains = shard.sort_out(earlier)
+        if not self._was_planned and self.server not in remains.unlisted:
+            remains.unlisted.append(self.server)
+        if not remains.unlisted:
+            self._planned(shard.ledger)
+        await shard.carry_on(earlier, remains, background, board.conduct)
+
+    def _earlier(self, state: RunState, begins: ShardTaken) -> EarlierRun | None:
+        """Return what earlier workers have done of the shard; None: nobody has begun it."""
+        known = state.servers[self.server]
+        self._was_planned = known.is_planned
+        if not known.workers:
+            return None
+        return EarlierRun.of(
+            state,
+            begins,
+            used_until=begins.used_until,
+            retry_failed=self.run.options.get("retry_failed") is True,
+        )
+
+    async def _engine(
+        self,
+        board: RemoteBoard,
+        ledger: Ledger,
+        tokens: KeptTokens,
+        earlier: EarlierRun | None,
+    ) -> Shard:
+        """Return the engine's shard, with everything it needs from outside."""
+        source, world = self.run.source, self.serving.world
+        started = self.run.started
+        may_write = self.run.options.get("yes_write") is True and started.mode == "recovery"
+        past = await self.serving.earlier_runs(self.run)
+        orders = orders_of(source, started, world, None, earlier, past.proofs, may_write=may_write)
+        client = client_of(
+            source.plan,
+            self.server,
+            world.since(started.started_at + timedelta(seconds=ledger.now())),
+            tokens.keep,
+            await self.asked(tokens.usable),
+            may_write=may_write,
+            fence=self.fence,
+        )
+        around = Surroundings(
+            rng=world.rng,
+            durations=past.durations,
+            baselines=past.baselines,
+            programs=world.programs or ChildProcesses(secret_variables(source.plan)),
+            aside=on_the_spot if world.inline else in_a_thread,
+            file_store=world.file_store or DiskFileStore(inline=world.inline),
+            others=NoOtherRuns(client.kept),
+            end_of_holds_requested=self._end_of_holds_requested,
+        )
+        return Shard(orders, [client], board, ledger, around)
+
+    def _end_of_holds_requested(self) -> bool:
+        """Return whether somebody has asked for it since the last call."""
+        before, self._asked = self._asked, self.standing.asked
+        return self.standing.unmount and self._asked > before
+
+    async def _events(self) -> Sequence[Event]:
+        """Return what earlier workers have recorded of this shard."""
+        read = partial(chain_events, self.serving.database, self.lease.run, self.server)
+        events, seq, head = await self.asked(read)
+        if (seq, head) != tuple(self.taken.head):
+            raise Fenced(self.server)  # somebody has written after it was taken
+        return events
+
+    def _opened_chain(self, state: RunState, events: Sequence[Event]) -> Chain:
+        """Return the chain, open for writing."""
+        records = state.records.values()
+        times = MountTimes()
+        for event in events:
+            times.take(event)
+        chain = Chain(
+            self.lease,
+            self.taken.head,
+            wake=self.serving.stream.wake,
+            waves={each.planned.key: each.planned.wave for each in records},
+            slots=(each.planned.key for each in records if each.attempts),
+            times=times,
+        )
+        self.serving.stream.add(chain)
+        return chain
+
+    def _begins(self) -> ShardTaken:
+        now, worker = self.clock(), self.serving.worker
+        return ShardTaken(
+            at=now,
+            server=self.server,
+            worker=worker.worker,
+            host=worker.host,
+            epoch=self.lease.epoch,
+            used_until=now,
+            taken_over=self.taken.taken_from,
+        )
+
+    def _planned(self, ledger: Ledger) -> None:
+        ledger.record(ShardPlanned(at=ledger.now(), server=self.server))
+
+
+def _status(standing: Standing) -> RunStatus:
+    """Return what a renewal says, in the engine's words."""
+    stopped = None if standing.stopped is None else f"stop, {standing.stopped.value}"
+    if standing.deadline_s is not None and standing.deadline_s <= 0 and standing.halted is None:
+        return RunStatus(opened=standing.waves, skipped=standing.skipped, halted=LATE)
+    return RunStatus(
+        opened=standing.waves,
+        skipped=standing.skipped,
+        halted=standing.halted,
+        stopped=stopped,
+        at_once=standing.stopped is Stop.NOW,
+    )
+
+
+def _halt(ledger: Ledger, reason: str, detail: str) -> None:
+    """Have the conductor halt the run: it reads this chain."""
+    ledger.record(RunHalted(at=ledger.now(), reason=reason, detail=detail))

@@ -1,0 +1,123 @@
+"""What one worker serves with: its database, its commits, its machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from orchestrator.app.sites.commit_stream import CommitStream
+from orchestrator.app.sites.stored_plan import loaded_plan
+from orchestrator.app.wiring import Plan, World, in_a_thread
+from orchestrator.core.earlier_runs.durations import past_durations
+from orchestrator.core.earlier_runs.naming import NO_NAMING, Naming, urls_of
+from orchestrator.core.errors import JournalDamaged
+from orchestrator.core.events import Event, RunStarted, from_json
+from orchestrator.core.model import RunId, ServerName
+from orchestrator.core.ports.journal import Baselines, Durations, Proofs
+from orchestrator.core.ports.sites import SitesDatabase
+from orchestrator.core.ports.store import Store
+from orchestrator.core.records import chain_hash, genesis
+from orchestrator.core.sites import Submission, WorkerFacts
+
+if TYPE_CHECKING:
+    from orchestrator.database.sealing import Sealer
+
+READ_AT_ONCE = 5000
+
+
+class EarlierRuns(Struct, frozen=True, kw_only=True):
+    """What earlier runs say of the machines of one run."""
+
+    durations: Durations = past_durations((), NO_NAMING)
+    baselines: Baselines | None = None
+    proofs: Proofs | None = None
+
+
+class Serving(Struct, frozen=True, kw_only=True):
+    """The parts that everything a worker serves has in common."""
+
+    worker: WorkerFacts
+    database: SitesDatabase
+    stream: CommitStream
+    world: World
+    clock: Callable[[], float]
+    """This machine's, in seconds; it goes on while the machine sleeps."""
+    sealer: Sealer | None = None
+    """What seals tokens of sessions; None: they are not kept, and nobody can take a shard over."""
+    history: Store | None = None
+    """Where earlier runs are read; None: nothing is known of any."""
+
+    async def earlier_runs(self, run: SubmittedRun) -> EarlierRuns:
+        """Return what earlier runs say that matters to one, as of its beginning."""
+        history = self.history
+        if history is None:
+            return EarlierRuns()
+
+        def read() -> EarlierRuns:
+            naming, started = run.naming, run.started
+            proofs = None
+            if run.source.plan.samples_stalest:
+                proofs = history.proofs(before=started.started_at, naming=naming)
+            return EarlierRuns(
+                durations=history.durations(naming),
+                baselines=history.baselines(before=started.run, naming=naming)
+                if started.compares_with_earlier
+                else None,
+                proofs=proofs,
+            )
+
+        return read() if self.world.inline else await in_a_thread(read)
+
+
+class SubmittedRun:
+    """A run as it was submitted, read once for all of its shards."""
+
+    def __init__(self, submission: Submission) -> None:
+        """The plan is loaded when it is first asked for."""
+        self.submission = submission
+
+    @property
+    def started(self) -> RunStarted:
+        """The run's first record."""
+        return self.submission.started
+
+    @cached_property
+    def source(self) -> Plan:
+        """The plan, from the bytes that were submitted."""
+        return loaded_plan(self.submission)
+
+    @property
+    def naming(self) -> Naming:
+        """How the run calls its servers."""
+        return Naming(urls=urls_of(self.started.servers))
+
+    @property
+    def options(self) -> Mapping[str, object]:
+        """The options of the command that submitted it."""
+        return self.submission.options
+
+
+async def chain_events(
+    database: SitesDatabase, run: RunId, chain: ServerName, *, after: int = 0, head: bytes = b""
+) -> tuple[Sequence[Event], int, bytes]:
+    """Return the events of a chain behind record `after`, whose hash is `head`; and its end.
+
+    Raises:
+        JournalDamaged: names the first record that is not what was written.
+    """
+    events: list[Event] = []
+    head = head or genesis(chain)
+    while True:
+        records = await database.records(run, chain, after=after, most=READ_AT_ONCE)
+        for record in records:
+            head = chain_hash(head, run, record.seq, record.kind, record.body)
+            if record.seq != after + 1 or record.hash != head:
+                named = f"record {record.seq} of {chain or 'the run'}"
+                raise JournalDamaged(f"{named} in run {run} is not what was written")
+            after = record.seq
+            events.append(from_json(record.kind, record.body))
+        if len(records) < READ_AT_ONCE:
+            return events, after, head

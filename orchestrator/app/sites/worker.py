@@ -1,0 +1,209 @@
+"""One worker: it takes shards of its sites that nobody serves, and serves them until stopped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+import anyio
+from anyio.abc import TaskGroup
+from msgspec import Struct
+
+from orchestrator.app.sites.served import Served
+from orchestrator.app.sites.served_conductor import ServedConductor
+from orchestrator.app.sites.served_shard import ServedShard
+from orchestrator.app.sites.serving import Serving, SubmittedRun
+from orchestrator.core.errors import DatabaseAway
+from orchestrator.core.model import RunId
+from orchestrator.core.sites import CONDUCTOR, LEASE_LIFE_S, Held, Lease, Standing, Taken
+from orchestrator.log import Log
+
+log = Log(__name__)
+
+LOOK_S = 1.0
+"""Seconds between two looks for shards that nobody serves; a notification comes sooner."""
+
+LAST_TRIES = 3
+"""How often a worker that ends tries to say so; else its leases expire."""
+
+
+class Renewals(Protocol):
+    """What renews a worker's leases beside its event loop."""
+
+    def hold(self, held: Callable[[], Sequence[Held]]) -> None:
+        """Renew from now on what `held` returns, asked for in the event loop."""
+
+    async def serve(
+        self, tell: Callable[[Sequence[Held], Sequence[Standing], float], None]
+    ) -> None:
+        """Renew until cancelled.
+
+        `tell` is called in the event loop after each renewal: with what was to be renewed, what
+        was, and when the statement was sent, on this machine's clock.
+        """
+
+
+class Terms(Struct, frozen=True, kw_only=True):
+    """What a worker is to serve."""
+
+    sites: tuple[str, ...]
+    room: int = 50
+    """Shards at once."""
+    run: RunId | None = None
+    """The only run of which it takes anything; None: of all."""
+    until_idle: bool = False
+    """Whether it ends when no open run has a shard for it."""
+
+
+class Worker:
+    """Serves shards until it is stopped."""
+
+    def __init__(self, serving: Serving, renewals: Renewals, terms: Terms) -> None:
+        """Nothing is asked of the database before `serve`."""
+        self._serving, self._renewals, self._terms = serving, renewals, terms
+        self._served: dict[tuple[RunId, str], Served] = {}
+        self._runs: dict[RunId, SubmittedRun] = {}
+        self._leaving = anyio.Event()
+        self._woken = anyio.Event()
+        self._may_take_expired_at = 0.0
+        self.failed = False
+        """Whether an error that nobody foresaw was met."""
+
+    def leave(self) -> None:
+        """Hand everything over and end. Safe to repeat."""
+        self._leaving.set()
+        self._woken.set()
+
+    def wake(self) -> None:
+        """Look now: something may want serving."""
+        self._woken.set()
+
+    async def serve(self) -> None:
+        """Take and serve shards until `leave`, or until nothing is left with `until_idle`.
+
+        Raises:
+            DatabaseUnusable: this account may not, or it is none of ours.
+        """
+        serving = self._serving
+        await self._patiently(partial(serving.database.enter, serving.worker), tries=math.inf)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(serving.stream.serve)
+            self._renewals.hold(lambda: [each.held for each in self._served.values()])
+            tasks.start_soon(self._renewals.serve, self._tell)
+            async with anyio.create_task_group() as shards:
+                await self._take_until_left(shards)
+                for each in list(self._served.values()):
+                    shards.start_soon(self._hand_over, each)
+            tasks.cancel_scope.cancel()
+        leave = partial(serving.database.leave, serving.worker.worker)
+        await self._patiently(leave, tries=LAST_TRIES)
+
+    async def _take_until_left(self, shards: TaskGroup) -> None:
+        while not self._leaving.is_set():
+            self._woken = anyio.Event()
+            room = self._terms.room - len(self._served)
+            taken = await self._taken(room) if room > 0 else []
+            for each in taken:
+                await self._begin(each, shards)
+            if self._terms.until_idle and not self._served and not taken and await self._is_idle():
+                return
+            with anyio.move_on_after(LOOK_S):
+                await self._woken.wait()
+
+    async def _taken(self, room: int) -> Sequence[tuple[Taken, float]]:
+        """Return what was taken, and when that was asked for, on this machine's clock."""
+        serving, terms = self._serving, self._terms
+        sent_at = serving.clock()
+        try:
+            taken = await serving.database.take(
+                serving.worker.worker,
+                terms.sites,
+                room,
+                run=terms.run,
+                expired=sent_at >= self._may_take_expired_at,
+            )
+        except DatabaseAway:
+            # living holders, who could not renew either, come first when it is back
+            self._may_take_expired_at = serving.clock() + LEASE_LIFE_S
+            return []
+        return [(each, sent_at) for each in taken]
+
+    async def _begin(self, found: tuple[Taken, float], shards: TaskGroup) -> None:
+        taken, sent_at = found
+        lease = taken.standing.lease
+        try:
+            if lease.run not in self._runs:
+                submission = await self._serving.database.submission(lease.run)
+                self._runs[lease.run] = SubmittedRun(submission)
+        except DatabaseAway:
+            return  # it expires
+        kind = ServedConductor if lease.server == CONDUCTOR else ServedShard
+        served = kind(taken, self._runs[lease.run], self._serving, sent_at)
+        self._served[lease.run, lease.server] = served
+        shards.start_soon(self._serve, served)
+
+    async def _serve(self, served: Served) -> None:
+        lease = served.lease
+        log.info("shard.taken", run=lease.run, server=lease.server, epoch=lease.epoch)
+        try:
+            await served.serve()
+        except Exception:
+            self.failed = True
+            log.exception("shard.internal_error", run=lease.run, server=lease.server)
+        finally:
+            if self._served.get((lease.run, lease.server)) is served:
+                del self._served[lease.run, lease.server]
+        if not served.fence.lost:
+            await self._give_back(lease)
+        self._woken.set()
+
+    async def _hand_over(self, served: Served) -> None:
+        await served.hand_over()
+        await self._give_back(served.lease)
+
+    async def _give_back(self, lease: Lease) -> None:
+        """Offer a shard to others; if the database is away, its lease expires."""
+        try:
+            await self._serving.database.give_back(self._serving.worker.worker, [lease])
+        except DatabaseAway as exc:
+            log.info("lease.expires", server=lease.server, why=str(exc))
+
+    async def _is_idle(self) -> bool:
+        """Return whether no open run has a shard for this worker."""
+        database, sites = self._serving.database, set(self._terms.sites)
+        try:
+            for run in await database.runs():
+                if not run.is_open or self._terms.run not in {None, run.run}:
+                    continue
+                for shard in await database.shards(run.run):
+                    if shard.state != "done" and (shard.site is None or shard.site in sites):
+                        return False
+        except DatabaseAway:
+            return False
+        return True
+
+    def _tell(self, asked: Sequence[Held], renewed: Sequence[Standing], sent_at: float) -> None:
+        """Tell each shard what a renewal has said; who is not renewed has lost its lease."""
+        standings = {each.lease: each for each in renewed}
+        for each in asked:
+            served = self._served.get((each.lease.run, each.lease.server))
+            if served is None or served.lease != each.lease:
+                continue
+            standing = standings.get(each.lease)
+            if standing is not None:
+                served.tell(standing, sent_at)
+            else:
+                served.lose()
+
+    async def _patiently(self, ask: Callable[[], Awaitable[None]], *, tries: float) -> None:
+        """Ask the database until it answers, or so many times."""
+        while tries > 0:
+            tries -= 1
+            try:
+                return await ask()
+            except DatabaseAway as exc:
+                log.warning("database.away", why=str(exc))
+                await anyio.sleep(LOOK_S)
+        return None
