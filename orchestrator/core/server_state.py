@@ -67,6 +67,8 @@ class ServerState(Struct):
     """The workers that have served it, in a run over several machines."""
     is_planned: bool = False
     """Whether its worker has planned all of its targets, in such a run."""
+    matched: dict[str, int] | None = None
+    """What the plan's guards have counted on it, in such a run."""
     is_finished: bool = False
     """Whether nothing is left to do on it, in such a run."""
     failure: str | None = None
@@ -129,6 +131,8 @@ class ServerState(Struct):
                 self.begin_anew(event.at, event.used_until)
             case ShardPlanned():
                 self.is_planned = True
+                if event.matched is not None:
+                    self.matched = event.matched
             case ShardFinished():
                 self.is_finished = True
                 self.failure = event.failure or self.failure

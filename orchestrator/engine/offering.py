@@ -59,6 +59,8 @@ class Offering:
         self._noted: set[str] = set()
         self.failure: Exception | None = None
         """An internal error that was contained in one target; the run exits 70."""
+        self.matched: dict[str, int] = {}
+        """How many machines each guard of the plan has counted, by its place."""
 
     def expect(self, silent: Sequence[ServerName]) -> None:
         """Make the waves wait for the targets of servers that could not be asked yet."""
@@ -68,6 +70,7 @@ class Offering:
 
     def plan(self, expansion: Expansion) -> None:
         """Plan every target of an expansion, and conclude those without a point."""
+        self.matched.update(expansion.matched)
         for note in expansion.notes:
             if note not in self._noted:  # a file's rows may belong to several servers
                 self._noted.add(note)

@@ -33,6 +33,12 @@ class Selection(Protocol):
     def guarded_with(self, server: ServerName) -> frozenset[ServerName]:
         """Return the other servers whose machines count in a guard of this one's."""
 
+    def broken_together(self, matched: Mapping[ServerName, Mapping[str, int]]) -> tuple[str, ...]:
+        """Return a sentence for each guard over several servers that is broken.
+
+        `matched` is what `expand` has counted on each server by itself, of those that listed.
+        """
+
     def placeholders(self, server: ServerName) -> Sequence[UnresolvedTarget]:
         """Return one target per plan entry, for a server that could not be asked."""
 

@@ -8,7 +8,7 @@ wave, in its turn, offers its requests to the scheduler; every admitted request 
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -141,6 +141,16 @@ class Shard:
     def failure(self) -> Exception | None:
         """An internal error that was contained in one target or server; the run exits 70."""
         return self._offering.failure
+
+    @property
+    def has_listed(self) -> bool:
+        """Whether all of its servers that are asked have listed."""
+        return not self._listings.missing
+
+    @property
+    def matched(self) -> Mapping[str, int]:
+        """How many machines each guard of the plan has counted, by its place."""
+        return self._offering.matched
 
     @property
     def may_have_left_mounts(self) -> bool:

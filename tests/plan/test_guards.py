@@ -116,7 +116,7 @@ def test_a_guard_breaks_exactly_outside_its_bounds(
 def test_an_empty_match_is_fine_where_the_plan_says_so() -> None:
     """`expect: {min: 0}` leaves no target and no complaint."""
     assert expanded("targets:\n  - {job: web, expect: {min: 0}}\n") == Expansion(
-        requests=(), unresolved=(), broken=(), pending=()
+        requests=(), unresolved=(), broken=(), pending=(), matched={"6:5": 0}
     )
 
 

@@ -11,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.core.errors import PlanError
-from orchestrator.core.model import OsKind
+from orchestrator.core.model import OsKind, ServerName
 from orchestrator.plan.choose.expansion import expand
 from orchestrator.plan.choose.inventory import Inventory
+from orchestrator.plan.choose.targets import Narrowing, PlanSelection
 from orchestrator.plan.file import inventory_file
 from orchestrator.plan.file.document import MAX_BYTES
 from orchestrator.plan.file.problems import Problem, Problems, SourceText
 from orchestrator.plan.file.settings import PointPolicy, PolicyName
-from tests.plan.builders import HQ, NOW, load, point
+from tests.plan.builders import DR, HQ, NOW, load, point
 
 PLAN = "targets:\n  - from_file: vms.csv\n"
 
@@ -221,3 +222,36 @@ def test_any_bytes_give_rows_or_problems(content: bytes | str) -> None:
     assert rows or found
     assert all(str(problem) for problem in found.sorted())
     assert all(row.vm.strip() and row.position.line > 1 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("expect", "matched", "is_broken"),
+    [
+        ("{min: 3}", {HQ: 1, DR: 1}, True),
+        ("{min: 2}", {HQ: 1, DR: 1}, False),
+        ("{min: 3}", {HQ: 1}, False),
+        ("{max: 2}", {HQ: 3}, True),
+        ("{max: 2}", {HQ: 1, DR: 2}, True),
+        ("{max: 3}", {HQ: 1, DR: 2}, False),
+    ],
+)
+def test_a_guard_over_several_servers_is_judged_from_what_each_has_matched(
+    tmp_path: Path, expect: str, matched: dict[ServerName, int], is_broken: bool
+) -> None:
+    """Too few are a verdict once all have listed, too many at once; as when one process counts."""
+    (tmp_path / "vms.csv").write_text("vm,server\na,hq\nb,hq\nc,dr\n")
+    body = f"targets:\n  - {{from_file: vms.csv, expect: {expect}}}\n"
+    plan = load(body, base=tmp_path, two_servers=True).plan
+    selection = PlanSelection(plan, Narrowing(), NOW)
+    place = next(entry.expect.place for entry in plan.entries() if entry.expect)
+    counts = {server: {place: count} for server, count in matched.items()}
+
+    assert bool(selection.broken_together(counts)) is is_broken
+
+
+def test_a_guard_of_one_server_is_judged_there_alone(tmp_path: Path) -> None:
+    """It is not judged a second time over all of them."""
+    body = "targets:\n  - {job: web, server: hq, expect: {min: 3}}\n"
+    selection = PlanSelection(load(body, two_servers=True).plan, Narrowing(), NOW)
+
+    assert selection.broken_together({HQ: {"6:5": 0}, DR: {}}) == ()

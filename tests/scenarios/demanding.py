@@ -36,6 +36,9 @@ class _Selection:
     def guarded_with(self, server: ServerName) -> frozenset[ServerName]:
         return self.of_plan.guarded_with(server)
 
+    def broken_together(self, matched: Mapping[ServerName, Mapping[str, int]]) -> tuple[str, ...]:
+        return self.of_plan.broken_together(matched)
+
     def placeholders(self, server: ServerName) -> Sequence[UnresolvedTarget]:
         return self.of_plan.placeholders(server)
 

@@ -44,7 +44,7 @@ from orchestrator.core.version import __version__
 from orchestrator.em.credentials import resolve as resolve_secret
 from orchestrator.engine.conductor import Conductor
 from orchestrator.engine.ledger import Ledger
-from orchestrator.engine.orders import EarlierRun, Orders
+from orchestrator.engine.orders import EarlierRun, Orders, Selection
 from orchestrator.log import Log
 from orchestrator.plan.file.settings import SecretReference
 from orchestrator.report.exit_codes import exit_code
@@ -92,6 +92,7 @@ class ServedConductor(Served):
     _conductor: Conductor | None = None
     _ledger: Ledger
     _state: RunState
+    _selection: Selection
     _chain: Chain
 
     def heard(self) -> None:
@@ -178,12 +179,22 @@ class ServedConductor(Served):
             case ShardPlanned(server=server):
                 conductor.heard_of(server)
                 self._first.set()
+                self._judge_guards()
             case ShardTaken():
                 self._pin()
             case RunHalted(reason=reason, detail=detail):
                 conductor.halt(reason, detail)
             case _:
                 pass
+
+    def _judge_guards(self) -> None:
+        """Halt at a guard over several servers that is broken, by what each of them matched."""
+        servers, conductor = self._state.servers.items(), self._conductor
+        assert conductor is not None  # noqa: S101 - made before
+        matched = {name: each.matched for name, each in servers if each.matched is not None}
+        broken = self._selection.broken_together(matched)
+        if broken:
+            conductor.halt("expect", "; ".join(broken))
 
     def _opened_chain(self) -> Chain:
         chain = Chain(
@@ -224,6 +235,7 @@ class ServedConductor(Served):
         begins: Event = state.resumed[-1] if state.resumed else started
         earlier = EarlierRun.of(state, begins, used_until=begins.at, retry_failed=False)
         orders = self._orders(earlier)
+        self._selection = orders.selection
         conductor = Conductor(orders, self._ledger)
         shards = _Shards(conductor.waves.why_skipped)
         shards.skipped = self._skipped

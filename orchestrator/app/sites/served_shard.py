@@ -86,7 +86,7 @@ class ServedShard(Served):
             self.run.started.waves,
             ledger,
             lambda reason, detail: _halt(ledger, reason, detail),
-            lambda: self._planned(ledger),
+            self._planned,
         )
         begins = self._begins()
         earlier = self._earlier(state, begins)
@@ -112,14 +112,14 @@ class ServedShard(Served):
         if earlier is None:
             _, silent = await shard.plan_targets(background)
             if not silent:
-                self._planned(shard.ledger)
+                self._planned()
             await shard.mount(silent, board.conduct)
             return
         remains = shard.sort_out(earlier)
         if not self._was_planned and self.server not in remains.unlisted:
             remains.unlisted.append(self.server)
         if not remains.unlisted:
-            self._planned(shard.ledger)
+            self._planned()
         await shard.carry_on(earlier, remains, background, board.conduct)
 
     def _earlier(self, state: RunState, begins: ShardTaken) -> EarlierRun | None:
@@ -211,8 +211,12 @@ class ServedShard(Served):
             taken_over=self.taken.taken_from,
         )
 
-    def _planned(self, ledger: Ledger) -> None:
-        ledger.record(ShardPlanned(at=ledger.now(), server=self.server))
+    def _planned(self) -> None:
+        """Record that all targets are planned, or never will be."""
+        shard = self._shard
+        assert shard is not None  # noqa: S101 - it has planned them
+        now, matched = shard.ledger.now(), dict(shard.matched) if shard.has_listed else None
+        shard.ledger.record(ShardPlanned(at=now, server=self.server, matched=matched))
 
 
 def _status(standing: Standing) -> RunStatus:

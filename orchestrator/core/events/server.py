@@ -124,7 +124,13 @@ class ShardTaken(ServerEvent, frozen=True, kw_only=True):
 
 
 class ShardPlanned(ServerEvent, frozen=True, kw_only=True):
-    """All targets of the server are planned, or it cannot be known which there are."""
+    """All targets of the server are planned, or it cannot be known which there are.
+
+    `matched` is how many machines each `expect` guard has counted there, by its place in the plan;
+    None where the server did not list.
+    """
+
+    matched: dict[str, int] | None = None
 
 
 class ShardFinished(ServerEvent, frozen=True, kw_only=True):

@@ -38,6 +38,7 @@ class Expansion(Struct, frozen=True, kw_only=True):
 
     `broken` are sentences about the whole plan (an `expect` guard, a VM selected twice): with
     any of them nothing may be mounted. `pending` are the entries of servers not yet asked.
+    `matched` is how many machines each `expect` guard has counted, by its place in the plan.
     `passed` are the points of a target's machine that were not chosen; of the targets in
     `queried` they are the rest of what a query returned. `notes` say what samples took,
     and what servers listed that could not be read.
@@ -47,6 +48,7 @@ class Expansion(Struct, frozen=True, kw_only=True):
     unresolved: tuple[UnresolvedTarget, ...]
     broken: tuple[str, ...] = ()
     pending: tuple[Entry, ...] = ()
+    matched: Mapping[str, int] = field(default_factory=dict)
     passed: Mapping[MountKey, tuple[PointPassedOver, ...]] = field(default_factory=dict)
     queried: frozenset[MountKey] = frozenset()
     notes: tuple[str, ...] = ()
@@ -108,6 +110,7 @@ def expand(
         unresolved=unresolved,
         broken=(*broken_guards(counts.values()), *selected_twice(candidates), *same_keys(named)),
         pending=tuple(pending),
+        matched={count.expect.place: count.matched for count in counts.values()},
         passed={key: each.choice.passed for key, each in named if each.choice.passed},
         queried=frozenset(key for key, candidate in named if _is_queried(candidate.entry)),
         notes=(*notes, *future_notes(requests, inventories, now)),

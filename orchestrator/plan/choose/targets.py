@@ -25,7 +25,7 @@ from orchestrator.core.model import (
 from orchestrator.core.text import moment
 from orchestrator.plan.choose import expansion as expanding
 from orchestrator.plan.choose.expansion import Expansion
-from orchestrator.plan.choose.guards import unknown_limits
+from orchestrator.plan.choose.guards import MachineCount, broken_guards, unknown_limits
 from orchestrator.plan.choose.inventory import (
     Inventory,
     InventoryNeeds,
@@ -36,7 +36,7 @@ from orchestrator.plan.choose.inventory import (
 from orchestrator.plan.choose.locked import LockedPlan
 from orchestrator.plan.choose.sampling import Draw
 from orchestrator.plan.file.selectors import SelectorKind
-from orchestrator.plan.file.settings import Entry, RestorePlan
+from orchestrator.plan.file.settings import Entry, Expectation, RestorePlan
 
 
 class Narrowing(Struct, frozen=True, kw_only=True):
@@ -154,16 +154,29 @@ class PlanSelection:
         return wanted and replace(self.narrowing, keys=None).takes(target)
 
     def guarded_with(self, server: ServerName) -> frozenset[ServerName]:
-        return frozenset().union(*(each for each in self._guarded if server in each)) - {server}
+        together = (servers for servers, _ in self._guarded if server in servers)
+        return frozenset().union(*together) - {server}
+
+    def broken_together(self, matched: Mapping[ServerName, Mapping[str, int]]) -> tuple[str, ...]:
+        counts = [
+            MachineCount(
+                expect,
+                sum(matched[server].get(expect.place, 0) for server in servers & matched.keys()),
+                is_complete=servers <= matched.keys(),
+            )
+            for servers, expect in self._guarded
+            if len(servers) > 1
+        ]
+        return tuple(broken_guards(counts))
 
     @cached_property
-    def _guarded(self) -> tuple[frozenset[ServerName], ...]:
+    def _guarded(self) -> tuple[tuple[frozenset[ServerName], Expectation], ...]:
         """The servers of each guard: the rows of one inventory file share theirs."""
-        servers: dict[int, set[ServerName]] = {}
+        servers: dict[int, tuple[set[ServerName], Expectation]] = {}
         for entry in self.plan.entries():
             if entry.expect is not None:
-                servers.setdefault(id(entry.expect), set()).add(entry.server)
-        return tuple(map(frozenset, servers.values()))
+                servers.setdefault(id(entry.expect), (set(), entry.expect))[0].add(entry.server)
+        return tuple((frozenset(names), expect) for names, expect in servers.values())
 
     def placeholders(self, server: ServerName) -> Sequence[UnresolvedTarget]:
         """Return one target per entry of a server that could not be asked, and may be wanted."""
@@ -255,6 +268,10 @@ class LockedSelection:
     def guarded_with(self, server: ServerName) -> frozenset[ServerName]:
         """Return none: the guards were judged when the plan was locked."""
         return frozenset()
+
+    def broken_together(self, matched: Mapping[ServerName, Mapping[str, int]]) -> tuple[str, ...]:
+        """Return none: the guards were judged when the plan was locked."""
+        return ()
 
     def placeholders(self, server: ServerName) -> Sequence[UnresolvedTarget]:
         """Return the saved targets of a server that does not answer."""
