@@ -195,10 +195,14 @@ class Taken(Struct, frozen=True, kw_only=True):
 
 
 class Intent(Struct, frozen=True, kw_only=True, tag="intent"):
-    """About to post: allowed or refused in the transaction that records it. Takes a slot."""
+    """About to post: allowed or refused in the transaction that records it. Takes a slot.
+
+    `wave_limit` is how many slots its wave may have over all shards; None: the plan names no limit.
+    """
 
     key: MountKey
     wave: WaveName
+    wave_limit: int | None = None
 
 
 class Freed(Struct, frozen=True, kw_only=True, tag="freed"):
@@ -284,7 +288,8 @@ class Refusal(StrEnum):
     STOPPED = "stopped"
     DEADLINE = "deadline"
     WAVE = "wave"
-    """Its wave is not open."""
+    """Its wave is not open, or is skipped."""
+    WAVE_LIMIT = "wave limit"
     ADDRESS = "address"
     """Another run has the right to post on this server, or the shard only holds."""
     QUOTA = "quota"

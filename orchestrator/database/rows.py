@@ -57,7 +57,8 @@ def standing(row: Sequence[Any]) -> Standing:
     return Standing(
         lease=Lease(run=RunId(run), server=ServerName(server), epoch=epoch),
         at=at,
-        waves=frozenset(map(WaveName, waves)),
+        waves=frozenset(WaveName(wave) for wave, why in waves.items() if why is None),
+        skipped={WaveName(wave): why for wave, why in waves.items() if why is not None},
         posts=posts,
         halted=halted,
         stopped=None if stopped is None else Stop(stopped),

@@ -64,6 +64,7 @@ REFUSED = {
     Refusal.STOPPED: "the run was stopped",
     Refusal.DEADLINE: "the run's time is over",
     Refusal.WAVE: "its wave is not open",
+    Refusal.WAVE_LIMIT: "its wave has as many mounts open as it may, over all servers",
     Refusal.ADDRESS: "another run mounts on this server",
     Refusal.QUOTA: "the run's other servers have its limit",
 }
@@ -103,6 +104,7 @@ class Chain:
         *,
         wake: Callable[[], None],
         waves: Mapping[MountKey, WaveName],
+        wave_limits: Mapping[WaveName, int],
         slots: Iterable[MountKey] = (),
         times: MountTimes,
     ) -> None:
@@ -113,7 +115,8 @@ class Chain:
         """
         self.lease, self.head = lease, head
         self._wake = wake
-        self._waves, self._slots, self._times = dict(waves), set(slots), times
+        self._waves, self._wave_limits = dict(waves), wave_limits
+        self._slots, self._times = set(slots), times
         self._waiting: deque[_Pending] = deque()
         self._sent: list[_Pending] = []
         self._written: deque[tuple[float, Entry]] = deque()
@@ -161,7 +164,8 @@ class Chain:
             self._require_lease()
             await self._moved.wait()
         self._require_lease()
-        effect = Intent(key=intent.key, wave=self._waves[intent.key])
+        wave = self._waves[intent.key]
+        effect = Intent(key=intent.key, wave=wave, wave_limit=self._wave_limits.get(wave))
         pending = _Pending(intent, effect, taken, anyio.Event())
         self._add(pending)
         assert pending.answer is not None  # noqa: S101 - made above

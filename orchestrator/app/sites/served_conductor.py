@@ -202,6 +202,7 @@ class ServedConductor(Served):
             self.taken.head,
             wake=self.serving.stream.wake,
             waves={},
+            wave_limits={},
             times=MountTimes(),
         )
         self.serving.stream.add(chain)

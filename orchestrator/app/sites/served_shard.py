@@ -13,7 +13,7 @@ from orchestrator.app.sites.chain import Chain
 from orchestrator.app.sites.kept_tokens import KeptTokens
 from orchestrator.app.sites.served import Served
 from orchestrator.app.sites.serving import chain_events
-from orchestrator.app.wiring import client_of, in_a_thread, orders_of, secret_variables
+from orchestrator.app.wiring import client_of, in_a_thread, limits_of, orders_of, secret_variables
 from orchestrator.core.earlier_runs.durations import MountTimes
 from orchestrator.core.errors import Fenced
 from orchestrator.core.events import (
@@ -193,6 +193,7 @@ class ServedShard(Served):
             self.taken.head,
             wake=self.serving.stream.wake,
             waves={each.planned.key: each.planned.wave for each in records},
+            wave_limits=limits_of(self.run.source.plan).waves,
             slots=(each.planned.key for each in records if each.attempts),
             times=times,
         )

@@ -24,7 +24,8 @@ $$;
 
 -- Null: granted, and its slot taken. Else why not, as `core.sites.Refusal`. The run's row is
 -- locked, so that no intent is granted after a halt or a stop was committed.
-CREATE FUNCTION refusal(p_run text, p_server text, p_key text, p_wave text) RETURNS text
+CREATE FUNCTION refusal(p_run text, p_server text, p_key text, p_wave text, p_wave_limit int)
+RETURNS text
 LANGUAGE plpgsql SET search_path = bulk_restore, pg_temp
 AS $$
 DECLARE
@@ -36,9 +37,9 @@ BEGIN
     IF r.halted IS NOT NULL THEN RETURN 'halted'; END IF;
     IF r.stopped IS NOT NULL THEN RETURN 'stopped'; END IF;
     IF r.deadline_at <= clock_timestamp() THEN RETURN 'deadline'; END IF;
-    IF NOT EXISTS (SELECT FROM gate WHERE run = p_run AND wave = p_wave) THEN
-        RETURN 'wave';
-    END IF;
+    PERFORM FROM gate WHERE run = p_run AND wave = p_wave AND skipped IS NULL
+        FOR NO KEY UPDATE;  -- the others of this wave wait, so that its limit holds
+    IF NOT FOUND THEN RETURN 'wave'; END IF;
     SELECT quota INTO v_quota FROM shard WHERE run = p_run AND server = p_server
         FOR NO KEY UPDATE;  -- share() waits, or this does
     IF NOT EXISTS (SELECT FROM address WHERE run = p_run AND server = p_server) THEN
@@ -50,7 +51,10 @@ BEGIN
     IF v_quota <= (SELECT count(*) FROM slot WHERE run = p_run AND server = p_server) THEN
         RETURN 'quota';
     END IF;
-    INSERT INTO slot (run, server, key) VALUES (p_run, p_server, p_key);
+    IF p_wave_limit <= (SELECT count(*) FROM slot WHERE run = p_run AND wave = p_wave) THEN
+        RETURN 'wave limit';
+    END IF;
+    INSERT INTO slot (run, server, key, wave) VALUES (p_run, p_server, p_key, p_wave);
     RETURN NULL;
 END $$;
 
@@ -65,7 +69,8 @@ AS $$
 BEGIN
     CASE p_effect ->> 'type'
         WHEN 'intent' THEN
-            RETURN refusal(p_run, p_chain, p_effect ->> 'key', p_effect ->> 'wave');
+            RETURN refusal(p_run, p_chain, p_effect ->> 'key', p_effect ->> 'wave',
+                           (p_effect ->> 'wave_limit')::int);
         WHEN 'freed' THEN
             DELETE FROM slot WHERE run = p_run AND server = p_chain AND key = p_effect ->> 'key';
             INSERT INTO duration (run, address, simulated, vm, seconds)
@@ -75,6 +80,10 @@ BEGIN
                     AND p_effect ->> 'seconds' IS NOT NULL;
         WHEN 'opened' THEN
             INSERT INTO gate (run, wave) VALUES (p_run, p_effect ->> 'wave')
+                ON CONFLICT DO NOTHING;
+        WHEN 'skipped' THEN
+            INSERT INTO gate (run, wave, skipped)
+                VALUES (p_run, p_effect ->> 'wave', p_effect ->> 'reason')
                 ON CONFLICT DO NOTHING;
         WHEN 'halted' THEN
             UPDATE run SET halted = p_effect ->> 'reason' WHERE id = p_run AND halted IS NULL;
@@ -98,7 +107,7 @@ LANGUAGE sql IMMUTABLE SET search_path = bulk_restore, pg_temp
 AS $$
     SELECT (p_kind = 'SubmissionStarted') = (coalesce(p_effect ->> 'type', '') = 'intent')
        AND coalesce(p_effect ->> 'type' = ANY (CASE p_chain
-                WHEN '' THEN '{opened,halted,ended}'::text[]
+                WHEN '' THEN '{opened,skipped,halted,ended}'::text[]
                 ELSE '{intent,freed,holding,done}'::text[] END), true)
 $$;
 

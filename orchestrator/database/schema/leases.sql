@@ -32,7 +32,8 @@ $$;
 CREATE VIEW standing AS
 SELECT l.run, l.server, l.epoch, l.worker, l.login, s.site, s.address, s.state,
        greatest(extract(epoch FROM clock_timestamp() - r.submitted_at), 0)::double precision AS at,
-       ARRAY(SELECT wave FROM gate g WHERE g.run = l.run) AS waves,
+       (SELECT coalesce(jsonb_object_agg(wave, skipped), '{}') FROM gate g WHERE g.run = l.run)
+           AS waves,  -- null: open; else why it is skipped
        coalesce((a.run, a.server) = (l.run, l.server), false) AS posts,
        r.halted, r.stopped, r.unmount, s.quota,
        extract(epoch FROM r.deadline_at - clock_timestamp())::double precision AS deadline_s,
@@ -78,7 +79,7 @@ END $$;
 -- over: the next look comes in a second. For one lease life after the start of the database only
 -- what was given back is taken, so that living holders can renew first.
 CREATE FUNCTION take(p_worker text, p_sites text[], p_room int, p_run text, p_expired boolean)
-RETURNS TABLE (run text, server text, epoch bigint, at double precision, waves text[],
+RETURNS TABLE (run text, server text, epoch bigint, at double precision, waves jsonb,
                posts boolean, halted text, stopped text, unmount boolean, quota int,
                deadline_s double precision, asked bigint, site text, address text, state text,
                seq bigint, hash bytea, taken_from text)
@@ -135,7 +136,7 @@ END $$;
 -- Renews what is still this worker's, also after it expired. It never waits for an append().
 CREATE FUNCTION renew(p_worker text, p_runs text[], p_servers text[], p_epochs bigint[],
                       p_wants int[])
-RETURNS TABLE (run text, server text, epoch bigint, at double precision, waves text[],
+RETURNS TABLE (run text, server text, epoch bigint, at double precision, waves jsonb,
                posts boolean, halted text, stopped text, unmount boolean, quota int,
                deadline_s double precision, asked bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = bulk_restore, pg_temp

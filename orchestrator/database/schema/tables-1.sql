@@ -98,10 +98,11 @@ CREATE TABLE event (
     PRIMARY KEY (run, chain, seq)
 );
 
--- The waves that are open.
+-- The waves that are open, and those of which nothing is submitted any more, and why.
 CREATE TABLE gate (
     run text NOT NULL REFERENCES run ON DELETE CASCADE,
     wave text NOT NULL,
+    skipped text,
     opened_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (run, wave)
 );
@@ -111,10 +112,12 @@ CREATE TABLE slot (
     run text NOT NULL,
     server text NOT NULL,
     key text NOT NULL,
+    wave text NOT NULL,
     since timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (run, server, key),
     FOREIGN KEY (run, server) REFERENCES shard ON DELETE CASCADE
 );
+CREATE INDEX slot_of_wave ON slot (run, wave);
 
 CREATE TABLE token (
     run text NOT NULL,

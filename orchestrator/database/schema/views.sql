@@ -28,7 +28,7 @@ CREATE VIEW heads AS SELECT run, chain, seq, hash FROM head;
 
 CREATE VIEW events AS SELECT run, chain, seq, at, kind, body, hash, epoch FROM event;
 
-CREATE VIEW waves AS SELECT run, wave, opened_at FROM gate;
+CREATE VIEW waves AS SELECT run, wave, skipped, opened_at FROM gate;
 
 CREATE VIEW requests AS SELECT number, run, ask, who, at, details FROM request;
 
