@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import anyio
 
-from orchestrator.core.errors import ServerUnusable
+from orchestrator.core.errors import Fenced, ServerUnusable
 from orchestrator.engine.board import Board
 from orchestrator.engine.bounded import before
 from orchestrator.engine.connection import Connection
@@ -77,5 +77,7 @@ class ClosingAudit:
             return
         try:
             await orphans.audit(connection, server, self._context, wait=wait)
+        except Fenced:
+            raise  # nothing is wrong: another worker goes on
         except Exception as exc:  # noqa: BLE001 - one server's bug must not spread
             server.break_down(exc)

@@ -9,6 +9,7 @@ from functools import partial
 import anyio
 from anyio.abc import TaskGroup
 
+from orchestrator.core.errors import Fenced
 from orchestrator.core.events import PlaceholderReplaced, TargetConcluded, TargetPlanned
 from orchestrator.core.lifecycle import HOLDING_PHASES, MountRecord
 from orchestrator.core.model import (
@@ -158,6 +159,8 @@ class Offering:
                 scope.cancel()
             try:
                 await work()
+            except Fenced:
+                raise  # nothing is wrong: another worker goes on
             except Exception as exc:  # noqa: BLE001 - one mount's bug must not spread
                 self._contain(request, exc)
             finally:

@@ -112,6 +112,14 @@ class Sessions(Availability):
         connection.strays[found.task] = found
         self._ledger.record(found)
 
+    async def until_sure(self) -> None:
+        """Return when something that changes the server may be sent; at once in one process.
+
+        Raises:
+            Fenced: another worker serves it now.
+        """
+        await self._client.fence.until_sure()
+
     def is_unused(self, connection: Connection) -> bool:
         """Return whether no mount was ever asked for in a session: nothing can be open there."""
         asked_at = last_asked(self._ledger, connection.session.id)

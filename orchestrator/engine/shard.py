@@ -16,6 +16,7 @@ import anyio
 from anyio.abc import TaskGroup
 from msgspec import Struct
 
+from orchestrator.core.errors import Fenced
 from orchestrator.core.lifecycle import Phase
 from orchestrator.core.model import MountRequest, Result, ServerName, WaveName
 from orchestrator.core.ports.journal import Baselines, Durations, OtherRuns
@@ -337,6 +338,8 @@ class Shard:
         """Return the targets of a server, or None once it cannot be used any more."""
         try:
             return await inventory.listing_of(server, self._orders.selection.needs(server.name))
+        except Fenced:
+            raise  # nothing is wrong: another worker goes on
         except Exception as exc:  # noqa: BLE001 - one server's bug must not spread
             server.break_down(exc)
             return None

@@ -22,6 +22,7 @@ from orchestrator.core.events import (
     to_json,
 )
 from orchestrator.core.model import (
+    Href,
     MountKey,
     OsKind,
     RestorePointId,
@@ -185,6 +186,7 @@ async def test_a_refused_intent_is_in_no_chain_and_the_rest_is_chained_without_i
     assert answers == ["the run's other servers have its limit"]
     rest = desk.write()
     assert [entry.record.seq for entry in rest.entries] == [2]
+    assert piece is not None
     before = piece.entries[0].record.hash
     assert rest.entries[0].record.hash == chain_hash(
         before, RUN, 2, "RunNoted", to_json(note("after"))
@@ -219,7 +221,7 @@ async def test_a_slot_is_freed_with_the_record_that_ends_its_mount() -> None:
         await anyio.sleep(1)
         desk.write()
     desk.chain.append(TaskAccepted(at=2.0, key=KEY, task=TaskId("t")))
-    desk.chain.append(UnmountStarted(at=9.0, key=KEY))
+    desk.chain.append(UnmountStarted(at=9.0, key=KEY, mount=Href("/m/1")))
     desk.chain.append(MountReleased(at=12.0, key=KEY))
     desk.chain.append(SubmissionNotSent(at=13.0, key=KEY, reason="x"))
     effects = [entry.effect for entry in desk.write().entries]

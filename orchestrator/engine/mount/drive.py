@@ -25,7 +25,7 @@ import anyio
 from msgspec.structs import replace
 
 from orchestrator.core import point_search
-from orchestrator.core.errors import SessionLost
+from orchestrator.core.errors import Fenced, SessionLost
 from orchestrator.core.events import (
     DeadlinePassed,
     PointChosen,
@@ -82,6 +82,8 @@ async def drive(
                 break
             request = again
             held = await _next_slot(request, context)
+    except Fenced:
+        raise
     except BaseException:
         with harmless("mount.not_concluded", key=request.key):
             conclude(request, context, withdrawn=held is None)
@@ -153,6 +155,8 @@ async def holding(attempt: Attempt, work: Callable[[Attempt], Awaitable[NextStep
         with harmless("mount.not_abandoned", key=attempt.key):
             await abandon(attempt, f"stopped {at_work}")
         raise
+    except Fenced:
+        raise  # another worker goes on with the mount
     except Exception as exc:  # a bug of ours: what is mounted is removed all the same
         with harmless("mount.not_abandoned", key=attempt.key):
             await abandon(attempt, f"internal error: {type(exc).__name__}")

@@ -86,6 +86,7 @@ async def take_down(
     rng: random.Random,
 ) -> str | None:
     """Unmount until the mount is gone; return why it is not after `allowed` seconds."""
+    await server.until_sure()  # no time of the unmount's is over before it may be sent
     trying = _UnmountTries(connection, server, rng)
     if not await server.within(allowed, lambda: trying.until_gone(mount)):
         return trying.why

@@ -106,6 +106,11 @@ async def _intend_and_post(
     if why is not None:
         log.info("intent.not_granted", key=attempt.key, why=why)
         return NotGranted.NOW
+    try:
+        await attempt.server.until_sure()
+    except anyio.get_cancelled_exc_class():
+        _not_sent(attempt, "stopped before it was sent")
+        raise
     if not _still_wanted(attempt):
         return _not_sent(attempt, "the run or its session ended before the POST")
     return await _post(attempt)
