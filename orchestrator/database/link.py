@@ -45,12 +45,18 @@ Row = TupleRow
 class Link:
     """Sends one statement at a time, each a transaction of its own."""
 
-    def __init__(self, address: Address) -> None:
-        """Connects to nothing yet."""
+    def __init__(
+        self, address: Address, *, answer_s: float = ANSWER_S, longest_s: float = LONGEST_ANSWER_S
+    ) -> None:
+        """Connects to nothing yet. An answer is waited for `answer_s`, twice that after each that
+        did not come, and at most `longest_s`.
+        """
         self._address = address
+        self._answer_s = answer_s
+        self._longest_s = longest_s
         self._connection: AsyncConnection[TupleRow] | None = None
         self._lock = anyio.Lock()
-        self._patience = ANSWER_S
+        self._patience = answer_s
         self._is_doubtful = False
 
     async def rows(
@@ -76,7 +82,7 @@ class Link:
             except BaseException:
                 await self.aclose()
                 raise
-            self._patience = ANSWER_S
+            self._patience = self._answer_s
         if self._is_doubtful:
             raise DatabaseAway(
                 f"the database {self._address} is away: a commit did not wait for its standby"
@@ -127,7 +133,7 @@ class Link:
             timer.cancel()
 
     def _cut(self, connection: AsyncConnection[TupleRow]) -> None:
-        self._patience = min(2 * self._patience, LONGEST_ANSWER_S)
+        self._patience = min(2 * self._patience, self._longest_s)
         with suppress(OSError, psycopg.OperationalError):  # it is closed already
             other = socket.socket(fileno=os.dup(connection.pgconn.socket))
             with other:

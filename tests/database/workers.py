@@ -53,9 +53,9 @@ HQ, LAB, BRANCH = ServerName("hq"), ServerName("lab"), ServerName("branch")
 FIRST, SECOND = WaveName("first"), WaveName("second")
 
 SHARDS = (
+    ShardFacts(server=BRANCH, site="west", address="https://branch.example.net:9398"),
     ShardFacts(server=HQ, site="east", address="https://hq.example.net:9398"),
     ShardFacts(server=LAB, site="east", address="https://lab.example.net:9398"),
-    ShardFacts(server=BRANCH, site="west", address="https://branch.example.net:9398"),
 )
 
 Change = tuple[Event, Effect | None]
