@@ -68,13 +68,16 @@ def read_address(text: str) -> Address:
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+    unreadable = AddressRefused(
+        "the address of the database cannot be read; it is written like "
+        "postgresql://USER@HOST/DATABASE?sslmode=verify-full"
+    )
+    if not is_address(text):
+        raise unreadable
     try:
         given = {name: str(value) for name, value in conninfo_to_dict(text).items()}
     except ProgrammingError:  # its words may quote a password
-        raise AddressRefused(
-            "the address of the database cannot be read; it is written like "
-            "postgresql://USER@HOST/DATABASE?sslmode=verify-full"
-        ) from None
+        raise unreadable from None
     if SECRETS & given.keys():
         raise AddressRefused(
             "the address of the database has a password in it, which others can see in the list "
