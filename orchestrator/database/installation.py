@@ -96,6 +96,11 @@ async def init(address: Address) -> Installed:
     try:
         async with connection:  # one transaction
             return await _installed(connection, address)
+    except psycopg.errors.InsufficientPrivilege as exc:
+        raise DatabaseUnusable(
+            f"init needs a role that may create schemas in {address}, and roles: "
+            f"{exc.diag.message_primary}"
+        ) from exc
     except psycopg.Error as exc:
         explain(exc, address)
 
@@ -105,11 +110,11 @@ async def _installed(connection: AsyncConnection[TupleRow], address: Address) ->
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
     for role in (READER, OPERATOR, WORKER):
         await _make_role(connection, role)
+    owner = await _require_owner(connection, address)
     for schema in (SCHEMA, QUEUE_SCHEMA):
         await connection.execute(
             sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema))
         )
-    owner = await _require_owner(connection, address)
     before, code, queue = await _what_is_there(connection)
     if before > VERSION:
         raise DatabaseUnusable(
@@ -168,9 +173,10 @@ async def _make_role(connection: AsyncConnection[TupleRow], role: str) -> None:
 
 
 async def _require_owner(connection: AsyncConnection[TupleRow], address: Address) -> str:
+    """Return who owns the schema, or will own it."""
     cursor = await connection.execute(
         "SELECT nspowner::regrole::text, pg_has_role(nspowner, 'USAGE') FROM pg_namespace "
-        "WHERE nspname = %s",
+        "WHERE nspname = %s UNION ALL SELECT current_user::text, true LIMIT 1",
         [SCHEMA],
     )
     owner, is_ours = cast("tuple[str, bool]", await cursor.fetchone())
