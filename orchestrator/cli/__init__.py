@@ -27,6 +27,7 @@ COMMANDS = {
     "report": ("reporting", "Rebuild, check or compare the reports of runs."),
     "simulate": ("simulating", "Start simulated Enterprise Managers on loopback."),
     "demo": ("simulating", "Run a complete drill against simulated servers."),
+    "database": ("database", "Set up and check a PostgreSQL for runs over several machines."),
     "schema": ("planning", "Print a published JSON Schema: plan, report, events or check."),
 }
 """Command -> (module of this package, what the list of commands says)."""

@@ -73,7 +73,12 @@ def _explain(error: Exception) -> None:
             end(ExitCode.USAGE)
         case errors.RunLocked():
             fail(ExitCode.LOCKED, str(error))
-        case errors.RunNotFound() | errors.CannotResume() | errors.KeyUnusable():
+        case (
+            errors.RunNotFound()
+            | errors.CannotResume()
+            | errors.KeyUnusable()
+            | errors.AddressRefused()
+        ):
             fail(ExitCode.USAGE, str(error))
         case errors.JournalError():
             fail(ExitCode.LOCAL_IO, f"{error}\n{_advice(error)}")
@@ -115,6 +120,10 @@ def _advice(error: Exception) -> str:
         errors.ReportKept: "read that report; --report writes to another directory",
         errors.JournalLocked: "find the process that has it open (a backup, an open sqlite3 shell, "
         "another run), and try again when it has ended",
+        errors.DatabaseAway: "check the address, the network and that the server runs; a new "
+        "database is set up with: bulk-restore database init",
+        errors.DatabaseUnusable: "look at it with: bulk-restore database check; it is set up with: "
+        "bulk-restore database init",
         errors.JournalError: "the state directory (--state) must be writable and on a local disk",
     }
     for kind, text in advice.items():

@@ -102,6 +102,13 @@ def _overrides(
     return found
 
 
+def _directory(_ctx: click.Context, _option: click.Parameter, value: Path | None) -> Path | None:
+    """Refuse a database's address, of which a path would otherwise be made."""
+    if value is not None and str(value).casefold().startswith(("postgresql:", "postgres:")):
+        raise click.BadParameter("it is the address of a database; name a directory")
+    return value
+
+
 def _signer(_ctx: click.Context, _option: click.Parameter, path: Path | None) -> Signer | None:
     from orchestrator.report.evidence.signing import load_signer
 
@@ -125,6 +132,7 @@ moved_plan_option = click.option(
 state_option = click.option(
     "--state",
     type=DIRECTORY,
+    callback=_directory,
     help="Directory of the journal. Default: your user state directory.",
 )
 sign_key_option = click.option(

@@ -147,7 +147,10 @@ class ExitCode(IntEnum):
     )
     LOCKED = (6, "another process is working on this plan")
     INTERNAL = (70, "internal error")
-    LOCAL_IO = (74, "local I/O fault (journal or report not writable)")
+    LOCAL_IO = (
+        74,
+        "local I/O fault (journal or report not writable, database not usable)",
+    )
     SIGINT = (130, "stopped by SIGINT, everything unmounted, resumable")
     SIGTERM = (143, "stopped by SIGTERM, everything unmounted, resumable")
 

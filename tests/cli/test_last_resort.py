@@ -137,6 +137,7 @@ BUGS = {
     "report": ("orchestrator.journal.State.summary", "report last"),
     "simulate": ("orchestrator.app.demo.settings_for", "simulate"),
     "demo": ("orchestrator.app.demo.settings_for", "demo --directory DIR"),
+    "database": ("orchestrator.database.token_key.make_key", "database token-key DIR"),
     "schema": ("orchestrator.report.as_json.report_json_schema", "schema report"),
 }
 

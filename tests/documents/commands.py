@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 
 import click
 
@@ -15,13 +16,22 @@ PREFIX = "BULK_RESTORE"
 def every_command() -> str:
     """Return a section per command: what it does, its options and their variables."""
     context = click.Context(command, info_name="bulk-restore")
-    return "\n\n".join(_section(context, name) for name in COMMANDS)
+    return "\n\n".join(part for name in COMMANDS for part in _sections(context, name))
 
 
-def _section(context: click.Context, name: str) -> str:
+def _sections(context: click.Context, name: str) -> Iterator[str]:
+    """Yield the section of a command, and one for each command of a group."""
     found = command.get_command(context, name)
     assert found is not None
-    about = inspect.cleandoc(found.help or "").replace("\f", "")
+    if not isinstance(found, click.Group):
+        yield _section(found, name)
+        return
+    yield f"## bulk-restore {name}\n\n{_about(found)}"
+    for each in found.commands.values():
+        yield "#" + _section(each, f"{name} {each.name}")
+
+
+def _section(found: click.Command, name: str) -> str:
     arguments = " ".join(
         each.make_metavar(click.Context(found)) for each in found.params if _is_argument(each)
     )
@@ -34,10 +44,14 @@ def _section(context: click.Context, name: str) -> str:
         (
             f"## bulk-restore {name}",
             f"```text\nbulk-restore {name} [OPTIONS] {arguments}".rstrip() + "\n```",
-            about.replace("`last`", "`last`"),
+            _about(found),
             table(("option", "meaning", "default", "variable"), rows),
         )
     )
+
+
+def _about(found: click.Command) -> str:
+    return inspect.cleandoc(found.help or "").replace("\f", "")
 
 
 def _is_argument(parameter: click.Parameter) -> bool:
@@ -61,4 +75,4 @@ def _default(option: click.Option) -> str:
 
 
 def _variable(name: str, option: click.Option) -> str:
-    return f"{PREFIX}_{name}_{option.name}".upper()
+    return f"{PREFIX}_{name}_{option.name}".upper().replace(" ", "_").replace("-", "_")

@@ -79,6 +79,8 @@ def test_a_command_that_is_shown_exists_with_its_options(page: Path, line: str) 
     assert name in COMMANDS, f"{page.name}: {line}"
     found = command.get_command(click.Context(command), name)
     assert found is not None
+    if isinstance(found, click.Group):
+        found = found.commands[words[1]]
     known = {opt for each in found.params for opt in (*each.opts, *each.secondary_opts)}
     known |= {"-h", "--help"}
 
