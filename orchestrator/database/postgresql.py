@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, LiteralString
+
+import psycopg
+from psycopg import AsyncConnection
 
 from orchestrator.core.errors import RunNotFound
 from orchestrator.core.events import RunStarted, from_json, to_json
@@ -35,6 +38,7 @@ from orchestrator.core.sites import (
 )
 from orchestrator.database import rows
 from orchestrator.database.address import Address
+from orchestrator.database.failures import explain
 from orchestrator.database.link import Link, Row
 
 
@@ -47,6 +51,7 @@ class PostgreSQL:
 
     def __init__(self, address: Address) -> None:
         """Connects to nothing yet; see `connected`."""
+        self._address = address
         self._commits = Link(address)
         self._calls = Link(address)
         self._reads = Link(address)
@@ -296,6 +301,17 @@ class PostgreSQL:
             Record(run=run, seq=seq, kind=kind, at=at, body=body, hash=hash_)
             for run, seq, kind, at, body, hash_ in found
         ]
+
+    async def changes(self) -> AsyncIterator[RunId]:
+        """Yield the runs about which something was written, on a connection of its own."""
+        try:
+            connection = await AsyncConnection.connect(self._address.conninfo, autocommit=True)
+            async with connection:
+                await connection.execute("LISTEN bulk_restore")
+                async for each in connection.notifies():
+                    yield RunId(each.payload)
+        except psycopg.Error as exc:
+            explain(exc, self._address)
 
     async def _call(self, call: LiteralString, *values: Any) -> Any:
         """Call one of our functions and return its answer."""

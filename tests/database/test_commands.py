@@ -115,10 +115,11 @@ def test_commands_that_take_a_directory_refuse_an_address(tmp_path: Path) -> Non
 
 def test_a_token_key_is_private_and_never_written_over(tmp_path: Path) -> None:
     """32 random bytes."""
-    os.umask(0o077)
     file, other = tmp_path / "token.key", tmp_path / "other.key"
+    before = os.umask(0)
 
     made = called("database", "token-key", str(file))
+    os.umask(before)
     again = called("database", "token-key", str(file))
     called("database", "token-key", str(other))
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
+import anyio
+import psycopg
 import pytest
 
 from orchestrator.core.errors import Fenced
@@ -16,7 +20,9 @@ from orchestrator.core.sites import (
     Refusal,
     Stop,
 )
+from orchestrator.database.address import read_address
 from orchestrator.database.postgresql import PostgreSQL
+from orchestrator.database.private_server import PrivateServer
 from tests.database.owner import Owner
 from tests.database.workers import (
     BRANCH,
@@ -143,6 +149,46 @@ async def test_an_intent_that_was_granted_stays_so_when_it_is_repeated(
 
     assert again.outcome is Outcome.REPEATED
     assert await used(anna) == 1
+
+
+async def test_a_stop_is_not_done_before_intents_that_were_granted_are_durable(
+    anna: Worker, leases: Leases, server: PrivateServer, name: str
+) -> None:
+    """So whoever has stopped a run sees no intent granted afterwards."""
+    from_outside = PostgreSQL(read_address(server.url(name, "operator")))
+    ended: list[str] = []
+
+    async def do(what: str, call: Awaitable[object]) -> None:
+        await call
+        ended.append(what)
+
+    with psycopg.connect(server.url(name)) as other:
+        other.execute("LOCK TABLE bulk_restore.event IN EXCLUSIVE MODE")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(do, "intent", anna.append(leases[HQ], intent()))
+            await until_waiting(server, name, 1)
+            tasks.start_soon(do, "stop", from_outside.ask(RUN, Ask.STOP, {}))
+            await until_waiting(server, name, 2)
+            assert ended == []
+            other.rollback()
+
+    assert sorted(ended) == ["intent", "stop"]
+    assert await used(anna) == 1
+    await from_outside.aclose()
+
+
+async def until_waiting(server: PrivateServer, name: str, number: int) -> None:
+    """Wait until so many calls wait for a lock."""
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        while True:
+            ((found,),) = connection.execute(
+                "SELECT count(*) FROM pg_stat_activity "
+                "WHERE datname = %s AND wait_event_type = 'Lock'",
+                [name],
+            ).fetchall()
+            if found >= number:
+                return
+            await anyio.sleep(0.02)
 
 
 class TestQuotas:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import anyio
+import psycopg
 import pytest
 
-from orchestrator.core.errors import Fenced, RunLocked, RunNotFound
+from orchestrator.core.errors import DatabaseAway, Fenced, RunLocked, RunNotFound
 from orchestrator.core.model import RunId, SessionId
 from orchestrator.core.records import genesis
 from orchestrator.core.sites import (
@@ -16,7 +18,9 @@ from orchestrator.core.sites import (
     ShardDone,
     ShardState,
 )
+from orchestrator.database.address import read_address
 from orchestrator.database.postgresql import PostgreSQL
+from orchestrator.database.private_server import PrivateServer
 from tests.database.owner import Owner
 from tests.database.workers import HQ, LAB, RUN, Worker, note, submission
 
@@ -99,6 +103,48 @@ async def test_a_run_that_has_ended_can_be_unmounted(anna: Worker, bert: Worker)
     assert {each.standing.lease.run for each in found} == {RUN}
     assert {each.state for each in found} == {ShardState.HOLDING}
     assert all(each.standing.unmount and not each.standing.posts for each in found)
+
+
+async def test_a_run_that_has_ended_keeps_no_other_from_posting(anna: Worker, bert: Worker) -> None:
+    """Also where some of its shards were never done."""
+    await anna.take()
+    conductor = next(each for each in anna.heads if each.server == CONDUCTOR)
+    await anna.append(conductor, (note()[0], Ended()))
+
+    await bert.database.submit(submission(OTHER, "other"))
+
+    found = await bert.take()
+    assert {each.standing.lease.server for each in found} == {CONDUCTOR, HQ, LAB}
+
+
+async def test_whoever_listens_hears_about_which_run(
+    submitted: PostgreSQL, server: PrivateServer, name: str
+) -> None:
+    """From a connection of their own; until it is lost."""
+    heard: list[str] = []
+    ready = anyio.Event()
+
+    async def listen() -> None:
+        database = PostgreSQL(read_address(server.url(name, "reader")))
+        async for run in database.changes():
+            heard.append(run)
+            ready.set()
+
+    async def until_lost() -> None:
+        with pytest.raises(DatabaseAway):
+            await listen()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(until_lost)
+        while not ready.is_set():
+            await submitted.ask(RUN, Ask.UNMOUNT, {})
+            await anyio.sleep(0.02)
+        with psycopg.connect(server.url(), autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'reader'"
+            )
+
+    assert set(heard) == {RUN}
 
 
 async def test_what_is_not_there_is_not_found(database: PostgreSQL) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -166,6 +166,15 @@ class SitesDatabase(Protocol):
         self, run: RunId, chain: ServerName, *, after: int = 0, most: int = 5000
     ) -> Sequence[Record]:
         """Return records of a chain behind number `after`, in order. They are not checked."""
+
+    def changes(self) -> AsyncIterator[RunId]:
+        """Yield the runs about which something was written, from now on; "" when one is offered.
+
+        Only a hint: some are never heard, so look now and then as well.
+
+        Raises:
+            DatabaseAway: the connection is lost; what came meanwhile is not heard.
+        """
 
     async def aclose(self) -> None:
         """Close every connection."""

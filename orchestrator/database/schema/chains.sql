@@ -90,7 +90,8 @@ BEGIN
         WHEN 'ended' THEN
             UPDATE run SET state = 'ended', unmount = false WHERE id = p_run;
             UPDATE shard SET state = 'done' WHERE run = p_run AND server = '';
-            PERFORM let_others_post(p_run, p_chain);
+            -- Of every shard, also one that nobody serves any more: its run posts nothing.
+            UPDATE address SET run = NULL, server = NULL WHERE run = p_run;
         WHEN 'holding' THEN
             UPDATE shard SET state = 'holding' WHERE run = p_run AND server = p_chain;
             PERFORM let_others_post(p_run, p_chain);

@@ -112,7 +112,7 @@ BEGIN
           AND (s.state = 'holding' OR a.run IS NULL OR (a.run, a.server) = (s.run, s.server))
           AND may_serve(s.site)
         ORDER BY r.mode = 'recovery' DESC, r.number, s.server
-        LIMIT p_room
+        LIMIT greatest(p_room, 0)
         FOR UPDATE OF l, a SKIP LOCKED
     LOOP
         CONTINUE WHEN c.state = 'open' AND c.address = ANY (v_posting);
