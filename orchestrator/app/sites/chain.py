@@ -20,6 +20,7 @@ from orchestrator.core.events import (
     RunFinished,
     RunHalted,
     ShardFinished,
+    ShardHolding,
     SubmissionNotSent,
     SubmissionRefused,
     SubmissionStarted,
@@ -43,6 +44,7 @@ from orchestrator.core.sites import (
     Intent,
     Lease,
     Misfit,
+    OnlyHolds,
     Outcome,
     Piece,
     Refusal,
@@ -206,6 +208,8 @@ class Chain:
                 return Halted(reason=detail)
             case RunFinished():
                 return Ended()
+            case ShardHolding():
+                return OnlyHolds()
             case ShardFinished():
                 return ShardDone()
             case MountReleased(key=key) if key in self._slots:

@@ -20,6 +20,7 @@ from orchestrator.core.events import (
     Event,
     RunHalted,
     ShardFinished,
+    ShardHolding,
     ShardPlanned,
     ShardTaken,
 )
@@ -109,18 +110,25 @@ class ServedShard(Served):
         earlier: EarlierRun | None,
         background: TaskGroup,
     ) -> None:
+
+        async def conduct() -> None:
+            await board.conduct()
+            if shard.holds_any:
+                now = shard.ledger.now()
+                shard.ledger.record(ShardHolding(at=now, server=self.server))
+
         if earlier is None:
             _, silent = await shard.plan_targets(background)
             if not silent:
                 self._planned()
-            await shard.mount(silent, board.conduct)
+            await shard.mount(silent, conduct)
             return
         remains = shard.sort_out(earlier)
         if not self._was_planned and self.server not in remains.unlisted:
             remains.unlisted.append(self.server)
         if not remains.unlisted:
             self._planned()
-        await shard.carry_on(earlier, remains, background, board.conduct)
+        await shard.carry_on(earlier, remains, background, conduct)
 
     def _earlier(self, state: RunState, begins: ShardTaken) -> EarlierRun | None:
         """Return what earlier workers have done of the shard; None: nobody has begun it."""

@@ -46,6 +46,7 @@ from orchestrator.core.events.server import (
     SessionOpened,
     SessionTakenUp,
     ShardFinished,
+    ShardHolding,
     ShardPlanned,
     ShardTaken,
     StrayFound,

@@ -133,6 +133,10 @@ class ShardPlanned(ServerEvent, frozen=True, kw_only=True):
     matched: dict[str, int] | None = None
 
 
+class ShardHolding(ServerEvent, frozen=True, kw_only=True):
+    """Only mounts that are held are left on the server: other runs may mount there."""
+
+
 class ShardFinished(ServerEvent, frozen=True, kw_only=True):
     """Nothing of the run is left to do on the server. `failure`: an internal error on the way."""
 
