@@ -10,7 +10,6 @@ import hashlib
 import ssl
 from datetime import datetime
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -83,13 +82,13 @@ def _system_context() -> ssl.SSLContext:
     return context
 
 
-def _context_of(path: str) -> ssl.SSLContext:
+def _context_of(content: bytes) -> ssl.SSLContext:
     """Return a context that trusts what a CA file holds, and nothing else.
 
     Raises:
-        OSError, ValueError: it cannot be read, or holds nothing that can be trusted.
+        OSError, ValueError: it holds nothing that can be trusted.
     """
-    found = certificates_in(Path(path).read_bytes())
+    found = certificates_in(content)
     context = _context()
     context.load_verify_locations(cadata=b"".join(found))
     return context
@@ -106,7 +105,7 @@ def ssl_argument(trust: Trust, server: str) -> ssl.SSLContext | aiohttp.Fingerpr
             return _system_context()
         case CaFileTrust(path=path):
             try:
-                return _context_of(path)
+                return _context_of(trust.read())
             except (OSError, ValueError) as exc:
                 why = getattr(exc, "strerror", None) or exc
                 raise CertificateRefused(

@@ -166,9 +166,8 @@ class _Line:
 
     async def _deliver(self, taken: MemoryObjectReceiveStream[Notice]) -> None:
         address = await self._resolve(self._hook.url)
-        async with Webhook(
-            address, self._hook.ca_file, self._patience, kind=self._hook.kind
-        ) as webhook:
+        authorities = self._authorities()
+        async with Webhook(address, authorities, self._patience, kind=self._hook.kind) as webhook:
             async for notice in taken:
                 self._why = "the time was over"
                 try:
@@ -177,6 +176,17 @@ class _Line:
                     self._failed(notice, str(exc))
                 else:
                     self._delivered += 1
+
+    def _authorities(self) -> bytes | None:
+        """Return the certificates that are trusted in place of the system's.
+
+        Raises:
+            NotDelivered: they cannot be read.
+        """
+        try:
+            return self._hook.authorities()
+        except OSError as exc:
+            raise NotDelivered(f"its ca_file cannot be used: {exc.strerror}") from None
 
     def _failed(self, notice: Notice, why: str) -> None:
         """Note the first message that fails; the others are counted at the end."""

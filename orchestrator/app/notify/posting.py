@@ -76,12 +76,14 @@ class Webhook:
     def __init__(
         self,
         address: str,
-        ca_file: str | None,
+        authorities: bytes | None,
         patience: Patience,
         *,
         kind: HookKind = HookKind.GENERIC,
     ) -> None:
         """`address` is the secret; `kind` says how its answers are read.
+
+        `authorities` are certificates (PEM) to trust in place of the system's.
 
         Raises:
             NotDelivered: it is no address that anything may be posted to.
@@ -91,7 +93,7 @@ class Webhook:
         self._address = _checked(address)
         self._patience = patience
         self._kind = kind
-        connector = aiohttp.TCPConnector(ssl=_context(ca_file), limit=1, force_close=True)
+        connector = aiohttp.TCPConnector(ssl=_context(authorities), limit=1, force_close=True)
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -225,14 +227,15 @@ def _is_here(host: str) -> bool:
         return host == "localhost"
 
 
-def _context(ca_file: str | None) -> ssl.SSLContext:
-    if ca_file is None:
+def _context(authorities: bytes | None) -> ssl.SSLContext:
+    if authorities is None:
         return _system_context()
+    text = authorities.decode("ascii", errors="replace")
     try:
-        return ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as exc:
-        reason = exc.strerror or "it holds no certificate"
-        raise NotDelivered(f"its ca_file cannot be used: {reason}") from None
+        # of an empty text, ssl would make the system's authorities
+        return ssl.create_default_context(cadata=text or "none")
+    except (OSError, ValueError):  # ssl.SSLError among them
+        raise NotDelivered("its ca_file cannot be used: it holds no certificate") from None
 
 
 @cache

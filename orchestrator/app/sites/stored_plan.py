@@ -1,19 +1,81 @@
-"""The plan of a run as it was submitted: from the bytes that are in the database."""
+"""The plan of a run as it travels: its bytes, the files that it names, and its shards.
+
+Secrets stay references: they are read by the worker, at its logon. Programs of checks and
+directories of downloads stay paths, on the worker.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from orchestrator.app.wiring import Plan
-from orchestrator.core.sites import Submission
-from orchestrator.plan.file.loading import load_plan_text
+from msgspec import Struct
+from msgspec.structs import replace
+
+from orchestrator.app.wiring import Choices, Plan, World, beginning
+from orchestrator.core.records import server_address
+from orchestrator.core.sites import ShardFacts, Submission
+from orchestrator.plan.choose.locked import content_of, load_any_text
+from orchestrator.plan.file.loading import refusal
+from orchestrator.plan.file.named_files import (
+    CarriedFiles,
+    CollectedFiles,
+    NamedFiles,
+    with_authorities,
+)
+
+
+class TravellingPlan(Struct, frozen=True, kw_only=True):
+    """A plan that can be carried out on another machine, and everything that goes there with it."""
+
+    source: Plan
+    content: bytes
+    documents: Mapping[str, bytes]
+
+
+def travelling_plan(path: Path, *, overrides: Mapping[str, str]) -> TravellingPlan:
+    """Return the plan or locked plan at `path`, with the files that it names.
+
+    No secret is read, and nothing is sent.
+
+    Raises:
+        PlanError: as `load_any`; also a secret with a relative path, or a `ca_file` that cannot be
+            read.
+    """
+    content, named = content_of(path), CollectedFiles()
+    source = _loaded(content, path, overrides, named)
+    return TravellingPlan(source=source, content=content, documents=named.contents)
+
+
+def submission_of(plan: TravellingPlan, choices: Choices, world: World) -> Submission:
+    """Return a run of a plan as it is submitted, with one shard per server."""
+    return Submission(
+        started=beginning(plan.source, choices, world),
+        plan=plan.content,
+        documents=plan.documents,
+        shards=tuple(
+            ShardFacts(server=name, site=server.site, address=server_address(server.url))
+            for name, server in plan.source.plan.servers.items()
+        ),
+        options={"yes_write": choices.yes_write},
+    )
 
 
 def loaded_plan(submission: Submission) -> Plan:
-    """Return the plan that was submitted.
+    """Return the plan that was submitted; no file of this machine is read.
 
     Raises:
         PlanError: this version cannot read it.
     """
     started = submission.started
-    return load_plan_text(submission.plan, Path(started.plan_path), overrides=started.overrides)
+    named = CarriedFiles(submission.documents)
+    return _loaded(submission.plan, Path(started.plan_path), started.overrides, named)
+
+
+def _loaded(content: bytes, path: Path, overrides: Mapping[str, str], named: NamedFiles) -> Plan:
+    source = load_any_text(content, path, overrides=overrides, named=named)
+    try:
+        plan = with_authorities(source.plan, named)
+    except ValueError as exc:
+        raise refusal(path, str(exc)) from None
+    return replace(source, plan=plan)

@@ -20,7 +20,6 @@ from orchestrator.core.kept import brief, read
 from orchestrator.core.model import MountKey, MountRequest, UnresolvedTarget, same_fields
 from orchestrator.core.text import moment, printable_json
 from orchestrator.plan.choose.expansion import Expansion
-from orchestrator.plan.file.inventory_file import read_bytes
 from orchestrator.plan.file.loading import (
     NO_OVERRIDES,
     LoadedPlan,
@@ -28,6 +27,7 @@ from orchestrator.plan.file.loading import (
     looks_locked,
     refusal,
 )
+from orchestrator.plan.file.named_files import ON_DISK, NamedFiles, read_bytes
 from orchestrator.plan.file.problems import Position
 from orchestrator.plan.file.settings import RestorePlan
 
@@ -117,12 +117,38 @@ def load_any(
         PlanError: it is neither; or a locked plan was changed, or shall be changed by
             `overrides`.
     """
+    data = content_of(path)
+    return load_any_text(data, path, overrides=overrides, only_servers=only_servers)
+
+
+def content_of(path: Path) -> bytes:
+    """Return the bytes of a plan or locked plan.
+
+    Raises:
+        PlanError: there is no such file, or it is too large for either.
+    """
     try:
-        data = read_bytes(path, limit=MAX_LOCKED_BYTES)
+        return read_bytes(path, limit=MAX_LOCKED_BYTES)
     except ValueError as exc:
         raise refusal(path, f"no plan: {exc}") from None
+
+
+def load_any_text(
+    data: bytes,
+    path: Path,
+    *,
+    overrides: Mapping[str, str] = NO_OVERRIDES,
+    only_servers: bool = False,
+    named: NamedFiles = ON_DISK,
+) -> LoadedPlan | LockedPlan:
+    """Return the plan or locked plan that `data` holds, as if it had been read from `path`.
+
+    `named` reads the files that a plan names; see `load_any`.
+    """
     if not looks_locked(data):
-        return load_plan_text(data, path, overrides=overrides, only_servers=only_servers)
+        return load_plan_text(
+            data, path, overrides=overrides, only_servers=only_servers, named=named
+        )
     if overrides:
         raise refusal(path, "--set cannot change a locked plan: lock it again")
     return load_locked(data, path)

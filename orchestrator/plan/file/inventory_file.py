@@ -13,9 +13,8 @@ from typing import TypeVar
 from msgspec import Struct
 
 from orchestrator.core.model import OsKind
-from orchestrator.core.text import size
 from orchestrator.plan.file import quantities, scalars
-from orchestrator.plan.file.document import MAX_BYTES
+from orchestrator.plan.file.named_files import ON_DISK, NamedFiles
 from orchestrator.plan.file.problems import START, Position, Problems, SourceText, did_you_mean
 from orchestrator.plan.file.quantities import shown
 
@@ -49,38 +48,16 @@ class InventoryFile(Struct, frozen=True, kw_only=True):
     sha256: str
 
 
-def read_inventory(path: Path, name: str) -> InventoryFile:
+def read_inventory(path: Path, name: str, files: NamedFiles = ON_DISK) -> InventoryFile:
     """Return what the CSV file at `path` lists; `name` is what messages call it.
 
     Raises:
         ValueError: it cannot be read at all; the text says why.
     """
-    data = read_bytes(path)
+    data = files.read(path)
     problems = Problems(SourceText(name, data))
     rows = tuple(_rows(data, problems))
     return InventoryFile(name=name, rows=rows, problems=problems, sha256=sha256(data).hexdigest())
-
-
-def read_bytes(path: Path, *, limit: int = MAX_BYTES) -> bytes:
-    """Return the content of a file of at most `limit` bytes.
-
-    Raises:
-        ValueError: there is none; the text says why.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except FileNotFoundError:
-        raise ValueError("there is no such file") from None
-    except IsADirectoryError:
-        raise ValueError("this is a directory, not a file") from None
-    except OSError as exc:
-        raise ValueError(f"it cannot be read: {exc.strerror or type(exc).__name__}") from None
-    except ValueError:
-        raise ValueError("this is no file name") from None
-    if len(data) > limit:
-        raise ValueError(f"it is larger than {size(limit)}")
-    return data
 
 
 def _rows(data: bytes, problems: Problems) -> list[Row]:

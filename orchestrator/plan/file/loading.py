@@ -18,7 +18,7 @@ from msgspec import Struct
 from orchestrator.core.errors import PlanError
 from orchestrator.core.text import size
 from orchestrator.plan.file.document import MAX_BYTES, NotReadable, read_document
-from orchestrator.plan.file.inventory_file import read_bytes
+from orchestrator.plan.file.named_files import ON_DISK, NamedFiles, read_bytes
 from orchestrator.plan.file.problems import START, Position, Problem, Problems, SourceText
 from orchestrator.plan.file.resolving import resolve
 from orchestrator.plan.file.settings import RestorePlan
@@ -69,11 +69,12 @@ def load_plan_text(
     *,
     overrides: Mapping[str, str] = NO_OVERRIDES,
     only_servers: bool = False,
+    named: NamedFiles = ON_DISK,
 ) -> LoadedPlan:
     """Return the plan that `data` holds, as if it had been read from `path`.
 
-    Relative paths in the plan start at the directory of `path`. With `only_servers` its targets,
-    and the files that they name, are not looked at: the plan has none.
+    Relative paths in the plan start at the directory of `path`; `named` reads them. With
+    `only_servers` its targets, and the files that they name, are not looked at: the plan has none.
 
     Raises:
         PlanError: it is no valid plan; the error holds every problem, in order.
@@ -90,8 +91,14 @@ def load_plan_text(
             for key in tree.keys() - SERVER_KEYS:
                 del tree[key]
         substitute(tree, overrides, problems)
-        place = {"base": path.parent.absolute(), "shown_base": path.parent}
-        plan, files = resolve(tree, problems, **place, only_servers=only_servers)
+        plan, files = resolve(
+            tree,
+            problems,
+            base=path.parent.absolute(),
+            shown_base=path.parent,
+            named=named,
+            only_servers=only_servers,
+        )
     if plan is None or problems:
         raise PlanError(problems.sorted())
     return LoadedPlan(

@@ -14,13 +14,19 @@ from orchestrator.core.model import Objectives, OnError, ServerName, WaveName
 from orchestrator.plan.file.check_sets import DeclaredSets, resolve_check_sets
 from orchestrator.plan.file.document import Block, Items, Text
 from orchestrator.plan.file.inheritance import TargetDefaults, inherit, merge
+from orchestrator.plan.file.named_files import NamedFiles
 from orchestrator.plan.file.problems import Problems
 from orchestrator.plan.file.quantities import shown
 from orchestrator.plan.file.reading import items_of, read_section
 from orchestrator.plan.file.references import check_order, check_same_files, check_twice
 from orchestrator.plan.file.scalars import absolute_path
 from orchestrator.plan.file.schema import DefaultsFile, NotificationFile, PlanFile, WaveFile
-from orchestrator.plan.file.servers import Servers, absolute_reference, resolve_servers
+from orchestrator.plan.file.servers import (
+    Servers,
+    absolute_reference,
+    require_followable,
+    resolve_servers,
+)
 from orchestrator.plan.file.settings import (
     Cleanup,
     Entry,
@@ -35,16 +41,22 @@ DEFAULT_WAVE = WaveName("default")
 
 
 def resolve(
-    tree: Block, problems: Problems, *, base: Path, shown_base: Path, only_servers: bool = False
+    tree: Block,
+    problems: Problems,
+    *,
+    base: Path,
+    shown_base: Path,
+    named: NamedFiles,
+    only_servers: bool = False,
 ) -> tuple[RestorePlan | None, dict[str, str]]:
     """Return the plan that `tree` describes, after noting everything that is wrong with it.
 
     It is None where there are problems; with it come the names and hashes of the inventory files
-    that it names. Relative paths start at `base`; messages show them below `shown_base`. With
-    `only_servers` it needs no targets.
+    that it names. Relative paths start at `base`; messages show them below `shown_base`; `named`
+    reads them. With `only_servers` it needs no targets.
     """
     header = read_section(PlanFile, tree, problems, noun="the plan")
-    servers = resolve_servers(tree.get("servers"), problems, base)
+    servers = resolve_servers(tree.get("servers"), problems, base, named)
     declared = resolve_check_sets(tree.get("checks"), problems, base)
     objectives = merge(Objectives(), header.objectives if header else None)
     around = Surroundings(
@@ -57,9 +69,10 @@ def resolve(
         may_write=_may_write(tree, problems),
         base=base,
         shown_base=shown_base,
+        named=named,
     )
     waves = () if only_servers else tuple(_waves(tree, around, problems))
-    notifications = _notifications(tree.get("notifications"), problems, base)
+    notifications = _notifications(tree.get("notifications"), problems, base, named)
     check_twice(around.placed)
     check_same_files(around.placed)
     if header is None or problems:
@@ -187,16 +200,20 @@ def _on_error(file: WaveFile | None, node: Block, problems: Problems) -> OnError
     return OnError.HALT
 
 
-def _notifications(node: object, problems: Problems, base: Path) -> tuple[Notification, ...]:
+def _notifications(
+    node: object, problems: Problems, base: Path, named: NamedFiles
+) -> tuple[Notification, ...]:
     """Return who gets messages about the run; relative paths start at `base`."""
     if not isinstance(node, Items):
         if isinstance(node, Text | Block):
             problems.add_new(node.position, "'notifications' is a list of '- webhook: {...}'")
         return ()
-    return tuple(filter(None, (_notification(item, problems, base) for item in node)))
+    return tuple(filter(None, (_notification(item, problems, base, named) for item in node)))
 
 
-def _notification(node: object, problems: Problems, base: Path) -> Notification | None:
+def _notification(
+    node: object, problems: Problems, base: Path, named: NamedFiles
+) -> Notification | None:
     file = read_section(NotificationFile, node, problems, noun="a notification")
     if file is None or not isinstance(node, Block):
         return None
@@ -210,4 +227,5 @@ def _notification(node: object, problems: Problems, base: Path) -> Notification 
         values["on"] = tuple(dict.fromkeys(file.on))
     if hook.ca_file is not None:
         values["ca_file"] = absolute_path(hook.ca_file, base)
+    require_followable(hook.url, node["webhook"].position, problems, named)
     return Notification(url=absolute_reference(hook.url, base), **values)

@@ -78,6 +78,9 @@ class ServerFile(Section, of=ServerSettings):
         "Limits of the backup servers behind it, by name."
     )
     api_version: kinds.ApiVersion | None = optional("REST API version asked for at logon.")
+    site: kinds.Name | None = optional(
+        "Which workers of a run over several machines serve it: those of this site."
+    )
 
 
 class FallbackFile(Section, of=Fallback):

@@ -10,7 +10,8 @@ from msgspec import Struct
 from orchestrator.core.model import BackupServerName, ServerName
 from orchestrator.plan.file import scalars
 from orchestrator.plan.file.document import Block, Text
-from orchestrator.plan.file.problems import Problems
+from orchestrator.plan.file.named_files import NamedFiles
+from orchestrator.plan.file.problems import Position, Problems
 from orchestrator.plan.file.quantities import shown
 from orchestrator.plan.file.reading import check_name, read_section
 from orchestrator.plan.file.schema import BackupServerFile, ServerFile, TlsFile
@@ -39,7 +40,7 @@ class Servers(Struct, frozen=True, kw_only=True):
         return self.names[0] if len(self.names) == 1 else None
 
 
-def resolve_servers(node: object, problems: Problems, base: Path) -> Servers:
+def resolve_servers(node: object, problems: Problems, base: Path, named: NamedFiles) -> Servers:
     """Return the settings of every server under `node`; relative paths start at `base`."""
     if not isinstance(node, Block):
         read_section(ServerFile, node, problems, noun="'servers'")
@@ -50,7 +51,7 @@ def resolve_servers(node: object, problems: Problems, base: Path) -> Servers:
     addresses: dict[str, Text] = {}
     for name, entry in node.fields():
         check_name(name, problems)
-        server = _server(ServerName(str(name)), entry, problems, base)
+        server = _server(ServerName(str(name)), entry, problems, base, named)
         if server is None:
             continue
         settings[server.name] = server
@@ -65,7 +66,7 @@ def resolve_servers(node: object, problems: Problems, base: Path) -> Servers:
 
 
 def _server(
-    name: ServerName, node: object, problems: Problems, base: Path
+    name: ServerName, node: object, problems: Problems, base: Path, named: NamedFiles
 ) -> ServerSettings | None:
     file = read_section(ServerFile, node, problems, noun=f"server {shown(name)}")
     backup_servers: dict[BackupServerName, int] = {}
@@ -78,13 +79,18 @@ def _server(
     except ValueError as exc:
         problems.add(node["tls"].position, str(exc))
         return None
+
+    def followed(key: str, reference: SecretReference) -> SecretReference:
+        require_followable(reference, node[key].position, problems, named)
+        return absolute_reference(reference, base)
+
     return ServerSettings(
         name=name,
-        **file.values("url", "api_version"),
+        **file.values("url", "api_version", "site"),
         username=file.username
         if isinstance(file.username, str)
-        else absolute_reference(file.username, base),
-        password=absolute_reference(file.password, base),
+        else followed("username", file.username),
+        password=followed("password", file.password),
         trust=trust,
         mounts_limit=file.limits.mounts if file.limits else None,
         backup_server_mounts=backup_servers,
@@ -133,6 +139,23 @@ def _trust(file: TlsFile | None, base: Path) -> Trust:
             "authorities decide"
         )
     return NoTrust() if file.insecure else SystemTrust()
+
+
+def require_followable(
+    reference: SecretReference, position: Position, problems: Problems, named: NamedFiles
+) -> None:
+    """See that a reference can be followed wherever the plan is carried out."""
+    path = None
+    if isinstance(reference, FileSecret):
+        path = reference.path
+    elif isinstance(reference, CommandSecret) and "/" in reference.argv[0]:
+        path = reference.argv[0]
+    if named.plan_leaves and path is not None and not path.startswith("/"):
+        problems.add(
+            position,
+            "this secret is read by a worker, perhaps on another machine, and nobody could say "
+            "what its relative path is relative to: write a path from / on",
+        )
 
 
 def absolute_reference(reference: SecretReference, base: Path) -> SecretReference:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 
 from msgspec import Struct, field
 from msgspec.structs import asdict
@@ -97,9 +98,27 @@ class SystemTrust(_Kind, frozen=True, kw_only=True, tag="system"):
 
 
 class CaFileTrust(_Kind, frozen=True, kw_only=True, tag="ca_file"):
-    """The certificate must be signed by an authority in this PEM file."""
+    """The certificate must be signed by an authority in this file."""
 
     path: str
+
+    def read(self) -> bytes:
+        """Return the content of the file.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return Path(self.path).read_bytes()
+
+
+class CarriedCaFileTrust(CaFileTrust, frozen=True, kw_only=True, tag="ca_file"):
+    """The same, with the file's content: on this machine there need be no such file."""
+
+    content: bytes
+
+    def read(self) -> bytes:
+        """Return the content."""
+        return self.content
 
 
 class FingerprintTrust(_Kind, frozen=True, kw_only=True, tag="fingerprint_sha256"):
@@ -115,6 +134,9 @@ class NoTrust(_Kind, frozen=True, kw_only=True, tag="insecure"):
 Trust = SystemTrust | CaFileTrust | FingerprintTrust | NoTrust
 """How a server's certificate is judged; `kind` is the word reports use."""
 
+DEFAULT_SITE = "default"
+"""The site of a server for which the plan names none."""
+
 DEFAULT_BACKUP_SERVER_MOUNTS = 4
 """Open mounts per backup server where the plan names no other number."""
 
@@ -123,7 +145,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     """One Enterprise Manager: where it is, how to log on, how many mounts it may carry.
 
     `url` is scheme, host and port without a trailing slash. `mounts_limit` is None where the
-    plan names none.
+    plan names none. `site` says which workers of a run over several machines can reach it.
     """
 
     name: ServerName
@@ -135,6 +157,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     mounts_limit: int | None = None
     backup_server_mounts: Mapping[BackupServerName, int] = field(default_factory=dict)
     default_backup_server_mounts: int = DEFAULT_BACKUP_SERVER_MOUNTS
+    site: str = DEFAULT_SITE
 
     def mounts_on(self, backup_server: BackupServerName) -> int:
         """Return how many mounts may be open at once on `backup_server`, in whatever spelling.
@@ -347,6 +370,24 @@ class Notification(Struct, frozen=True, kw_only=True):
     kind: HookKind = HookKind.GENERIC
     on: tuple[NotifyOn, ...] = tuple(NotifyOn)
     ca_file: str | None = None
+
+    def authorities(self) -> bytes | None:
+        """Return the content of `ca_file`, or None if there is none.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return None if self.ca_file is None else Path(self.ca_file).read_bytes()
+
+
+class CarriedNotification(Notification, frozen=True, kw_only=True):
+    """The same, with the content of its `ca_file`."""
+
+    content: bytes
+
+    def authorities(self) -> bytes | None:
+        """Return the content."""
+        return self.content
 
 
 class RestorePlan(Struct, frozen=True, kw_only=True):

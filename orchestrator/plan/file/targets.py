@@ -22,6 +22,7 @@ from orchestrator.plan.file.document import Block, Items
 from orchestrator.plan.file.downloads import Downloads, resolve_downloads
 from orchestrator.plan.file.inheritance import TargetDefaults, inherit
 from orchestrator.plan.file.inventory_file import InventoryFile, Row, read_inventory
+from orchestrator.plan.file.named_files import ON_DISK, NamedFiles
 from orchestrator.plan.file.naming import names_left_out
 from orchestrator.plan.file.problems import START, Position, Problem, Problems, did_you_mean
 from orchestrator.plan.file.quantities import shown
@@ -80,6 +81,7 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     """Whether the plan's mode allows to write into guests."""
     base: Path
     shown_base: Path
+    named: NamedFiles = ON_DISK
     placed: list[PlacedEntry] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     """Names and hashes of the inventory files read so far."""
@@ -351,7 +353,7 @@ def _no_server(servers: Servers, position: Position, problems: Problems) -> None
 def _rows(target: _Target, around: Surroundings, problems: Problems) -> Iterator[PlacedEntry]:
     path = str(target.file.from_file)
     try:
-        inventory = read_inventory(around.base / path, str(around.shown_base / path))
+        inventory = read_inventory(around.base / path, str(around.shown_base / path), around.named)
     except ValueError as exc:
         problems.add(target.node[FROM_FILE].position, f"{shown(path)}: {exc}")
         return

@@ -350,7 +350,7 @@ async def test_a_receiver_is_asked_again_no_later_than_it_may_ask_for(tmp_path: 
     """Retry-After is honoured within our own limit."""
     async with (
         hooks(tmp_path) as running,
-        Webhook(running.url("busy"), str(running.ca_file), CALM) as webhook,
+        Webhook(running.url("busy"), running.ca_file.read_bytes(), CALM) as webhook,
     ):
         await webhook.post(b"{}")
 

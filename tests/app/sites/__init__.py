@@ -1,0 +1,1 @@
+"""Runs over several machines, as the program joins them."""
