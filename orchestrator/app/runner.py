@@ -9,6 +9,7 @@ from pathlib import Path
 from orchestrator.app.outcome import Outcome, write_reports
 from orchestrator.app.run_part import RunPart
 from orchestrator.app.signals import caught_signals
+from orchestrator.app.stores import state_at
 from orchestrator.app.wiring import (
     Choices,
     Plan,
@@ -50,7 +51,7 @@ async def run_plan(
     require_allowed_writes(source, choices)
     require_something_wanted(source, choices)
     world = world or World()
-    state = State(choices.state)
+    state = state_at(choices.state)
     started = beginning(source, choices, world)
     with (
         caught_signals(world) as signals,
@@ -82,7 +83,7 @@ async def resume(
         PlanError: it writes into guests, and nobody allowed that again; nothing was sent.
     """
     world = world or World()
-    state = State(choices.state)
+    state = state_at(choices.state)
     summary = state.summary(run)
     with caught_signals(world) as signals, state.plan_lock(summary.plan, summary.run):
         run_state = state.replay(summary.run)

@@ -117,7 +117,7 @@ async def _end_holds(
     same = (records[key] for key, attempt in held.items() if len(records[key].attempts) == attempt)
     left = [record for record in same if record.may_be_open]
     lines = [f"released: {printable(key)}" for key in held if records[key] not in left]
-    lines += _by_hand(left, "the run's process did not release it; it may still be working on it")
+    lines += by_hand(left, "the run's process did not release it; it may still be working on it")
     settled = {key for key, attempt in held.items() if len(records[key].attempts) == attempt}
     more = _not_asked_for(run_state, settled, is_alive=is_alive)
     if not is_alive and (left or more):
@@ -148,8 +148,8 @@ def _not_asked_for(
     if is_alive and run_state.halted is None and not run_state.stops:
         waiting = [each for each in records if not (each.is_final or each.may_be_open)]
         unlisted = _not_listed(run_state)
-    lines = _by_hand(over, f"the process of {run} did not remove it")
-    lines += _of_no_target(run_state.strays) + _unasked(run_state.unaudited)
+    lines = by_hand(over, f"the process of {run} did not remove it")
+    lines += of_no_target(run_state.strays) + unasked(run_state.unaudited)
     if working:
         lines.append(f"not released yet; the process of {run} still works on:")
         lines += [f"  {_place(each)}, {_doing(run_state, each)}" for each in working]
@@ -317,13 +317,13 @@ def _summed_up(
     ]
     if progress.removed:
         lines.append(f"released: {counted(progress.removed, 'mount')} of no target")
-    lines += _of_no_target(progress.strays.values())
+    lines += of_no_target(progress.strays.values())
     by_reason: dict[str, list[MountRecord]] = {}
     for key, why in cleaned.why_not.items():
         by_reason.setdefault(why, []).append(ledger[key])
     for why, records in by_reason.items():
-        lines += _by_hand(records, why)
-    lines += _unasked(cleaned.unasked)
+        lines += by_hand(records, why)
+    lines += unasked(cleaned.unasked)
     if not unfinished:
         state.tokens(name).forget()
         lines = lines or [f"{name}: nothing is left mounted"]
@@ -332,7 +332,7 @@ def _summed_up(
     )
 
 
-def _of_no_target(strays: Iterable[StrayFound]) -> list[str]:
+def of_no_target(strays: Iterable[StrayFound]) -> list[str]:
     """Name mounts that belong to no target."""
     return [
         f"not released: a mount of no target on {printable(stray.server)}, restore point "
@@ -341,7 +341,7 @@ def _of_no_target(strays: Iterable[StrayFound]) -> list[str]:
     ]
 
 
-def _unasked(servers: Mapping[ServerName, str]) -> list[str]:
+def unasked(servers: Mapping[ServerName, str]) -> list[str]:
     """Name servers on which nobody knows what is mounted."""
     return [
         f"{printable(server)}: it is unknown whether mounts are left there: {printable(why)}"
@@ -349,7 +349,7 @@ def _unasked(servers: Mapping[ServerName, str]) -> list[str]:
     ]
 
 
-def _by_hand(records: Sequence[MountRecord], why: str) -> list[str]:
+def by_hand(records: Sequence[MountRecord], why: str) -> list[str]:
     """Name what a person must look at, and how."""
     if not records:
         return []  # only the session was left, and it ends by itself

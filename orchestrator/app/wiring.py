@@ -55,6 +55,7 @@ from orchestrator.plan.file.problems import START, Problem
 from orchestrator.plan.file.settings import EnvironmentSecret, RestorePlan
 
 if TYPE_CHECKING:
+    from orchestrator.app.stores import Place
     from orchestrator.em.session import Session
     from orchestrator.em.transport import ConnectorFactory
 
@@ -78,7 +79,7 @@ class Choices(Struct, frozen=True, kw_only=True):
     signature of the evidence beside the reports.
     """
 
-    state: Path
+    state: Place
     report: Path | None = None
     reason: str | None = None
     max_mounts: int | None = None

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.cli import options
 from orchestrator.cli.ending import end, unless_terminated
 from orchestrator.core.model import ExitCode
+
+if TYPE_CHECKING:
+    from orchestrator.app.stores import Place
 
 
 @click.command("check")
@@ -35,7 +39,7 @@ def check_command(
     timeout: float,
     overrides: dict[str, str],
     only: tuple[str, ...],
-    state: Path | None,
+    state: Place | None,
     output: options.Output,
 ) -> None:
     """Check whether PLAN, or a locked plan, could run now. Changes nothing.

@@ -12,20 +12,28 @@ import anyio
 import click
 
 from orchestrator.cli import options
-from orchestrator.cli.ending import end
+from orchestrator.cli.asking import refuse_given, resume_there, unmount_there
+from orchestrator.cli.ending import end, fail
 from orchestrator.cli.running import exit_codes, show_run
 from orchestrator.cli.serving import serving_options
+from orchestrator.cli.working import token_key_option
 from orchestrator.core.errors import OrchestratorError, RunLocked
+from orchestrator.core.model import ExitCode
 from orchestrator.core.text import inert
 from orchestrator.views import streams
 
 if TYPE_CHECKING:
     from orchestrator.app.outcome import Outcome
+    from orchestrator.app.stores import Place
     from orchestrator.core.events import RunStarted
     from orchestrator.core.ports.store import Store
     from orchestrator.core.records import RunSummary
     from orchestrator.plan.choose.locked import LockedPlan
     from orchestrator.plan.file.loading import LoadedPlan
+
+
+ELSEWHERE = {"state", "retry_failed"}
+"""Options of `resume` that have a meaning where workers carry the run out."""
 
 
 @click.command("resume", epilog=exit_codes())
@@ -63,7 +71,17 @@ def resume_command(run: str, plan: Path | None, output: options.Output, **values
 
     The plan, its variables and the options of the run apply unchanged, except --yes-write: give it
     again. The deadline and the failure budget start again. Safe to repeat.
+
+    A run over several machines is only opened again: its workers go on with it. Its plan is in the
+    database, and --yes-write is as it was submitted. Of the options, only --retry-failed has a
+    meaning then.
     """
+    state = values["state"]
+    if state is not None and not isinstance(state, Path):
+        refuse_given(
+            {"plan"} | values.keys() - ELSEWHERE, "its workers go on with the run, not this command"
+        )
+        resume_there(run, state, retry_failed=values["retry_failed"])
     show_run(partial(_prepared, run, plan, values), output, values)
 
 
@@ -126,6 +144,7 @@ def _seconds(_ctx: click.Context, _option: click.Parameter, value: str | None) -
     callback=_seconds,
     help="How long to wait for a run that is still ending, as after a signal: 10m. Default: 0s.",
 )
+@token_key_option
 @options.state_option
 @options.set_option
 @options.output_options
@@ -133,7 +152,8 @@ def unmount_command(
     run: str,
     plan: Path | None,
     wait: float,
-    state: Path | None,
+    token_key: Path | None,
+    state: Place | None,
     overrides: dict[str, str],
     output: options.Output,
 ) -> None:
@@ -151,13 +171,25 @@ def unmount_command(
     remove these and waits. What else RUN has under way, or may still mount, is listed, with exit
     code 3: its process removes it, perhaps after a new hold. Then repeat unmount, or stop RUN with
     SIGINT.
+
+    Over several machines its workers are asked to do that. Where a server has none, it is done
+    here, with the secrets of that server and --token-key; a run that nobody works on is stopped
+    first, and can be resumed.
     """
     from orchestrator.app.unmount import release_leftovers
 
     _ = output  # every line is a result
     streams.never_wait()
+    journal = options.journal_of(state)
+    if state is not None and not isinstance(state, Path):
+        refuse_given({"plan", "overrides", "wait"}, "the plan of the run is in the database")
+        name = journal.find(run)
+        code = unmount_there(name, state, token_key)
+        _update_reports(journal, journal.summary(name))
+        end(code)
+    if token_key is not None:
+        fail(ExitCode.USAGE, "--token-key is for a database; a state directory needs none")
     directory = state or options.default_state()
-    journal = options.journal_of(directory)
     release = partial(
         release_leftovers,
         directory,

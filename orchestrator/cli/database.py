@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,14 +13,8 @@ from orchestrator.cli.ending import end, unless_terminated
 from orchestrator.core.model import ExitCode
 from orchestrator.core.text import printable
 
-address_option = click.option(
-    "--state",
-    required=True,
-    metavar="ADDRESS",
-    help="Address of the database: postgresql://USER@HOST/DATABASE?sslmode=verify-full, or "
-    "postgresql://?service=NAME. No password in it: use PGPASSWORD, PGPASSFILE, a service file "
-    "or a client certificate.",
-)
+if TYPE_CHECKING:
+    from orchestrator.database.address import Address
 
 
 @click.group("database")
@@ -31,21 +26,18 @@ def database_command() -> None:
 
 
 @database_command.command("init")
-@address_option
+@options.address_option
 @options.output_options
-def init_command(state: str, output: options.Output) -> None:
+def init_command(state: Address, output: options.Output) -> None:
     """Make or migrate the schema bulk_restore, its queue and its group roles.
 
     Needs the role that owns the schema, or one that may create it and roles. May be repeated, and
     run twice at once. Afterwards grant logins what they need: bulk_restore_reader,
     bulk_restore_operator or bulk_restore_worker.
     """
-    from orchestrator.database.address import read_address
-
-    address = read_address(state)
     from orchestrator.database.installation import init
 
-    done = unless_terminated(partial(init, address))
+    done = unless_terminated(partial(init, state))
     if not output.quiet:
         was = {0: "made", done.version: "up to date"}.get(done.before, f"was {done.before}, now")
         click.echo(
@@ -55,21 +47,18 @@ def init_command(state: str, output: options.Output) -> None:
 
 
 @database_command.command("check")
-@address_option
+@options.address_option
 @options.json_option
 @options.output_options
-def check_command(state: str, as_json: bool, output: options.Output) -> None:
+def check_command(state: Address, as_json: bool, output: options.Output) -> None:
     """Show whether a database is good for runs: versions, rights, clock, speed, standby, NOTIFY.
 
     Changes nothing. Takes up to twenty seconds. Exit code 0 if there is no problem, else 74;
     warnings are no problem.
     """
-    from orchestrator.database.address import read_address
-
-    address = read_address(state)
     from orchestrator.database.examination import Status, examine
 
-    facts = unless_terminated(partial(examine, address))
+    facts = unless_terminated(partial(examine, state))
     is_ready = all(each.status is not Status.PROBLEM for each in facts)
     if as_json:
         values = {each.name: _values(each.status, each.value, each.words) for each in facts}

@@ -18,6 +18,7 @@ from orchestrator.core.model import Result, ServerName
 from orchestrator.core.text import counted, printable
 
 if TYPE_CHECKING:
+    from orchestrator.app.stores import Place
     from orchestrator.core.events import RunStarted
     from orchestrator.core.lifecycle import MountRecord
     from orchestrator.core.ports.store import Store
@@ -52,7 +53,7 @@ def trend_command(
     target: str | None,
     last: int,
     as_json: bool,
-    state: Path | None,
+    state: Place | None,
     output: options.Output,
 ) -> None:
     """Show durations, RTO, RPO and results over the last runs, with a small plot.
@@ -135,7 +136,7 @@ def coverage_command(
     ask: bool,
     as_json: bool,
     overrides: dict[str, str],
-    state: Path | None,
+    state: Place | None,
     output: options.Output,
 ) -> None:
     """Show which machines of PLAN were proven in the last days, and which never. Worst first.
@@ -233,7 +234,7 @@ def list_command(
     save_as: Path | None,
     plan: Path | None,
     as_json: bool,
-    state: Path | None,
+    state: Place | None,
     output: options.Output,
 ) -> None:
     """List the targets of RUN (an id, the start of one, or `last`), all or by result.

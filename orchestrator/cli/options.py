@@ -15,12 +15,14 @@ import click
 from msgspec import Struct
 
 from orchestrator.cli.ending import explained, fail
-from orchestrator.core.errors import KeyUnusable
+from orchestrator.core.errors import AddressRefused, KeyUnusable
 from orchestrator.core.model import ExitCode
 from orchestrator.core.text import printable_json
 
 if TYPE_CHECKING:
+    from orchestrator.app.stores import Place
     from orchestrator.core.ports.store import Store
+    from orchestrator.database.address import Address
     from orchestrator.report.ci import Ci
     from orchestrator.report.evidence.signing import Signer
     from orchestrator.views.view import View
@@ -30,6 +32,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 FILE = click.Path(path_type=Path, dir_okay=False)
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
+ADDRESS = "postgresql://USER@HOST/DATABASE?sslmode=verify-full"
+"""How an address is written, for help and messages."""
 
 
 def echo_json(values: object) -> None:
@@ -56,7 +60,40 @@ def default_state() -> Path:
     return found
 
 
-def journal_of(state: Path | None) -> Store:
+class PlaceType(click.ParamType):  # type: ignore[type-arg]  # older versions take none
+    """A directory of this machine, or the address of a database."""
+
+    name = "place"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Place:
+        """Return a path, or an address that may be used; else end with what is wrong with it."""
+        if isinstance(value, str) and ":" in value:
+            from orchestrator.database.address import is_address, read_address
+
+            if is_address(value):
+                try:
+                    return read_address(value)
+                except AddressRefused as exc:
+                    fail(ExitCode.USAGE, str(exc))
+        path: Path = DIRECTORY.convert(value, param, ctx)
+        return path
+
+
+def _only_address(_ctx: click.Context, _option: click.Parameter, value: Place) -> Address:
+    if isinstance(value, Path):
+        from orchestrator.database.address import read_address
+
+        try:
+            read_address(str(value))
+        except AddressRefused as exc:
+            fail(ExitCode.USAGE, str(exc))
+    assert not isinstance(value, Path)  # noqa: S101 - a path is no address
+    return value
+
+
+def journal_of(state: Place | None) -> Store:
     """Return where the runs of --state, or of the user's own directory, are read."""
     from orchestrator.app.stores import store_at
 
@@ -102,13 +139,6 @@ def _overrides(
     return found
 
 
-def _directory(_ctx: click.Context, _option: click.Parameter, value: Path | None) -> Path | None:
-    """Refuse a database's address, of which a path would otherwise be made."""
-    if value is not None and str(value).casefold().startswith(("postgresql:", "postgres:")):
-        raise click.BadParameter("it is the address of a database; name a directory")
-    return value
-
-
 def _signer(_ctx: click.Context, _option: click.Parameter, path: Path | None) -> Signer | None:
     from orchestrator.report.evidence.signing import load_signer
 
@@ -131,9 +161,19 @@ moved_plan_option = click.option(
 )
 state_option = click.option(
     "--state",
-    type=DIRECTORY,
-    callback=_directory,
-    help="Directory of the journal. Default: your user state directory.",
+    type=PlaceType(),
+    metavar="DIRECTORY|ADDRESS",
+    help="Directory of the journal, or the address of a database that several machines share: "
+    f"{ADDRESS}. Default: your user state directory.",
+)
+address_option = click.option(
+    "--state",
+    required=True,
+    type=PlaceType(),
+    callback=_only_address,
+    metavar="ADDRESS",
+    help=f"Address of the database: {ADDRESS}, or postgresql://?service=NAME. No password in it: "
+    "use PGPASSWORD, PGPASSFILE, a service file or a client certificate.",
 )
 sign_key_option = click.option(
     "--sign-key",

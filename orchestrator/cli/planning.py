@@ -20,6 +20,7 @@ from orchestrator.core.version import __version__
 
 if TYPE_CHECKING:
     from orchestrator.app.preview import Preview
+    from orchestrator.app.stores import Place
     from orchestrator.plan.choose.locked import LockedPlan
     from orchestrator.plan.file.loading import LoadedPlan
 
@@ -110,7 +111,7 @@ def plan_command(
     explain: bool,
     against: Path | None,
     as_json: bool,
-    state: Path | None,
+    state: Place | None,
     seed: int | None,
     overrides: dict[str, str],
     only: tuple[str, ...],

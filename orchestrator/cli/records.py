@@ -8,7 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
 import click
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.cli import options
 from orchestrator.cli.ending import end
@@ -16,7 +19,10 @@ from orchestrator.core.errors import IllegalTransition, JournalDamaged
 from orchestrator.core.text import counted, inert, moment, printable, timestamp
 
 if TYPE_CHECKING:
+    from orchestrator.app.sites.overview import ServedRun
+    from orchestrator.app.stores import Place
     from orchestrator.core.lifecycle import MountRecord
+    from orchestrator.core.model import ServerName
     from orchestrator.core.ports.store import Store
     from orchestrator.core.records import RunSummary
     from orchestrator.core.run_state import RunState
@@ -30,7 +36,7 @@ if TYPE_CHECKING:
 @options.state_option
 @options.output_options
 def status_command(
-    run: str | None, watch: bool, as_json: bool, state: Path | None, output: options.Output
+    run: str | None, watch: bool, as_json: bool, state: Place | None, output: options.Output
 ) -> None:
     """Show all runs, or one RUN (an id, the start of one, or `last`) and what may still be mounted.
 
@@ -38,8 +44,9 @@ def status_command(
     a mount of the run may still be open and no process is working on the run.
     """
     journal = options.journal_of(state)
+    is_shared = not isinstance(state or Path(), Path)
     if run is None:
-        end(_show_runs(journal, as_json))
+        end(_show_runs(journal, as_json, is_shared=is_shared))
     summary = journal.summary(run)
     if watch and journal.is_running(summary):
         from orchestrator.cli.watching import follow
@@ -48,13 +55,40 @@ def status_command(
             follow(journal, summary, output)
         except KeyboardInterrupt:
             end(130)
-    running = journal.is_running(summary)  # looked at first: it may end meanwhile
+    attended = _attended(journal, summary, state)  # looked at first: it may end meanwhile
     run_state = journal.replay(summary.run)
-    run_state.process_gone = not running
-    end(_show_run(run_state, running and run_state.finished is None, as_json))
+    run_state.process_gone = not attended.running
+    end(_show_run(run_state, attended, as_json))
 
 
-def _show_runs(journal: Store, as_json: bool) -> int:
+class _Attended(Struct, frozen=True, kw_only=True):
+    """Whether somebody works on a run, and on which of its servers.
+
+    `served` is known of a run over several machines, in which each server has a worker or none.
+    """
+
+    running: bool
+    served: ServedRun | None = None
+
+    def on(self, server: ServerName) -> bool:
+        """Return whether somebody works on a server."""
+        return self.running and (self.served is None or server in self.served.served)
+
+    def is_open(self, run_state: RunState) -> bool:
+        """Return whether somebody works on the run, and it has not ended."""
+        return self.running and run_state.finished is None
+
+
+def _attended(journal: Store, summary: RunSummary, state: Place | None) -> _Attended:
+    if state is None or isinstance(state, Path):
+        return _Attended(running=journal.is_running(summary))
+    from orchestrator.app.sites.asking import looked_at
+
+    served = anyio.run(looked_at, state, summary.run)
+    return _Attended(running=bool(served.served), served=served)
+
+
+def _show_runs(journal: Store, as_json: bool, *, is_shared: bool) -> int:
     """Print the list of runs and return the exit code.
 
     A damaged run is named and hides no other one: what may be mounted must be found.
@@ -71,7 +105,7 @@ def _show_runs(journal: Store, as_json: bool) -> int:
             values.append(_row_values(summary, "damaged", None))
             lines.append(_row_line(summary, "DAMAGED, its state is unknown"))
             continue
-        state = _state_of(overview, running)
+        state = _state_of(overview, running, is_shared=is_shared)
         values.append(_row_values(summary, state, overview))
         lines.append(_row_line(summary, _progress_of(state, overview)))
     if as_json:
@@ -109,21 +143,31 @@ def _progress_of(state: str, overview: RunOverview) -> str:
     return f"{state}{code}, {counted(overview.targets, 'target')}{words}"
 
 
-def _state_of(run_state: RunState | RunOverview, running: bool) -> str:
+def _state_of(run_state: RunState | RunOverview, running: bool, *, is_shared: bool) -> str:
     if run_state.finished is not None:
         return "finished"
-    return "running" if running else "interrupted"
+    return "running" if running else "waiting" if is_shared else "interrupted"
 
 
-def _open(run_state: RunState, running: bool) -> Iterator[str]:
-    """Yield a line for everything that is, or may be, open."""
+def _is_anything_unattended(run_state: RunState, attended: _Attended) -> bool:
+    """Return whether something may be open where nobody works."""
     left = run_state.left_open
+    servers = {record.planned.server for record in left.records}
+    servers |= {stray.server for stray in left.strays}
+    if not attended.running:
+        servers |= set(left.unaudited)
+    return not all(map(attended.on, servers))
+
+
+def _open(run_state: RunState, attended: _Attended) -> Iterator[str]:
+    """Yield a line for everything that is, or may be, open."""
+    left, running = run_state.left_open, attended.running
     for record in left.records:
         planned = record.planned
         point = record.open_point.name if record.open_point else "?"
+        condition = _condition(record, run_state, attended.on(planned.server))
         yield (
-            f"  {printable(planned.key)}: {_condition(record, run_state, running)}; "
-            f"{printable(planned.server)}, "
+            f"  {printable(planned.key)}: {condition}; {printable(planned.server)}, "
             f"{printable(planned.backup_server)}, restore point {printable(point)}"
         )
     yield from (f"  {line}" for line in left.strays_in_words)
@@ -169,19 +213,31 @@ def _progress(run_state: RunState) -> str:
     return f"{done} of {counted(len(records), 'target')} {have} result{more}"
 
 
-def _show_run(run_state: RunState, running: bool, as_json: bool) -> int:
+def _show_run(run_state: RunState, attended: _Attended, as_json: bool) -> int:
     from orchestrator.report.as_json import as_values
     from orchestrator.report.summary import summarize
     from orchestrator.report.text import text
 
-    left = list(_open(run_state, running))
+    running, served = attended.is_open(run_state), attended.served
+    attended = replace(attended, running=running)
+    left = list(_open(run_state, attended))
+    code = 3 if _is_anything_unattended(run_state, attended) else 0
     report = summarize(run_state)
+    state = _state_of(run_state, running, is_shared=served is not None)
     if as_json:
         values = as_values(report)
-        values["state"] = _state_of(run_state, running)
+        values["state"] = state
+        if served is not None:
+            from orchestrator.app.sites.overview import as_values as as_shards
+
+            values |= as_shards(served)
         options.echo_json(values)
-        return 3 if left and not running else 0
-    click.echo(f"{run_state.started.run}: {_state_of(run_state, running)}")
+        return code
+    click.echo(f"{run_state.started.run}: {state}")
+    if served is not None and run_state.finished is None:
+        from orchestrator.app.sites import overview
+
+        click.echo("\n".join([*overview.lines(served), *served.what_waits()]))
     if not running and _has_more_in_report(run_state):
         where = printable(run_state.report_dir)
         click.echo(f"The journal took nothing any more; the report has the rest: {where}")
@@ -194,9 +250,9 @@ def _show_run(run_state: RunState, running: bool, as_json: bool) -> int:
         click.echo("\n".join([title, *left]))
     if running and any(record.mount_state.value == "kept" for record in run_state.records.values()):
         click.echo(f"End the holds: bulk-restore unmount {run_state.started.run}")
-    if not running and run_state.is_anything_left():
+    if not running and run_state.is_anything_left() and state != "waiting":
         click.echo(f"Continue it: bulk-restore resume {run_state.started.run}")
-    return 3 if left and not running else 0
+    return code
 
 
 def _has_more_in_report(run_state: RunState) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -11,10 +12,13 @@ import click
 from orchestrator.cli import options
 from orchestrator.cli.ending import end, fail
 from orchestrator.core.model import ExitCode
+from orchestrator.core.records import RUN_CHAIN, Mark
 
 if TYPE_CHECKING:
+    from orchestrator.app.stores import Place
     from orchestrator.core.ports.store import Store
     from orchestrator.report.evidence.signing import Signer
+    from orchestrator.report.writing import Staging
 
 
 @click.command("report")
@@ -54,7 +58,7 @@ def report_command(
     compare: str | None,
     as_json: bool,
     sign_key: Signer | None,
-    state: Path | None,
+    state: Place | None,
     output: options.Output,
 ) -> None:
     """Rebuild the reports of RUN (an id, the start of one, or `last`) from the journal only.
@@ -94,6 +98,7 @@ def rebuild(
             the evidence that is there.
     """
     from orchestrator.report.evidence.writing import (
+        drop_evidence,
         remove_outdated,
         require_no_more,
         stage_evidence,
@@ -111,7 +116,11 @@ def rebuild(
         place = directory or Path(run_state.report_dir)
         require_no_more(place, name, journal.records(name))
         records = journal.records(name, upto=mark)
-        evidence = partial(stage_evidence, run_state, report, records, sign)
+        evidence: Callable[[Staging], None] = drop_evidence
+        if not _has_several_chains(mark):
+            evidence = partial(stage_evidence, run_state, report, records, sign)
+        elif sign is not None:
+            fail(ExitCode.USAGE, f"--sign-key: {NO_EVIDENCE}")
         broken: list[Exception] = []
         try:
             paths = write(report, place, beside=evidence, left_out=broken)
@@ -125,6 +134,13 @@ def rebuild(
         if mark == before or run_state.finished is None:
             return paths
         # else the run has ended meanwhile, and its report must not be an older one
+
+
+NO_EVIDENCE = "a run over several machines has no evidence yet: its records are in several chains"
+
+
+def _has_several_chains(mark: Mark) -> bool:
+    return bool(mark.positions.keys() - {RUN_CHAIN})
 
 
 def _verify(directory: Path, key: Path | None, output: options.Output) -> NoReturn:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
 import click
+from msgspec.structs import replace
 
 from orchestrator.cli import options
 from orchestrator.cli.ending import end, fail
@@ -27,6 +28,8 @@ from orchestrator.views import streams
 
 if TYPE_CHECKING:
     from orchestrator.app.outcome import Outcome
+    from orchestrator.app.stores import Place
+    from orchestrator.app.wiring import Choices
     from orchestrator.core.run_state import RunState
     from orchestrator.plan.choose.expansion import Expansion
     from orchestrator.plan.choose.locked import LockedPlan
@@ -46,6 +49,37 @@ def exit_codes() -> str:
     return "\n".join(["\b", "Exit codes:", *rows])
 
 
+reason_option = click.option(
+    "--reason",
+    callback=options.readable,
+    help="Reason for this run, for the journal and every report.",
+)
+max_mounts_option = click.option(
+    "--max-mounts", type=click.IntRange(min=1), help="Maximum number of mounts open at once."
+)
+deadline_option = click.option("--deadline", metavar="DURATION", help=DEADLINE)
+report_option = click.option(
+    "--report",
+    type=options.DIRECTORY,
+    help="Directory of the reports. Default: reports/RUN.",
+)
+require_checks_option = click.option(
+    "--require-checks", is_flag=True, help="Count a target without checks as not good."
+)
+retry_failed_option = click.option(
+    "--retry-failed",
+    metavar="RUN",
+    help="Run only the targets that were not good in an earlier run. If this run or that one has "
+    "--require-checks, targets without checks are among them.",
+)
+hold_option = click.option(
+    "--hold",
+    metavar="DURATION",
+    help="Keep every mount open for this long after its verdict, for inspection: 30m. A held "
+    "mount keeps its slots.",
+)
+
+
 @click.command("run", epilog=exit_codes())
 @options.plan_argument
 @click.option(
@@ -53,34 +87,14 @@ def exit_codes() -> str:
     is_flag=True,
     help="Do not ask for confirmation. Needed without a terminal, except for a locked plan.",
 )
-@click.option(
-    "--reason",
-    callback=options.readable,
-    help="Reason for this run, for the journal and every report.",
-)
-@click.option(
-    "--max-mounts", type=click.IntRange(min=1), help="Maximum number of mounts open at once."
-)
-@click.option("--deadline", metavar="DURATION", help=DEADLINE)
-@click.option(
-    "--report",
-    type=options.DIRECTORY,
-    help="Directory of the reports. Default: reports/RUN.",
-)
-@click.option("--require-checks", is_flag=True, help="Count a target without checks as not good.")
-@click.option(
-    "--retry-failed",
-    metavar="RUN",
-    help="Run only the targets that were not good in an earlier run. If this run or that one has "
-    "--require-checks, targets without checks are among them.",
-)
+@reason_option
+@max_mounts_option
+@deadline_option
+@report_option
+@require_checks_option
+@retry_failed_option
 @options.events_option
-@click.option(
-    "--hold",
-    metavar="DURATION",
-    help="Keep every mount open for this long after its verdict, for inspection: 30m. A held "
-    "mount keeps its slots.",
-)
+@hold_option
 @options.yes_write_option
 @options.ci_option
 @options.on_finish_option
@@ -183,26 +197,44 @@ def _report_to_ci(outcome: Outcome, ci: Ci, *, aside: bool) -> None:
 def _prepared(path: Path, values: dict[str, Any]) -> Callable[..., Awaitable[Outcome]]:
     """Load the plan and check that the run may begin; return what carries it out."""
     from orchestrator.app.runner import run_plan
-    from orchestrator.app.wiring import Choices
     from orchestrator.plan.choose.locked import LockedPlan, load_any
-    from orchestrator.plan.file.quantities import duration, positive_duration
 
-    deadline = _duration("--deadline", values["deadline"], duration)
-    hold = _duration("--hold", values["hold"], positive_duration)
     source = load_any(path, overrides=values["overrides"])
-    state = values["state"] or options.default_state()
     locked = isinstance(source, LockedPlan)
     if not (values["yes"] or locked or sys.stdin.isatty()):
         fail(
             ExitCode.USAGE,
             "there is no terminal to ask for confirmation; use --yes, or run a locked plan",
         )
-    if locked and values["seed"] is not None:
+    choices = choices_of(source, values["state"] or options.default_state(), values)
+    confirm = None if values["yes"] or locked else partial(_confirmed, source.plan, choices.hold)
+    choices = replace(
+        choices,
+        confirm=confirm,
+        session_file=not values["no_session_file"],
+        on_finish=values["on_finish"],
+        sign=values["sign_key"],
+    )
+    return partial(run_plan, source, choices)
+
+
+def choices_of(source: LoadedPlan | LockedPlan, state: Place, values: dict[str, Any]) -> Choices:
+    """Return what the options of `run` and `submit` say of a run, or end with what is wrong.
+
+    An earlier run of --retry-failed is read from `state`.
+    """
+    from orchestrator.app.wiring import Choices
+    from orchestrator.plan.choose.locked import LockedPlan
+    from orchestrator.plan.file.quantities import duration, positive_duration
+
+    deadline = _duration("--deadline", values["deadline"], duration)
+    hold = _duration("--hold", values["hold"], positive_duration)
+    if isinstance(source, LockedPlan) and values["seed"] is not None:
         fail(ExitCode.USAGE, "--seed cannot change a locked plan: lock it again")
     keys, seed, retry_of = _keys_to_retry(
         state, values["retry_failed"], source, require_checks=values["require_checks"]
     )
-    choices = Choices(
+    return Choices(
         state=state,
         report=values["report"],
         reason=values["reason"],
@@ -213,15 +245,10 @@ def _prepared(path: Path, values: dict[str, Any]) -> Callable[..., Awaitable[Out
         keys=keys,
         retry_of=retry_of,
         seed=values["seed"] if values["seed"] is not None else seed,
-        confirm=None if values["yes"] or locked else partial(_confirmed, source.plan, hold),
-        session_file=not values["no_session_file"],
         overrides=values["overrides"],
         hold=hold,
         yes_write=values["yes_write"],
-        on_finish=values["on_finish"],
-        sign=values["sign_key"],
     )
-    return partial(run_plan, source, choices)
 
 
 def _duration(option: str, text: str | None, read: Callable[[str], float]) -> float | None:
@@ -233,7 +260,7 @@ def _duration(option: str, text: str | None, read: Callable[[str], float]) -> fl
 
 
 def _keys_to_retry(
-    state: Path, run: str | None, source: LoadedPlan | LockedPlan, *, require_checks: bool
+    state: Place, run: str | None, source: LoadedPlan | LockedPlan, *, require_checks: bool
 ) -> tuple[frozenset[str] | None, int | None, RunId | None]:
     """Return the keys of an earlier run's targets that were not good, its seed and its name.
 

@@ -19,6 +19,7 @@ from orchestrator.views import streams
 
 if TYPE_CHECKING:
     from orchestrator.app.follow import RunFollower
+    from orchestrator.app.stores import Place
     from orchestrator.views.view import View
     from orchestrator.views.web.address import Address
     from orchestrator.views.web.web_view import WebView
@@ -171,7 +172,7 @@ def _token(path: Path | None) -> str | None:
 @page_options
 @options.state_option
 @options.output_options
-def serve_command(run: str, state: Path | None, output: options.Output, **values: Any) -> None:
+def serve_command(run: str, state: Place | None, output: options.Output, **values: Any) -> None:
     """Show RUN (an id, the start of one, or `last`) in a browser, during the run or later.
 
     Reads only the journal, so it also works for a run that was started without --serve. Nothing on

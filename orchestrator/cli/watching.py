@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -18,6 +17,7 @@ from orchestrator.core.text import counted, printable
 from orchestrator.views import streams
 
 if TYPE_CHECKING:
+    from orchestrator.app.stores import Place
     from orchestrator.core.events import RunFinished
     from orchestrator.core.ports.store import Store
     from orchestrator.core.records import RunSummary
@@ -40,7 +40,7 @@ UNREAD_LOOKS = 10
 )
 @options.state_option
 @options.output_options
-def watch_command(run: str, wait: bool, state: Path | None, output: options.Output) -> None:
+def watch_command(run: str, wait: bool, state: Place | None, output: options.Output) -> None:
     """Watch RUN (an id, the start of one, or `last`) from a second terminal until it has ended.
 
     Shows the same view as the run itself: a live view on a terminal, otherwise lines. Reads only

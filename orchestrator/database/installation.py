@@ -68,12 +68,21 @@ async def connected(address: Address) -> PostgreSQL:
         ) from None
     finally:
         await link.aclose()
+    require_version(version, address)
+    return PostgreSQL(address)
+
+
+def require_version(version: int, address: Address) -> None:
+    """Check that the tables are those that this program knows.
+
+    Raises:
+        DatabaseUnusable: they are of another version.
+    """
     if version != VERSION:
         raise DatabaseUnusable(
             f"the database {address} has tables of version {version}, this program needs "
             f"{VERSION}; its owner runs, with the newer of the two programs: {INIT}"
         )
-    return PostgreSQL(address)
 
 
 async def init(address: Address) -> Installed:

@@ -100,7 +100,7 @@ def batch(worker: WorkerId, attempt: int, pieces: Sequence[Piece]) -> Mapping[st
         **leases(each.lease for each in pieces),
         "of": [place for place, _ in entries],
         "seqs": [entry.record.seq for _, entry in entries],
-        "ats": [entry.record.at for _, entry in entries],
+        "ats": [float(entry.record.at) for _, entry in entries],
         "kinds": [entry.record.kind for _, entry in entries],
         "bodies": [entry.record.body for _, entry in entries],
         "hashes": [entry.record.hash for _, entry in entries],

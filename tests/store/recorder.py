@@ -39,10 +39,6 @@ class Recorder(ABC):
         """Work on a run, as far as others can see."""
 
     @abstractmethod
-    def tokens(self, run: RunId) -> Tokens:
-        """Return where the tokens of a run are kept, as a new process finds them."""
-
-    @abstractmethod
     async def spoil(self, run: str, kind: type[Event], body: bytes) -> None:
         """Overwrite the bodies of a run's records of one type, with all rights there are."""
 

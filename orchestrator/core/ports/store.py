@@ -81,7 +81,7 @@ class Store(RecordedRuns, Protocol):
     # --- one run -------------------------------------------------------------------------------
 
     def events(self, run: RunId) -> Iterator[Event]:
-        """Yield a run's events, in the order of `records`."""
+        """Yield a run's events as they happened: each chain in order, all by the run's clock."""
 
     def replay_to_head(self, run: RunId) -> tuple[RunState, Mark]:
         """Return the fold of a run's events and the mark behind the last of them, in one reading.

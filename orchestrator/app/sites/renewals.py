@@ -1,0 +1,54 @@
+"""What renews a worker's leases: the thread of `database.renewal`, joined to the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import anyio
+
+from orchestrator.core.sites import Held, Standing, WorkerId
+from orchestrator.database.address import Address
+from orchestrator.database.renewal import Renewal, Renewed
+from orchestrator.log import Log
+
+log = Log(__name__)
+
+ASK_S = 0.25
+"""Seconds between two looks at what the worker holds; a lease that was just taken lives longer."""
+
+
+class RenewalsByThread:
+    """Renews beside the event loop; implements `worker.Renewals`."""
+
+    def __init__(self, address: Address, worker: WorkerId) -> None:
+        """Nothing is renewed before `serve`."""
+        self._address, self._worker = address, worker
+        self._held: Callable[[], Sequence[Held]] = tuple
+
+    def hold(self, held: Callable[[], Sequence[Held]]) -> None:
+        """Renew from now on what `held` returns, asked for in the event loop."""
+        self._held = held
+
+    async def serve(
+        self, tell: Callable[[Sequence[Held], Sequence[Standing], float], None]
+    ) -> None:
+        """Renew until cancelled; see `worker.Renewals`."""
+
+        def renewed(found: Renewed) -> None:
+            ours = [standing.lease for standing in found.standings]
+            asked = [Held(lease=lease) for lease in (*ours, *found.lost)]
+            tell(asked, found.standings, found.sent_at)
+
+        renewal = Renewal(self._address, self._worker, renewed=renewed, failed=_failed)
+        renewal.hold(self._held())
+        renewal.start()
+        try:
+            while True:
+                renewal.hold(self._held())
+                await anyio.sleep(ASK_S)
+        finally:
+            await renewal.stop()
+
+
+def _failed(exc: Exception) -> None:
+    log.warning("leases.not_renewed", why=str(exc))

@@ -1,0 +1,121 @@
+"""submit: a run for the workers of several machines."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import anyio
+import click
+
+from orchestrator.cli import options, running
+from orchestrator.cli.ending import end, fail
+from orchestrator.core.model import ExitCode, RunId
+from orchestrator.core.text import inert
+from orchestrator.views import streams
+
+if TYPE_CHECKING:
+    from orchestrator.app.sites.stored_plan import TravellingPlan
+    from orchestrator.app.wiring import Choices
+    from orchestrator.core.ports.store import Store
+    from orchestrator.core.sites import Submission
+    from orchestrator.database.address import Address
+
+
+@click.command("submit", epilog=running.exit_codes())
+@options.plan_argument
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="Follow the run until it has ended, write its reports here, and end with its exit code. "
+    "Ending this command changes nothing of the run.",
+)
+@running.reason_option
+@running.max_mounts_option
+@running.deadline_option
+@running.report_option
+@running.require_checks_option
+@running.retry_failed_option
+@running.hold_option
+@options.yes_write_option
+@options.on_finish_option
+@options.address_option
+@options.seed_option
+@options.set_option
+@options.only_option
+@options.output_options
+def submit_command(plan: Path, wait: bool, output: options.Output, **values: Any) -> None:
+    """Submit a run of PLAN to a database, whose workers carry it out. PLAN may be a locked plan.
+
+    Each server of the plan is served by a worker of its site (servers.NAME.site); see
+    bulk-restore work. The plan, the lists and the certificates that it names travel with it.
+    Secrets do not: they are read by the workers, so none is needed here, and no server is asked
+    for anything. There is no question: what is submitted is mounted.
+
+    The first line of stdout is the id of the run. Exit code 0 once the run is stored, 6 if another
+    run of the plan is open.
+    """
+    from orchestrator.app.sites.stored_plan import submission_of, travelling_plan
+    from orchestrator.app.sites.submitting import submit
+    from orchestrator.app.stores import store_at
+    from orchestrator.app.wiring import World
+
+    if values["on_finish"] and not wait:
+        fail(ExitCode.USAGE, "--on-finish needs --wait: without it nobody is here at the end")
+    streams.never_wait()
+    address: Address = values["state"]
+    travelling = travelling_plan(plan, overrides=values["overrides"])
+    choices = running.choices_of(travelling.source, address, values)
+    submission = _allowed(travelling, choices, submission_of(travelling, choices, World()))
+    anyio.run(partial(submit, address, submission))
+    run = submission.started.run
+    click.echo(run)
+    if wait:
+        _wait(store_at(address), run, travelling, output, values)
+    end(ExitCode.GOOD)
+
+
+def _allowed(travelling: TravellingPlan, choices: Choices, submission: Submission) -> Submission:
+    """Return the run, after checking that it may begin, as `run` does.
+
+    Raises:
+        PlanError: it would write into guests, and nobody allowed that, or nothing of it can be
+            what was asked for.
+    """
+    from orchestrator.app.wiring import require_allowed_writes, require_something_wanted
+
+    require_allowed_writes(travelling.source, choices)
+    require_something_wanted(travelling.source, choices)
+    return submission
+
+
+def _wait(
+    store: Store,
+    run: RunId,
+    travelling: TravellingPlan,
+    output: options.Output,
+    values: dict[str, Any],
+) -> NoReturn:
+    """Follow a run to its end, write its reports, and end with its exit code."""
+    from orchestrator.app.sites.ending import tell_end, waited_for
+    from orchestrator.cli.reporting import rebuild
+    from orchestrator.report.summary import summarize
+    from orchestrator.report.text import text
+
+    try:
+        run_state = waited_for(store, store.summary(run), output.view())
+    except KeyboardInterrupt:
+        fail(128 + 2, f"stopped waiting; run {run} goes on: bulk-restore status {run}")
+    directory: Path = values["report"] or Path(run_state.report_dir)
+    rebuild(store, run, directory)
+    assert run_state.finished is not None  # noqa: S101 - that was waited for
+    code = run_state.finished.exit_code
+    click.echo(text(summarize(run_state).with_exit_code(code)))
+    click.echo(inert(f"Reports: {directory}"))
+    why = anyio.run(
+        partial(tell_end, values["on_finish"], run_state, directory, travelling.source.plan)
+    )
+    if why is not None:
+        click.echo(inert(f"bulk-restore: {why}"), err=True)
+    end(code)
