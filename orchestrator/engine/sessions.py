@@ -112,6 +112,11 @@ class Sessions(Availability):
         connection.strays[found.task] = found
         self._ledger.record(found)
 
+    @property
+    def is_taken_over(self) -> bool:
+        """True once another worker serves it: nothing is sent any more, and nothing cleaned up."""
+        return self._client.fence.lost
+
     async def until_sure(self) -> None:
         """Return when something that changes the server may be sent; at once in one process.
 

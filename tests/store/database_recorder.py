@@ -163,6 +163,7 @@ class _Writer:
                 each.head,
                 wake=self.stream.wake,
                 waves={},
+                wave_limits={},
                 times=MountTimes(),
             )
             for each in taken

@@ -150,6 +150,8 @@ async def holding(attempt: Attempt, work: Callable[[Attempt], Awaitable[NextStep
             record_out_of_reach(attempt.request, attempt.context, why, lost=connection.lost)
         return NextStep.CONCLUDE
     except anyio.get_cancelled_exc_class():
+        if attempt.server.is_taken_over:
+            raise  # another worker goes on with the mount
         is_mounted = attempt.record.mount is not None
         at_work = "before its mount was removed" if is_mounted else "while it was being mounted"
         with harmless("mount.not_abandoned", key=attempt.key):
