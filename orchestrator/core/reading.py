@@ -37,7 +37,7 @@ class RunReader(ABC):
     ) -> Iterator[Record]:
         """Yield the records of a run behind `after`, each checked against its chain.
 
-        The run's own chain comes first, and each chain is in order. Up to the mark `upto`, and at
+        In the order of `merged`, where there are several chains. Up to the mark `upto`, and at
         most `most` of them; None: as many as there are.
 
         Raises:

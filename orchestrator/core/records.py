@@ -7,16 +7,17 @@ have several chains, each with a writer of its own; what a record says belongs t
 from __future__ import annotations
 
 import hashlib
+import heapq
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from msgspec import Struct, field
 
 from orchestrator.core.errors import JournalDamaged
-from orchestrator.core.events import Event, from_json
+from orchestrator.core.events import Event, RunStarted, from_json
 from orchestrator.core.model import RunId
 
 GENESIS = b"\x00" * 32
@@ -50,7 +51,23 @@ class Position(NamedTuple):
 
 
 START = Position(0, GENESIS)
-"""Before the first record of a chain."""
+"""Before the first record of the run's own chain."""
+
+
+def genesis(chain: str) -> bytes:
+    """Return what the first record of a chain is chained to.
+
+    A run over several machines has a chain for the run itself, called "", and one per server,
+    called as the plan calls the server. The name is in every hash through the first one, and the
+    run through each, so no record of one chain fits into another. The run chain, and the only
+    chain of a run on one machine, begins with zeros.
+    """
+    return hashlib.sha256(b"chain\n" + chain.encode()).digest() if chain else GENESIS
+
+
+def beginning_of(chain: str) -> Position:
+    """Return the place before the first record of a chain."""
+    return Position(0, genesis(chain))
 
 
 class Mark(Struct, frozen=True):
@@ -64,7 +81,7 @@ class Mark(Struct, frozen=True):
 
     def of(self, chain: str) -> Position:
         """Return how far a chain was read."""
-        return self.positions.get(chain, START)
+        return self.positions.get(chain) or beginning_of(chain)
 
     @property
     def head(self) -> str:
@@ -93,15 +110,23 @@ def chain_hash(before: bytes, run: str, seq: int, kind: str, body: bytes) -> byt
     return digest.digest()
 
 
-def genesis(chain: str) -> bytes:
-    """Return what the first record of a chain is chained to.
+Entry = TypeVar("Entry", Record, Event)
+"""A record, or the event in it."""
 
-    A run over several machines has a chain for the run itself, called "", and one per server,
-    called as the plan calls the server. The name is in every hash through the first one, and the
-    run through each, so no record of one chain fits into another. The run chain, and the only
-    chain of a run on one machine, begins with zeros.
+
+def merged(chains: Mapping[str, Iterable[Entry]]) -> Iterator[Entry]:
+    """Yield what several chains of a run hold in one order: by time, then by the chain's name.
+
+    Each chain stays in its own order, and RunStarted comes first. The clocks of two writers differ
+    a little, so what one did because of the other may come before it: the fold of a run must not
+    depend on it, see `RunState`. The chains are read as they are needed.
     """
-    return hashlib.sha256(b"chain\n" + chain.encode()).digest() if chain else GENESIS
+    return heapq.merge(*(chains[name] for name in sorted(chains)), key=_turn)
+
+
+def _turn(entry: Record | Event) -> tuple[bool, float]:
+    kind = entry.kind if isinstance(entry, Record) else type(entry).__name__
+    return kind != RunStarted.__name__, entry.at
 
 
 class RunSummary(Struct, frozen=True, kw_only=True):
@@ -115,15 +140,16 @@ class RunSummary(Struct, frozen=True, kw_only=True):
 
 
 def checked(
-    run: RunId, rows: Iterable[Row], after: Position = START, chain: str = RUN_CHAIN
+    run: RunId, rows: Iterable[Row], after: Position | None = None, chain: str = RUN_CHAIN
 ) -> Iterator[Record]:
     """Yield the records of one chain behind `after`, each only after it was found in its place.
 
-    What their bodies say is not looked at.
+    None: from its first one. What their bodies say is not looked at.
 
     Raises:
         JournalDamaged: names the first record that is not what was written.
     """
+    after = after or beginning_of(chain)
     head, expected, where = after.hash, after.seq + 1, _place(run, chain)
     for seq, at, kind, body, stored in rows:
         if seq != expected:

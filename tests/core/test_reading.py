@@ -21,8 +21,11 @@ from orchestrator.core.records import (
     Record,
     Row,
     RunSummary,
+    beginning_of,
     chain_hash,
     checked,
+    genesis,
+    merged,
 )
 from orchestrator.core.run_state import fold
 from tests.journal.sample import RUN, mounted, note, started
@@ -42,7 +45,7 @@ class Chains(RunReader):
     def append(self, chain: str, event: Event) -> None:
         """Add one record to a chain."""
         rows = self.rows.setdefault(chain, [])
-        before = rows[-1][4] if rows else START.hash
+        before = rows[-1][4] if rows else genesis(chain)
         assert before is not None
         kind, body, seq = type(event).__name__, to_json(event), len(rows) + 1
         rows.append((seq, event.at, kind, body, chain_hash(before, RUN, seq, kind, body)))
@@ -56,9 +59,12 @@ class Chains(RunReader):
         return islice(self._between(run, after, upto), most)
 
     def _between(self, run: RunId, after: Mark, upto: Mark | None) -> Iterator[Record]:
-        for chain, rows in self.rows.items():
-            last = len(rows) if upto is None else upto.of(chain).seq
-            yield from checked(run, rows[after.of(chain).seq : last], after.of(chain), chain)
+        return merged({chain: self._of(run, chain, after, upto) for chain in self.rows})
+
+    def _of(self, run: RunId, chain: str, after: Mark, upto: Mark | None) -> Iterator[Record]:
+        rows, begin = self.rows[chain], after.of(chain)
+        last = len(rows) if upto is None else upto.of(chain).seq
+        return checked(run, rows[begin.seq : last], begin, chain)
 
 
 @pytest.fixture
@@ -110,9 +116,44 @@ def test_each_look_returns_what_is_new_in_any_chain(
     for chain in (DR, RUN_CHAIN, "one more"):
         chains.append(chain, note(1))
 
-    assert seen == [started(), *LIVES[HQ], *LIVES[DR]]
+    assert seen == [started(), *merged(LIVES)]
     assert chains.read_on(RUN, mark)[0] == [note(1)] * 3
     assert chains.read_on(RUN, chains.read_on(RUN, mark)[1])[0] == []
+
+
+def test_chains_come_in_one_order() -> None:
+    """By time, then by the chain's name; each in its own order, and the beginning first."""
+    late, early = note(9), note(1)
+    again = note(0)  # in its chain it comes later, whatever its time
+
+    chains: dict[str, list[Event]] = {
+        DR: [early, late],
+        HQ: [early, again],
+        RUN_CHAIN: [started(), late],
+    }
+
+    assert list(merged(chains)) == [started(), early, early, again, late, late]
+
+
+def test_records_at_the_same_time_come_by_the_names_of_their_chains(chains: Chains) -> None:
+    """So that everybody who reads a run reads it in the same order."""
+    for chain in ("b", "a", RUN_CHAIN):
+        chains.append(chain, note(1))
+
+    assert [each.chain for each in chains.records(RUN)][:4] == [RUN_CHAIN, RUN_CHAIN, "a", "b"]
+    assert [each.chain for each in chains.records(RUN)][4:6] == [DR, DR]
+
+
+def test_a_chain_begins_with_its_name(chains: Chains) -> None:
+    """A mark at the beginning of a chain is what the database begins it with."""
+    assert BEGINNING.of(DR) == Position(0, genesis(DR)) == beginning_of(DR)
+    assert BEGINNING.of(RUN_CHAIN) == START == beginning_of(RUN_CHAIN)
+    assert genesis(DR) != genesis(HQ)
+
+    chains.rows[HQ], chains.rows[DR] = chains.rows[DR], chains.rows[HQ]
+
+    with pytest.raises(JournalDamaged, match=r"record 1 .* is not what was written"):
+        chains.replay(RUN)
 
 
 def test_damage_names_the_chain(chains: Chains) -> None:

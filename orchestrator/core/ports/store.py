@@ -25,7 +25,7 @@ class RecordedRuns(Protocol):
     def records(self, run: RunId, *, upto: Mark | None = None) -> Iterator[Record]:
         """Yield the records of a run, up to a mark, each checked against its chain.
 
-        Each chain is in order, and the run's own comes first. Between chains there is no order.
+        Where the run has several chains they come in the order of `core.records.merged`.
         """
 
     def replay(self, run: RunId) -> RunState:
