@@ -1,7 +1,9 @@
 """A whole run as its events tell it: the fold behind every report, view and status.
 
 The live run, a second terminal and a rebuilt report all go through `RunState.fold`, so they
-cannot disagree.
+cannot disagree. A run over several machines has several chains, and nothing that a report shows
+depends on the order in which these are folded, as long as each is in its own order: targets and
+servers belong to one chain; waves, halts, stops and the end to that of the run.
 """
 
 from __future__ import annotations
@@ -66,7 +68,12 @@ class RunState(Struct):
     waves: dict[WaveName, WaveState] = field(default_factory=dict)
     halted: RunHalted | None = None
     accepted: set[MountKey] = field(default_factory=set)
-    """Targets that were not good when the run halted at a critical one: whoever resumes knows."""
+    """Targets that were not good when the run halted at a critical one: whoever resumes knows.
+
+    No report shows them. In a run over several machines only who conducts it looks at them, and
+    reads its chains in the order of `records.merged`. A target that ended badly at the very time
+    of the halt may be in or not; when the run has ended, all are in.
+    """
     broken_guard: str | None = None
     """What the plan expects and the servers did not list: no process of the run mounts any more."""
     stops: list[StopRequested] = field(default_factory=list)
@@ -196,6 +203,8 @@ class RunState(Struct):
                 self.notes.append(event)
             case RunFinished():
                 self.finished = event
+                for each in self.servers.values():
+                    each.end()
                 if self.halted is not None and self.halted.reason == "critical":
                     self._accept()
             case ServerEvent(server=server):
@@ -234,8 +243,25 @@ class RunState(Struct):
         self.finished = None
         self.process_gone = False
         for server in self.servers.values():
-            server.is_planned = server.is_finished = False
             server.begin_anew(event.at, last_at if event.used_until is None else event.used_until)
+
+    def put_in_order(self) -> None:
+        """Put targets and notes in one order, in whatever order several chains were folded.
+
+        Targets as in the plan: by wave, then by server, then as they were planned there. In a run
+        on one machine everything is in order already.
+        """
+        if not any(server.workers for server in self.servers.values()):
+            return
+        waves = {name: place for place, name in enumerate(self.waves)}
+        servers = {name: place for place, name in enumerate(self.servers)}
+
+        def place(record: MountRecord) -> tuple[int, int]:
+            target = record.planned
+            return waves.get(target.wave, len(waves)), servers.get(target.server, len(servers))
+
+        self.records = {each.planned.key: each for each in sorted(self.records.values(), key=place)}
+        self.notes.sort(key=lambda note: (note.at, note.message))
 
 
 def is_wanted_again(record: MountRecord, *, retry_failed: bool) -> bool:
@@ -256,6 +282,8 @@ def is_left(record: MountRecord, *, retry_failed: bool) -> bool:
 def fold(events: Iterable[Event]) -> RunState:
     """Return the state after all `events`, the first of which is RunStarted.
 
+    Those of several chains may come in any order that leaves each chain in its own.
+
     Raises:
         JournalDamaged: there is no beginning.
         IllegalTransition: events that no run of ours can have recorded.
@@ -265,6 +293,7 @@ def fold(events: Iterable[Event]) -> RunState:
         pass
     if state is None:
         raise JournalDamaged("the run has no records")
+    state.put_in_order()
     return state
 
 

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from orchestrator.core.events import (
     LOGGED_OFF,
+    HaltAsked,
     ServerEvent,
     ServerGivenUp,
     ServerMeasured,
@@ -65,14 +66,22 @@ class ServerState(Struct):
     """(second, mounts it is given from then on); None: as many as the plan allows."""
     workers: list[ShardTaken] = field(default_factory=list)
     """The workers that have served it, in a run over several machines."""
-    is_planned: bool = False
-    """Whether its worker has planned all of its targets, in such a run."""
     matched: dict[str, int] | None = None
     """What the plan's guards have counted on it, in such a run."""
-    is_finished: bool = False
-    """Whether nothing is left to do on it, in such a run."""
+    ends: list[float] = field(default_factory=list)
+    """When nothing was left to do on it, in such a run: once, and again after each resume."""
     failure: str | None = None
     """An internal error of one of its workers."""
+    is_planned: bool = False
+    """Whether its worker has planned all of its targets since the run began, or ended last.
+
+    This and the next two are for who conducts such a run, and reads its chains in the order of
+    `records.merged`: over chains in another order they may tell of the time before that end.
+    """
+    is_finished: bool = False
+    """Whether nothing is left to do on it."""
+    halt_asked: HaltAsked | None = None
+    """Set if one of its workers wants the run to halt."""
 
     @property
     def over(self) -> frozenset[SessionId]:
@@ -128,13 +137,16 @@ class ServerState(Struct):
             case ShardTaken():
                 self.workers.append(event)
                 self.is_finished = False
-                self.begin_anew(event.at, event.used_until)
+                self._use_anew(event.at, event.used_until)
+            case HaltAsked():
+                self.halt_asked = event
             case ShardPlanned():
                 self.is_planned = True
                 if event.matched is not None:
                     self.matched = event.matched
             case ShardFinished():
                 self.is_finished = True
+                self.ends.append(event.at)
                 self.failure = event.failure or self.failure
             case _:
                 pass
@@ -154,8 +166,20 @@ class ServerState(Struct):
         self.open_mounts.setdefault(session, set()).add(key)
         self.peak_mounts = max(self.peak_mounts, sum(map(len, self.open_mounts.values())))
 
+    def end(self) -> None:
+        """Note that the run has ended: if its workers do anything now, it is resumed."""
+        self.is_planned = self.is_finished = False
+        self.halt_asked = None
+
     def begin_anew(self, at: float, used_until: float) -> None:
-        """Begin anew what belongs to one process; an earlier one used its sessions until then."""
+        """Begin anew what belongs to one process; an earlier one used its sessions until then.
+
+        A server of a run over several machines begins anew with each of its workers.
+        """
+        if not self.workers:
+            self._use_anew(at, used_until)
+
+    def _use_anew(self, at: float, used_until: float) -> None:
         for session in self.open_mounts:
             self.unattended.setdefault(session, used_until)
         self.back(at)

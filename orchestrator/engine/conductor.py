@@ -115,6 +115,9 @@ class Conductor(Ending):
             self._end_by(stop.signal, forced=stop.forced)
         if state.halted is not None:
             self._end_because(state.halted.detail)
+        for server in state.servers.values():
+            if server.halt_asked is not None:
+                self.halt(server.halt_asked.reason, server.halt_asked.detail)
         if self.accepting:
             self.react_to_earlier(state.accepted)
             self._watch_budget()

@@ -24,9 +24,9 @@ from orchestrator.core.earlier_runs.durations import MountTimes
 from orchestrator.core.events import (
     ChainPinned,
     Event,
+    HaltAsked,
     MountKept,
     RunFinished,
-    RunHalted,
     RunResumed,
     RunStarted,
     ShardPlanned,
@@ -182,7 +182,7 @@ class ServedConductor(Served):
                 self._judge_guards()
             case ShardTaken():
                 self._pin()
-            case RunHalted(reason=reason, detail=detail):
+            case HaltAsked(reason=reason, detail=detail):
                 conductor.halt(reason, detail)
             case _:
                 pass

@@ -18,7 +18,7 @@ from orchestrator.core.earlier_runs.durations import MountTimes
 from orchestrator.core.errors import Fenced
 from orchestrator.core.events import (
     Event,
-    RunHalted,
+    HaltAsked,
     ShardFinished,
     ShardHolding,
     ShardPlanned,
@@ -86,7 +86,7 @@ class ServedShard(Served):
         board = RemoteBoard(
             self.run.started.waves,
             ledger,
-            lambda reason, detail: _halt(ledger, reason, detail),
+            lambda reason, detail: _ask_to_halt(ledger, self.server, reason, detail),
             self._planned,
         )
         begins = self._begins()
@@ -218,6 +218,7 @@ class ServedShard(Served):
             epoch=self.lease.epoch,
             used_until=now,
             taken_over=self.taken.taken_from,
+            site=self.taken.site,
         )
 
     def _planned(self) -> None:
@@ -242,6 +243,6 @@ def _status(standing: Standing) -> RunStatus:
     )
 
 
-def _halt(ledger: Ledger, reason: str, detail: str) -> None:
+def _ask_to_halt(ledger: Ledger, server: ServerName, reason: str, detail: str) -> None:
     """Have the conductor halt the run: it reads this chain."""
-    ledger.record(RunHalted(at=ledger.now(), reason=reason, detail=detail))
+    ledger.record(HaltAsked(at=ledger.now(), server=server, reason=reason, detail=detail))

@@ -36,6 +36,7 @@ from orchestrator.core.events.run import (
 )
 from orchestrator.core.events.server import (
     LOGGED_OFF,
+    HaltAsked,
     LimitsShared,
     ServerGivenUp,
     ServerMeasured,

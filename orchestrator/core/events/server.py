@@ -113,7 +113,8 @@ class ShardTaken(ServerEvent, frozen=True, kw_only=True):
     """A worker took the server's part of the run: from now on it alone mounts there.
 
     `taken_over` is the worker whose lease had expired, if there was one. `epoch` rises with every
-    taking. `used_until` is when an earlier worker may have used a session there last.
+    taking. `used_until` is when an earlier worker may have used a session there last. `site` is the
+    server's, as the plan names it.
     """
 
     worker: str
@@ -121,6 +122,7 @@ class ShardTaken(ServerEvent, frozen=True, kw_only=True):
     epoch: int
     used_until: float
     taken_over: str | None = None
+    site: str | None = None
 
 
 class ShardPlanned(ServerEvent, frozen=True, kw_only=True):
@@ -135,6 +137,16 @@ class ShardPlanned(ServerEvent, frozen=True, kw_only=True):
 
 class ShardHolding(ServerEvent, frozen=True, kw_only=True):
     """Only mounts that are held are left on the server: other runs may mount there."""
+
+
+class HaltAsked(ServerEvent, frozen=True, kw_only=True):
+    """The worker of a server asks that the whole run halts; `reason` and `detail` as in RunHalted.
+
+    The run has halted only once its own chain says so.
+    """
+
+    reason: str
+    detail: str
 
 
 class ShardFinished(ServerEvent, frozen=True, kw_only=True):

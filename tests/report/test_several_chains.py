@@ -1,0 +1,135 @@
+"""Reports of runs over several machines: the same in whatever order their chains are read."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from orchestrator.core.events import (
+    Event,
+    HaltAsked,
+    RunHalted,
+    RunResumed,
+    ServerGivenUp,
+    ServerParked,
+    ShardFinished,
+)
+from orchestrator.core.model import ServerName
+from orchestrator.core.records import RUN_CHAIN, merged
+from orchestrator.core.run_state import RunState, fold
+from orchestrator.report.summary import summarize
+from orchestrator.report.writing import RENDERINGS
+from tests.report.builders import STARTED_AT, finished, life, started
+from tests.report.several_chains import (
+    SMALL,
+    Chains,
+    chains,
+    interleavings,
+    served,
+    taken,
+)
+
+HQ = ServerName("hq")
+
+
+def shown(state: RunState) -> RunState:
+    """Return a state without what only the conductor looks at."""
+    for server in state.servers.values():
+        server.is_planned = server.is_finished = False
+        server.halt_asked = None
+    return replace(state, accepted=set())
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=150)
+def test_the_fold_does_not_depend_on_the_order_of_the_chains(data: st.DataObject) -> None:
+    """Each chain in its own order, whatever stands between: the same state, the same reports."""
+    run = data.draw(chains())
+    one, other = fold(merged(run)), fold(data.draw(interleavings(run)))
+
+    assert list(one.records) == list(other.records)
+    assert summarize(one) == summarize(other)
+    assert shown(one) == shown(other)
+
+
+@given(chains())
+@settings(deadline=None, max_examples=30)
+def test_chain_after_chain_renders_the_same_bytes(run: Chains) -> None:
+    """Also in every rendering, and from the last chain to the first."""
+    first, *own = run[RUN_CHAIN]
+    others = [event for name, events in run.items() if name != RUN_CHAIN for event in events]
+
+    one = summarize(fold(merged(run)))
+    other = summarize(fold([first, *reversed_chains(run), *own]))
+
+    assert len(others) == len(reversed_chains(run))
+    for name, render in RENDERINGS.items():
+        assert render(one) == render(other), name
+
+
+def reversed_chains(run: Chains) -> list[Event]:
+    """Return the events of the servers' chains, the last chain first."""
+    return [event for name in reversed([*run]) if name != RUN_CHAIN for event in run[name]]
+
+
+def test_targets_are_in_the_order_of_the_plan() -> None:
+    """By wave, then by server, then as they were planned there, whoever was first."""
+    first = "directory"
+    run: Chains = {
+        RUN_CHAIN: [started(servers=("hq", "dr"))],
+        "hq": served("hq", life("b", wave=first), life("a"), life("a", wave=first), at=9.0),
+        "dr": served("dr", life("z", server="dr"), life("y", wave=first, server="dr")),
+    }
+
+    keys = [target.key for target in summarize(fold(merged(run))).targets]
+
+    assert keys == [
+        "directory/hq/b",
+        "directory/hq/a",
+        "directory/dr/y",
+        "databases/hq/a",
+        "databases/dr/z",
+    ]
+
+
+def test_a_run_has_halted_when_its_own_chain_says_so() -> None:
+    """A server's worker can only ask for it; whoever conducts finds that in the state."""
+    asked = HaltAsked(at=5.0, server=HQ, reason="expect", detail="two machines are missing")
+
+    waiting = fold([started(), taken("hq", 0.0), asked])
+    halted = fold([started(), taken("hq", 0.0), RunHalted(at=6.0, reason="a", detail="b"), asked])
+    over = fold([started(), taken("hq", 0.0), asked, finished()])
+
+    assert (waiting.halted, waiting.broken_guard) == (None, None)
+    assert waiting.servers[HQ].halt_asked == asked
+    assert halted.halted is not None
+    assert halted.halted.reason == "a"
+    assert over.servers[HQ].halt_asked is None
+
+
+def test_a_server_begins_anew_with_its_workers_only() -> None:
+    """What one has found since is not over because the run's own chain says that it goes on."""
+    before = [started(), taken("hq", 0.0), finished()]
+    parked = ServerParked(at=66.0, server=HQ, reason="silent")
+    given_up = ServerGivenUp(at=67.0, server=HQ, reason="dead", refused=False)
+    early: list[Event] = [taken("hq", 65.0, "bert"), parked, given_up]
+    resumed = RunResumed(at=70.0, resumed_at=STARTED_AT, version="1")
+
+    one, other = fold([*before, *early, resumed]), fold([*before, resumed, *early])
+
+    assert one.servers[HQ].given_up == given_up
+    assert summarize(one) == summarize(other)
+    assert summarize(one).servers[0].outages[0].end_s is None
+
+
+def test_a_server_may_begin_and_end_before_its_run_is_resumed() -> None:
+    """Whoever conducts the rest then does not wait for what has happened already."""
+    before = [started(servers=("hq", "dr")), *SMALL["hq"], *SMALL["dr"], finished(exit_code=1)]
+    early = [taken("hq", 65.0, "bert"), ShardFinished(at=66.0, server=HQ)]
+    resumed = RunResumed(at=70.0, resumed_at=STARTED_AT, version="1")
+
+    state = fold([*before, *early, resumed])
+
+    assert [server.is_finished for server in state.servers.values()] == [True, False]
+    assert not any(server.is_finished for server in fold(before).servers.values())
