@@ -8,6 +8,7 @@ wait for its successor, which knows from the chains all that it knew.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -17,12 +18,12 @@ import anyio
 from orchestrator.app.notify.notifier import Notifier
 from orchestrator.app.outcome import ending_of, outcome_of
 from orchestrator.app.sites.chain import Chain
+from orchestrator.app.sites.pins import Pins
 from orchestrator.app.sites.served import Served
 from orchestrator.app.sites.serving import chain_events
 from orchestrator.app.wiring import orders_of, secret_variables
 from orchestrator.core.earlier_runs.durations import MountTimes
 from orchestrator.core.events import (
-    ChainPinned,
     Event,
     HaltAsked,
     MountKept,
@@ -30,7 +31,6 @@ from orchestrator.core.events import (
     RunResumed,
     RunStarted,
     ShardPlanned,
-    ShardTaken,
     TargetConcluded,
     TargetPlanned,
     TargetReopened,
@@ -38,6 +38,7 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import ExitCode, ServerName, WaveName
+from orchestrator.core.records import merged
 from orchestrator.core.run_state import RunState
 from orchestrator.core.sites import CONDUCTOR, Ask, ChainHead, ShardRow, Stop
 from orchestrator.core.version import __version__
@@ -94,6 +95,7 @@ class ServedConductor(Served):
     _state: RunState
     _selection: Selection
     _chain: Chain
+    _pins: Pins
 
     def heard(self) -> None:
         """Stop the run if somebody has asked for that."""
@@ -112,10 +114,9 @@ class ServedConductor(Served):
             Fenced: another worker conducts it.
         """
         started = self.run.started
-        self._heads = dict.fromkeys((CONDUCTOR, *(facts.name for facts in started.servers)), None)
+        self._heads: dict[ServerName, ChainHead] = {}
         self._state, self._first, self._news = RunState(started), anyio.Event(), anyio.Event()
         history = await self._new_events()
-        self.clock.least(max((event.at for event in history), default=0.0))
         self._chain = self.chain = self._opened_chain()
         notifier = self._notifier()
         self._ledger = ledger = Ledger(self._chain, (_Folding(self._state),), self.clock)
@@ -125,6 +126,8 @@ class ServedConductor(Served):
         await self._resume_if_finished()
         self._conductor = conductor = self._recalled()
         ledger.watch(notifier)
+        self._pins = Pins(ledger, self._heads)
+        ledger.watch(self._pins)
         self.heard()
         async with notifier.delivering(ledger.note), anyio.create_task_group() as tasks:
             tasks.start_soon(self._look)
@@ -139,10 +142,10 @@ class ServedConductor(Served):
     # --- from the chains -----------------------------------------------------------------------
 
     async def _new_events(self) -> Sequence[Event]:
-        """Return what the chains have that was not read, in the order of the run's clock."""
+        """Return what the chains have that was not read; what is recorded from now on is later."""
         database, run = self.serving.database, self.lease.run
         known = await self.asked(partial(database.heads, run))
-        found: list[Sequence[Event]] = []
+        found: dict[str, Sequence[Event]] = {}
         for chain, head in known.items():
             before = self._heads.get(chain)
             if before == head or (before is None and not head.seq):
@@ -153,8 +156,10 @@ class ServedConductor(Served):
             read = partial(chain_events, database, run, chain, after=after, head=at)
             events, seq, end = await self.asked(read)
             self._heads[chain] = ChainHead(seq, end)
-            found.append(events)
-        return list(heapq.merge(*found, key=lambda event: event.at))
+            found[chain] = events
+        latest = max((event.at for events in found.values() for event in events), default=0.0)
+        self.clock.least(math.nextafter(latest, math.inf))
+        return list(merged(found))
 
     async def _look(self) -> None:
         """Read what the shards have recorded, and react to it."""
@@ -180,8 +185,6 @@ class ServedConductor(Served):
                 conductor.heard_of(server)
                 self._first.set()
                 self._judge_guards()
-            case ShardTaken():
-                self._pin()
             case HaltAsked(reason=reason, detail=detail):
                 conductor.halt(reason, detail)
             case _:
@@ -282,16 +285,6 @@ class ServedConductor(Served):
                 await self.asked(partial(database.share, worker, self.lease, wanted))
             await anyio.sleep(SHARE_S)
 
-    def _pin(self) -> None:
-        """Cover, with the run's own chain, what the other chains have until now."""
-        for chain, head in self._heads.items():
-            if chain != CONDUCTOR and head is not None:
-                self._ledger.record(
-                    ChainPinned(
-                        at=self._ledger.now(), chain=chain, seq=head.seq, hash=head.hash.hex()
-                    )
-                )
-
     # --- the end -------------------------------------------------------------------------------
 
     async def _all_finished(self) -> None:
@@ -306,7 +299,7 @@ class ServedConductor(Served):
 
     async def _finish(self, notifier: Notifier) -> None:
         """Pin all chains, record the end, and tell the webhooks."""
-        self._pin()
+        self._pins.pin()
         state, conductor = self._state, self._conductor
         assert conductor is not None  # noqa: S101 - made before
         failures = [server.failure for server in state.servers.values() if server.failure]
