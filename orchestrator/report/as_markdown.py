@@ -7,8 +7,9 @@ from typing import TypeVar
 
 from orchestrator.core.model import Result, exit_words
 from orchestrator.core.text import duration, escape_markdown
+from orchestrator.report.shards import served_by, shard_name
 from orchestrator.report.text import removed_lines, stray_words, words, written, written_words
-from orchestrator.report.values import CopyReport, Report, TargetReport
+from orchestrator.report.values import CopyReport, Report, ShardReport, TargetReport
 
 T = TypeVar("T")
 
@@ -62,6 +63,7 @@ def render(report: Report) -> str:
             *(f"- {escape_markdown(line)}" for line in report.warnings[:SHOWN]),
             "",
         ]
+    lines += _part("Served by", report.run.shards, ["server", "workers"], _shard)
     lines += ["## Not proven", "", *(f"- {escape_markdown(line)}" for line in report.not_proven)]
     return "\n".join(lines) + "\n"
 
@@ -77,6 +79,10 @@ def _row(target: TargetReport) -> list[str]:
 
 def _written(file: tuple[TargetReport, CopyReport]) -> list[str]:
     return [escape_markdown(file[0].key), escape_markdown(written_words(file[1]))]
+
+
+def _shard(shard: ShardReport) -> list[str]:
+    return [escape_markdown(shard_name(shard)), escape_markdown(served_by(shard))]
 
 
 def _part(

@@ -19,6 +19,7 @@ from orchestrator.core.text import moment
 from orchestrator.report.caveats import narrowed, not_proven, warnings
 from orchestrator.report.exit_codes import UNCHECKED, halted, is_unchecked, reasons
 from orchestrator.report.objectives import age_s, common_objectives, target_objectives
+from orchestrator.report.shards import shard_reports
 from orchestrator.report.values import (
     PHASES,
     SCHEMA_VERSION,
@@ -106,6 +107,7 @@ def _run(state: RunState, chain_head: str | None) -> RunReport:
         resumed_from=started.run if state.resumed else None,
         journal_head=chain_head,
         journal_records=state.events if chain_head is not None else None,
+        shards=shard_reports(state),
     )
 
 

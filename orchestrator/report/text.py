@@ -11,10 +11,12 @@ from orchestrator.core.model import MountState, Result, exit_words
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.core.proof import Fate
 from orchestrator.core.text import counted, duration, moment, printable
+from orchestrator.report.shards import served_by, shard_name
 from orchestrator.report.values import (
     CopyReport,
     Objective,
     Report,
+    ShardReport,
     StrayReport,
     TargetReport,
     UnreadReport,
@@ -50,6 +52,7 @@ def text(report: Report) -> str:
     lines += [each for line in removed_lines(report) for each in (printable(line), "")]
     if report.warnings:
         lines += ["Warnings:", *(f"  {printable(line)}" for line in report.warnings), ""]
+    lines += _part("Served by:", report.run.shards, _shard)
     lines += [_totals(report)]
     lines += [_end(report)]
     lines += ["Not proven:", *(f"  {line}" for line in report.not_proven)]
@@ -115,6 +118,10 @@ def _target(target: TargetReport) -> str:
     if target.mount in {MountState.LEFT, MountState.UNKNOWN} and target.point is not None:
         why = f"{why} (restore point {target.point.name})"
     return f"{printable(target.key)}{printable(where)}: {printable(why)}"
+
+
+def _shard(shard: ShardReport) -> str:
+    return f"{printable(shard_name(shard))}: {printable(served_by(shard), 600)}"
 
 
 def _unread(unread: UnreadReport) -> str:

@@ -284,7 +284,34 @@ class StopReport(Struct, frozen=True, kw_only=True):
     why: Annotated[str, doc("the cause")]
 
 
-class PublishedRun(Struct, frozen=True, kw_only=True):
+class WorkerReport(Struct, frozen=True, kw_only=True):
+    """A worker that served a server of a run over several machines."""
+
+    worker: Annotated[str, doc("identifies the process")]
+    host: Annotated[str, doc("machine that it ran on")]
+    since: Annotated[Moment, doc("when it took the server")]
+    until: Annotated[
+        Moment | None,
+        doc("when the next one took it, or nothing was left to do; null: neither happened"),
+    ]
+    taken_over: Annotated[
+        str | None,
+        doc("worker that had it and was heard of no more; null: it was free"),
+    ]
+
+
+class ShardReport(Struct, frozen=True, kw_only=True):
+    """Who served a server of a run over several machines."""
+
+    server: Annotated[str, doc("server of the plan")]
+    site: Annotated[str | None, doc("its site; null: not known")]
+    takeovers: Annotated[
+        Count, doc("how often it was taken over from a worker that was heard of no more")
+    ]
+    workers: Annotated[tuple[WorkerReport, ...], doc("the workers that served it, in order")]
+
+
+class PublishedRun(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The run itself."""
 
     id: Annotated[str, doc("identifies the run in the journal")]
@@ -319,6 +346,10 @@ class PublishedRun(Struct, frozen=True, kw_only=True):
         doc("hash of the journal's last record; null: the journal does not have all of this"),
     ]
     journal_records: Annotated[Count | None, doc("records that end in that head")]
+    shards: Annotated[
+        tuple[ShardReport, ...],
+        doc("who served each server; absent: a run on one machine", since=V3),
+    ] = ()
 
 
 class RunReport(PublishedRun, frozen=True, kw_only=True):

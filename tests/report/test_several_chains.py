@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from msgspec.structs import replace
 
 from orchestrator.core.events import (
@@ -18,9 +22,12 @@ from orchestrator.core.events import (
 from orchestrator.core.model import ServerName
 from orchestrator.core.records import RUN_CHAIN, merged
 from orchestrator.core.run_state import RunState, fold
+from orchestrator.report import as_html, as_json, as_markdown
+from orchestrator.report.as_json import report_json_schema
 from orchestrator.report.summary import summarize
+from orchestrator.report.text import text
 from orchestrator.report.writing import RENDERINGS
-from tests.report.builders import STARTED_AT, finished, life, started
+from tests.report.builders import STARTED_AT, finished, life, started, values
 from tests.report.several_chains import (
     SMALL,
     Chains,
@@ -28,6 +35,7 @@ from tests.report.several_chains import (
     interleavings,
     served,
     taken,
+    whole,
 )
 
 HQ = ServerName("hq")
@@ -91,6 +99,61 @@ def test_targets_are_in_the_order_of_the_plan() -> None:
         "databases/hq/a",
         "databases/dr/z",
     ]
+
+
+def test_the_report_names_who_served_each_server() -> None:
+    """Worker, machine and times of each, and how often a server was taken over."""
+    report = summarize(fold(merged(whole())))
+
+    run = values(report)["run"]
+    Draft202012Validator(report_json_schema()).validate(values(report))
+    hq, dr = run["shards"]
+    assert hq == {
+        "server": "hq",
+        "site": "east",
+        "takeovers": 0,
+        "workers": [
+            {
+                "worker": "ada",
+                "host": "ada.example",
+                "since": "2026-11-23T06:00:00.000Z",
+                "until": "2026-11-23T06:00:55.000Z",
+                "taken_over": None,
+            }
+        ],
+    }
+    assert (dr["server"], dr["takeovers"]) == ("dr", 1)
+    assert [each["worker"] for each in dr["workers"]] == ["ada", "bert"]
+    assert dr["workers"][0]["until"] == dr["workers"][1]["since"] == "2026-11-23T06:00:30.000Z"
+    assert dr["workers"][1]["taken_over"] == "ada"
+
+
+@pytest.mark.parametrize("render", [text, as_markdown.render, as_html.render])
+def test_people_read_who_served_each_server(render: object) -> None:
+    """In one line for each server; a run on one machine has none."""
+    assert callable(render)
+    alone = summarize(fold([started(), *life("sql01"), finished()]))
+
+    said = render(summarize(fold(merged(whole()))))
+
+    assert "Served by" in said
+    assert "dr (site east)" in said.replace("\\", "")
+    assert "which took it over from ada" in said
+    assert "Served by" not in render(alone)
+    assert "shards" not in json.loads(as_json.render(alone))["run"]
+
+
+def test_many_takeovers_are_counted() -> None:
+    """People read of the last workers, programs of all."""
+    chain = [taken("hq", float(number), f"worker{number}", epoch=number) for number in range(1, 9)]
+    report = summarize(fold([started(), *chain]))
+
+    said = text(report)
+
+    assert "4 earlier workers; worker5 on" in said
+    assert "worker4" not in said
+    assert len(values(report)["run"]["shards"][0]["workers"]) == 8
+    assert values(report)["run"]["shards"][0]["workers"][-1]["until"] is None
 
 
 def test_a_run_has_halted_when_its_own_chain_says_so() -> None:

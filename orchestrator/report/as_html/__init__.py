@@ -54,6 +54,7 @@ def render(report: Report) -> str:
             sections.waves(report),
             sections.phases(report),
             sections.servers(report),
+            sections.workers(report),
             targets.everything(report),
         )
     )

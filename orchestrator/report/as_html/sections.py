@@ -18,6 +18,7 @@ from orchestrator.report.as_html.markup import (
     shown,
     utc,
 )
+from orchestrator.report.shards import served_by, shard_name
 from orchestrator.report.text import words, written, written_words
 from orchestrator.report.values import PHASES, Objective, Report, TargetReport
 
@@ -274,6 +275,20 @@ def servers(report: Report) -> str:
         "Problem",
     )
     return section("Servers", cards(head, rows, kind="servers"))
+
+
+def workers(report: Report) -> str:
+    """Return who served each server, in a run over several machines."""
+    rows = [
+        (
+            f"<b>{shown(shard_name(each))}</b>",
+            str(each.takeovers),
+            shown(served_by(each), 600),
+        )
+        for each in report.run.shards
+    ]
+    inner = cards(("Server", "Takeovers", "Workers"), rows[:NAMED], kind="narrow")
+    return section("Served by", inner, more(len(rows) - NAMED))
 
 
 def warnings(report: Report) -> str:
