@@ -343,9 +343,12 @@ class PublishedRun(Struct, frozen=True, kw_only=True, omit_defaults=True):
     require_checks: Annotated[bool, doc("a target without checks is not good")]
     journal_head: Annotated[
         str | None,
-        doc("hash of the journal's last record; null: the journal does not have all of this"),
+        doc(
+            "hash of the last record of the run's own chain, which covers all others; null: the "
+            "journal does not have all of this"
+        ),
     ]
-    journal_records: Annotated[Count | None, doc("records that end in that head")]
+    journal_records: Annotated[Count | None, doc("records that this head covers")]
     shards: Annotated[
         tuple[ShardReport, ...],
         doc("who served each server; absent: a run on one machine", since=V3),

@@ -1,6 +1,7 @@
 """Evidence: the records of a run beside its report, for verification later, by anybody.
 
-    reports/RUN/journal.jsonl   the run's records, exactly as they were hashed and chained
+    reports/RUN/journal.jsonl   the run's records, exactly as they were hashed and chained; of a
+                                run over several machines all chains, each record naming its own
     reports/RUN/evidence.json   what belongs together: chain, hashes of the renderings, who, why
     reports/RUN/evidence.sig    Ed25519 over the bytes of evidence.json, with the user's own key
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from io import BufferedReader
 from pathlib import Path
@@ -17,26 +17,50 @@ import msgspec
 from msgspec import Struct
 
 from orchestrator.core.events import RunResumed, RunStarted
+from orchestrator.core.records import RUN_CHAIN
 from orchestrator.core.run_state import RunState
 from orchestrator.core.server_state import ServerState
 from orchestrator.core.text import printable_json, timestamp
 from orchestrator.core.version import __version__
+from orchestrator.report.evidence.chains import ChainEnd
 from orchestrator.report.values import Report
 
 FORMAT = "bulk-restore-evidence"
 FORMAT_VERSION = 1
+SEVERAL_CHAINS = 2
+"""The version of the form if the records have several chains."""
 MANIFEST = "evidence.json"
 RECORDS = "journal.jsonl"
 SIGNATURE = "evidence.sig"
 
 
-class Chain(Struct, frozen=True, kw_only=True):
-    """The records of the run: their file, its hash, how many they are, the last one's hash."""
+class Journal(Struct, frozen=True, kw_only=True):
+    """The records of the run: their file, its hash, how many they are, the last one's hash.
+
+    If they have several chains, `head` is that of the run's own, which pins the others, and
+    `chains` names each of them, the run's own first.
+    """
 
     file: str
     sha256: str
     records: int
     head: str
+    chains: tuple[ChainEnd, ...] = ()
+
+    @property
+    def ends(self) -> tuple[ChainEnd, ...]:
+        """Where each chain ends, also if there is only one."""
+        return self.chains or (ChainEnd(name=RUN_CHAIN, records=self.records, head=self.head),)
+
+    def is_consistent(self) -> bool:
+        """Tell whether the chains are in their order, and together what the rest says."""
+        first, *others = self.ends
+        names = [each.name for each in others]
+        return (
+            (first.name, first.head) == (RUN_CHAIN, self.head)
+            and names == sorted({*names} - {RUN_CHAIN})
+            and sum(each.records for each in self.ends) == self.records
+        )
 
 
 class RunFacts(Struct, frozen=True, kw_only=True):
@@ -57,7 +81,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     format_version: int
     version: str
     run: RunFacts
-    journal: Chain
+    journal: Journal
     files: Mapping[str, str]
 
 
@@ -67,19 +91,30 @@ def parse(data: bytes) -> Manifest | None:
         state = msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    known = state.format == FORMAT and state.format_version == FORMAT_VERSION
+    version = SEVERAL_CHAINS if state.journal.chains else FORMAT_VERSION
+    known = state.format == FORMAT and state.format_version == version
+    known = known and state.journal.is_consistent()
     plain = all(name == Path(name).name and name not in {"", "..", "."} for name in state.files)
     return state if known and plain and state.journal.file == RECORDS else None
 
 
-def render(state: RunState, report: Report, files: Mapping[str, str], records_sha256: str) -> bytes:
-    """Return evidence.json for a run and the hashes of its files, by their names."""
+def render(
+    state: RunState,
+    report: Report,
+    files: Mapping[str, str],
+    records_sha256: str,
+    chains: Sequence[ChainEnd],
+) -> bytes:
+    """Return evidence.json for a run and the hashes of its files, by their names.
+
+    `chains` are those of its records; nothing if there is only one.
+    """
     run, first = report.run, state.started
     processes: list[tuple[datetime, RunStarted | RunResumed]] = [(first.started_at, first)]
     processes += [(each.resumed_at, each) for each in state.resumed]
     document: dict[str, Any] = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": SEVERAL_CHAINS if chains else FORMAT_VERSION,
         "version": __version__,
         "run": {
             "id": run.id,
@@ -106,6 +141,7 @@ def render(state: RunState, report: Report, files: Mapping[str, str], records_sh
             "sha256": records_sha256,
             "records": run.journal_records,
             "head": run.journal_head,
+            **({"chains": [msgspec.structs.asdict(each) for each in chains]} if chains else {}),
         },
         "files": dict(files),
     }

@@ -12,11 +12,12 @@ from msgspec import Struct, field
 from orchestrator.core.errors import IllegalTransition, JournalDamaged
 from orchestrator.core.events import Event, from_json
 from orchestrator.core.model import ExitCode, RunId
-from orchestrator.core.records import Record
+from orchestrator.core.records import RUN_CHAIN, Record
 from orchestrator.core.run_state import RunState, fold
-from orchestrator.core.text import printable
+from orchestrator.core.text import counted, printable
 from orchestrator.core.version import __version__
 from orchestrator.report.evidence import lines, manifest
+from orchestrator.report.evidence.chains import Chains
 from orchestrator.report.evidence.lines import RecordsChanged
 from orchestrator.report.evidence.manifest import MANIFEST, RECORDS, SIGNATURE, Manifest
 from orchestrator.report.summary import summarize
@@ -101,19 +102,13 @@ def _check_signature(directory: Path, content: bytes, key: Made | None, verdict:
 # --- the records ---------------------------------------------------------------------------
 
 
-class _Reading(Struct):
-    """The end of the chain as far as it was followed."""
-
-    records: int = 0
-    head: str = ""
-
-
 def _check_records(directory: Path, document: Manifest, verdict: Verdict) -> RunState | None:
     """Return the fold of the records if they are what was written."""
     try:
         with manifest.opened(directory / RECORDS) as file:
-            reading = _Reading()
-            state = fold(_events(lines.read(file, RunId(document.run.id)), reading))
+            names = [each.name for each in document.journal.ends]
+            records = lines.read(file, RunId(document.run.id), names)
+            state = fold(_events(records, chains := Chains()))
     except FileNotFoundError:
         how = manifest.missing(directory / RECORDS)
         verdict.refuted.append(f"{RECORDS} {how}: the records were taken away")
@@ -121,45 +116,58 @@ def _check_records(directory: Path, document: Manifest, verdict: Verdict) -> Run
     except (RecordsChanged, JournalDamaged, IllegalTransition) as exc:
         verdict.refuted.append(f"{RECORDS}: {printable(str(exc))}")
         return None
-    difference = _difference(document, reading, state)
-    if difference:
-        verdict.refuted.append(f"{RECORDS}: {difference}")
+    differences = list(_differences(document, chains, state))
+    if differences:
+        verdict.refuted += [f"{RECORDS}: {each}" for each in differences[:NAMED]]
         return None
-    verdict.verified.append(
-        f"{reading.records} records of run {state.started.run} follow one another, from the first "
-        f"to the last; the chain ends in {reading.head}"
-    )
-    if state.finished is None:
-        verdict.notes.append("the run had not ended when this was written: no record of its end")
+    _say_verified(chains, state, verdict)
     return state
 
 
-def _events(records: Iterator[Record], reading: _Reading) -> Iterator[Event]:
+def _say_verified(chains: Chains, state: RunState, verdict: Verdict) -> None:
+    run, ends = state.started.run, chains.ends
+    if not ends:
+        verdict.verified.append(
+            f"{chains.records} records of run {run} follow one another, from the first to the "
+            f"last; the chain ends in {chains.head}"
+        )
+    else:
+        covered = f", which pins the {len(ends) - 1} others" if state.finished is not None else ""
+        verdict.verified.append(
+            f"{chains.records} records of run {run} follow one another in {len(ends)} chains, each "
+            f"from its first to its last; that of the run itself{covered} ends in {chains.head}"
+        )
+    if state.finished is None:
+        verdict.notes.append("the run had not ended when this was written: no record of its end")
+        if chains.behind_pins:
+            verdict.notes.append(
+                f"{counted(chains.behind_pins, 'record')} are not pinned by the run's own chain "
+                f"yet: where those chains end is what {MANIFEST} says"
+            )
+
+
+def _events(records: Iterator[Record], chains: Chains) -> Iterator[Event]:
     for record in records:
         event = from_json(record.kind, record.body)
         if event.at != record.at:
             raise RecordsChanged(
                 f"record {record.seq} ({record.kind}) has another time than was written"
             )
-        reading.records, reading.head = record.seq, record.hash.hex()
+        chains.add(record)
+        if record.chain == RUN_CHAIN:
+            chains.heed(event)
         yield event
 
 
-def _difference(document: Manifest, reading: _Reading, state: RunState) -> str | None:
-    """Return how the end of the records differs from the manifest; None: it does not."""
-    chain = document.journal
-    if reading.records < chain.records:
-        return f"record {reading.records + 1} and what followed were cut off, of {chain.records}"
-    if reading.records > chain.records:
-        return f"record {chain.records + 1} and what follows were added afterwards"
-    if reading.head != chain.head:
-        return f"the chain ends in {reading.head}, but {MANIFEST} says {printable(chain.head, 80)}"
+def _differences(document: Manifest, chains: Chains, state: RunState) -> Iterator[str]:
+    """Yield how the records differ from the manifest, and from what they say of themselves."""
+    yield from chains.unlike(document.journal.ends)
+    yield from chains.unpinned()
     if state.started.run != document.run.id:
-        return "the first record is that of another run"
+        yield "the first record is that of another run"
     if (state.finished is not None) != document.run.finished:
         ends = "have an end" if state.finished is not None else "end before the run did"
-        return f"they {ends}, but {MANIFEST} says otherwise"
-    return None
+        yield f"they {ends}, but {MANIFEST} says otherwise"
 
 
 # --- the renderings ------------------------------------------------------------------------
@@ -221,7 +229,8 @@ def _check_contents(
             verdict.refuted.append(f"{MANIFEST} does not name {name}")
         elif name not in good:
             verdict.refuted.append(f"{name} does not say what the records say")
-    if content != manifest.render(state, report, document.files, document.journal.sha256):
+    journal = document.journal
+    if content != manifest.render(state, report, document.files, journal.sha256, journal.chains):
         verdict.refuted.append(f"{MANIFEST} does not say what the records say")
     elif len(good) == len(RENDERINGS):
         verdict.verified.append(

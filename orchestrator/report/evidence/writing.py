@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from pathlib import Path
@@ -15,7 +16,8 @@ from orchestrator.core.model import RunId
 from orchestrator.core.records import Record
 from orchestrator.core.run_state import RunState
 from orchestrator.report.evidence import manifest
-from orchestrator.report.evidence.lines import line
+from orchestrator.report.evidence.chains import ChainEnd, Chains
+from orchestrator.report.evidence.lines import chain_words, line
 from orchestrator.report.evidence.manifest import MANIFEST, RECORDS, SIGNATURE, Manifest
 from orchestrator.report.values import Report
 from orchestrator.report.writing import RENDERINGS, Staging, remove
@@ -38,11 +40,11 @@ def stage_evidence(
         JournalDamaged: the records are not those of the report.
     """
     hashes = dict(staging.hashes)
-    counted = _CountedLines(records)
-    staging.add(RECORDS, counted)
-    if (counted.records, counted.head) != (report.run.journal_records, report.run.journal_head):
+    chains = Chains()
+    staging.add(RECORDS, _lines(records, chains))
+    if (chains.records, chains.head) != (report.run.journal_records, report.run.journal_head):
         raise JournalDamaged(f"the records of run {report.run.id} are not those of its report")
-    content = manifest.render(state, report, hashes, staging.hashes[RECORDS])
+    content = manifest.render(state, report, hashes, staging.hashes[RECORDS], chains.ends)
     staging.add(MANIFEST, [content])
     if sign is not None:
         staging.add(SIGNATURE, [sign(content)])
@@ -95,19 +97,28 @@ def require_no_more(directory: Path, run: RunId, records: Iterable[Record]) -> N
     document = _evidence(directory, run)
     if document is None:
         return
-    chain = document.journal
-    last, head = 0, None
+    ends = {end.name: end for end in document.journal.ends}
+    last, heads = Counter[str](), dict[str, str]()
     for record in records:
-        last = record.seq
-        if record.seq == chain.records:
-            head = record.hash.hex()
-    if head == chain.head:
-        return
-    have = f"ends with record {last}" if head is None else "has another one in the last's place"
-    raise JournalDamaged(
-        f"the evidence in {directory} was made when run {run} had {chain.records} records; the "
-        f"journal {have}. It was cut off or changed, or is an older copy. Nothing is rebuilt over "
-        "that evidence; --report writes to another directory"
+        last[record.chain] = record.seq
+        if record.chain in ends and record.seq == ends[record.chain].records:
+            heads[record.chain] = record.hash.hex()
+    for name, end in ends.items():
+        if heads.get(name) != end.head:
+            raise _knows_more(directory, run, end, None if name in heads else last[name])
+
+
+def _knows_more(directory: Path, run: RunId, end: ChainEnd, last: int | None) -> JournalDamaged:
+    """Return why the evidence stays; `last` is the last record of the chain in the journal.
+
+    None: the journal has another one in the place of the chain's end.
+    """
+    chain = chain_words(end.name)
+    have = f"ends with record {last}" if last is not None else "has another one in the last's place"
+    return JournalDamaged(
+        f"the evidence in {directory} was made when run {run} had {end.records} records{chain}; "
+        f"the journal {have}. It was cut off or changed, or is an older copy. Nothing is rebuilt "
+        "over that evidence; --report writes to another directory"
     )
 
 
@@ -200,16 +211,8 @@ def _has_content(path: Path, content: bytes) -> bool:
         return False
 
 
-class _CountedLines:
-    """The lines of records, counted while they are written."""
-
-    def __init__(self, records: Iterable[Record]) -> None:
-        self._source = records
-        self.records = 0
-        self.head = ""
-
-    def __iter__(self) -> Iterator[bytes]:
-        for record in self._source:
-            self.records += 1
-            self.head = record.hash.hex()
-            yield line(record)
+def _lines(records: Iterable[Record], chains: Chains) -> Iterator[bytes]:
+    """Yield the lines of records, and count these."""
+    for record in records:
+        chains.add(record)
+        yield line(record)

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from orchestrator.core.events import Event, RunNoted, SessionOpened, from_json, to_json
 from orchestrator.core.model import ServerName
-from orchestrator.core.records import GENESIS, Record, chain_hash
+from orchestrator.core.records import BEGINNING, GENESIS, RUN_CHAIN, Record, chain_hash
 from orchestrator.core.run_state import fold
 from orchestrator.report.evidence.lines import line
 from orchestrator.report.evidence.verifying import Verdict, verify
@@ -65,10 +65,16 @@ def made(
     sign: Callable[[bytes], bytes] | None = None,
 ) -> Path:
     """Write renderings and evidence of a run into `directory` and return it."""
-    chain = records(events)
-    found = fold(from_json(record.kind, record.body) for record in chain)
-    report = summarize(found, chain_head=chain[-1].hash.hex())
-    write(report, directory, beside=partial(stage_evidence, found, report, chain, sign))
+    return made_of(directory, records(events), sign)
+
+
+def made_of(
+    directory: Path, chained: Sequence[Record], sign: Callable[[bytes], bytes] | None = None
+) -> Path:
+    """Write renderings and evidence of a run with these records, which may have several chains."""
+    found = fold(from_json(record.kind, record.body) for record in chained)
+    report = summarize(found, chain_head=BEGINNING.past(chained).head)
+    write(report, directory, beside=partial(stage_evidence, found, report, chained, sign))
     return directory
 
 
@@ -93,6 +99,7 @@ def altered(raw: bytes, **changes: Any) -> bytes:
             at=values["at"],
             body=values["body"].encode(),
             hash=bytes.fromhex(values["hash"]),
+            chain=values.get("chain", RUN_CHAIN),
         )
     )
 
