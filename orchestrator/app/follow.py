@@ -9,15 +9,18 @@ from datetime import UTC, datetime
 import anyio
 import anyio.to_thread
 
-from orchestrator.core.errors import JournalDamaged
+from orchestrator.core.errors import DatabaseAway, JournalDamaged
 from orchestrator.core.events import Event, RunStarted
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.ports.store import Store
 from orchestrator.core.records import BEGINNING, RunSummary
 from orchestrator.core.run_state import RunState
+from orchestrator.log import Log
 from orchestrator.views.statistics import RunStatistics
 from orchestrator.views.view import View
 from orchestrator.views.web.web_view import WebView
+
+log = Log(__name__)
 
 LOOK_S = 0.5
 """Seconds between two looks into the journal; its writer commits as often."""
@@ -40,19 +43,28 @@ class RunFollower:
         """When the run began, on this machine's monotonic clock."""
         self.run_state: RunState | None = None
         self.is_running = False
+        self._is_away = False
 
     def read_on(self) -> list[Observed]:
         """Return what was recorded since the last look, each event with its target's record.
 
-        Nothing is returned where there is nothing new; a long run comes in several parts.
+        Nothing is returned where there is nothing new, or while a database is away; a long run
+        comes in several parts.
 
         Raises:
             JournalError: the journal cannot be read or trusted.
             IllegalTransition: it holds what no run of ours can have recorded.
         """
-        # Looked at first: what a run records last must not look like the end of its process.
-        self.is_running = self._store.is_running(self._summary)
-        events, self._mark = self._store.read_on(self._summary.run, self._mark)
+        try:
+            # Looked at first: what a run records last must not look like the end of its process.
+            is_running = self._store.is_running(self._summary)
+            events, self._mark = self._store.read_on(self._summary.run, self._mark)
+        except DatabaseAway as exc:  # it was there before, and the run waits for it, too
+            if not self._is_away:
+                log.warning("database.away", why=str(exc))
+            self._is_away = True
+            return []
+        self.is_running, self._is_away = is_running, False
         observed = [(event, self._fold(event)) for event in events]
         if self.run_state is not None and self._began is None:
             since = datetime.now(UTC) - self.run_state.started.started_at

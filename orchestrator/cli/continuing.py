@@ -225,7 +225,7 @@ def _has_ended(journal: Store, summary: RunSummary, wait: float) -> bool:
 
 def _update_reports(journal: Store, summary: RunSummary) -> None:
     """Update the reports of a run with what it has left now; print what goes wrong."""
-    from orchestrator.cli.reporting import rebuild
+    from orchestrator.app.rebuilding import rebuild
     from orchestrator.report.evidence.writing import free_place, is_signed, kept_report
 
     run_state = journal.replay(summary.run)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -12,13 +10,11 @@ import click
 from orchestrator.cli import options
 from orchestrator.cli.ending import end, fail
 from orchestrator.core.model import ExitCode
-from orchestrator.core.records import RUN_CHAIN, Mark
 
 if TYPE_CHECKING:
     from orchestrator.app.stores import Place
     from orchestrator.core.ports.store import Store
     from orchestrator.report.evidence.signing import Signer
-    from orchestrator.report.writing import Staging
 
 
 @click.command("report")
@@ -82,65 +78,11 @@ def report_command(
         _compare(options.journal_of(state), run or "last", compare, as_json=as_json)
     if run is None:
         fail(2, "give a RUN (an id, the start of one, or `last`), or a directory with --verify")
+    from orchestrator.app.rebuilding import rebuild
+
     for path in rebuild(options.journal_of(state), run, directory, sign_key):
         if not output.quiet:
             click.echo(path)
-
-
-def rebuild(
-    journal: Store, run: str, directory: Path | None, sign: Signer | None = None
-) -> list[Path]:
-    """Write the reports of a run and their evidence from the journal; return the files.
-
-    Raises:
-        OSError: a file cannot be written.
-        JournalError: there is no such run, its journal cannot be trusted, or it knows less than
-            the evidence that is there.
-    """
-    from orchestrator.report.evidence.writing import (
-        drop_evidence,
-        remove_outdated,
-        require_no_more,
-        stage_evidence,
-    )
-    from orchestrator.report.summary import summarize
-    from orchestrator.report.writing import write
-
-    summary = journal.summary(run)
-    name = summary.run
-    process_gone = not journal.is_running(summary)  # looked at first: it may end meanwhile
-    run_state, mark = journal.replay_to_head(name)
-    while True:
-        run_state.process_gone = process_gone
-        report = summarize(run_state, chain_head=mark.head)
-        place = directory or Path(run_state.report_dir)
-        require_no_more(place, name, journal.records(name))
-        records = journal.records(name, upto=mark)
-        evidence: Callable[[Staging], None] = drop_evidence
-        if not _has_several_chains(mark):
-            evidence = partial(stage_evidence, run_state, report, records, sign)
-        elif sign is not None:
-            fail(ExitCode.USAGE, f"--sign-key: {NO_EVIDENCE}")
-        broken: list[Exception] = []
-        try:
-            paths = write(report, place, beside=evidence, left_out=broken)
-        except OSError:
-            remove_outdated(place, name, report.run.exit_code)
-            raise
-        if broken:
-            raise broken[0]
-        before = mark
-        run_state, mark = journal.replay_to_head(name)
-        if mark == before or run_state.finished is None:
-            return paths
-        # else the run has ended meanwhile, and its report must not be an older one
-
-
-NO_EVIDENCE = "a run over several machines has no evidence yet: its records are in several chains"
-
-
-def _has_several_chains(mark: Mark) -> bool:
-    return bool(mark.positions.keys() - {RUN_CHAIN})
 
 
 def _verify(directory: Path, key: Path | None, output: options.Output) -> NoReturn:

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from orchestrator.cli import options
 from orchestrator.cli.ending import end, fail
 from orchestrator.cli.serving import background_views, serving_options
+from orchestrator.cli.working import token_key_option
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.model import ExitCode, MountKey, RunId, ServerName
 from orchestrator.core.policy import DEADLINE
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
     from orchestrator.app.stores import Place
     from orchestrator.app.wiring import Choices
     from orchestrator.core.run_state import RunState
+    from orchestrator.database.address import Address
     from orchestrator.plan.choose.expansion import Expansion
     from orchestrator.plan.choose.locked import LockedPlan
     from orchestrator.plan.file.loading import LoadedPlan
     from orchestrator.plan.file.settings import RestorePlan
     from orchestrator.report.ci import Ci
+    from orchestrator.views.json_events import JsonEvents
 
 
 def exit_codes() -> str:
@@ -101,6 +104,7 @@ hold_option = click.option(
 @options.sign_key_option
 @serving_options
 @options.session_file_option
+@token_key_option
 @options.state_option
 @options.seed_option
 @options.set_option
@@ -113,6 +117,9 @@ def run_command(plan: Path, output: options.Output, **values: Any) -> None:
     first Ctrl-C stops new mounts and lets running ones finish; the second cancels and unmounts.
     Writes into a guest only if a plan in recovery mode asks for it and --yes-write allows it.
     Never starts a failover, and never mounts anything that the plan does not name.
+
+    Over a database it submits the run, works on all of it, together with the workers of its sites,
+    and waits for its end. Ctrl-C stops the run on all machines.
     """
     show_run(partial(_prepared, plan, values), output, values)
 
@@ -141,6 +148,11 @@ def show_run(
             is_known = isinstance(exc, OrchestratorError | OSError)
             events.error(str(exc) if is_known else f"internal error: {type(exc).__name__}")
         raise
+    show_end(outcome, events, ci)
+
+
+def show_end(outcome: Outcome, events: JsonEvents | None = None, ci: Ci | None = None) -> NoReturn:
+    """Show the end of a run, and end with its exit code; `events` were written to stdout."""
     from orchestrator.report.text import text
 
     messages = [message for message in (outcome.trouble, *outcome.untold) if message]
@@ -196,9 +208,14 @@ def _report_to_ci(outcome: Outcome, ci: Ci, *, aside: bool) -> None:
 
 def _prepared(path: Path, values: dict[str, Any]) -> Callable[..., Awaitable[Outcome]]:
     """Load the plan and check that the run may begin; return what carries it out."""
+    state = values["state"] or options.default_state()
+    if not isinstance(state, Path):
+        return _prepared_there(path, state, values)
     from orchestrator.app.runner import run_plan
     from orchestrator.plan.choose.locked import LockedPlan, load_any
 
+    if values["token_key"] is not None:
+        fail(ExitCode.USAGE, "--token-key is for a database; a state directory needs none")
     source = load_any(path, overrides=values["overrides"])
     locked = isinstance(source, LockedPlan)
     if not (values["yes"] or locked or sys.stdin.isatty()):
@@ -206,7 +223,7 @@ def _prepared(path: Path, values: dict[str, Any]) -> Callable[..., Awaitable[Out
             ExitCode.USAGE,
             "there is no terminal to ask for confirmation; use --yes, or run a locked plan",
         )
-    choices = choices_of(source, values["state"] or options.default_state(), values)
+    choices = choices_of(source, state, values)
     confirm = None if values["yes"] or locked else partial(_confirmed, source.plan, choices.hold)
     choices = replace(
         choices,
@@ -216,6 +233,38 @@ def _prepared(path: Path, values: dict[str, Any]) -> Callable[..., Awaitable[Out
         sign=values["sign_key"],
     )
     return partial(run_plan, source, choices)
+
+
+def _prepared_there(
+    path: Path, address: Address, values: dict[str, Any]
+) -> Callable[..., Awaitable[Outcome]]:
+    """Do the same for a run over a database, which this process submits and works on."""
+    from orchestrator.app.sites.running import run_over_database
+    from orchestrator.app.sites.stored_plan import travelling_plan
+    from orchestrator.database.sealing import load_sealer
+    from orchestrator.plan.choose.locked import LockedPlan
+
+    if values["no_session_file"]:
+        fail(ExitCode.USAGE, "--no-session-file: a database keeps tokens only with --token-key")
+    if values["sign_key"] is not None:
+        from orchestrator.app.rebuilding import NO_EVIDENCE
+
+        fail(ExitCode.USAGE, f"--sign-key: {NO_EVIDENCE}")
+    travelling = travelling_plan(path, overrides=values["overrides"])
+    if not (values["yes"] or isinstance(travelling.source, LockedPlan)):
+        fail(
+            ExitCode.USAGE,
+            "a run over a database asks for no confirmation; use --yes, or run a locked plan",
+        )
+    key = values["token_key"]
+    choices = choices_of(travelling.source, address, values)
+    return partial(
+        run_over_database,
+        travelling,
+        replace(choices, on_finish=values["on_finish"]),
+        address,
+        sealer=None if key is None else load_sealer(key),
+    )
 
 
 def choices_of(source: LoadedPlan | LockedPlan, state: Place, values: dict[str, Any]) -> Choices:

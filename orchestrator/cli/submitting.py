@@ -12,7 +12,6 @@ import click
 from orchestrator.cli import options, running
 from orchestrator.cli.ending import end, fail
 from orchestrator.core.model import ExitCode, RunId
-from orchestrator.core.text import inert
 from orchestrator.views import streams
 
 if TYPE_CHECKING:
@@ -72,7 +71,8 @@ def submit_command(plan: Path, wait: bool, output: options.Output, **values: Any
     run = submission.started.run
     click.echo(run)
     if wait:
-        _wait(store_at(address), run, travelling, output, values)
+        directory = Path(submission.started.report_dir)
+        _wait(store_at(address), run, travelling, directory, output, values["on_finish"])
     end(ExitCode.GOOD)
 
 
@@ -94,28 +94,18 @@ def _wait(
     store: Store,
     run: RunId,
     travelling: TravellingPlan,
+    directory: Path,
     output: options.Output,
-    values: dict[str, Any],
+    on_finish: tuple[str, ...],
 ) -> NoReturn:
     """Follow a run to its end, write its reports, and end with its exit code."""
-    from orchestrator.app.sites.ending import tell_end, waited_for
-    from orchestrator.cli.reporting import rebuild
-    from orchestrator.report.summary import summarize
-    from orchestrator.report.text import text
+    from orchestrator.app.sites.ending import reported, tell_command_of_end, wait_for
 
     try:
-        run_state = waited_for(store, store.summary(run), output.view())
+        wait_for(store, store.summary(run), output.view())
     except KeyboardInterrupt:
         fail(128 + 2, f"stopped waiting; run {run} goes on: bulk-restore status {run}")
-    directory: Path = values["report"] or Path(run_state.report_dir)
-    rebuild(store, run, directory)
-    assert run_state.finished is not None  # noqa: S101 - that was waited for
-    code = run_state.finished.exit_code
-    click.echo(text(summarize(run_state).with_exit_code(code)))
-    click.echo(inert(f"Reports: {directory}"))
-    why = anyio.run(
-        partial(tell_end, values["on_finish"], run_state, directory, travelling.source.plan)
-    )
-    if why is not None:
-        click.echo(inert(f"bulk-restore: {why}"), err=True)
-    end(code)
+    state, outcome = reported(store, run, directory)
+    plan = travelling.source.plan
+    outcome = anyio.run(partial(tell_command_of_end, on_finish, state, outcome, plan))
+    running.show_end(outcome)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ ANSWER_S = 15.0
 LONGEST_ANSWER_S = 240.0
 """Seconds that the wait grows to while no answer comes: each repetition waits in the server, too,
 behind the first one."""
+
+logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns of each question that is cancelled
 
 DOUBT = "01000"
 """SQLSTATE of the warning that a commit did not wait for its standby. Source: PostgreSQL,

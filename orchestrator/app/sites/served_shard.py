@@ -27,7 +27,7 @@ from orchestrator.core.events import (
 from orchestrator.core.model import ServerName
 from orchestrator.core.ports.local import on_the_spot
 from orchestrator.core.run_state import RunState, fold
-from orchestrator.core.sites import Standing, Stop
+from orchestrator.core.sites import Ask, Standing, Stop
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.orders import EarlierRun
 from orchestrator.engine.remote_board import RemoteBoard, RunStatus
@@ -90,7 +90,7 @@ class ServedShard(Served):
             self._planned,
         )
         begins = self._begins()
-        earlier = self._earlier(state, begins)
+        earlier = self._earlier(state, begins, retry_failed=await self._retries_failed(state))
         shard = self._shard = await self._engine(board, ledger, tokens, earlier)
         board.join(shard)
         self._board = board
@@ -130,7 +130,23 @@ class ServedShard(Served):
             self._planned()
         await shard.carry_on(earlier, remains, background, conduct)
 
-    def _earlier(self, state: RunState, begins: ShardTaken) -> EarlierRun | None:
+    async def _retries_failed(self, state: RunState) -> bool:
+        """Return whether the run was opened again to retry what had failed, and nobody has yet.
+
+        A worker that takes the shard over later retries nothing: it may have failed since.
+        """
+        database, run = self.serving.database, self.lease.run
+        asked = await self.asked(partial(database.requests, run))
+        resumed = next((each for each in reversed(asked) if each.ask is Ask.RESUME), None)
+        if resumed is None or resumed.details.get("retry_failed") is not True:
+            return False
+        ago = (await self.asked(database.now) - resumed.at).total_seconds()
+        taken = [each.at for each in state.servers[self.server].workers]
+        return max(taken, default=0.0) < self.clock() - ago
+
+    def _earlier(
+        self, state: RunState, begins: ShardTaken, *, retry_failed: bool
+    ) -> EarlierRun | None:
         """Return what earlier workers have done of the shard; None: nobody has begun it."""
         known = state.servers[self.server]
         self._was_planned = known.is_planned
@@ -140,7 +156,7 @@ class ServedShard(Served):
             state,
             begins,
             used_until=begins.used_until,
-            retry_failed=self.run.options.get("retry_failed") is True,
+            retry_failed=retry_failed,
         )
 
     async def _engine(
