@@ -19,6 +19,7 @@ from orchestrator.database.address import Address, read_address
 from orchestrator.database.examination import Fact, Status, examine
 from orchestrator.database.private_server import PrivateServer
 from tests.database.owner import Owner
+from tests.database.patience import until_overdue
 from tests.database.proxy import Proxy, proxied
 
 pytestmark = [pytest.mark.anyio, pytest.mark.process]
@@ -174,8 +175,9 @@ async def test_a_read_only_database_is_told(server: PrivateServer, address: Addr
     """Workers would wait."""
     server.be_read_only(True)
     try:
-        while by_name(await examine(address))["writable"].status is Status.OK:
-            pass
+        for _ in until_overdue():
+            if by_name(await examine(address))["writable"].status is not Status.OK:
+                break
     finally:
         server.be_read_only(False)
 
@@ -185,8 +187,9 @@ async def test_a_standby_that_is_not_there_is_told_and_not_waited_for(
 ) -> None:
     """Every commit would hang."""
     server.set("synchronous_standby_names", "nobody")
+    found: dict[str, Fact] = {}
     try:
-        while True:
+        for _ in until_overdue():
             found = by_name(await examine(address))
             if found["standby"].status is Status.OK:
                 break
@@ -201,8 +204,9 @@ async def test_a_server_that_forgets_is_told(server: PrivateServer, address: Add
     """Its crash would lose what it acknowledged."""
     server.set("full_page_writes", "off")
     try:
-        while by_name(await examine(address))["durability"].status is Status.OK:
-            pass
+        for _ in until_overdue():
+            if by_name(await examine(address))["durability"].status is not Status.OK:
+                break
     finally:
         server.set("full_page_writes", "on")
 

@@ -24,6 +24,7 @@ from orchestrator.database.address import read_address
 from orchestrator.database.postgresql import PostgreSQL
 from orchestrator.database.private_server import PrivateServer
 from tests.database.owner import Owner
+from tests.database.patience import until_overdue
 from tests.database.workers import (
     BRANCH,
     HQ,
@@ -180,7 +181,7 @@ async def test_a_stop_is_not_done_before_intents_that_were_granted_are_durable(
 async def until_waiting(server: PrivateServer, name: str, number: int) -> None:
     """Wait until so many calls wait for a lock."""
     with psycopg.connect(server.url(), autocommit=True) as connection:
-        while True:
+        for _ in until_overdue():
             ((found,),) = connection.execute(
                 "SELECT count(*) FROM pg_stat_activity "
                 "WHERE datname = %s AND wait_event_type = 'Lock'",

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -23,6 +24,7 @@ from orchestrator.database.private_server import (
     private_server,
     wheel_binaries,
 )
+from tests.database.patience import until_overdue
 
 pytestmark = pytest.mark.process
 
@@ -42,8 +44,7 @@ def test_it_runs_without_any_right_and_leaves_nothing(binaries: Path) -> None:
         assert owner_of(pid) == directory.stat().st_uid != 0
 
     assert not directory.exists()
-    while is_running(pid):
-        os.sched_yield()
+    wait_for_the_end(pid, directory)
 
 
 def test_the_wheel_is_there_for_machines_without_postgresql() -> None:
@@ -72,8 +73,7 @@ def test_it_is_gone_however_its_process_ends(number: signal.Signals) -> None:
         process.send_signal(number)
         process.wait()
 
-    while directory.exists() or is_running(pid):
-        os.sched_yield()
+    wait_for_the_end(pid, directory)
 
 
 def test_ctrl_c_in_the_terminal_does_not_stop_the_server() -> None:
@@ -156,6 +156,14 @@ def test_binaries_that_only_root_may_read_are_copied(hidden_wheel: Path) -> None
     """The server runs as nobody."""
     with private_server(binaries=hidden_wheel) as server:
         assert server.binaries.is_relative_to(server.directory)
+
+
+def wait_for_the_end(pid: int, directory: Path) -> None:
+    """Wait until a server is gone with all that it had."""
+    for _ in until_overdue():
+        if not directory.exists() and not is_running(pid):
+            return
+        time.sleep(0.01)
 
 
 def postmaster(directory: Path) -> int:

@@ -16,6 +16,7 @@ from orchestrator.database.address import read_address
 from orchestrator.database.private_server import PrivateServer
 from orchestrator.database.renewal import Renewal, Renewed, boot_clock
 from tests.database.owner import Owner
+from tests.database.patience import until_overdue
 from tests.database.proxy import proxied
 from tests.database.workers import HQ, LAB, Worker
 
@@ -35,7 +36,9 @@ class Reports:
 
     async def until(self, seen: Callable[[], object]) -> None:
         """Wait until something was seen."""
-        while not seen():  # noqa: ASYNC110 - another thread reports it
+        for _ in until_overdue():
+            if seen():
+                return
             await anyio.sleep(0.01)
 
 
@@ -91,7 +94,9 @@ async def test_a_hung_loop_loses_its_leases_and_a_living_one_keeps_them(
     renewal.hold([Held(lease=lease)])
     await reports.until(lambda: reports.renewed and reports.renewed[-1].standings)
 
-    while owner.one(LEFT, HQ) > 0:
+    for _ in until_overdue():
+        if owner.one(LEFT, HQ) <= 0:
+            break
         time.sleep(0.02)  # noqa: ASYNC251 - so it hangs
 
     count = len(reports.renewed)
@@ -109,7 +114,9 @@ async def test_a_busy_loop_keeps_its_leases(
     await reports.until(lambda: reports.renewed and reports.renewed[-1].standings)
     before = expiry(owner)
 
-    while expiry(owner) == before:
+    for _ in until_overdue():
+        if expiry(owner) != before:
+            break
         time.sleep(0.005)  # noqa: ASYNC251 - so it is busy
 
     assert isinstance(lease, Lease)

@@ -22,6 +22,7 @@ from orchestrator.database.address import read_address
 from orchestrator.database.postgresql import PostgreSQL
 from orchestrator.database.private_server import PrivateServer
 from tests.database.owner import Owner
+from tests.database.patience import until_overdue
 from tests.database.workers import HQ, LAB, RUN, Worker, note, submission
 
 pytestmark = [pytest.mark.anyio, pytest.mark.process]
@@ -136,7 +137,9 @@ async def test_whoever_listens_hears_about_which_run(
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(until_lost)
-        while not ready.is_set():
+        for _ in until_overdue():  # it is not known when it begins to listen
+            if ready.is_set():
+                break
             await submitted.ask(RUN, Ask.UNMOUNT, {})
             await anyio.sleep(0.02)
         with psycopg.connect(server.url(), autocommit=True) as connection:
