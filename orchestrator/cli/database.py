@@ -25,7 +25,7 @@ def database_command() -> None:
     """
 
 
-@database_command.command("init")
+@database_command.command("init", short_help="Make or migrate the tables and the roles.")
 @options.address_option
 @options.output_options
 def init_command(state: Address, output: options.Output) -> None:
@@ -46,7 +46,7 @@ def init_command(state: Address, output: options.Output) -> None:
         )
 
 
-@database_command.command("check")
+@database_command.command("check", short_help="Show whether a database is good for runs.")
 @options.address_option
 @options.json_option
 @options.output_options
@@ -75,7 +75,7 @@ def _values(status: str, value: object, words: str) -> dict[str, object]:
     return {"status": status, "value": value, "words": words}
 
 
-@database_command.command("token-key")
+@database_command.command("token-key", short_help="Make a key that seals session tokens.")
 @click.argument("file", type=options.FILE)
 @options.output_options
 def token_key_command(file: Path, output: options.Output) -> None:
