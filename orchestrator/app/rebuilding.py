@@ -6,19 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from orchestrator.core.errors import KeyUnusable
 from orchestrator.core.ports.store import Store
-from orchestrator.core.records import RUN_CHAIN, Mark
 from orchestrator.report.evidence.writing import (
-    drop_evidence,
     remove_outdated,
     require_no_more,
     stage_evidence,
 )
 from orchestrator.report.summary import summarize
-from orchestrator.report.writing import Staging, write
-
-NO_EVIDENCE = "a run over several machines has no evidence yet: its records are in several chains"
+from orchestrator.report.writing import write
 
 
 def rebuild(
@@ -33,7 +28,6 @@ def rebuild(
         OSError: a file cannot be written.
         JournalError: there is no such run, its journal cannot be trusted, or it knows less than
             the evidence that is there.
-        KeyUnusable: there is nothing to sign.
     """
     summary = journal.summary(run)
     name = summary.run
@@ -45,11 +39,7 @@ def rebuild(
         place = directory or Path(run_state.report_dir)
         require_no_more(place, name, journal.records(name))
         records = journal.records(name, upto=mark)
-        evidence: Callable[[Staging], None] = drop_evidence
-        if not _has_several_chains(mark):
-            evidence = partial(stage_evidence, run_state, report, records, sign)
-        elif sign is not None:
-            raise KeyUnusable(f"there is nothing to sign: {NO_EVIDENCE}")
+        evidence = partial(stage_evidence, run_state, report, records, sign)
         broken: list[Exception] = []
         try:
             paths = write(report, place, beside=evidence, left_out=broken)
@@ -63,7 +53,3 @@ def rebuild(
         if mark == before or run_state.finished is None:
             return paths
         # else the run has ended meanwhile, and its report must not be an older one
-
-
-def _has_several_chains(mark: Mark) -> bool:
-    return bool(mark.positions.keys() - {RUN_CHAIN})

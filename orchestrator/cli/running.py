@@ -246,10 +246,6 @@ def _prepared_there(
 
     if values["no_session_file"]:
         fail(ExitCode.USAGE, "--no-session-file: a database keeps tokens only with --token-key")
-    if values["sign_key"] is not None:
-        from orchestrator.app.rebuilding import NO_EVIDENCE
-
-        fail(ExitCode.USAGE, f"--sign-key: {NO_EVIDENCE}")
     travelling = travelling_plan(path, overrides=values["overrides"])
     if not (values["yes"] or isinstance(travelling.source, LockedPlan)):
         fail(
@@ -261,7 +257,7 @@ def _prepared_there(
     return partial(
         run_over_database,
         travelling,
-        replace(choices, on_finish=values["on_finish"]),
+        replace(choices, on_finish=values["on_finish"], sign=values["sign_key"]),
         address,
         sealer=None if key is None else load_sealer(key),
     )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
 import click
@@ -22,6 +22,7 @@ from orchestrator.core.text import counted
 from orchestrator.views import streams
 
 if TYPE_CHECKING:
+    from orchestrator.app.outcome import Outcome
     from orchestrator.simulator.truth import GroundTruth
 
 
@@ -160,28 +161,66 @@ def _show(truth: GroundTruth) -> None:
     default=Path("reports/demo"),
     help="Directory for plan, journal and reports. Default: reports/demo.",
 )
+@click.option(
+    "--sites",
+    type=click.IntRange(1, 8),
+    metavar="N",
+    help="Run it over N sites: a worker and an Enterprise Manager each, and a PostgreSQL that is "
+    "removed at the end. Needs the extra `sites`, and the binaries of PostgreSQL.",
+)
+@click.option("--kill", is_flag=True, help="With --sites: kill the busiest worker half-way.")
 @options.output_options
-def demo_command(targets: int, servers: int, directory: Path, output: options.Output) -> None:
+def demo_command(
+    targets: int,
+    servers: int,
+    directory: Path,
+    sites: int | None,
+    kill: bool,
+    output: options.Output,
+) -> None:
     """Run a complete drill against simulated Enterprise Managers. Start here.
 
     Uses separate server processes, HTTPS, a journal on disk and real reports. At the end the demo
     shows its report and the servers' own count of mounts.
     """
-    from orchestrator.app.demo import demonstrate
+    streams.never_wait()
+    if kill and (sites is None or sites < 2):
+        fail(2, "--kill needs --sites 2 or more: another worker must be there to take over")
+    if sites is not None:
+        from orchestrator.app.sites.demo import demonstrate_sites
+
+        begun = partial(
+            demonstrate_sites, directory, output.view(), targets=targets, sites=sites, kill=kill
+        )
+        over_sites = anyio.run(begun)
+        killed = over_sites.killed
+        if killed is not None:
+            click.echo(
+                f"Worker {killed.pid} was killed; others served all that it had, "
+                f"{counted(killed.shards, 'shard')}, {killed.seconds:.1f} s later."
+            )
+        _show_demo(over_sites.outcome, over_sites.truth, over_sites.plan)
+    else:
+        from orchestrator.app.demo import demonstrate
+
+        demo = anyio.run(
+            partial(demonstrate, directory, output.view(), targets=targets, servers=servers)
+        )
+        _show_demo(demo.outcome, demo.truth, demo.plan)
+
+
+def _show_demo(outcome: Outcome, truth: GroundTruth, plan: Path) -> NoReturn:
+    """Show the report and what the servers counted, and end with the run's code."""
     from orchestrator.report.text import text
 
-    streams.never_wait()
-    run = partial(demonstrate, directory, output.view(), targets=targets, servers=servers)
-    demo = anyio.run(run)
-    click.echo(text(demo.outcome.report))
-    truth = demo.truth
+    click.echo(text(outcome.report))
     click.echo(
         f"The servers counted: {counted(len(truth.mounts), 'mount')} made, "
         f"{len(truth.still_open())} still open, at most {truth.peaks['total']} at once, "
         f"{counted(truth.dangerous, 'dangerous call')}."
     )
-    click.echo(f"Plan:    {demo.plan}")
-    click.echo(f"Reports: {demo.outcome.directory}")
-    if demo.outcome.trouble:
-        click.echo(f"bulk-restore: {demo.outcome.trouble}", err=True)
-    end(demo.outcome.code)
+    click.echo(f"Plan:    {plan}")
+    click.echo(f"Reports: {outcome.directory}")
+    if outcome.trouble:
+        click.echo(f"bulk-restore: {outcome.trouble}", err=True)
+    end(outcome.code)

@@ -74,6 +74,14 @@ class PrivateServer:
         host = quote(str(self.socket), safe="")
         return f"postgresql:///{database}?host={host}&port={self._port}&user={user}"
 
+    def make_database(self, name: str) -> None:
+        """Make an empty database; `name` is a plain word."""
+        import psycopg
+        from psycopg.sql import SQL, Identifier
+
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+
     @property
     def socket(self) -> Path:
         """The directory of the socket."""

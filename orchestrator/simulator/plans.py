@@ -39,8 +39,11 @@ def plan_for(
     server_mounts: int = SERVER_MOUNTS,
     run_mounts: int = RUN_MOUNTS,
     backup_server_mounts: int = BACKUP_SERVER_MOUNTS,
+    sites: bool = False,
 ) -> str:
     """Return the YAML of a plan that mounts `targets` machines over all servers.
+
+    With `sites` each server is of a site of its own, which is called as it is.
 
     Three waves: a few directory servers first, then the larger part, then the rest.
     """
@@ -60,6 +63,7 @@ def plan_for(
             f"    password: {{env: {PASSWORD_VARIABLE}}}",
             f"    tls: {{fingerprint_sha256: ['{simulation.certificate.fingerprint_sha256}']}}",
             f"    limits: {{mounts: {server_mounts}}}",
+            *([f"    site: {settings.name}"] if sites else []),
             "    backup_servers:",
         ]
         names = dict.fromkeys(machine.backup_server.name for machine in inventory.machines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -30,8 +31,12 @@ def wait_for(store: Store, summary: RunSummary, view: View) -> None:
     watch(RunFollower(store, summary), view, patient=True)
 
 
-def reported(store: Store, run: RunId, directory: Path) -> tuple[RunState, Outcome]:
+def reported(
+    store: Store, run: RunId, directory: Path, sign: Callable[[bytes], bytes] | None = None
+) -> tuple[RunState, Outcome]:
     """Write the reports of a run that has ended; return all of it, and how it ended.
+
+    `sign` makes the signature of the evidence beside them.
 
     Raises:
         JournalError: it cannot be read or trusted, or has not ended.
@@ -42,7 +47,7 @@ def reported(store: Store, run: RunId, directory: Path) -> tuple[RunState, Outco
     code, trouble = state.finished.exit_code, state.finished.trouble
     written: tuple[Path, ...] = ()
     try:
-        written = tuple(rebuild(store, run, directory))
+        written = tuple(rebuild(store, run, directory, sign))
     except OSError as exc:
         code = ExitCode.LOCAL_IO
         trouble = f"the reports cannot be written to {directory}: {exc.strerror}"

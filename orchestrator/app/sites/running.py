@@ -87,7 +87,9 @@ async def run_over_database(
                     await _show(RunFollower(store, store.summary(run)), view, background)
                 tasks.cancel_scope.cancel()
         directory = Path(submission.started.report_dir)
-        state, outcome = await anyio.to_thread.run_sync(reported, store, run, directory)
+        state, outcome = await anyio.to_thread.run_sync(
+            reported, store, run, directory, choices.sign
+        )
     finally:
         store.close()
     return await tell_command_of_end(choices.on_finish, state, outcome, plan.source.plan)
