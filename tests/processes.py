@@ -39,7 +39,10 @@ from orchestrator.simulator.truth import GroundTruth
 
 PASSWORD = "n0t-a-real-password"
 STATEFUL = frozenset(
-    {"run", "resume", "status", "watch", "unmount", "report", "list", "trend", "coverage"}
+    {
+        *("run", "resume", "status", "watch", "unmount", "report", "list", "trend", "coverage"),
+        *("submit", "work", "stop"),
+    }
 )
 """Commands that take --state."""
 
@@ -208,6 +211,8 @@ class Place:
 
     directory: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    address: str | None = None
+    """The database where runs are recorded; None: a directory of this place."""
 
     @property
     def report(self) -> Path:
@@ -223,8 +228,8 @@ class Place:
         """Return argv of a command that uses this place's journal, and its report directory."""
         argv = [sys.executable, "-m", "orchestrator", verb, *map(str, more)]
         if verb in STATEFUL:
-            argv += ["--state", str(self.directory / "state")]
-        if verb == "run":
+            argv += ["--state", self.address or str(self.directory / "state")]
+        if verb in {"run", "submit"}:
             argv += ["--report", str(self.report)]
         return argv
 

@@ -6,14 +6,15 @@ sealed: so who unmounts here needs the key, and the secrets of the servers for w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 
 from orchestrator.app.sites import asking
-from orchestrator.app.sites.overview import ServedRun
+from orchestrator.app.sites.overview import ServedRun, Work
 from orchestrator.app.sites.worker import Terms
 from orchestrator.app.sites.working import joined
 from orchestrator.app.unmount import (
@@ -27,7 +28,7 @@ from orchestrator.app.unmount import (
 from orchestrator.app.wiring import World
 from orchestrator.core.errors import KeyUnusable, RunLocked
 from orchestrator.core.lifecycle import Phase
-from orchestrator.core.model import ExitCode, RunId, ServerName
+from orchestrator.core.model import ExitCode, MountKey, RunId, ServerName
 from orchestrator.core.ports.store import Store
 from orchestrator.core.run_state import RunState
 from orchestrator.core.text import counted, printable
@@ -75,15 +76,14 @@ async def release_leftovers(
     if served.row.is_open and not is_going_on:
         await asking.stop(address, run, now=False)
     await asking.unmount(address, run)
-    waited = held if is_going_on else before.records.keys()
     say(f"asked for the end of what {run} has mounted; waiting for its workers")
-    async with anyio.create_task_group() as tasks:
-        if here:
-            tasks.start_soon(_serve, address, run, here, sealer)
-        await _until_released(address, store, run, waited)
-        tasks.cancel_scope.cancel()
+    if is_going_on:
+        await _until(partial(_are_released, store, run, held), address, run)
+    else:
+        servers = _servers_with_something(before)
+        await _serve(address, run, here, sealer, partial(_are_done, servers))
     after = await _replayed(store, run, await asking.looked_at(address, run))
-    return _summed_up(run, before, after, waited if is_going_on else None)
+    return _summed_up(run, before, after, held if is_going_on else None)
 
 
 async def _replayed(store: Store, run: RunId, served: ServedRun) -> RunState:
@@ -92,11 +92,16 @@ async def _replayed(store: Store, run: RunId, served: ServedRun) -> RunState:
     return run_state
 
 
+def _servers_with_something(run_state: RunState) -> frozenset[ServerName]:
+    """Return the servers on which something of a run is, or may be, open."""
+    left = run_state.left_open
+    servers = {each.planned.server for each in left.records}
+    return frozenset(servers | {each.server for each in left.strays} | set(left.unaudited))
+
+
 def _sites_without_worker(run_state: RunState, served: ServedRun) -> tuple[str, ...]:
     """Return the sites of servers on which something is left, and that no living worker serves."""
-    left = run_state.left_open
-    servers: set[ServerName] = {each.planned.server for each in left.records}
-    servers |= {each.server for each in left.strays} | set(left.unaudited)
+    servers = _servers_with_something(run_state)
     sites = {
         each.site
         for each in served.servers
@@ -106,32 +111,56 @@ def _sites_without_worker(run_state: RunState, served: ServedRun) -> tuple[str, 
 
 
 async def _serve(
-    address: Address, run: RunId, sites: tuple[str, ...], sealer: Sealer | None
+    address: Address,
+    run: RunId,
+    sites: tuple[str, ...],
+    sealer: Sealer | None,
+    is_done: Callable[[ServedRun], Awaitable[bool]],
 ) -> None:
-    """Be a worker for one run, until it is cancelled or nothing of it is left."""
-    terms = Terms(sites=sites, run=run, until_idle=True)
-    async with joined(address, terms, World(), sealer=sealer) as worker:
-        await worker.serve()
+    """Wait until something is done; where there are `sites`, be the worker that does it."""
+    if not sites:
+        await _until(is_done, address, run)
+        return
+    terms = Terms(sites=sites, run=run)
+    async with (
+        joined(address, terms, World(), sealer=sealer) as worker,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(worker.serve)
+        await _until(is_done, address, run)
+        worker.leave()
 
 
-async def _until_released(
-    address: Address, store: Store, run: RunId, keys: Collection[str]
+async def _until(
+    is_done: Callable[[ServedRun], Awaitable[bool]], address: Address, run: RunId
 ) -> None:
-    """Return once nothing of these targets is open, or nobody works on it for long."""
+    """Return once something is done, or nobody has worked on the run for long."""
     idle_s = 0.0
     while idle_s < ANSWER_WITHIN:
         await anyio.sleep(TICK / 2)
         served = await asking.looked_at(address, run)
-        run_state = await _replayed(store, run, served)
-        left = [
-            each
-            for key, each in run_state.records.items()
-            if key in keys and (each.may_be_open or (not each.is_final and each.attempts))
-        ]
-        is_served = bool(served.served)
-        if not left and not run_state.strays and (served.row.is_open or not is_served):
+        if await is_done(served):
             return
-        idle_s = 0.0 if is_served else idle_s + TICK / 2
+        idle_s = 0.0 if served.served else idle_s + TICK / 2
+
+
+async def _are_released(
+    store: Store, run: RunId, keys: Collection[MountKey], served: ServedRun
+) -> bool:
+    """Return whether none of these targets is held any more, nor being unmounted."""
+    records = (await _replayed(store, run, served)).records
+    return all(records[key].phase not in {Phase.HELD, Phase.UNMOUNTING} for key in keys)
+
+
+async def _are_done(servers: Collection[ServerName], served: ServedRun) -> bool:
+    """Return whether nothing is left to do on these servers, and the run has ended if it can.
+
+    It cannot while a shard waits for a worker of another site.
+    """
+    shards = {each.server: served.work_on(each) for each in served.servers}
+    if any(shards[name] is not Work.DONE for name in servers):
+        return False
+    return not served.served or Work.WAITING in shards.values()
 
 
 def _summed_up(

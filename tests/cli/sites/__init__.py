@@ -1,0 +1,1 @@
+"""Runs over several machines: the commands as real processes over a real PostgreSQL."""

@@ -1,0 +1,202 @@
+"""A run over several machines, from `submit` to its report, whatever happens to its workers."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from tests.database.owner import Owner
+from tests.processes import Servers, ended, kill
+from tests.cli.sites.site import MOST, Site, require_clean, until, until_running
+
+pytestmark = pytest.mark.process
+
+
+def test_a_worker_that_is_killed_is_succeeded_by_another(stalled: Servers, site: Site) -> None:
+    """Its mounts go on in the same sessions: nothing is asked for twice, and nothing is left."""
+    plan = site.plan(stalled)
+    waiting = site.start("submit", plan, "--wait")
+    until(lambda: site.call("status", "last").returncode == 0)
+    first = site.work()
+    until_running(site, MOST)
+    second = site.work("--until-idle")
+
+    kill(first)
+    until(lambda: all(each["taken_over"] for each in site.shards().values()))
+    stalled.go_on()
+
+    code, out, err = ended(waiting)
+    assert (code, ended(second)[0]) == (0, 0), (out, err)
+    require_clean(stalled, 12)
+    assert site.values()["run"]["exit_code"] == 0
+    assert out.splitlines()[0] == site.values()["run"]["id"]
+    assert stalled.truth().logons <= 4  # two servers, two workers
+
+
+def test_a_worker_that_is_stopped_hands_over(stalled: Servers, site: Site) -> None:
+    """Ctrl-C ends it with code 0 while its mounts are open; another one finishes them."""
+    run = site.submit(site.plan(stalled))
+    first = site.work()
+    until_running(site, MOST)
+
+    first.send_signal(signal.SIGINT)
+    code, _, _ = ended(first)
+    left_open = [each for each in stalled.truth().mounts if each.closed_at is None]
+    status = site.call("status", run)
+    stalled.go_on()
+    second = site.work("--until-idle")
+
+    assert code == 0
+    assert len(left_open) == MOST
+    assert status.returncode == 3  # something is mounted, and nobody works on it
+    assert "no worker serves site default" in status.stdout
+    assert ended(second)[0] == 0
+    assert site.status(run)["run"]["exit_code"] == 0
+    assert all(each["taken_over"] == 0 for each in site.shards(run).values())  # given back
+    require_clean(stalled, 12)
+
+
+def test_a_second_signal_ends_a_worker_at_once(stalled: Servers, site: Site) -> None:
+    """Even while the database keeps it from saying goodbye; others find what it had."""
+    run = site.submit(site.plan(stalled))
+    worker = site.work()
+    until_running(site, MOST)
+
+    for _ in range(2):
+        worker.send_signal(signal.SIGTERM)
+
+    assert ended(worker)[0] in {0, 143}  # it may have handed over between the two
+    stalled.go_on()
+    assert ended(site.work("--until-idle"))[0] == 0
+    assert site.status(run)["run"]["exit_code"] == 0
+    require_clean(stalled, 12)
+
+
+def test_each_server_is_served_at_its_site(quick: Servers, site: Site) -> None:
+    """By no worker of another one; who looks is told what nobody does."""
+    run = site.submit(site.plan(quick, dr="moon"))
+    here = site.work("--until-idle")
+    until(lambda: site.shards(run)["hq"]["state"] in {"served", "done"})
+
+    text = site.call("status", run).stdout
+    shard = site.shards(run)["dr"]
+    there = site.work("--until-idle", site="moon")
+
+    assert "1 shard waits: no worker serves site moon" in text
+    assert (shard["state"], shard["worker"]) == ("waiting", None)
+    assert (ended(here)[0], ended(there)[0]) == (0, 0)
+    require_clean(quick, 12)
+
+
+def test_a_run_is_stopped_from_anywhere(stalled: Servers, site: Site) -> None:
+    """Running mounts finish and are unmounted; no other one begins; it can be resumed."""
+    run = site.submit(site.plan(stalled))
+    worker = site.work("--until-idle")
+    until_running(site, MOST)
+
+    stopped = site.call("stop", run)
+    again = site.call("stop", run)
+    stalled.go_on()
+
+    assert (stopped.returncode, again.returncode) == (0, 0)
+    assert f"{run}: asked to stop" in stopped.stdout
+    assert ended(worker)[0] == 0
+    assert site.status(run)["run"]["exit_code"] == 130
+    mounts = len(stalled.truth().mounts)
+    require_clean(stalled, mounts)
+    assert mounts < 12
+    assert site.call("stop", run).stdout == f"{run}: it has ended already\n"
+
+    resumed = site.call("resume", run)
+
+    assert resumed.returncode == 0
+    assert ended(site.work("--until-idle"))[0] == 0
+    assert site.status(run)["run"]["exit_code"] == 0
+    require_clean(stalled, 12)
+
+
+def test_one_process_runs_all_of_it(quick: Servers, site: Site) -> None:
+    """`run` over a database has the events, the reports and the exit code of any run."""
+    done = site.call("run", site.plan(quick), "--yes", "--json", "--token-key", site.key)
+
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, done.stderr
+    assert events[0]["state"] == "started"
+    assert (events[-1]["type"], events[-1]["exit_code"]) == ("summary", 0)
+    concluded = [each for each in events if each.get("phase") == "done"]
+    assert len({each["key"] for each in concluded}) == 12
+    assert site.values()["run"]["exit_code"] == 0
+    require_clean(quick, 12)
+
+
+def test_ctrl_c_stops_a_run_over_a_database(stalled: Servers, site: Site, owner: Owner) -> None:
+    """As it stops any run."""
+    process = site.start("run", site.plan(stalled), "--yes", "--token-key", site.key)
+    until_running(site, MOST)
+
+    process.send_signal(signal.SIGINT)
+    until(lambda: owner.rows("SELECT ask FROM request") == [("stop",)])
+    stalled.go_on()
+
+    assert ended(process)[0] == 130
+    require_clean(stalled, len(stalled.truth().mounts))
+
+
+def test_what_failed_is_retried_only_when_it_is_asked_for(quick: Servers, site: Site) -> None:
+    """By the workers, once for each time that somebody asks."""
+    plan = site.plan(quick, targets=2)
+    checks = "checks: {none: [{path: 'C:\\none'}]}\ndefaults: {checks: [none]}\n"
+    plan.write_text(plan.read_text() + checks)
+    run = site.submit(plan)
+    assert ended(site.work("--until-idle"))[0] == 0
+    first = len(quick.truth().mounts)
+
+    plain = site.call("resume", run)
+    again = site.call("resume", run, "--retry-failed")
+    assert ended(site.work("--until-idle"))[0] == 0
+
+    assert (first, plain.returncode, again.returncode) == (2, 1, 0)
+    assert "nothing is left to do" in plain.stdout
+    assert [len(each["attempts"]) for each in site.status(run)["targets"]] == [2, 2]
+    assert len(quick.truth().mounts) == 4
+
+
+def test_what_dead_workers_left_is_unmounted_from_anywhere(stalled: Servers, site: Site) -> None:
+    """With the key; without it, and without a worker, it is refused and nothing is changed."""
+    run = site.submit(site.plan(stalled))
+    worker = site.work()
+    until_running(site, MOST)
+    alive = site.call("unmount", run)
+    kill(worker)
+    until(lambda: site.call("status", run).returncode == 3)
+    stalled.go_on()
+
+    without_key = site.call("unmount", run)
+    done = site.call("unmount", run, "--token-key", site.key)
+
+    assert alive.returncode == 6
+    assert "bulk-restore stop" in alive.stderr
+    assert without_key.returncode == 2
+    assert "no worker serves default" in without_key.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "released: " in done.stdout
+    mounts = stalled.truth().mounts
+    require_clean(stalled, len(mounts))
+    assert len(mounts) < 12
+    assert site.call("unmount", run).stdout.startswith(f"{run}: nothing is left mounted")
+
+
+def test_held_mounts_are_released_by_their_workers(quick: Servers, site: Site) -> None:
+    """Who unmounts waits for them; the run goes on to its end."""
+    run = site.submit(site.plan(quick, targets=4), "--hold", "1h")
+    worker = site.work("--until-idle")
+    until(lambda: [each["mount"] for each in site.status(run)["targets"]] == ["kept"] * 4)
+
+    done = site.call("unmount", run)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("released: ") == 4
+    assert ended(worker)[0] == 0
+    require_clean(quick, 4)
