@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 @running.hold_option
 @options.yes_write_option
 @options.on_finish_option
+@options.sign_key_option
 @options.address_option
 @options.seed_option
 @options.set_option
@@ -60,8 +61,9 @@ def submit_command(plan: Path, wait: bool, output: options.Output, **values: Any
     from orchestrator.app.stores import store_at
     from orchestrator.app.wiring import World
 
-    if values["on_finish"] and not wait:
-        fail(ExitCode.USAGE, "--on-finish needs --wait: without it nobody is here at the end")
+    for option, given in (("--on-finish", values["on_finish"]), ("--sign-key", values["sign_key"])):
+        if given and not wait:
+            fail(ExitCode.USAGE, f"{option} needs --wait: without it nobody is here at the end")
     streams.never_wait()
     address: Address = values["state"]
     travelling = travelling_plan(plan, overrides=values["overrides"])
@@ -72,7 +74,7 @@ def submit_command(plan: Path, wait: bool, output: options.Output, **values: Any
     click.echo(run)
     if wait:
         directory = Path(submission.started.report_dir)
-        _wait(store_at(address), run, travelling, directory, output, values["on_finish"])
+        _wait(store_at(address), run, travelling, directory, output, values)
     end(ExitCode.GOOD)
 
 
@@ -96,7 +98,7 @@ def _wait(
     travelling: TravellingPlan,
     directory: Path,
     output: options.Output,
-    on_finish: tuple[str, ...],
+    values: dict[str, Any],
 ) -> NoReturn:
     """Follow a run to its end, write its reports, and end with its exit code."""
     from orchestrator.app.sites.ending import reported, tell_command_of_end, wait_for
@@ -105,7 +107,7 @@ def _wait(
         wait_for(store, store.summary(run), output.view())
     except KeyboardInterrupt:
         fail(128 + 2, f"stopped waiting; run {run} goes on: bulk-restore status {run}")
-    state, outcome = reported(store, run, directory)
+    state, outcome = reported(store, run, directory, values["sign_key"])
     plan = travelling.source.plan
-    outcome = anyio.run(partial(tell_command_of_end, on_finish, state, outcome, plan))
+    outcome = anyio.run(partial(tell_command_of_end, values["on_finish"], state, outcome, plan))
     running.show_end(outcome)

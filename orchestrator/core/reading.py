@@ -45,16 +45,6 @@ class RunReader(ABC):
                 last one before `after` is not there any more.
         """
 
-    def as_they_happened(
-        self, run: RunId, after: Mark, upto: Mark | None = None, most: int | None = None
-    ) -> Iterator[Record]:
-        """Yield what `records_between` does, in the order in which the run's clock saw it.
-
-        What is folded must be in that order. Of several chains that is a store's own matter; one
-        chain is in order as it is.
-        """
-        return self.records_between(run, after, upto, most)
-
     def find(self, text: str) -> RunId:
         """Return the id of a run; see `summary`."""
         return self.summary(text).run
@@ -94,7 +84,7 @@ class RunReader(ABC):
         Raises:
             JournalDamaged: names the first record that is not what was written.
         """
-        return map(event_of, self.as_they_happened(run, BEGINNING))
+        return map(event_of, self.records(run))
 
     def replay(self, run: RunId) -> RunState:
         """Return the fold of a run's events.
@@ -112,7 +102,7 @@ class RunReader(ABC):
         Raises:
             JournalDamaged: as `replay`.
         """
-        reached = _Reached(self.as_they_happened(run, BEGINNING))
+        reached = _Reached(self.records(run))
         return fold(map(event_of, reached)), reached.mark
 
     def chain_head(self, run: RunId) -> str:
@@ -143,7 +133,7 @@ class RunReader(ABC):
             JournalDamaged: names the first record that is not what was written, or that the
                 record at `mark` is not there any more.
         """
-        reached = _Reached(self.as_they_happened(run, mark, most=BATCH), mark)
+        reached = _Reached(self.records_between(run, mark, most=BATCH), mark)
         return list(map(event_of, reached)), reached.mark
 
     def naming(self, run: RunId) -> Naming:

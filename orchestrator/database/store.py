@@ -6,7 +6,6 @@ may ask; one waits for the other.
 
 from __future__ import annotations
 
-import heapq
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -33,7 +32,7 @@ from orchestrator.core.records import (
     Row,
     RunSummary,
     checked,
-    genesis,
+    merged,
 )
 from orchestrator.core.same_server import Identities
 from orchestrator.database.address import Address
@@ -121,33 +120,19 @@ class DatabaseStore(RunReader):
     def records_between(
         self, run: RunId, after: Mark, upto: Mark | None = None, most: int | None = None
     ) -> Iterator[Record]:
-        """Yield records of a run, chain by chain; see `RunReader`."""
-        chains = self._chains(run, after, upto)
-        return islice((record for chain in chains for record in chain), most)
-
-    def as_they_happened(
-        self, run: RunId, after: Mark, upto: Mark | None = None, most: int | None = None
-    ) -> Iterator[Record]:
-        """Yield the same records by the run's clock; of one instant, the run's own first."""
-        chains = self._chains(run, after, upto)
-        return islice(heapq.merge(*chains, key=lambda record: record.at), most)
-
-    def _chains(self, run: RunId, after: Mark, upto: Mark | None) -> list[Iterator[Record]]:
-        """Return the chains of a run, each up to where it ended at one instant for all of them."""
+        """Yield records of a run as of one instant for all of its chains; see `RunReader`."""
         heads = self._heads(run)
         for chain, last in after.positions.items():
             self._require_unchanged(run, chain, last, heads.get(chain, 0))
         page = max(PAGE // max(len(heads), 1), 100)
-        found = []
+        chains = {}
         for chain, end in heads.items():
-            last_seq = end if upto is None else min(end, upto.of(chain).seq)
             begin = after.of(chain)
-            if not begin.seq:
-                begin = Position(0, genesis(chain))
+            last_seq = end if upto is None else min(end, upto.of(chain).seq)
             if begin.seq < last_seq:
                 rows = self._rows(run, chain, begin.seq, last_seq, page)
-                found.append(checked(run, rows, begin, chain))
-        return found
+                chains[chain] = checked(run, rows, begin, chain)
+        return islice(merged(chains), most)
 
     def _heads(self, run: RunId) -> Mapping[str, int]:
         """Return the last number of each chain, the run's own first, all at one instant."""

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.database.private_server import PrivateServer
+from tests.cli.sites.site import Site
 from tests.database.conftest import name, owner, server
 from tests.processes import Servers, servers
-from tests.cli.sites.site import Site
 
 __all__ = ["name", "owner", "server"]  # fixtures
 

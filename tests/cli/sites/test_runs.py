@@ -7,9 +7,9 @@ import signal
 
 import pytest
 
+from tests.cli.sites.site import MOST, Site, require_clean, until, until_running
 from tests.database.owner import Owner
 from tests.processes import Servers, ended, kill
-from tests.cli.sites.site import MOST, Site, require_clean, until, until_running
 
 pytestmark = pytest.mark.process
 
@@ -33,6 +33,10 @@ def test_a_worker_that_is_killed_is_succeeded_by_another(stalled: Servers, site:
     assert site.values()["run"]["exit_code"] == 0
     assert out.splitlines()[0] == site.values()["run"]["id"]
     assert stalled.truth().logons <= 4  # two servers, two workers
+    verified = site.call("report", "--verify", site.report)
+    assert verified.returncode == 0, verified.stderr
+    served = {each["server"]: each for each in site.values()["run"]["shards"]}
+    assert all(len(each["workers"]) == 2 for each in served.values())
 
 
 def test_a_worker_that_is_stopped_hands_over(stalled: Servers, site: Site) -> None:
