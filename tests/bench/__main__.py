@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator.core.version import __version__
-from tests.bench import arrangements, exchanges, few, real, renderings, start, views, virtual
+from tests.bench import arrangements, exchanges, few, real, renderings, sites, start, views, virtual
 from tests.bench.figures import Figure, table
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "figures.md"
@@ -43,6 +43,7 @@ def _all() -> Iterator[Figure]:
         real.pages,
         real.growth,
         few.figures,
+        sites.figures,
     ):
         for figure in source():
             print(figure.row, file=sys.stderr, flush=True)

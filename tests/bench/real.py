@@ -86,7 +86,7 @@ def cost_of(argv: Sequence[str]) -> Cost:
 
 def ours(shape: Shape, *extra: str) -> Run:
     """Let the product do the job; the invariants hold."""
-    with _job(shape) as (running, servers, directory):
+    with job(shape) as (running, servers, directory):
         plan = directory / "plan.yaml"
         plan.write_text(plan_text(shape, servers))
         argv = [sys.executable, "-m", "tests.bench.client", str(plan), str(directory), *extra]
@@ -107,8 +107,8 @@ def ours(shape: Shape, *extra: str) -> Run:
 
 def theirs(kind: str, shape: Shape) -> Run:
     """Let one of the naive programs do the job."""
-    with _job(shape) as (running, servers, directory):
-        job = directory / "job.json"
+    with job(shape) as (running, servers, directory):
+        asked = directory / "job.json"
         work = [
             {
                 "url": server.url,
@@ -119,15 +119,16 @@ def theirs(kind: str, shape: Shape) -> Run:
             }
             for server in servers.values()
         ]
-        job.write_text(json.dumps(work))
-        cost = cost_of([sys.executable, "-m", "tests.bench.naive", kind, str(job)])
+        asked.write_text(json.dumps(work))
+        cost = cost_of([sys.executable, "-m", "tests.bench.naive", kind, str(asked)])
         truth = running.truth()
         assert not truth.still_open()
         return Run(cost=cost, truth=truth, targets=len(truth.mounts), report=None)
 
 
 @contextmanager
-def _job(shape: Shape) -> Iterator[tuple[Servers, dict[str, Server], Path]]:
+def job(shape: Shape, *, apart: bool = True) -> Iterator[tuple[Servers, dict[str, Server], Path]]:
+    """Serve what a drill is about, each server `apart` in a process; and give a directory."""
     settings = [
         Settings(
             name=name,
@@ -142,7 +143,7 @@ def _job(shape: Shape) -> Iterator[tuple[Servers, dict[str, Server], Path]]:
     ]
     with (
         tempfile.TemporaryDirectory(prefix="bulk-restore-bench-") as temporary,
-        served(settings, apart=True) as running,
+        served(settings, apart=apart) as running,
     ):
         pin = running.simulation.certificate.fingerprint_sha256
         servers = {

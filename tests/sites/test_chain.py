@@ -68,6 +68,7 @@ class Desk:
     """A chain, and a database that answers as it is told."""
 
     woken: int = 0
+    told: int = 0
     now: float = 100.0
     written: list[Event] = field(default_factory=list)
     chain: Chain = field(init=False)
@@ -77,6 +78,7 @@ class Desk:
             LEASE,
             START,
             wake=self.wake,
+            soon=self.tell,
             waves={KEY: WAVE, OTHER: WAVE},
             wave_limits={WAVE: 7},
             times=MountTimes(),
@@ -84,6 +86,9 @@ class Desk:
 
     def wake(self) -> None:
         self.woken += 1
+
+    def tell(self) -> None:
+        self.told += 1
 
     def write(self) -> Piece:
         """Write everything that waits; return what that was."""
@@ -132,7 +137,7 @@ async def test_records_follow_one_another_and_are_durable_once_written() -> None
     assert second.hash == chain_hash(first.hash, RUN, 2, "RunNoted", to_json(note("b")))
     assert desk.chain.head == ChainHead(2, second.hash)
     assert not desk.chain.is_behind
-    assert desk.woken == 2
+    assert (desk.told, desk.woken) == (2, 1)
 
 
 async def test_a_piece_stays_the_same_until_it_is_answered() -> None:

@@ -105,18 +105,19 @@ class Chain:
         head: ChainHead,
         *,
         wake: Callable[[], None],
+        soon: Callable[[], None],
         waves: Mapping[MountKey, WaveName],
         wave_limits: Mapping[WaveName, int],
         slots: Iterable[MountKey] = (),
         times: MountTimes,
     ) -> None:
-        """`wake` has the stream look for what waits here.
+        """`wake` has the stream write what waits here, `soon` so with what follows in a moment.
 
         `waves` are those of the targets that are planned already, `slots` the targets that
         count against the run's limit. `times` knows how long mounts have been open.
         """
         self.lease, self.head = lease, head
-        self._wake = wake
+        self._wake, self._soon = wake, soon
         self._waves, self._wave_limits = dict(waves), wave_limits
         self._slots, self._times = set(slots), times
         self._waiting: deque[_Pending] = deque()
@@ -140,6 +141,7 @@ class Chain:
         """
         if self._lost is None:
             self._add(_Pending(event, self._effect_of(event)))
+            self._soon()
 
     async def durable(self) -> None:
         """Return when everything appended so far is in the database, however long it is away.
@@ -150,6 +152,7 @@ class Chain:
         wanted = self._appended
         while self._durable < wanted:
             self._require_lease()
+            self._wake()
             await self._moved.wait()
         self._require_lease()
 
@@ -170,6 +173,7 @@ class Chain:
         effect = Intent(key=intent.key, wave=wave, wave_limit=self._wave_limits.get(wave))
         pending = _Pending(intent, effect, taken, anyio.Event())
         self._add(pending)
+        self._wake()
         assert pending.answer is not None  # noqa: S101 - made above
         with anyio.CancelScope(shield=True):
             await pending.answer.wait()
@@ -188,7 +192,6 @@ class Chain:
     def _add(self, pending: _Pending) -> None:
         self._waiting.append(pending)
         self._appended += 1
-        self._wake()
 
     def _require_lease(self) -> None:
         if self._lost is not None:

@@ -21,6 +21,9 @@ log = Log(__name__)
 AGAIN_S = 1.0
 """Seconds after which a commit is repeated that the database did not answer."""
 
+FLUSH_S = 0.5
+"""Seconds after which is written what nobody waits for."""
+
 
 class CommitStream:
     """Writes the chains of a worker."""
@@ -32,15 +35,20 @@ class CommitStream:
         self._database, self._worker, self._clock = database, worker, clock
         self._chains: list[Chain] = []
         self._attempt = 0
-        self._woken = anyio.Event()
+        self._woken, self._appended = anyio.Event(), anyio.Event()
         self.commits = 0
         """How many were made."""
         self.away_since: float | None = None
         """Since when the database has not answered, on this machine's clock."""
 
     def wake(self) -> None:
-        """Look for what the chains have to write."""
+        """Write what the chains have, at once: somebody waits for it."""
+        self._appended.set()
         self._woken.set()
+
+    def soon(self) -> None:
+        """Write what the chains have, with what follows in the next moment."""
+        self._appended.set()
 
     def add(self, chain: Chain) -> None:
         """Write a chain, too."""
@@ -58,8 +66,10 @@ class CommitStream:
             DatabaseUnusable: this account may not write there any more.
         """
         while True:
-            await self._woken.wait()
-            self._woken = anyio.Event()
+            await self._appended.wait()
+            with anyio.move_on_after(FLUSH_S):
+                await self._woken.wait()
+            self._woken, self._appended = anyio.Event(), anyio.Event()
             chains = [(chain, piece) for chain in self._chains if (piece := chain.piece())]
             if chains:
                 await self._commit(chains)

@@ -83,6 +83,7 @@ class Served:
         if self.chain is not None:
             self.chain.close_to_intents()
             while not self.fence.lost and (self.is_posting or self.chain.is_behind):
+                self.serving.stream.wake()
                 await self.chain.moves()  # the answer of a request is recorded
         self._let_go()
 

@@ -52,7 +52,7 @@ from orchestrator.report.exit_codes import exit_code
 
 log = Log(__name__)
 
-LOOK_S = 0.5
+LOOK_S = 1.0
 """Seconds between looks at the chains."""
 
 SHARE_S = 1.0
@@ -204,6 +204,7 @@ class ServedConductor(Served):
             self.lease,
             self.taken.head,
             wake=self.serving.stream.wake,
+            soon=self.serving.stream.wake,  # the shards wait for what it says
             waves={},
             wave_limits={},
             times=MountTimes(),

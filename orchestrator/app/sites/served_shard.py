@@ -216,6 +216,7 @@ class ServedShard(Served):
             self.lease,
             self.taken.head,
             wake=self.serving.stream.wake,
+            soon=self.serving.stream.soon,
             waves={each.planned.key: each.planned.wave for each in records},
             wave_limits=limits_of(self.run.source.plan).waves,
             slots=(each.planned.key for each in records if each.attempts),
