@@ -63,6 +63,10 @@ class DatabaseStore(RunReader):
         with self._lock:
             self._drop()
 
+    def __del__(self) -> None:
+        """Close it also where nobody did: commands read until their process ends."""
+        self._drop()
+
     # --- which runs there are ------------------------------------------------------------------
 
     @property
