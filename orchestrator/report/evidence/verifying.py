@@ -132,7 +132,7 @@ def _say_verified(chains: Chains, state: RunState, verdict: Verdict) -> None:
             f"last; the chain ends in {chains.head}"
         )
     else:
-        covered = f", which pins the {len(ends) - 1} others" if state.finished is not None else ""
+        covered = ", which pins all others," if state.finished is not None else ""
         verdict.verified.append(
             f"{chains.records} records of run {run} follow one another in {len(ends)} chains, each "
             f"from its first to its last; that of the run itself{covered} ends in {chains.head}"

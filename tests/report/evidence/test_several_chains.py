@@ -79,7 +79,9 @@ def test_what_was_written_is_verified(directory: Path) -> None:
     assert verdict.is_good, verdict.refuted
     said = "\n".join(verdict.verified)
     assert f"{COUNT} records of run {RUN} follow one another in 3 chains" in said
-    assert f"which pins the 2 others ends in {OF[RUN_CHAIN][-1].hash.hex()}" in said
+    assert (
+        f"of the run itself, which pins all others, ends in {OF[RUN_CHAIN][-1].hash.hex()}" in said
+    )
     assert all(name in said for name in RENDERINGS)
     assert not any("pinned" in note for note in verdict.notes)
 
