@@ -128,6 +128,7 @@ class ServedConductor(Served):
         ledger.watch(notifier)
         self._pins = Pins(ledger, self._heads)
         ledger.watch(self._pins)
+        self._pins.pin()  # what was taken while nobody conducted
         self.heard()
         async with notifier.delivering(ledger.note), anyio.create_task_group() as tasks:
             tasks.start_soon(self._look)
