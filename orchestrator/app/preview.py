@@ -9,7 +9,7 @@ from datetime import datetime
 import anyio
 from msgspec import Struct, field
 
-from orchestrator.app.wiring import World, clients, seed_of
+from orchestrator.app.wiring import World, clients
 from orchestrator.core.earlier_runs.naming import Naming
 from orchestrator.core.errors import OrchestratorError, ServerUnusable
 from orchestrator.core.model import MountRequest, ServerName, UnresolvedTarget
@@ -23,7 +23,7 @@ from orchestrator.engine.inventory import gather_once
 from orchestrator.plan.choose.expansion import Expansion
 from orchestrator.plan.choose.inventory import InventoryNeeds, Listing
 from orchestrator.plan.choose.locked import LockedPlan
-from orchestrator.plan.choose.sampling import Draw
+from orchestrator.plan.choose.sampling import Draw, seed_of
 from orchestrator.plan.choose.targets import LockedSelection, Narrowing, PlanSelection
 from orchestrator.plan.file.loading import LoadedPlan
 

@@ -48,7 +48,7 @@ from orchestrator.log import Log
 from orchestrator.plan.choose.expansion import Expansion
 from orchestrator.plan.choose.inventory import inventory_needs
 from orchestrator.plan.choose.locked import LockedPlan
-from orchestrator.plan.choose.sampling import Draw
+from orchestrator.plan.choose.sampling import Draw, seed_of
 from orchestrator.plan.choose.targets import LockedSelection, Narrowing, PlanSelection
 from orchestrator.plan.file.loading import LoadedPlan
 from orchestrator.plan.file.problems import START, Problem
@@ -62,9 +62,6 @@ if TYPE_CHECKING:
 log = Log(__name__)
 
 Plan = LoadedPlan | LockedPlan
-
-LARGEST_SEED = 1_000_000_000
-"""Seeds are drawn below this, so that each can be repeated with --seed or written in a plan."""
 
 T = TypeVar("T")
 
@@ -310,16 +307,6 @@ def _entries(source: Plan) -> int:
         places = [each.place for each in source.requests]
         return len({*places, *(each.place for each in source.unresolved)})
     return len(source.plan.entries())
-
-
-def seed_of(plan: RestorePlan, chosen: int | None, rng: random.Random) -> int:
-    """Return the seed of a run: the one chosen, else drawn where the plan leaves a choice to it.
-
-    0 where nothing depends on it.
-    """
-    if not plan.draws:
-        return 0
-    return chosen if chosen is not None else rng.randrange(1, LARGEST_SEED)
 
 
 def require_allowed_writes(source: Plan, choices: Choices) -> None:

@@ -23,7 +23,7 @@ from orchestrator.app.readiness.here import (
 from orchestrator.app.readiness.servers import server_findings
 from orchestrator.app.readiness.targets import machine_findings, target_findings
 from orchestrator.app.stores import store_at
-from orchestrator.app.wiring import Choices, Plan, World, clients, limits_of, seed_of, selection_of
+from orchestrator.app.wiring import Choices, Plan, World, clients, limits_of, selection_of
 from orchestrator.core.earlier_runs.naming import Naming
 from orchestrator.core.errors import JournalError
 from orchestrator.core.model import MountRequest, ServerName, Source, UnresolvedTarget
@@ -37,7 +37,7 @@ from orchestrator.engine.orders import Selection
 from orchestrator.plan.choose.expansion import Expansion
 from orchestrator.plan.choose.inventory import Listing, inventory_needs
 from orchestrator.plan.choose.locked import LockedPlan
-from orchestrator.plan.choose.sampling import Draw
+from orchestrator.plan.choose.sampling import Draw, seed_of
 from orchestrator.plan.choose.targets import Narrowing
 
 PATIENCE = 60.0

@@ -89,11 +89,7 @@ def expand(
                 notes.extend(matched.notes)
         elif id(entry) not in left_out:
             pending.append(entry)
-        if entry.expect is not None:
-            # The rows of one inventory file share one guard, so it is known by identity.
-            count = counts.setdefault(id(entry.expect), MachineCount(entry.expect))
-            count.matched += machines or 0
-            count.is_complete = count.is_complete and machines is not None
+        _count(entry, machines, counts)
     named = tuple(_with_keys(candidates))
     requests = tuple(
         _request(key, candidate, candidate.choice)
@@ -115,6 +111,15 @@ def expand(
         queried=frozenset(key for key, candidate in named if _is_queried(candidate.entry)),
         notes=(*notes, *future_notes(requests, inventories, now)),
     )
+
+
+def _count(entry: Entry, machines: int | None, counts: dict[int, MachineCount]) -> None:
+    """Count the machines of an entry for its guard; None: its server did not list."""
+    if entry.expect is not None:
+        # The rows of one inventory file share one guard, so it is known by identity.
+        count = counts.setdefault(id(entry.expect), MachineCount(entry.expect))
+        count.matched += machines or 0
+        count.is_complete = count.is_complete and machines is not None
 
 
 def _is_queried(entry: Entry) -> bool:

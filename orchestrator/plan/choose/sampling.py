@@ -8,6 +8,7 @@ no more than it must.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -22,6 +23,9 @@ from orchestrator.plan.file.settings import Entry, RestorePlan, Sample, SampleOr
 T = TypeVar("T")
 NEVER = datetime.min.replace(tzinfo=UTC)
 
+LARGEST_SEED = 1_000_000_000
+"""Seeds are drawn below this, so that each can be repeated with --seed or written in a plan."""
+
 
 class Draw(Struct, frozen=True, kw_only=True):
     """What choices among equals rest on: the run's seed and what was proven before it.
@@ -33,6 +37,16 @@ class Draw(Struct, frozen=True, kw_only=True):
     seed: int = 0
     proofs: Proofs | None = None
     sampling: bool = True
+
+
+def seed_of(plan: RestorePlan, chosen: int | None, rng: random.Random) -> int:
+    """Return the seed of a run: the one chosen, else drawn where the plan leaves a choice to it.
+
+    0 where nothing depends on it.
+    """
+    if not plan.draws:
+        return 0
+    return chosen if chosen is not None else rng.randrange(1, LARGEST_SEED)
 
 
 def lot(seed: int, *parts: str) -> bytes:
