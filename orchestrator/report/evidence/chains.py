@@ -30,7 +30,8 @@ class Chains:
 
     def __init__(self) -> None:
         """No record has come."""
-        self._run = ChainEnd(name=RUN_CHAIN, records=0, head="")
+        self._last: Record | None = None
+        """Of the run's own chain."""
         self._hashes: dict[str, list[bytes]] = {}
         """Of each record of the other chains: any of them may be pinned."""
         self._pins: list[tuple[int, ChainPinned]] = []
@@ -41,28 +42,35 @@ class Chains:
     def add(self, record: Record) -> None:
         """Take the next record of a chain."""
         if record.chain == RUN_CHAIN:
-            self._run = ChainEnd(name=RUN_CHAIN, records=record.seq, head=record.hash.hex())
+            self._last = record
         else:
             self._hashes.setdefault(record.chain, []).append(record.hash)
 
     def heed(self, event: Event) -> None:
         """Take in what the record that was added last says of other chains."""
         if isinstance(event, ChainPinned):
-            self._pins.append((self._run.records, event))
+            self._pins.append((self._own.records, event))
         elif isinstance(event, RunFinished):
-            self._finished = self._run.records
+            self._finished = self._own.records
         elif isinstance(event, RunResumed):
             self._finished = None
 
     @property
+    def _own(self) -> ChainEnd:
+        """Where the run's own chain ends."""
+        if self._last is None:
+            return ChainEnd(name=RUN_CHAIN, records=0, head="")
+        return ChainEnd(name=RUN_CHAIN, records=self._last.seq, head=self._last.hash.hex())
+
+    @property
     def head(self) -> str:
         """The hash of the last record of the run's own chain, as hex."""
-        return self._run.head
+        return self._own.head
 
     @property
     def records(self) -> int:
         """How many records there are in all chains."""
-        return self._run.records + sum(map(len, self._hashes.values()))
+        return self._own.records + sum(map(len, self._hashes.values()))
 
     @property
     def ends(self) -> tuple[ChainEnd, ...]:
@@ -73,11 +81,11 @@ class Chains:
             ChainEnd(name=name, records=len(hashes), head=hashes[-1].hex())
             for name, hashes in sorted(self._hashes.items())
         )
-        return (self._run, *others)
+        return (self._own, *others)
 
     def unlike(self, ends: Sequence[ChainEnd]) -> Iterator[str]:
         """Yield how the ends of the chains differ from those that the manifest names."""
-        actual = {each.name: each for each in self.ends} or {RUN_CHAIN: self._run}
+        actual = {each.name: each for each in self.ends} or {RUN_CHAIN: self._own}
         for wanted in ends:
             of, end = chain_words(wanted.name), actual.get(wanted.name)
             if end is None:

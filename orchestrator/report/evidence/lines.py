@@ -27,9 +27,11 @@ class RecordsChanged(Exception):
 
 def line(record: Record) -> bytes:
     """Return a record as its line: ASCII, so that nothing in it steers a terminal."""
+    named = {"run": record.run}
+    if record.chain != RUN_CHAIN:
+        named["chain"] = record.chain
     values = {
-        "run": record.run,
-        **({"chain": record.chain} if record.chain != RUN_CHAIN else {}),
+        **named,
         "seq": record.seq,
         "type": record.kind,
         "at": record.at,
