@@ -6,7 +6,6 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from orchestrator.core.events import (
-    LOGGED_OFF,
     HaltAsked,
     ServerEvent,
     ServerGivenUp,
@@ -85,15 +84,8 @@ class ServerState(Struct):
 
     @property
     def over(self) -> frozenset[SessionId]:
-        """The sessions that were lost or logged off: they are not used any more.
-
-        One that was lost with something unknown in it may be denied for a while only.
-        """
-        return frozenset(
-            session
-            for session, end in self.last_ends.items()
-            if (end.lost and end.unaudited is None) or end.reason == LOGGED_OFF
-        )
+        """The sessions that were lost or logged off: they are not used any more."""
+        return frozenset(session for session, end in self.last_ends.items() if end.is_over)
 
     @property
     def last_ends(self) -> dict[SessionId, SessionEnded]:

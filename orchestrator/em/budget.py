@@ -8,7 +8,7 @@ Source: reference traps 19, 55 and 57.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from msgspec import Struct
@@ -82,6 +82,14 @@ class LogonBudget:
         self._last = Logon(self._clock())
         self._sent.append(self._last)
         return self._last
+
+    def earlier(self, ages_s: Iterable[float]) -> None:
+        """Note logons of earlier processes, sent so many seconds ago, before any of this one.
+
+        They were answered; what is known of no other ones is not counted.
+        """
+        now = self._clock()
+        self._sent.extend(Logon(now - age_s, lost=False) for age_s in sorted(ages_s, reverse=True))
 
     def answered(self, logon: Logon) -> None:
         """Note that the service itself answered, with any answer."""

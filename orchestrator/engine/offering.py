@@ -149,7 +149,11 @@ class Offering:
         self._board.decide(request.key)
 
     async def work(self, request: MountRequest, work: Callable[[], Awaitable[None]]) -> None:
-        """Do the work of a target, until the second signal or an error in its server's tasks."""
+        """Do the work of a target, until the second signal or an error in its server's tasks.
+
+        Raises:
+            Fenced: another worker has its server.
+        """
         servers = self._servers.used_for(request)
         with anyio.CancelScope() as scope:
             self._scopes[scope] = servers

@@ -108,7 +108,13 @@ class ServerConnection(Sessions):
         self._decided.set()
 
     def break_down(self, exc: Exception) -> None:
-        """Note a bug in one of the server's own tasks: it costs this server, and no other one."""
+        """Note a bug in one of the server's own tasks: it costs this server, and no other one.
+
+        Raises:
+            Fenced: it is no bug: another worker has the server.
+        """
+        if isinstance(exc, Fenced):
+            raise exc
         if self.bug is not None:
             log.error("server.internal_error", server=self.name, exc_info=exc)
             return

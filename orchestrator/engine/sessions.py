@@ -76,6 +76,11 @@ class Sessions(Availability):
         self._lost: list[Connection] = []
 
     @property
+    def is_fenced(self) -> bool:
+        """True once another worker has the server: nothing is sent, cleaned up or recorded here."""
+        return self._client.fence.lost
+
+    @property
     def left_open(self) -> bool:
         """Whether a session ended, or was not reached, in which something may be mounted."""
         return bool(self._hiding)
@@ -111,11 +116,6 @@ class Sessions(Availability):
         """Note that a task of the session belongs to no target, and may have left a mount."""
         connection.strays[found.task] = found
         self._ledger.record(found)
-
-    @property
-    def is_taken_over(self) -> bool:
-        """True once another worker serves it: nothing is sent any more, and nothing cleaned up."""
-        return self._client.fence.lost
 
     async def until_sure(self) -> None:
         """Return when something that changes the server may be sent; at once in one process.

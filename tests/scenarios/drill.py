@@ -58,6 +58,11 @@ class Site(Struct):
     change: Callable[[Inventory], None] = lambda inventory: None
     families: Sequence[str] = (REPLICAS,)
 
+    def listed(self, seed: int) -> Sequence[tuple[str, str]]:
+        """Return its machines, and their systems as a plan calls them."""
+        machines = self.manager(GroundTruth(), seed).inventory.machines
+        return [(machine.name, machine.os.lower()) for machine in machines]
+
     def manager(self, truth: GroundTruth, seed: int) -> SimulatedManager:
         """Return the server; `mount_s` None means the inventory's own heavy-tailed times."""
         inventory = generated(
@@ -131,10 +136,8 @@ def every_machine(sites: Sequence[Site]) -> str:
     """Return a `targets` section that names every machine of these sites."""
     lines = ["targets:"]
     for seed, site in enumerate(sites):
-        for machine in site.manager(GroundTruth(), seed).inventory.machines:
-            lines.append(
-                f"  - {{vm: {machine.name}, server: {site.name}, os: {machine.os.lower()}}}"
-            )
+        for name, os in site.listed(seed):
+            lines.append(f"  - {{vm: {name}, server: {site.name}, os: {os}}}")
     return "\n".join(lines) + "\n"
 
 

@@ -59,8 +59,8 @@ def intent(key: MountKey = KEY, *, at: float = 1.0) -> SubmissionStarted:
     )
 
 
-def note(text: str = "x") -> RunNoted:
-    return RunNoted(at=0.5, message=text)
+def note(text: str = "x", *, at: float = 0.5) -> RunNoted:
+    return RunNoted(at=at, message=text)
 
 
 @dataclass(slots=True)
@@ -184,7 +184,7 @@ async def test_a_refused_intent_is_in_no_chain_and_the_rest_is_chained_without_i
         desk.chain.append(note("before"))
         tasks.start_soon(ask)
         await anyio.sleep(1)
-        desk.chain.append(note("after"))
+        desk.chain.append(note("after", at=2.0))
         piece = desk.chain.piece()
         assert piece is not None
         desk.answer(piece, Outcome.REFUSED, 1, refusal=Refusal.QUOTA)
@@ -194,7 +194,7 @@ async def test_a_refused_intent_is_in_no_chain_and_the_rest_is_chained_without_i
     assert piece is not None
     before = piece.entries[0].record.hash
     assert rest.entries[0].record.hash == chain_hash(
-        before, RUN, 2, "RunNoted", to_json(note("after"))
+        before, RUN, 2, "RunNoted", to_json(note("after", at=2.0))
     )
     await desk.chain.durable()
 

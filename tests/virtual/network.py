@@ -1,7 +1,8 @@
 """An in-memory network: aiohttp's client and server joined without sockets.
 
 For virtual time, where it is deterministic and costs no system call. A host can refuse,
-swallow connections, or cut the ones it has. There is no TLS here; https URLs work.
+swallow connections, or cut the ones it has. There is no TLS here; https URLs work. A server answers
+in the context in which its network was made, and a client in its own.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from contextvars import Context, copy_context
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -20,9 +23,11 @@ HIGH_WATER = 256 * 1024
 class _Pipe(asyncio.Transport):
     """One end of a connection; what is written here arrives at the other end's protocol."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str, context: Context) -> None:
         super().__init__(extra={"peername": (name, 0), "sockname": (name, 0)})
         self._loop = loop
+        self.context = context
+        """In which the protocol at this end is told what arrives."""
         self.protocol: Any = None
         self.other: _Pipe
         self._closing = False
@@ -37,7 +42,7 @@ class _Pipe(asyncio.Transport):
         if self._closing or not data:
             return
         self._in_flight += len(data)
-        self._loop.call_soon(self.other.arrive, bytes(data))
+        self._loop.call_soon(self.other.arrive, bytes(data), context=self.other.context)
         if self._in_flight > HIGH_WATER and not self._writer_paused:
             self._writer_paused = True
             self.protocol.pause_writing()
@@ -100,9 +105,11 @@ class _Pipe(asyncio.Transport):
         if self._closing:
             return
         self._closing = True
-        self._loop.call_soon(self.protocol.connection_lost, mine)
+        self._loop.call_soon(self.protocol.connection_lost, mine, context=self.context)
         # One turn later, as over a wire: what has just arrived is looked at first.
-        self._loop.call_soon(self._loop.call_soon, self.other.lost, theirs)
+        there = self.other.context
+        lost = partial(self._loop.call_soon, self.other.lost, theirs, context=there)
+        self._loop.call_soon(lost, context=there)
 
     def lost(self, exc: Exception | None) -> None:
         if not self._closing:
@@ -125,6 +132,7 @@ class MemoryNetwork:
     def __init__(self, *, connect_s: float = 0.0) -> None:
         """`connect_s`: virtual seconds that every new connection takes."""
         self.connect_s = connect_s
+        self._context = copy_context()
         self._hosts: dict[tuple[str, int], Callable[[], asyncio.BaseProtocol]] = {}
         self._pipes: dict[tuple[str, int], list[_Pipe]] = {}
         self.refusing: set[str] = set()
@@ -156,6 +164,13 @@ class MemoryNetwork:
                     pipe.abort()
                 pipes.clear()
 
+    def cut_of(self, is_meant: Callable[[str, Context], bool]) -> None:
+        """Reset connections, chosen by their host and by the context of who made them."""
+        for place, pipes in self._pipes.items():
+            for pipe in [each for each in pipes if is_meant(place[0], each.context)]:
+                pipe.abort()
+                pipes.remove(pipe)
+
     async def connect(self, host: str, port: int, protocol: asyncio.BaseProtocol) -> _Pipe:
         """Join `protocol` to a new server protocol.
 
@@ -170,12 +185,14 @@ class MemoryNetwork:
             await asyncio.sleep(self.connect_s)
         if host in self.refusing or (host, port) not in self._hosts:
             raise ConnectionRefusedError(111, "Connection refused")
-        here, there = _Pipe(loop, host), _Pipe(loop, "client")
+        here = _Pipe(loop, host, copy_context())
+        there = _Pipe(loop, "client", self._context.copy())
         here.other, there.other = there, here
-        here.protocol, there.protocol = protocol, self._hosts[host, port]()
+        here.protocol = protocol
+        there.protocol = there.context.run(self._hosts[host, port])
         self._pipes.setdefault((host, port), []).append(here)
         self.connections += 1
-        there.protocol.connection_made(there)
+        there.context.run(there.protocol.connection_made, there)
         here.protocol.connection_made(here)
         return here
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable
 from datetime import datetime
+from itertools import count
 
-from orchestrator.core.model import BackupServerName, MountRequest, ServerName
+from orchestrator.core.model import BackupServerName, MountKey, MountRequest, ServerName
 
 
 class NoOtherRuns:
@@ -16,9 +17,14 @@ class NoOtherRuns:
     earlier_seen_at: datetime | None = None
     trouble: str | None = None
 
-    def __init__(self, sessions: Iterable[str]) -> None:
-        """`sessions` are the ids of the logon sessions of this run on the server."""
-        self._sessions = frozenset(sessions)
+    def __init__(self, sessions: Iterable[str], on_release: Callable[[MountKey], None]) -> None:
+        """`sessions` are the ids of the logon sessions of this run on the server.
+
+        `on_release` is told whose slot is given back: its mount is gone, or must be.
+        """
+        self._sessions, self._on_release = frozenset(sessions), on_release
+        self._numbers = count(1)
+        self._claims: dict[int, MountKey] = {}
 
     def on_server(self, server: ServerName) -> int:
         """Return 0."""
@@ -37,16 +43,19 @@ class NoOtherRuns:
 
     def claim(self, request: MountRequest, fits: Callable[[], bool]) -> int | None:
         """Claim a mount if it fits: nobody else claims any."""
-        _ = request
-        return 0 if fits() else None
+        return self.occupy(request) if fits() else None
 
     def occupy(self, request: MountRequest) -> int:
-        """Claim nothing: nobody else would see it."""
-        _ = request
-        return 0
+        """Note whose slot it is: nobody else would see a claim."""
+        number = next(self._numbers)
+        self._claims[number] = request.key
+        return number
 
     def release(self, number: int) -> None:
-        """Do nothing."""
+        """Tell that a slot is given back."""
+        key = self._claims.pop(number, None)
+        if key is not None:
+            self._on_release(key)
 
     def forget_earlier(self) -> None:
         """Do nothing."""

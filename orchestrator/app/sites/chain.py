@@ -11,11 +11,13 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
 import anyio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.core.earlier_runs.durations import MountTimes
 from orchestrator.core.errors import Fenced, JournalDamaged
 from orchestrator.core.events import (
     Event,
+    MountForgotten,
     MountReleased,
     RunFinished,
     RunHalted,
@@ -72,6 +74,9 @@ REFUSED = {
 }
 """Why an intent is not granted, in words."""
 
+PASSING = frozenset({Refusal.WAVE, Refusal.QUOTA})
+"""What the conductor gives again that has lost records, too."""
+
 
 async def _at_once() -> None:
     """Wait for nothing."""
@@ -110,14 +115,17 @@ class Chain:
         wave_limits: Mapping[WaveName, int],
         slots: Iterable[MountKey] = (),
         times: MountTimes,
+        on_fenced: Callable[[], None] = lambda: None,
     ) -> None:
         """`wake` has the stream write what waits here, `soon` so with what follows in a moment.
+
+        `on_fenced` is called at once when a commit says that another worker has the lease.
 
         `waves` are those of the targets that are planned already, `slots` the targets that
         count against the run's limit. `times` knows how long mounts have been open.
         """
         self.lease, self.head = lease, head
-        self._wake, self._soon = wake, soon
+        self._wake, self._soon, self._on_fenced = wake, soon, on_fenced
         self._waves, self._wave_limits = dict(waves), wave_limits
         self._slots, self._times = set(slots), times
         self._waiting: deque[_Pending] = deque()
@@ -125,7 +133,10 @@ class Chain:
         self._written: deque[tuple[float, Entry]] = deque()
         self._again: list[Entry] = []
         """What the database had, and has lost."""
+        self.is_put_off = False
+        """Whether that is to be written again only after a while."""
         self._appended = self._durable = 0
+        self._last_at = 0.0
         self._moved = anyio.Event()
         self._is_closed = False
         self.before_intents: Callable[[], Awaitable[None]] = _at_once
@@ -189,7 +200,15 @@ class Chain:
         """Take no further intent: whoever has one waits until the lease is lost."""
         self._is_closed = True
 
+    def counts(self, key: MountKey) -> bool:
+        """Return whether a target still takes a slot of the run, as far as is written."""
+        return key in self._slots
+
     def _add(self, pending: _Pending) -> None:
+        event = pending.event
+        if event.at < self._last_at:  # an intent: it had to wait for its turn
+            pending.event = replace(event, at=self._last_at)
+        self._last_at = pending.event.at
         self._waiting.append(pending)
         self._appended += 1
 
@@ -220,6 +239,9 @@ class Chain:
                 if time is None:
                     return Freed(key=key)
                 return Freed(key=key, vm=time.vm, seconds=time.seconds, simulated=time.simulated)
+            case MountForgotten(key=key) if key in self._slots:
+                self._slots.discard(key)
+                return Freed(key=key)
             case (
                 SubmissionNotSent(key=key)
                 | SubmissionRefused(key=key)
@@ -238,6 +260,11 @@ class Chain:
     def is_behind(self) -> bool:
         """True while something waits to be written."""
         return bool(self._again or self._waiting or self._sent) and self._lost is None
+
+    @property
+    def owed(self) -> int:
+        """How many intents the database has to grant once more: it has lost that it did."""
+        return sum(isinstance(each.effect, Intent) for each in self._again)
 
     def piece(self) -> Piece | None:
         """Return what is to be written next, or None; the same again until it is `answered`."""
@@ -266,6 +293,7 @@ class Chain:
             return
         if answer.outcome is Outcome.FENCED:
             self.lose()
+            self._on_fenced()
         elif answer.outcome is Outcome.UNFIT:
             self._mend(answer)
         elif answer.outcome is not Outcome.STALE and answer.head is not None:
@@ -304,9 +332,10 @@ class Chain:
             self._again = lost
 
     def _given_again(self, answer: Appended) -> None:
+        self.is_put_off = answer.refusal in PASSING
         if answer.head == self.head:
             self._again = []
-        else:  # an intent was acted on, and may not be recorded any more
+        elif not self.is_put_off:  # an intent was acted on, and cannot be recorded any more
             what = f"the chain of {self.lease.server or 'the run'}"
             self.lose(JournalDamaged(f"{what} has lost records that cannot be written again"))
 

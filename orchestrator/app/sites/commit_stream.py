@@ -86,6 +86,8 @@ class CommitStream:
             chain.answered(piece, answer, now)
             if chain.is_behind:
                 self.wake()
+        if any(chain.is_put_off for chain, _ in chains):
+            await anyio.sleep(AGAIN_S)
 
     async def _answers(self, pieces: list[Piece]) -> Sequence[Appended]:
         while True:

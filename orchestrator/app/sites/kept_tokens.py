@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING
 
 import anyio
 
 from orchestrator.app.sites.serving import Serving
-from orchestrator.core.errors import DatabaseAway, TokenUnusable
-from orchestrator.core.events import LOGGED_OFF, Event, SessionEnded
+from orchestrator.core.errors import DatabaseAway, Fenced, TokenUnusable
+from orchestrator.core.events import Event, SessionEnded
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import SessionId
 from orchestrator.core.sites import Lease
@@ -27,17 +27,22 @@ AGAIN_S = 1.0
 class KeptTokens:
     """Seals and stores the tokens of one shard; an observer that drops those that are over."""
 
-    def __init__(self, serving: Serving, lease: Lease) -> None:
-        """Without a key nothing is stored, and nothing is found."""
-        self._serving, self._lease = serving, lease
+    def __init__(self, serving: Serving, lease: Lease, on_fenced: Callable[[], None]) -> None:
+        """Without a key nothing is stored, and nothing is found.
+
+        `on_fenced` is called at once when the database says that another worker has the lease.
+        """
+        self._serving, self._lease, self._on_fenced = serving, lease, on_fenced
         self._to_keep: dict[SessionId, KeptSession] = {}
         self._to_drop: list[SessionId] = []
         self._woken = anyio.Event()
         self._stored = anyio.Event()
         self._stored.set()
 
-    async def usable(self) -> Sequence[KeptSession]:
+    async def usable(self, over: Container[SessionId]) -> Sequence[KeptSession]:
         """Return the sessions that earlier workers have stored, as far as this key opens them.
+
+        Those that are `over` by what is recorded are dropped: who ended one died before that.
 
         Raises:
             Fenced: another worker has the lease.
@@ -51,6 +56,9 @@ class KeptTokens:
         database, worker = self._serving.database, self._serving.worker.worker
         found: list[KeptSession] = []
         for each in await database.tokens(worker, lease):
+            if each.session in over:
+                self._drop(each.session)
+                continue
             binding = Binding(
                 run=lease.run, server=lease.server, session=each.session, epoch=each.epoch
             )
@@ -70,10 +78,14 @@ class KeptTokens:
             self._woken.set()
 
     def observe(self, event: Event, record: MountRecord | None) -> None:
-        """Drop the token of a session that was logged off."""
+        """Drop the token of a session that is over: nothing can be open in it any more."""
         _ = record
-        if isinstance(event, SessionEnded) and event.reason == LOGGED_OFF:
-            self._to_drop.append(event.session)
+        if isinstance(event, SessionEnded) and event.is_over:
+            self._drop(event.session)
+
+    def _drop(self, session: SessionId) -> None:
+        if session not in self._to_drop:
+            self._to_drop.append(session)
             self._woken.set()
 
     async def stored(self) -> None:
@@ -102,6 +114,9 @@ class KeptTokens:
                 await self._settle_now()
             except DatabaseAway:
                 await anyio.sleep(AGAIN_S)
+            except Fenced:
+                self._on_fenced()  # before anything is cleaned up because of this error
+                raise
         self._stored.set()
 
     async def _settle_now(self) -> None:

@@ -131,3 +131,6 @@ class Served:
                 return await ask()
             except DatabaseAway:
                 await anyio.sleep(AGAIN_S)
+            except Fenced:
+                self.lose()  # before anything is cleaned up because of this error
+                raise

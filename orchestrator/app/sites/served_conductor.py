@@ -209,6 +209,7 @@ class ServedConductor(Served):
             waves={},
             wave_limits={},
             times=MountTimes(),
+            on_fenced=self.lose,
         )
         self.serving.stream.add(chain)
         return chain

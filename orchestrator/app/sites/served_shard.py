@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -19,15 +19,20 @@ from orchestrator.core.errors import Fenced
 from orchestrator.core.events import (
     Event,
     HaltAsked,
+    MountForgotten,
+    ServerParked,
+    SessionOpened,
     ShardFinished,
     ShardHolding,
     ShardPlanned,
     ShardTaken,
 )
-from orchestrator.core.model import ServerName
+from orchestrator.core.model import MountKey, ServerName
 from orchestrator.core.ports.local import on_the_spot
 from orchestrator.core.run_state import RunState, fold
 from orchestrator.core.sites import Ask, Standing, Stop
+from orchestrator.core.token import KeptSession
+from orchestrator.em.client import Client
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.orders import EarlierRun
 from orchestrator.engine.remote_board import RemoteBoard, RunStatus
@@ -57,7 +62,8 @@ class ServedShard(Served):
     @property
     def wants(self) -> int:
         """How many more mounts could begin here at once."""
-        return self._shard.could_begin if self._shard is not None else 0
+        owed = 0 if self.chain is None else self.chain.owed
+        return owed + (self._shard.could_begin if self._shard is not None else 0)
 
     @property
     def is_posting(self) -> bool:
@@ -80,7 +86,7 @@ class ServedShard(Served):
         state = fold([self.run.started, *events])
         self.clock.least(state.last_at)
         chain = self.chain = self._opened_chain(state, events)
-        tokens = KeptTokens(self.serving, self.lease)
+        tokens = KeptTokens(self.serving, self.lease, on_fenced=self.lose)
         chain.before_intents = tokens.stored
         ledger = Ledger(chain, (tokens,), self.clock, state.records.values())
         board = RemoteBoard(
@@ -91,7 +97,10 @@ class ServedShard(Served):
         )
         begins = self._begins()
         earlier = self._earlier(state, begins, retry_failed=await self._retries_failed(state))
-        shard = self._shard = await self._engine(board, ledger, tokens, earlier)
+        over = state.servers[self.server].over
+        client = self._client(tokens, await self.asked(partial(tokens.usable, over)))
+        client.logons.earlier(self.clock() - at for at in _logons(events))
+        shard = self._shard = await self._engine(board, ledger, client, earlier)
         board.join(shard)
         self._board = board
         ledger.record(begins)
@@ -159,27 +168,37 @@ class ServedShard(Served):
             retry_failed=retry_failed,
         )
 
+    @property
+    def _may_write(self) -> bool:
+        """Whether a person has allowed to write files into guests."""
+        is_recovery = self.run.started.mode == "recovery"
+        return is_recovery and self.run.options.get("yes_write") is True
+
+    def _client(self, tokens: KeptTokens, kept: Sequence[KeptSession]) -> Client:
+        """Return what speaks to the server, with the sessions that earlier workers have left."""
+        now = self.run.started.started_at + timedelta(seconds=self.clock())
+        return client_of(
+            self.run.source.plan,
+            self.server,
+            self.serving.world.since(now),
+            tokens.keep,
+            kept,
+            may_write=self._may_write,
+            fence=self.fence,
+        )
+
     async def _engine(
         self,
         board: RemoteBoard,
         ledger: Ledger,
-        tokens: KeptTokens,
+        client: Client,
         earlier: EarlierRun | None,
     ) -> Shard:
         """Return the engine's shard, with everything it needs from outside."""
-        source, world = self.run.source, self.serving.world
-        started = self.run.started
-        may_write = self.run.options.get("yes_write") is True and started.mode == "recovery"
+        source, world, started = self.run.source, self.serving.world, self.run.started
         past = await self.serving.earlier_runs(self.run)
-        orders = orders_of(source, started, world, None, earlier, past.proofs, may_write=may_write)
-        client = client_of(
-            source.plan,
-            self.server,
-            world.since(started.started_at + timedelta(seconds=ledger.now())),
-            tokens.keep,
-            await self.asked(tokens.usable),
-            may_write=may_write,
-            fence=self.fence,
+        orders = orders_of(
+            source, started, world, None, earlier, past.proofs, may_write=self._may_write
         )
         around = Surroundings(
             rng=world.rng,
@@ -188,7 +207,7 @@ class ServedShard(Served):
             programs=world.programs or ChildProcesses(secret_variables(source.plan)),
             aside=on_the_spot if world.inline else in_a_thread,
             file_store=world.file_store or DiskFileStore(inline=world.inline),
-            others=NoOtherRuns(client.kept),
+            others=NoOtherRuns(client.kept, partial(self._released, ledger)),
             end_of_holds_requested=self._end_of_holds_requested,
         )
         return Shard(orders, [client], board, ledger, around)
@@ -221,6 +240,7 @@ class ServedShard(Served):
             wave_limits=limits_of(self.run.source.plan).waves,
             slots=(each.planned.key for each in records if each.attempts),
             times=times,
+            on_fenced=self.lose,
         )
         self.serving.stream.add(chain)
         return chain
@@ -238,12 +258,40 @@ class ServedShard(Served):
             site=self.taken.site,
         )
 
+    def _released(self, ledger: Ledger, key: MountKey) -> None:
+        """Let the run have the slot of a target that no record of it gives back."""
+        if self.chain is not None and self.chain.counts(key):
+            ledger.record(MountForgotten(at=ledger.now(), server=self.server, key=key))
+
     def _planned(self) -> None:
         """Record that all targets are planned, or never will be."""
         shard = self._shard
         assert shard is not None  # noqa: S101 - it has planned them
         now, matched = shard.ledger.now(), dict(shard.matched) if shard.has_listed else None
         shard.ledger.record(ShardPlanned(at=now, server=self.server, matched=matched))
+
+
+def _logons(events: Iterable[Event]) -> Iterator[float]:
+    """Yield when earlier workers have logged on, on the run's clock.
+
+    One that recorded neither a session nor trouble may have died right after its logon was sent.
+    """
+    taken: float | None = None
+    for event in events:
+        match event:
+            case ShardTaken():
+                if taken is not None:
+                    yield taken
+                taken = event.at
+            case SessionOpened():
+                yield event.at
+                taken = None
+            case ServerParked():
+                taken = None
+            case _:
+                pass
+    if taken is not None:
+        yield taken
 
 
 def _status(standing: Standing) -> RunStatus:

@@ -140,6 +140,9 @@ class Worker:
         except DatabaseAway:
             return  # it expires
         kind = ServedConductor if lease.server == CONDUCTOR else ServedShard
+        before = self._served.get((lease.run, lease.server))
+        if before is not None:
+            before.lose()  # this worker was late to renew, and has taken it from itself
         served = kind(taken, self._runs[lease.run], self._serving, sent_at)
         self._served[lease.run, lease.server] = served
         shards.start_soon(self._serve, served)

@@ -38,6 +38,7 @@ from orchestrator.core.events.server import (
     LOGGED_OFF,
     HaltAsked,
     LimitsShared,
+    MountForgotten,
     ServerGivenUp,
     ServerMeasured,
     ServerPaced,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.core.events.base import ServerEvent, SessionEvent
-from orchestrator.core.model import Href, RestorePointId, TaskId
+from orchestrator.core.model import Href, MountKey, RestorePointId, TaskId
 
 
 class SessionOpened(SessionEvent, frozen=True, kw_only=True):
@@ -68,6 +68,14 @@ class SessionEnded(SessionEvent, frozen=True, kw_only=True):
     reason: str
     unaudited: str | None = None
     left_open: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """True if it was logged off, or lost with nothing unknown in it.
+
+        One that was lost with something unknown in it may be denied for a while only.
+        """
+        return (self.lost and self.unaudited is None) or self.reason == LOGGED_OFF
 
 
 class ServerParked(ServerEvent, frozen=True, kw_only=True):
@@ -147,6 +155,15 @@ class HaltAsked(ServerEvent, frozen=True, kw_only=True):
 
     reason: str
     detail: str
+
+
+class MountForgotten(ServerEvent, frozen=True, kw_only=True):
+    """What a target may have left mounted counts in no limit any more.
+
+    Nobody could see it released: the server must have forgotten its session by now.
+    """
+
+    key: MountKey
 
 
 class ShardFinished(ServerEvent, frozen=True, kw_only=True):

@@ -112,6 +112,11 @@ class Attempt(Struct, frozen=True, kw_only=True):
         """True while the session lives and its server is not given up."""
         return not self.connection.lost and self.server.gate.given_up is None
 
+    @property
+    def is_fenced(self) -> bool:
+        """True once another worker goes on with it: nothing is cleaned up or recorded here."""
+        return self.server.is_fenced
+
     async def is_alone(self) -> bool:
         """Return whether nobody else can have mounted anything; False if the server is silent."""
         own = self.server.own, self.context.known_sessions()

@@ -82,11 +82,10 @@ async def drive(
                 break
             request = again
             held = await _next_slot(request, context)
-    except Fenced:
-        raise
     except BaseException:
-        with harmless("mount.not_concluded", key=request.key):
-            conclude(request, context, withdrawn=held is None)
+        if not context.servers[request.server].is_fenced:
+            with harmless("mount.not_concluded", key=request.key):
+                conclude(request, context, withdrawn=held is None)
         raise
     conclude(request, context, withdrawn=held is None)
 
@@ -137,10 +136,18 @@ async def _attempt(request: MountRequest, slot: Slot, context: RunContext) -> Ne
 
 
 async def holding(attempt: Attempt, work: Callable[[Attempt], Awaitable[NextStep]]) -> NextStep:
-    """Do the work of an attempt while it holds its slot, and end it whatever happens."""
+    """Do the work of an attempt while it holds its slot, and end it whatever happens.
+
+    Only what another worker goes on with is left as it is, and keeps its slot.
+
+    Raises:
+        Fenced: another worker goes on with it.
+    """
     connection, slot = attempt.connection, attempt.slot
     try:
         return await work(attempt)
+    except Fenced:
+        raise  # another worker goes on with the mount
     except OUT_OF_KNOWLEDGE as exc:
         why = str(exc) or "the server forgot the task"
         if isinstance(exc, SessionLost) and attempt.is_reachable:
@@ -150,21 +157,21 @@ async def holding(attempt: Attempt, work: Callable[[Attempt], Awaitable[NextStep
             record_out_of_reach(attempt.request, attempt.context, why, lost=connection.lost)
         return NextStep.CONCLUDE
     except anyio.get_cancelled_exc_class():
-        if attempt.server.is_taken_over:
-            raise  # another worker goes on with the mount
+        if attempt.is_fenced:
+            raise
         is_mounted = attempt.record.mount is not None
         at_work = "before its mount was removed" if is_mounted else "while it was being mounted"
         with harmless("mount.not_abandoned", key=attempt.key):
             await abandon(attempt, f"stopped {at_work}")
         raise
-    except Fenced:
-        raise  # another worker goes on with the mount
     except Exception as exc:  # a bug of ours: what is mounted is removed all the same
         with harmless("mount.not_abandoned", key=attempt.key):
             await abandon(attempt, f"internal error: {type(exc).__name__}")
         raise
     finally:
-        if not attempt.record.may_be_open:
+        if attempt.is_fenced:
+            pass  # its successor counts it
+        elif not attempt.record.may_be_open:
             slot.release()
         elif connection.lost:
             slot.release_after(lambda: connection.forgotten_in(attempt.now))

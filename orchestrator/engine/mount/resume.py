@@ -236,6 +236,8 @@ class EarlierAttempts(Struct, frozen=True, kw_only=True):
         except ServerUnusable as exc:
             connection, why = None, f"the run was interrupted, and its server is gone: {exc}"
         except anyio.get_cancelled_exc_class():
+            if server is not None and server.is_fenced:
+                raise
             _give_up(request, context, "stopped before its logon session was found again")
             slot.forfeit()
             raise
