@@ -38,6 +38,7 @@ class RunFollower:
         """Before the first record."""
         self._store, self._summary = store, summary
         self.stats = RunStatistics(store.durations(store.naming(summary.run)).expected)
+        self.stats.is_shared = store.is_shared
         self._mark = BEGINNING
         self._began: float | None = None
         """When the run began, on this machine's monotonic clock."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from orchestrator.core.records import RunSummary
     from orchestrator.plan.choose.locked import LockedPlan
     from orchestrator.plan.file.loading import LoadedPlan
+    from orchestrator.plan.file.settings import RestorePlan
 
 
 ELSEWHERE = {"state", "retry_failed"}
@@ -176,28 +177,41 @@ def unmount_command(
     here, with the secrets of that server and --token-key; a run that nobody works on is stopped
     first, and can be resumed.
     """
-    from orchestrator.app.unmount import release_leftovers
-
     _ = output  # every line is a result
     streams.never_wait()
     journal = options.journal_of(state)
+    summary = journal.summary(run)
     if state is not None and not isinstance(state, Path):
         refuse_given({"plan", "overrides", "wait"}, "the plan of the run is in the database")
-        name = journal.find(run)
-        code = unmount_there(name, state, token_key)
-        _update_reports(journal, journal.summary(name))
+        code = unmount_there(summary.run, state, token_key)
+        _update_reports(journal, summary)
         end(code)
     if token_key is not None:
         fail(ExitCode.USAGE, "--token-key is for a database; a state directory needs none")
-    directory = state or options.default_state()
+
+    def plan_of(started: RunStarted) -> RestorePlan:
+        return _plan_of(started, plan, overrides, only_servers=True).plan
+
+    end(_unmount(journal, summary, state or options.default_state(), plan_of, wait))
+
+
+def _unmount(
+    journal: Store,
+    summary: RunSummary,
+    directory: Path,
+    plan_of: Callable[[RunStarted], RestorePlan],
+    wait: float,
+) -> int:
+    """Unmount what is left of a run of a state directory; return the exit code."""
+    from orchestrator.app.unmount import release_leftovers
+
     release = partial(
         release_leftovers,
         directory,
-        run,
-        lambda started: _plan_of(started, plan, overrides, only_servers=True).plan,
+        summary.run,
+        plan_of,
         say=lambda line: click.echo(line, err=True),
     )
-    summary = journal.summary(run)
     is_alive = journal.is_running(summary)
     try:
         outcome = anyio.run(release)
@@ -210,7 +224,7 @@ def unmount_command(
         click.echo(line)
     if not is_alive:  # else its own process writes them
         _update_reports(journal, summary)
-    end(outcome.code)
+    return outcome.code
 
 
 def _has_ended(journal: Store, summary: RunSummary, wait: float) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.app.sites.overview import ServedRun
     from orchestrator.app.stores import Place
     from orchestrator.core.lifecycle import MountRecord
-    from orchestrator.core.model import ServerName
+    from orchestrator.core.model import ServerName, SessionId
     from orchestrator.core.ports.store import Store
     from orchestrator.core.records import RunSummary
     from orchestrator.core.run_state import RunState
@@ -42,11 +42,13 @@ def status_command(
 
     Reads only the journal, so it also works during a run, from a second terminal. Exit code 3 if
     a mount of the run may still be open and no process is working on the run.
+
+    Of a run over several machines it shows who serves each server, and what nobody does; exit code
+    3 if a mount may be open on a server that no worker serves.
     """
     journal = options.journal_of(state)
-    is_shared = not isinstance(state or Path(), Path)
     if run is None:
-        end(_show_runs(journal, as_json, is_shared=is_shared))
+        end(_show_runs(journal, as_json))
     summary = journal.summary(run)
     if watch and journal.is_running(summary):
         from orchestrator.cli.watching import follow
@@ -69,6 +71,8 @@ class _Attended(Struct, frozen=True, kw_only=True):
 
     running: bool
     served: ServedRun | None = None
+    kept: frozenset[tuple[ServerName, SessionId]] = frozenset()
+    """Sessions with which another worker could go on."""
 
     def on(self, server: ServerName) -> bool:
         """Return whether somebody works on a server."""
@@ -78,17 +82,32 @@ class _Attended(Struct, frozen=True, kw_only=True):
         """Return whether somebody works on the run, and it has not ended."""
         return self.running and run_state.finished is None
 
+    def lines(self, run_state: RunState) -> Iterator[str]:
+        """Yield who serves what, what nobody does, and what no other worker could go on with."""
+        from orchestrator.app.sites.overview import lines
+
+        if self.served is None:
+            return
+        yield from lines(self.served)
+        yield from self.served.what_waits()
+        for name, server in run_state.servers.items():
+            live = {each.session for each in server.sessions} - server.over
+            if self.on(name) and live and not any((name, each) in self.kept for each in live):
+                yield f"{printable(name)}: not survivable, its worker keeps no tokens (--token-key)"
+
 
 def _attended(journal: Store, summary: RunSummary, state: Place | None) -> _Attended:
     if state is None or isinstance(state, Path):
         return _Attended(running=journal.is_running(summary))
     from orchestrator.app.sites.asking import looked_at
+    from orchestrator.database.store import DatabaseStore
 
     served = anyio.run(looked_at, state, summary.run)
-    return _Attended(running=bool(served.served), served=served)
+    kept = DatabaseStore(state).kept_sessions(summary.run)
+    return _Attended(running=bool(served.served), served=served, kept=kept)
 
 
-def _show_runs(journal: Store, as_json: bool, *, is_shared: bool) -> int:
+def _show_runs(journal: Store, as_json: bool) -> int:
     """Print the list of runs and return the exit code.
 
     A damaged run is named and hides no other one: what may be mounted must be found.
@@ -105,7 +124,7 @@ def _show_runs(journal: Store, as_json: bool, *, is_shared: bool) -> int:
             values.append(_row_values(summary, "damaged", None))
             lines.append(_row_line(summary, "DAMAGED, its state is unknown"))
             continue
-        state = _state_of(overview, running, is_shared=is_shared)
+        state = _state_of(overview, running, is_shared=journal.is_shared)
         values.append(_row_values(summary, state, overview))
         lines.append(_row_line(summary, _progress_of(state, overview)))
     if as_json:
@@ -235,9 +254,7 @@ def _show_run(run_state: RunState, attended: _Attended, as_json: bool) -> int:
         return code
     click.echo(f"{run_state.started.run}: {state}")
     if served is not None and run_state.finished is None:
-        from orchestrator.app.sites import overview
-
-        click.echo("\n".join([*overview.lines(served), *served.what_waits()]))
+        click.echo("\n".join(attended.lines(run_state)))
     if not running and _has_more_in_report(run_state):
         where = printable(run_state.report_dir)
         click.echo(f"The journal took nothing any more; the report has the rest: {where}")

@@ -208,6 +208,7 @@ def _report_to_ci(outcome: Outcome, ci: Ci, *, aside: bool) -> None:
 
 def _prepared(path: Path, values: dict[str, Any]) -> Callable[..., Awaitable[Outcome]]:
     """Load the plan and check that the run may begin; return what carries it out."""
+    require_durations(values)
     state = values["state"] or options.default_state()
     if not isinstance(state, Path):
         return _prepared_there(path, state, values)
@@ -294,6 +295,14 @@ def choices_of(source: LoadedPlan | LockedPlan, state: Place, values: dict[str, 
         hold=hold,
         yes_write=values["yes_write"],
     )
+
+
+def require_durations(values: dict[str, Any]) -> None:
+    """End with what is wrong with a duration, before anything is read."""
+    from orchestrator.plan.file.quantities import duration, positive_duration
+
+    _duration("--deadline", values["deadline"], duration)
+    _duration("--hold", values["hold"], positive_duration)
 
 
 def _duration(option: str, text: str | None, read: Callable[[str], float]) -> float | None:

@@ -65,6 +65,7 @@ def submit_command(plan: Path, wait: bool, output: options.Output, **values: Any
         if given and not wait:
             fail(ExitCode.USAGE, f"{option} needs --wait: without it nobody is here at the end")
     streams.never_wait()
+    running.require_durations(values)
     address: Address = values["state"]
     travelling = travelling_plan(plan, overrides=values["overrides"])
     choices = running.choices_of(travelling.source, address, values)

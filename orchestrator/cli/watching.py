@@ -48,7 +48,7 @@ def watch_command(run: str, wait: bool, state: Place | None, output: options.Out
     ends the watching, not the run.
 
     Exit code 0 when the run has ended, whatever its result (the last line shows its exit code), 3
-    if its process is gone and the run has not ended.
+    if its process is gone, or no worker serves it, and the run has not ended.
     """
     streams.never_wait()
     journal = options.journal_of(state)
@@ -58,11 +58,11 @@ def watch_command(run: str, wait: bool, state: Place | None, output: options.Out
     except KeyboardInterrupt:
         end(130)
     if run_state is None or run_state.finished is None:
-        fail(
-            3,
-            f"the process of run {summary.run} is gone, and the run has not ended"
-            f"{_what_is_open(run_state)}; continue it: bulk-restore resume {summary.run}",
-        )
+        gone = f"the process of run {summary.run} is gone"
+        how = f"continue it: bulk-restore resume {summary.run}"
+        if journal.is_shared:
+            gone, how = f"no worker serves run {summary.run}", "start one: bulk-restore work"
+        fail(3, f"{gone}, and the run has not ended{_what_is_open(run_state)}; {how}")
     click.echo(_last_line(run_state, run_state.finished))
     end(0)
 

@@ -22,7 +22,7 @@ from orchestrator.core.earlier_runs.durations import past_durations
 from orchestrator.core.earlier_runs.naming import NO_NAMING, Naming
 from orchestrator.core.earlier_runs.proofs import PROVING, last_proofs
 from orchestrator.core.errors import DatabaseAway, JournalDamaged
-from orchestrator.core.model import RunId
+from orchestrator.core.model import RunId, ServerName, SessionId
 from orchestrator.core.ports.journal import Baselines, Durations, Proofs
 from orchestrator.core.reading import RunReader
 from orchestrator.core.records import (
@@ -75,6 +75,11 @@ class DatabaseStore(RunReader):
         return str(self._address)
 
     @property
+    def is_shared(self) -> bool:
+        """True: workers carry out what is here."""
+        return True
+
+    @property
     def is_being_made(self) -> bool:
         """False: `database init` makes it in one transaction."""
         return False
@@ -118,6 +123,11 @@ class DatabaseStore(RunReader):
             [summary.run],
         )
         return bool(is_held)
+
+    def kept_sessions(self, run: RunId) -> frozenset[tuple[ServerName, SessionId]]:
+        """Return the sessions whose tokens are stored: with them another worker goes on."""
+        found = self._ask("SELECT server, session FROM bulk_restore.sessions WHERE run = %s", [run])
+        return frozenset((ServerName(server), SessionId(session)) for server, session in found)
 
     # --- one run -------------------------------------------------------------------------------
 

@@ -124,6 +124,11 @@ class State(RunReader, RunLocks, SideFiles):
         return str(self.directory)
 
     @property
+    def is_shared(self) -> bool:
+        """False: whoever begins a run carries it out."""
+        return False
+
+    @property
     def is_being_made(self) -> bool:
         """True while the journal's file has nothing in it: its first run is writing it."""
         return self._file.exists() and not self._file.stat().st_size

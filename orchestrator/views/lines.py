@@ -60,12 +60,8 @@ class LineView(View):
         stats.abandoned = gone
         for record, outcome in self._writes.give_up() if gone else ():
             self._doubt(stats.now, record, outcome)
-        run = stats.started.run
-        word = (
-            f"its process is gone; continue it: bulk-restore resume {run}"
-            if gone
-            else f"run {run} goes on"
-        )
+        gone_words = f"{stats.abandoned_words}; {stats.continuing_words}"
+        word = gone_words if gone else f"run {stats.started.run} goes on"
         self._lines.write(f"{clock(stats.now)} {word}")
 
     def draw(self, now: float) -> None:

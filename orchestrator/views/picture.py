@@ -89,8 +89,7 @@ def _sections(stats: RunStatistics, width: int) -> Iterator[_Section]:
     if stats.force_hint is not None:
         yield _row(7, (Span(stats.force_hint, "yellow"),))
     if stats.abandoned and stats.started is not None:
-        how = f"continue it: bulk-restore resume {stats.started.run}"
-        yield _row(2, (Span(how, "bold yellow"),))
+        yield _row(2, (Span(stats.continuing_words, "bold yellow"),))
     if servers:
         ranks = (3, 10, 11, 30, 31, 32)[: min(len(servers), SERVERS_SHOWN)]
         yield gap
@@ -121,7 +120,7 @@ def _title(stats: RunStatistics, width: int) -> Row:
         code = stats.finished.exit_code
         end = Span(f"{gap}ended, exit code {code}: {exit_words(code)}", "bold")
     elif stats.abandoned:
-        end = Span(f"{gap}its process is gone", "bold red")
+        end = Span(f"{gap}{stats.abandoned_words}", "bold red")
     else:
         end = Span(f"{gap}{stats.time_left().words}")
     return Span(name, "bold"), Span(f"{gap}{duration(stats.now)}"), end

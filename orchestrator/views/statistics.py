@@ -67,6 +67,8 @@ class RunStatistics:
         """The signal that has stopped the run, while a second one would do more."""
         self.abandoned = False
         """Whether the run's process is gone although the run has not finished."""
+        self.is_shared = False
+        """Whether workers carry it out: then the next one goes on with it."""
         self.eta = Eta(expected)
         self._phase: dict[MountKey, Phase] = {}
         self._wave: dict[MountKey, WaveName] = {}
@@ -271,6 +273,21 @@ class RunStatistics:
         then = self.started.started_at.astimezone(UTC) + timedelta(seconds=at)
         today = self.started.started_at.astimezone(UTC) + timedelta(seconds=self.now)
         return time_of_day(then) if then.date() == today.date() else moment(then)
+
+    @property
+    def abandoned_words(self) -> str:
+        """What is the case while the run is abandoned."""
+        return "no worker serves it" if self.is_shared else "its process is gone"
+
+    @property
+    def continuing_words(self) -> str:
+        """What to do about a run that is abandoned."""
+        run = self.started.run if self.started is not None else "RUN"
+        return (
+            "the next worker goes on with it: bulk-restore work"
+            if self.is_shared
+            else f"continue it: bulk-restore resume {run}"
+        )
 
     def time_left(self) -> TimeLeft:
         """Return how long the rest may take, as of `now`; unknown while the run has no process."""

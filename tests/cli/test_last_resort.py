@@ -121,11 +121,20 @@ def test_a_reader_that_leaves_hides_no_problem(tmp_path: Path) -> None:
     assert done.returncode == 2
 
 
+DATABASE = "--state postgresql://127.0.0.1:1/none"
+"""An address at which nothing is; it is not reached."""
+
 BUGS = {
     "validate": ("orchestrator.plan.choose.locked.load_any", "validate PLAN"),
     "plan": ("orchestrator.plan.file.loading.load_plan", "plan PLAN"),
     "check": ("orchestrator.plan.choose.locked.load_any", "check PLAN"),
     "run": ("orchestrator.plan.choose.locked.load_any", "run PLAN --yes"),
+    "submit": ("orchestrator.app.sites.stored_plan.travelling_plan", f"submit PLAN {DATABASE}"),
+    "work": (
+        "orchestrator.database.sealing.load_sealer",
+        f"work --site x --token-key DIR {DATABASE}",
+    ),
+    "stop": ("orchestrator.database.store.DatabaseStore.summary", f"stop last {DATABASE}"),
     "resume": ("orchestrator.journal.State.summary", "resume last"),
     "status": ("orchestrator.journal.State.runs", "status"),
     "watch": ("orchestrator.journal.State.summary", "watch last"),

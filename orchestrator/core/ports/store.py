@@ -48,6 +48,13 @@ class Store(RecordedRuns, Protocol):
         """Where the runs are recorded, for a person; it holds no secret."""
 
     @property
+    def is_shared(self) -> bool:
+        """True if workers, perhaps on other machines, carry out the runs that are here.
+
+        Then nobody need resume a run that nobody works on: the next worker goes on with it.
+        """
+
+    @property
     def is_being_made(self) -> bool:
         """True while the first run makes the store: it cannot be read yet, and soon can."""
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.sites.site import MOST, Site, require_clean, until, until_running
 from tests.database.owner import Owner
-from tests.processes import Servers, ended, kill
+from tests.processes import Servers, ended, kill, until_said
 
 pytestmark = pytest.mark.process
 
@@ -60,6 +60,21 @@ def test_a_worker_that_is_stopped_hands_over(stalled: Servers, site: Site) -> No
     assert site.status(run)["run"]["exit_code"] == 0
     assert all(each["taken_over"] == 0 for each in site.shards(run).values())  # given back
     require_clean(stalled, 12)
+
+
+def test_a_worker_without_a_key_warns_and_is_not_survivable(stalled: Servers, site: Site) -> None:
+    """Whoever looks sees that no other worker could go on."""
+    run = site.submit(site.plan(stalled, targets=2))
+    worker = site.start("work", "--site", "default", "--until-idle")
+    said = until_said(worker, "should it die")
+    until_running(site, 2)
+
+    text = site.call("status", run).stdout
+    stalled.go_on()
+
+    assert "WARNING: without --token-key" in said
+    assert text.count("not survivable, its worker keeps no tokens") == 2
+    assert ended(worker)[0] == 0
 
 
 def test_a_second_signal_ends_a_worker_at_once(stalled: Servers, site: Site) -> None:
