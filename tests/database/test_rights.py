@@ -35,7 +35,7 @@ DENIED = (
     "CREATE FUNCTION bulk_restore.now() RETURNS int LANGUAGE sql AS 'SELECT 1'",
     "SELECT bulk_restore.append_chain('w', 1, 'r', '', 1, '{}')",
     "SELECT bulk_restore.take_effect('r', 'hq', '{}')",
-    "SELECT bulk_restore.refusal('r', 'hq', 'k', 'w')",
+    "SELECT bulk_restore.refusal('r', 'hq', 'k', 'w', 3)",
     "SELECT bulk_restore.let_others_post('r', 'hq')",
 )
 
