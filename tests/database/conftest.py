@@ -7,28 +7,17 @@ from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
 
-import anyio
-import psycopg
 import pytest
 
 from orchestrator.database.address import read_address
-from orchestrator.database.installation import init
 from orchestrator.database.postgresql import PostgreSQL
 from orchestrator.database.private_server import PrivateServer, private_server
 from tests.database import workers
 from tests.database.owner import Owner
+from tests.database.template import database_of, make_template
 from tests.database.workers import Worker
 
 NUMBERS = count(1)
-
-LOGINS = """
-CREATE ROLE reader LOGIN IN ROLE bulk_restore_reader;
-CREATE ROLE operator LOGIN IN ROLE bulk_restore_operator;
-CREATE ROLE east LOGIN IN ROLE bulk_restore_worker;
-CREATE ROLE west LOGIN IN ROLE bulk_restore_worker;
-CREATE ROLE drill LOGIN IN ROLE bulk_restore_operator, bulk_restore_worker;
-CREATE ROLE stranger LOGIN;
-"""
 
 
 @pytest.fixture
@@ -42,11 +31,7 @@ def server() -> Iterator[PrivateServer]:
     """Start a PostgreSQL with a template of our schema; `PG_BINARIES` names another one."""
     chosen = os.environ.get("PG_BINARIES")
     with private_server(binaries=Path(chosen) if chosen else None) as running:
-        with psycopg.connect(running.url(), autocommit=True) as connection:
-            connection.execute("CREATE DATABASE sites")
-        anyio.run(init, read_address(running.url("sites")))
-        with psycopg.connect(running.url(), autocommit=True) as connection:
-            connection.execute(LOGINS)
+        make_template(running)
         yield running
 
 
@@ -54,11 +39,8 @@ def server() -> Iterator[PrivateServer]:
 def name(server: PrivateServer) -> Iterator[str]:
     """Make a database with our schema; return its name."""
     found = f"test_{next(NUMBERS)}"
-    with psycopg.connect(server.url(), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {found} TEMPLATE sites".encode())
-    yield found
-    with psycopg.connect(server.url(), autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {found} WITH (FORCE)".encode())
+    with database_of(server, found):
+        yield found
 
 
 @pytest.fixture
