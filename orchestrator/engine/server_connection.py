@@ -162,11 +162,7 @@ class ServerConnection(Sessions):
             self._opening.deadline = min(self._opening.deadline, limit)
 
     async def serve(self) -> None:
-        """Keep a session open until `close()`; then log off. Never raises for the server.
-
-        Raises:
-            Fenced: another worker serves it now; nothing more is sent, and nothing recorded.
-        """
+        """Keep a session open until `close()`; then log off. Raises Fenced, and nothing else."""
         logons = 0
         try:
             await self._woken.wait()

@@ -36,7 +36,8 @@ def test_a_mutant_names_tests_that_exist(mutant: Mutant) -> None:
     assert mutant.caught_by
     for test in mutant.caught_by:
         path, _, name = test.partition("::")
-        assert f"def {name.partition('[')[0]}(" in (ROOT / path).read_text(encoding="utf-8")
+        function = name.partition("[")[0].rpartition("::")[2]
+        assert f"def {function}(" in (ROOT / path).read_text(encoding="utf-8")
 
 
 def test_every_mutant_can_be_planted() -> None:
