@@ -32,10 +32,14 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from orchestrator.app.demo import settings_for
 from orchestrator.simulator.certificates import Certificate, self_signed
+from orchestrator.simulator.faults import FaultScript
 from orchestrator.simulator.manager import SimSession, SimTask, SimulatedManager
 from orchestrator.simulator.plans import ServedManagers, plan_for
 from orchestrator.simulator.process import PASSWORD_VARIABLE, Settings, listening, simulation
+from orchestrator.simulator.server import HttpFace
 from orchestrator.simulator.truth import GroundTruth
+
+Face = Callable[[SimulatedManager, FaultScript], HttpFace]
 
 PASSWORD = "n0t-a-real-password"
 STATEFUL = frozenset(
@@ -112,7 +116,9 @@ class Stalling(SimulatedManager):
 
 
 @asynccontextmanager
-async def here(settings: Sequence[Settings], stall: Stall | None = None) -> AsyncIterator[Here]:
+async def here(
+    settings: Sequence[Settings], stall: Stall | None = None, face: Face = HttpFace
+) -> AsyncIterator[Here]:
     """Serve in this process; nothing that is measured should run beside it."""
     kind = SimulatedManager if stall is None else partial(Stalling, stall)
     async with AsyncExitStack() as stack:
@@ -120,7 +126,13 @@ async def here(settings: Sequence[Settings], stall: Stall | None = None) -> Asyn
         urls: dict[str, str] = {}
         truths: list[GroundTruth] = []
         for each in settings:
-            server = listening(each, certificate.certificate, certificate.key, manager_class=kind)
+            server = listening(
+                each,
+                certificate.certificate,
+                certificate.key,
+                manager_class=kind,
+                face_class=face,
+            )
             port, truth = await stack.enter_async_context(server)
             urls[each.name] = f"https://127.0.0.1:{port}"
             truths.append(truth)
@@ -177,16 +189,20 @@ def servers(
 
 @contextmanager
 def served(
-    settings: Sequence[Settings], *, apart: bool = False, stall_after: int | None = None
+    settings: Sequence[Settings],
+    *,
+    apart: bool = False,
+    stall_after: int | None = None,
+    face: Face = HttpFace,
 ) -> Iterator[Servers]:
     """Serve whatever the settings say, each `apart` in a process or all of them in this one.
 
-    Their password is PASSWORD. Only those in this process can stall.
+    Their password is PASSWORD. Only those in this process can stall, or have another `face`.
     """
     try:
         with start_blocking_portal() as portal:
             stall = None if stall_after is None else Stall(stall_after)
-            context: AbstractAsyncContextManager[Witnessed] = here(settings, stall)
+            context: AbstractAsyncContextManager[Witnessed] = here(settings, stall, face)
             if apart:
                 context = simulation(settings, password=PASSWORD)
             with portal.wrap_async_context_manager(context) as running:

@@ -95,6 +95,7 @@ async def listening(
     key: Path,
     *,
     manager_class: Callable[..., SimulatedManager] = SimulatedManager,
+    face_class: Callable[[SimulatedManager, FaultScript], HttpFace] = HttpFace,
 ) -> AsyncIterator[tuple[int, GroundTruth]]:
     """Serve one server over HTTPS in this process; yields its port and what really happens."""
     truth = GroundTruth()
@@ -107,7 +108,7 @@ async def listening(
         seed=settings.seed,
         duration=settings.duration,
     )
-    face = HttpFace(manager, FaultScript.from_json(settings.faults, seed=settings.seed))
+    face = face_class(manager, FaultScript.from_json(settings.faults, seed=settings.seed))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     web_server = face.protocol_factory()

@@ -42,6 +42,7 @@ class Proxy:
         """Whether the next answer is swallowed, and its connection cut."""
         self.swallows_notifications = False
         """Whether it is as a pool that gives each transaction another connection."""
+        self._is_cut_off = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass one connection on until both sides have ended."""
@@ -51,6 +52,8 @@ class Proxy:
             writer.close()
             return
         connection = Connection(writer, on)
+        if self._is_cut_off:
+            connection.may_pass.clear()
         self._connections.append(connection)
         await asyncio.gather(
             self._requests(connection, reader, on), self._answers(connection, back, writer)
@@ -90,6 +93,17 @@ class Proxy:
         for each in self._connections:
             each.may_pass.clear()
 
+    def cut_off(self) -> None:
+        """Keep back what everybody sends, as a broken path does, until `let_through`."""
+        self._is_cut_off = True
+        self.stall()
+
+    def let_through(self) -> None:
+        """Pass on what was kept back, late as it is, and all that follows."""
+        self._is_cut_off = False
+        for each in self._connections:
+            each.may_pass.set()
+
     async def deliver(self) -> None:
         """Pass on what was kept back, and wait until its connections end; clients have left."""
         late = [each for each in self._connections if not each.may_pass.is_set()]
@@ -118,9 +132,14 @@ async def proxied(
     """Listen beside the server; yield the proxy, and the address in `url` through it."""
     proxy = Proxy(server.socket / ".s.PGSQL.5432")
     listener = await asyncio.start_unix_server(proxy.serve, directory / ".s.PGSQL.5432")
-    before, after = (quote(str(each), safe="") for each in (server.socket, directory))
     try:
-        yield proxy, read_address(url.replace(before, after))
+        yield proxy, read_address(beside(server, directory, url))
     finally:
         listener.close()
         await proxy.aclose()
+
+
+def beside(server: PrivateServer, directory: Path, url: str) -> str:
+    """Return the address `url` of a server as that of the proxy which listens in `directory`."""
+    before, after = (quote(str(each), safe="") for each in (server.socket, directory))
+    return url.replace(before, after)
