@@ -12,7 +12,7 @@ TESTERS ?= $(shell expr $(WORKERS) + 2)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint types imports bench simulate-seeds simulate-crashes simulate-deaths strikes mutants docs pictures lock clean
+.PHONY: help setup demo test check format lint types imports bench simulate-seeds simulate-crashes simulate-deaths strikes strikes-sites mutants docs pictures lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,10 @@ simulate-deaths: $(STAMP) ## Let runs die at random, and resume or unmount after
 
 strikes: $(STAMP) ## Kill and stop real processes at random instants; AT=kill:NUMBER for one
 	$(BIN)/python -m tests.strikes $(AT)
+
+STRIKES ?= 200
+strikes-sites: $(STAMP) ## Kill, freeze and cut off workers of runs over several machines: STRIKES=20
+	$(BIN)/python -m tests.strikes.sites $(STRIKES)
 
 mutants: $(STAMP) ## Plant known bugs into a copy and see the tests catch them; ONLY="NAME..."
 	$(BIN)/python -m tests.mutants $(ONLY) --workers $(WORKERS)
