@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from orchestrator.core.events import (
     HaltAsked,
+    MountForgotten,
     ServerEvent,
     ServerGivenUp,
     ServerMeasured,
@@ -69,6 +70,8 @@ class ServerState(Struct):
     """What the plan's guards have counted on it, in such a run."""
     ends: list[float] = field(default_factory=list)
     """When nothing was left to do on it, in such a run: once, and again after each resume."""
+    forgotten: set[MountKey] = field(default_factory=set)
+    """Targets whose mount counts no more, for its session must be forgotten, in such a run."""
     failure: str | None = None
     """An internal error of one of its workers."""
     is_planned: bool = False
@@ -132,6 +135,8 @@ class ServerState(Struct):
                 self._use_anew(event.at, event.used_until)
             case HaltAsked():
                 self.halt_asked = event
+            case MountForgotten(key=key):
+                self.forgotten.add(key)
             case ShardPlanned():
                 self.is_planned = True
                 if event.matched is not None:

@@ -18,9 +18,12 @@ class LeaseFence:
     `call_soon_threadsafe`.
     """
 
-    def __init__(self, server: ServerName, lease: Lease) -> None:
-        """`lease` is that of `server`, and is changed through this object only."""
-        self.server = server
+    def __init__(self, server: ServerName, lease: Lease, *, reads_pass: bool = True) -> None:
+        """`lease` is that of `server`, and is changed through this object only.
+
+        `reads_pass` is as `ports.Fence` says.
+        """
+        self.server, self.reads_pass = server, reads_pass
         self._lease = lease
         self._changed = anyio.Event()
         self._to_tell: dict[object, Callable[[], None]] = {}

@@ -25,6 +25,11 @@ class _Unsure(RequestNotSent):
     """The last look stopped a request: it may be sent once the lease is sure again."""
 
 
+def _must_be_sure(method: str, fence: Fence) -> bool:
+    """Return whether a request is sent only while the lease is sure."""
+    return method != "GET" or not fence.reads_pass
+
+
 class FencedTransport(Transport):
     """Requests to one server that another worker may take over at any time."""
 
@@ -44,7 +49,7 @@ class FencedTransport(Transport):
     ) -> tuple[Answer, T]:
         """Send one request as `Transport.send`, once the fence lets it pass.
 
-        A read passes while the lease is not sure: it harms nobody, and keeps the session alive.
+        A read passes while the lease is not sure, if the fence says so.
         Everything else waits, for as long as it takes; the request's own time limit counts from
         the end of that. A request under way when the lease is lost is ended at once.
 
@@ -53,7 +58,7 @@ class FencedTransport(Transport):
             EnterpriseManagerError: as `Transport.send`; never once the lease is lost.
         """
         while True:
-            if method != "GET":
+            if _must_be_sure(method, self._fence):
                 await self._fence.until_sure()
             try:
                 self._require_not_lost()
@@ -93,13 +98,13 @@ class _LastLook(aiohttp.BaseConnector):
 
         Raises:
             Fenced: the lease is lost.
-            _Unsure: the request changes something, and the lease is not sure.
+            _Unsure: the lease is not sure, and the request has to wait for that.
         """
         connection = await self._lending.connect(req, traces, timeout)
         if self._fence.lost:
             connection.release()
             raise Fenced(self._server)
-        if req.method != "GET" and not self._fence.sure:
+        if _must_be_sure(req.method, self._fence) and not self._fence.sure:
             connection.release()
             raise _Unsure(f"{self._server}: not sent, because its lease is not sure")
         return connection

@@ -1,14 +1,20 @@
-"""One PostgreSQL per process of the tests, and a database of its own for each test."""
+"""One PostgreSQL per process of the tests, and a database of its own for each test.
+
+What asks for nothing but the port is tested with the simulated database, too: it must do the same.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
 import pytest
 
+from orchestrator.core.ports.sites import SitesDatabase
+from orchestrator.core.sites import LEASE_LIFE_S
 from orchestrator.database.address import read_address
 from orchestrator.database.postgresql import PostgreSQL
 from orchestrator.database.private_server import PrivateServer, private_server
@@ -16,6 +22,7 @@ from tests.database import workers
 from tests.database.owner import Owner
 from tests.database.template import database_of, make_template
 from tests.database.workers import Worker
+from tests.simulation.sites.database import Connections, SimulatedDatabase
 
 NUMBERS = count(1)
 
@@ -50,28 +57,79 @@ def owner(server: PrivateServer, name: str) -> Iterator[Owner]:
         yield hand
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make each test with every kind of database, unless it looks into PostgreSQL itself."""
+    wanted = set(metafunc.fixturenames)
+    if "kind" in wanted:
+        looks_inside = wanted & {"server", "name", "owner"}
+        metafunc.parametrize(
+            "kind", ["postgresql"] if looks_inside else ["postgresql", "simulated"]
+        )
+
+
+@dataclass(slots=True)
+class Clock:
+    """The clock of a simulated database."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        """Return its seconds."""
+        return self.now
+
+
 @pytest.fixture
-async def database(server: PrivateServer, name: str) -> AsyncIterator[PostgreSQL]:
+def clock() -> Clock:
+    """Return the clock of the simulated database."""
+    return Clock()
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, kind: str) -> str | None:
+    """Return where the database is, for a login that may submit and work; None: simulated."""
+    if kind == "simulated":
+        return None
+    server: PrivateServer = request.getfixturevalue("server")
+    return server.url(request.getfixturevalue("name"), "drill")
+
+
+@pytest.fixture
+async def database(url: str | None, clock: Clock) -> AsyncIterator[SitesDatabase]:
     """Return the database, for a login that may submit and work."""
-    found = PostgreSQL(read_address(server.url(name, "drill")))
+    found: SitesDatabase = Connections(SimulatedDatabase(clock))
+    if url is not None:
+        found = PostgreSQL(read_address(url))
     yield found
     await found.aclose()
 
 
 @pytest.fixture
-async def submitted(database: PostgreSQL) -> PostgreSQL:
+def expire(request: pytest.FixtureRequest, kind: str, clock: Clock) -> Callable[[], None]:
+    """Return what lets all leases be expired."""
+    if kind == "postgresql":
+        found: Callable[[], None] = request.getfixturevalue("owner").expire
+        return found
+
+    def expire_all() -> None:
+        clock.now += LEASE_LIFE_S + 0.001
+
+    return expire_all
+
+
+@pytest.fixture
+async def submitted(database: SitesDatabase) -> SitesDatabase:
     """Return a database in which the run of `workers` was submitted."""
     await database.submit(workers.submission())
     return database
 
 
 @pytest.fixture
-async def anna(submitted: PostgreSQL) -> Worker:
+async def anna(submitted: SitesDatabase) -> Worker:
     """Return a worker that has entered and serves site east."""
     return await workers.entered(submitted, "anna")
 
 
 @pytest.fixture
-async def bert(submitted: PostgreSQL) -> Worker:
+async def bert(submitted: SitesDatabase) -> Worker:
     """Return another one."""
     return await workers.entered(submitted, "bert")

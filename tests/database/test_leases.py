@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import anyio
 import pytest
 
 from orchestrator.core.errors import DatabaseUnusable
 from orchestrator.core.model import RunId
+from orchestrator.core.ports.sites import SitesDatabase
 from orchestrator.core.sites import CONDUCTOR, LEASE_LIFE_S, OnlyHolds, Outcome, ShardDone
 from orchestrator.database.address import read_address
 from orchestrator.database.postgresql import PostgreSQL
@@ -59,12 +62,12 @@ async def test_of_many_workers_exactly_one_gets_each_shard(
 
 
 async def test_an_expired_lease_is_taken_over_with_the_next_epoch(
-    anna: Worker, bert: Worker, owner: Owner
+    anna: Worker, bert: Worker, expire: Callable[[], None]
 ) -> None:
     """Its former holder is told who is named, and renews it no more."""
     before = await anna.serve(HQ)
     assert await bert.take() == []
-    owner.expire()
+    expire()
 
     (found,) = [each for each in await bert.take() if each.standing.lease.server == HQ]
 
@@ -89,10 +92,12 @@ async def test_only_the_databases_clock_lets_a_lease_expire(anna: Worker, owner:
     assert owner.one("SELECT lease_life = make_interval(secs => %s) FROM meta", LEASE_LIFE_S)
 
 
-async def test_an_expired_lease_that_nobody_took_is_renewed(anna: Worker, owner: Owner) -> None:
+async def test_an_expired_lease_that_nobody_took_is_renewed(
+    anna: Worker, expire: Callable[[], None]
+) -> None:
     """So the living go on after the database was away."""
     lease = await anna.serve(HQ)
-    owner.expire()
+    expire()
 
     assert [each.lease for each in await anna.renew(lease)] == [lease]
     assert (await anna.append(lease, note())).outcome is Outcome.WRITTEN
@@ -136,7 +141,7 @@ async def test_a_worker_that_leaves_gives_everything_back(anna: Worker, bert: Wo
     assert [each.worker for each in await bert.database.workers()] == ["bert"]
 
 
-async def test_who_has_not_entered_takes_nothing(submitted: PostgreSQL) -> None:
+async def test_who_has_not_entered_takes_nothing(submitted: SitesDatabase) -> None:
     """A lease always names a worker that is known."""
     with pytest.raises(DatabaseUnusable, match="has not entered"):
         await Worker(submitted, "nobody").take()
@@ -182,7 +187,7 @@ async def test_a_recovery_goes_before_drills_that_have_not_begun(anna: Worker) -
 
 
 async def test_shards_of_a_site_with_a_role_are_for_its_members(
-    submitted: PostgreSQL, server: PrivateServer, name: str, owner: Owner
+    submitted: SitesDatabase, server: PrivateServer, name: str, owner: Owner
 ) -> None:
     """Another worker's login asks for them in vain."""
     owner.rows("CREATE ROLE bulk_restore_site_west ROLE west")

@@ -51,6 +51,20 @@ def most_in_a_window(times: list[float]) -> int:
     return max((sum(0 <= other - each < WINDOW_S for other in times) for each in times), default=0)
 
 
+def test_the_logons_of_earlier_workers_count() -> None:
+    """Until they are ten minutes old, whoever sent them."""
+    now = 1000.0
+    budget = LogonBudget(lambda: now)
+    budget.earlier([700.0, *range(100, 100 + LOGONS)])
+
+    with pytest.raises(LogonTooSoon) as caught:
+        budget.require("hq")
+    assert caught.value.wait_s == WINDOW_S - (100 + LOGONS - 1)
+
+    now += caught.value.wait_s
+    budget.require("hq")
+
+
 async def test_an_account_is_logged_on_to_six_times_in_ten_minutes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

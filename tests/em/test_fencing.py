@@ -208,6 +208,20 @@ async def test_what_changes_something_waits_until_the_lease_is_sure(
         assert len(at.log) == at.transport.requests == 4
 
 
+async def test_reads_wait_too_where_nobody_could_take_the_session_up(tmp_path: Path) -> None:
+    """It must idle out in time: what is mounted in it counts until then."""
+    async with bench(tmp_path) as at:
+        at.fence.reads_pass = False
+        at.expire()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read, at.transport)
+            await anyio.sleep(60.0)
+            assert at.log == []
+            at.renew()
+
+        assert at.log == ["GET"]
+
+
 @pytest.mark.parametrize("reused", [False, True], ids=["new", "reused"])
 @pytest.mark.parametrize("what", CHANGES)
 async def test_a_lease_that_ends_while_a_connection_is_made_is_seen_in_time(

@@ -35,7 +35,8 @@ class Served:
         self.taken, self.run, self.serving = taken, run, serving
         self.lease = taken.standing.lease
         held = HeldLease(self.lease.epoch, sent_at=sent_at, clock=serving.clock)
-        self.fence = LeaseFence(self.lease.server, held)
+        is_kept = serving.sealer is not None
+        self.fence = LeaseFence(self.lease.server, held, reads_pass=is_kept)
         self.standing = taken.standing
         """What the newest renewal has said."""
         self.clock = RunClock(serving.clock)

@@ -37,13 +37,14 @@ from orchestrator.core.events import (
     WaveSkipped,
 )
 from orchestrator.core.lifecycle import MountRecord
-from orchestrator.core.model import ExitCode, ServerName, WaveName
+from orchestrator.core.model import ExitCode, MountState, ServerName, WaveName
 from orchestrator.core.records import merged
 from orchestrator.core.run_state import RunState
 from orchestrator.core.sites import CONDUCTOR, Ask, ChainHead, ShardRow, Stop
 from orchestrator.core.version import __version__
 from orchestrator.em.credentials import resolve as resolve_secret
 from orchestrator.engine.conductor import Conductor
+from orchestrator.engine.connection import FORGOTTEN_AFTER
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.orders import EarlierRun, Orders, Selection
 from orchestrator.log import Log
@@ -60,6 +61,13 @@ SHARE_S = 1.0
 
 GRACE_S = 4.0
 """Seconds for which the first waves wait for further servers once one has planned its targets."""
+
+
+LEFT_AFTER = 30.0
+"""Seconds after its result when the shard of a target whose mount is left has more to do."""
+
+UNKNOWN_AFTER = FORGOTTEN_AFTER + 60.0
+"""Seconds after its result when a target whose mount is unknown must have given its slot back."""
 
 
 class _Shards:
@@ -282,11 +290,31 @@ class ServedConductor(Served):
         limit = self.run.started.mounts_limit
         database, run, worker = self.serving.database, self.lease.run, self.serving.worker.worker
         while limit is not None:
+            if sum(map(self._is_stuck, self._state.records.values())) >= limit:
+                self._halt("slots", "mounts that cannot be released hold all of the run's slots")
             rows = await self.asked(partial(database.shards, run))
             wanted = fair_parts(limit, [row for row in rows if row.server != CONDUCTOR])
             if any(row.quota != wanted.get(row.server, row.quota) for row in rows):
                 await self.asked(partial(database.share, worker, self.lease, wanted))
             await anyio.sleep(SHARE_S)
+
+    def _halt(self, reason: str, detail: str) -> None:
+        assert self._conductor is not None  # noqa: S101 - made before anything is shared
+        self._conductor.halt(reason, detail)
+
+    def _is_stuck(self, record: MountRecord) -> bool:
+        """Return whether a target has its result and keeps its slot for as long as its shard lives.
+
+        One whose session is lost gives it back once the server must have forgotten that.
+        """
+        server = self._state.servers[record.planned.server]
+        if not record.is_final or not record.may_be_open or server.is_finished:
+            return False
+        if record.planned.key in server.forgotten:
+            return False
+        ended_at = record.concluded_at or 0.0
+        is_left = record.mount_state is MountState.LEFT
+        return self.clock() > ended_at + (LEFT_AFTER if is_left else UNKNOWN_AFTER)
 
     # --- the end -------------------------------------------------------------------------------
 

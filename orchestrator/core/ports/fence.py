@@ -24,6 +24,14 @@ class Fence(Protocol):
         A logoff would end the session that its successor now uses, with all the mounts in it.
         """
 
+    @property
+    def reads_pass(self) -> bool:
+        """True if reads may be sent while it is not sure: they keep sessions alive.
+
+        False where no other worker could take a session up: it must be forgotten by the server in
+        time, for its mounts count until then.
+        """
+
     async def until_sure(self) -> None:
         """Return when something that changes the server may be sent.
 
@@ -43,6 +51,7 @@ class NoFence:
 
     sure: Final = True
     lost: Final = False
+    reads_pass: Final = True
 
     async def until_sure(self) -> None:
         """Return at once."""

@@ -1,0 +1,288 @@
+"""Chains, intents, requests and tokens, as every kind of database must keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from msgspec.structs import replace
+
+from orchestrator.core.errors import Fenced, RunLocked, RunNotFound
+from orchestrator.core.model import RunId, SessionId
+from orchestrator.core.ports.sites import SitesDatabase
+from orchestrator.core.records import genesis
+from orchestrator.core.sites import (
+    CONDUCTOR,
+    Appended,
+    Ask,
+    ChainHead,
+    Lease,
+    Misfit,
+    Outcome,
+    Piece,
+    Quota,
+    Refusal,
+    ShardDone,
+    ShardState,
+    Stop,
+)
+from tests.database.workers import (
+    BRANCH,
+    FIRST,
+    HQ,
+    LAB,
+    RUN,
+    SECOND,
+    Worker,
+    freed,
+    halted,
+    intent,
+    note,
+    opened,
+    piece,
+    submission,
+)
+
+pytestmark = [pytest.mark.anyio, pytest.mark.process]
+
+
+async def conductor(worker: Worker) -> Lease:
+    """Return the lease of the run chain, which the worker has taken."""
+    return next(each for each in worker.heads if (each.run, each.server) == (RUN, CONDUCTOR))
+
+
+async def ready(worker: Worker) -> Lease:
+    """Take everything, open the first wave, and return the lease of hq."""
+    lease = await worker.serve(HQ)
+    await worker.open_wave()
+    return lease
+
+
+# --- chains ----------------------------------------------------------------------------------
+
+
+async def test_a_chain_goes_on_where_it_ends(anna: Worker) -> None:
+    """Records are kept as they came, and can be read from any of them on."""
+    lease = await anna.serve(HQ)
+
+    answers = [await anna.append(lease, note("one"), note("two")), await anna.append(lease, note())]
+
+    assert [each.outcome for each in answers] == [Outcome.WRITTEN] * 2
+    records = await anna.database.records(RUN, HQ, after=1)
+    assert [each.seq for each in records] == [2, 3]
+    heads = await anna.database.heads(RUN)
+    assert heads[HQ] == ChainHead(3, records[-1].hash)
+    assert heads[LAB] == ChainHead(0, genesis(LAB))
+
+
+async def test_a_commit_that_is_repeated_changes_nothing(anna: Worker) -> None:
+    """Its answer may have been lost; half of it may be there."""
+    lease = await anna.serve(HQ)
+    start = anna.heads[lease]
+    await anna.send(piece(lease, start, note("one")))
+
+    (repeated,) = await anna.send(piece(lease, start, note("one")))
+    (continued,) = await anna.send(piece(lease, start, note("one"), note("two")))
+
+    assert repeated.outcome is Outcome.REPEATED
+    assert continued.outcome is Outcome.WRITTEN
+    assert continued.head is not None
+    assert continued.head.seq == 2
+
+
+async def test_what_arrives_after_a_later_attempt_writes_nothing(anna: Worker) -> None:
+    """It was given up, and its successor may say something else."""
+    lease = await anna.serve(HQ)
+    late = piece(lease, anna.heads[lease], note("late"))
+    await anna.append(lease, note("one"))
+
+    (answer,) = await anna.database.append(anna.id, anna.attempt, [late])
+
+    assert answer.outcome is Outcome.STALE
+    assert len(await anna.database.records(RUN, HQ)) == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "misfit"),
+    [
+        (lambda lease, head: piece(lease, ChainHead(7, head.hash), note()), Misfit.GAP),
+        (lambda lease, head: piece(lease, ChainHead(0, genesis(HQ)), note("else")), Misfit.FORK),
+        (lambda lease, head: piece(lease, ChainHead(head.seq, b"x" * 32), note()), Misfit.HASH),
+        (lambda lease, head: piece(lease, head, (intent()[0], None)), Misfit.EFFECT),
+        (lambda lease, head: piece(lease, head, opened()), Misfit.EFFECT),
+    ],
+    ids=["gap", "fork", "hash", "intent without its effect", "effect of the run chain"],
+)
+async def test_what_does_not_continue_a_chain_is_not_written(
+    anna: Worker, make: Callable[[Lease, ChainHead], Piece], misfit: Misfit
+) -> None:
+    """And it is said why."""
+    lease = await anna.serve(HQ)
+    await anna.append(lease, note("one"))
+
+    (answer,) = await anna.send(make(lease, anna.heads[lease]))
+
+    assert (answer.outcome, answer.misfit) == (Outcome.UNFIT, misfit)
+    assert len(await anna.database.records(RUN, HQ)) == 1
+
+
+async def test_who_has_lost_the_lease_writes_nothing(
+    anna: Worker, bert: Worker, expire: Callable[[], None]
+) -> None:
+    """Neither records nor tokens, and learns so; other chains of the same commit are written."""
+    lease = await anna.serve(HQ)
+    mine = next(each for each in anna.heads if each.server == LAB)
+    expire()
+    await anna.renew(mine)
+    await bert.take()
+
+    fenced, written = await anna.send(
+        piece(lease, anna.heads[lease], note()), piece(mine, anna.heads[mine], note())
+    )
+
+    assert fenced == Appended(lease=lease, outcome=Outcome.FENCED)
+    assert written.outcome is Outcome.WRITTEN
+    with pytest.raises(Fenced):
+        await anna.database.keep_token(anna.id, lease, SessionId("s"), b"sealed")
+
+
+# --- intents ---------------------------------------------------------------------------------
+
+
+async def refusal(worker: Worker, lease: Lease, key: str = "dc01") -> Refusal | None:
+    """Ask for a mount in the first wave; return why it is not granted, if it is not."""
+    answer = await worker.append(lease, intent(key))
+    assert answer.outcome in {Outcome.WRITTEN, Outcome.REFUSED}
+    return answer.refusal
+
+
+async def test_an_intent_waits_for_its_wave(anna: Worker) -> None:
+    """What comes before it in the commit is written."""
+    lease = await anna.serve(HQ)
+
+    answer = await anna.append(lease, note(), intent(wave=SECOND), note())
+
+    assert (answer.outcome, answer.refusal) == (Outcome.REFUSED, Refusal.WAVE)
+    assert answer.head is not None
+    assert answer.head.seq == 1
+    await anna.open_wave(wave=FIRST)
+    assert await refusal(anna, lease) is None
+
+
+@pytest.mark.parametrize("ask", [Ask.STOP, Ask.STOP_NOW])
+async def test_no_intent_is_granted_after_a_stop(anna: Worker, ask: Ask) -> None:
+    """A renewal says so, and how."""
+    lease = await ready(anna)
+    number = await anna.database.ask(RUN, ask, {})
+
+    assert await refusal(anna, lease) is Refusal.STOPPED
+    (standing,) = await anna.renew(lease)
+    assert standing.stopped is (Stop.NOW if ask is Ask.STOP_NOW else Stop.GENTLY)
+    assert standing.asked == number
+
+
+async def test_no_intent_is_granted_after_a_halt_until_somebody_resumes(anna: Worker) -> None:
+    """The first reason stays."""
+    lease = await ready(anna)
+    await anna.append(await conductor(anna), halted())
+    assert await refusal(anna, lease) is Refusal.HALTED
+
+    await anna.database.ask(RUN, Ask.RESUME, {"retry_failed": True})
+
+    assert await refusal(anna, lease) is None
+    (request,) = await anna.database.requests(RUN)
+    assert (request.ask, request.details) == (Ask.RESUME, {"retry_failed": True})
+
+
+async def test_no_intent_is_granted_once_the_shard_is_done(anna: Worker) -> None:
+    """It has given up the right to its server."""
+    lease = await ready(anna)
+    await anna.append(lease, (note()[0], ShardDone()))
+
+    assert await refusal(anna, lease) is Refusal.ADDRESS
+
+
+async def test_a_limit_is_shared_and_never_exceeded(database: SitesDatabase) -> None:
+    """Lowered first, but to no fewer than are used; then raised as far as it allows."""
+    sites = database
+    await sites.submit(submission(RunId("limited"), "other", mounts_limit=3, shards=OTHERS))
+    worker = Worker(sites, "carl")
+    await worker.enter("east", "west")
+    taken = await worker.take("east", "west", run=RunId("limited"))
+    leases = {each.standing.lease.server: each.standing.lease for each in taken}
+    await worker.open_wave(RunId("limited"))
+    assert await refusal(worker, leases[HQ]) is Refusal.QUOTA
+
+    share = await sites.share(worker.id, leases[CONDUCTOR], {HQ: 2, LAB: 5})
+    assert share == {BRANCH: Quota(0, 0), HQ: Quota(2, 0), LAB: Quota(1, 0)}
+    assert [await refusal(worker, leases[HQ], key) for key in ("a", "b", "c")] == [
+        None,
+        None,
+        Refusal.QUOTA,
+    ]
+    assert await refusal(worker, leases[HQ], "a") is None, "its slot is taken already"
+
+    share = await sites.share(worker.id, leases[CONDUCTOR], {HQ: 0, LAB: 3})
+    assert share == {BRANCH: Quota(0, 0), HQ: Quota(2, 2), LAB: Quota(1, 0)}
+    await worker.append(leases[HQ], freed("a"), freed("b", vm="b", seconds=3.0))
+    share = await sites.share(worker.id, leases[CONDUCTOR], {HQ: 0, LAB: 3})
+    assert share == {BRANCH: Quota(0, 0), HQ: Quota(0, 0), LAB: Quota(3, 0)}
+
+
+OTHERS = tuple(
+    replace(each, address=f"https://other-{each.server}.example.net:9398")
+    for each in submission().shards
+)
+
+
+# --- runs ------------------------------------------------------------------------------------
+
+
+async def test_a_plan_is_open_once(anna: Worker) -> None:
+    """To submit the same run again changes nothing."""
+    await anna.database.submit(submission())
+    assert len(await anna.database.runs()) == 1
+
+    with pytest.raises(RunLocked, match=RUN):
+        await anna.database.submit(submission(RunId("second")))
+    with pytest.raises(RunNotFound):
+        await anna.database.ask(RunId("second"), Ask.STOP, {})
+
+    found = await anna.database.submission(RUN)
+    assert (found.plan, found.documents) == (submission().plan, submission().documents)
+    assert sorted(found.shards, key=str) == sorted(submission().shards, key=str)
+
+
+async def test_to_unmount_offers_what_is_done_once_more(anna: Worker, bert: Worker) -> None:
+    """As shards that only hold, which post nothing."""
+    lease = await ready(anna)
+    await anna.append(lease, (note()[0], ShardDone()))
+    await anna.database.give_back(anna.id, [lease])
+    assert await bert.take() == []
+
+    await anna.database.ask(RUN, Ask.UNMOUNT, {})
+
+    (found,) = await bert.take()
+    assert (found.standing.lease.server, found.state) == (HQ, ShardState.HOLDING)
+    assert found.standing.unmount
+    assert not found.standing.posts
+
+
+# --- tokens ----------------------------------------------------------------------------------
+
+
+async def test_a_successor_finds_the_tokens(
+    anna: Worker, bert: Worker, expire: Callable[[], None]
+) -> None:
+    """The oldest first, with the epoch in which each was sealed."""
+    lease = await anna.serve(HQ)
+    for session in ("one", "two", "three"):
+        await anna.database.keep_token(anna.id, lease, SessionId(session), session.encode())
+    await anna.database.drop_token(anna.id, lease, SessionId("two"))
+    expire()
+    again = await bert.serve(HQ)
+
+    found = await bert.database.tokens(bert.id, again)
+
+    assert [(each.session, each.sealed) for each in found] == [("one", b"one"), ("three", b"three")]
+    assert {each.epoch for each in found} == {lease.epoch}

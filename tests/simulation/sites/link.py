@@ -1,0 +1,162 @@
+"""What is between one worker and the database, and what goes wrong there, by a seed.
+
+What a worker has sent is on its way, whatever becomes of the worker: a statement is done at the
+database although who sent it was killed, and a late one although its sender has given it up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from orchestrator.core.errors import DatabaseAway, OrchestratorError
+from tests.simulation.sites.database import SimulatedDatabase
+from tests.simulation.sites.processes import of_nobody
+
+T = TypeVar("T")
+
+ANSWER_S = 15.0
+"""As `database.link.ANSWER_S`: then a connection without an answer is given up."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Trouble:
+    """What a link does to statements. Seconds; shares of all statements."""
+
+    delay_s: tuple[float, float] = (0.001, 0.004)
+    """The least and the most that a way takes, there and back."""
+    slow: float = 0.0
+    """Share of the ways that take `slow_s` at most."""
+    slow_s: float = 3.0
+    lost_before: float = 0.0
+    """Share of the statements that never arrive: the connection breaks."""
+    lost_after: float = 0.0
+    """Share of the statements that are done, and whose answer is lost."""
+    late: float = 0.0
+    """Share of the statements that are given up, and arrive all the same, up to `late_s` later."""
+    late_s: float = 20.0
+
+
+@dataclass(slots=True)
+class _Statement:
+    """One statement on its way."""
+
+    do: Callable[[], Any]
+    answer: asyncio.Future[Any]
+    generation: int
+    """Which of the connections of the link it goes over: a new one after each break."""
+    is_done: bool = False
+
+
+@dataclass(slots=True)
+class Link:
+    """One worker's way to the database; implements `database.Wire`."""
+
+    database: SimulatedDatabase
+    rng: random.Random
+    trouble: Trouble = field(default_factory=Trouble)
+    hits: Counter[str] = field(default_factory=Counter)
+    is_cut: bool = False
+    _generation: int = 0
+    _held: list[Callable[[], None]] = field(default_factory=list)
+    _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Hear of the database's end."""
+        self.database.on_break(self.break_all)
+
+    async def carry(self, connection: str, statement: Callable[[], T]) -> T:
+        """Have a statement done and return its answer; see `database.Wire`."""
+        async with self._locks.setdefault(connection, asyncio.Lock()):
+            sent = _Statement(statement, asyncio.get_running_loop().create_future(), 0)
+            self._send(sent)
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    found: T = await sent.answer
+            except TimeoutError:
+                self.hits["answer_given_up"] += 1
+                raise DatabaseAway("the database is away: no answer came") from None
+            return found
+
+    # --- what goes wrong -----------------------------------------------------------------------
+
+    def cut(self) -> None:
+        """Let nothing pass until `mend`; nobody is told."""
+        self.is_cut = True
+
+    def mend(self) -> None:
+        """Let pass what was held up, in its order, and everything after it."""
+        self.is_cut = False
+        held, self._held = self._held, []
+        for passes in held:
+            passes()
+
+    def break_all(self) -> None:
+        """Break every connection: who waits for an answer learns that there is none."""
+        self._generation += 1
+
+    # --- the way of a statement ----------------------------------------------------------------
+
+    def _send(self, sent: _Statement) -> None:
+        sent.generation = self._generation
+        dice, trouble = self.rng.random(), self.trouble
+        if dice < trouble.lost_before:
+            self.hits["request_lost"] += 1
+            self._later(lambda: self._fail(sent), self._way())
+        elif dice < trouble.lost_before + trouble.late:
+            self.hits["request_late"] += 1
+            self._later(lambda: self._fail(sent), self._way())
+            self._later(lambda: self._do(sent), self.rng.uniform(0.0, trouble.late_s))
+        else:
+            self._later(lambda: self._arrive(sent), self._way())
+
+    def _way(self) -> float:
+        if self.rng.random() < self.trouble.slow:
+            self.hits["slow"] += 1
+            return self.rng.uniform(0.0, self.trouble.slow_s)
+        return self.rng.uniform(*self.trouble.delay_s)
+
+    def _later(self, act: Callable[[], None], seconds: float) -> None:
+        asyncio.get_running_loop().call_later(seconds, self._pass, act, context=of_nobody())
+
+    def _pass(self, act: Callable[[], None]) -> None:
+        if self.is_cut:
+            self.hits["held_up"] += 1
+            self._held.append(act)
+        else:
+            act()
+
+    def _arrive(self, sent: _Statement) -> None:
+        if sent.generation != self._generation:
+            self._fail(sent)
+            return
+        answer = self._do(sent)
+        if self.rng.random() < self.trouble.lost_after:
+            self.hits["answer_lost"] += 1
+            self._later(lambda: self._fail(sent), self._way())
+        else:
+            self._later(lambda: self._deliver(sent, answer), self._way())
+
+    def _do(self, sent: _Statement) -> Any:
+        """Do a statement at the database; return its answer, or why there is none."""
+        try:
+            return sent.do()
+        except OrchestratorError as exc:
+            return exc
+
+    def _deliver(self, sent: _Statement, answer: Any) -> None:
+        if sent.generation != self._generation:
+            self._fail(sent)
+        elif not sent.answer.done():
+            if isinstance(answer, OrchestratorError):
+                sent.answer.set_exception(answer)
+            else:
+                sent.answer.set_result(answer)
+
+    def _fail(self, sent: _Statement) -> None:
+        if not sent.answer.done():
+            sent.answer.set_exception(DatabaseAway("the database is away: the connection broke"))

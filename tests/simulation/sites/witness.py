@@ -1,0 +1,225 @@
+"""Sees every request that reaches a server and every commit, and notes what must never be.
+
+What can only be judged at the end is in `judging`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+from orchestrator.core.events import (
+    Event,
+    SubmissionInDoubt,
+    SubmissionNotSent,
+    SubmissionRefused,
+    SubmissionStarted,
+    TargetPlanned,
+    TaskAccepted,
+    WaveStarted,
+    from_json,
+)
+from orchestrator.core.model import MountKey, RunId, ServerName, WaveName, session_id
+from orchestrator.simulator.faults import FaultScript
+from orchestrator.simulator.manager import SimulatedManager
+from orchestrator.simulator.server import HttpFace
+from tests.simulation.sites.database import SimulatedDatabase
+from tests.simulation.sites.processes import Process, process_in
+from tests.simulation.sites.tables import Tables
+
+POINT_OF = re.compile(r"/([0-9a-f-]{36})/mounts$", re.IGNORECASE)
+MOMENTS = {
+    "SubmissionStarted": "granted",
+    "TaskAccepted": "accepted",
+    "TaskSucceeded": "succeeded",
+    "MountReleased": "released",
+    "ShardTaken": "taken",
+    "SessionTakenUp": "taken_up",
+    "SessionOpened": "opened",
+    "ShardPlanned": "planned",
+    "WaveStarted": "wave",
+    "ShardFinished": "finishing",
+}
+"""What a record is called as a moment."""
+
+SHOWN = 3
+"""Violations that are told; the first is the cause of the others more often than not."""
+
+
+@dataclass(slots=True)
+class _Aim:
+    """What the chains say of one target."""
+
+    wave: WaveName
+    asked: tuple[str, str] | None = None
+    """Session and restore point of an intent whose outcome is not recorded."""
+
+
+@dataclass(slots=True)
+class Witness:
+    """Watches one run."""
+
+    run: RunId
+    database: SimulatedDatabase
+    violations: list[str] = field(default_factory=list)
+    hits: Counter[str] = field(default_factory=Counter)
+    paused: set[Process] = field(default_factory=set)
+    """Processes whose clocks stood still: these prove nothing, and a late POST of theirs may come.
+
+    It then acts in an old session, in which nobody else posts: see rules F5 and F6.
+    """
+    changes: list[tuple[float, ServerName, str, str, str]] = field(default_factory=list)
+    """Second, server, worker, method and path of every request that changes a server."""
+    lost_takings: bool = False
+    """Whether a failover has lost that a shard was taken."""
+    on_moment: Callable[[str, str], None] = lambda moment, worker: None
+    """Told when a worker comes to a moment at which a fault would hurt."""
+    _aims: dict[tuple[ServerName, MountKey], _Aim] = field(default_factory=dict)
+    _read: Counter[ServerName] = field(default_factory=Counter)
+    _opened: set[WaveName] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Look at every commit."""
+        self.database.watch(self.committed)
+
+    def demand(self, holds: bool, what: str) -> None:
+        """Note a violation unless `holds`."""
+        if not holds:
+            self.violations.append(f"after {self.database.clock():.3f} s: {what}")
+
+    def require_none(self) -> None:
+        """Raise what was noted, if anything."""
+        assert not self.violations, "\n".join(self.violations[:SHOWN])
+
+    @property
+    def face(self) -> Callable[[SimulatedManager, FaultScript | None], HttpFace]:
+        """Return what makes the REST faces of the servers, each of which shows its requests."""
+        return partial(_Face, self)
+
+    # --- commits -------------------------------------------------------------------------------
+
+    def committed(self, tables: Tables) -> None:
+        """Look at the tables after a commit."""
+        run = tables.runs.get(self.run)
+        if run is None:
+            return
+        limit = run.started.mounts_limit
+        quotas = {
+            shard[1]: row.quota for shard, row in tables.shards.items() if row.quota is not None
+        }
+        if limit is not None:
+            self.demand(sum(quotas.values()) <= limit, f"quotas {quotas} of {limit}")
+        for shard, events in tables.events.items():
+            new, self._read[shard[1]] = events[self._read[shard[1]] :], len(events)
+            for record, _ in new:
+                self._saw(shard[1], from_json(record.kind, record.body))
+                moment = MOMENTS.get(record.kind)
+                worker = tables.shards[shard].worker
+                if moment is not None and worker is not None:
+                    self.on_moment(moment, worker)
+
+    def failed_over(self, before: Tables, tables: Tables) -> None:
+        """Note that the database has lost commits: records that are lost are written once more.
+
+        Where a taking is lost nobody can: who took the shard is fenced with all that it knows.
+        """
+        for shard, events in tables.events.items():
+            self._read[shard[1]] = min(self._read[shard[1]], len(events))
+            self.lost_takings |= before.shards[shard].epoch != tables.shards[shard].epoch
+
+    def _saw(self, server: ServerName, event: Event) -> None:
+        match event:
+            case TargetPlanned(key=key, wave=wave):
+                self._aims.setdefault((server, key), _Aim(wave)).wave = wave
+            case SubmissionStarted(key=key):
+                aim = self._aims[server, key]
+                self.demand(aim.wave in self._opened, f"{key} was granted before its wave")
+                aim.asked = event.session, event.point
+                self.hits["intents"] += 1
+            case TaskAccepted(key=key) | SubmissionNotSent(key=key) | SubmissionRefused(key=key):
+                self._aims[server, key].asked = None
+            case SubmissionInDoubt(key=key):
+                self.hits["doubts"] += 1
+                self._aims[server, key].asked = None
+            case WaveStarted(wave=wave):
+                self._opened.add(wave)
+            case _:
+                pass
+
+    # --- requests ------------------------------------------------------------------------------
+
+    def arrived(
+        self, manager: SimulatedManager, process: Process | None, method: str, target: str, by: str
+    ) -> None:
+        """Look at a request as it reaches a server; `by` is the session that sends it."""
+        server, path = ServerName(manager.name), target.partition("?")[0]
+        if method == "GET":
+            return
+        name = process.name if process is not None else "nobody"
+        self.changes.append((self.database.clock(), server, name, method, path))
+        self.hits[f"{method} of {name}"] += 1
+        shard = self.database.tables.shards[self.run, server]
+        is_holder = shard.worker == name
+        self.demand(
+            is_holder or process in self.paused,
+            f"{server}: {method} {path} of {name}, and {shard.worker} has the lease",
+        )
+        point = POINT_OF.search(path)
+        if method == "POST" and point is not None:
+            self._posted(server, name, point[1].lower(), by, excused=not is_holder)
+            self.on_moment("posted", name)
+        if method == "DELETE":
+            self.on_moment(
+                "logging_off" if "/logonsessions/" in path.lower() else "unmounting", name
+            )
+
+    def answered(self, process: Process | None, method: str, target: str) -> None:
+        """Look at an answer before it leaves a server."""
+        if method == "POST" and POINT_OF.search(target.partition("?")[0]) and process is not None:
+            self.on_moment("answered", process.name)
+
+    def _posted(
+        self, server: ServerName, name: str, point: str, session: str, *, excused: bool
+    ) -> None:
+        asked = {aim.asked for (of, _), aim in self._aims.items() if of == server}
+        wanted = (session, point)
+        self.demand(
+            excused or wanted in asked,
+            f"{server}: {name} posts for {point} in {session}, which no chain intends: {asked}",
+        )
+
+
+class _Face(HttpFace):
+    """Shows the witness every request before anything goes wrong with it."""
+
+    def __init__(
+        self, witness: Witness, manager: SimulatedManager, faults: FaultScript | None
+    ) -> None:
+        super().__init__(manager, faults)
+        self._witness = witness
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        session = self.manager.sessions.get(request.headers.get("X-RestSvcSessionId", ""))
+        sender = _sender(request)
+        self._witness.arrived(
+            self.manager,
+            sender,
+            request.method,
+            request.raw_path,
+            session_id(session.id) if session is not None else "no session",
+        )
+        answer = await super().handle(request)
+        self._witness.answered(sender, request.method, request.raw_path)
+        return answer
+
+
+def _sender(request: web.BaseRequest) -> Process | None:
+    """Return the process at the other end of a request's connection."""
+    pipe: Any = request.transport
+    return None if pipe is None else process_in(pipe.other.context)
