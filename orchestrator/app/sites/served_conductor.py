@@ -40,7 +40,7 @@ from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import ExitCode, MountState, ServerName, WaveName
 from orchestrator.core.records import merged
 from orchestrator.core.run_state import RunState
-from orchestrator.core.sites import CONDUCTOR, Ask, ChainHead, ShardRow, Stop
+from orchestrator.core.sites import CONDUCTOR, Ask, ChainHead, ShardRow, ShardState, Stop
 from orchestrator.core.version import __version__
 from orchestrator.em.credentials import resolve as resolve_secret
 from orchestrator.engine.conductor import Conductor
@@ -376,7 +376,9 @@ async def _now() -> None:
 def fair_parts(limit: int, rows: Sequence[ShardRow]) -> Mapping[ServerName, int]:
     """Return how many mounts each shard should be allowed, the neediest first.
 
-    What is used is kept; the rest goes, one by one, to the shard that could begin the most.
+    What is used is kept; the rest goes, one by one, to the shard that could begin the most. What
+    nobody needs stays with whom has it, or is spread evenly: who can begin mounts a moment later,
+    because a wave has opened or another worker has taken the shard, need not wait for its part.
     """
     parts = {row.server: row.used for row in rows}
     left = limit - sum(parts.values())
@@ -389,4 +391,11 @@ def fair_parts(limit: int, rows: Sequence[ShardRow]) -> Mapping[ServerName, int]
         if need + 1 < 0:
             heapq.heappush(needs, (need + 1, server))
     first = sorted(rows, key=lambda row: -row.wants)
+    undone = [row for row in first if row.state is not ShardState.DONE]
+    for row in undone:
+        stays = max(0, min(left, (row.quota or 0) - parts[row.server]))
+        parts[row.server] += stays
+        left -= stays
+    for place in range(left if undone else 0):
+        parts[undone[place % len(undone)].server] += 1
     return {row.server: parts[row.server] for row in first}
