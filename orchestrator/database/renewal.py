@@ -27,6 +27,9 @@ HUNG_AFTER_S = 3.0
 HUNG_TICK_S = 0.05
 """Seconds between two looks whether a hung loop has answered: a short freeze must cost no lease."""
 
+LEAST_S = 0.2
+"""Seconds between two renewals at the least, however much changes."""
+
 ANSWER_S = 4.0
 """Seconds for which the answer to a renewal is waited for; later it would be of no use."""
 
@@ -78,11 +81,16 @@ class Renewal:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = threading.Event()
         self._wake: Callable[[], object] = lambda: None
+        self._hurry: Callable[[], object] = lambda: None
         self._thread = threading.Thread(target=self._run, name="renewal", daemon=True)
 
     def hold(self, held: Sequence[Held]) -> None:
         """Renew these from the next time on, and no others."""
         self._held = tuple(held)
+
+    def now(self) -> None:
+        """Renew soon, and not only when it is time: what a renewal tells may have changed."""
+        self._hurry()
 
     def start(self) -> None:
         """Begin, on the running loop. Only once."""
@@ -105,6 +113,8 @@ class Renewal:
         woken = asyncio.Event()
         loop = asyncio.get_running_loop()
         self._wake = lambda: loop.call_soon_threadsafe(woken.set)
+        self._soon = asyncio.Event()
+        self._hurry = lambda: loop.call_soon_threadsafe(self._soon.set)
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._renew_on_and_on, link)
@@ -112,7 +122,7 @@ class Renewal:
                     await woken.wait()
                 tasks.cancel_scope.cancel()
         finally:
-            self._wake = lambda: None
+            self._wake = self._hurry = lambda: None
             await link.aclose()
 
     async def _renew_on_and_on(self, link: Link) -> None:
@@ -122,7 +132,10 @@ class Renewal:
             while boot_clock() - self._answered_at >= self._hung_after_s:  # noqa: ASYNC110 - by a thread
                 await anyio.sleep(HUNG_TICK_S)
             await self._renew(link)
-            await anyio.sleep_until(began + self._every_s)
+            await anyio.sleep_until(began + min(LEAST_S, self._every_s))
+            with anyio.move_on_after(began + self._every_s - anyio.current_time()):
+                await self._soon.wait()
+            self._soon.clear()
 
     async def _renew(self, link: Link) -> None:
         held, sent_at = self._held, boot_clock()

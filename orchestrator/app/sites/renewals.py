@@ -24,10 +24,16 @@ class RenewalsByThread:
         """Nothing is renewed before `serve`."""
         self._address, self._worker = address, worker
         self._held: Callable[[], Sequence[Held]] = tuple
+        self._renewal: Renewal | None = None
 
     def hold(self, held: Callable[[], Sequence[Held]]) -> None:
         """Renew from now on what `held` returns, asked for in the event loop."""
         self._held = held
+
+    def now(self) -> None:
+        """Renew soon: what a renewal tells may have changed."""
+        if self._renewal is not None:
+            self._renewal.now()
 
     async def serve(
         self, tell: Callable[[Sequence[Held], Sequence[Standing], float], None]
@@ -42,11 +48,13 @@ class RenewalsByThread:
         renewal = Renewal(self._address, self._worker, renewed=renewed, failed=_failed)
         renewal.hold(self._held())
         renewal.start()
+        self._renewal = renewal
         try:
             while True:
                 renewal.hold(self._held())
                 await anyio.sleep(ASK_S)
         finally:
+            self._renewal = None
             await renewal.stop()
 
 

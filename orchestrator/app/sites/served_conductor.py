@@ -53,7 +53,7 @@ from orchestrator.report.exit_codes import exit_code
 
 log = Log(__name__)
 
-LOOK_S = 1.0
+LOOK_S = 0.5
 """Seconds between looks at the chains."""
 
 SHARE_S = 1.0

@@ -35,6 +35,9 @@ class Renewals(Protocol):
     def hold(self, held: Callable[[], Sequence[Held]]) -> None:
         """Renew from now on what `held` returns, asked for in the event loop."""
 
+    def now(self) -> None:
+        """Renew soon: what a renewal tells may have changed. Safe to repeat."""
+
     async def serve(
         self, tell: Callable[[Sequence[Held], Sequence[Standing], float], None]
     ) -> None:
@@ -79,6 +82,13 @@ class Worker:
     def wake(self) -> None:
         """Look now: something may want serving."""
         self._woken.set()
+
+    def heard(self, run: RunId) -> None:
+        """Note that something was written about a run: its shards here learn it now."""
+        if any(served == run for served, _ in self._served):
+            self._renewals.now()
+        else:
+            self.wake()
 
     async def serve(self) -> None:
         """Take and serve shards until `leave`, or until nothing is left with `until_idle`.

@@ -19,7 +19,6 @@ from orchestrator.app.sites.serving import Serving
 from orchestrator.app.sites.worker import Terms, Worker
 from orchestrator.app.wiring import World
 from orchestrator.core.errors import DatabaseAway
-from orchestrator.core.model import RunId
 from orchestrator.core.sites import WorkerFacts, WorkerId
 from orchestrator.core.version import __version__
 from orchestrator.database.address import Address
@@ -111,13 +110,10 @@ def worker_facts(sites: tuple[str, ...]) -> WorkerFacts:
 
 async def _listen(database: PostgreSQL, worker: Worker) -> None:
     """Wake the worker when something is offered. It looks by itself, too: some are never heard."""
-    known: set[RunId] = set()
     while True:
         try:
             async for run in database.changes():
-                if run not in known:  # of others, each commit is heard
-                    worker.wake()
-                known |= {run} if run else set()
+                worker.heard(run)
         except DatabaseAway as exc:
             log.info("notifications.lost", why=str(exc))
         await anyio.sleep(LISTEN_AGAIN_S)

@@ -198,5 +198,8 @@ BEGIN
             FROM append_chain(p_worker, p_attempt, p_runs[c.chain_at], p_chains[c.chain_at],
                               p_epochs[c.chain_at], c.entries) a;
     END LOOP;
-    PERFORM pg_notify('bulk_restore', run) FROM (SELECT DISTINCT unnest(p_runs)) u (run);
+    PERFORM pg_notify('bulk_restore', run) FROM (
+        SELECT DISTINCT p_runs[u.chain_at] FROM unnest(p_of, p_effects) u (chain_at, effect)
+        WHERE u.effect ->> 'type' NOT IN ('intent', 'freed')
+    ) n (run);  -- of what others wait for; they look by themselves, too
 END $$;

@@ -29,6 +29,9 @@ class BesideLoop:
         """Renew from now on what `held` returns, asked for in the loop."""
         self._held = held
 
+    def now(self) -> None:
+        """Renew when it is time: nobody hears of changes here."""
+
     async def serve(self, tell: Tell) -> None:
         """Renew until cancelled."""
         loop, process = asyncio.get_running_loop(), self._process
