@@ -161,7 +161,8 @@ class Standing(Struct, frozen=True, kw_only=True):
     nothing is submitted any more, for the reason given. `deadline_s` is how much of the run's
     time is left. `posts` tells whether the shard has the right to post on its server. `quota` is
     how many mounts it may have in the making, open or in doubt; None: as many as it likes.
-    `asked` is the number of the newest request about the run; 0: there is none.
+    `asked` is the number of the newest request about the run; 0: there is none. `head` is where the
+    shard's chain ends: before what its holder has written, if the database has lost that.
     """
 
     lease: Lease
@@ -175,6 +176,7 @@ class Standing(Struct, frozen=True, kw_only=True):
     quota: int | None = None
     deadline_s: float | None = None
     asked: int = 0
+    head: ChainHead = ChainHead(0, b"")
 
 
 class Taken(Struct, frozen=True, kw_only=True):
@@ -198,11 +200,13 @@ class Intent(Struct, frozen=True, kw_only=True, tag="intent"):
     """About to post: allowed or refused in the transaction that records it. Takes a slot.
 
     `wave_limit` is how many slots its wave may have over all shards; None: the plan names no limit.
+    `granted`: it was allowed, and acted on, before the database lost that; nothing is asked then.
     """
 
     key: MountKey
     wave: WaveName
     wave_limit: int | None = None
+    granted: bool = False
 
 
 class Freed(Struct, frozen=True, kw_only=True, tag="freed"):

@@ -26,7 +26,8 @@ from orchestrator.core.sites import (
 )
 
 RENEW: LiteralString = """
-SELECT run, server, epoch, at, waves, posts, halted, stopped, unmount, quota, deadline_s, asked
+SELECT run, server, epoch, at, waves, posts, halted, stopped, unmount, quota, deadline_s, asked,
+       seq, hash
 FROM bulk_restore.renew(%(worker)s::text, %(runs)s::text[], %(servers)s::text[],
                         %(epochs)s::bigint[], %(wants)s::int[])
 """
@@ -52,8 +53,9 @@ def leases(each_lease: Iterable[Lease]) -> dict[str, Any]:
 
 
 def standing(row: Sequence[Any]) -> Standing:
-    """Return the standing in the first twelve columns of a row."""
+    """Return the standing in a row of `RENEW`."""
     run, server, epoch, at, waves, posts, halted, stopped, unmount, quota, left_s, asked = row[:12]
+    seq, hash_ = row[12:]
     return Standing(
         lease=Lease(run=RunId(run), server=ServerName(server), epoch=epoch),
         at=at,
@@ -66,6 +68,7 @@ def standing(row: Sequence[Any]) -> Standing:
         quota=quota,
         deadline_s=left_s,
         asked=asked,
+        head=ChainHead(seq, hash_),
     )
 
 
@@ -73,7 +76,7 @@ def taken(row: Sequence[Any]) -> Taken:
     """Return a row of `take`: a standing, and what the shard is."""
     site, address, state, seq, hash_, taken_from = row[12:]
     return Taken(
-        standing=standing(row),
+        standing=standing([*row[:12], seq, hash_]),
         site=site,
         address=address,
         state=ShardState(state),

@@ -138,6 +138,7 @@ class Chain:
         self._appended = self._durable = 0
         self._last_at = 0.0
         self._moved = anyio.Event()
+        self._compared = 0
         self._is_closed = False
         self.before_intents: Callable[[], Awaitable[None]] = _at_once
         """Awaited before an intent is sent to the database."""
@@ -287,6 +288,16 @@ class Chain:
             record = Record(run=run, seq=seq, kind=kind, at=event.at, body=body, hash=head)
             yield Entry(record=record, effect=pending.effect)
 
+    def compare(self, head: ChainHead) -> None:
+        """Look whether the database has lost what it had said it has; `head` is its end of this.
+
+        Harmless where it has not: what is written again is found there.
+        """
+        if head.seq < self._compared and not self._again:
+            self._give_again(head)
+            self._wake()
+        self._compared = self.head.seq
+
     def answered(self, piece: Piece, answer: Appended, now: float) -> None:
         """Take in what became of a piece, at `now` seconds on this machine's clock."""
         if self._lost is not None:
@@ -298,7 +309,7 @@ class Chain:
             self._mend(answer)
         elif answer.outcome is not Outcome.STALE and answer.head is not None:
             if self._again:
-                self._given_again(answer)
+                self._given_again(answer, now)
             else:
                 self._settle(piece, answer, answer.head, now)
         self._has_moved()
@@ -323,17 +334,28 @@ class Chain:
 
     def _mend(self, answer: Appended) -> None:
         """Write once more what the database said it has: it failed over, and has lost that."""
-        head = answer.head or ChainHead(0, b"")
-        lost = [entry for _, entry in self._written if entry.record.seq > head.seq]
-        if answer.misfit is not Misfit.GAP or not lost or lost[0].record.seq != head.seq + 1:
+        if answer.misfit is not Misfit.GAP or answer.head is None:
             what = f"the chain of {self.lease.server or 'the run'}"
             self.lose(JournalDamaged(f"{what} is not what was written ({answer.misfit})"))
         else:
-            self._again = lost
+            self._give_again(answer.head)
 
-    def _given_again(self, answer: Appended) -> None:
+    def _give_again(self, head: ChainHead) -> None:
+        """Write everything behind `head` again, if it is still known."""
+        lost = [entry for _, entry in self._written if entry.record.seq > head.seq]
+        if not lost or lost[0].record.seq != head.seq + 1:
+            what = f"the chain of {self.lease.server or 'the run'}"
+            self.lose(JournalDamaged(f"{what} has lost records that nobody knows any more"))
+        else:
+            self._again = [_granted(entry) for entry in lost]
+
+    def _given_again(self, answer: Appended, now: float) -> None:
         self.is_put_off = answer.refusal in PASSING
         if answer.head == self.head:
+            first = self._again[0].record.seq  # it may be lost once more: known from now on
+            self._written = deque(
+                (now if each.record.seq >= first else at, each) for at, each in self._written
+            )
             self._again = []
         elif not self.is_put_off:  # an intent was acted on, and cannot be recorded any more
             what = f"the chain of {self.lease.server or 'the run'}"
@@ -353,3 +375,10 @@ class Chain:
             self._sent, self._again = [], []
             self._waiting.clear()
             self._has_moved()
+
+
+def _granted(entry: Entry) -> Entry:
+    """Return a record to be written again: an intent was granted, and has been acted on."""
+    if isinstance(entry.effect, Intent):
+        return replace(entry, effect=replace(entry.effect, granted=True))
+    return entry

@@ -88,8 +88,12 @@ class KeptTokens:
             self._to_drop.append(session)
             self._woken.set()
 
+    def give_up(self) -> None:
+        """Let nobody wait any more: another worker has the lease."""
+        self._stored.set()
+
     async def stored(self) -> None:
-        """Return when every token that was kept is in the database."""
+        """Return when every token that was kept is in the database, or never will be."""
         await self._stored.wait()
 
     async def serve(self) -> None:

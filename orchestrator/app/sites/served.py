@@ -65,6 +65,8 @@ class Served:
         self.fence.renewed(sent_at)
         self.standing = standing
         self.clock.set(standing.at, heard=self.serving.clock())
+        if self.chain is not None:
+            self.chain.compare(standing.head)
         self.heard()
 
     def heard(self) -> None:

@@ -88,6 +88,7 @@ class ServedShard(Served):
         chain = self.chain = self._opened_chain(state, events)
         tokens = KeptTokens(self.serving, self.lease, on_fenced=self.lose)
         chain.before_intents = tokens.stored
+        self.fence.when_lost(tokens.give_up)
         ledger = Ledger(chain, (tokens,), self.clock, state.records.values())
         board = RemoteBoard(
             self.run.started.waves,

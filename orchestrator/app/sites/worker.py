@@ -15,7 +15,7 @@ from orchestrator.app.sites.served import Served
 from orchestrator.app.sites.served_conductor import ServedConductor
 from orchestrator.app.sites.served_shard import ServedShard
 from orchestrator.app.sites.serving import Serving, SubmittedRun
-from orchestrator.core.errors import DatabaseAway
+from orchestrator.core.errors import DatabaseAway, JournalDamaged
 from orchestrator.core.model import RunId
 from orchestrator.core.sites import CONDUCTOR, LEASE_LIFE_S, Held, Lease, Standing, Taken
 from orchestrator.log import Log
@@ -68,6 +68,8 @@ class Worker:
         self._serving, self._renewals, self._terms = serving, renewals, terms
         self._served: dict[tuple[RunId, str], Served] = {}
         self._runs: dict[RunId, SubmittedRun] = {}
+        self._damaged: set[tuple[RunId, str]] = set()
+        """Shards whose chain has lost records: their leases are kept, and nothing is done."""
         self._leaving = anyio.Event()
         self._woken = anyio.Event()
         self._may_take_expired_at = 0.0
@@ -117,10 +119,20 @@ class Worker:
             taken = await self._taken(room) if room > 0 else []
             for each in taken:
                 await self._begin(each, shards)
-            if self._terms.until_idle and not self._served and not taken and await self._is_idle():
+            if (
+                self._terms.until_idle
+                and self._is_through
+                and not taken
+                and (self._damaged or await self._is_idle())
+            ):
                 return
             with anyio.move_on_after(LOOK_S):
                 await self._woken.wait()
+
+    @property
+    def _is_through(self) -> bool:
+        """True while nothing is served, but for what nobody can go on with."""
+        return self._served.keys() <= self._damaged
 
     async def _taken(self, room: int) -> Sequence[tuple[Taken, float]]:
         """Return what was taken, and when that was asked for, on this machine's clock."""
@@ -162,11 +174,18 @@ class Worker:
         log.info("shard.taken", run=lease.run, server=lease.server, epoch=lease.epoch)
         try:
             await served.serve()
+        except JournalDamaged as exc:
+            # Its records are lost: whoever went on from what is left might mount twice.
+            self.failed = True
+            self._damaged.add((lease.run, lease.server))
+            log.error("shard.damaged", run=lease.run, server=lease.server, why=str(exc))  # noqa: TRY400 - the words say it
+            return
         except Exception:
             self.failed = True
             log.exception("shard.internal_error", run=lease.run, server=lease.server)
         finally:
-            if self._served.get((lease.run, lease.server)) is served:
+            is_damaged = (lease.run, lease.server) in self._damaged
+            if self._served.get((lease.run, lease.server)) is served and not is_damaged:
                 del self._served[lease.run, lease.server]
         if not served.fence.lost:
             await self._give_back(lease)

@@ -69,6 +69,12 @@ AS $$
 BEGIN
     CASE p_effect ->> 'type'
         WHEN 'intent' THEN
+            IF (p_effect ->> 'granted')::boolean THEN  -- by a database that has failed over
+                INSERT INTO slot (run, server, key, wave)
+                    VALUES (p_run, p_chain, p_effect ->> 'key', p_effect ->> 'wave')
+                    ON CONFLICT DO NOTHING;
+                RETURN NULL;
+            END IF;
             RETURN refusal(p_run, p_chain, p_effect ->> 'key', p_effect ->> 'wave',
                            (p_effect ->> 'wave_limit')::int);
         WHEN 'freed' THEN

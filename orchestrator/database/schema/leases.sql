@@ -138,7 +138,7 @@ CREATE FUNCTION renew(p_worker text, p_runs text[], p_servers text[], p_epochs b
                       p_wants int[])
 RETURNS TABLE (run text, server text, epoch bigint, at double precision, waves jsonb,
                posts boolean, halted text, stopped text, unmount boolean, quota int,
-               deadline_s double precision, asked bigint)
+               deadline_s double precision, asked bigint, seq bigint, hash bytea)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = bulk_restore, pg_temp
 AS $$
 #variable_conflict use_column
@@ -165,7 +165,7 @@ BEGIN
         UPDATE address SET run = c.run, server = c.server WHERE address = c.address AND run IS NULL;
     END LOOP;
     RETURN QUERY SELECT t.run, t.server, t.epoch, t.at, t.waves, t.posts, t.halted, t.stopped,
-            t.unmount, t.quota, t.deadline_s, t.asked
+            t.unmount, t.quota, t.deadline_s, t.asked, t.seq, t.hash
         FROM standing t
         JOIN unnest(p_runs, p_servers, p_epochs) g (run, server, epoch) USING (run, server, epoch)
         WHERE t.worker = p_worker AND t.login = session_user

@@ -112,6 +112,8 @@ def _take_effect(tables: Tables, shard: Shard, effect: Effect | None, now: float
     """Do what a record changes beside its chain; return why an intent is refused."""
     run, row = tables.runs[shard[0]], tables.shards[shard]
     match effect:
+        case Intent(key=key, granted=True):
+            tables.slots[(*shard, key)] = effect.wave
         case Intent(key=key):
             return _refusal(tables, shard, effect, key, now)
         case Freed(key=key):

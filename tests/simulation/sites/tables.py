@@ -409,6 +409,7 @@ class Tables:
             quota=row.quota,
             deadline_s=None if run.deadline_at is None else run.deadline_at - now,
             asked=max((each.number for each in self.requests if each.run == shard[0]), default=0),
+            head=ChainHead(self.heads[shard].seq, self.heads[shard].hash),
         )
 
     def renew(self, worker: WorkerId, held: Sequence[Held], now: float) -> Sequence[Standing]:
