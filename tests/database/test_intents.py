@@ -18,6 +18,7 @@ from orchestrator.core.sites import (
     OnlyHolds,
     Outcome,
     Refusal,
+    ShardDone,
     Stop,
 )
 from orchestrator.database.address import read_address
@@ -228,6 +229,19 @@ class TestQuotas:
         quotas = await anna.database.share(anna.id, leases[CONDUCTOR], {LAB: 4, HQ: 0})
 
         assert quotas == {HQ: (3, 3), LAB: (1, 0), BRANCH: (0, 0)}
+
+    async def test_what_a_shard_left_counts_until_its_sessions_must_be_forgotten(
+        self, anna: Worker, leases: Leases, owner: Owner
+    ) -> None:
+        """Its mounts may be open until then, although nothing of it is left to do."""
+        await anna.database.share(anna.id, leases[CONDUCTOR], {HQ: 4})
+        await anna.append(leases[HQ], intent("a"), (note()[0], ShardDone()))
+        at_once = await anna.database.share(anna.id, leases[CONDUCTOR], {LAB: 4, HQ: 0})
+        owner.rows("UPDATE shard SET done_at = done_at - interval '902 s' WHERE state = 'done'")
+        later = await anna.database.share(anna.id, leases[CONDUCTOR], {LAB: 4, HQ: 0})
+
+        assert (at_once[HQ], at_once[LAB]) == ((1, 1), (3, 0))
+        assert (later[HQ], later[LAB]) == ((0, 0), (4, 0))
 
     async def test_slots_outlive_a_takeover(
         self, anna: Worker, bert: Worker, leases: Leases, owner: Owner

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from typing import TYPE_CHECKING
 
 import anyio
@@ -27,12 +27,21 @@ AGAIN_S = 1.0
 class KeptTokens:
     """Seals and stores the tokens of one shard; an observer that drops those that are over."""
 
-    def __init__(self, serving: Serving, lease: Lease, on_fenced: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        serving: Serving,
+        lease: Lease,
+        *,
+        recorded: Callable[[], Awaitable[None]],
+        on_fenced: Callable[[], None],
+    ) -> None:
         """Without a key nothing is stored, and nothing is found.
 
+        `recorded` returns when everything that was recorded until now is in the database.
         `on_fenced` is called at once when the database says that another worker has the lease.
         """
         self._serving, self._lease, self._on_fenced = serving, lease, on_fenced
+        self._recorded = recorded
         self._to_keep: dict[SessionId, KeptSession] = {}
         self._to_drop: list[SessionId] = []
         self._woken = anyio.Event()
@@ -136,6 +145,8 @@ class KeptTokens:
             assert sealer is not None  # noqa: S101 - nothing is kept without one
             await database.keep_token(worker, lease, session, sealer.seal(secret, binding))
             del self._to_keep[session]
+        self._stored.set()
         for session in list(self._to_drop):
+            await self._recorded()  # that the session has ended: else a successor would look for it
             await database.drop_token(worker, lease, session)
             self._to_drop.remove(session)

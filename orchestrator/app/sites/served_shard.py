@@ -86,7 +86,7 @@ class ServedShard(Served):
         state = fold([self.run.started, *events])
         self.clock.least(state.last_at)
         chain = self.chain = self._opened_chain(state, events)
-        tokens = KeptTokens(self.serving, self.lease, on_fenced=self.lose)
+        tokens = KeptTokens(self.serving, self.lease, recorded=chain.durable, on_fenced=self.lose)
         chain.before_intents = tokens.stored
         self.fence.when_lost(tokens.give_up)
         ledger = Ledger(chain, (tokens,), self.clock, state.records.values())

@@ -102,7 +102,8 @@ BEGIN
             UPDATE shard SET state = 'holding' WHERE run = p_run AND server = p_chain;
             PERFORM let_others_post(p_run, p_chain);
         WHEN 'done' THEN
-            UPDATE shard SET state = 'done' WHERE run = p_run AND server = p_chain;
+            UPDATE shard SET state = 'done', done_at = clock_timestamp()
+                WHERE run = p_run AND server = p_chain;
             PERFORM let_others_post(p_run, p_chain);
     END CASE;
     RETURN NULL;

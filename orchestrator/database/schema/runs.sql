@@ -78,9 +78,15 @@ BEGIN
     PERFORM pg_notify('bulk_restore', p_run);
 END $$;
 
+-- None of a shard that was done for so long that no session can live there any more: what it
+-- may have left mounted is gone with it. Source: `engine.connection.FORGOTTEN_AFTER`.
 CREATE FUNCTION used_slots(p_run text, p_server text) RETURNS bigint
 LANGUAGE sql STABLE SET search_path = bulk_restore, pg_temp
-AS $$ SELECT count(*) FROM slot WHERE run = p_run AND server = p_server $$;
+AS $$
+    SELECT count(*) FROM slot JOIN shard USING (run, server)
+    WHERE run = p_run AND server = p_server
+      AND (done_at IS NULL OR done_at + interval '901 s' > clock_timestamp())
+$$;
 
 CREATE FUNCTION ask(p_run text, p_ask text, p_details jsonb) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = bulk_restore, pg_temp
@@ -102,7 +108,8 @@ BEGIN
             UPDATE run SET stopped = 'now' WHERE id = p_run;
         WHEN 'unmount' THEN
             UPDATE run SET unmount = true WHERE id = p_run;
-            UPDATE shard SET state = 'holding' WHERE run = p_run AND state = 'done';
+            UPDATE shard SET state = 'holding', done_at = NULL
+                WHERE run = p_run AND state = 'done';
         WHEN 'resume' THEN
             SELECT id INTO v_open FROM run
                 WHERE plan = r.plan AND state = 'open' AND id <> p_run;
@@ -112,7 +119,7 @@ BEGIN
             UPDATE run SET state = 'open', halted = NULL, stopped = NULL, unmount = false,
                     deadline_at = clock_timestamp() + make_interval(secs => deadline_s)
                 WHERE id = p_run;
-            UPDATE shard SET state = 'open' WHERE run = p_run;
+            UPDATE shard SET state = 'open', done_at = NULL WHERE run = p_run;
     END CASE;
     INSERT INTO request (run, ask, details) VALUES (p_run, p_ask, p_details)
         RETURNING number INTO v_number;

@@ -52,6 +52,7 @@ CREATE TABLE shard (
     site text,
     address text NOT NULL REFERENCES address,
     state text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'holding', 'done')),
+    done_at timestamptz,
     quota int,
     PRIMARY KEY (run, server)
 );

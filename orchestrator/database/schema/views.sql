@@ -15,7 +15,8 @@ CREATE VIEW shards AS
 SELECT s.run, s.server, s.site, s.address, s.state, l.epoch, l.worker, l.since,
        extract(epoch FROM l.expires - clock_timestamp())::double precision AS lease_s,
        l.takeovers, s.quota, l.wants,
-       (SELECT count(*) FROM slot m WHERE m.run = s.run AND m.server = s.server) AS used,
+       (SELECT count(*) FROM slot m WHERE m.run = s.run AND m.server = s.server
+           AND (s.done_at IS NULL OR s.done_at + interval '901 s' > clock_timestamp())) AS used,
        CASE WHEN s.state = 'open' AND a.run <> s.run THEN a.run END AS waits_for
 FROM shard s JOIN lease l USING (run, server) JOIN address a ON a.address = s.address;
 
