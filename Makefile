@@ -12,7 +12,7 @@ TESTERS ?= $(shell expr $(WORKERS) + 2)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint types imports bench simulate-seeds simulate-crashes simulate-deaths strikes strikes-sites mutants docs pictures lock clean
+.PHONY: help setup demo test check format lint types imports bench simulate-seeds simulate-sites simulate-crashes simulate-deaths strikes strikes-sites mutants docs pictures lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ bench: $(STAMP) ## Measure the figures of docs/reference/figures.md (some minute
 SEEDS ?= 1-1000
 simulate-seeds: $(STAMP) ## Hunt for violations: make simulate-seeds SEEDS=1-5000
 	$(BIN)/python -m tests.simulation $(SEEDS) --workers $(WORKERS)
+
+SITES ?= 1-2000
+simulate-sites: $(STAMP) ## The same over several workers and one database: SITES=1-5000
+	$(BIN)/python -m tests.simulation.sites $(SITES) --workers $(WORKERS)
 
 simulate-crashes: $(STAMP) ## Let a run die at every step and resume it; AT=SHAPE:STEP for one
 	$(BIN)/python -m tests.simulation.crashes $(AT)

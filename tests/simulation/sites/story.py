@@ -189,9 +189,13 @@ def _troubled(rng: random.Random, server: Site) -> Site:
 
 
 def _crews(rng: random.Random, story: SitesStory) -> list[Crew]:
-    """Return the workers; of several waves all shards must be served at once."""
+    """Return the workers; with several waves or a limit all shards must be served at once.
+
+    A shard that nobody serves may hold slots that the served ones wait for.
+    """
     sites = sorted(set(story.of_sites))
-    rooms = [1, 2, 50, 50] if story.waves == 1 else [50]
+    needs_all = story.waves > 1 or story.run_limit is not None
+    rooms = [50] if needs_all else [1, 2, 50, 50]
     if len(sites) == 1 or rng.random() < 0.3:
         return [Crew(sites=tuple(sites), workers=rng.choice([2, 2, 3, 5]), room=rng.choice(rooms))]
     return [Crew(sites=(site,), workers=rng.choice([1, 2, 2]), room=50) for site in sites]
