@@ -25,6 +25,10 @@ log = Log(__name__)
 LOOK_S = 1.0
 """Seconds between two looks for shards that nobody serves; a notification comes sooner."""
 
+UNSEEN_S = LEASE_LIFE_S / 2
+"""Seconds without an answer after which the database may have been away, and leases have expired
+only because nobody could renew them."""
+
 LAST_TRIES = 3
 """How often a worker that ends tries to say so; else its leases expire."""
 
@@ -72,6 +76,7 @@ class Worker:
         """Shards whose chain has lost records: their leases are kept, and nothing is done."""
         self._leaving = anyio.Event()
         self._woken = anyio.Event()
+        self._answered_at = serving.clock()
         self._may_take_expired_at = 0.0
         self.failed = False
         """Whether an error that nobody foresaw was met."""
@@ -138,6 +143,7 @@ class Worker:
         """Return what was taken, and when that was asked for, on this machine's clock."""
         serving, terms = self._serving, self._terms
         sent_at = serving.clock()
+        self._mind_silence(sent_at)
         try:
             taken = await serving.database.take(
                 serving.worker.worker,
@@ -147,10 +153,17 @@ class Worker:
                 expired=sent_at >= self._may_take_expired_at,
             )
         except DatabaseAway:
-            # living holders, who could not renew either, come first when it is back
-            self._may_take_expired_at = serving.clock() + LEASE_LIFE_S
             return []
+        self._answered_at = serving.clock()
         return [(each, sent_at) for each in taken]
+
+    def _mind_silence(self, now: float) -> None:
+        """After a silence leave what has expired to its holders for the life of a lease.
+
+        The database may have been away: the living could not renew either, and come first.
+        """
+        if now - self._answered_at > UNSEEN_S:
+            self._may_take_expired_at = now + LEASE_LIFE_S
 
     async def _begin(self, found: tuple[Taken, float], shards: TaskGroup) -> None:
         taken, sent_at = found
@@ -209,7 +222,11 @@ class Worker:
             for run in await database.runs():
                 if not run.is_open or self._terms.run not in {None, run.run}:
                     continue
-                for shard in await database.shards(run.run):
+                shards = await database.shards(run.run)
+                now = self._serving.clock()
+                self._mind_silence(now)
+                self._answered_at = now
+                for shard in shards:
                     if shard.state != "done" and (shard.site is None or shard.site in sites):
                         return False
         except DatabaseAway:

@@ -60,6 +60,8 @@ READ_WITHIN = 60.0
 FORCED_WITHIN = 5.0
 """Seconds for all of it once somebody wants the run to end at once."""
 
+UNRECORDED = "a mount was requested in its session, and no record says of which target"
+
 LATE = "a mount request was carried out twice, or late, or in spite of its refusal"
 
 
@@ -181,8 +183,12 @@ class _Audit(Struct):
     async def _mounts_of(self, tasks: Sequence[Task]) -> list[tuple[Task, Href | None]]:
         """Return the mounts that these tasks account for and that are still there.
 
-        None stands for one that is there, and nobody can say which of several it is.
+        None stands for one that is there, and nobody can say which of several it is, or that may
+        be there: by the records nothing was requested in this session. A database that failed
+        over may have lost them; so it is named, and not touched.
         """
+        if not self.asked:
+            return [(task, None) for task in tasks]
         found: list[tuple[Task, Href | None]] = []
         unplaced: list[Task] = []
         for task in tasks:
@@ -243,8 +249,8 @@ class _Audit(Struct):
         owner = self._owner(mount)
         if mount is None:
             several = ", ".join(self.several)
-            why = f"{LATE}, and of several mounts nobody can say which is its: {several}"
-            self._found(task, None, why)
+            which = f"{LATE}, and of several mounts nobody can say which is its: {several}"
+            self._found(task, None, which if several else UNRECORDED)
             return False
         told = owner is not None and self._tell(owner, mount, LATE)
         if not told:
@@ -341,7 +347,7 @@ class _Audit(Struct):
                 gone = not await self._is_mounted(stray.mount)
             else:
                 lists = [await self._listed(asked.point) for asked in self.asked.values()]
-                gone = not any(lists)
+                gone = bool(lists) and not any(lists)
             if gone:
                 self._released(task)
 

@@ -10,7 +10,8 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator.core.model import ServerName
+from orchestrator.core.model import ExitCode, ServerName
+from orchestrator.simulator.inventory import REPLICAS
 from tests.scenarios.drill import Site
 from tests.simulation.sites.judging import judged, results, takeover_s
 from tests.simulation.sites.processes import Freeze, run_processes
@@ -180,7 +181,7 @@ def test_a_worker_alone_goes_on_after_it_slept() -> None:
         await anyio.sleep(30.0)
         worker.links[1].cut()  # so that it looks for free shards before it can renew
         worker.process.thaw()
-        await anyio.sleep(5.0)
+        await anyio.sleep(8.0)
         worker.links[1].mend()
 
     report, stage, _ = told(freeze, workers=1)
@@ -247,6 +248,26 @@ def test_no_worker_is_taken_over_because_the_database_was_away(seconds: float) -
     assert results(report) == {"mounted": 10}
     assert epochs(stage) == [1]
     assert stage.sites.truth.logons == 2
+
+
+def test_a_mount_whose_intent_the_database_has_lost_is_named() -> None:
+    """Nothing says that the session was used; its tasks do, and what they show is not touched."""
+
+    async def lose(stage: Stage, worker: StagedWorker) -> None:
+        manager = stage.sites.managers["dr"]
+        (session,) = manager.sessions.values()
+        unnamed = manager.inventory.machines[-1]
+        manager.start_mount(session, REPLICAS, unnamed.points[0], unnamed.os, unforeseen=True)
+        stage.kill(worker)
+
+    plan = "".join(in_waves().splitlines(keepends=True)[:-2])
+    report, stage, _ = told(lose, plan=plan)
+
+    assert results(report) == {"mounted": 8, "left": 1}
+    assert report["run"]["exit_code"] == ExitCode.IN_DOUBT
+    (stray,) = report["strays"]
+    assert (stray["server"], stray["mount_href"]) == ("dr", None)
+    assert len(stage.sites.truth.still_open()) == 1
 
 
 def test_a_failover_that_loses_commits_loses_no_target() -> None:
