@@ -125,6 +125,8 @@ class ServedConductor(Served):
         self._heads: dict[ServerName, ChainHead] = {}
         self._state, self._first, self._news = RunState(started), anyio.Event(), anyio.Event()
         history = await self._new_events()
+        if any(isinstance(event, ShardPlanned) for event in history):
+            self._first.set()
         self._chain = self.chain = self._opened_chain()
         notifier = self._notifier()
         self._ledger = ledger = Ledger(self._chain, (_Folding(self._state),), self.clock)
