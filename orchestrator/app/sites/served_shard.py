@@ -45,6 +45,9 @@ log = Log(__name__)
 
 LATE = "the run took longer than its deadline"
 
+APART_S = 3.0
+"""Seconds by which the clocks of two workers, each read over its own link, may differ."""
+
 
 class ServedShard(Served):
     """One server's part of a run."""
@@ -100,7 +103,8 @@ class ServedShard(Served):
         earlier = self._earlier(state, begins, retry_failed=await self._retries_failed(state))
         over = state.servers[self.server].over
         client = self._client(tokens, await self.asked(partial(tokens.usable, over)))
-        client.logons.earlier(self.clock() - at for at in _logons(events))
+        now = self.clock()
+        client.logons.earlier(max(0.0, now - at - APART_S) for at in _logons(events, now))
         shard = self._shard = await self._engine(board, ledger, client, earlier)
         board.join(shard)
         self._board = board
@@ -108,7 +112,7 @@ class ServedShard(Served):
         await ledger.durable()
         self.heard()
         await shard.execute(partial(self._mount, shard, board, earlier), tokens.serve)
-        await tokens.settle()
+        await tokens.finish()
         failure = None if shard.failure is None else repr(shard.failure)
         ledger.record(ShardFinished(at=ledger.now(), server=self.server, failure=failure))
         await ledger.durable()
@@ -272,27 +276,27 @@ class ServedShard(Served):
         shard.ledger.record(ShardPlanned(at=now, server=self.server, matched=matched))
 
 
-def _logons(events: Iterable[Event]) -> Iterator[float]:
-    """Yield when earlier workers have logged on, on the run's clock.
+def _logons(events: Iterable[Event], now: float) -> Iterator[float]:
+    """Yield when earlier workers have logged on at the latest, on the run's clock.
 
-    One that recorded neither a session nor trouble may have died right after its logon was sent.
+    One that recorded neither a session nor trouble may have sent a logon until it was taken over.
     """
-    taken: float | None = None
+    is_unsure = False
     for event in events:
         match event:
             case ShardTaken():
-                if taken is not None:
-                    yield taken
-                taken = event.at
+                if is_unsure:
+                    yield event.at
+                is_unsure = True
             case SessionOpened():
                 yield event.at
-                taken = None
+                is_unsure = False
             case ServerParked():
-                taken = None
+                is_unsure = False
             case _:
                 pass
-    if taken is not None:
-        yield taken
+    if is_unsure:
+        yield now
 
 
 def _status(standing: Standing) -> RunStatus:
