@@ -250,6 +250,23 @@ def test_no_worker_is_taken_over_because_the_database_was_away(seconds: float) -
     assert stage.sites.truth.logons == 2
 
 
+def test_the_living_come_first_though_their_link_is_back_later() -> None:
+    """Another worker sees the database first, and leaves what has expired to its holder."""
+
+    async def fail_over(stage: Stage, worker: StagedWorker) -> None:
+        stage.database.stop()
+        await anyio.sleep(8.0)
+        worker.links[1].cut()
+        stage.database.fail_over(0)  # the standby has run for long: it knows of no restart
+        await anyio.sleep(3.0)
+        worker.links[1].mend()
+
+    report, stage, _ = told(fail_over, kept=10)
+
+    assert results(report) == {"mounted": 10}
+    assert epochs(stage) == [1]
+
+
 def test_a_mount_whose_intent_the_database_has_lost_is_named() -> None:
     """Nothing says that the session was used; its tasks do, and what they show is not touched."""
 
