@@ -16,11 +16,11 @@ from msgspec import Struct, json
 from orchestrator.core.errors import KeyUnusable, TokenUnusable
 from orchestrator.core.model import RunId, ServerName, SessionId
 from orchestrator.core.private_files import NotPrivate, read_private
+from orchestrator.database.token_key import KEY_BYTES
 
 if TYPE_CHECKING:  # its start costs every run, and only who stores tokens needs it
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
 """Drawn anew for every token. Source: NIST SP 800-38D, 8.2.2: good for 2^32 tokens of one key."""
 
@@ -103,27 +103,3 @@ def load_sealer(path: Path) -> Sealer:
     if len(key) != KEY_BYTES:
         raise KeyUnusable(f"{path} is no key for tokens: such a file has exactly {KEY_BYTES} bytes")
     return Sealer(AESGCM(key))
-
-
-def make_key(path: Path) -> None:
-    """Write a new random key that only its owner may read.
-
-    Not to be repeated with the same path: no file is ever overwritten.
-
-    Raises:
-        KeyUnusable: something of that name exists, or it cannot be written; then nothing is left.
-    """
-    try:
-        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        raise KeyUnusable(f"{path} exists, and a key is never overwritten: name another") from None
-    except OSError as exc:
-        raise KeyUnusable(f"{path} cannot be written: {exc.strerror}") from None
-    try:
-        with os.fdopen(number, "wb") as file:
-            file.write(os.urandom(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as exc:
-        path.unlink(missing_ok=True)
-        raise KeyUnusable(f"{path} cannot be written: {exc.strerror}") from None

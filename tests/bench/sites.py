@@ -17,7 +17,7 @@ import psycopg
 from orchestrator.database.address import read_address
 from orchestrator.database.installation import init
 from orchestrator.database.private_server import private_server
-from orchestrator.database.sealing import make_key
+from orchestrator.database.token_key import make_key
 from orchestrator.simulator.process import PASSWORD_VARIABLE
 from orchestrator.simulator.truth import GroundTruth
 from tests.bench import real

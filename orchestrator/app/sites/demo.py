@@ -33,8 +33,8 @@ from orchestrator.core.sites import ShardState
 from orchestrator.database.address import Address, read_address
 from orchestrator.database.installation import connected, init
 from orchestrator.database.private_server import PrivateServer, private_server
-from orchestrator.database.sealing import make_key
 from orchestrator.database.store import DatabaseStore
+from orchestrator.database.token_key import make_key
 from orchestrator.simulator.plans import plan_for
 from orchestrator.simulator.process import PASSWORD_VARIABLE, simulation
 from orchestrator.simulator.truth import GroundTruth
