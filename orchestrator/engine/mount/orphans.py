@@ -60,7 +60,7 @@ READ_WITHIN = 60.0
 FORCED_WITHIN = 5.0
 """Seconds for all of it once somebody wants the run to end at once."""
 
-UNRECORDED = "a mount was requested in its session, and no record says of which target"
+UNRECORDED = "its session shows a mount task, and no record says whose it is"
 
 LATE = "a mount request was carried out twice, or late, or in spite of its refusal"
 
