@@ -31,7 +31,7 @@ from tests.scenarios import asking
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Drill, Site, Stage, staged
 from tests.simulation.nemesis import scratch
-from tests.virtual.clock import run_virtual
+from tests.virtual.clock import run_virtual, uncollected
 
 T = TypeVar("T")
 
@@ -184,6 +184,7 @@ def died_at(shape: str, step: int) -> Story:
         raise AssertionError(f"{type(exc).__name__}: {exc}\n  {command}") from exc
 
 
+@uncollected()
 def _staged(shape: str, play: Callable[[Stage, Doom], Awaitable[T]]) -> T:
     found = SHAPES[shape]
 

@@ -33,7 +33,7 @@ from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Drill, Site, Stage, staged
 from tests.simulation.nemesis import scratch
 from tests.simulation.troubles import ALL, PLAYED, one_mood, one_more
-from tests.virtual.clock import run_virtual
+from tests.virtual.clock import run_virtual, uncollected
 
 ENDS_S = 6 * 3600.0
 CALM = WatchPolicy(idle_share=0.05, shortest=3.0, crowded=5.0)
@@ -109,6 +109,7 @@ def _site(dice: random.Random, name: str, more: frozenset[str]) -> Site:
     )
 
 
+@uncollected()
 def died(number: int, more: frozenset[str] = PLAYED) -> Death:
     """Tell a story and hold what was said against the servers.
 

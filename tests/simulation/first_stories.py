@@ -19,7 +19,7 @@ from orchestrator.engine.run import Run
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
 from tests.scenarios.drill import Drill, Site, drill
-from tests.virtual.clock import run_virtual
+from tests.virtual.clock import run_virtual, uncollected
 from tests.virtual.sites import Sites, host
 
 CALM_S = 900.0
@@ -146,6 +146,7 @@ def _faults(rng: random.Random, evil: float) -> Iterator[Fault]:
             )
 
 
+@uncollected()
 def played(seed: int, directory: Path) -> Drill:
     """Play the story of a seed to its end; the invariants are checked on the way."""
     story = told(seed)

@@ -44,7 +44,7 @@ from tests.scenarios import asking
 from tests.simulation.story import ACCOUNT, PASSWORD, Place, Story, plan_of, told
 from tests.simulation.troubles import PLAYED
 from tests.simulation.witness import Witness
-from tests.virtual.clock import freeze, run_virtual
+from tests.virtual.clock import freeze, run_virtual, uncollected
 from tests.virtual.network import MemoryNetwork
 from tests.virtual.sites import host, serving
 
@@ -140,6 +140,7 @@ def scratch() -> Iterator[Path]:
         yield Path(name)
 
 
+@uncollected()
 def played(seed: int, directory: Path, more: frozenset[str] = PLAYED) -> Played:
     """Play the story of a seed to its end; `more` are the kinds of `troubles` that it may play.
 

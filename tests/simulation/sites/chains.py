@@ -6,7 +6,8 @@ As `orchestrator/database/schema/chains.sql`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from orchestrator.core.events import SubmissionStarted
 from orchestrator.core.model import MountKey, ServerName

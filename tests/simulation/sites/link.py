@@ -10,7 +10,9 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
+from contextvars import Context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from orchestrator.core.errors import DatabaseAway, OrchestratorError
@@ -62,8 +64,10 @@ class Link:
     hits: Counter[str] = field(default_factory=Counter)
     is_cut: bool = False
     _generation: int = 0
-    _held: list[Callable[[], None]] = field(default_factory=list)
+    _held: list[Callable[[], object]] = field(default_factory=list)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+    _nobody: Context = field(default_factory=of_nobody)
+    """In which a statement is on its way."""
 
     def __post_init__(self) -> None:
         """Hear of the database's end."""
@@ -71,15 +75,17 @@ class Link:
 
     async def carry(self, connection: str, statement: Callable[[], T]) -> T:
         """Have a statement done and return its answer; see `database.Wire`."""
-        async with self._locks.setdefault(connection, asyncio.Lock()):
-            sent = _Statement(statement, asyncio.get_running_loop().create_future(), 0)
+        loop, lock = asyncio.get_running_loop(), self._locks.get(connection)
+        if lock is None:
+            lock = self._locks[connection] = asyncio.Lock()
+        async with lock:
+            sent = _Statement(statement, loop.create_future(), 0)
             self._send(sent)
+            patience = loop.call_later(ANSWER_S, self._give_up, sent)
             try:
-                async with asyncio.timeout(ANSWER_S):
-                    found: T = await sent.answer
-            except TimeoutError:
-                self.hits["answer_given_up"] += 1
-                raise DatabaseAway("the database is away: no answer came") from None
+                found: T = await sent.answer
+            finally:
+                patience.cancel()
             return found
 
     # --- what goes wrong -----------------------------------------------------------------------
@@ -106,13 +112,13 @@ class Link:
         dice, trouble = self.rng.random(), self.trouble
         if dice < trouble.lost_before:
             self.hits["request_lost"] += 1
-            self._later(lambda: self._fail(sent), self._way())
+            self._later(self._way(), self._fail, sent)
         elif dice < trouble.lost_before + trouble.late:
             self.hits["request_late"] += 1
-            self._later(lambda: self._fail(sent), self._way())
-            self._later(lambda: self._do(sent), self.rng.uniform(0.0, trouble.late_s))
+            self._later(self._way(), self._fail, sent)
+            self._later(self.rng.uniform(0.0, trouble.late_s), self._do, sent)
         else:
-            self._later(lambda: self._arrive(sent), self._way())
+            self._later(self._way(), self._arrive, sent)
 
     def _way(self) -> float:
         if self.rng.random() < self.trouble.slow:
@@ -120,15 +126,16 @@ class Link:
             return self.rng.uniform(0.0, self.trouble.slow_s)
         return self.rng.uniform(*self.trouble.delay_s)
 
-    def _later(self, act: Callable[[], None], seconds: float) -> None:
-        asyncio.get_running_loop().call_later(seconds, self._pass, act, context=of_nobody())
+    def _later(self, seconds: float, act: Callable[..., object], *args: object) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(seconds, self._pass, act, *args, context=self._nobody)
 
-    def _pass(self, act: Callable[[], None]) -> None:
+    def _pass(self, act: Callable[..., object], *args: object) -> None:
         if self.is_cut:
             self.hits["held_up"] += 1
-            self._held.append(act)
+            self._held.append(partial(act, *args))
         else:
-            act()
+            act(*args)
 
     def _arrive(self, sent: _Statement) -> None:
         if sent.generation != self._generation:
@@ -137,9 +144,9 @@ class Link:
         answer = self._do(sent)
         if self.rng.random() < self.trouble.lost_after:
             self.hits["answer_lost"] += 1
-            self._later(lambda: self._fail(sent), self._way())
+            self._later(self._way(), self._fail, sent)
         else:
-            self._later(lambda: self._deliver(sent, answer), self._way())
+            self._later(self._way(), self._deliver, sent, answer)
 
     def _do(self, sent: _Statement) -> Any:
         """Do a statement at the database; return its answer, or why there is none."""
@@ -156,6 +163,11 @@ class Link:
                 sent.answer.set_exception(answer)
             else:
                 sent.answer.set_result(answer)
+
+    def _give_up(self, sent: _Statement) -> None:
+        if not sent.answer.done():
+            self.hits["answer_given_up"] += 1
+            sent.answer.set_exception(DatabaseAway("the database is away: no answer came"))
 
     def _fail(self, sent: _Statement) -> None:
         if not sent.answer.done():

@@ -21,6 +21,7 @@ from tests.simulation.sites.judging import judged
 from tests.simulation.sites.processes import Freeze, run_processes
 from tests.simulation.sites.stage import Stage, StagedWorker, staged
 from tests.simulation.sites.story import Crew, SitesStory, Strike, told
+from tests.virtual.clock import uncollected
 from tests.virtual.sites import host
 
 CALM = WatchPolicy(idle_share=0.05, shortest=3.0, crowded=5.0)
@@ -44,6 +45,7 @@ class Played:
     took_s: float = 0.0
 
 
+@uncollected()
 def played(seed: int) -> Played:
     """Play the story of a seed to its end.
 

@@ -9,7 +9,6 @@ still. What belongs to nobody (servers, the database, the network between) alway
 from __future__ import annotations
 
 import asyncio
-import heapq
 from asyncio.events import Handle, TimerHandle
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
@@ -57,6 +56,7 @@ class Process:
     def __init__(self, name: str) -> None:
         """It runs, with nothing to do; `ProcessLoop.start` gives it that."""
         self.name = name
+        self._loop = _loop()
         self.main, self.beside = Thread(self), Thread(self)
         self.is_dead = False
         self.stood_still_s = 0.0
@@ -78,7 +78,7 @@ class Process:
 
     def boot_clock(self) -> float:
         """Return its machine's clock, in seconds; it goes on while the machine is suspended."""
-        return _loop().now - self._boot_stood_still_s
+        return self._loop.now - self._boot_stood_still_s
 
     def context(self, thread: Thread | None = None) -> Context:
         """Return a context in which everything is done by a thread of the process."""
@@ -170,31 +170,36 @@ def _go_on(thread: Thread) -> None:
     _loop().take_back(waiting)
 
 
-def _may_run(handle: Handle, thread: Thread | None) -> bool:
-    """Return whether a callback may run now; what may not is dropped, or kept for later."""
-    if thread is None:
-        return True
-    if thread.process.is_dead:
-        return False
-    if thread.stands_still:
-        thread.waiting.append(handle)
-        return False
-    return True
-
-
 class _Handle(Handle):
-    """A callback of a thread, or of nobody."""
+    """A callback of a thread, or of nobody: it runs while that may.
+
+    What may not is dropped if its process is dead, and kept for later if it stands still.
+    """
 
     __slots__ = ("thread",)
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        context: Context = self._context  # type: ignore[attr-defined]  # where it will run
+    def __init__(self, callback: Any, args: Any, loop: ProcessLoop, context: Context) -> None:
+        # As asyncio's, which looks whether anybody debugs: there are thousands in each story.
+        self._context = context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = self._source_traceback = None
         self.thread = context.get(_CURRENT)
 
     def _run(self) -> None:
-        if _may_run(self, self.thread):
-            super()._run()
+        thread = self.thread
+        if thread is not None:
+            if thread.process.is_dead:
+                return
+            if thread.stands_still:
+                thread.waiting.append(self)
+                return
+        try:
+            self._context.run(self._callback, *self._args)
+        except BaseException as exc:  # noqa: BLE001 - as asyncio does
+            _failed(self._loop, self, exc)
 
 
 class _Timer(TimerHandle):
@@ -202,33 +207,51 @@ class _Timer(TimerHandle):
 
     __slots__ = ("due", "thread")
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        context: Context = self._context  # type: ignore[attr-defined]  # where it will run
-        self.thread = context.get(_CURRENT)
-        stood_still = 0.0 if self.thread is None else self.thread.process.stood_still_s
-        self.due = self.when() - stood_still
+    def __init__(
+        self, when: float, callback: Any, args: Any, loop: ProcessLoop, context: Context
+    ) -> None:
+        # As asyncio's, see above.
+        self._context = context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = self._source_traceback = None
+        self._when = when
+        self._scheduled = False
+        self.thread = thread = context.get(_CURRENT)
+        self.due = when if thread is None else when - thread.process.stood_still_s
 
     def _run(self) -> None:
         thread = self.thread
-        if not _may_run(self, thread):
-            return
         if thread is not None:
-            when = self.due + thread.process.stood_still_s
-            loop: ProcessLoop = self._loop  # type: ignore[attr-defined]  # it made this
+            process, loop = thread.process, self._loop
+            if process.is_dead:
+                return
+            if thread.stands_still:
+                thread.waiting.append(self)
+                return
+            when = self.due + process.stood_still_s
             if when - loop.now > 2 * ROUNDING_S:  # its process stood still meanwhile
                 loop.put_off(self, when)
                 return
-        super()._run()
+        try:
+            self._context.run(self._callback, *self._args)
+        except BaseException as exc:  # noqa: BLE001 - as asyncio does
+            _failed(self._loop, self, exc)
+
+
+def _failed(loop: ProcessLoop, handle: Handle, exc: BaseException) -> None:
+    """Tell what a callback has raised, as asyncio does."""
+    if isinstance(exc, SystemExit | KeyboardInterrupt):
+        raise exc
+    loop.call_exception_handler(
+        {"message": f"Exception in callback {handle!r}", "exception": exc, "handle": handle}
+    )
 
 
 class ProcessLoop(VirtualTimeLoop):
     """A loop on virtual time that several processes share, each with its own clock."""
-
-    @property
-    def now(self) -> float:
-        """Virtual seconds since the loop was made, whoever asks."""
-        return self._jumping.now
 
     def time(self) -> float:
         """Return the monotonic clock of the process that asks; nobody's never stands still."""
@@ -249,7 +272,30 @@ class ProcessLoop(VirtualTimeLoop):
             thread.process.begins(task)
         return task
 
-    def call_at(  # type: ignore[override]  # as asyncio's, which only names what it takes
+    def call_soon(  # type: ignore[override]  # as asyncio's, which only names what it takes
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> Handle:
+        """Call in the next turn."""
+        if self._closed:
+            self._check_closed()
+        return self._call_soon(callback, args, context)
+
+    def _call_soon(self, callback: Any, args: Any, context: Context | None) -> Handle:
+        handle = _Handle(callback, args, self, copy_context() if context is None else context)
+        self._ready.append(handle)
+        return handle
+
+    def call_later(  # type: ignore[override]
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> TimerHandle:
+        """Call after some seconds by the clock of who asks."""
+        return self.call_at(self.time() + delay, callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]
         self,
         when: float,
         callback: Callable[..., object],
@@ -258,21 +304,30 @@ class ProcessLoop(VirtualTimeLoop):
     ) -> TimerHandle:
         """Call at a time by the clock of who asks."""
         thread = _CURRENT.get()
-        when += 0.0 if thread is None else thread.process.stood_still_s
-        timer = _Timer(when, callback, args, self, context)
-        heapq.heappush(self._scheduled, timer)  # type: ignore[attr-defined]  # as asyncio does
-        timer._scheduled = True  # type: ignore[attr-defined]
+        if thread is not None:
+            when += thread.process.stood_still_s
+        timer = _Timer(when, callback, args, self, copy_context() if context is None else context)
+        self._set(timer, when)
         return timer
 
     def put_off(self, timer: _Timer, when: float) -> None:
         """Let a timer that is due by the loop's clock, and not by its own, wait on."""
-        timer._when = when  # type: ignore[attr-defined]
-        heapq.heappush(self._scheduled, timer)  # type: ignore[attr-defined]
-        timer._scheduled = True  # type: ignore[attr-defined]
+        timer._when = when
+        self._set(timer, when)
+
+    def _poll(self) -> None:
+        """Nothing comes from sockets, for stories have none."""
+
+    def _wait(self, seconds: float | None) -> None:
+        """Let the time pass: nothing comes from threads either."""
+        if seconds is None:
+            super()._wait(seconds)
+        else:
+            self.now += seconds
 
     def take_back(self, handles: list[Handle]) -> None:
         """Let callbacks that waited run, in the order in which they came."""
-        self._ready.extend(handles)  # type: ignore[attr-defined]
+        self._ready.extend(handles)
 
     def forget(self, generators: list[Any]) -> None:
         """Leave asynchronous generators as they are when the loop ends."""
@@ -284,11 +339,6 @@ class ProcessLoop(VirtualTimeLoop):
         thread = _CURRENT.get()
         if thread is not None:
             thread.process.iterates(agen)
-
-    def _call_soon(self, callback: Any, args: Any, context: Any) -> Handle:
-        handle = _Handle(callback, args, self, context)
-        self._ready.append(handle)  # type: ignore[attr-defined]
-        return handle
 
 
 def run_processes(main: Callable[..., Awaitable[T]], *args: Any) -> T:

@@ -56,14 +56,19 @@ class BesideLoop:
     async def _asked(self) -> Sequence[Held] | None:
         """Return what the loop holds; None: it hangs."""
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Sequence[Held]] = loop.create_future()
+        answer: asyncio.Future[Sequence[Held] | None] = loop.create_future()
 
         def look() -> None:
             if not answer.done():
                 answer.set_result(self._held())
 
+        def give_up() -> None:
+            if not answer.done():
+                answer.set_result(None)
+
         loop.call_soon(look, context=self._process.context())
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LOOP_ANSWERS_S):
-                return await answer
-        return None
+        patience = loop.call_later(LOOP_ANSWERS_S, give_up)
+        try:
+            return await answer
+        finally:
+            patience.cancel()

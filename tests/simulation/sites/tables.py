@@ -8,8 +8,12 @@ seconds. Rows are immutable, so a copy of the tables is cheap.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from dataclasses import replace as copied
 from typing import Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.core.errors import DatabaseUnusable, Fenced, RunLocked, RunNotFound
 from orchestrator.core.events import RunStarted, to_json
@@ -40,8 +44,7 @@ FORGOTTEN_AFTER = SESSION_IDLE_LIMIT + 1.0
 Shard = tuple[RunId, ServerName]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Run(Struct, frozen=True, kw_only=True):
     """A row of table `run`."""
 
     number: int
@@ -59,16 +62,14 @@ class Run:
         return self.submission.started
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+class Address(Struct, frozen=True, kw_only=True):
     """A row of table `address`: which shard has the right to post there."""
 
     epoch: int = 0
     poster: Shard | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardRow:
+class ShardRow(Struct, frozen=True, kw_only=True):
     """A row of table `shard`, with its row of table `lease`."""
 
     site: str | None
@@ -88,8 +89,7 @@ class ShardRow:
         return (self.worker, self.epoch) == (worker, epoch)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(Struct, frozen=True, kw_only=True):
     """A row of table `head`: where a chain ends, and the last attempt to continue it."""
 
     seq: int
@@ -98,8 +98,7 @@ class Head:
     attempt: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerRow:
+class WorkerRow(Struct, frozen=True, kw_only=True):
     """A row of table `worker`."""
 
     facts: WorkerFacts
@@ -108,8 +107,7 @@ class WorkerRow:
     has_left: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """A row of table `request`."""
 
     run: RunId
@@ -139,7 +137,7 @@ class Tables:
 
     def copy(self) -> Self:
         """Return tables that later changes of these do not touch."""
-        return replace(
+        return copied(
             self,
             runs=dict(self.runs),
             addresses=dict(self.addresses),

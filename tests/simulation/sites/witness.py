@@ -113,14 +113,16 @@ class Witness:
         if run is None:
             return
         limit = run.started.mounts_limit
-        quotas = {
-            shard[1]: row.quota for shard, row in tables.shards.items() if row.quota is not None
-        }
         if limit is not None:
-            self.demand(sum(quotas.values()) <= limit, f"quotas {quotas} of {limit}")
+            quotas = {shard[1]: row.quota or 0 for shard, row in tables.shards.items()}
+            if sum(quotas.values()) > limit:
+                self.demand(False, f"quotas {quotas} of {limit}")
         for shard, events in tables.events.items():
-            new, self._read[shard[1]] = events[self._read[shard[1]] :], len(events)
-            for record, _ in new:
+            read = self._read[shard[1]]
+            if read == len(events):
+                continue
+            self._read[shard[1]] = len(events)
+            for record, _ in events[read:]:
                 self._saw(shard[1], from_json(record.kind, record.body))
                 moment = MOMENTS.get(record.kind)
                 worker = tables.shards[shard].worker
