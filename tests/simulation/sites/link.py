@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -54,6 +54,62 @@ class _Statement:
     is_done: bool = False
 
 
+class _Way:
+    """One connection: it carries one statement after another, and gives up one without answer."""
+
+    def __init__(self, link: Link) -> None:
+        self._link, self._loop = link, asyncio.get_running_loop()
+        self.sent: _Statement | None = None
+        """What is under way."""
+        self._is_taken = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._until = 0.0
+        self._looks = False
+
+    async def free(self) -> None:
+        """Return once nothing is under way, in turn; it is the caller's then, until `leave`."""
+        if not self._is_taken:
+            self._is_taken = True
+            return
+        turn = self._loop.create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Let the next one have it."""
+        self.sent = None
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._is_taken = False
+
+    def be_patient(self) -> None:
+        """Give up what is under way unless its answer comes in time."""
+        self._until = self._loop.time() + ANSWER_S
+        if not self._looks:
+            self._looks = True
+            self._loop.call_at(self._until, self._look)
+
+    def _look(self) -> None:
+        self._looks = False
+        if self.sent is None:
+            return
+        if self._loop.time() < self._until:
+            self._looks = True
+            self._loop.call_at(self._until, self._look)
+        elif not self.sent.answer.done():
+            self._link.hits["answer_given_up"] += 1
+            away = DatabaseAway("the database is away: no answer came")
+            self.sent.answer.set_exception(away)
+
+
 @dataclass(slots=True)
 class Link:
     """One worker's way to the database; implements `database.Wire`."""
@@ -65,7 +121,8 @@ class Link:
     is_cut: bool = False
     _generation: int = 0
     _held: list[Callable[[], object]] = field(default_factory=list)
-    _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+    _ways: dict[str, _Way] = field(default_factory=dict)
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     _nobody: Context = field(default_factory=of_nobody)
     """In which a statement is on its way."""
 
@@ -75,18 +132,18 @@ class Link:
 
     async def carry(self, connection: str, statement: Callable[[], T]) -> T:
         """Have a statement done and return its answer; see `database.Wire`."""
-        loop, lock = asyncio.get_running_loop(), self._locks.get(connection)
-        if lock is None:
-            lock = self._locks[connection] = asyncio.Lock()
-        async with lock:
-            sent = _Statement(statement, loop.create_future(), 0)
+        way = self._ways.get(connection)
+        if way is None:
+            way = self._ways[connection] = _Way(self)
+        await way.free()
+        try:
+            sent = way.sent = _Statement(statement, self._loop.create_future(), 0)
             self._send(sent)
-            patience = loop.call_later(ANSWER_S, self._give_up, sent)
-            try:
-                found: T = await sent.answer
-            finally:
-                patience.cancel()
+            way.be_patient()
+            found: T = await sent.answer
             return found
+        finally:
+            way.leave()
 
     # --- what goes wrong -----------------------------------------------------------------------
 
@@ -127,8 +184,7 @@ class Link:
         return self.rng.uniform(*self.trouble.delay_s)
 
     def _later(self, seconds: float, act: Callable[..., object], *args: object) -> None:
-        loop = asyncio.get_running_loop()
-        loop.call_later(seconds, self._pass, act, *args, context=self._nobody)
+        self._loop.call_later(seconds, self._pass, act, *args, context=self._nobody)
 
     def _pass(self, act: Callable[..., object], *args: object) -> None:
         if self.is_cut:
@@ -163,11 +219,6 @@ class Link:
                 sent.answer.set_exception(answer)
             else:
                 sent.answer.set_result(answer)
-
-    def _give_up(self, sent: _Statement) -> None:
-        if not sent.answer.done():
-            self.hits["answer_given_up"] += 1
-            sent.answer.set_exception(DatabaseAway("the database is away: no answer came"))
 
     def _fail(self, sent: _Statement) -> None:
         if not sent.answer.done():

@@ -212,7 +212,7 @@ class Stage:
         """Return once every worker that lives has ended; a worker's own error is raised."""
         with anyio.fail_after(within_s):
             while True:
-                await anyio.sleep(0.5)
+                await asyncio.sleep(0.5)
                 self.witness.require_none()
                 living = [each for each in self.workers if not each.process.is_dead]
                 for each in living:
