@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.order import side_by_side
 from tests.simulation.hits import table
 from tests.virtual.clock import VirtualTimeLoop
 
@@ -42,7 +43,10 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin first what waits longest, so that the others are played meanwhile and not before."""
-    items.sort(key=lambda item: item.get_closest_marker("patient") is None)
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    items[:] = side_by_side(
+        items, lambda item: item.get_closest_marker("patient") is not None, processes
+    )
 
 
 def pytest_runtest_teardown(item: pytest.Item) -> None:
