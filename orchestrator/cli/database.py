@@ -29,7 +29,7 @@ def database_command() -> None:
 @options.address_option
 @options.output_options
 def init_command(state: Address, output: options.Output) -> None:
-    """Make or migrate the schema bulk_restore, its queue and its group roles.
+    """Make or migrate the schema bulk_restore and its group roles.
 
     Needs the role that owns the schema, or one that may create it and roles. May be repeated, and
     run twice at once. Afterwards grant logins what they need: bulk_restore_reader,
@@ -41,8 +41,7 @@ def init_command(state: Address, output: options.Output) -> None:
     if not output.quiet:
         was = {0: "made", done.version: "up to date"}.get(done.before, f"was {done.before}, now")
         click.echo(
-            f"schema bulk_restore: {was}, version {done.version}, queue of Procrastinate "
-            f"{done.queue}, owner {printable(done.owner)}"
+            f"schema bulk_restore: {was}, version {done.version}, owner {printable(done.owner)}"
         )
 
 

@@ -18,7 +18,7 @@ from orchestrator.core.errors import AddressRefused
 SCHEMES = ("postgresql://", "postgres://")
 """Source: PostgreSQL, "Connection URIs"."""
 
-NEEDED = ("psycopg", "psycopg_pool", "procrastinate")
+NEEDED = ("psycopg",)
 EXTRA = "bulk-restore-orchestrator[sites]"
 
 SECRETS = frozenset(

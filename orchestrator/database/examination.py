@@ -21,7 +21,6 @@ from orchestrator.database.address import Address
 from orchestrator.database.failures import explain
 from orchestrator.database.installation import (
     OPERATOR,
-    QUEUE_PINNED,
     READER,
     VERSION,
     WORKER,
@@ -117,14 +116,13 @@ async def _server(connection: Connection, address: Address) -> Fact:
 
 
 async def _tables(connection: Connection) -> Fact:
-    version, queue = await _row(connection, "SELECT version, queue FROM bulk_restore.about")
-    fits = version == VERSION and queue.startswith(f"{QUEUE_PINNED}.")
+    (version,) = await _row(connection, "SELECT version FROM bulk_restore.about")
+    fits = version == VERSION
     return Fact(
         name="tables",
         status=Status.OK if fits else Status.PROBLEM,
-        value={"version": version, "queue": queue},
-        words=f"version {version}, queue of Procrastinate {queue}"
-        + ("" if fits else f"; this program needs {VERSION} and {QUEUE_PINNED}"),
+        value=version,
+        words=f"version {version}" + ("" if fits else f"; this program needs {VERSION}"),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from importlib import metadata, resources
+from importlib import resources
 from typing import Any, LiteralString, cast
 
 import anyio
@@ -19,7 +19,7 @@ from orchestrator.database.failures import INIT, explain
 from orchestrator.database.link import Link
 from orchestrator.database.postgresql import PostgreSQL
 
-SCHEMA, QUEUE_SCHEMA = "bulk_restore", "bulk_restore_queue"
+SCHEMA = "bulk_restore"
 READER, OPERATOR, WORKER = "bulk_restore_reader", "bulk_restore_operator", "bulk_restore_worker"
 
 MIGRATIONS = ("tables-1.sql",)
@@ -38,16 +38,12 @@ CONNECT_S = 12.0
 LOCK = 0x62756C6B2D726573
 """Advisory lock of `init`, so that two at once do the same one after the other."""
 
-QUEUE_PINNED = "3.10"
-"""Procrastinate's release whose tables are made; its worker must be of the same."""
-
 
 class Installed(Struct, frozen=True, kw_only=True):
     """What `init` did. `before` is the version that was there; 0: none."""
 
     before: int
     version: int
-    queue: str
     owner: str
 
 
@@ -120,40 +116,33 @@ async def _installed(connection: AsyncConnection[TupleRow], address: Address) ->
     for role in (READER, OPERATOR, WORKER):
         await _make_role(connection, role)
     owner = await _require_owner(connection, address)
-    for schema in (SCHEMA, QUEUE_SCHEMA):
-        await connection.execute(
-            sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema))
-        )
-    before, code, queue = await _what_is_there(connection)
+    await connection.execute(
+        sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(SCHEMA))
+    )
+    before, code = await _what_is_there(connection)
     if before > VERSION:
         raise DatabaseUnusable(
             f"the database {address} has tables of version {before}, newer than this program's "
             f"{VERSION}"
         )
-    await _on_path(connection, SCHEMA)
+    await connection.execute(
+        sql.SQL("SET LOCAL search_path = {}, pg_temp").format(sql.Identifier(SCHEMA))
+    )
     for name in MIGRATIONS[before:]:
         await connection.execute(_text(name))
     if code != _code_hash():
         await connection.execute(DROP_CODE)
         for name in CODE:
             await connection.execute(_text(name))
-    if queue is None:
-        queue = await _make_queue(connection)
-        await _on_path(connection, SCHEMA)
-    elif not queue.startswith(f"{QUEUE_PINNED}."):
-        raise DatabaseUnusable(
-            f"the database {address} has the queue of Procrastinate {queue}, this program needs "
-            f"{QUEUE_PINNED}"
-        )
     await connection.execute(
-        "INSERT INTO meta (version, code, queue, lease_life) "
-        "VALUES (%(version)s, %(code)s, %(queue)s, make_interval(secs => %(life)s)) "
+        "INSERT INTO meta (version, code, lease_life) "
+        "VALUES (%(version)s, %(code)s, make_interval(secs => %(life)s)) "
         "ON CONFLICT (only_row) DO UPDATE SET version = excluded.version, code = excluded.code, "
-        "queue = excluded.queue, lease_life = excluded.lease_life",
-        {"version": VERSION, "code": _code_hash(), "queue": queue, "life": LEASE_LIFE_S},
+        "lease_life = excluded.lease_life",
+        {"version": VERSION, "code": _code_hash(), "life": LEASE_LIFE_S},
     )
     await connection.execute(_text("rights.sql"))
-    return Installed(before=before, version=VERSION, queue=queue, owner=owner)
+    return Installed(before=before, version=VERSION, owner=owner)
 
 
 async def _require_fit(connection: AsyncConnection[TupleRow], address: Address) -> None:
@@ -194,28 +183,12 @@ async def _require_owner(connection: AsyncConnection[TupleRow], address: Address
     return owner
 
 
-async def _what_is_there(
-    connection: AsyncConnection[TupleRow],
-) -> tuple[int, str | None, str | None]:
-    """Return the version of the tables, 0 for none; which code; and whose queue."""
+async def _what_is_there(connection: AsyncConnection[TupleRow]) -> tuple[int, str | None]:
+    """Return the version of the tables, 0 for none; and which code."""
     if await _one(connection, "SELECT to_regclass('bulk_restore.meta') IS NULL"):
-        return 0, None, None
-    cursor = await connection.execute("SELECT version, code, queue FROM bulk_restore.meta")
-    return cast("tuple[int, str, str | None]", await cursor.fetchone())
-
-
-async def _make_queue(connection: AsyncConnection[TupleRow]) -> str:
-    """Make Procrastinate's tables in a schema of their own; return its version."""
-    await _on_path(connection, QUEUE_SCHEMA)
-    made = resources.files("procrastinate").joinpath("sql", "schema.sql").read_bytes()
-    await connection.execute(made)
-    return metadata.version("procrastinate")
-
-
-async def _on_path(connection: AsyncConnection[TupleRow], schema: str) -> None:
-    await connection.execute(
-        sql.SQL("SET LOCAL search_path = {}, pg_temp").format(sql.Identifier(schema))
-    )
+        return 0, None
+    cursor = await connection.execute("SELECT version, code FROM bulk_restore.meta")
+    return cast("tuple[int, str]", await cursor.fetchone())
 
 
 async def _one(connection: AsyncConnection[TupleRow], question: LiteralString) -> Any:

@@ -137,8 +137,7 @@ import sys
 from importlib.machinery import PathFinder
 
 found = PathFinder.find_spec
-hidden = {"psycopg", "psycopg_pool", "procrastinate"}
-PathFinder.find_spec = lambda name, *rest: None if name in hidden else found(name, *rest)
+PathFinder.find_spec = lambda name, *rest: None if name == "psycopg" else found(name, *rest)
 """
 
 ASKED = """
@@ -146,7 +145,7 @@ from orchestrator.cli import command
 try:
     command(sys.argv[1:], prog_name="bulk-restore", standalone_mode=False)
 finally:
-    print(sorted({"psycopg", "psycopg_pool", "procrastinate"} & sys.modules.keys()))
+    print(sorted({"psycopg"} & sys.modules.keys()))
 """
 
 

@@ -115,14 +115,36 @@ async def test_tables_of_another_version_are_refused(
         await init(address)
 
 
-async def test_a_queue_of_another_release_is_refused(
-    server: PrivateServer, name: str, owner: Owner
-) -> None:
-    """Its functions may have changed."""
-    owner.rows("UPDATE meta SET queue = '3.11.2'")
+OF_A_DEVELOPMENT_VERSION = (
+    "ALTER TABLE meta ADD COLUMN queue text",
+    "UPDATE meta SET queue = '3.10.0', code = 'of that version'",
+    "CREATE SCHEMA bulk_restore_queue",
+    "CREATE TABLE bulk_restore_queue.procrastinate_jobs (id bigint)",
+    "INSERT INTO bulk_restore_queue.procrastinate_jobs VALUES (7)",
+    "GRANT USAGE ON SCHEMA bulk_restore_queue TO bulk_restore_worker",
+    "CREATE OR REPLACE VIEW about AS SELECT version, lease_life, queue FROM meta",
+)
+"""What versions before 0.3.0 also made: a queue that nobody used."""
 
-    with pytest.raises(DatabaseUnusable, match=r"3\.11\.2"):
-        await init(read_address(server.url(name)))
+
+async def test_a_queue_of_a_development_version_is_left_alone(
+    anna: Worker, server: PrivateServer, name: str, owner: Owner
+) -> None:
+    """Its database is used as it is, and can be made anew; what is in it stays."""
+    for statement in OF_A_DEVELOPMENT_VERSION:
+        owner.rows(statement)
+    lease = await anna.serve(HQ)
+    await anna.append(lease, note())
+    address = read_address(server.url(name))
+    await (await connected(address)).aclose()
+
+    done = await init(address)
+
+    await anna.append(lease, note())
+    assert (done.before, done.version) == (VERSION, VERSION)
+    assert len(await anna.database.records(RUN, HQ)) == 2
+    assert owner.rows("SELECT id FROM bulk_restore_queue.procrastinate_jobs") == [(7,)]
+    assert owner.one("SELECT queue FROM meta") == "3.10.0"
 
 
 async def test_only_the_owner_may_repeat_it(server: PrivateServer, name: str) -> None:
@@ -154,26 +176,3 @@ async def test_a_database_that_is_not_there_is_away(server: PrivateServer) -> No
     for call in (connected, init):
         with pytest.raises(DatabaseAway, match="nowhere"):
             await call(read_address(server.url("nowhere")))
-
-
-async def test_the_queue_is_one_that_procrastinate_uses(address: Address) -> None:
-    """A job that is deferred in its schema is there."""
-    import procrastinate
-
-    await init(address)
-    connector = procrastinate.PsycopgConnector(
-        conninfo=address.conninfo, kwargs={"options": "-c search_path=bulk_restore_queue"}
-    )
-    app = procrastinate.App(connector=connector)
-    done = []
-
-    @app.task(name="hint", queue="east")
-    async def hint(run: str) -> None:
-        done.append(run)
-
-    async with app.open_async():
-        assert await app.check_connection_async()
-        await hint.defer_async(run=RUN)
-        await app.run_worker_async(queues=["east"], wait=False, install_signal_handlers=False)
-
-    assert done == [RUN]

@@ -17,10 +17,3 @@ GRANT EXECUTE ON FUNCTION submit, ask TO bulk_restore_operator;
 GRANT EXECUTE ON FUNCTION enter, leave, take, renew, give_back, append, share,
     keep_token, tokens, drop_token
     TO bulk_restore_worker;
-
--- The queue only wakes workers: who meddles with it delays, and decides nothing.
-GRANT USAGE ON SCHEMA bulk_restore_queue TO bulk_restore_operator, bulk_restore_worker;
-GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA bulk_restore_queue
-    TO bulk_restore_operator, bulk_restore_worker;
-GRANT USAGE ON ALL SEQUENCES IN SCHEMA bulk_restore_queue
-    TO bulk_restore_operator, bulk_restore_worker;

@@ -5,7 +5,6 @@ CREATE TABLE meta (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     version int NOT NULL,
     code text NOT NULL,                 -- SHA-256 of the functions and views that are in place
-    queue text,                         -- version of Procrastinate whose schema is in place
     lease_life interval NOT NULL
 );
 
