@@ -57,7 +57,7 @@ def submit_command(plan: Path, wait: bool, output: options.Output, **values: Any
     run of the plan is open.
     """
     from orchestrator.app.sites.stored_plan import submission_of, travelling_plan
-    from orchestrator.app.sites.submitting import submit
+    from orchestrator.app.sites.submitting import submit, warn_if_not_heard
     from orchestrator.app.stores import store_at
     from orchestrator.app.wiring import World
 
@@ -73,6 +73,7 @@ def submit_command(plan: Path, wait: bool, output: options.Output, **values: Any
     anyio.run(partial(submit, address, submission))
     run = submission.started.run
     click.echo(run)
+    anyio.run(warn_if_not_heard, address)
     if wait:
         directory = Path(submission.started.report_dir)
         _wait(store_at(address), run, travelling, directory, output, values)

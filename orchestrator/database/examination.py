@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from statistics import median
@@ -13,12 +10,11 @@ from typing import Any, LiteralString
 import anyio
 import psycopg
 from msgspec import Struct
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 
 from orchestrator.core.text import duration
 from orchestrator.database.address import Address
 from orchestrator.database.failures import explain
+from orchestrator.database.hearing import NOT_HEARD, PATIENCE_S, Connection, connecting, is_heard
 from orchestrator.database.installation import (
     OPERATOR,
     READER,
@@ -31,9 +27,6 @@ ROUND_TRIPS = 9
 MEASURED_S = 1.0
 """Seconds for which commits are counted."""
 
-PATIENCE_S = 5.0
-"""Seconds after which a commit, or a notification, is not waited for any longer."""
-
 CLOCK_TOLERATED_S = 5.0
 SLOW_ROUND_TRIP_S = 0.2
 FEW_COMMITS = 20
@@ -41,8 +34,6 @@ FEW_COMMITS = 20
 
 COMMIT: LiteralString = "SELECT pg_logical_emit_message(true, 'bulk_restore', 'check')"
 """Writes to the log that a commit waits for, and into no table."""
-
-CHANNEL: LiteralString = "bulk_restore_check"
 
 
 class Status(StrEnum):
@@ -62,9 +53,6 @@ class Fact(Struct, frozen=True, kw_only=True):
     words: str
 
 
-Connection = AsyncConnection[TupleRow]
-
-
 async def examine(address: Address) -> list[Fact]:
     """Return what was found, after at most some twenty seconds. Changes nothing.
 
@@ -74,7 +62,7 @@ async def examine(address: Address) -> list[Fact]:
     """
     await (await connected(address)).aclose()
     try:
-        async with _connection(address) as asking, _connection(address) as hearing:
+        async with connecting(address) as asking, connecting(address) as hearing:
             return [
                 await _server(asking, address),
                 await _tables(asking),
@@ -89,14 +77,6 @@ async def examine(address: Address) -> list[Fact]:
             ]
     except psycopg.Error as exc:
         explain(exc, address)
-
-
-@asynccontextmanager
-async def _connection(address: Address) -> AsyncIterator[Connection]:
-    async with await AsyncConnection.connect(
-        address.conninfo, autocommit=True, prepare_threshold=None
-    ) as connection:
-        yield connection
 
 
 async def _row(connection: Connection, question: LiteralString, *values: object) -> Any:
@@ -194,7 +174,7 @@ async def _commits(address: Address) -> Fact:
     """Count commits on a connection of its own: one that hangs is given up with it."""
     count, began = 0, anyio.current_time()
     try:
-        async with _connection(address) as connection:
+        async with connecting(address) as connection:
             await connection.execute("SET synchronous_commit = on")
             while (spent := anyio.current_time() - began) < MEASURED_S:
                 with anyio.fail_after(PATIENCE_S):
@@ -250,23 +230,13 @@ async def _durability(connection: Connection) -> Fact:
 
 
 async def _notifications(asking: Connection, hearing: Connection) -> Fact:
-    word = secrets.token_hex(8)
-    await hearing.execute("LISTEN bulk_restore_check")
-    heard = False
     try:
-        await asking.execute("SELECT pg_notify(%s, %s)", [CHANNEL, word])
+        heard = await is_heard(asking, hearing)
     except psycopg.errors.ReadOnlySqlTransaction:
         return Fact(name="notify", status=Status.PROBLEM, value=False, words="none: read-only")
-    async for each in hearing.notifies(timeout=PATIENCE_S):
-        heard = each.payload == word
-        if heard:
-            break
     return Fact(
         name="notify",
         status=Status.OK if heard else Status.PROBLEM,
         value=heard,
-        words="heard"
-        if heard
-        else "not heard: a pool in between gives every transaction another connection; name the "
-        "server itself, or let the pool keep a connection per session",
+        words="heard" if heard else f"not heard: {NOT_HEARD}",
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import anyio
 
-from orchestrator.core.errors import DatabaseAway
+from orchestrator.core.errors import DatabaseAway, DatabaseUnusable
 from orchestrator.core.sites import Submission
 from orchestrator.database.address import Address
+from orchestrator.database.hearing import NOT_HEARD, notifications_are_heard
 from orchestrator.database.installation import connected
 from orchestrator.log import Log
 
@@ -16,6 +19,9 @@ TRIES = 5
 """How often a submission is sent whose answer does not come: what is there already is found."""
 
 AGAIN_S = 1.0
+
+HEARD_WITHIN_S = 2.0
+"""Seconds for which a notification is waited for, where somebody waits for the command."""
 
 
 async def submit(address: Address, submission: Submission) -> None:
@@ -40,3 +46,10 @@ async def submit(address: Address, submission: Submission) -> None:
     finally:
         with anyio.CancelScope(shield=True):
             await database.aclose()
+
+
+async def warn_if_not_heard(address: Address, within_s: float = HEARD_WITHIN_S) -> None:
+    """Warn if notifications are swallowed: workers there find everything a second late."""
+    with suppress(DatabaseAway, DatabaseUnusable):  # whatever it is, others say so
+        if not await notifications_are_heard(address, within_s):
+            log.warning("notifications.not_heard", why=NOT_HEARD)

@@ -16,12 +16,14 @@ from orchestrator.app.signals import Signals, caught_signals
 from orchestrator.app.sites.commit_stream import CommitStream
 from orchestrator.app.sites.renewals import RenewalsByThread
 from orchestrator.app.sites.serving import Serving
+from orchestrator.app.sites.submitting import warn_if_not_heard
 from orchestrator.app.sites.worker import Terms, Worker
 from orchestrator.app.wiring import World
 from orchestrator.core.errors import DatabaseAway
 from orchestrator.core.sites import WorkerFacts, WorkerId
 from orchestrator.core.version import __version__
 from orchestrator.database.address import Address
+from orchestrator.database.hearing import PATIENCE_S
 from orchestrator.database.installation import connected
 from orchestrator.database.postgresql import PostgreSQL
 from orchestrator.database.renewal import boot_clock
@@ -94,6 +96,7 @@ async def joined(
         log.info("worker.begins", worker=facts.worker, sites=list(terms.sites))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_listen, database, worker)
+            tasks.start_soon(warn_if_not_heard, address, PATIENCE_S)
             yield worker
             tasks.cancel_scope.cancel()
     finally:
