@@ -126,6 +126,19 @@ def test_what_is_no_address_is_none(text: str) -> None:
         read_address(text)
 
 
+def test_an_address_may_name_a_primary_and_its_standby() -> None:
+    """Each is verified; one that is not is refused."""
+    text = "postgresql://u@db1.example.net:5432,db2.example.net:5433/drills?target_session_attrs="
+
+    found = read_address(f"{text}read-write&sslmode=verify-full")
+
+    assert "target_session_attrs=read-write" in found.conninfo
+    assert "host=db1.example.net,db2.example.net" in found.conninfo
+    assert "port=5432,5433" in found.conninfo
+    with pytest.raises(AddressRefused, match=r"db2\.example\.net"):
+        read_address("postgresql://u@localhost:5432,db2.example.net:5433/drills")
+
+
 def test_a_path_that_is_cut_is_noticed_unless_the_address_says_otherwise() -> None:
     """Also one on which nothing is sent."""
     assert "tcp_user_timeout=10000" in read_address(VERIFIED).conninfo
