@@ -59,6 +59,7 @@ def test_a_run_outlives_its_primary(
     """It is lost with mounts open; the standby knows all that was acknowledged."""
     plan = site.plan(stalled, targets=TARGETS)
     waiting = site.start("submit", plan, "--wait")
+    until(lambda: site.call("status", "last").returncode == 0)
     workers = [site.work("--until-idle", "--shards", "2") for _ in range(2)]
     until_running(site, MOST)
 

@@ -65,6 +65,7 @@ def test_a_run_through_it_is_as_any_run(
     """Two workers on three connections, and settings of the role that a pool keeps from us."""
     owner.configure(name, "plan_cache_mode = force_generic_plan")
     waiting = beside.start("submit", beside.plan(quick, targets=24), "--wait")
+    until(lambda: beside.call("status", "last").returncode == 0)
     workers = [beside.work("--until-idle", "--shards", "2") for _ in range(2)]
     until(lambda: owner.rows("SELECT state FROM run") == [("ended",)])
 
