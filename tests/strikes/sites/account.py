@@ -49,6 +49,8 @@ class Account:
     """Exit code of the command that followed the run."""
     left_with: Sequence[int]
     """Exit codes of the workers that could leave."""
+    ended_early: Sequence[int]
+    """Processes of workers that had ended before they were asked to."""
     complaints: Sequence[str]
     """What the commands said that looked afterwards, where they failed."""
 
@@ -62,6 +64,7 @@ def account_of(
     victim: int,
     code: int,
     left_with: Sequence[int],
+    ended_early: Sequence[int],
 ) -> Account:
     """Return an account of a story; what is left open is unmounted then."""
     truth = where.servers.truth()
@@ -83,6 +86,7 @@ def account_of(
         limits=limits_of(load_plan(where.site.directory / "plan.yaml").plan, None),
         code=code,
         left_with=left_with,
+        ended_early=ended_early,
         complaints=_looked(where, code, truth),
     )
 

@@ -18,6 +18,8 @@ SHORT_S = 2.0
 CUT_S = (12.0, 20.0)
 STOPPED_S = (2.0, 8.0)
 """How long a database stays away that is stopped."""
+OUTAGE_S = 60.0
+"""How long one stays away for long: ten times the life of a lease."""
 LEAVES_WITHIN_S = 60.0
 """Bounds what would be waited for otherwise; nothing is measured by it."""
 
@@ -29,6 +31,8 @@ class Blow:
     began_at: float
     over_at: float
     """When the worker, its path or the database was there again; or another conductor."""
+    away: tuple[float, float] | None = None
+    """From when until when the database was certainly not there."""
 
 
 def _kill(where: Scene, victim: Worker, dice: random.Random) -> Blow:
@@ -87,12 +91,22 @@ def _conductor(where: Scene, victim: Worker, dice: random.Random) -> Blow:
 
 
 def _database(where: Scene, victim: Worker, dice: random.Random) -> Blow:
-    now = time.time()
-    where.server.stop(immediate=dice.random() < 0.5)
-    if dice.random() < 0.5:
-        time.sleep(dice.uniform(*STOPPED_S))
+    immediate = dice.random() < 0.5
+    return _stopped(where, immediate, dice.uniform(*STOPPED_S) if dice.random() < 0.5 else 0.0)
+
+
+def _outage(where: Scene, victim: Worker, dice: random.Random) -> Blow:
+    return _stopped(where, dice.random() < 0.5, OUTAGE_S)
+
+
+def _stopped(where: Scene, immediate: bool, seconds: float) -> Blow:
+    began_at = time.time()
+    where.server.stop(immediate=immediate)
+    away_from = time.time()
+    time.sleep(seconds)
+    away_until = time.time()
     where.server.start()
-    return Blow(now, time.time())
+    return Blow(began_at, time.time(), (away_from, away_until))
 
 
 BLOWS: Mapping[str, Callable[[Scene, Worker, random.Random], Blow]] = {
@@ -103,4 +117,7 @@ BLOWS: Mapping[str, Callable[[Scene, Worker, random.Random], Blow]] = {
     "leave": _leave,
     "conductor": _conductor,
     "database": _database,
+    "outage": _outage,
 }
+OF_THE_DATABASE = frozenset({"database", "outage"})
+"""Kinds that strike the database, and no worker."""

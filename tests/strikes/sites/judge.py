@@ -17,8 +17,10 @@ from orchestrator.core.events import (
     TargetPlanned,
     WaveStarted,
 )
+from orchestrator.core.sites import LEASE_LIFE_S
 from tests.invariants import assert_invariants
 from tests.strikes.sites.account import Account, Told
+from tests.strikes.sites.blows import OF_THE_DATABASE
 from tests.strikes.sites.witness import Request
 
 TAKEN_OVER = frozenset({"kill", "freeze", "cut"})
@@ -49,7 +51,7 @@ class Verdict:
 def judge(account: Account) -> Verdict:
     """Return what was wrong in a story, and its figures."""
     wrong = [*_of_the_run(account), *_of_requests(account)]
-    wrong += [*_of_doubles(account), *account.complaints]
+    wrong += [*_of_doubles(account), *_of_the_database(account), *account.complaints]
     untimely = [*_of_takings(account), *_of_silence(account)]
     blow = account.blow
     found = [taking for server in account.held for taking in _taking(account, server)]
@@ -58,7 +60,7 @@ def judge(account: Account) -> Verdict:
     began = blow.began_at
     if account.kind == "conductor":
         takeovers = [blow.over_at]
-    if account.kind == "database":
+    if account.kind in OF_THE_DATABASE:
         began, mounts = blow.over_at, _mounts_after(account)
     return Verdict(
         tuple(wrong),
@@ -80,6 +82,23 @@ def _of_the_run(account: Account) -> Iterator[str]:
         yield f"exit code {code}, and {totals}"
     if any(account.left_with):
         yield f"workers that were to leave ended with {account.left_with}"
+
+
+def _of_the_database(account: Account) -> Iterator[str]:
+    """Check that nothing is changed at a server while no lease can be renewed, and none is lost."""
+    if account.blow.away is None:
+        return
+    away_from, away_until = account.blow.away
+    for each in account.requests:
+        if each.changes and away_from + LEASE_LIFE_S < each.at < away_until:
+            yield f"{each.at - away_from:.1f} s after the database was gone: {each}"
+    if account.ended_early:
+        yield f"workers ended by themselves: {account.ended_early}"
+    if account.code:
+        yield f"exit code {account.code}"
+    servers = len({each.server for each in account.truth.mounts})
+    if account.truth.logons != servers:
+        yield f"{account.truth.logons} logons at {servers} servers: a session was given up"
 
 
 def _of_takings(account: Account) -> Iterator[str]:

@@ -21,7 +21,7 @@ from orchestrator.database.private_server import PrivateServer, private_server
 from tests.database.template import make_template
 from tests.processes import ended
 from tests.strikes.sites.account import Account, account_of
-from tests.strikes.sites.blows import BLOWS, LEAVES_WITHIN_S
+from tests.strikes.sites.blows import BLOWS, LEAVES_WITHIN_S, OF_THE_DATABASE
 from tests.strikes.sites.judge import Verdict, judge
 from tests.strikes.sites.scene import Scene, Worker, scene, until_overdue
 
@@ -83,7 +83,7 @@ def database_server() -> Iterator[PrivateServer]:
 @contextmanager
 def _server_for(kind: str, server: PrivateServer) -> Iterator[PrivateServer]:
     """Return the server of a story: one of its own if it is to be stopped."""
-    if kind != "database":
+    if kind not in OF_THE_DATABASE:
         yield server
         return
     with database_server() as own:
@@ -122,6 +122,7 @@ def _played(kind: str, where: Scene, dice: random.Random) -> Account:
     victim, held = _victim(kind, where, workers)
     blow = BLOWS[kind](where, victim, dice)
     code, _, _ = ended(following, ENDS_WITHIN_S)
+    ended_early = [each.pid for each in workers if each.process.poll() is not None]
     for each in workers:
         if each.process.poll() is None:
             each.process.send_signal(signal.SIGTERM)
@@ -134,6 +135,7 @@ def _played(kind: str, where: Scene, dice: random.Random) -> Account:
         victim=victim.pid,
         code=code,
         left_with=[each for each in codes if each != -signal.SIGKILL],
+        ended_early=ended_early,
     )
 
 
