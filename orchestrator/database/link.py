@@ -99,8 +99,8 @@ class Link:
     ) -> list[Row]:
         """Send a statement; cut the connection if this is cancelled.
 
-        psycopg would ask the server to cancel the call. Nobody needs that, and by a request to
-        cancel whose sender does not wait PgBouncer 1.18 ends, for all its clients.
+        psycopg would ask the server to cancel the call. Nobody needs that, and PgBouncer 1.18 can
+        end by it, for all its clients: see `findings/pgbouncer-ends-by-a-cancel.sh`.
         """
 
         async def ask() -> list[Row]:
