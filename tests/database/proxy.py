@@ -88,6 +88,11 @@ class Proxy:
                 await writer.drain()
         connection.cut()
 
+    @property
+    def accepted(self) -> int:
+        """How many connections there were so far. A request to cancel comes on one of its own."""
+        return len(self._connections)
+
     def stall(self) -> None:
         """Keep back what the connections of now send; those made later pass."""
         for each in self._connections:

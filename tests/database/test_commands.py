@@ -17,6 +17,7 @@ from orchestrator.cli import command
 from orchestrator.core.model import ExitCode
 from orchestrator.database.address import Address, read_address
 from orchestrator.database.examination import Fact, Status, examine
+from orchestrator.database.hearing import notifications_are_heard
 from orchestrator.database.private_server import PrivateServer
 from tests.database.owner import Owner
 from tests.database.patience import until_overdue
@@ -169,6 +170,14 @@ async def test_a_pool_that_swallows_notifications_is_told(pool: tuple[Proxy, Add
 
     assert found["notify"].status is Status.PROBLEM
     assert "pool" in found["notify"].words
+
+
+async def test_whoever_listens_finds_out_that_nothing_is_heard(
+    pool: tuple[Proxy, Address], address: Address
+) -> None:
+    """`submit` and `work` warn then."""
+    assert not await notifications_are_heard(pool[1], 0.5)
+    assert await notifications_are_heard(address)
 
 
 async def test_a_read_only_database_is_told(server: PrivateServer, address: Address) -> None:

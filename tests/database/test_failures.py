@@ -215,6 +215,23 @@ async def test_a_cancelled_call_leaves_a_usable_link(
     assert len(await anna.database.records(RUN, HQ)) == 1
 
 
+async def test_a_cancelled_call_asks_nobody_to_cancel_it(
+    path: tuple[Proxy, Worker], server: PrivateServer, name: str
+) -> None:
+    """A commit would then report success, and a pool in between may end by it."""
+    proxy, anna = path
+    lease = await anna.serve(HQ)
+    await anna.append(lease, note("before"))
+    before = proxy.accepted
+    with psycopg.connect(server.url(name)) as other:
+        other.execute("LOCK TABLE bulk_restore.event")
+        with anyio.move_on_after(0.2) as scope:
+            await anna.send(piece(lease, anna.heads[lease], note()))
+
+    assert scope.cancelled_caught
+    assert proxy.accepted == before
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
