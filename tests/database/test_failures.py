@@ -222,12 +222,15 @@ async def test_a_cancelled_call_asks_nobody_to_cancel_it(
     proxy, anna = path
     lease = await anna.serve(HQ)
     await anna.append(lease, note("before"))
+    await anna.renew(lease)
     before = proxy.accepted
     with psycopg.connect(server.url(name)) as other:
         other.execute("LOCK TABLE bulk_restore.event")
         with anyio.move_on_after(0.2) as scope:
             await anna.send(piece(lease, anna.heads[lease], note()))
 
+    for _ in range(5):  # meanwhile the proxy would have accepted it
+        await anna.renew(lease)
     assert scope.cancelled_caught
     assert proxy.accepted == before
 
