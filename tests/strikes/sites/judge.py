@@ -51,7 +51,7 @@ class Verdict:
 def judge(account: Account) -> Verdict:
     """Return what was wrong in a story, and its figures."""
     wrong = [*_of_the_run(account), *_of_requests(account)]
-    wrong += [*_of_doubles(account), *_of_the_database(account), *account.complaints]
+    wrong += [*_of_doubles(account), *of_the_database(account), *account.complaints]
     untimely = [*_of_takings(account), *_of_silence(account)]
     blow = account.blow
     found = [taking for server in account.held for taking in _taking(account, server)]
@@ -84,7 +84,7 @@ def _of_the_run(account: Account) -> Iterator[str]:
         yield f"workers that were to leave ended with {account.left_with}"
 
 
-def _of_the_database(account: Account) -> Iterator[str]:
+def of_the_database(account: Account) -> Iterator[str]:
     """Check that nothing is changed at a server while no lease can be renewed, and none is lost."""
     if account.blow.away is None:
         return
