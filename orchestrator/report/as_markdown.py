@@ -8,7 +8,14 @@ from typing import TypeVar
 from orchestrator.core.model import Result, exit_words
 from orchestrator.core.text import duration, escape_markdown
 from orchestrator.report.shards import served_by, shard_name
-from orchestrator.report.text import removed_lines, stray_words, words, written, written_words
+from orchestrator.report.text import (
+    removed_lines,
+    stray_words,
+    systems_lines,
+    words,
+    written,
+    written_words,
+)
 from orchestrator.report.values import CopyReport, Report, ShardReport, TargetReport
 
 T = TypeVar("T")
@@ -63,6 +70,7 @@ def render(report: Report) -> str:
             *(f"- {escape_markdown(line)}" for line in report.warnings[:SHOWN]),
             "",
         ]
+    lines += [each for line in systems_lines(report) for each in (line, "")]
     lines += _part("Served by", report.run.shards, ["server", "workers"], _shard)
     lines += ["## Not proven", "", *(f"- {escape_markdown(line)}" for line in report.not_proven)]
     return "\n".join(lines) + "\n"

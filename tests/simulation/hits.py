@@ -64,6 +64,7 @@ KINDS: Mapping[str, str] = {
     "another_point": "another restore point is tried",
     "older_point": "a target is good from an older restore point",
     "held": "a mount is held after its verdict",
+    "other_system": "a guest is mounted as the other system, because nothing was readable",
     "stop_once": "a stop signal",
     "stop_twice": "a second stop signal",
 }

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import fields, replace
 
-from orchestrator.core.model import AttemptPolicy, OsKind, PhaseTimeouts, ServerName, Source
+from orchestrator.core.model import (
+    AttemptPolicy,
+    OsKind,
+    OsSource,
+    PhaseTimeouts,
+    ServerName,
+    Source,
+)
 from orchestrator.core.text import plan_duration
 from orchestrator.plan.file.check_sets import (
     NOTHING_ASKED,
@@ -16,6 +24,7 @@ from orchestrator.plan.file.check_sets import (
     inherit_asked,
 )
 from orchestrator.plan.file.document import Block
+from orchestrator.plan.file.os_choice import OsChoice
 from orchestrator.plan.file.points import point_policy
 from orchestrator.plan.file.problems import Problems, did_you_mean
 from orchestrator.plan.file.quantities import shown
@@ -33,11 +42,18 @@ class TargetDefaults(Struct, frozen=True, kw_only=True):
 
     server: ServerName | None = None
     os_kind: OsKind = _OF_ENTRIES["os_kind"]
+    os_source: OsSource = _OF_ENTRIES["os_source"]
+    volumes: tuple[tuple[str, str], ...] = ()
     source: Source = _OF_ENTRIES["source"]
     point: PointPolicy = _OF_ENTRIES["point"]
     timeouts: PhaseTimeouts = _OF_ENTRIES["timeouts"]
     retries: AttemptPolicy = _OF_ENTRIES["retries"]
     asked: CheckSetNames = NOTHING_ASKED
+
+    @property
+    def os(self) -> OsChoice:
+        """The system of its guests, as far as the plan says."""
+        return OsChoice(self.os_kind, self.os_source)
 
 
 def inherit(
@@ -52,8 +68,9 @@ def inherit(
 ) -> TargetDefaults:
     """Return `above` with what `section` says instead; wrong values go to `problems`.
 
-    A point or a list of checks replaces the inherited one as a whole, timeouts and retries are
-    merged key by key. `one_point` says that a policy may name a single restore point here.
+    A point or a list of checks replaces the inherited one as a whole, timeouts, retries and drive
+    letters are merged key by key. `one_point` says that a policy may name a single restore point
+    here.
     """
     if not section.model_fields_set & _OVERRIDABLE:
         return above
@@ -74,15 +91,51 @@ def inherit(
             f"max_delay ({plan_duration(retries.max_delay)}): raise max_delay",
         )
         retries = above.retries
+    os = section.os or above.os
     return TargetDefaults(
         server=server,
-        os_kind=section.os or above.os_kind,
+        os_kind=os.kind,
+        os_source=os.source,
+        volumes=_volumes(above.volumes, section, node, os, problems),
         source=section.source or above.source,
         point=point,
         timeouts=merge(above.timeouts, section.timeouts),
         retries=retries,
         asked=inherit_asked(above.asked, section, node, declared, problems),
     )
+
+
+def _volumes(
+    above: tuple[tuple[str, str], ...],
+    section: OverridableFile,
+    node: Block,
+    os: OsChoice,
+    problems: Problems,
+) -> tuple[tuple[str, str], ...]:
+    """Return the drive letters `above` with those of `section`; problems are noted."""
+    if section.volumes is None:
+        return above
+    if os.fixed is OsKind.LINUX:
+        problems.add(
+            node.key("volumes").position,
+            "'volumes' gives drive letters, and a Linux guest has none: leave it out",
+        )
+    own: dict[str, str] = {}
+    for key, volume in node["volumes"].fields():
+        letter = key.upper()
+        if not re.fullmatch("[A-Z]", letter, re.ASCII):
+            alone = f" alone: {key[0]}" if re.fullmatch("[A-Za-z]:", key) else ", such as C"
+            problems.add(key.position, f"{shown(key)} is no drive letter: write the letter{alone}")
+        elif letter in own:
+            problems.add(key.position, f"the drive letter {letter} is there twice: keep one")
+        elif str(volume) in own.values():
+            first = next(other for other, name in own.items() if name == str(volume))
+            problems.add(
+                volume.position, f"{shown(volume)} is {first} already: a volume has one letter"
+            )
+        else:
+            own[letter] = section.volumes[key]
+    return tuple(sorted({**dict(above), **own}.items()))
 
 
 _OVERRIDABLE = frozenset(OverridableFile.model_fields)
