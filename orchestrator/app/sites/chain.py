@@ -110,6 +110,7 @@ class Chain:
         head: ChainHead,
         *,
         wake: Callable[[], None],
+        shortly: Callable[[], None],
         soon: Callable[[], None],
         waves: Mapping[MountKey, WaveName],
         wave_limits: Mapping[WaveName, int],
@@ -117,7 +118,8 @@ class Chain:
         times: MountTimes,
         on_fenced: Callable[[], None] = lambda: None,
     ) -> None:
-        """`wake` has the stream write what waits here, `soon` so with what follows in a moment.
+        """`wake` has the stream write what waits here: an intent. `shortly` does so for who waits
+        for something else, `soon` for what nobody waits for.
 
         `on_fenced` is called at once when a commit says that another worker has the lease.
 
@@ -125,7 +127,8 @@ class Chain:
         count against the run's limit. `times` knows how long mounts have been open.
         """
         self.lease, self.head = lease, head
-        self._wake, self._soon, self._on_fenced = wake, soon, on_fenced
+        self._wake, self._shortly, self._soon = wake, shortly, soon
+        self._on_fenced = on_fenced
         self._waves, self._wave_limits = dict(waves), wave_limits
         self._slots, self._times = set(slots), times
         self._waiting: deque[_Pending] = deque()
@@ -140,6 +143,8 @@ class Chain:
         self._moved = anyio.Event()
         self._compared = 0
         self._is_closed = False
+        self._is_cut = False
+        """Whether the newest piece had no room for all that waited."""
         self.before_intents: Callable[[], Awaitable[None]] = _at_once
         """Awaited before an intent is sent to the database."""
         self._lost: Fenced | JournalDamaged | None = None
@@ -164,7 +169,7 @@ class Chain:
         wanted = self._appended
         while self._durable < wanted:
             self._require_lease()
-            self._wake()
+            self._shortly()
             await self._moved.wait()
         self._require_lease()
 
@@ -263,6 +268,14 @@ class Chain:
         return bool(self._again or self._waiting or self._sent) and self._lost is None
 
     @property
+    def is_owed(self) -> bool:
+        """True while something is left of what was to be written before.
+
+        Who waits for something newer has woken the stream.
+        """
+        return bool(self._again or self._sent or self._is_cut) and self._lost is None
+
+    @property
     def owed(self) -> int:
         """How many intents the database has to grant once more: it has lost that it did."""
         return sum(isinstance(each.effect, Intent) for each in self._again)
@@ -275,6 +288,7 @@ class Chain:
             return Piece(lease=self.lease, entries=tuple(self._again))
         while self._waiting and len(self._sent) < MOST:
             self._sent.append(self._waiting.popleft())
+        self._is_cut = bool(self._waiting)
         entries = tuple(self._entries())
         return Piece(lease=self.lease, entries=entries) if entries else None
 

@@ -215,6 +215,7 @@ class ServedConductor(Served):
             self.lease,
             self.taken.head,
             wake=self.serving.stream.wake,
+            shortly=self.serving.stream.wake,
             soon=self.serving.stream.wake,  # the shards wait for what it says
             waves={},
             wave_limits={},

@@ -248,6 +248,7 @@ class ServedShard(Served):
             self.lease,
             self.taken.head,
             wake=self.serving.stream.wake,
+            shortly=self.serving.stream.shortly,
             soon=self.serving.stream.soon,
             waves={each.planned.key: each.planned.wave for each in records},
             wave_limits=limits_of(self.run.source.plan).waves,
