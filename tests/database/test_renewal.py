@@ -72,7 +72,7 @@ async def test_what_is_held_is_renewed_and_what_was_taken_is_lost(
     """In one report, with when it was sent."""
     leases = {each.standing.lease.server: each.standing.lease for each in await anna.take()}
     began = boot_clock()
-    renewal.hold([Held(lease=leases[each], wants=3) for each in (HQ, LAB)])
+    renewal.hold(lambda: [Held(lease=leases[each], wants=3) for each in (HQ, LAB)])
     await reports.until(lambda: reports.renewed and reports.renewed[-1].standings)
     assert {each.lease for each in reports.renewed[-1].standings} == {leases[HQ], leases[LAB]}
     assert not reports.renewed[-1].lost
@@ -91,7 +91,7 @@ async def test_a_hung_loop_loses_its_leases_and_a_living_one_keeps_them(
     """The thread renews on while the loop is busy, but not for ever."""
     owner.rows("UPDATE meta SET lease_life = interval '1 s'")
     lease = await anna.serve(HQ)
-    renewal.hold([Held(lease=lease)])
+    renewal.hold(lambda: [Held(lease=lease)])
     await reports.until(lambda: reports.renewed and reports.renewed[-1].standings)
 
     for _ in until_overdue():
@@ -110,7 +110,7 @@ async def test_a_busy_loop_keeps_its_leases(
 ) -> None:
     """Renewals go on while nothing else does."""
     lease = await anna.serve(HQ)
-    renewal.hold([Held(lease=lease)])
+    renewal.hold(lambda: [Held(lease=lease)])
     await reports.until(lambda: reports.renewed and reports.renewed[-1].standings)
     before = expiry(owner)
 
@@ -137,7 +137,7 @@ async def test_a_renewal_goes_on_by_itself_when_the_path_is_back(
                 failed=reports.failures.append,
                 every_s=OFTEN,
             )
-            renewal.hold([Held(lease=lease)])
+            renewal.hold(lambda: [Held(lease=lease)])
             renewal.start()
             await reports.until(lambda: reports.renewed)
             proxy.loses_answers = True

@@ -64,7 +64,9 @@ class ServedShard(Served):
 
     @property
     def wants(self) -> int:
-        """How many more mounts could begin here at once."""
+        """How many more mounts could begin here at once; 0 in a run without a limit to share."""
+        if self.run.started.mounts_limit is None:
+            return 0
         owed = 0 if self.chain is None else self.chain.owed
         return owed + (self._shard.could_begin if self._shard is not None else 0)
 
