@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, LiteralString
 
+import anyio
 import psycopg
 from psycopg import AsyncConnection
 
@@ -308,8 +309,11 @@ class PostgreSQL:
             connection = await AsyncConnection.connect(self._address.conninfo, autocommit=True)
             async with connection:
                 await connection.execute("LISTEN bulk_restore")
-                async for each in connection.notifies():
-                    yield RunId(each.payload)
+                while True:
+                    async for each in connection.notifies(timeout=0):
+                        yield RunId(each.payload)
+                    # To wait there would wake this process ten times a second.
+                    await anyio.wait_readable(connection.fileno())
         except psycopg.Error as exc:
             explain(exc, self._address)
 
