@@ -40,6 +40,7 @@ from tests.database.workers import (
     note,
     opened,
     piece,
+    recorded,
     submission,
 )
 
@@ -68,7 +69,7 @@ async def test_a_chain_goes_on_where_it_ends(anna: Worker) -> None:
     answers = [await anna.append(lease, note("one"), note("two")), await anna.append(lease, note())]
 
     assert [each.outcome for each in answers] == [Outcome.WRITTEN] * 2
-    records = await anna.database.records(RUN, HQ, after=1)
+    records = await recorded(anna.database, RUN, HQ, after=1)
     assert [each.seq for each in records] == [2, 3]
     heads = await anna.database.heads(RUN)
     assert heads[HQ] == ChainHead(3, records[-1].hash)
@@ -99,7 +100,7 @@ async def test_what_arrives_after_a_later_attempt_writes_nothing(anna: Worker) -
     (answer,) = await anna.database.append(anna.id, anna.attempt, [late])
 
     assert answer.outcome is Outcome.STALE
-    assert len(await anna.database.records(RUN, HQ)) == 1
+    assert len(await recorded(anna.database, RUN, HQ)) == 1
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ async def test_what_does_not_continue_a_chain_is_not_written(
     (answer,) = await anna.send(make(lease, anna.heads[lease]))
 
     assert (answer.outcome, answer.misfit) == (Outcome.UNFIT, misfit)
-    assert len(await anna.database.records(RUN, HQ)) == 1
+    assert len(await recorded(anna.database, RUN, HQ)) == 1
 
 
 async def test_who_has_lost_the_lease_writes_nothing(

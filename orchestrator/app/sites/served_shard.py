@@ -235,8 +235,8 @@ class ServedShard(Served):
     async def _events(self) -> Sequence[Event]:
         """Return what earlier workers have recorded of this shard."""
         read = partial(chain_events, self.serving.database, self.lease.run, self.server)
-        events, seq, head = await self.asked(read)
-        if (seq, head) != tuple(self.taken.head):
+        events, head = await self.asked(read)
+        if head != self.taken.head:
             raise Fenced(self.server)  # somebody has written after it was taken
         return events
 

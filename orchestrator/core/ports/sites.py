@@ -163,9 +163,12 @@ class SitesDatabase(Protocol):
         """Return where each chain of a run ends, all at one instant; without records: its start."""
 
     async def records(
-        self, run: RunId, chain: ServerName, *, after: int = 0, most: int = 5000
-    ) -> Sequence[Record]:
-        """Return records of a chain behind number `after`, in order. They are not checked."""
+        self, run: RunId, after: Mapping[ServerName, int], *, most: int = 5000
+    ) -> Mapping[ServerName, Sequence[Record]]:
+        """Return of several chains the records behind a number of each, in order, in one question.
+
+        At most `most` of each; chains without any are left out. They are not checked.
+        """
 
     def changes(self) -> AsyncIterator[RunId]:
         """Yield the runs about which something was written, from now on; "" when one is offered.

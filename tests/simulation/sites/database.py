@@ -347,13 +347,15 @@ class Connections:
         )
 
     async def records(
-        self, run: RunId, chain: ServerName, *, after: int = 0, most: int = 5000
-    ) -> Sequence[Record]:
-        """Return records of a chain behind number `after`, in order."""
+        self, run: RunId, after: Mapping[ServerName, int], *, most: int = 5000
+    ) -> Mapping[ServerName, Sequence[Record]]:
+        """Return of several chains the records behind a number of each, in order."""
         return await self._read(
-            lambda tables, now: [
-                record for record, _ in tables.events.get((run, chain), [])[after : after + most]
-            ]
+            lambda tables, now: {
+                chain: [record for record, _ in records[number : number + most]]
+                for chain, number in after.items()
+                if len(records := tables.events.get((run, chain), [])) > number
+            }
         )
 
 
