@@ -40,9 +40,7 @@ from orchestrator.core.proof import Download
 from orchestrator.core.run_state import RunState
 from orchestrator.core.token import KeptSession
 from orchestrator.core.version import __version__
-from orchestrator.em.client import Client
 from orchestrator.engine.orders import EarlierRun, Orders, Selection
-from orchestrator.engine.run import Run
 from orchestrator.engine.scheduler import Limits
 from orchestrator.log import Log
 from orchestrator.plan.choose.expansion import Expansion
@@ -56,8 +54,10 @@ from orchestrator.plan.file.settings import EnvironmentSecret, RestorePlan
 
 if TYPE_CHECKING:
     from orchestrator.app.stores import Place
+    from orchestrator.em.client import Client
     from orchestrator.em.session import Session
     from orchestrator.em.transport import ConnectorFactory
+    from orchestrator.engine.run import Run
 
 log = Log(__name__)
 
@@ -169,6 +169,8 @@ def client_of(
     fence: Fence = NO_FENCE,
 ) -> Client:
     """Return the client of one server of the plan, as `clients` does."""
+    from orchestrator.em.client import Client  # who only submits a run speaks to no server
+
     return Client(
         plan.servers[name],
         families=inventory_needs(plan, name).sources or {Source.REPLICA},
