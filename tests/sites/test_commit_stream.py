@@ -145,6 +145,25 @@ async def test_who_waits_for_no_mount_is_written_with_the_others_of_a_moment() -
     assert [records for _, records in database.commits] == [2, 2]
 
 
+async def test_no_mount_waits_for_a_commit_that_could_have_waited_for_it() -> None:
+    """Where the database is far away, an unmount goes with the next intent."""
+    async with written() as (database, chain):
+        await granted(chain)
+        began = anyio.current_time()
+        async with anyio.create_task_group() as tasks:
+            note(chain)
+            tasks.start_soon(chain.durable)
+            await anyio.sleep(0.8 * COMMIT_S)
+            await granted(chain)
+        assert anyio.current_time() - began == pytest.approx(1.8 * COMMIT_S)
+        began = anyio.current_time()
+        note(chain)
+        await chain.durable()
+        assert anyio.current_time() - began == pytest.approx(2 * COMMIT_S)
+
+    assert [records for _, records in database.commits] == [1, 2, 1]
+
+
 async def test_a_chain_longer_than_a_commit_is_written_without_a_pause() -> None:
     """What had no room in the first goes with the second."""
     async with written() as (database, chain):

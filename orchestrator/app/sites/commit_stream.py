@@ -1,9 +1,9 @@
 """The commits of one worker: one at a time, each with all that its shards have to write.
 
 While one is under way the next gathers, so a worker of a hundred shards makes no more commits
-than a worker of one. An intent is written at once, an unmount with those of the next 20 ms; what
-nobody waits for goes with either, or half a second later. A commit whose answer is lost is
-repeated: what is there is found.
+than a worker of one. An intent is written at once. An unmount waits a moment for others, or for an
+intent to go with; what nobody waits for goes with either, or half a second later. A commit whose
+answer is lost is repeated: what is there is found.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ FLUSH_S = 0.5
 
 GATHER_S = 0.02
 """Seconds after which is written what is waited for, but for an intent: several mounts that were
-seen to be ready at once are proven, and released, within these."""
+seen to be ready at once are proven, and released, within these. Where a commit takes longer it is
+as long as that: so a mount seldom waits for a commit that was sent a moment before."""
+
+GATHER_AT_MOST_S = 0.25
+"""However long a commit takes."""
 
 
 class CommitStream:
@@ -44,6 +48,7 @@ class CommitStream:
         self._attempt = 0
         self._write_at = math.inf
         self._sooner = anyio.Event()
+        self._gather_s = GATHER_S
         self.commits = 0
         """How many were made."""
         self.away_since: float | None = None
@@ -55,7 +60,7 @@ class CommitStream:
 
     def shortly(self) -> None:
         """Write what the chains have, with what others have in a moment: somebody waits for it."""
-        self._write_within(GATHER_S)
+        self._write_within(self._gather_s)
 
     def soon(self) -> None:
         """Write what the chains have, with what follows: nobody waits for it."""
@@ -94,7 +99,9 @@ class CommitStream:
 
     async def _commit(self, chains: list[tuple[Chain, Piece]]) -> None:
         """Write some pieces, as often as it takes."""
+        began = anyio.current_time()
         answers = await self._answers([piece for _, piece in chains])
+        self._gather_s = min(max(GATHER_S, anyio.current_time() - began), GATHER_AT_MOST_S)
         self.commits += 1
         if self.away_since is not None:
             log.info("database.back", after_s=round(self._clock() - self.away_since, 1))
