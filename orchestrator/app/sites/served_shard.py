@@ -203,7 +203,7 @@ class ServedShard(Served):
     ) -> Shard:
         """Return the engine's shard, with everything it needs from outside."""
         source, world, started = self.run.source, self.serving.world, self.run.started
-        past = await self.serving.earlier_runs(self.run)
+        past = await self.asked(partial(self.serving.earlier_runs, self.run))
         orders = orders_of(
             source,
             started,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import anyio
 from msgspec import Struct
 
 from orchestrator.app.sites.commit_stream import CommitStream
@@ -57,7 +58,19 @@ class Serving(Struct, frozen=True, kw_only=True):
     """Where earlier runs are read; None: nothing is known of any."""
 
     async def earlier_runs(self, run: SubmittedRun) -> EarlierRuns:
-        """Return what earlier runs say that matters to one, as of its beginning."""
+        """Return what earlier runs say that matters to one, as of its beginning.
+
+        It is read once for all shards of the run: that takes long where there are many runs.
+
+        Raises:
+            DatabaseAway: try again.
+        """
+        async with run.reading:
+            if run.earlier is None:
+                run.earlier = await self._earlier_runs(run)
+        return run.earlier
+
+    async def _earlier_runs(self, run: SubmittedRun) -> EarlierRuns:
         history = self.history
         if history is None:
             return EarlierRuns()
@@ -85,6 +98,10 @@ class SubmittedRun:
     def __init__(self, submission: Submission) -> None:
         """The plan is loaded when it is first asked for."""
         self.submission = submission
+        self.reading = anyio.Lock()
+        """Held by who reads what earlier runs say."""
+        self.earlier: EarlierRuns | None = None
+        """That, once it is read."""
 
     @property
     def started(self) -> RunStarted:
