@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from statistics import median
 
 import anyio
 import psycopg
@@ -152,11 +153,6 @@ def pairs(shape: Shape, workers: int, rounds: int, *, far_s: float = 0.0) -> lis
         print(pair, file=sys.stderr, flush=True)
         measured.append(pair)
     return measured
-
-
-def median(values: Sequence[float]) -> float:
-    """Return the middle one."""
-    return sorted(values)[len(values) // 2]
 
 
 def ratio(measured: Sequence[Pair], of: Callable[[Done], float]) -> float:
