@@ -9,6 +9,7 @@ answer is lost is repeated: what is there is found.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import anyio
@@ -27,10 +28,9 @@ AGAIN_S = 1.0
 FLUSH_S = 0.5
 """Seconds after which is written what nobody waits for."""
 
-GATHER_S = 0.02
-"""Seconds after which is written what is waited for, but for an intent: several mounts that were
-seen to be ready at once are proven, and released, within these. Where a commit takes longer it is
-as long as that: so a mount seldom waits for a commit that was sent a moment before."""
+NEWEST = 8
+"""Commits by which is known how long one takes at its best: an unmount waits as long for an intent
+to go with. Sent by itself, the next mount would wait for it, and then for its own commit."""
 
 GATHER_AT_MOST_S = 0.25
 """However long a commit takes."""
@@ -48,7 +48,7 @@ class CommitStream:
         self._attempt = 0
         self._write_at = math.inf
         self._sooner = anyio.Event()
-        self._gather_s = GATHER_S
+        self._took: deque[float] = deque(maxlen=NEWEST)
         self.commits = 0
         """How many were made."""
         self.away_since: float | None = None
@@ -60,7 +60,7 @@ class CommitStream:
 
     def shortly(self) -> None:
         """Write what the chains have, with what others have in a moment: somebody waits for it."""
-        self._write_within(self._gather_s)
+        self._write_within(min(*self._took, GATHER_AT_MOST_S) if self._took else 0.0)
 
     def soon(self) -> None:
         """Write what the chains have, with what follows: nobody waits for it."""
@@ -101,7 +101,7 @@ class CommitStream:
         """Write some pieces, as often as it takes."""
         began = anyio.current_time()
         answers = await self._answers([piece for _, piece in chains])
-        self._gather_s = min(max(GATHER_S, anyio.current_time() - began), GATHER_AT_MOST_S)
+        self._took.append(anyio.current_time() - began)
         self.commits += 1
         if self.away_since is not None:
             log.info("database.back", after_s=round(self._clock() - self.away_since, 1))
