@@ -1,5 +1,7 @@
 """Answers as elements: XML read as a stream, with refusals, and the words of error bodies.
 
+The same view of an answer in JSON is in `json_reading`.
+
 Only the row at hand has a light tree, so a list of 50,000 tasks costs the memory of one.
 Refused: document types, entities, processing that reaches outside, more than `MAX_DEPTH`
 levels, `MAX_NODES` elements, `MAX_TEXT` characters in one of them, or `MAX_HELD` bytes in all.
@@ -9,12 +11,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, NoReturn, Protocol, TypeVar
 from xml.parsers import expat  # hardened below exactly as defusedxml does, but as a stream
 
 from orchestrator.core.errors import ForeignAnswer, MalformedResponse
 from orchestrator.em.decoding import Utf8
+from orchestrator.em.json_values import DECODER, root_of
 
 NAMESPACE = "http://www.veeam.com/ent/v1.0"
 """Of the root of every answer that is the service's own. Source: reference 1.4."""
@@ -34,6 +37,42 @@ NODE_COST = 320
 ATTRIBUTE_COST = 120
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+
+
+class Element(Protocol):
+    """One thing of an answer, in whichever form it came: what the meanings are read from.
+
+    In XML it is an element, in JSON an object. Attributes and elements have the same names, and
+    JSON makes one thing of them.
+    """
+
+    @property
+    def tag(self) -> str:
+        """What it is: `Task`."""
+
+    @property
+    def children(self) -> Sequence[Element]:
+        """What is in it, in order."""
+
+    @property
+    def is_nil(self) -> bool:
+        """Whether it has no value, though it is there."""
+
+    @property
+    def links(self) -> Sequence[Mapping[str, str]]:
+        """Its links: `Rel`, `Href`, `Type` and `Name`, as far as each has them."""
+
+    def attribute(self, name: str) -> str:
+        """Return an attribute; empty if it is absent."""
+
+    def child(self, tag: str) -> Element | None:
+        """Return the first thing in it that is called `tag`, or None."""
+
+    def value(self, tag: str) -> str | None:
+        """Return the stripped text of what is called `tag`; None if absent, nil or empty."""
+
+    def exactly(self, tag: str) -> str:
+        """Return the text of what is called `tag` as it is; empty if it is absent."""
 
 
 class Node:
@@ -64,6 +103,15 @@ class Node:
             if node.tag == tag:
                 return None if node.attributes and node.is_nil else node.text.strip() or None
         return None
+
+    def attribute(self, name: str) -> str:
+        """Return an attribute; empty if it is absent."""
+        return self.attributes.get(name, "")
+
+    def exactly(self, tag: str) -> str:
+        """Return the text of the first child called `tag` as it is; empty if it is absent."""
+        found = self.child(tag)
+        return found.text if found is not None else ""
 
     @property
     def is_nil(self) -> bool:
@@ -303,6 +351,8 @@ def _refuse_html(chunk: bytes) -> None:
         raise ForeignAnswer(
             "the answer is a web page, not the REST API; is the port right? (9398 by default)"
         )
+    if chunk.lstrip().startswith(b"{"):
+        raise MalformedResponse("the answer is JSON, though XML was asked for")
 
 
 # --- errors ------------------------------------------------------------------------------
@@ -345,7 +395,8 @@ def is_error(body: bytes) -> bool:
 def is_answer(body: bytes) -> bool:
     """Return whether a body that nobody reads is none, or the service's own."""
     text = body.removeprefix(BOM).strip()
-    return not text or _root_of(text) not in {None, "Error"}
+    root = _root_in_json(text) if text.startswith(b"{") else _root_of(text)
+    return not text or root not in {None, "Error"}
 
 
 def is_page(body: bytes) -> bool:
@@ -362,6 +413,14 @@ def _root_of(text: bytes) -> str | None:
     try:
         return XmlReading(lambda root: root.tag).whole(text)
     except MalformedResponse:
+        return None
+
+
+def _root_in_json(text: bytes) -> str | None:
+    """Return what a root of the service's own would be called in XML, or None if it is none."""
+    try:
+        return root_of(DECODER.decode(text.decode("utf-8", errors="replace"))).tag
+    except (MalformedResponse, ValueError, RecursionError):
         return None
 
 

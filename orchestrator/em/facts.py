@@ -5,13 +5,13 @@ Source: reference 2.1, 2.5 and 3.1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
 from orchestrator.core.errors import MalformedResponse
 from orchestrator.core.model import BackupServerName, SessionId, session_id
-from orchestrator.em.elements import Node, Reading, XmlReading
+from orchestrator.em.elements import Element
 from orchestrator.em.links import GUID
 
 LONGEST = 300
@@ -62,39 +62,37 @@ class BackupServer(Struct, frozen=True, kw_only=True):
     version: str | None = None
 
 
-def own_session(guid: str) -> Reading[None]:
-    """Read the LogonSession `guid`; anything else is refused, and never quoted."""
+def own_session(guid: str) -> Callable[[Element], None]:
+    """Return what takes the LogonSession `guid`; anything else is refused, and never quoted."""
 
-    def check(root: Node) -> None:
+    def check(root: Element) -> None:
         if root.tag != "LogonSession":
             raise MalformedResponse(f"the answer is a {root.tag[:80]}, not our LogonSession")
         if (root.value("SessionId") or "").lower() != guid.lower():
             raise MalformedResponse("the answer is another logon session than ours")
 
-    return XmlReading(check)
+    return check
 
 
-def versions(root: Node) -> tuple[str, ...]:
+def versions(root: Element) -> tuple[str, ...]:
     """Return the API versions of a service root."""
     if root.tag != "EnterpriseManager":
         raise MalformedResponse(f"the service root is a {root.tag[:80]}")
     found = root.child("SupportedVersions")
     named = found.children if found is not None else []
     return tuple(
-        node.attributes.get("Name", "")[:LONGEST]
-        for node in named
-        if node.tag == "SupportedVersion"
+        node.attribute("Name")[:LONGEST] for node in named if node.tag == "SupportedVersion"
     )
 
 
-def open_sessions(root: Node) -> Sequence[OpenSession]:
+def open_sessions(root: Element) -> Sequence[OpenSession]:
     """Return the logon sessions of LogonSessions."""
     if root.tag != "LogonSessions":
         raise MalformedResponse(f"the answer is a {root.tag[:80]}, not LogonSessions")
     return tuple(_open_session(node) for node in root.children if node.tag == "LogonSession")
 
 
-def _open_session(node: Node) -> OpenSession:
+def _open_session(node: Element) -> OpenSession:
     session = node.value("SessionId") or ""
     known = GUID.fullmatch(session) is not None
     return OpenSession(
@@ -103,7 +101,7 @@ def _open_session(node: Node) -> OpenSession:
     )
 
 
-def backup_servers(root: Node) -> Sequence[BackupServer]:
+def backup_servers(root: Element) -> Sequence[BackupServer]:
     """Return the backup servers of BackupServers, or the one BackupServer of a single answer."""
     if root.tag == "BackupServer":
         return (_backup_server(root),)
@@ -112,8 +110,8 @@ def backup_servers(root: Node) -> Sequence[BackupServer]:
     return tuple(_backup_server(node) for node in root.children if node.tag == "BackupServer")
 
 
-def _backup_server(node: Node) -> BackupServer:
-    name = node.attributes.get("Name") or "(without a name)"
+def _backup_server(node: Element) -> BackupServer:
+    name = node.attribute("Name") or "(without a name)"
     return BackupServer(
         name=BackupServerName(name[:LONGEST]), version=(node.value("Version") or None)
     )

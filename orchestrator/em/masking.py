@@ -36,6 +36,8 @@ PROTOCOL: Final = " ".join(
         "Algorithm PointType Snapshot Increment BackupServers BackupServerReference",
         "ReplicaReference Related Create Delete Download Alternate FileSystemEntries",
         "FileSystemEntry Directories DirectoryEntry FileEntry FSRoots ModifiedDateUTC Owner",
+        "Links Href Type Refs DirectoryEntries FileEntries FirstChanceExceptionMessage StackTrace",
+        "Status true false null",
         "actions action listAll listFiles listDirs restore sessionMngr logonSessions query",
         *(f"{family.path} {family.entity}Mounts Up{family.entity}" for family in FAMILIES.values()),
     )

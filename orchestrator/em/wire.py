@@ -1,5 +1,6 @@
-"""The XML codec: elements to model values and back.
+"""The codecs: answers to model values, and requests' bodies.
 
+What an answer means is written here once, and read from elements, whichever form they came in.
 Elements and attributes that are absent are null; order and white space mean nothing.
 Source: reference 1.4, 3, 5, 6.
 """
@@ -7,9 +8,10 @@ Source: reference 1.4, 3, 5, 6.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from msgspec import Struct
 
@@ -29,7 +31,7 @@ from orchestrator.core.model import (
 )
 from orchestrator.core.text import printable
 from orchestrator.em import facts
-from orchestrator.em.elements import NAMESPACE, Node, Reading, XmlReading, cost_of
+from orchestrator.em.elements import NAMESPACE, Element, Reading, XmlReading, cost_of
 from orchestrator.em.families import Family
 from orchestrator.em.links import GUID, MOUNT_PATH, mount_href, rerooted
 
@@ -68,13 +70,110 @@ class LogonAnswer(Struct, frozen=True, kw_only=True):
     collections: frozenset[str]
 
 
-class XmlCodec:
+class Codec(ABC):
+    """One form of answers and requests' bodies."""
+
+    media_type: ClassVar[str]
+
+    @abstractmethod
+    def mount_spec(self, os_kind: OsKind) -> bytes:
+        """Return StartMountSpec with an explicit OsKind: the server's default is Windows."""
+
+    @abstractmethod
+    def staging_spec(self) -> bytes:
+        """Return the FileRestoreSpec that stages a file for download."""
+
+    @abstractmethod
+    def original_location_spec(self, *, overwrite: bool) -> bytes:
+        """Return the FileRestoreSpec that writes into the guest, with its job's credentials."""
+
+    @abstractmethod
+    def reading(self, finish: Callable[[Element], T]) -> Reading[T]:
+        """Read an answer as a whole; `finish` makes its value of the root."""
+
+    @abstractmethod
+    def row_reading(
+        self, tag: str, finish: Callable[[Element], T], keep: Callable[[Element], int]
+    ) -> Reading[T]:
+        """Read a list; each row called `tag` goes to `keep`, which returns its bytes."""
+
+    def logon(self) -> Reading[LogonAnswer]:
+        """Read a LogonSession."""
+        return self.reading(_logon)
+
+    def task(self) -> Reading[Task]:
+        """Read one Task; one documented example wraps it in Tasks."""
+        return self.reading(_one_task)
+
+    def tasks(self) -> Reading[Page[Task]]:
+        """Read Tasks or a QueryResult, row by row."""
+        return self._rows("Task", _task, {"Tasks", "QueryResult"})
+
+    def points(self, family: Family) -> Reading[Page[RestorePoint]]:
+        """Read restore points, row by row."""
+        roots = {"QueryResult", family.entity, f"{family.entity}s"}
+        return self._rows(family.entity, lambda node: _point(node, family), roots)
+
+    def mounts(self) -> Reading[Sequence[Mount]]:
+        """Read one mount point or a list of them, whatever the family."""
+        return self.reading(_mounts)
+
+    def entries(self) -> Reading[Page[FileSystemEntry]]:
+        """Read FileSystemEntries, or the FileSystemEntry of one file or directory."""
+        return self.reading(_entries)
+
+    def anything(self) -> Reading[None]:
+        """Read an answer whose content does not matter, as long as it is the service's own."""
+        return self.reading(lambda _root: None)
+
+    def versions(self) -> Reading[tuple[str, ...]]:
+        """Read the API versions of a service root."""
+        return self.reading(facts.versions)
+
+    def own_session(self, guid: str) -> Reading[None]:
+        """Read the LogonSession `guid`, and refuse everything else."""
+        return self.reading(facts.own_session(guid))
+
+    def open_sessions(self) -> Reading[Sequence[facts.OpenSession]]:
+        """Read LogonSessions."""
+        return self.reading(facts.open_sessions)
+
+    def backup_servers(self) -> Reading[Sequence[facts.BackupServer]]:
+        """Read the list of backup servers, or the one BackupServer of a single answer."""
+        return self.reading(facts.backup_servers)
+
+    def _rows(self, tag: str, make: Callable[[Element], T], roots: set[str]) -> Reading[Page[T]]:
+        """Read a list row by row. One that cannot be read is set aside and named; the rest counts.
+
+        Source: reference 18.2, trap 60.
+        """
+        found: list[T] = []
+        aside: list[str] = []
+
+        def finish(root: Element) -> Page[T]:
+            if root.tag not in roots:
+                raise MalformedResponse(f"the answer is a {root.tag[:80]}, not a list of {tag}")
+            if root.tag == tag:
+                found.append(make(root))
+            return Page(rows=found, has_next=_has_next(root), set_aside=aside)
+
+        def keep(node: Element) -> int:
+            try:
+                found.append(make(node))
+            except MalformedResponse as exc:
+                aside.append(str(exc))
+                return ROW_COST + cost_of(aside[-1])
+            return _cost(found[-1])
+
+        return self.row_reading(tag, finish, keep)
+
+
+class XmlCodec(Codec):
     """The XML form, stable from version 9 to 13."""
 
     media_type = "application/xml"
 
     def mount_spec(self, os_kind: OsKind) -> bytes:
-        """Return StartMountSpec with an explicit OsKind: the server's default is Windows."""
         return (
             '<?xml version="1.0" encoding="utf-8"?>'
             f'<StartMountSpec xmlns="{NAMESPACE}"><OsKind>{os_kind.value}</OsKind>'
@@ -82,58 +181,19 @@ class XmlCodec:
         ).encode()
 
     def staging_spec(self) -> bytes:
-        """Return the FileRestoreSpec that stages a file for download."""
         return _restore_spec("<ForDirectDownload />")
 
     def original_location_spec(self, *, overwrite: bool) -> bytes:
-        """Return the FileRestoreSpec that writes into the guest, with its job's credentials."""
         kept = "true" if overwrite else "false"
         return _restore_spec(f'<ToOriginalLocation Overwrite="{kept}" />')
 
-    def logon(self) -> Reading[LogonAnswer]:
-        """Read a LogonSession."""
-        return XmlReading(_logon)
+    def reading(self, finish: Callable[[Element], T]) -> Reading[T]:
+        return XmlReading(finish)
 
-    def task(self) -> Reading[Task]:
-        """Read one Task; one documented example wraps it in Tasks."""
-        return XmlReading(_one_task)
-
-    def tasks(self) -> Reading[Page[Task]]:
-        """Read Tasks or a QueryResult, row by row."""
-        return _rows("Task", _task, {"Tasks", "QueryResult"})
-
-    def points(self, family: Family) -> Reading[Page[RestorePoint]]:
-        """Read restore points, row by row."""
-        roots = {"QueryResult", family.entity, f"{family.entity}s"}
-        return _rows(family.entity, lambda node: _point(node, family), roots)
-
-    def mounts(self) -> Reading[Sequence[Mount]]:
-        """Read one mount point or a list of them, whatever the family."""
-        return XmlReading(_mounts)
-
-    def entries(self) -> Reading[Page[FileSystemEntry]]:
-        """Read FileSystemEntries, or the FileSystemEntry of one file or directory."""
-        return XmlReading(_entries)
-
-    def anything(self) -> Reading[None]:
-        """Read an answer whose content does not matter, as long as it is the service's own."""
-        return XmlReading(lambda _root: None)
-
-    def versions(self) -> Reading[tuple[str, ...]]:
-        """Read the API versions of a service root."""
-        return XmlReading(facts.versions)
-
-    def own_session(self, guid: str) -> Reading[None]:
-        """Read the LogonSession `guid`, and refuse everything else."""
-        return facts.own_session(guid)
-
-    def open_sessions(self) -> Reading[Sequence[facts.OpenSession]]:
-        """Read LogonSessions."""
-        return XmlReading(facts.open_sessions)
-
-    def backup_servers(self) -> Reading[Sequence[facts.BackupServer]]:
-        """Read the list of backup servers, or the one BackupServer of a single answer."""
-        return XmlReading(facts.backup_servers)
+    def row_reading(
+        self, tag: str, finish: Callable[[Element], T], keep: Callable[[Element], int]
+    ) -> Reading[T]:
+        return XmlReading(finish, tag, keep)
 
 
 def _restore_spec(inner: str) -> bytes:
@@ -141,32 +201,6 @@ def _restore_spec(inner: str) -> bytes:
         '<?xml version="1.0" encoding="utf-8"?>'
         f'<FileRestoreSpec xmlns="{NAMESPACE}">{inner}</FileRestoreSpec>'
     ).encode()
-
-
-def _rows(tag: str, make: Callable[[Node], T], roots: set[str]) -> XmlReading[Page[T]]:
-    """Read a list row by row. One that cannot be read is set aside and named; the rest counts.
-
-    Source: reference 18.2, trap 60.
-    """
-    found: list[T] = []
-    aside: list[str] = []
-
-    def finish(root: Node) -> Page[T]:
-        if root.tag not in roots:
-            raise MalformedResponse(f"the answer is a {root.tag[:80]}, not a list of {tag}")
-        if root.tag == tag:
-            found.append(make(root))
-        return Page(rows=found, has_next=_has_next(root), set_aside=aside)
-
-    def keep(node: Node) -> int:
-        try:
-            found.append(make(node))
-        except MalformedResponse as exc:
-            aside.append(str(exc))
-            return ROW_COST + cost_of(aside[-1])
-        return _cost(found[-1])
-
-    return XmlReading(finish, tag, keep)
 
 
 def _cost(row: Any) -> int:
@@ -179,14 +213,14 @@ def _cost(row: Any) -> int:
     return cost
 
 
-def _has_next(root: Node) -> bool:
+def _has_next(root: Element) -> bool:
     paging = root.child("PagingInfo")
     if paging is None:
         return False
     if any(link.get("Rel") == "Next" for link in paging.links):
         return True
-    number = _whole(paging.attributes.get("PageNum"))
-    count = _whole(paging.attributes.get("PagesCount"))
+    number = _whole(paging.attribute("PageNum"))
+    count = _whole(paging.attribute("PagesCount"))
     return number is not None and count is not None and number < count
 
 
@@ -195,7 +229,7 @@ def _whole(text: str | None) -> int | None:
     return int(text) if text is not None and re.fullmatch(r"[0-9]{1,19}", text) else None
 
 
-def _logon(root: Node) -> LogonAnswer:
+def _logon(root: Element) -> LogonAnswer:
     if root.tag != "LogonSession":
         raise MalformedResponse(f"the logon answered with a {root.tag[:80]}")
     paths = (rerooted(link.get("Href", "")) for link in root.links)
@@ -210,7 +244,7 @@ def _logon(root: Node) -> LogonAnswer:
     )
 
 
-def _one_task(root: Node) -> Task:
+def _one_task(root: Element) -> Task:
     node = root
     if root.tag == "Tasks" and len(root.children) == 1:
         node = root.children[0]
@@ -225,7 +259,7 @@ _SUCCESS = {"true": True, "1": True, "false": False, "0": False}
 _STATES = {state.value: state for state in TaskState}
 
 
-def _task(node: Node) -> Task:
+def _task(node: Element) -> Task:
     """Make a Task. Only State, TaskId and Result decide; links are hints.
 
     Source: reference 5.1; a missing Result is "no answer yet" even where State is Finished.
@@ -238,7 +272,7 @@ def _task(node: Node) -> Task:
     message: str | None = None
     has_result = result is not None and not result.is_nil
     if result is not None and has_result:
-        success = _SUCCESS.get(result.attributes.get("Success", "").strip().lower())
+        success = _SUCCESS.get(result.attribute("Success").strip().lower())
         message = (result.value("Message") or "")[:LONGEST_WORDS] or None
     mount, downloads = _task_links(node.links)
     word = node.value("State") or ""
@@ -256,7 +290,7 @@ def _task(node: Node) -> Task:
     )
 
 
-def _task_links(links: list[dict[str, str]]) -> tuple[MountLink | None, tuple[Href, ...]]:
+def _task_links(links: Sequence[Mapping[str, str]]) -> tuple[MountLink | None, tuple[Href, ...]]:
     mount: MountLink | None = None
     downloads: list[Href] = []
     for link in links:
@@ -270,7 +304,7 @@ def _task_links(links: list[dict[str, str]]) -> tuple[MountLink | None, tuple[Hr
     return mount, tuple(downloads)
 
 
-def _mount_link(link: dict[str, str]) -> MountLink | None:
+def _mount_link(link: Mapping[str, str]) -> MountLink | None:
     href = mount_href(link.get("Href", ""))
     if href is None:
         return None
@@ -282,15 +316,15 @@ def _mount_link(link: dict[str, str]) -> MountLink | None:
     )
 
 
-def _point(node: Node, family: Family) -> RestorePoint:
+def _point(node: Element, family: Family) -> RestorePoint:
     """Make a RestorePoint from an entity; the machine's name falls back to the point's name.
 
     Source: reference 3.1; Name is `<vm>@<time>`, split at the last `@`.
     """
-    uid = node.attributes.get("UID", "")
+    uid = node.attribute("UID")
     point = uid.rpartition(":")[2].lower()
     created = moment(node.value("CreationTimeUTC"))
-    name = node.attributes.get("Name", "")
+    name = node.attribute("Name")
     if not GUID.fullmatch(point):
         raise MalformedResponse(f"a restore point without the GUID of a UID{_called(name or uid)}")
     if created is None:
@@ -301,7 +335,7 @@ def _point(node: Node, family: Family) -> RestorePoint:
     return RestorePoint(
         id=RestorePointId(point),
         name=name,
-        vm=node.attributes.get("VmDisplayName") or node.value("VmName") or name.rpartition("@")[0],
+        vm=node.attribute("VmDisplayName") or node.value("VmName") or name.rpartition("@")[0],
         created_at=created,
         source=family.source,
         backup_server=BackupServerName(backup_server[0]),
@@ -311,7 +345,7 @@ def _point(node: Node, family: Family) -> RestorePoint:
     )
 
 
-def _parents(links: list[dict[str, str]]) -> tuple[tuple[str, str], tuple[str, str]]:
+def _parents(links: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], tuple[str, str]]:
     """Return name and id of the backup server and of the job, from the Up links."""
     backup_server = job = ("", "")
     for link in links:
@@ -326,7 +360,7 @@ def _parents(links: list[dict[str, str]]) -> tuple[tuple[str, str], tuple[str, s
     return backup_server, job
 
 
-def _mounts(root: Node) -> Sequence[Mount]:
+def _mounts(root: Element) -> Sequence[Mount]:
     if root.tag.endswith("PointMount"):
         return (_mount(root),)
     if root.tag.endswith("PointMounts"):
@@ -334,8 +368,8 @@ def _mounts(root: Node) -> Sequence[Mount]:
     raise MalformedResponse(f"the answer is a {root.tag[:80]}, not a mount point")
 
 
-def _mount(node: Node) -> Mount:
-    href = rerooted(node.attributes.get("Href", ""))
+def _mount(node: Element) -> Mount:
+    href = rerooted(node.attribute("Href"))
     if href is None or not MOUNT_PATH.match(href):
         raise MalformedResponse("a mount point whose Href is none")
     roots = node.child("FSRoots")
@@ -345,7 +379,7 @@ def _mount(node: Node) -> Mount:
     )
 
 
-def _entries(root: Node) -> Page[FileSystemEntry]:
+def _entries(root: Element) -> Page[FileSystemEntry]:
     found: list[FileSystemEntry] = []
     if root.tag == "FileSystemEntry":
         found = [_entry(node) for node in root.children if node.tag.endswith("Entry")]
@@ -358,23 +392,17 @@ def _entries(root: Node) -> Page[FileSystemEntry]:
     return Page(rows=found, has_next=_has_next(root), is_itself=root.tag == "FileSystemEntry")
 
 
-def _entry(node: Node) -> FileSystemEntry:
+def _entry(node: Element) -> FileSystemEntry:
     """Make an entry; without a Href that can be used it has none, and must be addressed by name."""
     return FileSystemEntry(
-        path=_exactly(node, "Path"),
-        name=_exactly(node, "Name"),
-        href=rerooted(node.attributes.get("Href", "")) or Href(""),
+        path=node.exactly("Path"),
+        name=node.exactly("Name"),
+        href=rerooted(node.attribute("Href")) or Href(""),
         is_directory=node.tag == "DirectoryEntry",
         size=_whole(node.value("Size")),
         owner=node.value("Owner"),
         modified_at=moment(node.value("ModifiedDateUTC")),
     )
-
-
-def _exactly(node: Node, tag: str) -> str:
-    """Return a name as it is: white space at its ends belongs to it."""
-    found = node.child(tag)
-    return found.text if found is not None else ""
 
 
 def _called(name: str | None) -> str:

@@ -21,12 +21,13 @@ import anyio
 from orchestrator.core.errors import EnterpriseManagerError
 from orchestrator.core.model import Source
 from orchestrator.em.families import FAMILIES
+from orchestrator.em.json_codec import JsonCodec
 from orchestrator.em.limits import LARGE, Patience
 from orchestrator.em.wire import XmlCodec
 from tests.em.documents import NAMESPACE, POINT
 from tests.em.rawserver import transport_to
 
-CODEC = XmlCodec()
+CODEC, JSON = XmlCodec(), JsonCodec()
 PIECE = 64 * 1024
 Pieces = Iterator[bytes]
 
@@ -70,6 +71,8 @@ POINT_ROW = (
 TASKS, POINTS = CODEC.tasks, lambda: CODEC.points(FAMILIES[Source.REPLICA])
 ANY, ENTRIES, MOUNTS = CODEC.anything, CODEC.entries, CODEC.mounts
 BODY = OK + LONG
+IN_JSON = BODY + b'{"Tasks":['
+"""The beginning of a list in JSON."""
 
 BOMBS: dict[str, tuple[Callable[[], Any], Callable[[], Pieces]]] = {
     "elements": (ANY, lambda: after(BODY + ROOT, many(b"<a/>"))),
@@ -120,6 +123,33 @@ BOMBS: dict[str, tuple[Callable[[], Any], Callable[[], Pieces]]] = {
             ),
         ),
     ),
+    "JSON: levels of lists": (JSON.tasks, lambda: after(IN_JSON, many(b"["))),
+    "JSON: levels of objects": (JSON.tasks, lambda: after(IN_JSON, many(b'{"a":'))),
+    "JSON: levels of a whole one": (JSON.task, lambda: after(BODY, many(b'{"a":'))),
+    "JSON: objects in a row": (JSON.tasks, lambda: after(IN_JSON + b'{"a":[', many(b'{"":0},'))),
+    "JSON: lists in a row": (JSON.tasks, lambda: after(IN_JSON + b"[", many(b"[],"))),
+    "JSON: objects in a whole one": (JSON.task, lambda: after(BODY + b'{"a":[', many(b'{"":0},'))),
+    "JSON: lists in a whole one": (JSON.task, lambda: after(BODY + b'{"a":[', many(b"[],"))),
+    "JSON: a text": (JSON.tasks, lambda: after(IN_JSON + b'{"TaskId":"', many(b"a"))),
+    "JSON: a wide text": (JSON.tasks, lambda: after(IN_JSON + b'{"TaskId":"', many(WIDE))),
+    "JSON: a wide text in a whole one": (JSON.task, lambda: after(BODY + b'{"a":"', many(WIDE))),
+    "JSON: quotes": (JSON.tasks, lambda: after(IN_JSON + b'"', many(b'\\"'))),
+    "JSON: digits": (JSON.tasks, lambda: after(IN_JSON, many(b"9"))),
+    "JSON: ever new names": (JSON.tasks, lambda: after(BODY + b"{", numbered(b'"a%d":0,'))),
+    "JSON: ever new names in a row": (
+        JSON.tasks,
+        lambda: after(IN_JSON + b"{", numbered(b'"a%d":0,')),
+    ),
+    "JSON: blank": (JSON.tasks, lambda: after(IN_JSON, many(b" \n"))),
+    "JSON: a whole one blank": (JSON.task, lambda: after(BODY, many(b" \n"))),
+    "JSON: tasks": (JSON.tasks, lambda: after(IN_JSON, numbered(b'{"TaskId":"t-%d"},'))),
+    "JSON: rows that are none": (JSON.tasks, lambda: after(IN_JSON, many(b"{},"))),
+    "JSON: nulls": (JSON.tasks, lambda: after(IN_JSON, many(b"null,"))),
+    "JSON: rows of another kind": (
+        JSON.tasks,
+        lambda: after(BODY + b'{"Resources":{"Odd":{"Odds":[', many(b'{"a":0},')),
+    ),
+    "JSON: mounts": (JSON.mounts, lambda: after(BODY + b'{"VmReplicaPointMounts":[', many(b"{},"))),
     "an error in JSON lists": (ANY, lambda: after(BAD + LONG, many(b"["))),
     "an error in JSON objects": (ANY, lambda: after(BAD + LONG + b"[", many(b"{},"))),
     "an error in JSON numbers": (ANY, lambda: after(BAD + LONG, many(b"9"))),
@@ -142,7 +172,7 @@ BOMBS: dict[str, tuple[Callable[[], Any], Callable[[], Pieces]]] = {
 
 ENDLESS = {"preliminary answers", "a chunk's size"}
 """What only the total timeout ends."""
-HARMLESS = {"comments", "blank", "tasks with links"}
+HARMLESS = {"comments", "blank", "tasks with links", "JSON: blank"}
 """What leaves nothing behind but ends only at the cap: a smaller one, to be quicker."""
 
 

@@ -32,6 +32,8 @@ from orchestrator.plan.file.loading import load_plan_text
 from orchestrator.plan.file.problems import Problem
 from tests.em.documents import MOUNT, POINT, SAMPLES, read, sample
 from tests.em.test_hostile_answers import READINGS
+from tests.em.test_json_samples import JSON as JSON_CODEC
+from tests.em.test_json_samples import READINGS as OF_EITHER
 
 PLANS = sorted((Path(__file__).parents[2] / "plans").glob("*.yaml"))
 BASE = "https://em01.dr.example:9398"
@@ -184,6 +186,24 @@ def test_a_damaged_answer_means_the_same_in_one_piece_and_in_many(name: str) -> 
             assert _at_once(reading(), data) == _in_pieces(reading(), data, size)
             at_once, in_pieces = Masked(reading(), masks), Masked(reading(), masks)
             assert _at_once(at_once, data) == _in_pieces(in_pieces, data, size)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SAMPLES.glob("*.json")))
+def test_a_damaged_answer_in_json_is_a_value_or_malformed(name: str) -> None:
+    """MalformedResponse is all that the readers raise, and in pieces they give the same."""
+    whole, longest = (SAMPLES / f"{name}.json").read_bytes(), 0
+    for rng in rounds(name, 25):
+        data, size = damaged(rng, whole), rng.choice([1, 7, 100])
+        for reading in OF_EITHER.values():
+            try:
+                read(reading(JSON_CODEC), data, rng.choice([7, 100, 1 << 20]))
+            except MalformedResponse as exc:
+                longest = max(longest, len(str(exc)))
+            at_once = _at_once(reading(JSON_CODEC), data)
+            assert at_once == _in_pieces(reading(JSON_CODEC), data, size)
+        words = words_of(data)
+        assert words is None or 0 < len(words) <= 300
+    assert longest < 500
 
 
 def _at_once(reading: Reading[object], data: bytes) -> object:
