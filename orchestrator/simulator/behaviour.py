@@ -43,6 +43,14 @@ class Behaviour:
     missing_mount_is_500: an unmount of what is not mounted is a 500, not a 404.
     wrong_system: what a guest shows that is mounted as a system which it is not: "nothing", or a
         volume that is "unreadable".
+    speaks: "both" (JSON where Accept names it), or only "xml" or "json", whatever Accept says;
+        "json_406" refuses what else is asked for.
+    camel_case_json: names as version 13 writes them.
+    json_empty_list: what an empty list is: "list" (`[]`), "null", "no_wrapper" (the object around
+        it is null), or "missing" (so is whatever else is null).
+    json_text_numbers: numbers and booleans in quotes.
+    json_single_is_object: a list of one is its only row.
+    json_escapes: non-ASCII letters and `+ & < > '` are escaped.
     bears_mounts, bears_requests: with so many mounts open, a further mount is a 503; with so
         many requests in work, any further request is. None is no such bound.
     """
@@ -86,7 +94,12 @@ class Behaviour:
     url_limit_bytes: int | None = None
     refused_name: str | None = None
     byte_order_mark: bool = False
+    speaks: str = "both"
     camel_case_json: bool = False
+    json_empty_list: str = "list"
+    json_text_numbers: bool = False
+    json_single_is_object: bool = False
+    json_escapes: bool = False
     shuffle_attributes: bool = False
     delete_links_have_type: bool = False
     page_size_default: int = 100

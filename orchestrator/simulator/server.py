@@ -12,6 +12,7 @@ import binascii
 import random
 import re
 from base64 import b64decode
+from collections.abc import Mapping
 from email.utils import format_datetime
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -26,7 +27,7 @@ from orchestrator.simulator.json_form import as_json
 from orchestrator.simulator.manager import SimSession, SimulatedManager
 from orchestrator.simulator.pages import page
 from orchestrator.simulator.proxying import passed_on, stopped, way
-from orchestrator.simulator.spoiling import spoiled
+from orchestrator.simulator.spoiling import XML_SPOILS, spoiled
 from orchestrator.simulator.streaming import dripped, dropped, endless, streamed
 from orchestrator.simulator.writing import Writer
 
@@ -48,9 +49,12 @@ REASONS = {
     403: "Forbidden",
     404: "NotFound",
     405: "MethodNotAllowed",
+    406: "NotAcceptable",
+    415: "UnsupportedMediaType",
     500: "InternalServerError",
     503: "ServiceUnavailable",
 }
+BOM = b"\xef\xbb\xbf"
 ANSWER_LOST = frozenset(
     {"drop_after", "close_after", "answer_after", "error_500_after", "proxy_page"}
 )
@@ -62,6 +66,8 @@ MESSAGES = {
     403: "Access denied.",
     404: "Mount point is not found.",
     405: "Method is not allowed.",
+    406: "The media type is not acceptable.",
+    415: "The media type of the body is not supported.",
     500: "Object reference not set to an instance of an object.",
 }
 """Messages of the service by status; all others have UNAVAILABLE."""
@@ -184,19 +190,26 @@ class HttpFace:
             return Reply(refusal.status, call.writer.error(refusal.status, refusal.message))
 
     def _spoil(self, request: web.BaseRequest, reply: Reply, fault: Fault) -> None:
-        """Let one thing of an XML answer be wrong; where there is none, nothing has struck."""
+        """Let one thing of an answer be wrong; where there is none, nothing has struck."""
         text = None
-        if reply.xml is not None and "application/json" not in request.headers.get("Accept", ""):
+        in_xml = not self._in_json(request.headers)
+        if reply.xml is not None and (in_xml or fault.kind not in XML_SPOILS):
             text = spoiled(reply.xml, fault.kind, fault.row)
         if text is None:
             fault.struck -= 1
         else:
             reply.xml = text
 
+    def _in_json(self, headers: Mapping[str, str]) -> bool:
+        """Tell whether a request is answered in JSON."""
+        if self.manager.behaviour.speaks != "both":
+            return self.manager.behaviour.speaks != "xml"
+        return "application/json" in headers.get("Accept", "")
+
     def _encoded(self, request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
         """Encode by what Accept asks for; errors carry no charset."""
         behaviour = self.manager.behaviour
-        wants_json = "application/json" in request.headers.get("Accept", "")
+        wants_json = self._in_json(request.headers)
         headers = {**HEADERS, **(reply.headers or {})}
         if reply.status == 401:
             headers["WWW-Authenticate"] = "Basic Realm=RestSvc"
@@ -206,9 +219,9 @@ class HttpFace:
             headers["Content-Type"] = kind if reply.status >= 400 else f"{kind}; charset=utf-8"
             body = reply.xml.encode()
             if wants_json:
-                body = as_json(reply.xml, camel_case=behaviour.camel_case_json)
-            if behaviour.byte_order_mark:
-                body = b"\xef\xbb\xbf" + body
+                body = as_json(reply.xml, behaviour)
+            if behaviour.byte_order_mark and not body.startswith(BOM):
+                body = BOM + body
         self.manager.truth.bytes_sent += len(body)
         return web.Response(
             status=reply.status, reason=REASONS.get(reply.status), body=body, headers=headers
@@ -375,6 +388,13 @@ class HttpFace:
         """A body whose type Accept does not name is not understood. Source: reference 1.3."""
         sent = call.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         accept = call.headers.get("Accept", "")
+        speaks = self.manager.behaviour.speaks
+        if speaks == "json_406" and accept not in {"", "*/*", "application/json"}:
+            raise Refusal(406, MESSAGES[406])
+        if speaks.startswith("json") and call.body and "json" not in sent:
+            raise Refusal(415, MESSAGES[415])
+        if speaks == "xml" and call.body and "json" in sent:
+            raise Refusal(400, MESSAGES[400])
         if not self.manager.behaviour.strict_media_types or not call.body:
             return
         if ("json" in sent) != ("application/json" in accept):

@@ -58,6 +58,10 @@ DOCUMENT_SPOILS: Mapping[str, Callable[[str], str]] = MappingProxyType(
 )
 
 
+XML_SPOILS = frozenset(DOCUMENT_SPOILS)
+"""What only a document in XML has."""
+
+
 def spoiled(text: str, kind: str, wanted: str = "") -> str | None:
     """Return the answer with one thing wrong, or None where there is nothing of that kind.
 
