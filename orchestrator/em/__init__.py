@@ -1,4 +1,4 @@
-"""One Enterprise Manager behind the ports: the only package that reads XML.
+"""One Enterprise Manager behind the ports: the only package that reads its XML and JSON.
 
     client      one server: opens its logon sessions, takes up one that was left
     session     the port's verbs: find points, start a mount, read tasks, browse, unmount
@@ -12,7 +12,11 @@
     fencing     requests that wait for a lease, or end with it
     meanings    what an answer other than success means, and whose words it holds
     links       a Href is a path; which requests may be sent at all
-    wire        bytes <-> model: the codec
+    format      which form a server is spoken to in: XML or JSON
+    wire        bytes <-> model: what answers mean, and the codec of XML
+    json_codec  the codec of JSON
+    elements    answers in XML, and the elements that meanings are read from
+    json_reading, json_values: the same of answers in JSON
     families    the three kinds of restore point, as data
     credentials secrets, resolved at logon
 

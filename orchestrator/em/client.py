@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from orchestrator.core.errors import SessionLost
+from orchestrator.core.errors import EnterpriseManagerError, SessionLost
 from orchestrator.core.model import SessionId, Source
 from orchestrator.core.ports.fence import NO_FENCE, Fence, NoFence
 from orchestrator.core.token import KeptSession
@@ -23,8 +23,9 @@ from orchestrator.em.budget import LogonBudget
 from orchestrator.em.credentials import resolve
 from orchestrator.em.facts import ServiceRoot
 from orchestrator.em.families import FAMILIES
+from orchestrator.em.format import Format
 from orchestrator.em.shortage import require_room
-from orchestrator.em.wire import XmlCodec
+from orchestrator.em.wire import Codec
 from orchestrator.plan.file.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Client:
         self._opened: dict[SessionId, KeptSession] = {}
         self._withheld = withheld
         self._may_write = may_write
-        self._codec = XmlCodec()
+        self._format = Format(settings.api_format)
         self._met = False
         self.logons = LogonBudget(boot_clock)
         """How often the account was logged on to; `logon` keeps to it."""
@@ -102,8 +103,15 @@ class Client:
 
         require_room(self.server)
         transport = self._transport()
+        reading = self._format.reading(Codec.versions)
         try:
-            answer, versions = await transport.send("GET", "/api/", self._codec.versions)
+            try:
+                answer, versions = await transport.send("GET", "/api/", reading)
+            except EnterpriseManagerError as exc:
+                if not self._format.turns_at(exc):
+                    raise
+                transport.speak(self._format.codec.media_type)
+                answer, versions = await transport.send("GET", "/api/", reading)
             return ServiceRoot(versions=versions, clock_offset_s=clock_offset(answer, transport))
         finally:
             self._met = transport.met
@@ -148,7 +156,7 @@ class Client:
         transport = self._transport()
         opening = logged_on(
             transport,
-            self._codec,
+            self._format,
             username=username,
             password=password,
             api_version=self._settings.api_version,
@@ -176,7 +184,7 @@ class Client:
             raise SessionLost("this session was not kept", server=self.server)
         require_room(self.server)
         transport = self._transport()
-        async with self._used(transport, taken_up(transport, self._codec, kept)) as again:
+        async with self._used(transport, taken_up(transport, self._format, kept)) as again:
             yield again
 
     @asynccontextmanager
@@ -190,8 +198,8 @@ class Client:
         try:
             async with opening as opened:
                 session = Session(
-                    SessionRequests(transport, self._codec, opened.kept.guid),
-                    self._codec,
+                    SessionRequests(transport, self._format.settled, opened.kept.guid),
+                    self._format.codec,
                     opened,
                     self._settings.api_version,
                     may_write=self._may_write,
@@ -218,7 +226,7 @@ class Client:
             self._settings.url,
             self._settings.trust,
             rng=self._rng,
-            media_type=self._codec.media_type,
+            media_type=self._format.codec.media_type,
             connector=self._connector,
             wall_clock=self._wall_clock,
             boot_clock=self._boot_clock,

@@ -10,7 +10,7 @@ from orchestrator.core.model import FileSystemEntry, Href, ServerName, Task
 from orchestrator.em import guests, limits
 from orchestrator.em.decoding import REPLACED
 from orchestrator.em.requests import SessionRequests
-from orchestrator.em.wire import XmlCodec
+from orchestrator.em.wire import Codec
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ class GuestFiles:
 
     server: ServerName
     _requests: SessionRequests
-    _codec: XmlCodec
+    _codec: Codec
     _may_write: bool
 
     def guest_href(self, mount: Href, path: str) -> Href:

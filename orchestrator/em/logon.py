@@ -31,11 +31,12 @@ from orchestrator.core.errors import (
 )
 from orchestrator.core.token import KeptSession, Token
 from orchestrator.em.budget import LogonBudget
+from orchestrator.em.format import Format
 from orchestrator.em.links import GUID
 from orchestrator.em.meanings import http_date
 from orchestrator.em.own_session import OwnSession
 from orchestrator.em.transport import TOKEN, Answer, Transport
-from orchestrator.em.wire import XmlCodec
+from orchestrator.em.wire import Codec
 
 LOGOFF_GRACE = 1.5
 """Seconds that a logoff may take; the session dies by itself after 15 idle minutes, and who wants
@@ -63,7 +64,7 @@ class OpenedSession(Struct, frozen=True, kw_only=True):
 @asynccontextmanager
 async def logged_on(
     transport: Transport,
-    codec: XmlCodec,
+    form: Format,
     *,
     username: str,
     password: str,
@@ -84,18 +85,18 @@ async def logged_on(
     """
     budget.require(transport.server)
     if budget.last_was_lost:
-        await _see_service(transport, codec)
+        await _see_service(transport, form)
     credentials = b64encode(f"{username}:{password}".encode()).decode("ascii")
     transport.hide(password)
     transport.hide(credentials)
     logon = budget.sent()
     try:
-        opened = await _log_on(transport, codec, username, credentials, api_version)
+        opened = await _log_on(transport, form, username, credentials, api_version)
     except (CertificateRefused, RequestNotSent, ServiceBusy):
         budget.not_begun(logon)
         raise
     except AddressUnusable as exc:
-        await _see_service(transport, codec)  # is it really another service?
+        await _see_service(transport, form)  # is it really another service?
         raise ResponseLost(str(exc), server=exc.server, request=exc.request) from None
     except (RequestRefused, LogonRefused):
         budget.answered(logon)
@@ -113,12 +114,12 @@ async def logged_on(
         yield opened
     finally:
         if not transport.leave_session_open:
-            await log_off(transport, codec, opened.kept.guid)
+            await log_off(transport, form, opened.kept.guid)
 
 
 @asynccontextmanager
 async def taken_up(
-    transport: Transport, codec: XmlCodec, kept: KeptSession
+    transport: Transport, form: Format, kept: KeptSession
 ) -> AsyncIterator[OpenedSession]:
     """Use a session that an earlier process opened; log off on the way out like `logged_on`.
 
@@ -127,12 +128,12 @@ async def taken_up(
         EnterpriseManagerError: the server cannot be asked; nothing is said of the session.
     """
     _use(transport, kept)
-    await _confirm(transport, codec, kept)
+    await _confirm(transport, form, kept)
     try:
         yield OpenedSession(kept=kept, user="", collections=frozenset())
     finally:
         if not transport.leave_session_open:
-            await log_off(transport, codec, kept.guid)
+            await log_off(transport, form, kept.guid)
 
 
 def _use(transport: Transport, kept: KeptSession) -> None:
@@ -141,16 +142,22 @@ def _use(transport: Transport, kept: KeptSession) -> None:
     transport.use_token(kept.token.reveal())
 
 
-async def _confirm(transport: Transport, codec: XmlCodec, kept: KeptSession) -> None:
+async def _confirm(transport: Transport, form: Format, kept: KeptSession) -> None:
     """Use the session once; only a second 401 of the service's own proves that it is gone."""
-    itself = OwnSession(transport, codec, kept.guid)
+    itself = OwnSession(transport, form, kept.guid)
     try:
         await itself.seen()
     except SessionLost:
         await itself.seen()
+    except EnterpriseManagerError as exc:
+        if not form.turns_at(exc):
+            raise
+        transport.speak(form.codec.media_type)
+        await itself.seen()
+    transport.speak(form.codec.media_type)
 
 
-async def _see_service(transport: Transport, codec: XmlCodec) -> None:
+async def _see_service(transport: Transport, form: Format) -> None:
     """Return if the service itself answers, without an account.
 
     After a lost logon it is asked first: a proxy that loses every answer would have the same
@@ -160,7 +167,7 @@ async def _see_service(transport: Transport, codec: XmlCodec) -> None:
         EnterpriseManagerError: it does not.
     """
     try:
-        await transport.send("GET", "/api/", codec.versions)
+        await transport.send("GET", "/api/", form.reading(Codec.versions))
     except LogonRefused:
         return  # it asks for an account, so it is there
     except RequestRefused as exc:
@@ -169,20 +176,25 @@ async def _see_service(transport: Transport, codec: XmlCodec) -> None:
 
 
 async def _log_on(
-    transport: Transport, codec: XmlCodec, username: str, credentials: str, api_version: str
+    transport: Transport, form: Format, username: str, credentials: str, api_version: str
 ) -> OpenedSession:
     try:
         answer, body = await transport.send(
             "POST",
             f"/api/sessionMngr/?v={api_version}",
-            codec.logon,
+            form.reading(Codec.logon),
             body=b"",
             headers={"Authorization": f"Basic {credentials}"},
         )
-    except RequestRefused as exc:
-        if exc.status == 403:
+    except (RequestRefused, ResponseLost) as exc:
+        if exc.status == 403 and isinstance(exc, RequestRefused):
             raise LogonRefused(str(exc), server=exc.server, status=403, words=exc.words) from None
+        if form.turns_at(exc):
+            raise ServiceBusy(
+                f"{exc}; it is asked in JSON from now on", server=exc.server, status=exc.status
+            ) from None
         raise
+    transport.speak(form.codec.media_type)
     token = answer.headers.get(TOKEN)
     guid = body.guid or _guid_in(answer)
     if not token or not _TOKEN.fullmatch(token) or guid is None:
@@ -212,13 +224,15 @@ def clock_offset(answer: Answer, transport: Transport) -> float | None:
     return (theirs - transport.wall_clock()).total_seconds() if theirs is not None else None
 
 
-async def log_off(transport: Transport, codec: XmlCodec, guid: Token) -> None:
+async def log_off(transport: Transport, form: Format, guid: Token) -> None:
     """End the session, within a time limit and with any answer.
 
     Addressed by the GUID, not the token. Safe to repeat.
     """
     with anyio.move_on_after(LOGOFF_GRACE, shield=True):
         try:
-            await transport.send("DELETE", f"/api/logonSessions/{guid.reveal()}", codec.anything)
+            await transport.send(
+                "DELETE", f"/api/logonSessions/{guid.reveal()}", form.codec.anything
+            )
         except (EnterpriseManagerError, Fenced):
             return  # it ends by itself, and nothing is mounted in it any more

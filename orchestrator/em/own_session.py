@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from orchestrator.core.errors import AccessDenied
 from orchestrator.core.token import Token
+from orchestrator.em.format import Format
 from orchestrator.em.transport import Transport
-from orchestrator.em.wire import XmlCodec
+from orchestrator.em.wire import Codec
 
 
 class OwnSession:
     """Asks for one logon session, within that session."""
 
-    def __init__(self, transport: Transport, codec: XmlCodec, guid: Token) -> None:
+    def __init__(self, transport: Transport, form: Format, guid: Token) -> None:
         """Nothing is sent yet."""
         self._transport = transport
-        self._codec = codec
+        self._format = form
         self._guid = guid
         self._is_shown = True
 
@@ -35,10 +36,11 @@ class OwnSession:
         """
         if self._is_shown:
             try:
+                guid = self._guid.reveal()
                 await self._transport.send(
                     "GET",
-                    f"/api/logonSessions/{self._guid.reveal()}",
-                    lambda: self._codec.own_session(self._guid.reveal()),
+                    f"/api/logonSessions/{guid}",
+                    self._format.reading(lambda codec: codec.own_session(guid)),
                     shows_sessions=True,
                 )
             except AccessDenied:
@@ -46,4 +48,4 @@ class OwnSession:
             else:
                 return
         target = "/api/query?type=Task&pageSize=1&page=1"
-        await self._transport.send("GET", target, self._codec.tasks)
+        await self._transport.send("GET", target, self._format.reading(Codec.tasks))

@@ -25,9 +25,10 @@ from orchestrator.core.policy import DENIED_FOR, SESSION_IDLE_LIMIT
 from orchestrator.core.token import Token
 from orchestrator.em import limits
 from orchestrator.em.elements import Reading
+from orchestrator.em.format import Format
 from orchestrator.em.own_session import OwnSession
 from orchestrator.em.transport import Answer, Transport
-from orchestrator.em.wire import Page, XmlCodec
+from orchestrator.em.wire import Page
 
 T = TypeVar("T")
 
@@ -41,10 +42,10 @@ MAX_ROWS = 200_000
 class SessionRequests:
     """The requests of one logon session, until its end."""
 
-    def __init__(self, transport: Transport, codec: XmlCodec, guid: Token) -> None:
+    def __init__(self, transport: Transport, form: Format, guid: Token) -> None:
         """Nothing is sent yet."""
         self.transport = transport
-        self._itself = OwnSession(transport, codec, guid)
+        self._itself = OwnSession(transport, form, guid)
         self._lost = False
         self._has_answered = self._has_idled = False
         self._denied_since: float | None = None

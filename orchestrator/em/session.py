@@ -32,7 +32,7 @@ from orchestrator.em.families import FAMILIES, Family
 from orchestrator.em.guest_files import GuestFiles
 from orchestrator.em.logon import OpenedSession
 from orchestrator.em.requests import SessionRequests
-from orchestrator.em.wire import Page, XmlCodec
+from orchestrator.em.wire import Codec, Page
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class Session(GuestFiles):
     def __init__(
         self,
         requests: SessionRequests,
-        codec: XmlCodec,
+        codec: Codec,
         opened: OpenedSession,
         version: str,
         *,

@@ -165,6 +165,15 @@ class Transport:
         found: bytes | None = getattr(self._connector, "certificate", None)
         return found
 
+    def speak(self, media_type: str) -> None:
+        """Ask for `media_type` from now on, and send bodies of it: always the same of both.
+
+        Source: reference 1.3, rule 3.
+        """
+        for http in (self._kept, self._posts):
+            http.headers["Accept"] = media_type
+        self._content_type = {"Content-Type": media_type}
+
     def use_token(self, token: str | None) -> None:
         """Send `token` with every request from now on, or none."""
         self._has_token = token is not None

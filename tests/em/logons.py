@@ -17,6 +17,7 @@ from orchestrator.core.model import Href, OsKind, RestorePointId, ServerName, So
 from orchestrator.core.ports.fence import NO_FENCE, Fence
 from orchestrator.em.client import Client
 from orchestrator.em.session import Session
+from orchestrator.plan.file.api_format import ApiFormat
 from orchestrator.plan.file.settings import EnvironmentSecret, ServerSettings
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault, FaultScript
@@ -98,6 +99,7 @@ async def desk(
     override: Override = lambda request: None,
     may_write: bool = False,
     fence: Fence = NO_FENCE,
+    api_format: ApiFormat = ApiFormat.AUTO,
 ) -> AsyncIterator[Desk]:
     """Serve one simulated server and make a client for it, not logged on yet."""
     monkeypatch.setenv("EM_TEST_PASSWORD", password)
@@ -118,6 +120,7 @@ async def desk(
         url=f"https://{HOST}:9398",
         username=ACCOUNT,
         password=EnvironmentSecret(name="EM_TEST_PASSWORD"),
+        api_format=api_format,
     )
     client = Client(
         settings,

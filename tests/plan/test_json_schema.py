@@ -88,6 +88,7 @@ STRUCTURAL = [
     *("password-misspelt", "password-unknown-reference", "password-command-text"),
     *("duration-without-unit", "plain-http", "server-name", "wave-name"),
     *("tls-empty", "fingerprint", "fingerprint-not-a-list", "api-version"),
+    "api-format",
     *("expect-empty", "mounts-negative", "failures", "point-id", "key-without-value"),
     *("checks-as-texts", "download-misspelt", "fallback-misplaced"),
     *("sample-misplaced", "point-keys-misplaced", "label-on-a-match"),

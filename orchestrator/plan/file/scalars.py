@@ -19,6 +19,7 @@ from pydantic import PlainValidator, WithJsonSchema
 from orchestrator.core.model import Cause, OnError, Order, OsKind, OsSource, RestorePointId, Source
 from orchestrator.core.model import Unmount as UnmountRule
 from orchestrator.plan.file import quantities
+from orchestrator.plan.file.api_format import ApiFormat
 from orchestrator.plan.file.filters import filter_text
 from orchestrator.plan.file.os_choice import OPEN_OS, OsChoice
 from orchestrator.plan.file.problems import did_you_mean
@@ -254,6 +255,7 @@ Guid = Annotated[
 Fingerprint = Annotated[str, scalar(fingerprint), text_schema(FINGERPRINT_PATTERN)]
 Url = Annotated[str, scalar(url), text_schema("^https://", "https://em-hq.example.net:9398")]
 ApiVersion = Annotated[str, scalar(api_version), words_schema(["latest", "v1_5", "v1_6", "v1_7"])]
+ApiFormatWord = Annotated[ApiFormat, *choice(ApiFormat, "formats")]
 FilePath = Annotated[
     str, scalar(lambda text: str(PurePath(line(without_tilde(text))))), text_schema()
 ]

@@ -64,6 +64,16 @@ class BackupServerFile(Section):
     )
 
 
+class ApiFile(Section):
+    """How the REST API is spoken."""
+
+    format: kinds.ApiFormatWord | None = optional(
+        "What answers and requests are written in: xml, json, or auto: XML, unless the server "
+        "answers in JSON all the same.",
+        default_of(ServerSettings, "api_format"),
+    )
+
+
 class ServerFile(Section, of=ServerSettings):
     """One Enterprise Manager."""
 
@@ -78,6 +88,7 @@ class ServerFile(Section, of=ServerSettings):
         "Limits of the backup servers behind it, by name."
     )
     api_version: kinds.ApiVersion | None = optional("REST API version asked for at logon.")
+    api: ApiFile | None = optional("How the REST API is spoken.")
     site: kinds.Name | None = optional(
         "Which workers of a run over several machines serve it: those of this site."
     )

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from orchestrator.core.model import BackupServerName, ServerName
 from orchestrator.plan.file import scalars
+from orchestrator.plan.file.api_format import ApiFormat
 from orchestrator.plan.file.document import Block, Text
 from orchestrator.plan.file.named_files import NamedFiles
 from orchestrator.plan.file.problems import Position, Problems
@@ -92,6 +93,7 @@ def _server(
         else followed("username", file.username),
         password=followed("password", file.password),
         trust=trust,
+        api_format=(file.api.format if file.api else None) or ApiFormat.AUTO,
         mounts_limit=file.limits.mounts if file.limits else None,
         backup_server_mounts=backup_servers,
     )

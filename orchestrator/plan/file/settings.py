@@ -32,6 +32,7 @@ from orchestrator.core.model import (
     WaveName,
 )
 from orchestrator.core.proof import CheckSets, Download
+from orchestrator.plan.file.api_format import ApiFormat
 from orchestrator.plan.file.os_choice import OPEN_OS
 from orchestrator.plan.file.selectors import SelectorKind
 
@@ -156,6 +157,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     password: SecretReference
     trust: Trust = SystemTrust()
     api_version: str = "latest"
+    api_format: ApiFormat = ApiFormat.AUTO
     mounts_limit: int | None = None
     backup_server_mounts: Mapping[BackupServerName, int] = field(default_factory=dict)
     default_backup_server_mounts: int = DEFAULT_BACKUP_SERVER_MOUNTS
