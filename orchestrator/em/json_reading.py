@@ -11,7 +11,7 @@ import codecs
 import re
 import sys
 from collections.abc import Callable, Generator
-from typing import Any, Final, Generic, NoReturn, TypeVar
+from typing import Any, Final, Generic, NoReturn, TypeVar, cast
 
 from orchestrator.core.errors import ForeignAnswer, MalformedResponse
 from orchestrator.em.elements import FEW, MAX_DEPTH, MAX_HELD, MAX_TEXT, NAMESPACE, Element, is_page
@@ -90,12 +90,12 @@ def _refuse_costly(text: str, at: int = 0, most: int = MAX_HELD) -> None:
         _refuse_size()
 
 
-def _refuse_deep(text: str, at: int, end: int) -> None:
+def _refuse_deep(text: str, at: int, end: int, levels: int = MAX_DEPTH) -> None:
     """Refuse more levels than an answer in XML may have; `text` is JSON from `at` to `end`."""
-    if text.count("{", at, end) + text.count("[", at, end) <= MAX_DEPTH:
+    if text.count("{", at, end) + text.count("[", at, end) <= levels:
         return
     shape = _SHAPE.sub("", text[at:end])
-    for _ in range(MAX_DEPTH):
+    for _ in range(levels):
         if not shape:
             return
         shape = _EMPTY.sub("", shape)
@@ -159,21 +159,26 @@ class JsonReading(Generic[T]):
         Raises:
             MalformedResponse: it is no JSON, or not what was asked for.
         """
-        text = body.decode("utf-8", errors="replace").removeprefix("\ufeff").strip(" \t\r\n")
-        _refuse_others(text)
-        if len(text) > FEW:
-            _refuse_costly(text)
-        text = _unmasked_numbers(text)
-        try:
-            members, end = DECODER.raw_decode(text)
-        except RecursionError:
-            _refuse_levels()
-        except ValueError as exc:
-            raise MalformedResponse(f"the answer is not JSON: {exc}") from None
-        if end != len(text):
-            raise MalformedResponse("the answer is not JSON: it goes on after its end")
-        _refuse_deep(text, 0, end)
-        return self._finish(root_of(members))
+        return self._finish(root_of(_members(body)))
+
+
+def _members(body: bytes) -> dict[str, Any]:
+    """Return the object that a whole answer is."""
+    text = body.decode("utf-8", errors="replace").removeprefix("\ufeff").strip(" \t\r\n")
+    _refuse_others(text)
+    if len(text) > FEW:
+        _refuse_costly(text)
+    text = _unmasked_numbers(text)
+    try:
+        members, end = DECODER.raw_decode(text)
+    except RecursionError:
+        _refuse_levels()
+    except ValueError as exc:
+        raise MalformedResponse(f"the answer is not JSON: {exc}") from None
+    if end != len(text):
+        raise MalformedResponse("the answer is not JSON: it goes on after its end")
+    _refuse_deep(text, 0, end)
+    return cast("dict[str, Any]", members)
 
 
 class JsonRowReading(Generic[T]):
@@ -199,6 +204,8 @@ class JsonRowReading(Generic[T]):
         """Characters that must have come before another look is worth it."""
         self._is_whole = False
         self._held = 0
+        self._level = 0
+        """How many objects and lists the walk is in."""
         self._members: dict[str, Any] = {}
         self._walk = self._document()
         """The walk, as far as it has come."""
@@ -225,15 +232,41 @@ class JsonRowReading(Generic[T]):
         return self._finish(root_of(self._members))
 
     def whole(self, body: bytes) -> T:
-        """Take the whole answer and return its value. Raises MalformedResponse, as those two."""
+        """Take the whole answer and return its value. Raises MalformedResponse, as those two.
+
+        Nearly every answer is small: it is read at once, which costs a third of the walk.
+        """
         if len(body) > FEW:
             for start in range(0, len(body), FEW):
                 self.feed(body[start : start + FEW])
             return self.close()
-        self._take(self._decode(body, final=True))
-        self._is_whole = True
-        self._look()
-        return self._finish(root_of(self._members))
+        members = _members(body)
+        for name, value in members.items():
+            if name == self._list:
+                self._keep_all(value, is_ours=True)
+            elif name in _ABOVE_ROWS and value.__class__ is dict:
+                self._find_rows(value)
+        return self._finish(root_of(members))
+
+    def _find_rows(self, members: dict[str, Any]) -> None:
+        """Hand over the rows below `Entities` or `Resources`, as the walk does."""
+        for above, value in members.items():
+            if value.__class__ is list and above != "Links":
+                self._keep_all(value, is_ours=above == self._list)
+            if value.__class__ is not dict:
+                continue
+            has_rows = False
+            for name, inner in value.items():
+                is_list = inner.__class__ is list and name != "Links"
+                if is_list or (inner.__class__ is dict and name in {self._list, above}):
+                    has_rows = True
+                    self._keep_all(inner, is_ours=name == self._list)
+            if not has_rows and has_something(value):
+                self._keep(value, is_ours=above == self._list)
+
+    def _keep_all(self, value: Any, *, is_ours: bool) -> None:
+        for row in items(self._list, value):
+            self._keep(row.members, is_ours=is_ours)
 
     def _take(self, text: str) -> None:
         self._more.append(text)
@@ -268,8 +301,9 @@ class JsonRowReading(Generic[T]):
     def _object(self, level: int, within: str = "") -> _Steps[dict[str, Any]]:
         """Read an object above the rows, so many levels down; return what is kept of the rest."""
         found: dict[str, Any] = {}
-        has_rows = False
+        has_rows = has_values = False
         self._at += 1
+        self._level += 1
         char = yield from self._wait()
         while char != "}":
             if char != '"':
@@ -290,13 +324,14 @@ class JsonRowReading(Generic[T]):
             else:
                 value = yield from self._value()
                 found[name] = self._counted(value, name)
+                has_values = has_values or value is not None
                 if value.__class__ is dict and (name == self._list or name == within):
                     has_rows = True
-                    for row in items(self._list, value):
-                        self._keep(row.members, is_ours=name == self._list)
+                    self._keep_all(value, is_ours=name == self._list)
             char = yield from self._next("}")
         self._at += 1
-        if level == 2 and not has_rows and has_something(found):
+        self._level -= 1
+        if level == 2 and not has_rows and has_values:
             self._keep(found, is_ours=within == self._list)
         return found
 
@@ -308,6 +343,7 @@ class JsonRowReading(Generic[T]):
         """Hand over the rows of a list; those of another kind are only passed over."""
         is_ours = name == self._list
         self._at += 1
+        self._level += 1
         char = yield from self._wait()
         while char != "]":
             value = yield from self._value()
@@ -318,6 +354,7 @@ class JsonRowReading(Generic[T]):
                 _refuse_size()
             char = yield from self._next("]")
         self._at += 1
+        self._level -= 1
 
     def _value(self) -> _Steps[Any]:
         """Read one value whose first character has come."""
@@ -332,7 +369,7 @@ class JsonRowReading(Generic[T]):
                     raise MalformedResponse(f"the answer is not JSON: {exc}") from None
                 end = len(self._text)
             if end < len(self._text) or self._is_whole:
-                _refuse_deep(self._text, at, end)
+                _refuse_deep(self._text, at, end, MAX_DEPTH - self._level)
                 self._at = end
                 return value
             if end - at > MAX_TEXT:

@@ -13,6 +13,7 @@ from orchestrator.core.errors import (
     AnsweredByPage,
     MalformedResponse,
     NotFound,
+    RequestRefused,
     ResponseLost,
     ServiceBusy,
     Unreadable,
@@ -21,6 +22,7 @@ from orchestrator.core.model import OsKind, RestorePointId, Source, TaskId
 from orchestrator.em.session import Session
 from orchestrator.plan.file.api_format import ApiFormat
 from orchestrator.simulator.behaviour import Behaviour
+from orchestrator.simulator.faults import Fault
 from tests.em.documents import sample
 from tests.em.logons import STEADY, Desk, desk, mounted
 from tests.em.rawserver import Request
@@ -241,3 +243,20 @@ async def test_another_service_that_answers_in_json_is_a_wrong_address(
         async with desk(monkeypatch, override=other, api_format=wanted) as at:
             with pytest.raises(AddressUnusable, match="9419 is"):
                 await at.client.service_root()
+
+
+async def test_a_lost_logon_says_nothing_of_the_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only 406 and 415 do: whatever else is refused or lost is asked for again as it was."""
+    faults = [
+        Fault(kind="drop_after", path="/sessionMngr", count=1),
+        Fault(kind="answer", path="/sessionMngr", status=400, body="service", count=1),
+    ]
+    async with desk(monkeypatch, faults=faults) as at:
+        for error in (ResponseLost, RequestRefused):
+            with pytest.raises(error):
+                async with at.client.logon():
+                    pass
+        async with at.client.logon() as session:
+            await session.tasks()
+
+    assert set(accepted(at)) == {XML}
