@@ -101,6 +101,8 @@ MORE: Mapping[str, str] = {
     "mood_missing_is_500": "an unmount of what is gone is a 500",
     "mood_unmount_task": "every unmount is a task",
     "mood_shows_mounts": "the mounts of strangers are listed",
+    "json_12": "a server is spoken to in JSON as version 12 writes it",
+    "json_13": "a server is spoken to in JSON as version 13 writes it",
     "frozen": "the process stands still for a while",
     "stop_early": "a stop signal before the first mount",
 }

@@ -9,6 +9,7 @@ Traps of the protocol reference (section 11) that stories play, by number:
     how servers behave                      5 7 8 9 13 21 22 23 24 25 26 27 30 32 33 34
     what strikes                            6 10 15 16
     what strikes, of `troubles`             44 to 52, 54, 56, 59 to 63
+    how servers write JSON                  31 65 66
 """
 
 from __future__ import annotations
@@ -20,7 +21,15 @@ from orchestrator.core.model import Cause, Order, Unmount
 from orchestrator.core.policy import WatchPolicy
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
-from tests.simulation.troubles import CALM_S, PLAYED, one_lasting, one_mood, one_more
+from tests.simulation.troubles import (
+    CALM_S,
+    IN_JSON,
+    PLAYED,
+    one_form,
+    one_lasting,
+    one_mood,
+    one_more,
+)
 from tests.virtual.sites import PORT, host
 
 ACCOUNT = "LAB\\svc-drill"
@@ -137,6 +146,8 @@ class Place:
     rules: list[Fault] = field(default_factory=list)
     moods: list[str] = field(default_factory=list)
     """What its knobs are counted as."""
+    format: str = ""
+    """What the plan says of the form that is spoken; empty if nothing."""
 
     def adds(self, hit: str, fault: Fault, at: int = 0) -> None:
         """Let this strike after so many of the others."""
@@ -248,6 +259,7 @@ def told(seed: int, more: frozenset[str] = PLAYED) -> Story:
     large = rng.random() < 0.03
     places = [_place(rng, name, large=large) for name in names]
     pace = rng.choice([8.0, 15.0, 30.0])
+    _forms(random.Random(f"forms:{seed}"), places, more)
     story = Story(
         seed=seed,
         places=places,
@@ -301,6 +313,16 @@ def _calmed(story: Story, rng: random.Random, wanted: frozenset[str]) -> Story:
         place.behaviour = replace(place.behaviour, backup_server_slots=64)
     _mood(rng, story, wanted)
     return story
+
+
+def _forms(rng: random.Random, places: list[Place], wanted: frozenset[str]) -> None:
+    """Let some servers be spoken to in JSON: nothing else of a story changes by it."""
+    for place in places:
+        hit, form, knobs = one_form(rng)
+        if rng.random() < IN_JSON and hit in wanted:
+            place.format = form
+            place.behaviour = replace(place.behaviour, **knobs)
+            place.moods.append(hit)
 
 
 def _mood(rng: random.Random, story: Story, wanted: frozenset[str]) -> None:
@@ -470,6 +492,7 @@ def plan_of(story: Story, machines: dict[str, list[tuple[str, str]]]) -> str:
             f"    url: https://{host(place.name)}:{PORT}",
             f"    username: {ACCOUNT}",
             "    password: {env: STORY_PASSWORD}",
+            *([f"    api: {{format: {place.format}}}"] if place.format else []),
             f"    limits: {{mounts: {place.limit}}}",
             "    backup_servers:",
             f"      vbr-{place.name}-01: {{mounts: {place.backup_limit}}}",

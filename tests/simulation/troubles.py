@@ -169,7 +169,26 @@ MOODS: Mapping[str, Sequence[tuple[str, Any]]] = MappingProxyType(
 )
 """Kind of hit: a knob of a server and a value, for the whole story."""
 
-ALL = frozenset({*TROUBLES, *LASTING, *MOODS, "frozen", "stop_early"})
+FORMS: Mapping[str, Mapping[str, Sequence[Any]]] = MappingProxyType(
+    {
+        "json_12": {
+            "json_empty_list": ("list", "null", "missing"),
+            "json_escapes": (False, True),
+        },
+        "json_13": {
+            "camel_case_json": (True,),
+            "json_empty_list": ("list", "null", "no_wrapper"),
+            "json_text_numbers": (False, True),
+            "json_single_is_object": (False, True),
+            "json_escapes": (False, True),
+        },
+    }
+)
+"""Kind of hit: a server that is spoken to in JSON for the whole story, and how it writes it."""
+IN_JSON = 0.3
+"""Share of the servers that are."""
+
+ALL = frozenset({*TROUBLES, *LASTING, *MOODS, *FORMS, "frozen", "stop_early"})
 
 PLAYED = ALL
 """What the stories of `make test` play of all this."""
@@ -206,3 +225,15 @@ def one_mood(rng: random.Random) -> tuple[str, str, Any]:
     """Return a kind of hit, a knob and its value."""
     hit = rng.choice(list(MOODS))
     return (hit, *rng.choice(MOODS[hit]))
+
+
+def one_form(rng: random.Random) -> tuple[str, str, dict[str, Any]]:
+    """Return a kind of hit, what the plan says of the format, and the server's knobs.
+
+    Either the plan asks for JSON, or the server answers in it whatever it is asked for.
+    """
+    hit = rng.choice(list(FORMS))
+    knobs = {name: rng.choice(values) for name, values in FORMS[hit].items()}
+    if rng.random() < 0.5:
+        return hit, "json", knobs
+    return hit, "auto", {**knobs, "speaks": "json"}
