@@ -13,7 +13,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator.core.version import __version__
-from tests.bench import arrangements, exchanges, few, real, renderings, sites, start, views, virtual
+from tests.bench import (
+    arrangements,
+    exchanges,
+    few,
+    forms,
+    real,
+    renderings,
+    sites,
+    start,
+    views,
+    virtual,
+)
 from tests.bench.figures import Figure, table
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "figures.md"
@@ -39,6 +50,7 @@ def _all() -> Iterator[Figure]:
         views.figures,
         renderings.figures,
         exchanges.figures,
+        forms.figures,
         real.figures,
         real.pages,
         real.growth,

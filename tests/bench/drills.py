@@ -16,7 +16,10 @@ from tests.bench.schedule import greedy_makespan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """Servers, machines and limits of each; `seconds` of a mount, None is realistic."""
+    """Servers, machines and limits of each; `seconds` of a mount, None is realistic.
+
+    `api_format` is what the plan says of it.
+    """
 
     servers: int = 3
     machines: int = 200
@@ -25,6 +28,7 @@ class Shape:
     server: int = 12
     backup_server: int = 4
     seconds: tuple[float, float] | None = None
+    api_format: str = "auto"
 
     @property
     def names(self) -> list[str]:
@@ -57,6 +61,7 @@ def plan_text(shape: Shape, servers: Mapping[str, Server]) -> str:
             f"    url: {server.url}",
             f"    username: {ACCOUNT}",
             f"    password: {{env: {PASSWORD_VARIABLE}}}",
+            f"    api: {{format: {shape.api_format}}}",
             f"    limits: {{mounts: {shape.server}}}",
             *([f"    tls: {server.tls}"] if server.tls else []),
             "    backup_servers:",
