@@ -103,3 +103,15 @@ def test_a_story_leaves_the_same_journal_and_report(
     assert in_json[1] == records
     assert in_json[0] == report
     assert len(records) > 20
+
+
+def test_a_server_that_refuses_xml_costs_one_more_logon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first logon is answered with 406; from the next one on everything is in JSON."""
+    site = Site(machines=3, behaviour=Behaviour(speaks="json_406"))
+    done = run_virtual(lambda: drill(tmp_path, monkeypatch, [site]))
+
+    assert done.outcome.code == 0
+    assert set(done.results().values()) == {"mounted"}
+    assert done.truth.requests["POST /api/sessionMngr/"] == 2
