@@ -332,6 +332,14 @@ def reading_costs(reading: Any, text: str) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("row", ["{},", "null,"])
+def test_rows_of_which_nothing_is_kept_end_as_well(row: str) -> None:
+    """Those of another kind, and those that are none: no real list has half a million."""
+    text = '{"Resources":{"Odd":{"Odds":[' + row * (MAX_HELD // 64 + 1)
+    with pytest.raises(MalformedResponse, match="holds more"):
+        read(CODEC.tasks(), text.encode())
+
+
 def test_a_long_list_costs_the_memory_of_its_values() -> None:
     """10,000 tasks are read piece by piece, and none of them twice."""
     row = json.dumps({"TaskId": "t-%d", "State": "Running", "Links": [{"Rel": "Delete"}] * 2})
