@@ -216,9 +216,10 @@ class JsonRowReading(Generic[T]):
         Raises:
             MalformedResponse: no JSON, or more of it than any answer has.
         """
-        self._take(self._decode(chunk))
-        if self._pending >= self._wanted:
-            self._look()
+        for start in range(0, len(chunk), FEW):  # what is counted of a row is little more than it
+            self._take(self._decode(chunk[start : start + FEW]))
+            if self._pending >= self._wanted:
+                self._look()
 
     def close(self) -> T:
         """Return the value of the whole answer.
@@ -237,8 +238,7 @@ class JsonRowReading(Generic[T]):
         Nearly every answer is small: it is read at once, which costs a third of the walk.
         """
         if len(body) > FEW:
-            for start in range(0, len(body), FEW):
-                self.feed(body[start : start + FEW])
+            self.feed(body)
             return self.close()
         members = _members(body)
         for name, value in members.items():
