@@ -49,8 +49,6 @@ _KEPT: Final = frozenset(KNOWN.values())
 """What is kept of an object above the rows."""
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
-_SHAPE: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[^\[\]{}"]+', re.DOTALL)
-_EMPTY: Final = re.compile(r"\[\]|\{\}")
 _MASK: Final = MASK.decode()
 _MASKED_NUMBER: Final = re.compile(r"([:,\[]\s*)-?[0-9.eE+-]*\*\*\*[0-9.eE+*-]*(?=\s*[,\]}])")
 
@@ -90,17 +88,19 @@ def _refuse_costly(text: str, at: int = 0, most: int = MAX_HELD) -> None:
         _refuse_size()
 
 
-def _refuse_deep(text: str, at: int, end: int, levels: int = MAX_DEPTH) -> None:
-    """Refuse more levels than an answer in XML may have; `text` is JSON from `at` to `end`."""
-    if text.count("{", at, end) + text.count("[", at, end) <= levels:
-        return
-    shape = _SHAPE.sub("", text[at:end])
+def _refuse_deep(value: Any, levels: int = MAX_DEPTH) -> None:
+    """Refuse more levels than an answer in XML may have."""
+    level = [value]
     for _ in range(levels):
-        if not shape:
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if each.__class__ is dict else each)
+            if inner.__class__ is dict or inner.__class__ is list
+        ]
+        if not level:
             return
-        shape = _EMPTY.sub("", shape)
-    if shape:
-        _refuse_levels()
+    _refuse_levels()
 
 
 def _refuse_levels() -> NoReturn:
@@ -177,7 +177,7 @@ def _members(body: bytes) -> dict[str, Any]:
         raise MalformedResponse(f"the answer is not JSON: {exc}") from None
     if end != len(text):
         raise MalformedResponse("the answer is not JSON: it goes on after its end")
-    _refuse_deep(text, 0, end)
+    _refuse_deep(members)
     return cast("dict[str, Any]", members)
 
 
@@ -369,7 +369,8 @@ class JsonRowReading(Generic[T]):
                     raise MalformedResponse(f"the answer is not JSON: {exc}") from None
                 end = len(self._text)
             if end < len(self._text) or self._is_whole:
-                _refuse_deep(self._text, at, end, MAX_DEPTH - self._level)
+                if value.__class__ is dict or value.__class__ is list:
+                    _refuse_deep(value, MAX_DEPTH - self._level)
                 self._at = end
                 return value
             if end - at > MAX_TEXT:

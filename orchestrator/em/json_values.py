@@ -54,12 +54,26 @@ KNOWN: Final = {
     for name in (
         *("Href", "Rel", "Type", "Name", "UID", "Links", "TaskId", "State", "Operation", "Result"),
         *("Success", "Message", "SessionId", "UserName", "CreationTimeUTC", "VmDisplayName"),
-        *("VmName", "Path", "Size", "Owner", "ModifiedDateUTC", "Version", "PageNum", "PagesCount"),
+        *("Algorithm", "PointType", "Actions", "PageSize", "CredentialsNeeded"),
+        *(
+            "ConfirmationNeeded",
+            "VmName",
+            "Path",
+            "Size",
+            "Owner",
+            "ModifiedDateUTC",
+            "Version",
+            "PageNum",
+            "PagesCount",
+        ),
         *ITEMS,
         *ITEMS.values(),
         *(member for member, _root in _ROOTS),
     )
 }
+
+
+_KNOWN_NAMES: Final = frozenset(KNOWN.values())
 
 
 class _Names(dict[str, str]):
@@ -79,8 +93,10 @@ NAMES: Final = _Names()
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make an object by names that are known; one that comes twice makes the answer unreadable."""
-    names = NAMES
-    found = {names[name]: value for name, value in pairs}
+    found = dict(pairs)
+    if not found.keys() <= _KNOWN_NAMES:
+        names = NAMES
+        found = {names[name]: value for name, value in pairs}
     if len(found) != len(pairs) or len(pairs) > MAX_MEMBERS:
         refuse_members(len(pairs))
     return found
@@ -151,11 +167,7 @@ class JsonNode:
             return ()
         if value.__class__ is not list:
             value = [node.members for node in items("Links", value)]
-        return [
-            {name: _text(each) or "" for name, each in link.items()}
-            for link in value
-            if link.__class__ is dict
-        ]
+        return [_link(link) for link in value if link.__class__ is dict]
 
     def attribute(self, name: str) -> str:
         """Return a value as text; empty if it is absent."""
@@ -178,6 +190,16 @@ class JsonNode:
     def exactly(self, tag: str) -> str:
         """Return the text of the value called `tag` as it is; empty if it is absent."""
         return _text(self.members.get(tag)) or ""
+
+
+def _link(members: dict[str, Any]) -> dict[str, str]:
+    """Return a link whose values are texts; nearly every one has no others."""
+    try:
+        if "".join(members.values()).isprintable():
+            return members
+    except TypeError:
+        pass
+    return {name: _text(value) or "" for name, value in members.items()}
 
 
 def items(name: str, value: Any) -> Iterator[JsonNode]:
