@@ -27,6 +27,7 @@ from orchestrator.core.model import (
 )
 from orchestrator.core.token import KeptSession
 from orchestrator.em import guests, limits
+from orchestrator.em.activity import Activities
 from orchestrator.em.facts import BackupServer, OpenSession
 from orchestrator.em.families import FAMILIES, Family
 from orchestrator.em.guest_files import GuestFiles
@@ -52,7 +53,7 @@ UNMOUNT_TASK_TICK = 1.0
 """Seconds between looks at the task of an unmount."""
 
 
-class Session(GuestFiles):
+class Session(GuestFiles, Activities):
     """One logon session; implements `ports.GuestSession`."""
 
     def __init__(

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
+from orchestrator.core.activity import Activity, ActivityKind
 from orchestrator.core.errors import MalformedResponse
 from orchestrator.core.model import (
     BackupServerName,
@@ -39,6 +40,8 @@ MAX_DOWNLOADS = 4
 """Staged files of one task that are kept: a task stages one."""
 ROW_COST = 600
 """Bytes of memory that the value of a row takes beside its texts."""
+LONGEST_NAME = 300
+"""Characters that are kept of the name of a session."""
 LONGEST_WORDS = 2000
 """Characters of a task's message that are kept."""
 T = TypeVar("T")
@@ -130,6 +133,10 @@ class XmlCodec:
     def open_sessions(self) -> Reading[Sequence[facts.OpenSession]]:
         """Read LogonSessions."""
         return XmlReading(facts.open_sessions)
+
+    def activities(self, entity: str) -> Reading[Page[Activity]]:
+        """Read sessions of one kind, RestoreSession or ReplicaTaskSession, row by row."""
+        return _rows(entity, _activity, {"QueryResult", f"{entity}s"})
 
     def backup_servers(self) -> Reading[Sequence[facts.BackupServer]]:
         """Read the list of backup servers, or the one BackupServer of a single answer."""
@@ -309,6 +316,50 @@ def _point(node: Node, family: Family) -> RestorePoint:
         job=job[0],
         job_id=job[1],
     )
+
+
+_OVER = frozenset({"Stopped", "Completed"})
+"""States of a session that is over; whatever else is said, it is not. Source: reference 15.1."""
+
+
+def _activity(node: Node) -> Activity:
+    """Make an Activity from a restore session, or from a replication job's session of one machine.
+
+    A machine that waits in a job that has begun is one it works on: mounted, it would hold the job
+    up. A restore of an unknown type is one of the whole machine, unless its word says files.
+    Source: reference 15.1.
+    """
+    name = node.attributes.get("Name", "")
+    session = node.attributes.get("UID", "").rpartition(":")[2].lower()
+    began = moment(node.value("CreationTimeUTC"))
+    if not GUID.fullmatch(session) or began is None:
+        raise MalformedResponse(f"a session without a GUID or a usable time{_called(name)}")
+    kind, job = ActivityKind.RESTORE, ""
+    if node.tag == "ReplicaTaskSession":
+        kind = ActivityKind.REPLICATION
+        job = _up(node.links, "ReplicaJobSession").rpartition("@")[0]
+    elif "FileLevelRestore" in (node.value("JobType") or ""):
+        kind = ActivityKind.FILE_RESTORE
+    vm = node.attributes.get("VmDisplayName") or name.rpartition("@")[0]
+    return Activity(
+        id=session,
+        kind=kind,
+        name=name[:LONGEST_NAME],
+        vm=vm[:LONGEST_NAME],
+        backup_server=BackupServerName(_up(node.links, "BackupServer")),
+        began_at=began,
+        ended_at=moment(node.value("EndTimeUTC")),
+        is_over=node.value("State") in _OVER,
+        job=job,
+    )
+
+
+def _up(links: list[dict[str, str]], kind: str) -> str:
+    """Return the name of what a thing belongs to, by the type of its Up link; "" if none says."""
+    for link in links:
+        if link.get("Rel") == "Up" and link.get("Type", "").startswith(kind):
+            return link.get("Name", "")[:LONGEST_NAME]
+    return ""
 
 
 def _parents(links: list[dict[str, str]]) -> tuple[tuple[str, str], tuple[str, str]]:

@@ -38,6 +38,11 @@ class Behaviour:
     message_share: share of finished tasks that carry a Message.
     shows_others: what a session is shown of other sessions: "nothing", "mounts" or "tasks".
         What is shown is numbered over all sessions.
+    shows_activity: what queries show of restore and replication sessions: "denied" (a 403 for
+        every role), "by_role" (as the documented roles), "all" (to every role), or "nothing"
+        (they answer, and never list one).
+    activity_delay_s: how long after it began, or ended, a session is shown so.
+    shows_own_mounts: whether a mount made here appears among the restore sessions.
     unmount_by: "answer" (204), or a "task" that takes `unmount_s`, a "failing_task", which
         leaves the mount, or an "endless_task".
     missing_mount_is_500: an unmount of what is not mounted is a 500, not a 404.
@@ -72,6 +77,9 @@ class Behaviour:
     quoted_cookie_is_refused: bool = True
     message_share: float = 0.8
     shows_others: str = "nothing"
+    shows_activity: str = "denied"
+    activity_delay_s: float = 0.0
+    shows_own_mounts: bool = True
     unmount_by: str = "answer"
     missing_mount_is_500: bool = False
     bears_mounts: int | None = None

@@ -12,6 +12,8 @@ POINTS = ("VmReplicaPoint", "VmRestorePoint", "AgentRestorePoint")
 LISTS = {
     **{name: name for name in ("Tasks", "LogonSessions", "Refs", "SupportedVersions")},
     **{f"{point}{ending}": f"{point}{ending}" for point in POINTS for ending in ("s", "Mounts")},
+    "RestoreSessions": "RestoreSessions",
+    "ReplicaTaskSessions": "ReplicaTaskSessions",
     "EntityReferences": "Refs",
     "FSRoots": "DirectoryEntries",
     "Directories": "DirectoryEntries",

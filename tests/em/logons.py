@@ -98,8 +98,12 @@ async def desk(
     override: Override = lambda request: None,
     may_write: bool = False,
     fence: Fence = NO_FENCE,
+    epoch: datetime | None = None,
 ) -> AsyncIterator[Desk]:
-    """Serve one simulated server and make a client for it, not logged on yet."""
+    """Serve one simulated server and make a client for it, not logged on yet.
+
+    `epoch` is what the server's wall clock shows at its second 0; by default it shows real time.
+    """
     monkeypatch.setenv("EM_TEST_PASSWORD", password)
     inventory = generated(7, machines=machines, backup_servers=2, points=points, awkward=False)
     change(inventory)
@@ -108,6 +112,7 @@ async def desk(
         inventory,
         users={ACCOUNT: User(ACCOUNT, PASSWORD, role)},
         behaviour=behaviour,
+        epoch=epoch,
         duration=lambda point, rng: MOUNT_S,
     )
     network = MemoryNetwork()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Protocol
 
+from orchestrator.core.activity import Activity
 from orchestrator.core.model import (
     BackupServerName,
     FileSystemEntry,
@@ -176,6 +178,22 @@ class InventorySession(LogonSession, Protocol):
 
 class GuestSession(InventorySession, Protocol):
     """The verbs for the files of a mounted guest, and a look at who else is there."""
+
+    async def restores(self, *, since: datetime | None = None) -> Sequence[Activity]:
+        """Read the restores that are not over, or all that began at `since` or later.
+
+        They are as old as the server's last data collection: nothing shown proves nothing.
+
+        Raises:
+            AccessDenied: not to this role.
+            RequestRefused: the server does not say, or not in words that can be read.
+        """
+
+    async def replications(self) -> Sequence[Activity]:
+        """Read the machines that replication jobs work on, or will in a run that has begun.
+
+        As old as `restores`, and it raises the same.
+        """
 
     @property
     def endpoints(self) -> frozenset[str]:
