@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.core.model import session_id
-from orchestrator.engine.scheduler import Limits
+from orchestrator.engine.limits import Limits
 from orchestrator.simulator.truth import GroundTruth
 
 RESULTS = {"verified", "mounted", "failed", "unknown", "skipped", "cancelled"}

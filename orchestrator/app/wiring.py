@@ -41,9 +41,9 @@ from orchestrator.core.run_state import RunState
 from orchestrator.core.token import KeptSession
 from orchestrator.core.version import __version__
 from orchestrator.em.client import Client
+from orchestrator.engine.limits import Limits
 from orchestrator.engine.orders import EarlierRun, Orders, Selection
 from orchestrator.engine.run import Run
-from orchestrator.engine.scheduler import Limits
 from orchestrator.log import Log
 from orchestrator.plan.choose.expansion import Expansion
 from orchestrator.plan.choose.inventory import inventory_needs
@@ -214,6 +214,11 @@ def limits_of(plan: RestorePlan, max_mounts: int | None = None) -> Limits:
             for name, server in plan.servers.items()
             for backup, mounts in server.backup_server_mounts.items()
         },
+        counting_others=frozenset(
+            (name, counting)
+            for name, server in plan.servers.items()
+            for counting in server.counting_others
+        ),
     )
 
 

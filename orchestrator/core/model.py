@@ -56,6 +56,14 @@ class Source(StrEnum):
     AGENT = "agent"
 
 
+class Conflict(StrEnum):
+    """What becomes of a target whose machine is seen at work in a job or a restore."""
+
+    WAIT = "wait"
+    SKIP = "skip"
+    FAIL = "fail"
+
+
 class OnError(StrEnum):
     """What follows if not every target of a wave ends well."""
 
@@ -266,11 +274,15 @@ class Mount(Struct, frozen=True, kw_only=True):
 
 
 class PhaseTimeouts(Struct, frozen=True, kw_only=True):
-    """How long each phase of a mount may take, in seconds."""
+    """How long each phase of a mount may take, in seconds.
+
+    `busy` is how long a target waits for a machine that is at work, over all its attempts.
+    """
 
     mount: float = 1200.0
     checks: float = 600.0
     unmount: float = 300.0
+    busy: float = 3600.0
 
 
 class AttemptPolicy(Struct, frozen=True, kw_only=True):
@@ -349,6 +361,7 @@ class MountRequest(Struct, frozen=True, kw_only=True):
     critical: bool = False
     timeouts: PhaseTimeouts = PhaseTimeouts()
     retries: AttemptPolicy = AttemptPolicy()
+    conflict: Conflict = Conflict.WAIT
     objectives: Objectives = Objectives()
     policy: str = "latest"
     """Why this point: the plan's policy in words, for the report."""

@@ -142,7 +142,9 @@ def _known(record: MountRecord, point: RestorePointId) -> _PointFacts:
         if attempt.verdict is not None or attempt.outcome == "unknown":
             return _PointFacts(_PointStanding.UNKNOWN)
     refused = any(attempt.fault and attempt.outcome == "refused" for attempt in tries)
-    late = any(attempt.late and attempt.outcome == "failed" for attempt in tries)
+    late = any(
+        attempt.late and attempt.outcome == "failed" and not attempt.excused for attempt in tries
+    )
     if refused or late or _faults(tries) >= record.planned.retries.attempts:
         return _PointFacts(_PointStanding.BAD, Cause.MOUNT_FAILED)
     return _PointFacts(_PointStanding.OPEN)

@@ -12,7 +12,7 @@ from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import MountKey, ServerName, SessionId, UnresolvedTarget, WaveName
 from orchestrator.core.policy import WatchPolicy
 from orchestrator.core.run_state import RunState
-from orchestrator.engine.scheduler import Limits
+from orchestrator.engine.limits import Limits
 from orchestrator.plan.choose.expansion import Expansion
 from orchestrator.plan.choose.inventory import InventoryNeeds, Listing
 from orchestrator.plan.file.settings import FailureBudget

@@ -297,6 +297,7 @@ class ServerConnection(Sessions):
                     self._probe,
                     self._quicken,
                     self._look_for_neighbours,
+                    self._watch_activity,
                     self._ask_denied,
                 ):
                     tasks.start_soon(self._walled, part, connection)

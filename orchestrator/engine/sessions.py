@@ -360,3 +360,8 @@ class Sessions(Availability):
                     )
         except EnterpriseManagerError as exc:
             log.info("sessions.not_known", server=self.name, why=str(exc))
+
+    async def _watch_activity(self, connection: Connection) -> None:
+        """Ask what else happens on the backup servers, as long as a target may wait for it."""
+        if self.activity is not None:
+            await self.activity.serve(connection.session)

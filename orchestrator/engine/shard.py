@@ -121,6 +121,7 @@ class Shard:
             rng=around.rng,
             expected=lambda request: around.durations.expected(request.server, request.vm),
             accepting=lambda: self._board.accepting,
+            unless_ended=self._board.unless_ended,
             unsubmitted=self._unsubmitted,
             check_sets=started.check_sets,
             baselines=around.baselines,

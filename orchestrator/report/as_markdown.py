@@ -8,7 +8,15 @@ from typing import TypeVar
 from orchestrator.core.model import Result, exit_words
 from orchestrator.core.text import duration, escape_markdown
 from orchestrator.report.shards import served_by, shard_name
-from orchestrator.report.text import removed_lines, stray_words, words, written, written_words
+from orchestrator.report.text import (
+    failures,
+    ran_there,
+    removed_lines,
+    stray_words,
+    words,
+    written,
+    written_words,
+)
 from orchestrator.report.values import CopyReport, Report, ShardReport, TargetReport
 
 T = TypeVar("T")
@@ -52,7 +60,11 @@ def render(report: Report) -> str:
     lines += _part("Written into guests", list(written(report)), ["target", "file"], _written)
     unchecked = (target for target in report.targets if target.unchecked)
     lines += _section("Mounted, not checked", unchecked)
-    for result in (Result.UNKNOWN, Result.FAILED, Result.SKIPPED, Result.CANCELLED):
+    unknown = (target for target in report.targets if target.result is Result.UNKNOWN)
+    lines += _section("Unknown", unknown)
+    for title, targets in failures(report):
+        lines += _section(f"Failed, {escape_markdown(title)}", targets)
+    for result in (Result.SKIPPED, Result.CANCELLED):
         items = (target for target in report.targets if target.result is result)
         lines += _section(result.value.capitalize(), items)
     lines += [each for line in removed_lines(report) for each in (escape_markdown(line), "")]
@@ -73,7 +85,8 @@ def _section(title: str, targets: Iterable[TargetReport]) -> list[str]:
 
 
 def _row(target: TargetReport) -> list[str]:
-    why = escape_markdown(target.message or "no reason was given")
+    said = (target.message or "no reason was given", ran_there(target))
+    why = escape_markdown("; ".join(filter(None, said)))
     return [escape_markdown(target.key), target.mount.value, why]
 
 

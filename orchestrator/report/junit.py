@@ -18,7 +18,7 @@ from datetime import timedelta
 
 from orchestrator.core.model import MountState, Result
 from orchestrator.core.text import escape_xml, printable, timestamp, xml_attribute, xml_in_ascii
-from orchestrator.report.text import stray_words, written_words
+from orchestrator.report.text import ran_there, stray_words, written_words
 from orchestrator.report.values import CheckReport, Report, TargetReport, WaveReport
 
 _ATTACHMENT = re.compile(r"\[(?=\[ATTACHMENT\|)", re.IGNORECASE)
@@ -147,6 +147,8 @@ def _case(target: TargetReport) -> str:
     if kind is None:
         return f"{start}>{output}</testcase>\n" if output else f"{start} />\n"
     why = target.message or f"{target.result.value}, mount {target.mount.value}"
+    if target.cause is not None:
+        why = "; ".join(filter(None, (f"{target.cause.value}: {why}", ran_there(target))))
     if kind == "skipped":
         return f"{start}><skipped message={_quoted(why)} />{output}</testcase>\n"
     cause = _error(target) or ("unchecked" if target.unchecked else target.result.value)

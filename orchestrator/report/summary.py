@@ -9,14 +9,17 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET
 
+from orchestrator.core.causes import cause_of
 from orchestrator.core.events import ServerFacts, StrayFound
 from orchestrator.core.left_open import LeftOpen
-from orchestrator.core.lifecycle import AttemptRecord, MountRecord, Phase, Span
+from orchestrator.core.lifecycle import AttemptRecord, MountRecord, Phase, Span, Wait
 from orchestrator.core.model import Result, session_id, totals
 from orchestrator.core.proof import CheckOutcome
 from orchestrator.core.run_state import RunState
 from orchestrator.core.text import moment
+from orchestrator.report.causes import hint_of, seen_of, sessions_on
 from orchestrator.report.caveats import narrowed, not_proven, warnings
+from orchestrator.report.described import Moment, seconds
 from orchestrator.report.exit_codes import UNCHECKED, halted, is_unchecked, reasons
 from orchestrator.report.objectives import age_s, common_objectives, target_objectives
 from orchestrator.report.shards import shard_reports
@@ -27,7 +30,6 @@ from orchestrator.report.values import (
     CheckReport,
     CopyReport,
     MeasuredReport,
-    Moment,
     OutageReport,
     PaceReport,
     PointReport,
@@ -35,13 +37,14 @@ from orchestrator.report.values import (
     Report,
     RunReport,
     ServerReport,
+    SessionsReport,
     StopReport,
     StrayReport,
     TargetObjectives,
     TargetReport,
     UnreadReport,
+    WaitReport,
     WaveReport,
-    seconds,
 )
 
 Value = TypeVar("Value", bound=msgspec.Struct)
@@ -199,12 +202,37 @@ def _target(record: MountRecord, state: RunState) -> TargetReport:
         checks=_checks(about.checks if about else ()),
         downloads=_converted_all(about.downloads if about else (), CopyReport),
         written=_written(record),
+        **_failure(record, state),
+        waits=tuple(_wait(each, state) for each in record.waits),
         objectives=TargetObjectives(
             **{
                 each.kind: msgspec.convert(each, Reached, from_attributes=True)
                 for each in target_objectives(record, state)
             }
         ),
+    )
+
+
+def _failure(record: MountRecord, state: RunState) -> dict[str, Any]:
+    """Return what is said beside a failure: its cause, what to do, and what ran there."""
+    cause = cause_of(record, result_of(record)) if record.is_final else None
+    if cause is None:
+        return {"cause": None, "hint": None, "sessions": None}
+    seen = seen_of(record, state)
+    sessions: SessionsReport | None = None
+    if seen is not None:
+        seen_at = Moment.of(state.moment(seen.at))
+        sessions = SessionsReport(seen_at=seen_at, shown=tuple(sessions_on(record, seen)))
+    return {"cause": cause, "hint": hint_of(cause, record, state), "sessions": sessions}
+
+
+def _wait(wait: Wait, state: RunState) -> WaitReport:
+    return WaitReport(
+        activity=wait.activity.words,
+        start=Moment.of(state.moment(wait.start)),
+        end=_moment(state, wait.end),
+        seen_at=Moment.of(state.moment(wait.seen_at)),
+        is_free=wait.is_free,
     )
 
 
@@ -309,7 +337,7 @@ def _spans(record: MountRecord, state: RunState) -> tuple[Span, ...]:
     A mount that outlived its target's result is out of reach until it was released by hand.
     """
     end = max(_ended_at(state), record.since)
-    if record.phase is Phase.QUEUED:
+    if record.phase in {Phase.QUEUED, Phase.BUSY}:
         return record.spans
     if record.phase is not Phase.DONE:
         return (*record.spans, Span(record.phase, record.since, end))

@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from orchestrator.core import events
+from orchestrator.core.activity import Activity, ActivityKind
 from orchestrator.core.errors import IllegalTransition
 from orchestrator.core.events import (
     CheckMade,
     DeadlinePassed,
     FileCopied,
+    MachineBusy,
+    MachineFree,
     MountFound,
     MountKept,
     MountLeft,
@@ -49,6 +52,7 @@ from orchestrator.core.lifecycle import (
     begin,
 )
 from orchestrator.core.model import (
+    BackupServerName,
     Href,
     MountKey,
     MountState,
@@ -73,6 +77,14 @@ POINTS = tuple(
         id=RestorePointId(name), name=name, vm="dc01", created_at=datetime(2026, 1, day, tzinfo=UTC)
     )
     for name, day in (("p", 2), ("q", 1))
+)
+WORKING = Activity(
+    id="g",
+    kind=ActivityKind.REPLICATION,
+    name="dc01@x",
+    vm="dc01",
+    backup_server=BackupServerName("vbr"),
+    began_at=datetime(2026, 1, 3, tzinfo=UTC),
 )
 GOOD_CHECK = CheckOutcome(name="boot", path="C:", expected="exists", observed="so", passed=True)
 PLANNED = TargetPlanned(
@@ -103,6 +115,12 @@ EXTRA: dict[type[TargetEvent], dict[str, st.SearchStrategy[Any]]] = {
         "session": st.just(SessionId("s")),
         "point": st.sampled_from([point.id for point in POINTS]),
     },
+    MachineBusy: {
+        "activity": st.just(WORKING),
+        "seen_at": st.just(1.0),
+        "excused": st.booleans(),
+    },
+    MachineFree: {"seen_at": st.sampled_from([None, 2.0])},
     SubmissionNotSent: {"reason": st.just("no route")},
     SubmissionRefused: {"reason": st.just("busy"), "proved_absent": st.booleans()},
     SubmissionInDoubt: {"reason": st.just("reset")},

@@ -41,7 +41,7 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import MountState, Result, Unmount, session_id
-from orchestrator.engine.scheduler import Limits
+from orchestrator.engine.limits import Limits
 from orchestrator.simulator.manager import SimSession, SimulatedManager
 from orchestrator.simulator.truth import GroundTruth, MountFate
 from tests.invariants import allowed

@@ -36,6 +36,7 @@ from orchestrator.core.events.run import (
 )
 from orchestrator.core.events.server import (
     LOGGED_OFF,
+    ActivitySeen,
     HaltAsked,
     LimitsShared,
     MountForgotten,
@@ -59,6 +60,8 @@ from orchestrator.core.events.target import (
     CheckMade,
     DeadlinePassed,
     FileCopied,
+    MachineBusy,
+    MachineFree,
     MountFound,
     MountKept,
     MountLeft,

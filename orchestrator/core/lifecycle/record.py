@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from orchestrator.core.activity import Activity
 from orchestrator.core.events import TargetPlanned
 from orchestrator.core.model import (
     Href,
@@ -25,6 +26,8 @@ class Phase(StrEnum):
     """The phase that a target is in."""
 
     QUEUED = "queued"
+    BUSY = "busy"
+    """Its machine is at work in a job or a restore: it waits, and takes no slot."""
     SUBMITTING = "submitting"
     IN_DOUBT = "in_doubt"
     RUNNING = "running"
@@ -61,6 +64,10 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
     """The mount failed or was refused for a reason of the target's own."""
     late: str | None = None
     """The first phase that took longer than the plan allows: mount or checks."""
+    status: int | None = None
+    """The HTTP status of a refusal."""
+    excused: Activity | None = None
+    """The job or restore that its machine was seen at work in when it failed."""
     absent: bool = False
     """Its answer was lost, and nothing came of it for as long as it was looked for."""
 
@@ -71,6 +78,18 @@ class Span(NamedTuple):
     phase: Phase
     start: float
     end: float
+
+
+class Wait(Struct, frozen=True, kw_only=True):
+    """One time that a target waited for its machine; seconds on the run's clock."""
+
+    activity: Activity
+    start: float
+    seen_at: float
+    """When the server showed it."""
+    end: float | None = None
+    is_free: bool = False
+    """Whether the server was seen to show it no more."""
 
 
 class MountRecord(Struct, frozen=True, kw_only=True):
@@ -96,6 +115,7 @@ class MountRecord(Struct, frozen=True, kw_only=True):
     """When the mount of the newest attempt was seen gone."""
     kept_until: float | None = None
     """While HELD: when it will be removed, on the run's clock; None: when the hold is ended."""
+    waits: tuple[Wait, ...] = ()
     result: Result | None = None
     concluded_at: float | None = None
     message: str | None = None

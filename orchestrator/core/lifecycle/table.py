@@ -12,6 +12,8 @@ from orchestrator.core.events import (
     CheckMade,
     DeadlinePassed,
     FileCopied,
+    MachineBusy,
+    MachineFree,
     MountFound,
     MountKept,
     MountLeft,
@@ -32,7 +34,7 @@ from orchestrator.core.events import (
     UnmountStarted,
     VerdictReached,
 )
-from orchestrator.core.lifecycle.record import FIRM_RESULTS, AttemptRecord, MountRecord, Phase
+from orchestrator.core.lifecycle.record import FIRM_RESULTS, AttemptRecord, MountRecord, Phase, Wait
 from orchestrator.core.model import MountState, RestorePoint, RestorePointId, Result
 from orchestrator.core.proof import Fate
 from orchestrator.core.text import duration
@@ -41,6 +43,11 @@ TRANSITIONS: Mapping[Phase, Mapping[type[TargetEvent], Phase]] = {
     Phase.QUEUED: {
         SubmissionStarted: Phase.SUBMITTING,
         PointChosen: Phase.QUEUED,
+        MachineBusy: Phase.BUSY,
+        TargetConcluded: Phase.DONE,
+    },
+    Phase.BUSY: {
+        MachineFree: Phase.QUEUED,
         TargetConcluded: Phase.DONE,
     },
     Phase.SUBMITTING: {
@@ -161,6 +168,7 @@ def _refused(record: MountRecord, event: SubmissionRefused) -> MountRecord:
         finished_at=event.at,
         message=event.reason,
         fault=not (event.busy or event.proved_absent),
+        status=event.status,
         absent=event.proved_absent,
     )
     return replace(record, attempts=attempts, mount_state=_before(record), message=event.reason)
@@ -290,6 +298,22 @@ def _out_of_reach(record: MountRecord, event: OutOfReach) -> MountRecord:
     return replace(record, mount_state=MountState.UNKNOWN, message=event.reason)
 
 
+def _busy(record: MountRecord, event: MachineBusy) -> MountRecord:
+    attempts = record.attempts
+    if event.excused:
+        if not attempts or not attempts[-1].fault:
+            raise IllegalTransition(f"{record.planned.key}: nothing failed that could be excused")
+        attempts = _attempt(record, fault=False, excused=event.activity)
+    wait = Wait(activity=event.activity, start=event.at, seen_at=event.seen_at)
+    return replace(record, attempts=attempts, waits=(*record.waits, wait))
+
+
+def _free(record: MountRecord, event: MachineFree) -> MountRecord:
+    *earlier, newest = record.waits
+    over = replace(newest, end=event.at, is_free=event.seen_at is not None)
+    return replace(record, waits=(*earlier, over))
+
+
 def _point_chosen(record: MountRecord, event: PointChosen) -> MountRecord:
     return replace(record, point=event.point, point_why=event.why)
 
@@ -371,6 +395,8 @@ def _unchanged(record: MountRecord, _event: TargetEvent) -> MountRecord:
 
 # Each function takes exactly the event type of its key, which a mapping's type cannot say.
 CHANGES: Mapping[type[TargetEvent], Callable[[MountRecord, Any], MountRecord]] = {
+    MachineBusy: _busy,
+    MachineFree: _free,
     SubmissionStarted: _started,
     SubmissionNotSent: _not_sent,
     SubmissionRefused: _refused,

@@ -9,6 +9,7 @@
         held, if the plan asks for it            MountKept
         unmounted, and seen to be gone           MountReleased
     slot given back
+    its machine at work: waited for, no slot     MachineBusy, MachineFree, and all of it again
     another point, if it was not good            PointChosen, and all of it again
     concluded: exactly one result                TargetConcluded
 
@@ -46,6 +47,8 @@ from orchestrator.engine.mount.attempt import (
     RunContext,
     record_out_of_reach,
 )
+from orchestrator.engine.mount.busy import result_of as busy_result
+from orchestrator.engine.mount.busy import seen_after, seen_before, wait
 from orchestrator.engine.mount.find import (
     find_mount,
     find_without_task,
@@ -75,6 +78,12 @@ async def drive(
     held: Slot | None = slot
     try:
         while held is not None:
+            if work is _attempt and (seen := await seen_before(request, context)) is not None:
+                held.release()
+                held = None
+                if await wait(request, seen, context):
+                    held = await _next_slot(request, context)
+                continue
             after = await work(request, held, context)
             work = _attempt
             again = await _what_follows(request, after, context)
@@ -94,9 +103,14 @@ async def _what_follows(
     request: MountRequest, after: NextStep, context: RunContext
 ) -> MountRequest | None:
     """Return the request to mount for the target now, at once or after a pause; None: nothing."""
-    record = context.ledger[request.key]
-    if record.phase is not Phase.QUEUED:
+    if context.ledger[request.key].phase is not Phase.QUEUED:
         return None
+    seen = await seen_after(request, context)
+    if seen is not None and not await wait(request, seen, context, failed=True):
+        return None
+    record = context.ledger[request.key]
+    if seen is not None and record.attempts[-1].excused:
+        return request
     if point_search.is_settled(record):
         return with_next_point(request, context) if context.accepting() else None
     if after is NextStep.CONCLUDE:
@@ -334,6 +348,8 @@ def conclude(request: MountRequest, context: RunContext, *, withdrawn: bool = Fa
         result, message = record.standing, _in_words(request, record, context)
     elif record.phase is Phase.OUT_OF_REACH:
         result, message = Result.UNKNOWN, record.message
+    elif record.phase is Phase.BUSY:
+        result, message = busy_result(record)
     elif record.ever_submitted and record.attempts[-1].outcome == "success":
         result, message = Result.UNKNOWN, _unproven(record)
     elif record.ever_submitted and not (withdrawn and _only_turned_away(record)):

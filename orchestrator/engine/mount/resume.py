@@ -20,7 +20,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from orchestrator.core.errors import NotFound, ServerUnusable
-from orchestrator.core.events import MountReleased, SubmissionInDoubt, TargetReopened
+from orchestrator.core.events import MachineFree, MountReleased, SubmissionInDoubt, TargetReopened
 from orchestrator.core.lifecycle import HOLDING_PHASES, MountRecord, Phase
 from orchestrator.core.model import (
     Href,
@@ -130,6 +130,10 @@ def _sort(
     record: MountRecord, context: RunContext, remains: RemainingWork, *, retry_failed: bool
 ) -> None:
     request = request_of(record)
+    if record.phase is Phase.BUSY:  # whether it still is, is asked anew
+        record = (
+            context.ledger.record(MachineFree(at=context.ledger.now(), key=request.key)) or record
+        )
     if record.phase in HOLDING_PHASES:
         remains.begun.append(request)
         return

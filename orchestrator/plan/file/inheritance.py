@@ -7,7 +7,14 @@ from typing import Any, TypeVar
 from msgspec import Struct
 from msgspec.structs import fields, replace
 
-from orchestrator.core.model import AttemptPolicy, OsKind, PhaseTimeouts, ServerName, Source
+from orchestrator.core.model import (
+    AttemptPolicy,
+    Conflict,
+    OsKind,
+    PhaseTimeouts,
+    ServerName,
+    Source,
+)
 from orchestrator.core.text import plan_duration
 from orchestrator.plan.file.check_sets import (
     NOTHING_ASKED,
@@ -37,6 +44,7 @@ class TargetDefaults(Struct, frozen=True, kw_only=True):
     point: PointPolicy = _OF_ENTRIES["point"]
     timeouts: PhaseTimeouts = _OF_ENTRIES["timeouts"]
     retries: AttemptPolicy = _OF_ENTRIES["retries"]
+    conflict: Conflict = _OF_ENTRIES["conflict"]
     asked: CheckSetNames = NOTHING_ASKED
 
 
@@ -74,6 +82,13 @@ def inherit(
             f"max_delay ({plan_duration(retries.max_delay)}): raise max_delay",
         )
         retries = above.retries
+    conflict = section.conflict or above.conflict
+    if conflict is not Conflict.WAIT and section.timeouts and section.timeouts.busy is not None:
+        problems.add(
+            node["timeouts"].position,
+            f"'busy' is how long a target waits, and 'conflict' is {conflict} here: remove "
+            "'busy', or write 'conflict: wait'",
+        )
     return TargetDefaults(
         server=server,
         os_kind=section.os or above.os_kind,
@@ -81,6 +96,7 @@ def inherit(
         point=point,
         timeouts=merge(above.timeouts, section.timeouts),
         retries=retries,
+        conflict=conflict,
         asked=inherit_asked(above.asked, section, node, declared, problems),
     )
 

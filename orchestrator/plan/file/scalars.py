@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import PlainValidator, WithJsonSchema
 
-from orchestrator.core.model import Cause, OnError, Order, OsKind, RestorePointId, Source
+from orchestrator.core.model import Cause, Conflict, OnError, Order, OsKind, RestorePointId, Source
 from orchestrator.core.model import Unmount as UnmountRule
 from orchestrator.plan.file import quantities
 from orchestrator.plan.file.filters import filter_text
@@ -261,6 +261,7 @@ OnErrorWord = Annotated[OnError, *choice(OnError, "reactions to an error")]
 HookKindWord = Annotated[HookKind, *choice(HookKind, "kinds of webhooks")]
 NotifyOnWord = Annotated[NotifyOn, *choice(NotifyOn, "events")]
 Os = Annotated[OsKind, *choice(OS_KINDS, "operating systems")]
+ConflictWord = Annotated[Conflict, *choice(Conflict, "words")]
 SourceKind = Annotated[Source, *choice(Source, "sources")]
 Failures = Annotated[
     FailureBudget,

@@ -19,6 +19,7 @@ from orchestrator.core.model import (
     AttemptPolicy,
     BackupServerName,
     Cause,
+    Conflict,
     Objectives,
     Order,
     OsKind,
@@ -157,7 +158,17 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     mounts_limit: int | None = None
     backup_server_mounts: Mapping[BackupServerName, int] = field(default_factory=dict)
     default_backup_server_mounts: int = DEFAULT_BACKUP_SERVER_MOUNTS
+    count_others: bool = False
+    """Whether open file-level restores of others use up `mounts_limit`, as far as they show."""
+    backup_servers_count_others: tuple[BackupServerName, ...] = ()
+    """The backup servers whose limit they use up."""
     site: str = DEFAULT_SITE
+
+    @property
+    def counting_others(self) -> tuple[str, ...]:
+        """The limits that count other people's restores: folded backup servers, "" for its own."""
+        own = ("",) if self.count_others else ()
+        return (*own, *(name.casefold() for name in self.backup_servers_count_others))
 
     def mounts_on(self, backup_server: BackupServerName) -> int:
         """Return how many mounts may be open at once on `backup_server`, in whatever spelling.
@@ -306,6 +317,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     point: PointPolicy = PointPolicy()
     timeouts: PhaseTimeouts = PhaseTimeouts()
     retries: AttemptPolicy = AttemptPolicy()
+    conflict: Conflict = Conflict.WAIT
     objectives: Objectives = Objectives()
     backup_server: BackupServerName | None = None
     all_backup_servers: bool = False
