@@ -168,6 +168,14 @@ class InventorySession(LogonSession, Protocol):
             RequestRefused: the server does not understand the filter.
         """
 
+    async def see_mounts(self, point: RestorePointId, source: Source) -> None:
+        """Return if this account may list a point's mounts: the same roles may make them.
+
+        Raises:
+            AccessDenied: its role may not.
+            NotFound: nothing is said of the role; some servers have no list before a mount.
+        """
+
     async def has_points_behind(self, backup_server: BackupServerName, source: Source) -> bool:
         """Tell whether any restore point of a family is behind a backup server; reads one row.
 
