@@ -101,10 +101,10 @@ def _prepared(
         on_finish=values["on_finish"],
         sign=values["sign_key"],
     )
-    return partial(resume, run, partial(_plan_of, moved_to=plan), choices)
+    return partial(resume, run, partial(plan_of_run, moved_to=plan), choices)
 
 
-def _plan_of(
+def plan_of_run(
     started: RunStarted,
     moved_to: Path | None,
     overrides: dict[str, str] | None = None,
@@ -190,7 +190,7 @@ def unmount_command(
         fail(ExitCode.USAGE, "--token-key is for a database; a state directory needs none")
 
     def plan_of(started: RunStarted) -> RestorePlan:
-        return _plan_of(started, plan, overrides, only_servers=True).plan
+        return plan_of_run(started, plan, overrides, only_servers=True).plan
 
     end(_unmount(journal, summary, state or options.default_state(), plan_of, wait))
 

@@ -57,6 +57,8 @@ def _of_attempt(record: MountRecord, attempt: AttemptRecord) -> FailureCause:
     was_busy = bool(record.waits) and not record.waits[-1].is_free
     if was_busy and attempt.outcome in {"failed", "refused"}:
         return FailureCause.BUSY
+    if attempt.lost:
+        return FailureCause.LOST
     if attempt.late is not None:
         return FailureCause.TIMEOUT
     if attempt.status == FORBIDDEN:

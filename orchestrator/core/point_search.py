@@ -139,7 +139,8 @@ def _known(record: MountRecord, point: RestorePointId) -> _PointFacts:
             return _PointFacts(_PointStanding.GOOD)
         if attempt.verdict is Result.FAILED:
             return _PointFacts(_PointStanding.BAD, _cause(record, attempt))
-        if attempt.verdict is not None or attempt.outcome == "unknown":
+        is_open = attempt.outcome == "unknown" and not attempt.fault  # else it was seen to end
+        if attempt.verdict is not None or is_open:
             return _PointFacts(_PointStanding.UNKNOWN)
     refused = any(attempt.fault and attempt.outcome == "refused" for attempt in tries)
     late = any(

@@ -25,7 +25,7 @@ class Activities:
     _codec: XmlCodec
 
     async def restores(self, *, since: datetime | None = None) -> Sequence[Activity]:
-        """Read the restores that are not over, or all that began at `since` or later.
+        """Read the restores that are not over, and all that began at `since` or later.
 
         An old server may ignore the filter, so it is applied once more here.
 
@@ -33,11 +33,15 @@ class Activities:
             AccessDenied: not to this role.
             Unreadable: a row could not be read, so that it is not known what it is.
         """
-        condition = "State!=Stopped" if since is None else f'CreationTime>="{_filtered(since)}"'
+        condition = "State!=Stopped"
+        if since is not None:
+            condition += f',CreationTime>="{_filtered(since)}"'
         found = await self._activities("RestoreSession", condition)
-        if since is None:
-            return [each for each in found if not each.is_over]
-        return [each for each in found if each.began_at >= since]
+        return [
+            each
+            for each in found
+            if not each.is_over or (since is not None and each.began_at >= since)
+        ]
 
     async def replications(self) -> Sequence[Activity]:
         """Read the machines that replication jobs work on, or will in a run that has begun.

@@ -13,19 +13,26 @@ Source: reference 15.2 to 15.5.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
-from enum import StrEnum
+from datetime import datetime, timedelta
+from enum import Enum, StrEnum, auto
+from functools import partial
 from typing import NamedTuple
 
 import anyio
 
 from orchestrator.core.activity import Activity, ActivityKind
-from orchestrator.core.errors import AccessDenied, EnterpriseManagerError, RequestRefused
+from orchestrator.core.errors import (
+    AccessDenied,
+    EnterpriseManagerError,
+    RequestRefused,
+    ServiceBusy,
+)
 from orchestrator.core.events import ActivitySeen
 from orchestrator.core.lifecycle import MountRecord, Phase
-from orchestrator.core.model import BackupServerName, MountRequest, ServerName
+from orchestrator.core.model import BackupServerName, MountKey, MountRequest, ServerName
+from orchestrator.core.orphaned import began_in, is_of
 from orchestrator.core.policy import clock_correction
 from orchestrator.core.ports.server import GuestSession
 from orchestrator.engine.ledger import Ledger
@@ -42,6 +49,9 @@ ANSWER_S = 20.0
 REFUSALS = 3
 """Refusals in a row after which a question counts as one that this server does not answer."""
 
+LOST_WITHIN_S = 10.0
+"""Seconds by which the session of a lost mount may begin before its request."""
+
 OWN_WITHIN_S = 30.0
 """Seconds by which a restore session of our own mount may begin before or after it.
 
@@ -54,6 +64,14 @@ class Question(StrEnum):
 
     REPLICATIONS = "replications"
     RESTORES = "restores"
+
+
+class Fate(Enum):
+    """What is shown of the mount of a lost session."""
+
+    NOT_SHOWN = auto()
+    OPEN = auto()
+    OVER = auto()
 
 
 class Seen(NamedTuple):
@@ -94,6 +112,9 @@ class ActivityWatch:
         self._looked = anyio.Event()
         self._known = anyio.Event()
         self._told: ActivitySeen | None = None
+        self._followed: set[MountKey] = set()
+        self.every_s = EVERY_S
+        """Seconds between two looks, at least."""
 
     # --- what is known -------------------------------------------------------------------------
 
@@ -121,7 +142,7 @@ class ActivityWatch:
         for question in Question:
             for each in self._shown.get(question, ()):
                 counts = has_failed or each.kind is not ActivityKind.FILE_RESTORE
-                if counts and _of(each) == machine and not self._is_ours(each):
+                if counts and self._is_at_work(each) and _of(each) == machine:
                     return Seen(each, self._shown_at[question])
         return None
 
@@ -129,9 +150,34 @@ class ActivityWatch:
         """Return when a look showed an activity no more, on the run's clock; None: it does not."""
         question = _question_of(activity)
         shown = self._shown.get(question)
-        if shown is None or any(each.id == activity.id for each in shown):
+        if shown is None or any(each.id == activity.id and not each.is_over for each in shown):
             return None
         return self._shown_at[question]
+
+    @property
+    def sees_no_restores(self) -> bool:
+        """True if restores are not shown to this account, or were not by now."""
+        return Question.RESTORES not in self._askable
+
+    def fate_of(self, record: MountRecord) -> tuple[Fate, float]:
+        """Return what is shown of the mount that a target has lost, and when that was shown.
+
+        Only one session that began when the mount was asked for can be it; several cannot be told
+        apart, and are open as long as any of them is.
+        """
+        at = self._shown_at.get(Question.RESTORES, 0.0)
+        now, offset = self._ledger.now(), self._clock_offset_s
+        own = [
+            each
+            for each in self._shown.get(Question.RESTORES, ())
+            if each.kind is ActivityKind.FILE_RESTORE
+            and is_of(each, record)
+            and began_in(each, record, self._started_at, offset, now, LOST_WITHIN_S)
+        ]
+        if not own:
+            return Fate.NOT_SHOWN, at
+        is_over = all(each.is_over for each in own) and at > record.since
+        return (Fate.OVER if is_over else Fate.OPEN), at
 
     # --- waiting for a look --------------------------------------------------------------------
 
@@ -140,6 +186,16 @@ class ActivityWatch:
         """Have the question asked that tells whether an activity is over, while this lasts."""
         with self._wanting(_question_of(activity)):
             yield
+
+    @contextmanager
+    def following(self, key: MountKey) -> Iterator[None]:
+        """Have restores asked for, also those that are over, while this lasts."""
+        self._followed.add(key)
+        try:
+            with self._wanting(Question.RESTORES):
+                yield
+        finally:
+            self._followed.discard(key)
 
     async def look_after(self, second: float) -> None:
         """Return when a question was answered that was asked at `second` or later.
@@ -209,12 +265,16 @@ class ActivityWatch:
 
     async def _ask(self, session: GuestSession, question: Question) -> None:
         self._asked_at[question] = self._ledger.now()
-        ask = session.restores if question is Question.RESTORES else session.replications
+        ask: Callable[[], Awaitable[Sequence[Activity]]] = session.replications
+        if question is Question.RESTORES:
+            ask = partial(session.restores, since=self._since())
         try:
             with anyio.fail_after(ANSWER_S):
                 self._shown[question] = await ask()
         except AccessDenied:
             self._unanswered[question] = REFUSALS
+        except ServiceBusy as exc:
+            log.info("activity.not_answered", server=self._server, asked=question, why=str(exc))
         except RequestRefused as exc:
             self._unanswered[question] += 1
             log.info("activity.not_shown", server=self._server, asked=question, why=str(exc))
@@ -225,6 +285,14 @@ class ActivityWatch:
             self._shown_at[question] = self._ledger.now()
             self._tell()
 
+    def _since(self) -> datetime | None:
+        """Return since when restores that are over are wanted, too; None: they are not."""
+        asked = [self._ledger[key].attempts[-1].submitted_at for key in self._followed]
+        if not asked:
+            return None
+        second = min(asked) - LOST_WITHIN_S + self._clock_offset_s
+        return self._started_at + timedelta(seconds=second)
+
     def _tell(self) -> None:
         """Record what is shown, if it has changed, and count the restores of others."""
         machines = {_machine(record) for record in self._ledger.records if self._is_here(record)}
@@ -233,9 +301,9 @@ class ActivityWatch:
         others: Counter[BackupServerName] = Counter(
             each.backup_server
             for each in restores or ()
-            if each.kind is ActivityKind.FILE_RESTORE and not self._is_ours(each)
+            if each.kind is ActivityKind.FILE_RESTORE and self._is_at_work(each)
         )
-        shown = [*(jobs or ()), *(restores or ())]
+        shown = [each for each in (*(jobs or ()), *(restores or ())) if not each.is_over]
         seen = ActivitySeen(
             at=self._ledger.now(),
             server=self._server,
@@ -251,6 +319,9 @@ class ActivityWatch:
 
     def _is_here(self, record: MountRecord) -> bool:
         return record.planned.server == self._server
+
+    def _is_at_work(self, activity: Activity) -> bool:
+        return not activity.is_over and not self._is_ours(activity)
 
     def _is_ours(self, activity: Activity) -> bool:
         """Return whether a file-level restore is probably a mount of this run."""

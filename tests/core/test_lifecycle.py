@@ -25,6 +25,7 @@ from orchestrator.core.events import (
     MountKept,
     MountLeft,
     MountReleased,
+    OrphanEnded,
     OutOfReach,
     PointChosen,
     SubmissionInDoubt,
@@ -121,6 +122,7 @@ EXTRA: dict[type[TargetEvent], dict[str, st.SearchStrategy[Any]]] = {
         "excused": st.booleans(),
     },
     MachineFree: {"seen_at": st.sampled_from([None, 2.0])},
+    OrphanEnded: {"seen_at": st.just(2.0)},
     SubmissionNotSent: {"reason": st.just("no route")},
     SubmissionRefused: {"reason": st.just("busy"), "proved_absent": st.booleans()},
     SubmissionInDoubt: {"reason": st.just("reset")},
@@ -214,6 +216,8 @@ def on_the_server(happened: Sequence[TargetEvent]) -> str:
             case SubmissionStarted() | OutOfReach():
                 mounted = "maybe"
             case SubmissionNotSent() | SubmissionRefused() | TaskFailed() | MountReleased():
+                mounted = "no"
+            case OrphanEnded():
                 mounted = "no"
             case TaskSucceeded() | MountFound() | MountLeft():
                 mounted = "yes"

@@ -66,6 +66,7 @@ from orchestrator.core.events.target import (
     MountKept,
     MountLeft,
     MountReleased,
+    OrphanEnded,
     OutOfReach,
     PointChosen,
     SubmissionInDoubt,

@@ -235,6 +235,15 @@ class OutOfReach(TargetEvent, frozen=True, kw_only=True):
     lost: bool = False
 
 
+class OrphanEnded(TargetEvent, frozen=True, kw_only=True):
+    """The mount of a lost session is gone: its restore session was shown to have ended.
+
+    `seen_at` is when the server showed that, on the run's clock. The attempt counts.
+    """
+
+    seen_at: float
+
+
 class PointChosen(TargetEvent, frozen=True, kw_only=True):
     """Another restore point is tried from now on; nothing of the target is mounted."""
 

@@ -66,6 +66,8 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
     """The first phase that took longer than the plan allows: mount or checks."""
     status: int | None = None
     """The HTTP status of a refusal."""
+    lost: bool = False
+    """The server denied its session, in which it may have been mounted."""
     excused: Activity | None = None
     """The job or restore that its machine was seen at work in when it failed."""
     absent: bool = False

@@ -18,6 +18,7 @@ from orchestrator.core.events import (
     MountKept,
     MountLeft,
     MountReleased,
+    OrphanEnded,
     OutOfReach,
     PointChosen,
     SubmissionInDoubt,
@@ -97,6 +98,7 @@ TRANSITIONS: Mapping[Phase, Mapping[type[TargetEvent], Phase]] = {
     Phase.OUT_OF_REACH: {
         UnmountStarted: Phase.OUT_OF_REACH,
         MountReleased: Phase.OUT_OF_REACH,
+        OrphanEnded: Phase.QUEUED,
         TargetConcluded: Phase.DONE,
     },
     Phase.DONE: {
@@ -295,7 +297,27 @@ def _left(record: MountRecord, event: MountLeft) -> MountRecord:
 
 def _out_of_reach(record: MountRecord, event: OutOfReach) -> MountRecord:
     _require_submitted(record)
-    return replace(record, mount_state=MountState.UNKNOWN, message=event.reason)
+    return replace(
+        record,
+        attempts=_attempt(record, lost=event.lost),
+        mount_state=MountState.UNKNOWN,
+        message=event.reason,
+    )
+
+
+def _orphan_ended(record: MountRecord, event: OrphanEnded) -> MountRecord:
+    attempt = record.attempts[-1]
+    if not attempt.lost or record.standing is not None:
+        raise IllegalTransition(f"{record.planned.key}: nothing was lost that could have ended")
+    words = f"{record.message}; its mount was seen to have ended"
+    attempts = _attempt(record, finished_at=event.at, message=words, fault=True)
+    return replace(
+        record,
+        attempts=attempts,
+        mount_state=MountState.RELEASED,
+        released_at=event.seen_at,
+        message=words,
+    )
 
 
 def _busy(record: MountRecord, event: MachineBusy) -> MountRecord:
@@ -415,6 +437,7 @@ CHANGES: Mapping[type[TargetEvent], Callable[[MountRecord, Any], MountRecord]] =
     MountReleased: _released,
     MountLeft: _left,
     OutOfReach: _out_of_reach,
+    OrphanEnded: _orphan_ended,
     PointChosen: _point_chosen,
     TargetConcluded: _concluded,
     TargetReopened: _reopened,

@@ -188,7 +188,7 @@ class GuestSession(InventorySession, Protocol):
     """The verbs for the files of a mounted guest, and a look at who else is there."""
 
     async def restores(self, *, since: datetime | None = None) -> Sequence[Activity]:
-        """Read the restores that are not over, or all that began at `since` or later.
+        """Read the restores that are not over, and all that began at `since` or later.
 
         They are as old as the server's last data collection: nothing shown proves nothing.
 

@@ -57,6 +57,7 @@ from orchestrator.engine.mount.find import (
     prove,
 )
 from orchestrator.engine.mount.hold import keep
+from orchestrator.engine.mount.lost import tried_again
 from orchestrator.engine.mount.recover import PROOF_AFTER, look
 from orchestrator.engine.mount.release import abandon, record_finished, release
 from orchestrator.engine.mount.submit import doubt_of, settle, submit, take
@@ -103,6 +104,8 @@ async def _what_follows(
     request: MountRequest, after: NextStep, context: RunContext
 ) -> MountRequest | None:
     """Return the request to mount for the target now, at once or after a pause; None: nothing."""
+    if await tried_again(request, context):
+        after = NextStep.RETRY
     if context.ledger[request.key].phase is not Phase.QUEUED:
         return None
     seen = await seen_after(request, context)
