@@ -150,6 +150,14 @@ def _target_line(event: Event, record: MountRecord, verbose: bool) -> str | None
             return f"{key}: taken up again, it was {was}"
         case events.TaskFailed(message=message):
             return f"{key}: the mount failed: {printable(message or 'no reason given')}"
+        case events.MachineBusy(activity=busy):
+            return f"{key}: its machine is busy: {printable(busy.words)} works on it"
+        case events.MachineFree(seen_at=None):
+            return f"{key}: waits for its machine no longer"
+        case events.MachineFree():
+            return f"{key}: its machine is seen to be free"
+        case events.OrphanEnded():
+            return f"{key}: its lost mount is seen to have ended"
         case events.SubmissionInDoubt(reason=reason):
             return f"{key}: in doubt: {printable(reason)}"
         case events.DeadlinePassed(phase=phase, allowed_s=allowed):

@@ -12,6 +12,7 @@ from functools import partial
 import anyio
 
 from orchestrator.core.activity import Activity
+from orchestrator.core.causes import FORBIDDEN, NO_SUCH_THING
 from orchestrator.core.events import MachineBusy, MachineFree
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import Conflict, MountRequest, Result
@@ -43,6 +44,8 @@ async def seen_after(request: MountRequest, context: RunContext) -> Seen | None:
         return None
     if not record.attempts or not record.attempts[-1].fault:
         return None
+    if record.attempts[-1].status in {FORBIDDEN, NO_SUCH_THING}:
+        return None  # that is no question of time
     now = context.ledger.now()
     if watch.at_work_on(request, has_failed=True) is None:
         await context.unless_ended(lambda: watch.look_after(now))
