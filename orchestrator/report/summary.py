@@ -24,6 +24,7 @@ from orchestrator.report.exit_codes import UNCHECKED, halted, is_unchecked, reas
 from orchestrator.report.objectives import age_s, common_objectives, target_objectives
 from orchestrator.report.shards import shard_reports
 from orchestrator.report.values import (
+    NOT_VISIBLE,
     PHASES,
     SCHEMA_VERSION,
     AttemptReport,
@@ -157,7 +158,17 @@ def _server(facts: ServerFacts, state: RunState) -> ServerReport:
             for each in seen.outages
         ),
         paces=tuple(PaceReport(at_s=seconds(at), mounts=mounts) for at, mounts in seen.paces),
+        replications=_sight([each.replications for each in seen.activity]),
+        restores=_sight([each.restores for each in seen.activity]),
     )
+
+
+def _sight(seen: Iterable[bool | None]) -> str:
+    """Return whether anything was ever shown; nothing seen is never "none"."""
+    shown = set(seen)
+    if True in shown:
+        return "seen"
+    return "nothing_seen" if False in shown else NOT_VISIBLE
 
 
 def _if_known(origin: object | None, *names: str) -> dict[str, Any]:

@@ -35,6 +35,8 @@ PHASES = (
     "held",
     "unmounting",
 )
+NOT_VISIBLE = "not_visible"
+SIGHTS = ("seen", "nothing_seen", NOT_VISIBLE)
 OUTCOMES = ("success", "failed", "refused", "not_sent", "unknown")
 
 
@@ -232,7 +234,7 @@ class PaceReport(Struct, frozen=True, kw_only=True):
     mounts: Annotated[int | None, doc("mounts from then on; null: as many as the plan allows")]
 
 
-class ServerReport(Struct, frozen=True, kw_only=True):
+class ServerReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One Enterprise Manager over the run; null where nothing was measured."""
 
     name: Annotated[str, doc("name in the plan")]
@@ -252,6 +254,12 @@ class ServerReport(Struct, frozen=True, kw_only=True):
     problem: Annotated[str | None, doc("why it could not be used")]
     outages: Annotated[tuple[OutageReport, ...], doc("when it could not be used")]
     paces: Annotated[tuple[PaceReport, ...], doc("how many mounts it was given, and when")]
+    replications: Annotated[
+        str, one_of("what it showed of replication jobs at work; absent: not visible", SIGHTS)
+    ] = NOT_VISIBLE
+    restores: Annotated[
+        str, one_of("what it showed of open restores; absent: not visible", SIGHTS)
+    ] = NOT_VISIBLE
 
 
 class StrayReport(Struct, frozen=True, kw_only=True):

@@ -82,11 +82,15 @@ def _jobs(manager: SimulatedManager) -> list[SimActivity]:
 
 def _of_mount(manager: SimulatedManager, fate: MountFate) -> SimActivity:
     """Return the restore session that a mount makes. Source: reference 15.5, question 13."""
-    name = f"{fate.server} {fate.session} {fate.task}"
     return SimActivity(
         kind="file_restore",
         machine=manager.inventory.by_id[fate.point].machine,
         from_s=fate.requested_at,
         until_s=fate.closed_at,
-        id=str(uuid.uuid5(uuid.NAMESPACE_OID, name)),
+        id=session_of_mount(fate),
     )
+
+
+def session_of_mount(fate: MountFate) -> str:
+    """Return the GUID of the restore session that a mount makes."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{fate.server} {fate.session} {fate.task}"))

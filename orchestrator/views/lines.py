@@ -125,6 +125,11 @@ def _run_line(event: Event) -> str | None:
         case events.LimitsShared(server=server, waited_s=waited):
             after = duration(waited or 0)
             return f"{printable(server)}: waits for no other run any more, after {after}"
+        case events.ActivitySeen(server=server, others=others) if others:
+            return (
+                f"{printable(server)}: {counted(sum(others.values()), 'open file-level restore')} "
+                "of others"
+            )
         case events.WaveStarted(wave=wave):
             return f"wave {printable(wave)} started"
         case events.WaveFinished(wave=wave):

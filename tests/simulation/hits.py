@@ -64,6 +64,7 @@ KINDS: Mapping[str, str] = {
     "another_point": "another restore point is tried",
     "older_point": "a target is good from an older restore point",
     "held": "a mount is held after its verdict",
+    "machine_busy": "a machine is seen at work in a job or a restore",
     "stop_once": "a stop signal",
     "stop_twice": "a second stop signal",
 }

@@ -13,6 +13,7 @@ import logging
 import os
 import random
 import tempfile
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ from orchestrator.core.model import ExitCode, RunId
 from orchestrator.engine.run import Run
 from orchestrator.journal import State
 from orchestrator.plan.file.loading import load_plan_text
+from orchestrator.simulator.activity import SimActivity
 from orchestrator.simulator.faults import FaultScript
 from orchestrator.simulator.inventory import Inventory, Point, generated
 from orchestrator.simulator.manager import SimMount, SimSession, SimTask, SimulatedManager, User
@@ -267,7 +269,7 @@ class _Play:
     # --- the servers -------------------------------------------------------------------------
 
     def _manager(self, place: Place, inventory: Inventory) -> SimulatedManager:
-        return _Manager(
+        manager = _Manager(
             place.name,
             inventory,
             users={ACCOUNT: User(ACCOUNT, PASSWORD)},
@@ -277,6 +279,17 @@ class _Play:
             epoch=START,
             duration=self._duration(place),
         )
+        manager.activities += [
+            SimActivity(
+                kind=each.kind,
+                machine=inventory.machines[each.machine],
+                from_s=each.from_s,
+                until_s=each.until_s,
+                id=str(uuid.UUID(int=place.seed + number)),
+            )
+            for number, each in enumerate(place.neighbours)
+        ]
+        return manager
 
     def _duration(self, place: Place) -> Callable[[Point, random.Random], float]:
         def seconds(point: Point, rng: random.Random) -> float:
@@ -299,6 +312,7 @@ class _Play:
         events = [(at, what, name) for at, what, name in story.network]
         events += [(at, "stop", name) for at, name in story.signals]
         events += [(at, "stranger", name) for at, name in story.strangers]
+        events += [(at, "console", name) for at, name in story.consoles]
         events += [(at, "frozen", str(seconds)) for at, seconds in story.freezes]
         if story.asks is not None:
             events += [(at, "request", "") for at in story.asks.requests]
@@ -316,8 +330,16 @@ class _Play:
                 self.witness.hits["frozen"] += 1
             elif what == "stranger":
                 self._visit(self.managers[name])
+            elif what == "console":
+                self._end_orphans(self.managers[name])
             else:
                 self._link(what, host(name))
+
+    def _end_orphans(self, manager: SimulatedManager) -> None:
+        """Let a person end, at the backup server, the mounts that no session can reach."""
+        for fate in self.witness.mounts:
+            if fate.server == manager.name and fate.is_open and fate.orphaned and fate.succeeded:
+                self.witness.closed(fate, manager.clock(), "console")
 
     def _visit(self, manager: SimulatedManager) -> None:
         """Let somebody else, of the same account, mount what the run mounts too."""

@@ -12,12 +12,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
+from orchestrator.core.activity import Activity
 from orchestrator.core.events import (
     Event,
+    MachineBusy,
+    MachineFree,
     MountFound,
     MountKept,
     MountLeft,
     MountReleased,
+    OrphanEnded,
     OutOfReach,
     PointChosen,
     RunFinished,
@@ -42,6 +46,7 @@ from orchestrator.core.events import (
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import MountState, Result, Unmount, session_id
 from orchestrator.engine.limits import Limits
+from orchestrator.simulator.activity import session_of_mount
 from orchestrator.simulator.manager import SimSession, SimulatedManager
 from orchestrator.simulator.truth import GroundTruth, MountFate
 from tests.invariants import allowed
@@ -123,6 +128,8 @@ class Witness(GroundTruth):
         self._guids: dict[str, str] = {}
         self._given_up: set[str] = set()
         self._refused: set[str] = set()
+        self._waited: dict[str, str] = {}
+        """The session that a target of this point waits for."""
         self._over = False
         self._stopped = False
 
@@ -400,10 +407,33 @@ class Witness(GroundTruth):
             case MountReleased():
                 gone = fate is not None and fate.closed_by == "unmounted"
                 self.demand(gone, f"{event}, but {fate}")
+            case OrphanEnded():
+                self.demand(fate is None or not fate.is_open, f"{event}, but {fate} is open")
+                self.hits["orphan_ended"] += 1
+            case MachineBusy(activity=activity):
+                self.demand(self._was_at_work(aim, activity), f"{event}, which never was")
+                self._waited[aim.point] = activity.id
+                self.hits["machine_busy"] += 1
+            case MachineFree(seen_at=float(seen_at)):
+                self.hits["machine_free"] += 1
+                self.demand(not self._works(aim, seen_at), f"{event}, but it is at work")
             case OutOfReach(reason=reason):
                 self._answered(aim, certain=False, why=reason)
             case TargetConcluded():
                 self._concluded(aim, event)
+
+    def _was_at_work(self, aim: _Aim, activity: Activity) -> bool:
+        """Tell whether somebody else's session with this id has ever been there."""
+        manager = self._managers[aim.server]
+        known = {each.id for each in manager.activities}
+        known |= {session_of_mount(each) for each in self.mounts}
+        return activity.id in known
+
+    def _works(self, aim: _Aim, at: float) -> bool:
+        """Tell whether what the target has waited for went on then."""
+        waited = self._waited.get(aim.point, "")
+        manager = self._managers[aim.server]
+        return any(each.id == waited and each.is_at_work(at) for each in manager.activities)
 
     def _is_extra(self, fate: MountFate | None) -> bool:
         """Tell whether a mount is one of several that one request has made, or denied."""
