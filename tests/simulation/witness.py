@@ -433,6 +433,7 @@ class Witness(GroundTruth):
         """Tell whether what the target has waited for went on then."""
         waited = self._waited.get(aim.point, "")
         manager = self._managers[aim.server]
+        at += manager.skew  # its clock may have jumped
         return any(each.id == waited and each.is_at_work(at) for each in manager.activities)
 
     def _is_extra(self, fate: MountFate | None) -> bool:
