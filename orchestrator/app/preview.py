@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 import anyio
@@ -11,9 +12,9 @@ from msgspec import Struct, field
 
 from orchestrator.app.wiring import World, clients
 from orchestrator.core.earlier_runs.naming import Naming
-from orchestrator.core.errors import OrchestratorError, ServerUnusable
+from orchestrator.core.errors import JournalError, OrchestratorError, ServerUnusable
 from orchestrator.core.model import MountRequest, ServerName, UnresolvedTarget
-from orchestrator.core.ports.journal import Proofs
+from orchestrator.core.ports.journal import Proofs, Systems
 from orchestrator.core.ports.store import Store
 from orchestrator.core.text import duration
 from orchestrator.em.client import Client
@@ -82,13 +83,16 @@ async def look(
     plan, now = loaded.plan, world.wall_clock()
     seed = seed_of(plan, seed, world.rng)
     proofs: Proofs | None = None
+    naming = Naming(urls={name: server.url for name, server in plan.servers.items()})
     if plan.samples_stalest:
-        naming = Naming(urls={name: server.url for name, server in plan.servers.items()})
         proofs = store.proofs(before=now, naming=naming)
     narrowing = Narrowing(only=only)
-    draw = Draw(seed=seed, proofs=proofs)
+    systems: Systems | None = None
+    with suppress(JournalError):  # a run would say so; then nothing is known of any machine
+        systems = store.systems(naming)
+    draw = Draw(seed=seed, proofs=proofs, systems=systems)
     selection = PlanSelection(plan, narrowing, now, draw, explain=True)
-    frozen = LockedSelection(locked, narrowing, now) if locked is not None else None
+    frozen = LockedSelection(locked, narrowing, now, systems) if locked is not None else None
     listings: dict[ServerName, Listing] = {}
     locked_listings: dict[ServerName, Listing] = {}
     missing: dict[ServerName, OrchestratorError] = {}

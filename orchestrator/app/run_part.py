@@ -43,7 +43,14 @@ from orchestrator.core.errors import JournalError
 from orchestrator.core.events import Event, RunNoted, RunResumed, RunStarted
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import ExitCode, ServerName, SessionId
-from orchestrator.core.ports.journal import Baselines, Durations, Observer, OtherRuns, Proofs
+from orchestrator.core.ports.journal import (
+    Baselines,
+    Durations,
+    Observer,
+    OtherRuns,
+    Proofs,
+    Systems,
+)
 from orchestrator.core.ports.local import on_the_spot
 from orchestrator.core.run_state import RunState, replay
 from orchestrator.em.credentials import resolve as resolve_secret
@@ -168,7 +175,7 @@ class RunPart:
 
         return Naming(urls=urls_of(self.started.servers), is_simulated=is_simulated)
 
-    def _orders(self, naming: Naming) -> Orders:
+    def _orders(self, naming: Naming, systems: Systems) -> Orders:
         proofs: Proofs | None = None
         if self.source.plan.samples_stalest:
             # As they were when the run began: a resume samples the same machines.
@@ -180,6 +187,7 @@ class RunPart:
             self.choices.confirm,
             self.earlier,
             proofs,
+            systems=systems,
             may_write=self._may_write,
         )
 
@@ -280,8 +288,9 @@ class RunPart:
             state = self.observer.state
             return exit_code(state) if state else ExitCode.INTERNAL
 
+        systems = self.state.systems(naming)
         run = Run(
-            self._orders(naming),
+            self._orders(naming, systems),
             clients(
                 self.source.plan,
                 self.steady_world,
@@ -296,6 +305,7 @@ class RunPart:
                 rng=self.world.rng,
                 durations=durations,
                 baselines=self._baselines(naming),
+                systems=systems,
                 programs=self.world.programs or ChildProcesses(secret_variables(self.source.plan)),
                 aside=on_the_spot if self.world.inline else in_a_thread,
                 file_store=self.world.file_store or DiskFileStore(inline=self.world.inline),

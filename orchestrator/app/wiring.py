@@ -34,7 +34,7 @@ from orchestrator.core.model import (
 )
 from orchestrator.core.policy import SEEN_WITHIN, WatchPolicy
 from orchestrator.core.ports.fence import NO_FENCE, Fence
-from orchestrator.core.ports.journal import Proofs
+from orchestrator.core.ports.journal import Proofs, Systems
 from orchestrator.core.ports.local import FileStore, Programs
 from orchestrator.core.proof import Download
 from orchestrator.core.run_state import RunState
@@ -408,7 +408,7 @@ def _user() -> str:
 def selection_of(source: Plan, narrowing: Narrowing, now: datetime, draw: Draw) -> Selection:
     """Return what chooses the targets; ages of restore points are measured back from `now`."""
     if isinstance(source, LockedPlan):
-        return LockedSelection(source, narrowing, now)
+        return LockedSelection(source, narrowing, now, draw.systems)
     return PlanSelection(source.plan, narrowing, now, draw)
 
 
@@ -420,13 +420,14 @@ def orders_of(
     earlier: EarlierRun | None = None,
     proofs: Proofs | None = None,
     *,
+    systems: Systems | None = None,
     may_write: bool = False,
 ) -> Orders:
     """Return the engine's orders; `proofs` are those from before the run."""
     plan = source.plan
     keys = frozenset(map(MountKey, started.keys)) if started.keys is not None else None
     narrowing = Narrowing(only=started.only, keys=keys)
-    draw = Draw(seed=started.seed, proofs=proofs)
+    draw = Draw(seed=started.seed, proofs=proofs, systems=systems)
     selection = selection_of(source, narrowing, started.started_at, draw)
 
     async def confirmed(expansion: Expansion, silent: Sequence[ServerName]) -> bool:

@@ -6,7 +6,14 @@ import codecs
 import hashlib
 from collections.abc import Iterable, Iterator
 
-from orchestrator.checks.outcomes import SHOWN_TEXT, CheckSetSubject, Unreadable, made, not_judged
+from orchestrator.checks.outcomes import (
+    SHOWN_TEXT,
+    CheckSetSubject,
+    Unreadable,
+    made,
+    not_judged,
+    unread,
+)
 from orchestrator.core import text
 from orchestrator.core.expressions import ExpressionRefused, SearchTooLong, compiled
 from orchestrator.core.proof import CheckOutcome, PathCheck
@@ -129,7 +136,7 @@ def judge_content(
     if isinstance(content, Content) and content.size > check.max_download:
         content = too_large(content.size, check)
     if isinstance(content, Unreadable):
-        return [not_judged(about, check.path, each, content.why) for each in _expectations(check)]
+        return [unread(about, check.path, each, content) for each in _expectations(check)]
     return list(_judged(check, content, about))
 
 

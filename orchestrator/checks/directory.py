@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from orchestrator.checks.metadata import age
-from orchestrator.checks.outcomes import CheckSetSubject, Unreadable, made, not_judged
+from orchestrator.checks.outcomes import CheckSetSubject, Unreadable, made, not_judged, unread
 from orchestrator.core import text
 from orchestrator.core.model import FileSystemEntry
 from orchestrator.core.names import PathRules
@@ -29,7 +29,7 @@ def judge_directory(
     depends on its name has failed.
     """
     if isinstance(listing, Unreadable):
-        return [not_judged(about, check.dir, each, listing.why) for each in _expectations(check)]
+        return [unread(about, check.dir, each, listing) for each in _expectations(check)]
     names = PathRules(about.os_kind)
     nameless = sum(not entry.name for entry in listing)
     matches = [
@@ -150,7 +150,7 @@ def judge_baseline(
     """
     compared = "files and bytes as in the last verified run"
     if isinstance(listing, Unreadable):
-        return [not_judged(about, check.baseline, compared, listing.why)]
+        return [unread(about, check.baseline, compared, listing)]
     files = [entry for entry in listing if not entry.is_directory]
     if any(entry.size is None for entry in files):
         return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from orchestrator.checks.outcomes import CheckSetSubject, Unreadable, made, not_judged
+from orchestrator.checks.outcomes import CheckSetSubject, Unreadable, made, not_judged, unread
 from orchestrator.core import text
 from orchestrator.core.model import FileSystemEntry
 from orchestrator.core.names import PathRules
@@ -23,7 +23,7 @@ def judge_path(
     content has none here, as long as its file is there.
     """
     if isinstance(entry, Unreadable):
-        return [not_judged(about, check.path, each, entry.why) for each in expectations(check)]
+        return [unread(about, check.path, each, entry) for each in expectations(check)]
     outcomes = [*_sizes(check, entry, about), *_age(check, entry, about)]
     outcomes += _owner(check, entry, about)
     if not outcomes and not check.needs_content:

@@ -16,8 +16,13 @@ def program_name(check: ExecCheck) -> str:
     return printable(shlex.join(check.argv), SHOWN_TEXT)
 
 
-def judge_program(check: ExecCheck, ended: Ended, about: CheckSetSubject) -> CheckOutcome:
-    """Return the outcome of a program; any end but 0, 1 and 2 is a check that was not made."""
+def judge_program(
+    check: ExecCheck, ended: Ended, about: CheckSetSubject, undecided: str = ""
+) -> CheckOutcome:
+    """Return the outcome of a program; any end but 0, 1 and 2 is a check that was not made.
+
+    One that is not good is `undecided` if it asked for what cannot be named on this mount.
+    """
     words = ended.message or ended.complaint
     if ended.code is None:
         shown = ended.why + (f": {words}" if words else "")
@@ -27,5 +32,14 @@ def judge_program(check: ExecCheck, ended: Ended, about: CheckSetSubject) -> Che
         how = f"signal {-ended.code}" if ended.code < 0 else f"exit code {ended.code}"
         shown = f"ended with {how}" + (f": {words}" if words else "")
     good = ended.code in {0, 2}
-    path = program_name(check)
-    return made(about, path, EXPECTED, shown, passed=good, warning=ended.code == 2)
+    if undecided and not good:
+        shown = f"{undecided}; it says: {shown}"
+    return made(
+        about,
+        program_name(check),
+        EXPECTED,
+        shown,
+        passed=good,
+        warning=ended.code == 2,
+        undecided=bool(undecided) and not good,
+    )

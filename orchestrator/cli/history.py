@@ -294,6 +294,8 @@ def _values(record: MountRecord) -> dict[str, object]:
         "backup_server": planned.backup_server or None,
         "vm": planned.vm,
         "label": planned.label,
+        "os": record.os_kind.value.lower(),
+        "os_known": record.os_source.value,
         "result": result_of(record).value,
         "mount": record.mount_state.value,
         "message": record.message,

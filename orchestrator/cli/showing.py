@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.core.model import MountKey, RestorePoint
+from orchestrator.core.model import MountKey, OsSource, RestorePoint
 from orchestrator.core.policy import FUTURE_SLACK
 from orchestrator.core.text import counted, duration, moment, printable, timestamp
 from orchestrator.plan.choose.fitting import rfc3339
@@ -34,10 +35,25 @@ def shown_plan(preview: Preview, *, explain: bool) -> Iterator[str]:
         yield f"{printable(target.key)} has no restore point"
         yield from _wrapped(f"because: {target.reason}", 4)
         yield from _passed(expansion.passed.get(target.key, ()), target.key, preview)
+    yield from _systems(expansion.requests)
     yield from (line for note in expansion.notes for line in _wrapped(note, 0))
     if preview.seed:
         yield f"random seed {preview.seed}; --seed {preview.seed} gives the same selection again"
     yield _targets(len(expansion.requests), len(expansion.unresolved))
+
+
+def _systems(requests: Sequence[MountRequest]) -> Iterator[str]:
+    """Yield a line for the targets whose system the plan leaves open, if there are any."""
+    counts = Counter(
+        (each.os_source, each.os_kind) for each in requests if each.os_source is not OsSource.PLAN
+    )
+    words = {OsSource.EARLIER_RUN: "known from earlier runs", OsSource.ASSUMED: "assumed"}
+    parts = [
+        f"{count} {os_kind} ({words.get(source, source)})"
+        for (source, os_kind), count in sorted(counts.items())
+    ]
+    if parts:
+        yield from _wrapped(f"os: auto: {', '.join(parts)}", 0)
 
 
 def _targets(chosen: int, unresolved: int) -> str:
@@ -143,6 +159,7 @@ def _target(request: MountRequest, preview: Preview) -> dict[str, Any]:
         "vm": request.vm,
         "label": request.label,
         "os": request.os_kind.value.lower(),
+        "os_known": request.os_source.value,
         "point": _point(request.point),
         "why": request.policy,
         "incident_at": timestamp(request.incident_at, "auto") if request.incident_at else None,

@@ -47,6 +47,27 @@ class OsKind(StrEnum):
     WINDOWS = "Windows"
     LINUX = "Linux"
 
+    @property
+    def other(self) -> OsKind:
+        """The one that it is not."""
+        return OsKind.LINUX if self is OsKind.WINDOWS else OsKind.WINDOWS
+
+
+class OsSource(StrEnum):
+    """How it is known as which system a guest is mounted."""
+
+    PLAN = "plan"
+    EARLIER_RUN = "earlier_run"
+    """`os: auto`: the guest was readable so when it was mounted last."""
+    ASSUMED = "assumed"
+    """`os: auto`: nothing is known of the machine, and most are of the default system."""
+    FOUND_OUT = "found_out"
+    """`os: auto`: the mount of this run was readable so."""
+
+
+ASSUMED_OS = OsKind.WINDOWS
+"""As which system a guest is mounted first of which nothing is known."""
+
 
 class Source(StrEnum):
     """The restore-point family a target is mounted from."""
@@ -370,6 +391,11 @@ class MountRequest(Struct, frozen=True, kw_only=True):
     downloads: tuple[Download, ...] = ()
     search: Search = NO_SEARCH
     incident_at: datetime | None = None
+    os_source: OsSource = OsSource.PLAN
+    """How `os_kind` is known; unless by the plan, the guest may turn out to be of the other."""
+    volumes: tuple[tuple[str, str], ...] = ()
+    """Drive letters, upper case, and the names of the volumes that have them where a mount shows
+    none."""
 
     @property
     def vm(self) -> str:
@@ -403,6 +429,7 @@ class UnresolvedTarget(Struct, frozen=True, kw_only=True):
     os_kind: OsKind = OsKind.WINDOWS
     source: Source = Source.REPLICA
     place: str = ""
+    os_source: OsSource = OsSource.PLAN
 
 
 def same_fields(kind: type[T], origin: object, *, unset: Collection[str] = (), **own: Any) -> T:

@@ -129,7 +129,8 @@ class CheckOutcome(Struct, frozen=True, kw_only=True):
     """One assertion: what was expected, what was observed, and whether that is good.
 
     `name` is the check set's. A `warning` passes and is shown. A check that could not be
-    made has not passed, and `observed` says why.
+    made has not passed, and `observed` says why. Is it `undecided`, nothing speaks against the
+    guest either: what the check looks at cannot be named on this mount.
     """
 
     name: str
@@ -139,6 +140,12 @@ class CheckOutcome(Struct, frozen=True, kw_only=True):
     passed: bool
     warning: bool = False
     measured: Measured | None = None
+    undecided: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """True if it speaks against the guest."""
+        return not self.passed and not self.undecided
 
 
 class Download(Struct, frozen=True, kw_only=True):

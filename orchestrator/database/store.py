@@ -21,9 +21,10 @@ from orchestrator.core.earlier_runs.baselines import MEASURING, measurements_of
 from orchestrator.core.earlier_runs.durations import past_durations
 from orchestrator.core.earlier_runs.naming import NO_NAMING, Naming
 from orchestrator.core.earlier_runs.proofs import PROVING, last_proofs
+from orchestrator.core.earlier_runs.systems import known_systems
 from orchestrator.core.errors import DatabaseAway, JournalDamaged
 from orchestrator.core.model import RunId, ServerName, SessionId
-from orchestrator.core.ports.journal import Baselines, Durations, Proofs
+from orchestrator.core.ports.journal import Baselines, Durations, Proofs, Systems
 from orchestrator.core.reading import RunReader
 from orchestrator.core.records import (
     Mark,
@@ -226,6 +227,23 @@ class DatabaseStore(RunReader):
         )
         rows = ((run, began[run], at, kind, body) for run, at, kind, body in found if run in began)
         return last_proofs(rows, before, naming)
+
+    def systems(self, naming: Naming = NO_NAMING) -> Systems:
+        """Return as which systems machines were readable, where that had to be found out."""
+        rows = self._ask(
+            "SELECT e.run, e.body FROM bulk_restore.events e JOIN bulk_restore.runs r "
+            "ON r.run = e.run WHERE e.kind = 'SystemFound' "
+            'ORDER BY r.number, e.chain COLLATE "C", e.seq'
+        )
+        started = dict(
+            self._ask(
+                "SELECT run, started FROM bulk_restore.submissions WHERE run = ANY (%s)",
+                [list({run for run, _body in rows})],
+            )
+            if rows
+            else ()
+        )
+        return known_systems(started, rows, naming)
 
     def identities(self) -> Identities:
         """Return nothing beyond addresses: a lease is of an address, whatever answers there."""

@@ -16,10 +16,11 @@ import anyio
 from anyio.abc import TaskGroup
 from msgspec import Struct
 
+from orchestrator.core.earlier_runs.systems import NO_SYSTEMS
 from orchestrator.core.errors import Fenced
 from orchestrator.core.lifecycle import Phase
 from orchestrator.core.model import MountRequest, Result, ServerName, WaveName
-from orchestrator.core.ports.journal import Baselines, Durations, OtherRuns
+from orchestrator.core.ports.journal import Baselines, Durations, OtherRuns, Systems
 from orchestrator.core.ports.local import FileStore, Offload, Programs
 from orchestrator.core.ports.server import EnterpriseManager
 from orchestrator.core.text import counted
@@ -56,6 +57,7 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     durations: Durations
     baselines: Baselines | None
     """None where no check compares with an earlier run."""
+    systems: Systems = NO_SYSTEMS
     programs: Programs
     aside: Offload
     file_store: FileStore
@@ -125,6 +127,7 @@ class Shard:
             unsubmitted=self._unsubmitted,
             check_sets=started.check_sets,
             baselines=around.baselines,
+            systems=around.systems,
             programs=around.programs,
             aside=around.aside,
             file_store=around.file_store,

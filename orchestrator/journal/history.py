@@ -11,6 +11,7 @@ from orchestrator.core.earlier_runs.baselines import MEASURING, Measurements, me
 from orchestrator.core.earlier_runs.durations import DurationRow, PastDurations, past_durations
 from orchestrator.core.earlier_runs.naming import Naming, address_of, urls_in
 from orchestrator.core.earlier_runs.proofs import PROVING, LastProofs, ProofRow, last_proofs
+from orchestrator.core.earlier_runs.systems import KnownSystems, known_systems
 from orchestrator.core.errors import JournalDamaged
 from orchestrator.core.model import RunId, ServerName
 from orchestrator.core.records import as_mapping
@@ -35,6 +36,23 @@ def read_proofs(connection: sqlite3.Connection, before: datetime, naming: Naming
         for run, started_at, at, kind, body in rows
     )
     return last_proofs(whole, before, naming)
+
+
+def read_systems(connection: sqlite3.Connection, naming: Naming) -> KnownSystems:
+    """Return as which systems machines were readable; an older journal has no index for that."""
+    rows = connection.execute(
+        "SELECT CAST(events.run AS TEXT), CAST(body AS BLOB) FROM events "
+        "JOIN runs ON runs.run = events.run "
+        "WHERE events.type = 'SystemFound' ORDER BY runs.rowid, events.seq"
+    ).fetchall()
+    started = {
+        run: body
+        for run in {run for run, _body in rows}
+        for (body,) in connection.execute(
+            "SELECT CAST(body AS BLOB) FROM events WHERE run = ? AND seq = 1", (run,)
+        )
+    }
+    return known_systems(started, rows, naming)
 
 
 def read_durations(connection: sqlite3.Connection, naming: Naming) -> PastDurations:

@@ -15,6 +15,7 @@ from orchestrator.core.earlier_runs.baselines import Measurements
 from orchestrator.core.earlier_runs.durations import PastDurations
 from orchestrator.core.earlier_runs.naming import NO_NAMING, Naming
 from orchestrator.core.earlier_runs.proofs import LastProofs
+from orchestrator.core.earlier_runs.systems import NO_SYSTEMS, KnownSystems
 from orchestrator.core.errors import JournalDamaged, JournalLocked
 from orchestrator.core.events import RunStarted
 from orchestrator.core.model import RunId, ServerName
@@ -34,7 +35,12 @@ from orchestrator.core.same_server import Identities
 from orchestrator.core.text import duration
 from orchestrator.journal.claims import Claims, opened_claims
 from orchestrator.journal.endpoints import identities_in
-from orchestrator.journal.history import read_baselines, read_durations, read_proofs
+from orchestrator.journal.history import (
+    read_baselines,
+    read_durations,
+    read_proofs,
+    read_systems,
+)
 from orchestrator.journal.locking import is_locked, journal_error
 from orchestrator.journal.run_locks import RunLocks
 from orchestrator.journal.side_files import SideFiles
@@ -195,6 +201,16 @@ class State(RunReader, RunLocks, SideFiles):
             return LastProofs({})
         with self._reading() as connection:
             return read_proofs(connection, before, naming)
+
+    def systems(self, naming: Naming = NO_NAMING) -> KnownSystems:
+        """Return as which systems machines were readable, where that had to be found out.
+
+        Records that cannot be read say nothing.
+        """
+        if not self._file.exists():
+            return NO_SYSTEMS
+        with self._reading() as connection:
+            return read_systems(connection, naming)
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

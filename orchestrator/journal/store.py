@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS durations (
     id INTEGER PRIMARY KEY, run TEXT NOT NULL, server TEXT NOT NULL, vm TEXT NOT NULL,
     seconds REAL NOT NULL
 );
+CREATE INDEX IF NOT EXISTS systems ON events (run) WHERE type = 'SystemFound';
 """
 
 BUSY_MS = 200

@@ -13,6 +13,7 @@ from orchestrator.report.text import (
     ran_there,
     removed_lines,
     stray_words,
+    systems_lines,
     words,
     written,
     written_words,
@@ -75,6 +76,7 @@ def render(report: Report) -> str:
             *(f"- {escape_markdown(line)}" for line in report.warnings[:SHOWN]),
             "",
         ]
+    lines += [each for line in systems_lines(report) for each in (line, "")]
     lines += _part("Served by", report.run.shards, ["server", "workers"], _shard)
     lines += ["## Not proven", "", *(f"- {escape_markdown(line)}" for line in report.not_proven)]
     return "\n".join(lines) + "\n"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from orchestrator.core.left_open import DIED
+from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import RestorePoint, Result, ServerName
+from orchestrator.core.proof import CheckOutcome
 from orchestrator.core.run_state import RunState
 from orchestrator.core.text import counted, duration
 from orchestrator.report.objectives import age_s
@@ -48,9 +50,23 @@ def not_proven(state: RunState, results: Collection[Result]) -> tuple[str, ...]:
         )
     if not {Result.FAILED, Result.SKIPPED, Result.CANCELLED}.isdisjoint(results):
         lines.append("Nothing is said about the restore points of targets that were not mounted.")
-    if Result.UNKNOWN in results:
+    if any(check.undecided for record in state.records.values() for check in _last_checks(record)):
+        lines.append("Checks that could not be judged say nothing of their restore points.")
+    if any(_is_lost(record) for record in state.records.values()) and Result.UNKNOWN in results:
         lines.append("What became of the unknown targets: nobody can say from here.")
     return tuple(lines)
+
+
+def _last_checks(record: MountRecord) -> Sequence[CheckOutcome]:
+    return record.attempts[-1].checks if record.attempts else ()
+
+
+def _is_lost(record: MountRecord) -> bool:
+    """Return whether nobody can say what became of a target; not for want of drive letters."""
+    known = record.verdict is Result.UNKNOWN and any(
+        check.undecided for check in _last_checks(record)
+    )
+    return record.result in {Result.UNKNOWN, None} and not known
 
 
 def warnings(

@@ -33,9 +33,9 @@ def doc(description: str, *, since: str | None = None, **schema: Any) -> Meta:
     return Meta(description=description, extra_json_schema={**known, **schema})
 
 
-def one_of(description: str, words: tuple[str | None, ...]) -> Meta:
+def one_of(description: str, words: tuple[str | None, ...], *, since: str | None = None) -> Meta:
     """Return the description of a field that has one of these words."""
-    return doc(description, enum=list(words))
+    return doc(description, since=since, enum=list(words))
 
 
 Count = Annotated[int, Meta(extra_json_schema={"minimum": 0})]

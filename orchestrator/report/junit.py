@@ -175,6 +175,8 @@ def _output(target: TargetReport) -> str:
 
 def _check(outcome: CheckReport) -> str:
     verdict = ("WARNING" if outcome.warning else "passed") if outcome.passed else "FAILED"
+    if outcome.undecided:
+        verdict = "NOT JUDGED"
     detail = f"expected {outcome.expected}, observed {outcome.observed}"
     return printable(f"{verdict}: {outcome.name}: {outcome.path}: {detail}", 2000)
 

@@ -196,7 +196,8 @@ def _target(record: MountRecord, state: RunState) -> TargetReport:
         TargetReport,
         planned,
         backup_server=planned.backup_server or None,
-        os=planned.os_kind.value.lower(),
+        os=record.os_kind.value.lower(),
+        os_known=record.os_source.value,
         source=planned.source.value,
         result=result_of(record),
         mount=record.mount_state,
@@ -317,6 +318,7 @@ def _attempt(attempt: AttemptRecord, state: RunState) -> AttemptReport:
         submitted_at=Moment.of(state.moment(attempt.submitted_at)),
         accepted_at=_moment(state, attempt.accepted_at),
         finished_at=_moment(state, attempt.finished_at),
+        os=UNSET if attempt.os_kind is None else attempt.os_kind.value.lower(),
         failed_checks=_checks(outcome for outcome in attempt.checks if not outcome.passed),
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
 from orchestrator.core.causes import FailureCause
 from orchestrator.core.left_open import out_of_reach_words
-from orchestrator.core.model import MountState, Result, exit_words
+from orchestrator.core.model import ASSUMED_OS, MountState, OsSource, Result, exit_words
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.core.proof import Fate
 from orchestrator.core.text import counted, duration, moment, printable
@@ -54,6 +55,7 @@ def text(report: Report) -> str:
     lines += [each for line in removed_lines(report) for each in (printable(line), "")]
     if report.warnings:
         lines += ["Warnings:", *(f"  {printable(line)}" for line in report.warnings), ""]
+    lines += [each for line in systems_lines(report) for each in (line, "")]
     lines += _part("Served by:", report.run.shards, _shard)
     lines += [_totals(report)]
     lines += [_end(report)]
@@ -157,6 +159,26 @@ def _unread(unread: UnreadReport) -> str:
 
 def _stray(stray: StrayReport) -> str:
     return printable(stray_words(stray))
+
+
+def systems_lines(report: Report) -> list[str]:
+    """Return one line about the guests whose system the plan leaves open, unless all are Windows.
+
+    None either where none of them was mounted.
+    """
+    is_open = [each for each in report.targets if each.os_known != OsSource.PLAN and each.volumes]
+    wrong = sum(len({try_.os for try_ in each.attempts}) > 1 for each in is_open)
+    counts = Counter(each.os for each in is_open)
+    if not wrong and counts.keys() <= {ASSUMED_OS.value.lower()}:
+        return []
+    earlier = sum(each.os_known == OsSource.EARLIER_RUN for each in is_open)
+    shown = " and ".join(f"{count} {os.capitalize()}" for os, count in sorted(counts.items()))
+    how = [f"{earlier} known from earlier runs"] * bool(earlier)
+    how += [f"{wrong} mounted as both systems to find out"] * bool(wrong)
+    return [
+        f"Systems that the plan leaves open: {shown}{' (' if how else ''}{', '.join(how)}"
+        f"{')' if how else ''}"
+    ]
 
 
 def removed_lines(report: Report) -> list[str]:

@@ -18,7 +18,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from orchestrator.core.causes import FailureCause
 from orchestrator.core.lifecycle import FIRM_RESULTS, Span
-from orchestrator.core.model import MountState, Result, Source
+from orchestrator.core.model import MountState, OsSource, Result, Source
 from orchestrator.core.proof import Fate
 from orchestrator.report.described import SHA256, Count, Moment, counts, doc, one_of
 
@@ -65,9 +65,13 @@ class CheckReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     path: Annotated[str, doc("path in the guest")]
     expected: Annotated[str, doc("what the plan demands")]
     observed: Annotated[str, doc("what was read, or why nothing could be read")]
-    passed: Annotated[bool, doc("false too if the check could not be made")]
+    passed: Annotated[bool, doc("false too if the check could not be made or judged")]
     warning: Annotated[bool, doc("it passed, and needs attention; absent: false")] = False
     measured: Annotated[MeasuredReport | UnsetType, doc("absent: not a baseline")] = UNSET
+    undecided: Annotated[
+        bool,
+        doc("it could not be judged: nothing speaks against the guest; absent: false", since=V3),
+    ] = False
 
 
 class CopyReport(Struct, frozen=True, kw_only=True):
@@ -116,8 +120,16 @@ class AttemptReport(Struct, frozen=True, kw_only=True):
     outcome: Annotated[str, one_of("how it ended", OUTCOMES)]
     adopted: Annotated[bool, doc("the answer was lost, and the task was identified later")]
     message: Annotated[str | None, doc("the server's words, or the cause")]
+    os: Annotated[
+        str | UnsetType,
+        one_of(
+            "as which system it was mounted; absent: as the plan says",
+            ("windows", "linux"),
+            since=V3,
+        ),
+    ] = UNSET
     verdict: Annotated[Result | None, doc("null: no verdict was reached")]
-    failed_checks: Annotated[tuple[CheckReport, ...], doc("the checks that failed")]
+    failed_checks: Annotated[tuple[CheckReport, ...], doc("the checks that did not pass")]
 
 
 class Reached(Struct, frozen=True, kw_only=True):
@@ -157,6 +169,14 @@ class PublishedTarget(Struct, frozen=True, kw_only=True, omit_defaults=True):
     vm: Annotated[str, doc("name of the machine")]
     label: Annotated[str, doc("name in the plan")]
     os: Annotated[str, one_of("family of the guest's system", ("windows", "linux"))]
+    os_known: Annotated[
+        str,
+        one_of(
+            "how that is known; absent: the plan says it",
+            tuple(each.value for each in OsSource),
+            since=V3,
+        ),
+    ] = OsSource.PLAN.value
     source: Annotated[str, one_of("kind of restore point", tuple(each.value for each in Source))]
     critical: Annotated[bool, doc("its failure halts the run")]
     result: Annotated[Result, doc("its one result")]

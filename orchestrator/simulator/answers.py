@@ -203,7 +203,7 @@ def _mount_collection(
     never = not session.mount_count.get((point.family, point_id))
     if never and manager.behaviour.empty_mounts_are_404:
         raise Refusal(404, "There are no mounts.")
-    rows = [call.writer.mount(mount, visible_roots(mount)) for mount in mounts.values()]
+    rows = [call.writer.mount(mount, visible_roots(manager, mount)) for mount in mounts.values()]
     return _listing(call, f"{ENTITY[path]}Mounts", rows)
 
 
@@ -225,7 +225,7 @@ async def _one_mount(
         raise Refusal(500, f"There is no mount point with id [{parts[2]}]")
     if mount is None:
         raise Refusal(404, f"Mount point [{parts[2]}] is not found.")
-    if len(parts) > 3 or (call.path.endswith("/") and "/" in visible_roots(mount)):
+    if len(parts) > 3 or (call.path.endswith("/") and "/" in visible_roots(manager, mount)):
         return guest_path(manager, call, session, mount, "/".join(parts[3:]))
     _only(call, "GET", "DELETE")
     if call.method == "DELETE":
@@ -238,4 +238,4 @@ async def _one_mount(
             await asyncio.sleep(manager.behaviour.unmount_s)
         manager.unmount(session, mount)
         return Reply(204)
-    return Reply(200, call.writer.mount(mount, visible_roots(mount), whole=True))
+    return Reply(200, call.writer.mount(mount, visible_roots(manager, mount), whole=True))

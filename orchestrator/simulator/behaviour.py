@@ -46,6 +46,8 @@ class Behaviour:
     unmount_by: "answer" (204), or a "task" that takes `unmount_s`, a "failing_task", which
         leaves the mount, or an "endless_task".
     missing_mount_is_500: an unmount of what is not mounted is a 500, not a 404.
+    wrong_system: what a guest shows that is mounted as a system which it is not: "nothing", or a
+        volume that is "unreadable".
     bears_mounts, bears_requests: with so many mounts open, a further mount is a 503; with so
         many requests in work, any further request is. None is no such bound.
     """
@@ -82,6 +84,7 @@ class Behaviour:
     shows_own_mounts: bool = True
     unmount_by: str = "answer"
     missing_mount_is_500: bool = False
+    wrong_system: str = "nothing"
     bears_mounts: int | None = None
     bears_requests: int | None = None
     header_names: str = "kept"

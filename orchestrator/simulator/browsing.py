@@ -16,6 +16,9 @@ from orchestrator.simulator.manager import SimMount, SimSession, SimTask, Simula
 from orchestrator.simulator.queries import page_of, paging
 from orchestrator.simulator.writing import guest
 
+NOT_READABLE = "The file system is not recognized."
+UNREADABLE = "vol_00000000"
+"""How a volume of the wrong system is called where one is shown; ours."""
 GONE = "The mount point is not available any more."
 NOT_FOUND = "The path is not found."
 FAILED = "Failed to restore the file."
@@ -31,7 +34,9 @@ def guest_path(
         Refusal: any status other than success.
     """
     action = call.query.get("action", "").lower()
-    file = tree(mount.point).get(path) if visible_roots(mount) else None
+    if is_of_wrong_system(mount):
+        raise Refusal(500 if path in visible_roots(manager, mount) else 404, NOT_READABLE)
+    file = tree(mount.point).get(path) if visible_roots(manager, mount) else None
     if action == "download" and call.method == "GET":
         return _download(mount, path)
     if file is None:
@@ -51,10 +56,16 @@ def guest_path(
     return _listing(call, mount, path, action)
 
 
-def visible_roots(mount: SimMount) -> tuple[str, ...]:
-    """Return the volumes; with the wrong OsKind there are none to see."""
-    machine = mount.point.machine
-    return roots(machine) if machine.os == mount.os_kind else ()
+def is_of_wrong_system(mount: SimMount) -> bool:
+    """Return whether a guest is mounted as what it is not: nothing of it is readable."""
+    return mount.point.machine.os != mount.os_kind
+
+
+def visible_roots(manager: SimulatedManager, mount: SimMount) -> tuple[str, ...]:
+    """Return the volumes; with the wrong OsKind none is there to see, or one cannot be read."""
+    if is_of_wrong_system(mount):
+        return (UNREADABLE,) if manager.behaviour.wrong_system == "unreadable" else ()
+    return roots(mount.point.machine)
 
 
 def address_of(mount: SimMount) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
+from zlib import crc32
 
 from orchestrator.simulator.files import FOLDER, GuestFile
 from orchestrator.simulator.inventory import Machine, Point
@@ -101,15 +102,43 @@ class GuestTree:
 
 def roots(machine: Machine) -> tuple[str, ...]:
     """Return the volume roots of a mounted guest. [INFERRED] for Linux: no example is public."""
+    return tuple(shown_volume(machine, root) for root in _own_roots(machine))
+
+
+def shown_volume(machine: Machine, root: str) -> str:
+    """Return what a mount calls a volume: of a letterless machine it has a random id.
+
+    Source: reference 9; the form of the ids is ours, and as in the sample.
+    """
+    if not machine.letterless:
+        return root
+    return f"vol_{crc32(f'{machine.name}/{root}'.encode()):08x}"
+
+
+def _own_roots(machine: Machine) -> tuple[str, ...]:
     if machine.roots is not None:
         return machine.roots
     return ("Volume$0:", "C:", "E:") if machine.os == "Windows" else ("root",)
 
 
+def _shown(
+    machine: Machine, files: Mapping[str, GuestFile | None]
+) -> Mapping[str, GuestFile | None]:
+    """Return files by the paths under which a mount shows them."""
+    if not machine.letterless:
+        return files
+    own = {root.casefold(): shown_volume(machine, root) for root in _own_roots(machine)}
+    parts = ((path.partition("/"), file) for path, file in files.items())
+    return {
+        f"{own.get(root.casefold(), root)}{slash}{below}": file
+        for (root, slash, below), file in parts
+    }
+
+
 def tree(point: Point) -> GuestTree:
     """Return the point's files; made anew only when something was changed."""
     machine = point.machine
-    usual = _usual(machine.os, roots(machine))
+    usual = _usual(machine.os, roots(machine), _own_roots(machine))
     if not machine.files and not point.changes:
         return usual
     made_of = (roots(machine), dict(machine.files), dict(point.changes))
@@ -117,15 +146,19 @@ def tree(point: Point) -> GuestTree:
         found: GuestTree = point.built[1]
         return found
     made = usual.copy()
-    made.change(machine.files)
-    made.change(point.changes)
+    made.change(_shown(machine, machine.files))
+    made.change(_shown(machine, point.changes))
     point.built = (made_of, made)
     return made
 
 
 @cache
-def _usual(os: str, roots: tuple[str, ...]) -> GuestTree:
-    """Return the tree of every machine; a Linux one hangs below the first root, `/` included."""
+def _usual(os: str, roots: tuple[str, ...], own: tuple[str, ...]) -> GuestTree:
+    """Return the tree of every machine; a Linux one hangs below the first root, `/` included.
+
+    `own` are the names of the roots for the guest itself.
+    """
+    names = dict(zip(own, roots, strict=True))
     usual = GuestTree(roots, any_case=os == "Windows")
     if not roots:
         return usual
@@ -133,6 +166,9 @@ def _usual(os: str, roots: tuple[str, ...]) -> GuestTree:
         place = directory
         if os != "Windows":
             place = f"{roots[0].strip('/')}{directory.removeprefix('root')}".strip("/")
+        else:
+            root, slash, below = directory.partition("/")
+            place = f"{names.get(root, root)}{slash}{below}"
         if usual.get("") is None and usual.get(place.partition("/")[0]) is None:
             continue
         usual.change({f"{place}/{name}": GuestFile(size=size) for name, size in children})

@@ -54,8 +54,10 @@ class Machine:
 
     While the replica is `running` (failed over) or its `job_active`, no mount of it succeeds.
     `files` change the usual tree of its system (None removes a path), `roots` its volumes: for
-    Linux names of any kind, `/` included. Without `guest_credentials` the job knows none for
-    the guest, so that nothing can be written into it unless the request brings them.
+    Linux names of any kind, `/` included. A `letterless` Windows machine is mounted by a Linux
+    server: its volumes have random ids, which `files` need not know. Without `guest_credentials`
+    the job knows none for the guest, so that nothing can be written into it unless the request
+    brings them.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Machine:
     files: dict[str, GuestFile | None] = field(default_factory=dict)
     roots: tuple[str, ...] | None = None
     guest_credentials: bool = True
+    letterless: bool = False
 
 
 @dataclass(slots=True, eq=False)

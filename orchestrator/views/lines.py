@@ -178,6 +178,11 @@ def _target_line(event: Event, record: MountRecord, verbose: bool) -> str | None
             return f"{key}: now restore point {printable(point.name)} ({printable(why)})"
         case events.MountFound(roots=roots):
             return f"{key}: mounted, volumes: {printable(', '.join(roots)) or 'none'}"
+        case events.NothingReadable(os_kind=os_kind):
+            other = os_kind.other
+            return f"{key}: nothing is readable as {os_kind}: it is mounted once as {other}"
+        case events.SystemFound(os_kind=os_kind):
+            return f"{key}: readable as {os_kind}, which later runs know"
         case events.CheckMade(outcome=outcome) if verbose or outcome.warning or not outcome.passed:
             return f"{key}: {_check(outcome)}"
         case events.FileCopied(outcome=outcome) if verbose or outcome.fate is Fate.FAILED:
@@ -202,7 +207,7 @@ def _held_line(event: events.MountKept, record: MountRecord, stats: RunStatistic
 
 
 def _check(outcome: CheckOutcome) -> str:
-    verdict = "passed" if outcome.passed else "FAILED"
+    verdict = "passed" if outcome.passed else "FAILED" if outcome.failed else "open"
     how = "warns" if outcome.warning else verdict
     return (
         f"check {printable(outcome.name)} {how}: {printable(outcome.path)}: expected "

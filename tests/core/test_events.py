@@ -62,6 +62,8 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
         return st.one_of([values(each) for each in inner])
     if get_origin(hint) is tuple and inner[1:] == (...,):
         return st.lists(values(inner[0]), max_size=3).map(tuple)
+    if get_origin(hint) is tuple:
+        return st.tuples(*map(values, inner))
     if get_origin(hint) is dict:
         return st.dictionaries(values(inner[0]), values(inner[1]), max_size=3)
     raise NotImplementedError(f"say how to draw a {hint}")

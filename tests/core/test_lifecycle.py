@@ -25,6 +25,7 @@ from orchestrator.core.events import (
     MountKept,
     MountLeft,
     MountReleased,
+    NothingReadable,
     OrphanEnded,
     OutOfReach,
     PointChosen,
@@ -32,6 +33,7 @@ from orchestrator.core.events import (
     SubmissionNotSent,
     SubmissionRefused,
     SubmissionStarted,
+    SystemFound,
     TargetConcluded,
     TargetEvent,
     TargetPlanned,
@@ -58,6 +60,7 @@ from orchestrator.core.model import (
     MountKey,
     MountState,
     OsKind,
+    OsSource,
     RestorePoint,
     RestorePointId,
     Result,
@@ -99,6 +102,7 @@ PLANNED = TargetPlanned(
     search=Search(candidates=POINTS),
 )
 CHECKED = replace(PLANNED, checks=("boot",))
+OPEN = replace(PLANNED, os_source=OsSource.ASSUMED)
 
 SMOOTH = (
     SubmissionStarted,
@@ -132,6 +136,12 @@ EXTRA: dict[type[TargetEvent], dict[str, st.SearchStrategy[Any]]] = {
     TaskSucceeded: {"task": st.just(TASK), "mount": st.sampled_from([MOUNT, None])},
     TaskFailed: {"task": st.just(TASK)},
     MountFound: {"mount": st.just(MOUNT), "roots": st.sampled_from([("C:",), ("/", "/v"), ()])},
+    NothingReadable: {"os_kind": st.sampled_from(OsKind)},
+    SystemFound: {
+        "os_kind": st.sampled_from(OsKind),
+        "server": st.just(ServerName("hq")),
+        "vm": st.just("dc01"),
+    },
     CheckMade: {"outcome": st.sampled_from([GOOD_CHECK, replace(GOOD_CHECK, passed=False)])},
     FileCopied: {
         "outcome": st.sampled_from(Fate).map(
@@ -154,7 +164,7 @@ EXTRA: dict[type[TargetEvent], dict[str, st.SearchStrategy[Any]]] = {
 }
 
 
-BEGINNINGS = st.sampled_from([(PLANNED, SMOOTH), (CHECKED, SMOOTH_CHECKED)])
+BEGINNINGS = st.sampled_from([(PLANNED, SMOOTH), (CHECKED, SMOOTH_CHECKED), (OPEN, SMOOTH)])
 PAUSES = st.sampled_from([0.0, 1.0, 2.5])
 KINDS = {
     phase: st.sampled_from(list(likely)) | st.sampled_from(list(EXTRA))
@@ -269,6 +279,7 @@ def test_success_is_said_only_of_what_was_proved(
             continue
         attempt = _last_attempt(happened[: happened.index(conclusion)], conclusion.point)
         found = next(n for n, event in enumerate(attempt) if isinstance(event, MountFound))
+        assert not any(isinstance(event, NothingReadable) for event in attempt)
         verdicts = [n for n, event in enumerate(attempt) if isinstance(event, VerdictReached)]
         proof, verdict = attempt[found], attempt[verdicts[-1]]
         assert isinstance(proof, MountFound)

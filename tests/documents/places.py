@@ -18,7 +18,7 @@ from orchestrator.em import logon
 from orchestrator.em.session import Session
 from orchestrator.em.transport import Transport
 from orchestrator.engine.conductor import Conductor
-from orchestrator.engine.content import checks, download
+from orchestrator.engine.content import checks, download, system, volumes
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.mount import drive, find, orphans, recover, release, resume, submit
 from orchestrator.engine.run import Run
@@ -49,6 +49,8 @@ LIFE: tuple[tuple[str, Place], ...] = (
     ("A lost answer is cleared up", recover.look),
     ("The task is watched to its end", Watcher),
     ("The mount is found, read and judged", find.prove),
+    ("The guest's system is found out", system.is_readable),
+    ("A path is matched with a volume", volumes.windows_volume),
     ("The checks are made", checks.examine),
     ("A check of a file's or directory's facts fails", metadata.judge_path),
     ("A check of names in a directory fails", directory.judge_directory),

@@ -11,6 +11,8 @@ from msgspec.structs import fields
 from orchestrator.cli import COMMANDS
 from orchestrator.core.events import MountKept, ServerPaced
 from orchestrator.core.model import AttemptPolicy, ExitCode, PhaseTimeouts, ServerName
+from orchestrator.plan.file.os_choice import OPEN_OS
+from orchestrator.plan.file.scalars import OS_CHOICES
 from orchestrator.plan.file.settings import (
     Cleanup,
     Entry,
@@ -120,7 +122,7 @@ def plan_defaults() -> str:
     server = {each.name: each.default for each in fields(ServerSettings)}
     rows = [
         ("mode", plan["mode"]),
-        ("os", str(entry["os_kind"]).lower()),
+        ("os", next(word for word, os in OS_CHOICES.items() if os == OPEN_OS)),
         ("source", entry["source"]),
         ("point", f"{{policy: {PointPolicy().policy}}}"),
         ("timeouts", _durations(mount=times.mount, checks=times.checks, unmount=times.unmount)),

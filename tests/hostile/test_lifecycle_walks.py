@@ -21,12 +21,14 @@ from orchestrator.core.events import (
     MountKept,
     MountLeft,
     MountReleased,
+    NothingReadable,
     OutOfReach,
     PointChosen,
     SubmissionInDoubt,
     SubmissionNotSent,
     SubmissionRefused,
     SubmissionStarted,
+    SystemFound,
     TargetConcluded,
     TargetEvent,
     TargetPlanned,
@@ -51,6 +53,7 @@ from orchestrator.core.model import (
     MountKey,
     MountState,
     OsKind,
+    OsSource,
     RestorePoint,
     RestorePointId,
     Result,
@@ -84,6 +87,12 @@ PLANNED = TargetPlanned(
     search=Search(candidates=POINTS),
 )
 CHECKED = replace(PLANNED, checks=("boot",))
+FIRST = (
+    PLANNED,
+    CHECKED,
+    replace(PLANNED, os_source=OsSource.ASSUMED),
+    replace(CHECKED, os_source=OsSource.EARLIER_RUN),
+)
 Chosen = Callable[[random.Random], dict[str, Any]]
 WHY: dict[str, Any] = {"reason": "so"}
 
@@ -105,6 +114,8 @@ FIELDS: Mapping[type[TargetEvent], Chosen] = {
     CheckMade: lambda rng: {"outcome": outcome(rng)},
     FileCopied: lambda rng: {"outcome": copied(rng)},
     MountKept: lambda rng: WHY | {"until": rng.choice([None, 60.0])},
+    NothingReadable: lambda rng: {"os_kind": rng.choice(list(OsKind))},
+    SystemFound: lambda rng: {"os_kind": rng.choice(list(OsKind)), "server": "hq", "vm": "dc01"},
     PointChosen: lambda rng: {"point": rng.choice(POINTS), "why": "older"},
     VerdictReached: lambda rng: {"result": rng.choice(list(Result))},
     UnmountStarted: lambda _: {"mount": MOUNT},
@@ -221,6 +232,8 @@ def step(rng: random.Random, record: MountRecord, at: float) -> TargetEvent:
     fields = FIELDS[kind](rng)
     if kind is SubmissionStarted and record.point is not None and rng.random() < 0.9:
         fields["point"] = record.point.id
+    if kind is NothingReadable and rng.random() < 0.8:
+        fields["os_kind"] = record.os_kind
     if kind is VerdictReached and record.planned.checks and rng.random() < 0.5:
         fields["result"] = Result.VERIFIED
     if kind is TargetConcluded and rng.random() < 0.6:
@@ -263,8 +276,8 @@ def test_no_walk_claims_what_was_not_proved() -> None:
     met: Counter[str] = Counter()
     for seed in range(2500):
         rng = random.Random(f"walk-{seed}")
-        first = CHECKED if seed % 2 else PLANNED
-        record, opinion = begin(first), Opinion(asked=first is CHECKED)
+        first = FIRST[seed % len(FIRST)]
+        record, opinion = begin(first), Opinion(asked=bool(first.checks))
         accepted = list[TargetEvent]()
         for at in range(1, 40):
             event = step(rng, record, float(at))

@@ -185,7 +185,7 @@ def test_a_set_for_both_systems_fits_none() -> None:
     """One of its checks must fail wherever it is made, so the plan is wrong."""
     mixed = "checks: {m: [{path: /a}, {path: 'C:\\a'}]}\n"
 
-    for os in ("linux", "windows"):
+    for os in ("linux", "windows", "auto"):
         with pytest.raises(PlanError, match="check set 'm' looks at"):
             load(mixed + f"targets: [{{vm: v, os: {os}, checks: [m]}}]\n")
 
@@ -195,10 +195,19 @@ def test_ten_thousand_targets_with_the_same_mistake_are_told_once() -> None:
     targets = "".join(f"  - {{vm: v{n}, label: l{n}}}\n" for n in range(10_000))
 
     with pytest.raises(PlanError) as caught:
-        load(f"{SETS}defaults: {{checks: [a, x]}}\ntargets:\n{targets}")
+        load(f"{SETS}defaults: {{checks: [a, x], os: windows}}\ntargets:\n{targets}")
 
     (problem,) = caught.value.problems
     assert "6:21: check set 'a' looks at '/a', a path of Linux, but vm 'v0'" in str(problem)
+
+
+def test_a_target_whose_system_is_left_open_may_ask_for_sets_of_both() -> None:
+    """Which of them is for a machine shows only once it is mounted."""
+    both = "checks: {a: [{path: /a}], b: [{path: 'C:\\a'}]}\n"
+
+    (only,) = load(both + "targets: [{vm: v, checks: [a, b]}]\n").plan.entries()
+
+    assert only.checks == ("a", "b")
 
 
 def test_targets_of_one_shape_ask_for_the_same_sets_and_no_others() -> None:

@@ -9,7 +9,14 @@ import pytest
 from msgspec.structs import replace
 
 from orchestrator.core.errors import PlanError
-from orchestrator.core.model import AttemptPolicy, Objectives, OsKind, PhaseTimeouts, Source
+from orchestrator.core.model import (
+    AttemptPolicy,
+    Objectives,
+    OsKind,
+    OsSource,
+    PhaseTimeouts,
+    Source,
+)
 from orchestrator.plan.file.settings import Entry, PointPolicy, PolicyName
 from tests.plan.builders import expanded, load, point
 
@@ -34,7 +41,8 @@ def test_without_a_word_the_documented_defaults_hold() -> None:
 
     (only,) = plan.entries()
     assert (only.wave, only.server, only.critical) == ("default", "hq", False)
-    assert (only.os_kind, only.source) == (OsKind.WINDOWS, Source.REPLICA)
+    assert (only.os_kind, only.os_source) == (OsKind.WINDOWS, OsSource.ASSUMED)
+    assert (only.source, only.volumes) == (Source.REPLICA, ())
     assert only.point == PointPolicy(policy=PolicyName.LATEST)
     assert only.timeouts == PhaseTimeouts(mount=1200, checks=600, unmount=300)
     assert only.retries.attempts == 2
@@ -47,6 +55,8 @@ def test_without_a_word_the_documented_defaults_hold() -> None:
     [
         ("server", "server", "hq", "dr"),
         ("os", "os_kind", "windows", "linux"),
+        ("os", "os_source", "auto", "windows"),
+        ("volumes", "volumes", "{C: 'Volume$1:'}", "{c: vol_3f9a17c2}"),
         ("source", "source", "backup", "agent"),
         ("point", "point", "{max_age: 1h}", "{max_age: 2h}"),
         ("timeouts", "timeouts", "{mount: 7s}", "{mount: 8s}"),
@@ -176,3 +186,14 @@ def test_targets_of_one_shape_take_over_all_they_have_in_common() -> None:
             f"targets:\n  - {shape.format(f'vm{n}')}\n", two_servers=True
         ).plan.entries()
         assert replace(found, place=alone.place) == alone
+
+
+def test_drive_letters_are_merged_letter_by_letter() -> None:
+    """A wave or a target names only what is otherwise there; letters are the same in any case."""
+    only = entry(
+        plan="volumes: {C: vol_1, E: vol_2}",
+        wave="volumes: {e: vol_3}",
+        target="volumes: {F: vol_4}",
+    )
+
+    assert only.volumes == (("C", "vol_1"), ("E", "vol_3"), ("F", "vol_4"))

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from orchestrator.core.model import (
     OsKind,
+    OsSource,
     RestorePoint,
     RestorePointId,
     ServerName,
@@ -165,3 +166,11 @@ def test_the_recovery_example_of_the_complete_plan_is_right() -> None:
 
     written = [d for entry in plan.entries() for d in entry.downloads if d.writes_into_guest]
     assert [download.path for download in written] == ["/etc/nginx/nginx.conf"]
+
+
+def test_the_mixed_plan_leaves_the_systems_open() -> None:
+    """Its job may hold machines of both; the letterless one is known to be Windows by its sets."""
+    job, files = load_plan(ROOT / "mixed.yaml").plan.entries()
+
+    assert (job.os_source, job.checks) == (OsSource.ASSUMED, ("windows-boot", "linux-boot"))
+    assert (files.os_source, files.volumes) == (OsSource.ASSUMED, (("C", "Volume$1:"),))

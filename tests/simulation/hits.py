@@ -65,6 +65,7 @@ KINDS: Mapping[str, str] = {
     "older_point": "a target is good from an older restore point",
     "held": "a mount is held after its verdict",
     "machine_busy": "a machine is seen at work in a job or a restore",
+    "other_system": "a guest is mounted as the other system, because nothing was readable",
     "stop_once": "a stop signal",
     "stop_twice": "a second stop signal",
 }

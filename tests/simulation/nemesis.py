@@ -245,7 +245,9 @@ class _Play:
 
     def _os_of(self, os: str, place: int) -> str:
         wrong = self.story.wrong_os and place == 0
-        return {"windows": "linux", "linux": "windows"}[os.lower()] if wrong else os.lower()
+        if wrong:
+            return {"windows": "linux", "linux": "windows"}[os.lower()]
+        return "auto" if self.story.open_os else os.lower()
 
     def _judged(self, outcome: Outcome, now: float) -> Played:
         report = json.loads((self.directory / "report" / "report.json").read_text())

@@ -230,6 +230,8 @@ class Story:
     freezes: list[tuple[float, float]] = field(default_factory=list)
     """(second, seconds) for which the process stands still."""
     asks: Asks | None = None
+    open_os: bool = False
+    """The plan leaves it open which systems the machines have."""
 
     @property
     def is_calm(self) -> bool:
@@ -248,6 +250,7 @@ class Story:
             -(-place.machines // min(place.limit, place.backup_limit)) for place in self.places
         )
         more = self.asks.longest_s if self.asks is not None else 0.0
+        more += 900.0 * self.open_os
         frozen = sum(seconds for _at, seconds in self.freezes)
         busy = any(place.neighbours for place in self.places) or self.consoles
         waiting = rounds * (BUSY_S + 900.0) + 900.0 if busy else 0.0
@@ -271,6 +274,7 @@ def told(seed: int, more: frozenset[str] = PLAYED) -> Story:
         wrong_os=rng.random() < 0.05,
         watch=WatchPolicy(shortest=pace, crowded=pace, longest=3 * pace),
     )
+    _leave_open(random.Random(f"os:{seed}"), story)
     if story.is_calm:
         return _calmed(story, rng, more)
     for _ in range(rng.choice([0, 1, 1] if story.is_mild else [7, 8, 9, 10])):
@@ -296,6 +300,14 @@ def told(seed: int, more: frozenset[str] = PLAYED) -> Story:
         if story.asks.unmount is not Unmount.ALWAYS:
             story.asks.requests += [EVERY_S * n for n in range(1, int(story.ends_s / EVERY_S))]
     return story
+
+
+def _leave_open(rng: random.Random, story: Story) -> None:
+    """Let some plans name no system: each Linux machine is mounted as Windows first."""
+    story.open_os = rng.random() < 0.25
+    for place in story.places if story.open_os else ():
+        shown = rng.choice(["nothing", "nothing", "unreadable"])
+        place.behaviour = replace(place.behaviour, wrong_system=shown)
 
 
 def _calmed(story: Story, rng: random.Random, wanted: frozenset[str]) -> Story:

@@ -21,6 +21,7 @@ from orchestrator.core.events import (
     MountKept,
     MountLeft,
     MountReleased,
+    NothingReadable,
     OrphanEnded,
     OutOfReach,
     PointChosen,
@@ -34,6 +35,7 @@ from orchestrator.core.events import (
     SubmissionNotSent,
     SubmissionRefused,
     SubmissionStarted,
+    SystemFound,
     TargetConcluded,
     TargetEvent,
     TargetPlanned,
@@ -44,7 +46,7 @@ from orchestrator.core.events import (
     VerdictReached,
 )
 from orchestrator.core.lifecycle import MountRecord
-from orchestrator.core.model import MountState, Result, Unmount, session_id
+from orchestrator.core.model import MountState, OsSource, Result, Unmount, session_id
 from orchestrator.engine.limits import Limits
 from orchestrator.simulator.activity import session_of_mount
 from orchestrator.simulator.manager import SimSession, SimulatedManager
@@ -74,6 +76,12 @@ class _Aim:
     points: set[str] = field(default_factory=set)
     """All that were tried."""
     proven: set[str] = field(default_factory=set)
+    os: str = ""
+    """The system that its machine has."""
+    is_open: bool = False
+    """The plan leaves that open."""
+    unread: set[str] = field(default_factory=set)
+    """The points that were mounted as a system which their machine has not."""
     readable: bool = False
     """Mounted as the system it is: its volumes can be seen."""
     session: str = ""
@@ -288,7 +296,6 @@ class Witness(GroundTruth):
 
     def observe(self, event: Event, record: MountRecord | None) -> None:
         """Compare an event with what the servers know, the moment it is recorded."""
-        _ = record
         match event:
             case TargetPlanned(key=key):
                 point = event.point.id if event.point is not None else ""
@@ -300,7 +307,8 @@ class Witness(GroundTruth):
                     {point},
                 )
                 listed = self._managers[event.server].inventory.by_id.get(point)
-                aim.readable = listed is not None and listed.machine.os == event.os_kind
+                aim.os = listed.machine.os if listed is not None else ""
+                aim.is_open = event.os_source is not OsSource.PLAN
             case SessionOpened(server=server, session=name):
                 session = self._guid(name)
                 self.demand(self._lives(server, session), f"{server}: {session} was never opened")
@@ -324,6 +332,8 @@ class Witness(GroundTruth):
             case RunFinished():
                 self._over = True
             case TargetEvent(key=key):
+                if isinstance(event, SubmissionStarted) and record is not None:
+                    self._aims[key].readable = self._aims[key].os == record.os_kind
                 self._target(self._aims[key], event)
 
     def _denied(self, server: str, session: str, at: float) -> None:
@@ -394,6 +404,13 @@ class Witness(GroundTruth):
                 self.demand(fate is not None and fate.succeeded is False, f"{event}, but {fate}")
             case PointChosen(point=chosen):
                 self._chosen(aim, event, chosen.id)
+            case NothingReadable():
+                wrong = aim.is_open and not aim.readable and aim.point not in aim.unread
+                self.demand(wrong, f"{event}, but it is {aim.os}, and was mounted so {fate}")
+                aim.unread.add(aim.point)
+                self.hits["other_system"] += 1
+            case SystemFound(os_kind=os_kind):
+                self.demand(aim.readable and aim.os == os_kind, f"{event}, but it is {aim.os}")
             case VerdictReached(result=result):
                 good = fate is not None and fate.succeeded is True and aim.readable
                 good = good and (result is not Result.VERIFIED or self._passes(aim))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -226,6 +227,34 @@ async def test_the_wrong_system_mounts_and_shows_nothing(os: str, said: str) -> 
         assert state(task)[:2] == ("Finished", "true")
         assert (roots(mount), "<FSRoots />" in mount.text) == ([], True)
         assert (await wire.get(f"vmReplicaPoints/{point.id}/mounts/1/C:")).status == 404
+
+
+@pytest.mark.parametrize(("os", "said"), [("Linux", "Windows"), ("Windows", "Linux")])
+async def test_the_wrong_system_may_show_a_volume_that_cannot_be_read(os: str, said: str) -> None:
+    """A knob: what a real server shows of a guest that it cannot read is not documented."""
+    async with wired(behaviour=replace(STEADY, wrong_system="unreadable")) as wire:
+        point = wire.point(os)
+        await wire.mounted(point, said)
+        mount = f"vmReplicaPoints/{point.id}/mounts/1"
+
+        (shown,) = roots(await wire.get(mount))
+        assert (await wire.get(f"{mount}/{shown}?action=listAll")).status == 500
+        assert (await wire.get(f"{mount}/C:?action=listAll")).status == 404
+
+
+async def test_a_windows_guest_on_a_linux_server_has_no_drive_letters() -> None:
+    """Trap 70: volumes with random ids, as in the sample, and the same files below them."""
+    async with wired() as wire:
+        point = wire.point("Windows")
+        point.machine.letterless = True
+        await wire.mounted(point, "Windows")
+        mount = f"vmReplicaPoints/{point.id}/mounts/1"
+
+        shown = roots(await wire.get(mount))
+        assert all(re.fullmatch("vol_[0-9a-f]{8}", root) for root in shown)
+        files = await wire.get(f"{mount}/{shown[1]}/Windows?action=listAll")
+        assert "notepad.exe" in files.texts("Name")
+        assert (await wire.get(f"{mount}/C:?action=listAll")).status == 404
 
 
 async def test_the_list_of_tasks_is_complete() -> None:

@@ -28,7 +28,7 @@ from orchestrator.app.wiring import Choices, Plan, World, clients, limits_of, se
 from orchestrator.core.earlier_runs.naming import Naming
 from orchestrator.core.errors import JournalError
 from orchestrator.core.model import MountRequest, ServerName, Source, UnresolvedTarget
-from orchestrator.core.ports.journal import Durations, Proofs
+from orchestrator.core.ports.journal import Durations, Proofs, Systems
 from orchestrator.core.ports.store import Store
 from orchestrator.core.run_state import RunState
 from orchestrator.core.same_server import Identities
@@ -98,10 +98,13 @@ async def check(
 def _draw(source: Plan, choices: Choices, store: Store, world: World, now: datetime) -> Draw:
     """Return what a run that began now would choose by; without a journal nothing was proven."""
     proofs: Proofs | None = None
-    if source.plan.samples_stalest:
-        with suppress(JournalError):  # the item `journal` tells
+    systems: Systems | None = None
+    with suppress(JournalError):  # the item `journal` tells
+        systems = store.systems(_naming(source))
+        if source.plan.samples_stalest:
             proofs = store.proofs(before=now, naming=_naming(source))
-    return Draw(seed=seed_of(source.plan, choices.seed, world.rng), proofs=proofs)
+    seed = seed_of(source.plan, choices.seed, world.rng)
+    return Draw(seed=seed, proofs=proofs, systems=systems)
 
 
 async def _sights(

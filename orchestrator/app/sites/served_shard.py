@@ -203,12 +203,20 @@ class ServedShard(Served):
         source, world, started = self.run.source, self.serving.world, self.run.started
         past = await self.serving.earlier_runs(self.run)
         orders = orders_of(
-            source, started, world, None, earlier, past.proofs, may_write=self._may_write
+            source,
+            started,
+            world,
+            None,
+            earlier,
+            past.proofs,
+            systems=past.systems,
+            may_write=self._may_write,
         )
         around = Surroundings(
             rng=world.rng,
             durations=past.durations,
             baselines=past.baselines,
+            systems=past.systems,
             programs=world.programs or ChildProcesses(secret_variables(source.plan)),
             aside=on_the_spot if world.inline else in_a_thread,
             file_store=world.file_store or DiskFileStore(inline=world.inline),

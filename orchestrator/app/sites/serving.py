@@ -13,10 +13,11 @@ from orchestrator.app.sites.stored_plan import loaded_plan
 from orchestrator.app.wiring import Plan, World, in_a_thread
 from orchestrator.core.earlier_runs.durations import past_durations
 from orchestrator.core.earlier_runs.naming import NO_NAMING, Naming, urls_of
+from orchestrator.core.earlier_runs.systems import NO_SYSTEMS
 from orchestrator.core.errors import JournalDamaged
 from orchestrator.core.events import Event, RunStarted, from_json
 from orchestrator.core.model import RunId, ServerName
-from orchestrator.core.ports.journal import Baselines, Durations, Proofs
+from orchestrator.core.ports.journal import Baselines, Durations, Proofs, Systems
 from orchestrator.core.ports.sites import SitesDatabase
 from orchestrator.core.ports.store import Store
 from orchestrator.core.records import chain_hash, genesis
@@ -34,6 +35,7 @@ class EarlierRuns(Struct, frozen=True, kw_only=True):
     durations: Durations = past_durations((), NO_NAMING)
     baselines: Baselines | None = None
     proofs: Proofs | None = None
+    systems: Systems = NO_SYSTEMS
 
 
 class Serving(Struct, frozen=True, kw_only=True):
@@ -67,6 +69,7 @@ class Serving(Struct, frozen=True, kw_only=True):
                 if started.compares_with_earlier
                 else None,
                 proofs=proofs,
+                systems=history.systems(naming),
             )
 
         return read() if self.world.inline else await in_a_thread(read)

@@ -17,6 +17,7 @@ from orchestrator.core.model import (
     MountState,
     Objectives,
     OsKind,
+    OsSource,
     PhaseTimeouts,
     RestorePoint,
     RestorePointId,
@@ -35,7 +36,7 @@ from orchestrator.core.proof import CheckOutcome, Download, DownloadOutcome
 
 _OF_A_POINT = (
     *("point", "policy", "objectives", "timeouts", "retries", "conflict"),
-    *("checks", "downloads", "search", "incident_at"),
+    *("checks", "downloads", "search", "incident_at", "volumes"),
 )
 """What `TargetPlanned` does not say of a target without a restore point."""
 
@@ -60,6 +61,8 @@ class TargetPlanned(TargetEvent, frozen=True, kw_only=True):
     downloads: tuple[Download, ...] = ()
     search: Search = NO_SEARCH
     incident_at: datetime | None = None
+    os_source: OsSource = OsSource.PLAN
+    volumes: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, target: MountRequest | UnresolvedTarget, *, at: float) -> Self:
@@ -173,6 +176,29 @@ class MountFound(TargetEvent, frozen=True, kw_only=True):
 
     mount: Href
     roots: tuple[str, ...] = ()
+
+
+class NothingReadable(TargetEvent, frozen=True, kw_only=True):
+    """Nothing of the guest is readable as `os_kind`, which the plan leaves open.
+
+    Its mount is removed, and then it is mounted once as the other system: that is no attempt of
+    the plan's.
+    """
+
+    os_kind: OsKind
+
+
+class SystemFound(TargetEvent, frozen=True, kw_only=True):
+    """The guest is readable as `os_kind`, and earlier runs did not know it: later ones do.
+
+    The machine is `vm` behind `backup_server`, on a server that may be `simulated`.
+    """
+
+    os_kind: OsKind
+    server: ServerName
+    vm: str
+    backup_server: BackupServerName = BackupServerName("")
+    simulated: bool = False
 
 
 class CheckMade(TargetEvent, frozen=True, kw_only=True):

@@ -13,10 +13,13 @@ from orchestrator.core.events import TargetPlanned
 from orchestrator.core.model import (
     Href,
     MountState,
+    OsKind,
+    OsSource,
     RestorePoint,
     RestorePointId,
     Result,
     SessionId,
+    Source,
     TaskId,
 )
 from orchestrator.core.proof import CheckOutcome, DownloadOutcome
@@ -72,6 +75,10 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
     """The job or restore that its machine was seen at work in when it failed."""
     absent: bool = False
     """Its answer was lost, and nothing came of it for as long as it was looked for."""
+    os_kind: OsKind | None = None
+    """As which system the guest was mounted; None: the target has no system that is left open."""
+    unread: bool = False
+    """Nothing was readable as that system, so it says nothing of the restore point."""
 
 
 class Span(NamedTuple):
@@ -123,6 +130,36 @@ class MountRecord(Struct, frozen=True, kw_only=True):
     message: str | None = None
     anew_from: int = 0
     """How many attempts there were when the target was last taken up again."""
+    os_found: OsKind | None = None
+    """As which system it is mounted from now on; None: as planned."""
+    os_noted: OsKind | None = None
+    """The system that this run has recorded for later ones."""
+
+    @property
+    def os_kind(self) -> OsKind:
+        """As which system the guest is mounted next, or is mounted now."""
+        return self.os_found or self.planned.os_kind
+
+    @property
+    def os_is_open(self) -> bool:
+        """True while nothing is readable and the point was not tried as the other system.
+
+        Source: restore points of agents are mounted without naming a system (reference 7).
+        """
+        planned, point = self.planned, self.point
+        if planned.os_source is OsSource.PLAN or planned.source is Source.AGENT or point is None:
+            return False
+        return not any(each.unread for each in self.tries if each.point == point.id)
+
+    @property
+    def os_source(self) -> OsSource:
+        """How `os_kind` is known by now."""
+        planned, newest = self.planned, self.attempts[-1] if self.attempts else None
+        if planned.os_source is OsSource.PLAN or newest is None or not self.roots:
+            return planned.os_source
+        if planned.os_source is OsSource.EARLIER_RUN and self.os_kind is planned.os_kind:
+            return planned.os_source
+        return planned.os_source if newest.unread else OsSource.FOUND_OUT
 
     @property
     def phases_s(self) -> Mapping[Phase, float]:

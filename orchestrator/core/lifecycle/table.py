@@ -18,6 +18,7 @@ from orchestrator.core.events import (
     MountKept,
     MountLeft,
     MountReleased,
+    NothingReadable,
     OrphanEnded,
     OutOfReach,
     PointChosen,
@@ -25,6 +26,7 @@ from orchestrator.core.events import (
     SubmissionNotSent,
     SubmissionRefused,
     SubmissionStarted,
+    SystemFound,
     TargetConcluded,
     TargetEvent,
     TargetReopened,
@@ -36,7 +38,7 @@ from orchestrator.core.events import (
     VerdictReached,
 )
 from orchestrator.core.lifecycle.record import FIRM_RESULTS, AttemptRecord, MountRecord, Phase, Wait
-from orchestrator.core.model import MountState, RestorePoint, RestorePointId, Result
+from orchestrator.core.model import MountState, OsSource, RestorePoint, RestorePointId, Result
 from orchestrator.core.proof import Fate
 from orchestrator.core.text import duration
 
@@ -78,6 +80,8 @@ TRANSITIONS: Mapping[Phase, Mapping[type[TargetEvent], Phase]] = {
     },
     Phase.VERIFYING: {
         DeadlinePassed: Phase.VERIFYING,
+        NothingReadable: Phase.VERIFYING,
+        SystemFound: Phase.VERIFYING,
         CheckMade: Phase.VERIFYING,
         FileCopied: Phase.VERIFYING,
         VerdictReached: Phase.VERIFYING,
@@ -142,6 +146,7 @@ def _started(record: MountRecord, event: SubmissionStarted) -> MountRecord:
         point=event.point,
         session=event.session,
         submitted_at=event.at,
+        os_kind=None if record.planned.os_source is OsSource.PLAN else record.os_kind,
     )
     return replace(
         record,
@@ -223,6 +228,29 @@ def _found(record: MountRecord, event: MountFound) -> MountRecord:
     )
 
 
+def _nothing_readable(record: MountRecord, event: NothingReadable) -> MountRecord:
+    if not record.os_is_open or event.os_kind is not record.os_kind:
+        raise IllegalTransition(f"{record.planned.key}: its system is not left open any more")
+    if record.attempts[-1].checks or record.verdict is not None:
+        raise IllegalTransition(f"{record.planned.key}: judged, and nothing of it readable")
+    words = f"mounted as {event.os_kind}, and nothing was readable"
+    return replace(
+        record,
+        attempts=_attempt(record, unread=True, message=words),
+        os_found=event.os_kind.other,
+        message=words,
+    )
+
+
+def _system_found(record: MountRecord, event: SystemFound) -> MountRecord:
+    planned = record.planned
+    if not record.roots or record.attempts[-1].unread:
+        raise IllegalTransition(f"{planned.key}: {event.os_kind} without one readable volume")
+    if planned.os_source is OsSource.PLAN and event.os_kind is not planned.os_kind:
+        raise IllegalTransition(f"{planned.key}: {event.os_kind}, but the plan names its system")
+    return replace(record, os_found=event.os_kind, os_noted=event.os_kind)
+
+
 def _checked(record: MountRecord, event: CheckMade) -> MountRecord:
     made = (*record.attempts[-1].checks, event.outcome)
     return replace(record, attempts=_attempt(record, checks=made))
@@ -242,6 +270,8 @@ def _copied(record: MountRecord, event: FileCopied) -> MountRecord:
 
 
 def _verdict(record: MountRecord, event: VerdictReached) -> MountRecord:
+    if record.attempts[-1].unread:
+        raise IllegalTransition(f"{record.planned.key}: judged, and mounted as the wrong system")
     why = _overclaimed(record, event.result) if event.result in FIRM_RESULTS else None
     if why is not None:
         raise IllegalTransition(f"{record.planned.key}: {event.result} {why}")
@@ -249,6 +279,7 @@ def _verdict(record: MountRecord, event: VerdictReached) -> MountRecord:
     return replace(
         record,
         attempts=attempts,
+        os_found=record.os_found if record.roots else None,  # then nothing was learnt of it
         verdict=event.result,
         verdict_at=event.at,
         message=event.message,
@@ -429,6 +460,8 @@ CHANGES: Mapping[type[TargetEvent], Callable[[MountRecord, Any], MountRecord]] =
     TaskSucceeded: _succeeded,
     TaskFailed: _task_failed,
     MountFound: _found,
+    NothingReadable: _nothing_readable,
+    SystemFound: _system_found,
     CheckMade: _checked,
     FileCopied: _copied,
     VerdictReached: _verdict,

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from orchestrator.core.events import Event, SubmissionStarted
 from orchestrator.core.lifecycle import MountRecord
-from orchestrator.core.model import BackupServerName, MountRequest, ServerName
+from orchestrator.core.model import BackupServerName, MountRequest, OsKind, ServerName
 from orchestrator.core.proof import Measured
 
 
@@ -136,4 +136,14 @@ class Proofs(Protocol):
         """Return when it last ended verified or mounted, or None if it never did.
 
         Behind any backup server where none is named.
+        """
+
+
+class Systems(Protocol):
+    """What earlier runs say about the systems of machines."""
+
+    def known(self, server: ServerName, vm: str, backup_server: BackupServerName) -> OsKind | None:
+        """Return as which system a machine was readable last, or None if nothing is known.
+
+        Only what differs from `ASSUMED_OS`, or did once, is known.
         """

@@ -9,7 +9,7 @@ from typing import Protocol
 from orchestrator.core.earlier_runs.naming import NO_NAMING, Naming
 from orchestrator.core.events import Event
 from orchestrator.core.model import RunId
-from orchestrator.core.ports.journal import Baselines, Durations, Proofs
+from orchestrator.core.ports.journal import Baselines, Durations, Proofs, Systems
 from orchestrator.core.records import Mark, Record, RunSummary
 from orchestrator.core.run_state import RunState
 from orchestrator.core.same_server import Identities
@@ -126,6 +126,12 @@ class Store(RecordedRuns, Protocol):
         """Return when each machine was last proven in any run, up to the time `before`.
 
         Records that cannot be read prove nothing: their machines count as not proven then.
+        """
+
+    def systems(self, naming: Naming = NO_NAMING) -> Systems:
+        """Return as which systems machines were readable, where that had to be found out.
+
+        Records that cannot be read say nothing.
         """
 
     def identities(self) -> Identities:

@@ -29,6 +29,9 @@ CREATE VIEW heads AS SELECT run, chain, seq, hash FROM head;
 
 CREATE VIEW events AS SELECT run, chain, seq, at, kind, body, hash, epoch FROM event;
 
+-- Systems are read before each run, and few records are of them.
+CREATE INDEX IF NOT EXISTS event_systems ON event (run) WHERE kind = 'SystemFound';
+
 CREATE VIEW waves AS SELECT run, wave, skipped, opened_at FROM gate;
 
 CREATE VIEW requests AS SELECT number, run, ask, who, at, details FROM request;

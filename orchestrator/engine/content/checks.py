@@ -18,15 +18,16 @@ from msgspec import Struct, field
 from orchestrator.checks.content import Content, judge_content, takes_long, too_large
 from orchestrator.checks.directory import judge_baseline, judge_directory
 from orchestrator.checks.metadata import judge_path
-from orchestrator.checks.outcomes import CheckSetSubject, Unreadable, not_judged
+from orchestrator.checks.outcomes import CheckSetSubject, Unreadable, made, not_judged
 from orchestrator.checks.programs import EXPECTED, judge_program, program_name
 from orchestrator.core.events import CheckMade
-from orchestrator.core.model import FileSystemEntry
+from orchestrator.core.model import FileSystemEntry, OsSource
 from orchestrator.core.policy import clock_correction
 from orchestrator.core.proof import (
     BaselineCheck,
     Check,
     CheckOutcome,
+    CheckSets,
     DirCheck,
     ExecCheck,
     PathCheck,
@@ -34,6 +35,7 @@ from orchestrator.core.proof import (
 from orchestrator.core.text import printable
 from orchestrator.engine.content.guest import Guest
 from orchestrator.engine.content.programs import Answers, briefing
+from orchestrator.plan.file.guest_paths import os_of
 
 NOT_A_FILE = Unreadable("a directory, not a file")
 
@@ -64,9 +66,14 @@ class _AskedChecks:
         # a guest keeps its own time: what its server calls "made at" is taken back to ours
         offset = clock_correction(guest.attempt.session.clock_offset_s)
         made_at = request.point.created_at - timedelta(seconds=offset)
+        os_kind = guest.attempt.os_kind
+        left_out = _for_the_other_system(guest, sets)
         for name in dict.fromkeys(request.checks):
-            about = CheckSetSubject(name=name, created_at=made_at, os_kind=request.os_kind)
+            about = CheckSetSubject(name=name, created_at=made_at, os_kind=os_kind)
             checks = sets.get(name, ())
+            if name in left_out:
+                record.take([_left_out(about)])
+                continue
             if not checks:
                 why = "the set is empty" if name in sets else "the run has no such check set"
                 record.take([not_judged(about, "", "a check set", why)])
@@ -85,6 +92,36 @@ class _AskedChecks:
                 self.programs.append((about, check))
             case _:
                 assert_never(check)
+
+
+def _for_the_other_system(guest: Guest, sets: CheckSets) -> frozenset[str]:
+    """Return the sets that are not for this guest, where the plan leaves its system open.
+
+    They look at paths of the other system only, and another set that is asked for looks at paths
+    of its own: so the plan has a set for each.
+    """
+    request, os_kind = guest.attempt.request, guest.attempt.os_kind
+    if request.os_source is OsSource.PLAN:
+        return frozenset()
+    systems = {
+        name: {os_of(path) for check in sets.get(name, ()) for path in _paths(check)}
+        for name in request.checks
+    }
+    if not any(os_kind in each for each in systems.values()):
+        return frozenset()
+    return frozenset(name for name, each in systems.items() if each == {os_kind.other})
+
+
+def _paths(check: Check) -> tuple[str, ...]:
+    """Return the guest path that a check looks at; a program chooses its own."""
+    return () if isinstance(check, ExecCheck) else (getattr(check, check.kind),)
+
+
+def _left_out(about: CheckSetSubject) -> CheckOutcome:
+    """Return the outcome of a set for the other system."""
+    expected = f"a guest with {about.os_kind.other}"
+    observed = f"left out: this one has {about.os_kind}, and another set is for that"
+    return made(about, "", expected, observed, passed=True, warning=True)
 
 
 class _FileForChecks(Struct):
@@ -142,16 +179,17 @@ async def _contents(guest: Guest, wanted: Iterable[_FileForChecks], record: _Rec
 
 
 async def _programs(guest: Guest, asked: _AskedChecks, record: _Record) -> None:
-    programs, answers = guest.attempt.context.programs, Answers(guest)
+    programs = guest.attempt.context.programs
     for about, check in asked.programs:
         if record.holds([not_judged(about, program_name(check), EXPECTED, "")]):
             continue
         if programs is None:
             raise RuntimeError("a run with checks has been given nothing to run programs with")
+        answers = Answers(guest)
         ended = await programs.run(
             check.argv, briefing(guest, about.name), answers.to, timeout=check.timeout
         )
-        record.take([judge_program(check, ended, about)])
+        record.take([judge_program(check, ended, about, answers.undecided)])
 
 
 # --- recording --------------------------------------------------------------------------------

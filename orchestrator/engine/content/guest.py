@@ -32,6 +32,7 @@ from orchestrator.core.errors import (
 from orchestrator.core.model import FileSystemEntry, Href, Mount, OsKind, Task
 from orchestrator.core.names import PathRules
 from orchestrator.core.text import printable
+from orchestrator.engine.content.volumes import windows_volume
 from orchestrator.engine.mount.attempt import Attempt
 from orchestrator.engine.watcher import TaskVanished
 
@@ -71,9 +72,28 @@ class Guest(Struct):
     @property
     def names(self) -> PathRules:
         """The guest's rules for names."""
-        return PathRules(self.attempt.request.os_kind)
+        return PathRules(self.attempt.os_kind)
+
+    @property
+    def roots(self) -> list[str]:
+        """The names of its volumes, as a path begins with them."""
+        return [(root.path or root.name).strip("/\\") for root in self.mount.roots]
 
     # --- reading ---------------------------------------------------------------------------
+
+    async def shows_something(self) -> bool:
+        """Return whether a volume can be listed, be it empty; False: the service denies all.
+
+        An answer that says nothing of the guest does not count against it.
+
+        Raises:
+            SessionLost, ServerUnusable: nobody can say any more.
+        """
+        for root in self.roots:
+            found = await self._listing((root,))
+            if not isinstance(found, Unreadable) or not (found.absent or found.refused):
+                return True
+        return False
 
     async def entry(self, path: str) -> FileSystemEntry | Unreadable:
         """Return the file or directory at `path`, or why it cannot be seen.
@@ -139,15 +159,13 @@ class Guest(Struct):
     def places(self, path: str) -> list[tuple[str, ...]] | Unreadable:
         """Return the meanings of `path`, as names from a root on, the likeliest first."""
         segments = self.names.segments(path)
-        roots = [(root.path or root.name).strip("/\\") for root in self.mount.roots]
+        roots, request = self.roots, self.attempt.request
         if not segments:
             return [(root,) for root in roots]
+        if self.attempt.os_kind is OsKind.WINDOWS:
+            volume = windows_volume(segments[0], roots, dict(request.volumes))
+            return volume if isinstance(volume, Unreadable) else [(volume, *segments[1:])]
         named = [root for root in roots if self.names.same(root, segments[0])]
-        if self.attempt.request.os_kind is OsKind.WINDOWS:
-            if named:
-                return [(named[0], *segments[1:])]
-            shown = printable(", ".join(roots))
-            return Unreadable(f"there is no volume {printable(segments[0], 40)}, only {shown}")
         if "\\" in path:
             return Unreadable("a name with a backslash cannot be asked for")
         roots.sort(key=lambda root: root != self._usual_root)
@@ -240,7 +258,7 @@ class Guest(Struct):
             return FileSystemEntry(
                 path="/".join(place), name=place[-1], href=href, is_directory=True
             )
-        if self.attempt.request.os_kind is OsKind.LINUX and found.name != place[-1]:
+        if self.attempt.os_kind is OsKind.LINUX and found.name != place[-1]:
             return ABSENT  # a server that finds /etc/hosts for /etc/HOSTS has found something else
         return found
 
@@ -306,7 +324,8 @@ class Guest(Struct):
         except NotFound:
             return ABSENT
         except RequestRefused as exc:
-            return Unreadable(_words(exc))
+            is_own = exc.status is not None and not isinstance(exc, AccessDenied | AnsweredByPage)
+            return Unreadable(_words(exc), refused=is_own)
 
 
 def _words(exc: RequestRefused) -> str:

@@ -40,7 +40,7 @@ def briefing(guest: Guest, name: str) -> dict[str, object]:
         "target": request.key,
         "server": request.server,
         "vm": request.vm,
-        "os": request.os_kind.value.lower(),
+        "os": guest.attempt.os_kind.value.lower(),
         "point": {
             "id": request.point.id,
             "name": request.point.name,
@@ -50,10 +50,12 @@ def briefing(guest: Guest, name: str) -> dict[str, object]:
     }
 
 
-class Answers(Struct, frozen=True):
-    """Answers the requests of a program from one guest."""
+class Answers(Struct):
+    """Answers the requests of one program from one guest."""
 
     guest: Guest
+    undecided: str = ""
+    """Why something could not be named on this mount, if the program asked for such a thing."""
 
     async def to(self, request: Mapping[str, object]) -> Mapping[str, object]:
         """Return the answer to one request; whatever is wrong with it is an answer too.
@@ -77,13 +79,13 @@ class Answers(Struct, frozen=True):
     async def _list(self, path: str) -> Mapping[str, object]:
         found = await self.guest.listing(path)
         if isinstance(found, Unreadable):
-            return _refused(found.why)
+            return self._unread(found)
         return {"ok": True, "entries": [_entry(entry) for entry in found]}
 
     async def _stat(self, path: str) -> Mapping[str, object]:
         found = await self.guest.entry(path)
         if isinstance(found, Unreadable):
-            return _refused(found.why)
+            return self._unread(found)
         return {"ok": True, "entry": _entry(found)}
 
     async def _read(self, path: str, most: object) -> Mapping[str, object]:
@@ -91,14 +93,19 @@ class Answers(Struct, frozen=True):
             return _refused(f"'max_bytes' must be a number from 1 to {READ_LIMIT}")
         file = await self.guest.entry(path)
         if isinstance(file, Unreadable):
-            return _refused(file.why)
+            return self._unread(file)
         if file.is_directory:
             return _refused("a directory, not a file")
         found = await self.guest.download(file, most, lambda: Content(keep=most))
         if isinstance(found, Unreadable):
-            return _refused(found.why)
+            return self._unread(found)
         content = b64encode(found.begins(most)).decode("ascii")
         return {"ok": True, "size": found.size, "content": content}
+
+    def _unread(self, found: Unreadable) -> Mapping[str, object]:
+        if found.undecided:
+            self.undecided = found.why
+        return _refused(found.why)
 
 
 def _refused(why: str) -> Mapping[str, object]:

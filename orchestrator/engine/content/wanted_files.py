@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from orchestrator.checks.outcomes import Unreadable
+from orchestrator.checks.outcomes import UNDECIDED, Unreadable
 from orchestrator.core.errors import (
     ForbiddenAction,
     MalformedResponse,
@@ -104,7 +104,8 @@ def _seen(found: T | Unreadable) -> T:
     """
     if not isinstance(found, Unreadable):
         return found
-    raise NotCopied("there is no such path in the guest" if found.absent else found.why)
+    why = found.why.removeprefix(f"{UNDECIDED}: ")
+    raise NotCopied("there is no such path in the guest" if found.absent else why)
 
 
 def _require_within(download: Download, files: list[FileSystemEntry]) -> None:

@@ -72,7 +72,7 @@ def in_doubt(record: MountRecord) -> str | None:
 
     A doubt stays, whatever later attempts at the target come to: nothing resolves it.
     """
-    key = PathRules(record.planned.os_kind).path_key
+    key = PathRules(record.os_kind).path_key
     doubts: dict[str, str] = {}
     for attempt in record.attempts:
         for copied in attempt.downloads:
@@ -90,7 +90,7 @@ def _is_said(attempt: Attempt, file: WantedFile) -> bool:
 
     An entry that writes its path in another way has the outcome of the first.
     """
-    key = PathRules(attempt.request.os_kind).path_key
+    key = PathRules(attempt.os_kind).path_key
     for copied in attempt.record.attempts[-1].downloads:
         if copied.to is not None or key(copied.path) != key(file.path):
             continue
@@ -103,7 +103,7 @@ def _is_said(attempt: Attempt, file: WantedFile) -> bool:
 
 def _tried_before(attempt: Attempt, file: WantedFile) -> bool:
     """Return whether an earlier attempt has written the file, or may have; record it."""
-    key = PathRules(attempt.request.os_kind).path_key
+    key = PathRules(attempt.os_kind).path_key
     own = {key(file.path), key(file.listed)}
     for earlier in attempt.record.attempts[:-1]:
         for copied in earlier.downloads:

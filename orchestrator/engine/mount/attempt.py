@@ -8,11 +8,12 @@ from enum import Enum, auto
 
 from msgspec import Struct, field
 
+from orchestrator.core.earlier_runs.systems import NO_SYSTEMS
 from orchestrator.core.errors import EnterpriseManagerError, RequestRefused, ServerUnusable
 from orchestrator.core.events import OutOfReach, SubmissionInDoubt
 from orchestrator.core.lifecycle import MountRecord, Phase
-from orchestrator.core.model import MountKey, MountRequest, Result, ServerName, SessionId
-from orchestrator.core.ports.journal import Baselines
+from orchestrator.core.model import MountKey, MountRequest, OsKind, Result, ServerName, SessionId
+from orchestrator.core.ports.journal import Baselines, Systems
 from orchestrator.core.ports.local import FileStore, Offload, Programs, on_the_spot
 from orchestrator.core.ports.server import GuestSession
 from orchestrator.core.proof import CheckSets
@@ -44,6 +45,8 @@ class NextStep(Enum):
     """The target's own fault: costs an attempt."""
     REQUEUE = auto()
     """The server's fault: costs nothing."""
+    OTHER_SYSTEM = auto()
+    """Nothing was readable: it is mounted as the other system, which costs nothing either."""
 
 
 class RunContext(Struct, frozen=True, kw_only=True):
@@ -74,6 +77,8 @@ class RunContext(Struct, frozen=True, kw_only=True):
     """The plan's checks by the name of their set."""
     baselines: Baselines | None = None
     """None: no check of the run compares with an earlier one."""
+    systems: Systems = NO_SYSTEMS
+    """As which systems earlier runs know the machines."""
     file_store: FileStore | None = None
     """Where files of guests are saved; None: nothing is copied."""
     programs: Programs | None = None
@@ -115,6 +120,11 @@ class Attempt(Struct, frozen=True, kw_only=True):
     def record(self) -> MountRecord:
         """The target's record now."""
         return self.context.ledger[self.request.key]
+
+    @property
+    def os_kind(self) -> OsKind:
+        """As which system the guest is mounted."""
+        return self.record.os_kind
 
     @property
     def is_reachable(self) -> bool:

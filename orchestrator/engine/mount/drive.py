@@ -10,6 +10,7 @@
         unmounted, and seen to be gone           MountReleased
     slot given back
     its machine at work: waited for, no slot     MachineBusy, MachineFree, and all of it again
+    the other system, if nothing was readable    NothingReadable before, and all of it again
     another point, if it was not good            PointChosen, and all of it again
     concluded: exactly one result                TargetConcluded
 
@@ -35,10 +36,11 @@ from orchestrator.core.events import (
     TaskObserved,
 )
 from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord, Phase
-from orchestrator.core.model import Mount, MountRequest, Result, Task, TaskId
+from orchestrator.core.model import Href, Mount, MountRequest, Result, Task, TaskId
 from orchestrator.core.policy import Backoff
 from orchestrator.core.text import duration
 from orchestrator.engine.containment import harmless
+from orchestrator.engine.content.system import words_of_wrong_system
 from orchestrator.engine.content.write_back import in_doubt
 from orchestrator.engine.mount.attempt import (
     OUT_OF_KNOWLEDGE,
@@ -118,6 +120,8 @@ async def _what_follows(
         return with_next_point(request, context) if context.accepting() else None
     if after is NextStep.CONCLUDE:
         return None
+    if after is NextStep.OTHER_SYSTEM:
+        return request
     if after is NextStep.RETRY:
         await _pause(request, point_search.faults_of_point(record), context)
     else:
@@ -276,8 +280,19 @@ async def prove_and_release(attempt: Attempt, mount: Mount | None) -> NextStep:
         return NextStep.CONCLUDE
     await prove(attempt, mount)
     await keep(attempt)
-    await release(attempt, mount.href)
-    return NextStep.CONCLUDE
+    return await let_go(attempt, mount.href)
+
+
+async def let_go(attempt: Attempt, mount: Href) -> NextStep:
+    """Remove a mount that was judged, or is of the wrong system; return what follows.
+
+    Raises:
+        SessionLost, ServerUnusable: nobody can say any more.
+    """
+    await release(attempt, mount)
+    record = attempt.record
+    again = record.phase is Phase.QUEUED and record.attempts[-1].unread
+    return NextStep.OTHER_SYSTEM if again else NextStep.CONCLUDE
 
 
 async def _finished(attempt: Attempt, task: TaskId) -> Task | Mount:
@@ -353,9 +368,11 @@ def conclude(request: MountRequest, context: RunContext, *, withdrawn: bool = Fa
         result, message = Result.UNKNOWN, record.message
     elif record.phase is Phase.BUSY:
         result, message = busy_result(record)
+    elif withdrawn and _only_turned_away(record):
+        result, message = context.unsubmitted(request)
     elif record.ever_submitted and record.attempts[-1].outcome == "success":
         result, message = Result.UNKNOWN, _unproven(record)
-    elif record.ever_submitted and not (withdrawn and _only_turned_away(record)):
+    elif record.ever_submitted:
         result, message = Result.FAILED, _in_words(request, record, context)
     else:
         result, message = context.unsubmitted(request)
@@ -390,6 +407,7 @@ def _in_words(request: MountRequest, record: MountRecord, context: RunContext) -
         if record.planned.point is not None and about != record.planned.point.id:
             words.insert(0, f"good from an older restore point, one of {tried} that were tried")
         return "; ".join(words) or None
+    words += words_of_wrong_system(record)
     if tried > 1:
         words.append(f"{tried} restore points were tried, none was good")
     if point_search.is_unfinished(record):
@@ -403,13 +421,20 @@ def _in_words(request: MountRequest, record: MountRecord, context: RunContext) -
 def _unproven(record: MountRecord) -> str:
     """Return why a mount has no verdict although it is gone: the run was stopped first."""
     what = "its checks were made" if record.planned.checks else "it was judged"
+    newest = record.attempts[-1]
+    if newest.unread and newest.os_kind is not None:
+        other = newest.os_kind.other
+        return f"{record.message}; stopped before it was mounted as {other}"
     return f"mounted, and stopped before {what}"
 
 
 def _only_turned_away(record: MountRecord) -> bool:
-    """Return whether no attempt started anything on the server, by no fault of the target's."""
+    """Return whether no attempt says anything of the target, by no fault of its own.
+
+    It started nothing on the server, or a mount of the wrong system, which is gone.
+    """
     return all(
-        attempt.outcome in {"not_sent", "refused"} and not attempt.fault
+        attempt.unread or (attempt.outcome in {"not_sent", "refused"} and not attempt.fault)
         for attempt in record.attempts
     )
 

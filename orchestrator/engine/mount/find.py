@@ -16,6 +16,12 @@ from orchestrator.core.proof import Fate
 from orchestrator.engine.content.checks import examine
 from orchestrator.engine.content.download import copy_out
 from orchestrator.engine.content.guest import Guest
+from orchestrator.engine.content.system import (
+    is_for_the_other_system,
+    is_readable,
+    is_told,
+    unreadable,
+)
 from orchestrator.engine.content.write_back import in_doubt
 from orchestrator.engine.mount.attempt import Attempt
 from orchestrator.engine.mount.recover import (
@@ -171,26 +177,37 @@ async def _read(attempt: Attempt, href: Href) -> Mount | None:
 async def prove(attempt: Attempt, mount: Mount) -> None:
     """Make every check, copy every file, and record the verdict.
 
-    Readable means that at least one volume answered; verified, that every check passed too.
+    Readable means that at least one volume answered; verified, that every check passed too. There
+    is no verdict where the guest is to be mounted as the other system first.
 
     Raises:
         SessionLost, ServerUnusable: nobody can say any more.
     """
-    if attempt.record.overdue or not mount.roots:
-        _record_verdict(attempt, Result.FAILED, _unreadable(attempt, mount))
+    guest = Guest(attempt, mount)
+    if not attempt.record.overdue and not await is_readable(guest):
+        if not is_for_the_other_system(attempt):
+            _record_verdict(attempt, Result.FAILED, unreadable(attempt))
         return
-    if (attempt.request.checks or attempt.request.downloads) and not await _judged(attempt, mount):
+    if attempt.record.overdue:
         _record_verdict(attempt, Result.FAILED, attempt.record.message)
         return
-    wrong = _what_is_wrong(attempt.record.attempts[-1])
+    if (attempt.request.checks or attempt.request.downloads) and not await _judged(guest):
+        _record_verdict(attempt, Result.FAILED, attempt.record.message)
+        return
+    newest = attempt.record.attempts[-1]
+    undecided = _what_is_undecided(newest)
+    if undecided is not None and not any(check.failed for check in newest.checks):
+        _record_verdict(attempt, Result.UNKNOWN, undecided)  # so nothing was copied either
+        return
+    wrong = _what_is_wrong(newest)
     good = Result.VERIFIED if attempt.request.checks else Result.MOUNTED
     _record_verdict(attempt, good if wrong is None else Result.FAILED, wrong)
 
 
-async def _judged(attempt: Attempt, mount: Mount) -> bool:
+async def _judged(guest: Guest) -> bool:
     """Make every check and copy every file; False, recorded, if they took longer than allowed."""
+    attempt = guest.attempt
     allowed = attempt.request.timeouts.checks
-    guest = Guest(attempt, mount)
 
     async def everything() -> bool:
         await examine(guest)
@@ -210,16 +227,13 @@ def judge_unseen(attempt: Attempt, mount: Mount) -> None:
 
     There is no time left to look at files, so one that asks for more gets no verdict.
     """
-    if attempt.record.overdue or not mount.roots:
-        _record_verdict(attempt, Result.FAILED, _unreadable(attempt, mount))
-    elif not (attempt.request.checks or attempt.request.downloads):
+    if attempt.record.overdue:
+        _record_verdict(attempt, Result.FAILED, attempt.record.message)
+    elif not mount.roots:
+        if not is_for_the_other_system(attempt):
+            _record_verdict(attempt, Result.FAILED, unreadable(attempt))
+    elif not (attempt.request.checks or attempt.request.downloads) and is_told(attempt, mount):
         _record_verdict(attempt, Result.MOUNTED, None)
-
-
-def _unreadable(attempt: Attempt, mount: Mount) -> str | None:
-    if not mount.roots and not attempt.record.overdue:
-        return "mounted, but no volume is readable (is the plan's `os` right?)"
-    return attempt.record.message
 
 
 def _what_is_wrong(attempt: AttemptRecord) -> str | None:
@@ -227,16 +241,27 @@ def _what_is_wrong(attempt: AttemptRecord) -> str | None:
     failed = [
         f"{check.name}: {check.path}: expected {check.expected}, observed {check.observed}"
         for check in attempt.checks
-        if not check.passed
+        if check.failed
     ]
     failed += [
         f"{copied.path} was not copied: {copied.message}"
         for copied in attempt.downloads
         if copied.fate is Fate.FAILED
     ]
-    if not failed:
+    return _first_of(failed)
+
+
+def _what_is_undecided(attempt: AttemptRecord) -> str | None:
+    """Return in one line which checks could not be judged, or None."""
+    return _first_of(
+        [f"{each.name}: {each.path}: {each.observed}" for each in attempt.checks if each.undecided]
+    )
+
+
+def _first_of(lines: list[str]) -> str | None:
+    if not lines:
         return None
-    return failed[0] + (f" (and {len(failed) - 1} more)" if len(failed) > 1 else "")
+    return lines[0] + (f" (and {len(lines) - 1} more)" if len(lines) > 1 else "")
 
 
 def _record_verdict(attempt: Attempt, result: Result, message: str | None) -> None:

@@ -44,6 +44,8 @@ async def keep(attempt: Attempt) -> None:
 def _asked(attempt: Attempt) -> HoldRequest | None:
     """Return the hold that the mount is to get, or None."""
     record, context = attempt.record, attempt.context
+    if record.verdict is None:  # it is mounted as the other system next
+        return None
     if context.holds.are_over or attempt.ledger.broken is not None or not _is_the_answer(record):
         return None
     if context.accepting() and next_point(record) is not None:

@@ -48,6 +48,7 @@ from orchestrator.engine.mount.drive import (
     conclude,
     go_on,
     holding,
+    let_go,
     prove_and_release,
     with_next_point,
 )
@@ -60,7 +61,7 @@ from orchestrator.engine.mount.find import (
 )
 from orchestrator.engine.mount.hold import keep
 from orchestrator.engine.mount.recover import Unsettled, hidden_tasks, outcome, unclaimed_tasks
-from orchestrator.engine.mount.release import release, remove
+from orchestrator.engine.mount.release import remove
 from orchestrator.engine.mount.submit import doubt_of, settle
 from orchestrator.engine.orders import Orders
 from orchestrator.engine.scheduler import Slot
@@ -279,8 +280,7 @@ class EarlierAttempts(Struct, frozen=True, kw_only=True):
             return await prove_and_release(attempt, await _read_again(attempt, record.mount))
         if record.phase in {Phase.VERIFYING, Phase.HELD}:
             await keep(attempt)
-        await release(attempt, record.mount)
-        return NextStep.CONCLUDE
+        return await let_go(attempt, record.mount)
 
     async def _settle(self, attempt: Attempt) -> NextStep:
         if attempt.record.phase is Phase.SUBMITTING:

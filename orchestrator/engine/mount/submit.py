@@ -128,7 +128,7 @@ async def _post(attempt: Attempt) -> TaskId | NextStep | HostExhausted | None:
     request = attempt.request
     try:
         task = await attempt.session.start_mount(
-            request.point.id, request.point.source, request.os_kind
+            request.point.id, request.point.source, attempt.os_kind
         )
     except HostExhausted as exc:
         _not_sent(attempt, str(exc))

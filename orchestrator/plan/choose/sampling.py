@@ -17,7 +17,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from orchestrator.core.model import BackupServerName, ServerName
-from orchestrator.core.ports.journal import Proofs
+from orchestrator.core.ports.journal import Proofs, Systems
 from orchestrator.plan.file.settings import Entry, RestorePlan, Sample, SampleOrder
 
 T = TypeVar("T")
@@ -28,14 +28,16 @@ LARGEST_SEED = 1_000_000_000
 
 
 class Draw(Struct, frozen=True, kw_only=True):
-    """What choices among equals rest on: the run's seed and what was proven before it.
+    """What choices among equals rest on: the run's seed and what earlier runs have shown.
 
-    Without `proofs` nothing was ever proven. `sampling` is False where the targets are named
-    already, as when failed ones are retried: a new sample might not have them.
+    Without `proofs` nothing was ever proven, without `systems` the system of no machine is known.
+    `sampling` is False where the targets are named already, as when failed ones are retried: a
+    new sample might not have them.
     """
 
     seed: int = 0
     proofs: Proofs | None = None
+    systems: Systems | None = None
     sampling: bool = True
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -15,6 +15,8 @@ from msgspec.structs import replace
 from orchestrator.core.model import (
     MountKey,
     MountRequest,
+    OsKind,
+    OsSource,
     RestorePoint,
     RestorePointId,
     ServerName,
@@ -22,6 +24,7 @@ from orchestrator.core.model import (
     UnresolvedTarget,
     same_fields,
 )
+from orchestrator.core.ports.journal import Systems
 from orchestrator.core.text import moment
 from orchestrator.plan.choose import expansion as expanding
 from orchestrator.plan.choose.expansion import Expansion
@@ -126,7 +129,7 @@ class PlanSelection:
             unresolved += [each for each in sampled.unresolved if self._was_unlisted(each, known)]
         return replace(
             expansion,
-            requests=tuple(requests),
+            requests=with_known_systems(requests, self.draw.systems),
             unresolved=tuple(unresolved),
             broken=(*expansion.broken, *_unknown_limits(self.plan, listings)),
             pending=(),
@@ -201,13 +204,18 @@ class LockedSelection:
     """
 
     def __init__(
-        self, locked: LockedPlan, narrowing: Narrowing, now: datetime | None = None
+        self,
+        locked: LockedPlan,
+        narrowing: Narrowing,
+        now: datetime | None = None,
+        systems: Systems | None = None,
     ) -> None:
         """`narrowing` leaves out what the command line does not want.
 
-        With `now`, points that claim to be made later are noted.
+        With `now`, points that claim to be made later are noted. `systems` are those that were
+        found out since, too.
         """
-        self._now = now
+        self._now, self._systems = now, systems
         self._plan = locked.plan
         self._locked_at = locked.created_at
         self._requests = [each for each in locked.requests if narrowing.takes(each)]
@@ -254,7 +262,7 @@ class LockedSelection:
         if self._now is not None:
             notes += expanding.future_notes(requests, inventories, self._now)
         return Expansion(
-            requests=tuple(requests),
+            requests=with_known_systems(requests, self._systems),
             unresolved=tuple(unresolved),
             broken=tuple(_unknown_limits(self._plan, listings)),
             notes=tuple(notes),
@@ -294,6 +302,25 @@ class LockedSelection:
             f"the locked restore point of {moment(point.created_at)} has gone: the server does not "
             f"list it any more (the plan was locked at {moment(self._locked_at)}); lock it again"
         )
+
+
+def with_known_systems(
+    requests: Iterable[MountRequest], systems: Systems | None
+) -> tuple[MountRequest, ...]:
+    """Return requests whose plan leaves the system open with what earlier runs know of it."""
+    return tuple(
+        request
+        if known is None
+        else replace(request, os_kind=known, os_source=OsSource.EARLIER_RUN)
+        for request in requests
+        for known in (_known_system(request, systems),)
+    )
+
+
+def _known_system(request: MountRequest, systems: Systems | None) -> OsKind | None:
+    if systems is None or request.os_source is OsSource.PLAN:
+        return None
+    return systems.known(request.server, request.vm, request.backup_server)
 
 
 def _unknown_limits(plan: RestorePlan, listings: Mapping[ServerName, Listing]) -> Iterator[str]:

@@ -153,14 +153,21 @@ def require_declared(
 
 
 def require_fitting(
-    asked: CheckSetNames, os_kind: OsKind, target: str, declared: DeclaredSets, problems: Problems
+    asked: CheckSetNames,
+    os_kind: OsKind | None,
+    target: str,
+    declared: DeclaredSets,
+    problems: Problems,
 ) -> None:
     """See that the guests of a target can have the paths that its sets look at.
 
     A list that is written where the system is known is wrong; one that a target of another
     system inherits is probably a mistake, and fails there. Noted once for each place, however
-    many targets inherit from it; `target` is the first.
+    many targets inherit from it; `target` is the first. None: the plan leaves the system open.
     """
+    if os_kind is None:
+        _require_one_system(asked, declared, problems)
+        return
     foreign = declared.foreign_to(os_kind)
     if not foreign:
         return
@@ -172,4 +179,16 @@ def require_fitting(
                 place,
                 f"check set {shown(name)} looks at {quoted(path)}, a path of {os_of(path)}, but "
                 f"{target} is {os_kind}: correct its 'os', or ask it for other sets",
+            )
+
+
+def _require_one_system(asked: CheckSetNames, declared: DeclaredSets, problems: Problems) -> None:
+    """See that each set can pass on a guest of some system."""
+    windows, linux = declared.demands[OsKind.WINDOWS], declared.demands[OsKind.LINUX]
+    for name, place in zip(asked.names, asked.places, strict=True):
+        if name in windows and name in linux and not problems.known_at(place):
+            problems.add(
+                place,
+                f"check set {shown(name)} looks at {quoted(linux[name])}, a path of Linux, and at "
+                f"{quoted(windows[name])}, a path of Windows: make two sets of it",
             )

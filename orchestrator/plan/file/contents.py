@@ -8,7 +8,7 @@ from pydantic import PlainValidator, WithJsonSchema
 
 from orchestrator.core.expressions import ExpressionRefused, compiled
 from orchestrator.plan.file import quantities
-from orchestrator.plan.file.guest_paths import GUEST_PATH_PATTERN, guest_path, holds_control
+from orchestrator.plan.file.guest_paths import GUEST_PATH_PATTERN, guest_path, holds_control, quoted
 from orchestrator.plan.file.quantities import shown
 from orchestrator.plan.file.scalars import (
     choice,
@@ -85,6 +85,18 @@ def volume(text: str) -> int:
     return count
 
 
+def volume_name(text: str) -> str:
+    """Return the name under which a mount shows a volume.
+
+    Raises:
+        ValueError: no volume is called that.
+    """
+    volume = line(text)
+    if "/" in volume or "\\" in volume:
+        raise ValueError(f"{quoted(volume)} is a path: write the volume's name alone, 'Volume$1:'")
+    return volume
+
+
 def local_path(text: str) -> str:
     """Return a path on this machine; one that ends in `/` is a directory."""
     path = line(without_tilde(text))
@@ -145,6 +157,10 @@ SearchedText = Annotated[str, scalar(searched_text), text_schema()]
 Expression = Annotated[str, scalar(expression), text_schema(None, "^server_name +pay\\.")]
 NameGlob = Annotated[
     str, scalar(name_glob), WithJsonSchema({**_GLOB_SCHEMA, "examples": ["*.mdf"]})
+]
+VOLUME_PATTERN = r"^[^/\\]+$"
+VolumeName = Annotated[
+    str, scalar(volume_name), text_schema(VOLUME_PATTERN, "Volume$1:", "vol_3f9a17c2")
 ]
 NameGlobs = Annotated[tuple[str, ...], PlainValidator(name_globs), _globs]
 CommandLine = Annotated[tuple[str, ...], PlainValidator(command_line), _globs]

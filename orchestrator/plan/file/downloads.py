@@ -27,8 +27,13 @@ class Downloads(Struct, frozen=True, kw_only=True):
     places: tuple[Position, ...] = ()
     paths: tuple[Position, ...] = ()
 
-    def require_fitting(self, os_kind: OsKind, target: str, problems: Problems) -> None:
-        """See that a guest of the target can have the paths; each is noted once."""
+    def require_fitting(self, os_kind: OsKind | None, target: str, problems: Problems) -> None:
+        """See that a guest of the target can have the paths; each is noted once.
+
+        None: the plan leaves its system open.
+        """
+        if os_kind is None:
+            return
         for download, position in zip(self.wanted, self.paths, strict=True):
             if os_of(download.path) is not os_kind:
                 problems.add_new(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -11,6 +12,7 @@ from orchestrator.core.model import (
     AttemptPolicy,
     Conflict,
     OsKind,
+    OsSource,
     PhaseTimeouts,
     ServerName,
     Source,
@@ -23,6 +25,7 @@ from orchestrator.plan.file.check_sets import (
     inherit_asked,
 )
 from orchestrator.plan.file.document import Block
+from orchestrator.plan.file.os_choice import OsChoice
 from orchestrator.plan.file.points import point_policy
 from orchestrator.plan.file.problems import Problems, did_you_mean
 from orchestrator.plan.file.quantities import shown
@@ -40,12 +43,19 @@ class TargetDefaults(Struct, frozen=True, kw_only=True):
 
     server: ServerName | None = None
     os_kind: OsKind = _OF_ENTRIES["os_kind"]
+    os_source: OsSource = _OF_ENTRIES["os_source"]
+    volumes: tuple[tuple[str, str], ...] = ()
     source: Source = _OF_ENTRIES["source"]
     point: PointPolicy = _OF_ENTRIES["point"]
     timeouts: PhaseTimeouts = _OF_ENTRIES["timeouts"]
     retries: AttemptPolicy = _OF_ENTRIES["retries"]
     conflict: Conflict = _OF_ENTRIES["conflict"]
     asked: CheckSetNames = NOTHING_ASKED
+
+    @property
+    def os(self) -> OsChoice:
+        """The system of its guests, as far as the plan says."""
+        return OsChoice(self.os_kind, self.os_source)
 
 
 def inherit(
@@ -60,8 +70,9 @@ def inherit(
 ) -> TargetDefaults:
     """Return `above` with what `section` says instead; wrong values go to `problems`.
 
-    A point or a list of checks replaces the inherited one as a whole, timeouts and retries are
-    merged key by key. `one_point` says that a policy may name a single restore point here.
+    A point or a list of checks replaces the inherited one as a whole, timeouts, retries and drive
+    letters are merged key by key. `one_point` says that a policy may name a single restore point
+    here.
     """
     if not section.model_fields_set & _OVERRIDABLE:
         return above
@@ -89,9 +100,12 @@ def inherit(
             f"'busy' is how long a target waits, and 'conflict' is {conflict} here: remove "
             "'busy', or write 'conflict: wait'",
         )
+    os = section.os or above.os
     return TargetDefaults(
         server=server,
-        os_kind=section.os or above.os_kind,
+        os_kind=os.kind,
+        os_source=os.source,
+        volumes=_volumes(above.volumes, section, node, os, problems),
         source=section.source or above.source,
         point=point,
         timeouts=merge(above.timeouts, section.timeouts),
@@ -99,6 +113,39 @@ def inherit(
         conflict=conflict,
         asked=inherit_asked(above.asked, section, node, declared, problems),
     )
+
+
+def _volumes(
+    above: tuple[tuple[str, str], ...],
+    section: OverridableFile,
+    node: Block,
+    os: OsChoice,
+    problems: Problems,
+) -> tuple[tuple[str, str], ...]:
+    """Return the drive letters `above` with those of `section`; problems are noted."""
+    if section.volumes is None:
+        return above
+    if os.fixed is OsKind.LINUX:
+        problems.add(
+            node.key("volumes").position,
+            "'volumes' gives drive letters, and a Linux guest has none: leave it out",
+        )
+    own: dict[str, str] = {}
+    for key, volume in node["volumes"].fields():
+        letter = key.upper()
+        if not re.fullmatch("[A-Z]", letter, re.ASCII):
+            alone = f" alone: {key[0]}" if re.fullmatch("[A-Za-z]:", key) else ", such as C"
+            problems.add(key.position, f"{shown(key)} is no drive letter: write the letter{alone}")
+        elif letter in own:
+            problems.add(key.position, f"the drive letter {letter} is there twice: keep one")
+        elif str(volume) in own.values():
+            first = next(other for other, name in own.items() if name == str(volume))
+            problems.add(
+                volume.position, f"{shown(volume)} is {first} already: a volume has one letter"
+            )
+        else:
+            own[letter] = section.volumes[key]
+    return tuple(sorted({**dict(above), **own}.items()))
 
 
 _OVERRIDABLE = frozenset(OverridableFile.model_fields)

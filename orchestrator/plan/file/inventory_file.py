@@ -12,9 +12,9 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from orchestrator.core.model import OsKind
 from orchestrator.plan.file import quantities, scalars
 from orchestrator.plan.file.named_files import ON_DISK, NamedFiles
+from orchestrator.plan.file.os_choice import OsChoice
 from orchestrator.plan.file.problems import START, Position, Problems, SourceText, did_you_mean
 from orchestrator.plan.file.quantities import shown
 
@@ -32,7 +32,7 @@ class Row(Struct, frozen=True, kw_only=True):
     position: Position
     vm: str
     server: str | None = None
-    os_kind: OsKind | None = None
+    os: OsChoice | None = None
     before: datetime | None = None
     label: str | None = None
     checks: tuple[str, ...] | None = None
@@ -157,7 +157,7 @@ def _row(cells: list[str], header: Sequence[str], line: int, problems: Problems)
         position=position,
         vm=vm or "",
         server=row.text("server"),
-        os_kind=row.read("os", _os_kind),
+        os=row.read("os", _os),
         before=row.read("before", quantities.instant),
         label=row.read("label", scalars.line),
         checks=(checks := row.read("checks", _names)),
@@ -168,8 +168,8 @@ def _row(cells: list[str], header: Sequence[str], line: int, problems: Problems)
     return [machine] if vm is not None and row.good else []
 
 
-def _os_kind(text: str) -> OsKind:
-    return scalars.word(text, scalars.OS_KINDS, "operating systems")
+def _os(text: str) -> OsChoice:
+    return scalars.word(text, scalars.OS_CHOICES, "operating systems")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -31,6 +31,8 @@ def plan_json_schema() -> dict[str, Any]:
     definitions["Download"]["oneOf"] = _exactly_one(("to", "write"))
     for holder in (properties, definitions["Wave"]["properties"]):
         holder["targets"]["minItems"] = 1
+    for name in ("Defaults", "Wave", "Target"):
+        definitions[name]["properties"]["volumes"] |= {"propertyNames": {"pattern": "^[A-Za-z]$"}}
     properties["waves"]["minItems"] = 1
     definitions["Target"]["oneOf"] = _exactly_one(KEYS)
     definitions["Expect"]["minProperties"] = 1

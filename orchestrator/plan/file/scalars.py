@@ -16,10 +16,20 @@ from urllib.parse import urlsplit
 
 from pydantic import PlainValidator, WithJsonSchema
 
-from orchestrator.core.model import Cause, Conflict, OnError, Order, OsKind, RestorePointId, Source
+from orchestrator.core.model import (
+    Cause,
+    Conflict,
+    OnError,
+    Order,
+    OsKind,
+    OsSource,
+    RestorePointId,
+    Source,
+)
 from orchestrator.core.model import Unmount as UnmountRule
 from orchestrator.plan.file import quantities
 from orchestrator.plan.file.filters import filter_text
+from orchestrator.plan.file.os_choice import OPEN_OS, OsChoice
 from orchestrator.plan.file.problems import did_you_mean
 from orchestrator.plan.file.quantities import shown
 from orchestrator.plan.file.settings import (
@@ -35,7 +45,11 @@ T = TypeVar("T")
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 GUID_PATTERN = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 FINGERPRINT_PATTERN = r"^([0-9a-fA-F]{2}:?){31}[0-9a-fA-F]{2}$"
-OS_KINDS = {"windows": OsKind.WINDOWS, "linux": OsKind.LINUX}
+OS_CHOICES = {
+    "windows": OsChoice(OsKind.WINDOWS, OsSource.PLAN),
+    "linux": OsChoice(OsKind.LINUX, OsSource.PLAN),
+    "auto": OPEN_OS,
+}
 VARIABLE_PATTERN = r"\$\{[A-Za-z_]"
 
 _HOST_PATTERN = r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?)$"
@@ -260,7 +274,7 @@ Filter = Annotated[str, scalar(filter_text), text_schema()]
 OnErrorWord = Annotated[OnError, *choice(OnError, "reactions to an error")]
 HookKindWord = Annotated[HookKind, *choice(HookKind, "kinds of webhooks")]
 NotifyOnWord = Annotated[NotifyOn, *choice(NotifyOn, "events")]
-Os = Annotated[OsKind, *choice(OS_KINDS, "operating systems")]
+Os = Annotated[OsChoice, *choice(OS_CHOICES, "operating systems")]
 ConflictWord = Annotated[Conflict, *choice(Conflict, "words")]
 SourceKind = Annotated[Source, *choice(Source, "sources")]
 Failures = Annotated[

@@ -194,7 +194,15 @@ class OverridableFile(Section, of=Entry):
     server: kinds.Line | None = optional(
         "Name of a server under 'servers'; not needed where there is only one."
     )
-    os: kinds.Os | None = optional("The guest's system.", default_of(Entry, "os_kind"))
+    os: kinds.Os | None = optional(
+        "The guest's system. auto: what earlier runs know of the machine, else Windows; where "
+        "nothing is readable, it is mounted once as the other.",
+        "auto",
+    )
+    volumes: dict[str, contents.VolumeName] | None = optional(
+        "Which volume of a Windows guest has which drive letter, such as {C: 'Volume$1:'}, where "
+        "a Linux server mounts it and shows none; merged letter by letter."
+    )
     source: kinds.SourceKind | None = optional("The family of restore points.")
     point: PointFile | None = optional(
         "Which restore point; replaces an inherited choice as a whole."

@@ -23,6 +23,7 @@ from orchestrator.core.model import (
     Objectives,
     Order,
     OsKind,
+    OsSource,
     PhaseTimeouts,
     RestorePointId,
     ServerName,
@@ -32,6 +33,7 @@ from orchestrator.core.model import (
     WaveName,
 )
 from orchestrator.core.proof import CheckSets, Download
+from orchestrator.plan.file.os_choice import OPEN_OS
 from orchestrator.plan.file.selectors import SelectorKind
 
 # --- secrets: references only, resolved at logon by the client -----------------------------
@@ -310,7 +312,9 @@ class Entry(Struct, frozen=True, kw_only=True):
     wave: WaveName
     server: ServerName
     place: str
-    os_kind: OsKind = OsKind.WINDOWS
+    os_kind: OsKind = OPEN_OS.kind
+    os_source: OsSource = OPEN_OS.source
+    volumes: tuple[tuple[str, str], ...] = ()
     source: Source = Source.REPLICA
     label: str | None = None
     critical: bool = False

@@ -225,8 +225,8 @@ def _read_in_full(node: object, around: Surroundings, problems: Problems) -> Ite
         return
     value = getattr(file, target.selector)
     words = f"{target.selector} {shown(value)} ({node.position})"
-    require_fitting(settings.asked, settings.os_kind, words, around.declared, problems)
-    target.downloads.require_fitting(settings.os_kind, words, problems)
+    require_fitting(settings.asked, settings.os.fixed, words, around.declared, problems)
+    target.downloads.require_fitting(settings.os.fixed, words, problems)
     entry = target.entry(
         around,
         kind=SelectorKind(target.selector),
@@ -386,14 +386,14 @@ def _asked_in(
         for name in row.checks:
             require_declared(name, row.checks_position, declared, inventory.problems)
         asked = CheckSetNames(names=row.checks, places=(row.checks_position,) * len(row.checks))
-    elif row.os_kind is not None:
+    elif row.os is not None:
         asked = CheckSetNames(
             names=asked.names, places=(row.position,) * len(asked.names), moved=True
         )
-    its_own = row.checks is not None or row.os_kind is not None
+    its_own = row.checks is not None or row.os is not None
     require_fitting(
         asked,
-        row.os_kind or settings.os_kind,
+        (row.os or settings.os).fixed,
         _row_words(row, inventory),
         declared,
         inventory.problems if its_own else problems,
@@ -413,16 +413,17 @@ def _row(
         advice = did_you_mean(server, around.servers.names, noun="servers")
         inventory.problems.add(row.position, f"there is no server {shown(server)}: {advice}")
         return None
-    os_kind = row.os_kind or settings.os_kind
+    os = row.os or settings.os
     checks = _asked_in(row, inventory, settings, around, problems)
-    target.downloads.require_fitting(os_kind, _row_words(row, inventory), problems)
+    target.downloads.require_fitting(os.fixed, _row_words(row, inventory), problems)
     return target.entry(
         around,
         kind=SelectorKind.VM,
         value=row.vm,
         server=server,
         place=f"{inventory.name}:{row.position.line}",
-        os_kind=os_kind,
+        os_kind=os.kind,
+        os_source=os.source,
         label=row.label,
         point=_before(settings.point, row.before) if row.before is not None else settings.point,
         checks=checks,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-from orchestrator.core.model import Result
+from orchestrator.core.model import OsSource, Result
 from orchestrator.core.text import duration
 from orchestrator.report.as_html.markup import (
     ABSENT,
@@ -162,7 +162,7 @@ def _in_full(target: TargetReport, kind: str) -> str:
         f'<p><b class="{kind_of(target)}">{target.result.value}</b>, {_mount(target)}'
         f"{', critical' if target.critical else ''}"
         f"{': ' + shown(target.message, 1000) if target.message else ''}</p>"
-        f'<p class="soft">{shown(target.vm)} ({target.os}, {target.source}) on '
+        f'<p class="soft">{shown(target.vm)} ({_os(target)}, {target.source}) on '
         f"{shown(target.backup_server)} behind {shown(target.server)}</p>"
     )
     if target.hint is not None:
@@ -226,7 +226,19 @@ def _checks(checks: Iterable[CheckReport]) -> str:
     return cards(("Check", "Path", "Expected", "Observed", "Verdict"), rows, kind="checks")
 
 
+def _os(target: TargetReport) -> str:
+    """Return the guest's system, and how it is known where the plan does not say it."""
+    how = {
+        OsSource.EARLIER_RUN: ", known from an earlier run",
+        OsSource.ASSUMED: ", assumed",
+        OsSource.FOUND_OUT: ", found out",
+    }
+    return f"{target.os}{how.get(OsSource(target.os_known), '')}"
+
+
 def _passed(check: CheckReport) -> str:
+    if check.undecided:
+        return '<b class="doubt">not judged</b>'
     if not check.passed:
         return '<b class="bad">FAILED</b>'
     return '<b class="doubt">warning</b>' if check.warning else '<b class="good">passed</b>'

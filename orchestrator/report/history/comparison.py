@@ -13,7 +13,7 @@ from orchestrator.core.text import duration, printable, timestamp
 from orchestrator.report.as_json import plain_values
 from orchestrator.report.objectives import measured, measured_over
 from orchestrator.report.summary import summarize
-from orchestrator.report.values import RunReport, TargetReport
+from orchestrator.report.values import CheckReport, RunReport, TargetReport
 
 SHOWN = 20
 """Lines per section of the text; the rest is counted, and is in the JSON."""
@@ -123,8 +123,7 @@ def _checks(was: TargetReport, now: TargetReport) -> Iterator[CheckChange]:
     new = {(each.name, each.path, each.expected): each for each in now.checks}
     for name, path, expected in dict.fromkeys([*new, *old]):
         before, after = old.get((name, path, expected)), new.get((name, path, expected))
-        passed_before = before.passed if before else None
-        passed_after = after.passed if after else None
+        passed_before, passed_after = _passed(before), _passed(after)
         if passed_before != passed_after:
             seen = after or before
             yield CheckChange(
@@ -136,6 +135,11 @@ def _checks(was: TargetReport, now: TargetReport) -> Iterator[CheckChange]:
                 after=passed_after,
                 observed=seen.observed if seen else "",
             )
+
+
+def _passed(check: CheckReport | None) -> bool | None:
+    """Return whether a check passed; None: it was not made, or could not be judged."""
+    return None if check is None or check.undecided else check.passed
 
 
 def _deltas(scope: str, old: Seconds, new: Seconds) -> tuple[Delta, ...]:

@@ -251,7 +251,7 @@ def plan_of(story: SitesStory) -> str:
         f"limits: {{{', '.join(limits)}}}\n"
     )
     rows = [
-        f"{{vm: {machine}, server: {server.name}, os: {os}}}"
+        f"{{vm: {machine}, server: {server.name}, os: {'auto' if story.open_os else os}}}"
         for place, server in enumerate(story.servers)
         for machine, os in server.listed(place)
     ]

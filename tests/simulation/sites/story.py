@@ -101,6 +101,8 @@ class SitesStory:
     replaced_after_s: float = 5.0
     """Seconds after which another worker comes for one that was killed or has left."""
     sealed: bool = True
+    open_os: bool = False
+    """The plan leaves it open which systems the machines have."""
 
     @property
     def is_calm(self) -> bool:
@@ -122,7 +124,7 @@ class SitesStory:
         """When everything must be over."""
         rounds = sum(-(-server.machines // server.limit) for server in self.servers)
         lasting = sum(strike.seconds + self.replaced_after_s for strike in self.strikes)
-        return 2400.0 + 1000.0 * rounds + 4 * lasting
+        return 2400.0 + 1000.0 * rounds * (1 + self.open_os) + 4 * lasting
 
 
 def told(seed: int) -> SitesStory:
@@ -142,6 +144,7 @@ def told(seed: int) -> SitesStory:
         link=_link(rng),
         replaced_after_s=rng.choice([0.0, 3.0, 10.0, 60.0]),
         sealed=rng.random() > 0.05,
+        open_os=random.Random(f"os:{seed}").random() < 0.3,
     )
     story.crews = _crews(rng, story)
     if story.is_calm:
