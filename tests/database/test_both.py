@@ -287,3 +287,17 @@ async def test_a_successor_finds_the_tokens(
 
     assert [(each.session, each.sealed) for each in found] == [("one", b"one"), ("three", b"three")]
     assert {each.epoch for each in found} == {lease.epoch}
+
+
+async def test_the_end_of_a_shard_deletes_the_tokens_of_what_is_over(anna: Worker) -> None:
+    """One may have been stored late, or be back since a failover; those of open sessions stay."""
+    lease = await anna.serve(HQ)
+    for session in ("over", "open"):
+        await anna.database.keep_token(anna.id, lease, SessionId(session), b"sealed")
+
+    over = (SessionId("dropped"), SessionId("over"))
+    await anna.append(lease, (note()[0], ShardDone(over=over)))
+
+    with pytest.raises(Fenced):
+        await anna.database.keep_token(anna.id, lease, SessionId("late"), b"sealed")
+    assert [each.session for each in await anna.database.tokens(anna.id, lease)] == ["open"]

@@ -44,7 +44,6 @@ class KeptTokens:
         self._recorded = recorded
         self._to_keep: dict[SessionId, KeptSession] = {}
         self._to_drop: list[SessionId] = []
-        self._over: list[SessionId] = []
         self._woken = anyio.Event()
         self._stored = anyio.Event()
         self._stored.set()
@@ -94,8 +93,7 @@ class KeptTokens:
             self._drop(event.session)
 
     def _drop(self, session: SessionId) -> None:
-        if session not in self._over:
-            self._over.append(session)
+        if session not in self._to_drop:
             self._to_drop.append(session)
             self._woken.set()
 
@@ -117,15 +115,6 @@ class KeptTokens:
             await self._woken.wait()
             self._woken = anyio.Event()
             await self.settle()
-
-    async def finish(self) -> None:
-        """Drop all that is over once more: a database that failed over may have it again.
-
-        Raises:
-            Fenced: another worker has the lease.
-        """
-        self._to_drop = list(self._over)
-        await self.settle()
 
     async def settle(self) -> None:
         """Store and drop what is to be, however long the database is away.

@@ -114,7 +114,7 @@ class ServedShard(Served):
         await ledger.durable()
         self.heard()
         await shard.execute(partial(self._mount, shard, board, earlier), tokens.serve)
-        await tokens.finish()
+        await tokens.settle()
         failure = None if shard.failure is None else repr(shard.failure)
         ledger.record(ShardFinished(at=ledger.now(), server=self.server, failure=failure))
         await ledger.durable()
@@ -255,6 +255,7 @@ class ServedShard(Served):
             waves={each.planned.key: each.planned.wave for each in records},
             wave_limits=limits_of(self.run.source.plan).waves,
             slots=(each.planned.key for each in records if each.attempts),
+            over=state.servers[self.server].over,
             times=times,
             on_fenced=self.lose,
         )

@@ -130,10 +130,10 @@ class SitesDatabase(Protocol):
     async def keep_token(
         self, worker: WorkerId, lease: Lease, session: SessionId, sealed: bytes
     ) -> None:
-        """Store a session's sealed token until `drop_token`.
+        """Store a session's sealed token until `drop_token`, or the end of the shard.
 
         Raises:
-            Fenced: another worker has the lease.
+            Fenced: another worker has the lease, or the shard is done.
         """
 
     async def tokens(self, worker: WorkerId, lease: Lease) -> Sequence[SealedToken]:

@@ -105,6 +105,9 @@ BEGIN
             UPDATE shard SET state = 'done', done_at = clock_timestamp()
                 WHERE run = p_run AND server = p_chain;
             PERFORM let_others_post(p_run, p_chain);
+            -- One of them may have been kept late, or be back since a failover.
+            DELETE FROM token WHERE run = p_run AND server = p_chain
+                AND session IN (SELECT jsonb_array_elements_text(p_effect -> 'over'));
     END CASE;
     RETURN NULL;
 END $$;

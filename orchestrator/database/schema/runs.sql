@@ -135,6 +135,11 @@ AS $$
 BEGIN
     PERFORM begin_call();
     PERFORM require_lease(p_worker, p_run, p_server, p_epoch);
+    PERFORM FROM shard WHERE run = p_run AND server = p_server AND state <> 'done'
+        FOR SHARE;  -- its end waits, or this does
+    IF NOT FOUND THEN  -- it came late: the tokens of its sessions are deleted by now
+        RAISE 'nobody serves this shard any more' USING ERRCODE = 'BR001';
+    END IF;
     INSERT INTO token VALUES (p_run, p_server, p_session, p_epoch, p_sealed)
         ON CONFLICT (run, server, session) DO UPDATE
         SET epoch = p_epoch, sealed = p_sealed, kept_at = clock_timestamp();

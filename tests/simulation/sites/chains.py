@@ -137,8 +137,10 @@ def _take_effect(tables: Tables, shard: Shard, effect: Effect | None, now: float
                     tables.addresses[place] = replace(address, poster=None)
         case OnlyHolds():
             _end(tables, shard, ShardState.HOLDING, now)
-        case ShardDone():
+        case ShardDone(over=over):
             _end(tables, shard, ShardState.DONE, now)
+            for session in over:
+                tables.tokens.pop((*shard, session), None)
         case None:
             pass
     return None

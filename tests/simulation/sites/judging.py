@@ -45,8 +45,10 @@ def judged(stage: Stage) -> dict[str, Any]:
     assert set(states.values()) == {ShardState.DONE}, states
     if report["run"]["exit_code"] == 0:
         assert not tables.slots, tables.slots
-        left = tables.tokens.keys() - stage.witness.brought_back
-        assert not left, "tokens of sessions that are over"
+        assert not tables.tokens, "tokens of sessions, and nothing is left in any"
+    servers = fold(joined(*chains.values())).servers
+    over = {session for _, server, session in tables.tokens if session in servers[server].over}
+    assert not over, f"tokens of sessions that are over: {over}"
     return report
 
 

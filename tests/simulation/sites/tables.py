@@ -284,8 +284,10 @@ class Tables:
         return sum(slot[:2] == shard for slot in self.slots)
 
     def keep_token(self, worker: WorkerId, lease: Lease, session: SessionId, sealed: bytes) -> None:
-        """Store a session's sealed token, as the newest."""
+        """Store a session's sealed token, as the newest; none of a shard that is done."""
         self.require_lease(worker, lease)
+        if self.shards[lease.run, lease.server].state is ShardState.DONE:
+            raise Fenced("nobody serves this shard any more")
         self.tokens.pop((lease.run, lease.server, session), None)
         token = SealedToken(session=session, epoch=lease.epoch, sealed=sealed)
         self.tokens[lease.run, lease.server, session] = token

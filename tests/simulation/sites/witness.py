@@ -25,8 +25,7 @@ from orchestrator.core.events import (
     WaveStarted,
     from_json,
 )
-from orchestrator.core.model import MountKey, RunId, ServerName, SessionId, WaveName, session_id
-from orchestrator.core.sites import ShardState
+from orchestrator.core.model import MountKey, RunId, ServerName, WaveName, session_id
 from orchestrator.simulator.faults import FaultScript
 from orchestrator.simulator.manager import SimulatedManager
 from orchestrator.simulator.server import HttpFace
@@ -78,8 +77,6 @@ class Witness:
     changes: list[tuple[float, ServerName, str, str, str]] = field(default_factory=list)
     """Second, server, worker, method and path of every request that changes a server."""
     lost_takings: bool = False
-    brought_back: set[tuple[RunId, ServerName, SessionId]] = field(default_factory=set)
-    """Tokens that a failover has brought back after the end of their shard."""
     """Whether a failover has lost that a shard was taken."""
     on_moment: Callable[[str, str], None] = lambda moment, worker: None
     """Told when a worker comes to a moment at which a fault would hurt."""
@@ -137,11 +134,6 @@ class Witness:
         for shard, events in tables.events.items():
             self._read[shard[1]] = min(self._read[shard[1]], len(events))
             self.lost_takings |= before.shards[shard].epoch != tables.shards[shard].epoch
-        self.brought_back |= {
-            (run, server, session)
-            for run, server, session in tables.tokens.keys() - before.tokens.keys()
-            if before.shards[run, server].state is ShardState.DONE
-        }
 
     def _saw(self, server: ServerName, event: Event) -> None:
         match event:
