@@ -106,7 +106,7 @@ class ServedShard(Served):
         over = state.servers[self.server].over
         client = self._client(tokens, await self.asked(partial(tokens.usable, over)))
         now = self.clock()
-        client.logons.earlier(max(0.0, now - at - APART_S) for at in _logons(events, now))
+        client.logons.earlier(max(0.0, now - at - APART_S) for at in logons_of(events, now))
         shard = self._shard = await self._engine(board, ledger, client, earlier)
         board.join(shard)
         self._board = board
@@ -288,10 +288,11 @@ class ServedShard(Served):
         shard.ledger.record(ShardPlanned(at=now, server=self.server, matched=matched))
 
 
-def _logons(events: Iterable[Event], now: float) -> Iterator[float]:
+def logons_of(events: Iterable[Event], now: float) -> Iterator[float]:
     """Yield when earlier workers have logged on at the latest, on the run's clock.
 
-    One that recorded neither a session nor trouble may have sent a logon until it was taken over.
+    One that recorded no session may have sent a logon until it was taken over, and one before that
+    if it recorded trouble: an answer may have been lost.
     """
     is_unsure = False
     for event in events:
@@ -303,8 +304,8 @@ def _logons(events: Iterable[Event], now: float) -> Iterator[float]:
             case SessionOpened():
                 yield event.at
                 is_unsure = False
-            case ServerParked():
-                is_unsure = False
+            case ServerParked() if is_unsure:
+                yield event.at
             case _:
                 pass
     if is_unsure:
