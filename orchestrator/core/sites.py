@@ -302,6 +302,8 @@ class Refusal(StrEnum):
     WAVE_LIMIT = "wave limit"
     ADDRESS = "address"
     """Another run has the right to post on this server, or the shard only holds."""
+    SETTLING = "settling"
+    """The database has just failed over: what is open is written again before more is given."""
     QUOTA = "quota"
 
 

@@ -16,6 +16,7 @@ from orchestrator.core.sites import (
     Appended,
     Ask,
     ChainHead,
+    Intent,
     Lease,
     Misfit,
     Outcome,
@@ -228,6 +229,32 @@ async def test_a_limit_is_shared_and_never_exceeded(database: SitesDatabase) -> 
     await worker.append(leases[HQ], freed("a"), freed("b", vm="b", seconds=3.0))
     share = await sites.share(worker.id, leases[CONDUCTOR], {HQ: 0, LAB: 3})
     assert share == {BRANCH: Quota(0, 0), HQ: Quota(0, 0), LAB: Quota(3, 0)}
+
+
+async def test_nothing_that_is_shared_is_given_right_after_a_failover(
+    database: SitesDatabase, fail_over: Callable[[], None], settle: Callable[[], None]
+) -> None:
+    """It may have lost a quota, and that a mount is open: who lives writes that again first."""
+    sites, run = database, RunId("limited")
+    await sites.submit(submission(run, "other", mounts_limit=1, shards=OTHERS))
+    worker = Worker(sites, "carl")
+    await worker.enter("east", "west")
+    taken = await worker.take("east", "west", run=run)
+    leases = {each.standing.lease.server: each.standing.lease for each in taken}
+    await worker.open_wave(run)
+    fail_over()
+
+    share = await sites.share(worker.id, leases[CONDUCTOR], {HQ: 1})
+    assert share == {BRANCH: Quota(0, 0), HQ: Quota(0, 0), LAB: Quota(0, 0)}
+    assert await refusal(worker, leases[HQ]) is Refusal.SETTLING
+    event, effect = intent("lost")
+    assert isinstance(effect, Intent)
+    await worker.append(leases[LAB], (event, replace(effect, granted=True)))
+
+    settle()
+    share = await sites.share(worker.id, leases[CONDUCTOR], {HQ: 1})
+    assert share == {BRANCH: Quota(0, 0), HQ: Quota(0, 0), LAB: Quota(0, 1)}
+    assert await refusal(worker, leases[HQ]) is Refusal.QUOTA
 
 
 OTHERS = tuple(

@@ -71,11 +71,12 @@ REFUSED = {
     Refusal.WAVE: "its wave is not open",
     Refusal.WAVE_LIMIT: "its wave has as many mounts open as it may, over all servers",
     Refusal.ADDRESS: "another run mounts on this server",
+    Refusal.SETTLING: "the database has failed over, and is told again what is mounted",
     Refusal.QUOTA: "the run's other servers have its limit",
 }
 """Why an intent is not granted, in words."""
 
-PASSING = frozenset({Refusal.WAVE, Refusal.QUOTA})
+PASSING = frozenset({Refusal.WAVE, Refusal.SETTLING, Refusal.QUOTA})
 """What the conductor gives again that has lost records, too."""
 
 

@@ -48,6 +48,9 @@ BEGIN
     IF EXISTS (SELECT FROM slot WHERE run = p_run AND server = p_server AND key = p_key) THEN
         RETURN NULL;
     END IF;
+    IF coalesce(v_quota, p_wave_limit) IS NOT NULL AND is_settling(p_run) THEN
+        RETURN 'settling';
+    END IF;
     IF v_quota <= (SELECT count(*) FROM slot WHERE run = p_run AND server = p_server) THEN
         RETURN 'quota';
     END IF;

@@ -331,6 +331,41 @@ def test_a_session_that_is_gone_unused_leaves_no_token() -> None:
     assert not stage.database.tables.tokens
 
 
+def test_who_has_no_room_for_a_server_conducts_all_the_same() -> None:
+    """Each has taken the only server that it may, and both wait for the first wave."""
+
+    async def story() -> dict[str, Any]:
+        with pytest.MonkeyPatch.context() as patch, no_errors():
+            async with staged(patch, SERVERS) as stage:
+                carl = stage.begin("carl", "moon", room=1)  # conducts, and serves nothing else
+                await anyio.sleep(0.05)
+                stage.begin("anna", "main", room=1)
+                stage.begin("bert", "main", room=1)
+                await stage.until(lambda: len(served_by(stage)) == 3)
+                stage.kill(carl)
+                await stage.over()
+                return judged(stage)
+
+    assert results(run_processes(story)) == {"mounted": 10}
+
+
+def served_by(stage: Stage) -> set[str]:
+    """Return the workers that serve something."""
+    return {row.worker for row in stage.database.tables.shards.values() if row.worker}
+
+
+def test_a_worker_enters_again_when_a_failover_has_lost_it() -> None:
+    """Or it could take nothing any more, and nobody would see it."""
+
+    async def lose(stage: Stage, worker: StagedWorker) -> None:
+        stage.database.tables.workers.clear()
+
+    report, stage, _ = told(lose)
+
+    assert results(report) == {"mounted": 10}
+    assert len(stage.database.tables.workers) == 2
+
+
 def test_a_failover_that_loses_commits_loses_no_target() -> None:
     """What the database has lost, it is given once more."""
 
