@@ -42,6 +42,8 @@ class KeptTokens:
         """
         self._serving, self._lease, self._on_fenced = serving, lease, on_fenced
         self._recorded = recorded
+        self.known: frozenset[SessionId] = frozenset()
+        """The sessions whose tokens earlier workers have stored, whoever can open them."""
         self._to_keep: dict[SessionId, KeptSession] = {}
         self._to_drop: list[SessionId] = []
         self._woken = anyio.Event()
@@ -58,13 +60,15 @@ class KeptTokens:
             DatabaseAway: try again.
         """
         sealer, lease = self._serving.sealer, self._lease
+        database, worker = self._serving.database, self._serving.worker.worker
+        sealed = await database.tokens(worker, lease)
+        self.known = frozenset(each.session for each in sealed)
         if sealer is None:
             return []
         from orchestrator.database.sealing import Binding
 
-        database, worker = self._serving.database, self._serving.worker.worker
         found: list[KeptSession] = []
-        for each in await database.tokens(worker, lease):
+        for each in sealed:
             if each.session in over:
                 self._drop(each.session)
                 continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -27,7 +27,7 @@ from orchestrator.core.events import (
     ShardPlanned,
     ShardTaken,
 )
-from orchestrator.core.model import MountKey, ServerName
+from orchestrator.core.model import MountKey, ServerName, SessionId
 from orchestrator.core.ports.local import on_the_spot
 from orchestrator.core.run_state import RunState, fold
 from orchestrator.core.sites import Ask, Standing, Stop
@@ -101,10 +101,10 @@ class ServedShard(Served):
             lambda reason, detail: _ask_to_halt(ledger, self.server, reason, detail),
             self._planned,
         )
-        begins = self._begins()
-        earlier = self._earlier(state, begins, retry_failed=await self._retries_failed(state))
         over = state.servers[self.server].over
         client = self._client(tokens, await self.asked(partial(tokens.usable, over)))
+        begins, retries_failed = self._begins(), await self._retries_failed(state)
+        earlier = self._earlier(state, begins, tokens.known, retry_failed=retries_failed)
         now = self.clock()
         client.logons.earlier(max(0.0, now - at - APART_S) for at in logons_of(events, now))
         shard = self._shard = await self._engine(board, ledger, client, earlier)
@@ -161,7 +161,12 @@ class ServedShard(Served):
         return max(taken, default=0.0) < self.clock() - ago
 
     def _earlier(
-        self, state: RunState, begins: ShardTaken, *, retry_failed: bool
+        self,
+        state: RunState,
+        begins: ShardTaken,
+        kept: Container[SessionId],
+        *,
+        retry_failed: bool,
     ) -> EarlierRun | None:
         """Return what earlier workers have done of the shard; None: nobody has begun it."""
         known = state.servers[self.server]
@@ -173,6 +178,7 @@ class ServedShard(Served):
             begins,
             used_until=begins.used_until,
             retry_failed=retry_failed,
+            unkept={at: used for at, used in known.unattended.items() if at not in kept},
         )
 
     @property

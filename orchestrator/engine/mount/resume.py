@@ -36,6 +36,7 @@ from orchestrator.core.model import (
 from orchestrator.core.point_search import is_settled
 from orchestrator.core.ports.server import EnterpriseManager
 from orchestrator.core.run_state import is_left, is_wanted_again
+from orchestrator.engine.connection import FORGOTTEN_AFTER
 from orchestrator.engine.left import DOUBTFUL, is_seen
 from orchestrator.engine.mount.attempt import (
     OUT_OF_KNOWLEDGE,
@@ -206,8 +207,8 @@ class EarlierAttempts(Struct, frozen=True, kw_only=True):
     unfinished: UnfinishedWork
     over: frozenset[SessionId]
     """Sessions of which the journal says that they have ended."""
-    forgotten_at: float
-    """When the servers must have forgotten the earlier process's sessions, on the run's clock."""
+    last_used: Callable[[SessionId], float]
+    """Returns when an earlier process may have used a session last, on the run's clock."""
     background: TaskGroup
     """Where slots wait for that; cancelled once nothing wants a slot any more."""
 
@@ -247,18 +248,20 @@ class EarlierAttempts(Struct, frozen=True, kw_only=True):
                 request=request, connection=connection, server=server, context=context, slot=slot
             )
         _give_up(request, context, why)
-        if session_of(request, context) in self.over or context.ledger.now() >= self.forgotten_at:
+        session = session_of(request, context)
+        forgotten_at = self.last_used(session) + FORGOTTEN_AFTER
+        if session in self.over or context.ledger.now() >= forgotten_at:
             slot.release()
         else:
-            self.background.start_soon(self._free_when_forgotten, slot, context)
+            self.background.start_soon(self._free_when_forgotten, forgotten_at, slot, context)
         return None
 
-    async def _free_when_forgotten(self, slot: Slot, context: RunContext) -> None:
+    async def _free_when_forgotten(self, at: float, slot: Slot, context: RunContext) -> None:
         """Free a slot once a session that nobody can use must have been forgotten.
 
         Whether its token was not kept, or it is denied: its mounts may be open until then.
         """
-        await anyio.sleep(self.forgotten_at - context.ledger.now())
+        await anyio.sleep(at - context.ledger.now())
         slot.release()
 
     async def _go_on(self, attempt: Attempt) -> NextStep:
