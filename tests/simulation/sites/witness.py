@@ -16,6 +16,7 @@ from aiohttp import web
 
 from orchestrator.core.events import (
     Event,
+    SessionOpened,
     SubmissionInDoubt,
     SubmissionNotSent,
     SubmissionRefused,
@@ -25,7 +26,7 @@ from orchestrator.core.events import (
     WaveStarted,
     from_json,
 )
-from orchestrator.core.model import MountKey, RunId, ServerName, WaveName, session_id
+from orchestrator.core.model import MountKey, RunId, ServerName, SessionId, WaveName, session_id
 from orchestrator.simulator.faults import FaultScript
 from orchestrator.simulator.manager import SimulatedManager
 from orchestrator.simulator.server import HttpFace
@@ -83,6 +84,8 @@ class Witness:
     _aims: dict[tuple[ServerName, MountKey], _Aim] = field(default_factory=dict)
     _read: Counter[ServerName] = field(default_factory=Counter)
     _opened: set[WaveName] = field(default_factory=set)
+    _logged_on: dict[SessionId, int] = field(default_factory=dict)
+    """In which epoch each session was opened."""
 
     def __post_init__(self) -> None:
         """Look at every commit."""
@@ -119,8 +122,11 @@ class Witness:
             if read == len(events):
                 continue
             self._read[shard[1]] = len(events)
-            for record, _ in events[read:]:
-                self._saw(shard[1], from_json(record.kind, record.body))
+            for record, epoch in events[read:]:
+                event = from_json(record.kind, record.body)
+                self._saw(shard[1], event)
+                if isinstance(event, SessionOpened):
+                    self._logged_on[event.session] = epoch
                 moment = MOMENTS.get(record.kind)
                 worker = tables.shards[shard].worker
                 if moment is not None and worker is not None:
@@ -174,7 +180,7 @@ class Witness:
         )
         point = POINT_OF.search(path)
         if method == "POST" and point is not None:
-            self._posted(server, name, point[1].lower(), by, excused=not is_holder)
+            self._posted(server, name, point[1].lower(), SessionId(by), excused=not is_holder)
             self.on_moment("posted", name)
         if method == "DELETE":
             self.on_moment(
@@ -187,13 +193,18 @@ class Witness:
             self.on_moment("answered", process.name)
 
     def _posted(
-        self, server: ServerName, name: str, point: str, session: str, *, excused: bool
+        self, server: ServerName, name: str, point: str, session: SessionId, *, excused: bool
     ) -> None:
         asked = {aim.asked for (of, _), aim in self._aims.items() if of == server}
         wanted = (session, point)
         self.demand(
             excused or wanted in asked,
             f"{server}: {name} posts for {point} in {session}, which no chain intends: {asked}",
+        )
+        epoch = self.database.tables.shards[self.run, server].epoch
+        self.demand(
+            excused or self._logged_on.get(session) == epoch,
+            f"{server}: {name} posts for {point} in {session}, which it has not opened itself",
         )
 
 
