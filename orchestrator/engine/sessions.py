@@ -90,6 +90,11 @@ class Sessions(Availability):
         return self._client.fence.lost
 
     @property
+    def stops_tasks(self) -> bool:
+        """Whether the plan lets the tasks of mounts be asked to stop here."""
+        return self._client.stops_tasks
+
+    @property
     def left_open(self) -> bool:
         """Whether a session ended, or was not reached, in which something may be mounted."""
         return bool(self._hiding)

@@ -8,6 +8,7 @@ from typing import TypeVar
 from orchestrator.core.model import Result, exit_words
 from orchestrator.core.text import duration, escape_markdown
 from orchestrator.report.shards import served_by, shard_name
+from orchestrator.report.stopped_tasks import stopped_tasks
 from orchestrator.report.text import (
     removed_lines,
     stray_words,
@@ -62,6 +63,7 @@ def render(report: Report) -> str:
     for result in (Result.UNKNOWN, Result.FAILED, Result.SKIPPED, Result.CANCELLED):
         items = (target for target in report.targets if target.result is result)
         lines += _section(result.value.capitalize(), items)
+    lines += _part("Asked to stop", list(stopped_tasks(report)), ["target", "task"], _stopped)
     lines += [each for line in removed_lines(report) for each in (escape_markdown(line), "")]
     if report.warnings:
         lines += [
@@ -87,6 +89,10 @@ def _row(target: TargetReport) -> list[str]:
 
 def _written(file: tuple[TargetReport, CopyReport]) -> list[str]:
     return [escape_markdown(file[0].key), escape_markdown(written_words(file[1]))]
+
+
+def _stopped(stopped: tuple[TargetReport, str]) -> list[str]:
+    return [escape_markdown(stopped[0].key), escape_markdown(stopped[1])]
 
 
 def _shard(shard: ShardReport) -> list[str]:

@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from orchestrator.core.events import ServerFacts, StrayFound
 from orchestrator.core.left_open import LeftOpen
-from orchestrator.core.lifecycle import AttemptRecord, MountRecord, Phase, Span
+from orchestrator.core.lifecycle import AttemptRecord, MountRecord, Phase, Span, TaskStop
 from orchestrator.core.model import Result, session_id, totals
 from orchestrator.core.proof import CheckOutcome
 from orchestrator.core.run_state import RunState
@@ -39,6 +39,7 @@ from orchestrator.report.values import (
     StrayReport,
     TargetObjectives,
     TargetReport,
+    TaskStopReport,
     UnreadReport,
     WaveReport,
     seconds,
@@ -281,6 +282,16 @@ def _attempt(attempt: AttemptRecord, state: RunState) -> AttemptReport:
         finished_at=_moment(state, attempt.finished_at),
         os=UNSET if attempt.os_kind is None else attempt.os_kind.value.lower(),
         failed_checks=_checks(outcome for outcome in attempt.checks if not outcome.passed),
+        stop=UNSET if attempt.stop is None else _stop(attempt.stop, state),
+    )
+
+
+def _stop(stop: TaskStop, state: RunState) -> TaskStopReport:
+    return TaskStopReport(
+        asked_at=Moment.of(state.moment(stop.asked_at)),
+        answer=stop.answer,
+        seen=stop.seen,
+        message=stop.words,
     )
 
 

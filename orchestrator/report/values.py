@@ -25,6 +25,8 @@ SCHEMA_VERSION: Literal[1] = 1
 V2, V3 = "0.2.0", "0.3.0"
 """Versions that added a field."""
 PHASES = ("queued", "submitting", "running", "collecting", "verifying", "held", "unmounting")
+STOP_WORDS = ("accepted", "refused", "not_sent", "lost", None)
+STOP_SEEN = ("ended", "vanished", "goes_on", None)
 OUTCOMES = ("success", "failed", "refused", "not_sent", "unknown")
 
 
@@ -115,7 +117,21 @@ class CopyReport(Struct, frozen=True, kw_only=True):
     message: Annotated[str | None, doc("why it was not copied, or why that is in doubt")]
 
 
-class AttemptReport(Struct, frozen=True, kw_only=True):
+class TaskStopReport(Struct, frozen=True, kw_only=True):
+    """That a task was asked to stop."""
+
+    asked_at: Annotated[Moment, doc("when it was asked, or was about to be")]
+    answer: Annotated[
+        str | None,
+        one_of("what was answered; null: it is not known whether it was asked", STOP_WORDS),
+    ]
+    seen: Annotated[
+        str | None, one_of("what was seen of the task last; null: it was not read", STOP_SEEN)
+    ]
+    message: Annotated[str | None, doc("the server's words, or the cause")]
+
+
+class AttemptReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One attempt to mount a restore point."""
 
     point_id: Annotated[str, doc("restore point that was to be mounted")]
@@ -137,6 +153,10 @@ class AttemptReport(Struct, frozen=True, kw_only=True):
     ] = UNSET
     verdict: Annotated[Result | None, doc("null: no verdict was reached")]
     failed_checks: Annotated[tuple[CheckReport, ...], doc("the checks that did not pass")]
+    stop: Annotated[
+        TaskStopReport | UnsetType,
+        doc("the task was asked to stop; absent: it was not", since=V3),
+    ] = UNSET
 
 
 class Reached(Struct, frozen=True, kw_only=True):

@@ -156,6 +156,11 @@ def _target_line(event: Event, record: MountRecord, verbose: bool) -> str | None
             return (
                 f"{key}: {phase} takes longer than {duration(allowed)}; watching on to unmount it"
             )
+        case events.TaskStopAsked(task=task):
+            return f"{key}: asking {printable(task)} to stop"
+        case events.TaskStopSeen(task=task, seen=seen, words=words):
+            said = f" ({printable(words)})" if words else ""
+            return f"{key}: {printable(task)}, asked to stop: {seen.replace('_', ' ')}{said}"
         case events.MountLeft(reason=reason) | events.OutOfReach(reason=reason):
             return f"{key}: {printable(reason)}"
         case events.TaskAccepted(task=task, adopted=adopted):

@@ -138,6 +138,7 @@ def plan_defaults() -> str:
         ("limits.outage", _duration(limits.outage)),
         ("servers.NAME.limits.mounts", server["mounts_limit"]),
         ("servers.NAME.backup_servers.NAME.mounts", server["default_backup_server_mounts"]),
+        ("servers.NAME.stop_tasks", server["stop_tasks"]),
         ("waves.on_error", wave["on_error"]),
         ("cleanup.unmount", Cleanup().unmount),
         ("cleanup.keep_failed", Cleanup().keep_failed),

@@ -14,7 +14,14 @@ from msgspec.structs import replace
 
 from orchestrator.core.errors import IllegalTransition
 from orchestrator.core.events import TargetEvent, TargetPlanned
-from orchestrator.core.lifecycle.record import FIRM_RESULTS, AttemptRecord, MountRecord, Phase, Span
+from orchestrator.core.lifecycle.record import (
+    FIRM_RESULTS,
+    AttemptRecord,
+    MountRecord,
+    Phase,
+    Span,
+    TaskStop,
+)
 from orchestrator.core.lifecycle.table import CHANGES, HOLDING_PHASES, TRANSITIONS
 from orchestrator.core.model import MountKey
 
@@ -26,6 +33,7 @@ __all__ = [
     "MountRecord",
     "Phase",
     "Span",
+    "TaskStop",
     "advance",
     "apply",
     "begin",

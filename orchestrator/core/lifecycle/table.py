@@ -30,10 +30,13 @@ from orchestrator.core.events import (
     TaskAccepted,
     TaskFailed,
     TaskObserved,
+    TaskStopAsked,
+    TaskStopSeen,
     TaskSucceeded,
     UnmountStarted,
     VerdictReached,
 )
+from orchestrator.core.lifecycle import stops
 from orchestrator.core.lifecycle.record import FIRM_RESULTS, AttemptRecord, MountRecord, Phase
 from orchestrator.core.model import (
     MountState,
@@ -66,6 +69,8 @@ TRANSITIONS: Mapping[Phase, Mapping[type[TargetEvent], Phase]] = {
     Phase.RUNNING: {
         TaskObserved: Phase.RUNNING,
         DeadlinePassed: Phase.RUNNING,
+        TaskStopAsked: Phase.RUNNING,
+        TaskStopSeen: Phase.RUNNING,
         TaskSucceeded: Phase.COLLECTING,
         TaskFailed: Phase.QUEUED,
         MountFound: Phase.VERIFYING,  # the task vanished, its mount did not
@@ -205,6 +210,8 @@ def _succeeded(record: MountRecord, event: TaskSucceeded) -> MountRecord:
 
 def _task_failed(record: MountRecord, event: TaskFailed) -> MountRecord:
     words = event.message or "the server gave no reason"
+    if stops.may_act(record):
+        words = f"{words} (its task had been asked to stop)"
     attempts = _attempt(
         record, outcome="failed", finished_at=event.at, message=event.message, fault=True
     )
@@ -415,6 +422,8 @@ CHANGES: Mapping[type[TargetEvent], Callable[[MountRecord, Any], MountRecord]] =
     TaskAccepted: _accepted,
     TaskObserved: _unchanged,
     DeadlinePassed: _overdue,
+    TaskStopAsked: stops.asked,
+    TaskStopSeen: stops.seen,
     TaskSucceeded: _succeeded,
     TaskFailed: _task_failed,
     MountFound: _found,

@@ -38,6 +38,7 @@ from orchestrator.core.ports.server import EnterpriseManager
 from orchestrator.core.run_state import is_left, is_wanted_again
 from orchestrator.engine.connection import FORGOTTEN_AFTER
 from orchestrator.engine.left import DOUBTFUL, is_seen
+from orchestrator.engine.mount import stop
 from orchestrator.engine.mount.attempt import (
     OUT_OF_KNOWLEDGE,
     Attempt,
@@ -359,6 +360,12 @@ async def _mounts_of(attempt: Attempt, within: float) -> list[Href]:
     if task is None:
         return []
     ended = await _ended(attempt, task, within)
+    vanished = ended is None and task not in attempt.connection.watcher.unread
+    if stop.has_gone(attempt.record, ended, vanished=vanished):
+        late = await stop.late_mount(attempt, within=within)
+        if late is None and vanished:
+            raise Unsettled(f"{task} was asked to stop and is gone, and nobody saw what it mounted")
+        return [late.href] if late is not None else []
     if ended is not None and not ended.may_be_mounted:
         return []
     found = await (find_unrecorded(attempt) if ended is None else mount_of(attempt, ended))

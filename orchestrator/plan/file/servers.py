@@ -86,7 +86,7 @@ def _server(
 
     return ServerSettings(
         name=name,
-        **file.values("url", "api_version", "site"),
+        **file.values("url", "api_version", "site", "stop_tasks"),
         username=file.username
         if isinstance(file.username, str)
         else followed("username", file.username),

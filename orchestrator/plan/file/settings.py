@@ -143,6 +143,14 @@ DEFAULT_BACKUP_SERVER_MOUNTS = 4
 """Open mounts per backup server where the plan names no other number."""
 
 
+class StopTasks(StrEnum):
+    """Whether the task of a mount may be asked to stop."""
+
+    WHEN_NEEDED = "when_needed"
+    """Once, if it still runs when its time limit has passed or the run is stopped at once."""
+    NEVER = "never"
+
+
 class ServerSettings(Struct, frozen=True, kw_only=True):
     """One Enterprise Manager: where it is, how to log on, how many mounts it may carry.
 
@@ -160,6 +168,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     backup_server_mounts: Mapping[BackupServerName, int] = field(default_factory=dict)
     default_backup_server_mounts: int = DEFAULT_BACKUP_SERVER_MOUNTS
     site: str = DEFAULT_SITE
+    stop_tasks: StopTasks = StopTasks.WHEN_NEEDED
 
     def mounts_on(self, backup_server: BackupServerName) -> int:
         """Return how many mounts may be open at once on `backup_server`, in whatever spelling.
