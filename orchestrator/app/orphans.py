@@ -16,8 +16,9 @@ from msgspec import Struct
 from orchestrator.app.wiring import World, clients
 from orchestrator.core.activity import COLLECTED_WITHIN_S, Activity
 from orchestrator.core.errors import AccessDenied, OrchestratorError
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.lifecycle import MountRecord
-from orchestrator.core.model import ExitCode, ServerName
+from orchestrator.core.model import ServerName
 from orchestrator.core.orphaned import Orphan, orphans_among
 from orchestrator.core.policy import clock_correction
 from orchestrator.core.run_state import RunState

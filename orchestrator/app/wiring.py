@@ -40,7 +40,6 @@ from orchestrator.core.proof import Download
 from orchestrator.core.run_state import RunState
 from orchestrator.core.token import KeptSession
 from orchestrator.core.version import __version__
-from orchestrator.em.client import Client
 from orchestrator.engine.limits import Limits
 from orchestrator.engine.orders import EarlierRun, Orders, Selection
 from orchestrator.engine.run import Run
@@ -50,14 +49,17 @@ from orchestrator.plan.choose.inventory import inventory_needs
 from orchestrator.plan.choose.locked import LockedPlan
 from orchestrator.plan.choose.sampling import Draw, seed_of
 from orchestrator.plan.choose.targets import LockedSelection, Narrowing, PlanSelection
+from orchestrator.plan.file.access import EnvironmentSecret
 from orchestrator.plan.file.loading import LoadedPlan
 from orchestrator.plan.file.problems import START, Problem
-from orchestrator.plan.file.settings import EnvironmentSecret, RestorePlan
+from orchestrator.plan.file.settings import RestorePlan
 
 if TYPE_CHECKING:
     from orchestrator.app.stores import Place
+    from orchestrator.em.client import Client
     from orchestrator.em.session import Session
     from orchestrator.em.transport import ConnectorFactory
+    from orchestrator.engine.run import Run
 
 log = Log(__name__)
 
@@ -169,6 +171,8 @@ def client_of(
     fence: Fence = NO_FENCE,
 ) -> Client:
     """Return the client of one server of the plan, as `clients` does."""
+    from orchestrator.em.client import Client  # who only submits a run speaks to no server
+
     return Client(
         plan.servers[name],
         families=inventory_needs(plan, name).sources or {Source.REPLICA},
@@ -215,9 +219,7 @@ def limits_of(plan: RestorePlan, max_mounts: int | None = None) -> Limits:
             for backup, mounts in server.backup_server_mounts.items()
         },
         counting_others=frozenset(
-            (name, counting)
-            for name, server in plan.servers.items()
-            for counting in server.counting_others
+            (name, each) for name, server in plan.servers.items() for each in server.counting_others
         ),
     )
 

@@ -18,7 +18,7 @@ from orchestrator.cli.running import exit_codes, show_run
 from orchestrator.cli.serving import serving_options
 from orchestrator.cli.working import token_key_option
 from orchestrator.core.errors import OrchestratorError, RunLocked
-from orchestrator.core.model import ExitCode
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.text import inert
 from orchestrator.views import streams
 

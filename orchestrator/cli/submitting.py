@@ -11,13 +11,13 @@ import click
 
 from orchestrator.cli import options, running
 from orchestrator.cli.ending import end, fail
-from orchestrator.core.model import ExitCode, RunId
+from orchestrator.core.exit_codes import ExitCode
+from orchestrator.core.model import RunId
 from orchestrator.views import streams
 
 if TYPE_CHECKING:
     from orchestrator.app.sites.stored_plan import TravellingPlan
     from orchestrator.app.wiring import Choices
-    from orchestrator.core.ports.store import Store
     from orchestrator.core.sites import Submission
     from orchestrator.database.address import Address
 
@@ -58,7 +58,6 @@ def submit_command(plan: Path, wait: bool, output: options.Output, **values: Any
     """
     from orchestrator.app.sites.stored_plan import submission_of, travelling_plan
     from orchestrator.app.sites.submitting import submit, warn_if_not_heard
-    from orchestrator.app.stores import store_at
     from orchestrator.app.wiring import World
 
     for option, given in (("--on-finish", values["on_finish"]), ("--sign-key", values["sign_key"])):
@@ -76,7 +75,7 @@ def submit_command(plan: Path, wait: bool, output: options.Output, **values: Any
     anyio.run(warn_if_not_heard, address)
     if wait:
         directory = Path(submission.started.report_dir)
-        _wait(store_at(address), run, travelling, directory, output, values)
+        _wait(address, run, travelling, directory, output, values)
     end(ExitCode.GOOD)
 
 
@@ -95,7 +94,7 @@ def _allowed(travelling: TravellingPlan, choices: Choices, submission: Submissio
 
 
 def _wait(
-    store: Store,
+    address: Address,
     run: RunId,
     travelling: TravellingPlan,
     directory: Path,
@@ -104,7 +103,9 @@ def _wait(
 ) -> NoReturn:
     """Follow a run to its end, write its reports, and end with its exit code."""
     from orchestrator.app.sites.ending import reported, tell_command_of_end, wait_for
+    from orchestrator.app.stores import store_at
 
+    store = store_at(address)
     try:
         wait_for(store, store.summary(run), output.view())
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, LiteralString
 
+import anyio
 import psycopg
 from psycopg import AsyncConnection
 
@@ -289,18 +290,22 @@ class PostgreSQL:
         return {ServerName(chain): ChainHead(seq, hash_) for chain, seq, hash_ in found}
 
     async def records(
-        self, run: RunId, chain: ServerName, *, after: int = 0, most: int = 5000
-    ) -> Sequence[Record]:
-        """Return records of a chain behind number `after`, in order."""
+        self, run: RunId, after: Mapping[ServerName, int], *, most: int = 5000
+    ) -> Mapping[ServerName, Sequence[Record]]:
+        """Return of several chains the records behind a number of each, in order."""
         found = await self._reads.rows(
-            "SELECT run, seq, kind, at, body, hash FROM bulk_restore.events "
-            "WHERE run = %s AND chain = %s AND seq > %s ORDER BY seq LIMIT %s",
-            [run, chain, after, most],
+            "SELECT known.chain, seq, kind, at, body, hash "
+            "FROM unnest(%b::text[], %b::bigint[]) AS known (chain, after), LATERAL ("
+            "SELECT seq, kind, at, body, hash FROM bulk_restore.events "
+            "WHERE run = %s AND chain = known.chain AND seq > known.after ORDER BY seq LIMIT %s"
+            ") AS behind ORDER BY known.chain, seq",
+            [list(after), list(after.values()), run, most],
         )
-        return [
-            Record(run=run, seq=seq, kind=kind, at=at, body=body, hash=hash_)
-            for run, seq, kind, at, body, hash_ in found
-        ]
+        chains: dict[ServerName, list[Record]] = {}
+        for chain, seq, kind, at, body, hash_ in found:
+            record = Record(run=run, seq=seq, kind=kind, at=at, body=body, hash=hash_)
+            chains.setdefault(ServerName(chain), []).append(record)
+        return chains
 
     async def changes(self) -> AsyncIterator[RunId]:
         """Yield the runs about which something was written, on a connection of its own."""
@@ -308,8 +313,11 @@ class PostgreSQL:
             connection = await AsyncConnection.connect(self._address.conninfo, autocommit=True)
             async with connection:
                 await connection.execute("LISTEN bulk_restore")
-                async for each in connection.notifies():
-                    yield RunId(each.payload)
+                while True:
+                    async for each in connection.notifies(timeout=0):
+                        yield RunId(each.payload)
+                    # To wait there would wake this process ten times a second.
+                    await anyio.wait_readable(connection.fileno())
         except psycopg.Error as exc:
             explain(exc, self._address)
 

@@ -30,6 +30,9 @@ HUNG_TICK_S = 0.05
 LEAST_S = 0.2
 """Seconds between two renewals at the least, however much changes."""
 
+ASK_S = 0.25
+"""Seconds for which a busy loop is waited for, to say what it holds; then it is what it was."""
+
 ANSWER_S = 4.0
 """Seconds for which the answer to a renewal is waited for; later it would be of no use."""
 
@@ -56,7 +59,7 @@ def boot_clock() -> float:
 
 
 class Renewal:
-    """Renews what `hold` was told last, every 1.5 s, until it is stopped.
+    """Renews what is held every 1.5 s, until it is stopped. The loop is asked before each time.
 
     It reports on the loop that has started it. While the database is away nothing is reported:
     who knows when the last renewal was sent knows how long that is bearable.
@@ -76,17 +79,19 @@ class Renewal:
         self._address, self._worker = address, worker
         self._renewed, self._failed = renewed, failed
         self._every_s, self._hung_after_s = every_s, hung_after_s
+        self._ask: Callable[[], Sequence[Held]] = tuple
         self._held: tuple[Held, ...] = ()
         self._answered_at = boot_clock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = threading.Event()
         self._wake: Callable[[], object] = lambda: None
         self._hurry: Callable[[], object] = lambda: None
+        self._heard: Callable[[], object] = lambda: None
         self._thread = threading.Thread(target=self._run, name="renewal", daemon=True)
 
-    def hold(self, held: Sequence[Held]) -> None:
-        """Renew these from the next time on, and no others."""
-        self._held = tuple(held)
+    def hold(self, held: Callable[[], Sequence[Held]]) -> None:
+        """Renew what `held` returns from the next time on, and nothing else; called on the loop."""
+        self._ask = held
 
     def now(self) -> None:
         """Renew soon, and not only when it is time: what a renewal tells may have changed."""
@@ -115,6 +120,8 @@ class Renewal:
         self._wake = lambda: loop.call_soon_threadsafe(woken.set)
         self._soon = asyncio.Event()
         self._hurry = lambda: loop.call_soon_threadsafe(self._soon.set)
+        self._told = asyncio.Event()
+        self._heard = lambda: loop.call_soon_threadsafe(self._told.set)
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._renew_on_and_on, link)
@@ -122,13 +129,13 @@ class Renewal:
                     await woken.wait()
                 tasks.cancel_scope.cancel()
         finally:
-            self._wake = self._hurry = lambda: None
+            self._wake = self._hurry = self._heard = lambda: None
             await link.aclose()
 
     async def _renew_on_and_on(self, link: Link) -> None:
         while True:
             began = anyio.current_time()
-            self._tell(self._answer)
+            await self._ask_the_loop()
             while boot_clock() - self._answered_at >= self._hung_after_s:  # noqa: ASYNC110 - by a thread
                 await anyio.sleep(HUNG_TICK_S)
             await self._renew(link)
@@ -136,6 +143,13 @@ class Renewal:
             with anyio.move_on_after(began + self._every_s - anyio.current_time()):
                 await self._soon.wait()
             self._soon.clear()
+
+    async def _ask_the_loop(self) -> None:
+        """Have the loop say that it lives and what it holds; one that is busy does so later."""
+        self._told.clear()
+        self._tell(self._answer)
+        with anyio.move_on_after(min(ASK_S, self._hung_after_s / 4)):
+            await self._told.wait()
 
     async def _renew(self, link: Link) -> None:
         held, sent_at = self._held, boot_clock()
@@ -151,8 +165,10 @@ class Renewal:
         self._tell(partial(self._renewed, report))
 
     def _answer(self) -> None:
-        """Note that the loop is alive; called on it."""
+        """Note that the loop is alive, and what it holds; called on it."""
         self._answered_at = boot_clock()
+        self._held = tuple(self._ask())
+        self._heard()
 
     def _tell(self, what: Callable[[], None]) -> None:
         if self._loop is not None and not self._loop.is_closed():

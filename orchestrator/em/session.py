@@ -285,6 +285,13 @@ class Session(GuestFiles, Activities):
             raise MalformedResponse(f"{self.server} answered with another task than {task}")
         return found
 
+    async def stop_task(self, task: TaskId) -> None:
+        """Ask for a task to be stopped; sent once, never repeated here. Source: reference 5.3."""
+        target = f"/api/tasks/{quote(task, safe='')}"
+        await self._requests.send(
+            "DELETE", target, self._codec.task, timeout=limits.STOP, never_again=True
+        )
+
     async def tasks(self) -> Sequence[Task]:
         """Read all tasks of this session in one request."""
         page = await self._requests.get("/api/tasks", self._codec.tasks, large=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from orchestrator.core.model import Result, exit_words
+from orchestrator.core.exit_codes import exit_words
+from orchestrator.core.model import Result
 from orchestrator.core.text import duration, escape_markdown
 from orchestrator.report.shards import served_by, shard_name
+from orchestrator.report.stopped_tasks import stopped_tasks
 from orchestrator.report.text import (
     failures,
     ran_there,
@@ -68,6 +70,7 @@ def render(report: Report) -> str:
     for result in (Result.SKIPPED, Result.CANCELLED):
         items = (target for target in report.targets if target.result is result)
         lines += _section(result.value.capitalize(), items)
+    lines += _part("Asked to stop", list(stopped_tasks(report)), ["target", "task"], _stopped)
     lines += [each for line in removed_lines(report) for each in (escape_markdown(line), "")]
     if report.warnings:
         lines += [
@@ -94,6 +97,10 @@ def _row(target: TargetReport) -> list[str]:
 
 def _written(file: tuple[TargetReport, CopyReport]) -> list[str]:
     return [escape_markdown(file[0].key), escape_markdown(written_words(file[1]))]
+
+
+def _stopped(stopped: tuple[TargetReport, str]) -> list[str]:
+    return [escape_markdown(stopped[0].key), escape_markdown(stopped[1])]
 
 
 def _shard(shard: ShardReport) -> list[str]:

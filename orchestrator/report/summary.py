@@ -11,9 +11,10 @@ from msgspec import UNSET
 
 from orchestrator.core.causes import cause_of
 from orchestrator.core.events import ServerFacts, StrayFound
+from orchestrator.core.exit_codes import totals
 from orchestrator.core.left_open import LeftOpen
-from orchestrator.core.lifecycle import AttemptRecord, MountRecord, Phase, Span, Wait
-from orchestrator.core.model import Result, session_id, totals
+from orchestrator.core.lifecycle import AttemptRecord, MountRecord, Phase, Span, TaskStop, Wait
+from orchestrator.core.model import Result, session_id
 from orchestrator.core.proof import CheckOutcome
 from orchestrator.core.run_state import RunState
 from orchestrator.core.text import moment
@@ -22,28 +23,31 @@ from orchestrator.report.caveats import narrowed, not_proven, warnings
 from orchestrator.report.described import Moment, seconds
 from orchestrator.report.exit_codes import UNCHECKED, halted, is_unchecked, reasons
 from orchestrator.report.objectives import age_s, common_objectives, target_objectives
+from orchestrator.report.server_values import (
+    NOT_VISIBLE,
+    OutageReport,
+    PaceReport,
+    ServerReport,
+    StrayReport,
+    UnreadReport,
+)
 from orchestrator.report.shards import shard_reports
 from orchestrator.report.values import (
-    NOT_VISIBLE,
     PHASES,
     SCHEMA_VERSION,
     AttemptReport,
     CheckReport,
     CopyReport,
     MeasuredReport,
-    OutageReport,
-    PaceReport,
     PointReport,
     Reached,
     Report,
     RunReport,
-    ServerReport,
     SessionsReport,
     StopReport,
-    StrayReport,
     TargetObjectives,
     TargetReport,
-    UnreadReport,
+    TaskStopReport,
     WaitReport,
     WaveReport,
 )
@@ -320,6 +324,16 @@ def _attempt(attempt: AttemptRecord, state: RunState) -> AttemptReport:
         finished_at=_moment(state, attempt.finished_at),
         os=UNSET if attempt.os_kind is None else attempt.os_kind.value.lower(),
         failed_checks=_checks(outcome for outcome in attempt.checks if not outcome.passed),
+        stop=UNSET if attempt.stop is None else _stop(attempt.stop, state),
+    )
+
+
+def _stop(stop: TaskStop, state: RunState) -> TaskStopReport:
+    return TaskStopReport(
+        asked_at=Moment.of(state.moment(stop.asked_at)),
+        answer=stop.answer,
+        seen=stop.seen,
+        message=stop.words,
     )
 
 

@@ -8,21 +8,16 @@ from datetime import timedelta
 from typing import TypeVar
 
 from orchestrator.core.causes import FailureCause
+from orchestrator.core.exit_codes import exit_words
 from orchestrator.core.left_open import out_of_reach_words
-from orchestrator.core.model import ASSUMED_OS, MountState, OsSource, Result, exit_words
+from orchestrator.core.model import ASSUMED_OS, MountState, OsSource, Result
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.core.proof import Fate
 from orchestrator.core.text import counted, duration, moment, printable
+from orchestrator.report.server_values import StrayReport, UnreadReport
 from orchestrator.report.shards import served_by, shard_name
-from orchestrator.report.values import (
-    CopyReport,
-    Objective,
-    Report,
-    ShardReport,
-    StrayReport,
-    TargetReport,
-    UnreadReport,
-)
+from orchestrator.report.stopped_tasks import stopped_tasks
+from orchestrator.report.values import CopyReport, Objective, Report, ShardReport, TargetReport
 
 T = TypeVar("T")
 
@@ -51,6 +46,7 @@ def text(report: Report) -> str:
         ("Cancelled:", _with(report, Result.CANCELLED)),
     ):
         lines += _part(title, targets, _target)
+    lines += _part("Asked to stop:", list(stopped_tasks(report)), _stopped)
     lines += _objectives(report)
     lines += [each for line in removed_lines(report) for each in (printable(line), "")]
     if report.warnings:
@@ -155,6 +151,10 @@ def _shard(shard: ShardReport) -> str:
 
 def _unread(unread: UnreadReport) -> str:
     return printable(unread.message)
+
+
+def _stopped(stopped: tuple[TargetReport, str]) -> str:
+    return f"{printable(stopped[0].key)}: {printable(stopped[1])}"
 
 
 def _stray(stray: StrayReport) -> str:

@@ -21,6 +21,7 @@ from orchestrator.core.lifecycle import FIRM_RESULTS, Span
 from orchestrator.core.model import MountState, OsSource, Result, Source
 from orchestrator.core.proof import Fate
 from orchestrator.report.described import SHA256, Count, Moment, counts, doc, one_of
+from orchestrator.report.server_values import ServerReport, StrayReport, UnreadReport
 
 SCHEMA_VERSION: Literal[1] = 1
 V2, V3 = "0.2.0", "0.3.0"
@@ -35,8 +36,8 @@ PHASES = (
     "held",
     "unmounting",
 )
-NOT_VISIBLE = "not_visible"
-SIGHTS = ("seen", "nothing_seen", NOT_VISIBLE)
+STOP_WORDS = ("accepted", "refused", "not_sent", "lost", None)
+STOP_SEEN = ("ended", "vanished", "goes_on", None)
 OUTCOMES = ("success", "failed", "refused", "not_sent", "unknown")
 
 
@@ -108,7 +109,21 @@ class WaitReport(
     is_free: Annotated[bool, doc("the server was seen to show it no more")]
 
 
-class AttemptReport(Struct, frozen=True, kw_only=True):
+class TaskStopReport(Struct, frozen=True, kw_only=True):
+    """That a task was asked to stop."""
+
+    asked_at: Annotated[Moment, doc("when it was asked, or was about to be")]
+    answer: Annotated[
+        str | None,
+        one_of("what was answered; null: it is not known whether it was asked", STOP_WORDS),
+    ]
+    seen: Annotated[
+        str | None, one_of("what was seen of the task last; null: it was not read", STOP_SEEN)
+    ]
+    message: Annotated[str | None, doc("the server's words, or the cause")]
+
+
+class AttemptReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One attempt to mount a restore point."""
 
     point_id: Annotated[str, doc("restore point that was to be mounted")]
@@ -130,6 +145,10 @@ class AttemptReport(Struct, frozen=True, kw_only=True):
     ] = UNSET
     verdict: Annotated[Result | None, doc("null: no verdict was reached")]
     failed_checks: Annotated[tuple[CheckReport, ...], doc("the checks that did not pass")]
+    stop: Annotated[
+        TaskStopReport | UnsetType,
+        doc("the task was asked to stop; absent: it was not", since=V3),
+    ] = UNSET
 
 
 class Reached(Struct, frozen=True, kw_only=True):
@@ -237,66 +256,6 @@ class TargetReport(PublishedTarget, frozen=True, kw_only=True):
             for kind, reached in msgspec.structs.asdict(self.objectives).items()
             if reached is not UNSET
         )
-
-
-class OutageReport(Struct, frozen=True, kw_only=True):
-    """When a server could not be used."""
-
-    start_s: Annotated[float, doc("second of the run")]
-    end_s: Annotated[float | None, doc("second of the run; null: to its end")]
-    reason: Annotated[str, doc("the cause")]
-
-
-class PaceReport(Struct, frozen=True, kw_only=True):
-    """A change of how many mounts a server is given."""
-
-    at_s: Annotated[float, doc("second of the run")]
-    mounts: Annotated[int | None, doc("mounts from then on; null: as many as the plan allows")]
-
-
-class ServerReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One Enterprise Manager over the run; null where nothing was measured."""
-
-    name: Annotated[str, doc("name in the plan")]
-    url: Annotated[str, doc("its address")]
-    tls: Annotated[str, doc("how its certificate was checked")]
-    api_version: Annotated[str, doc("version of its REST API")]
-    certificate_sha256: Annotated[str | None, doc("SHA-256 of its certificate")]
-    user: Annotated[str | None, doc("account that was logged on")]
-    clock_offset_s: Annotated[float | None, doc("seconds that its clock is ahead of this one")]
-    mounts_limit: Annotated[int | None, doc("mounts at a time; null: no limit of its own")]
-    peak_mounts: Annotated[
-        int | None, doc("most mounts that were, or may have been, open at a time")
-    ]
-    sessions: Annotated[Count, doc("logon sessions")]
-    requests: Annotated[int | None, doc("requests to it; not those of a killed process")]
-    retries: Annotated[int | None, doc("requests that were repeated")]
-    problem: Annotated[str | None, doc("why it could not be used")]
-    outages: Annotated[tuple[OutageReport, ...], doc("when it could not be used")]
-    paces: Annotated[tuple[PaceReport, ...], doc("how many mounts it was given, and when")]
-    replications: Annotated[
-        str, one_of("what it showed of replication jobs at work; absent: not visible", SIGHTS)
-    ] = NOT_VISIBLE
-    restores: Annotated[
-        str, one_of("what it showed of open restores; absent: not visible", SIGHTS)
-    ] = NOT_VISIBLE
-
-
-class StrayReport(Struct, frozen=True, kw_only=True):
-    """A mount of one of the run's own sessions that belongs to no target, and may be open."""
-
-    server: Annotated[str, doc("server of the plan")]
-    task_id: Annotated[str, doc("task that made it")]
-    mount_href: Annotated[str | None, doc("the mount on its server")]
-    point_id: Annotated[str | None, doc("its restore point")]
-    message: Annotated[str, doc("what is known of it")]
-
-
-class UnreadReport(Struct, frozen=True, kw_only=True):
-    """A server with a logon session in which a mount of no target may be open, unseen."""
-
-    server: Annotated[str, doc("server of the plan")]
-    message: Annotated[str, doc("what is not known, and why")]
 
 
 class WaveReport(Struct, frozen=True, kw_only=True):

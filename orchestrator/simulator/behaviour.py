@@ -20,7 +20,11 @@ class Behaviour:
     paging_keeps_filter: whether First/Next/... links repeat the filter.
     filters_tasks: whether a task query obeys its filter.
     purge_finished_after: a finished task is forgotten after this; None is never.
-    cancel_leaves_mount: DELETE of a running task leaves its mount behind.
+    task_stop: what a DELETE of a running mount task does: the task has "vanished", or "ended" as
+        one that failed; or it is "refused", or answered and the task "goes_on".
+    cancel_leaves_mount: one that has vanished goes on unseen, and its mount appears in its time.
+    stopped_mount_after_s: its mount, or that of one that has ended, appears so much later; None:
+        as `cancel_leaves_mount` says, or none at all.
     backup_server_slots: mounts a backup server works on at once; the others queue.
     stage_s, stage_bytes_per_s: how long restoring or staging a file takes: so much, and its
         size over the rate (None is no limit). download_bytes_per_s: how fast a staged one comes.
@@ -62,7 +66,9 @@ class Behaviour:
     paging_keeps_filter: bool = False
     filters_tasks: bool = True
     purge_finished_after: float | None = None
+    task_stop: str = "vanished"
     cancel_leaves_mount: bool = True
+    stopped_mount_after_s: float | None = None
     backup_server_slots: int = 64
     stage_s: float = 1.0
     stage_bytes_per_s: float | None = None

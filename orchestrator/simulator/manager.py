@@ -325,6 +325,8 @@ class SimulatedManager:
         self._busy[backup_server] -= 1
         self._work(backup_server)
         behaviour = self.behaviour
+        if task.mount is None:
+            return
         if self._rng.random() < behaviour.operation_finished_share:
             task.state, task.success, task.message = "OperationFinished", True, "OperationFinished"
             loop = asyncio.get_running_loop()
@@ -333,22 +335,25 @@ class SimulatedManager:
             self._finish(session, task)
 
     def _finish(self, session: SimSession, task: SimTask) -> None:
-        mount = task.mount
-        if mount is None:
+        if task.mount is None:
             return
-        now = self.clock()
-        failure = failure_of(self, mount)
-        task.state, task.success, task.finished_at = "Finished", failure is None, now
-        mount.fate.finished_at, mount.fate.succeeded = now, failure is None
+        failure = self.appear(session, task.mount)
+        task.state, task.success, task.finished_at = "Finished", failure is None, self.clock()
         has_message = self._rng.random() < self.behaviour.message_share
         task.message = (failure or "Ok") if has_message else None
+
+    def appear(self, session: SimSession, mount: SimMount) -> str | None:
+        """Let a mount appear; return why it cannot."""
+        now, failure = self.clock(), failure_of(self, mount)
+        mount.fate.finished_at, mount.fate.succeeded = now, failure is None
         if failure is not None:
             self.truth.closed(mount.fate, now, "failed")
-            return
+            return failure
         mount.ready = True
         session.mounts.setdefault((mount.family, mount.point.id), {})[mount.number] = mount
         if session.token not in self.sessions:
             self.truth.orphan(mount.fate, now)
+        return None
 
     def activities_on(self, machine: Machine) -> list[SimActivity]:
         """Return what really is at work on a machine now, whatever the queries show."""
@@ -368,14 +373,6 @@ class SimulatedManager:
                 del session.tasks[task.id]
                 if task.mount is not None:
                     task.mount.fate.forgotten = task.mount.fate.purged = True
-
-    def delete_task(self, session: SimSession, task: SimTask) -> None:
-        """Remove a task; a running one may leave its mount behind, unseen."""
-        if session.tasks.pop(task.id, None) is None:
-            self.truth.foreign_deletes += 1
-        if task.state == "Running" and task.mount and not self.behaviour.cancel_leaves_mount:
-            self.truth.closed(task.mount.fate, self.clock(), "cancelled")
-            task.mount = None
 
     def find_mount(
         self, session: SimSession, family: str, point: str, number: int

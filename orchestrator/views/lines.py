@@ -8,8 +8,8 @@ from typing import TextIO
 
 from orchestrator.core import events
 from orchestrator.core.events import Event
+from orchestrator.core.exit_codes import exit_words
 from orchestrator.core.lifecycle import MountRecord, Phase
-from orchestrator.core.model import exit_words
 from orchestrator.core.proof import CheckOutcome, DownloadOutcome, Fate
 from orchestrator.core.text import clock, counted, duration, printable
 from orchestrator.views.statistics import RunStatistics
@@ -169,6 +169,11 @@ def _target_line(event: Event, record: MountRecord, verbose: bool) -> str | None
             return (
                 f"{key}: {phase} takes longer than {duration(allowed)}; watching on to unmount it"
             )
+        case events.TaskStopAsked(task=task):
+            return f"{key}: asking {printable(task)} to stop"
+        case events.TaskStopSeen(task=task, seen=seen, words=words):
+            said = f" ({printable(words)})" if words else ""
+            return f"{key}: {printable(task)}, asked to stop: {seen.replace('_', ' ')}{said}"
         case events.MountLeft(reason=reason) | events.OutOfReach(reason=reason):
             return f"{key}: {printable(reason)}"
         case events.TaskAccepted(task=task, adopted=adopted):

@@ -75,13 +75,22 @@ def cost_of(argv: Sequence[str]) -> Cost:
     Raises:
         subprocess.CalledProcessError: it did not end with 0.
     """
-    done = subprocess.run(
+    with launched(argv) as process:
+        output = process.communicate()[0]
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, argv)
+    return Cost(**json.loads(output))
+
+
+def launched(argv: Sequence[str]) -> subprocess.Popen[bytes]:
+    """Start a process, as on a machine where it is installed; it prints its cost at its end."""
+    environment = {**os.environ, PASSWORD_VARIABLE: PASSWORD}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # else each start compiles all modules anew
+    return subprocess.Popen(
         [sys.executable, "-m", "tests.bench.launcher", *argv],
-        env={**os.environ, PASSWORD_VARIABLE: PASSWORD},
+        env=environment,
         stdout=subprocess.PIPE,
-        check=True,
     )
-    return Cost(**json.loads(done.stdout))
 
 
 def ours(shape: Shape, *extra: str) -> Run:

@@ -1,35 +1,49 @@
-"""A run over several machines beside the same run on one: CPU, makespan, commits, the start."""
+"""A run over several machines beside the same run on one: CPU, makespan, commits, the start.
+
+`python -m tests.bench.sites` measures all of it, `… one`, `… hundred`, `… latency` or `… long` one
+figure, in `--rounds` pairs, each of one run here and one there. CPU is that of all processes of the
+product: of `run` here, of `submit` and every `work` there, from start to end. That of the
+simulated servers and of PostgreSQL is not counted. Over a database `run` would write the reports,
+too; who does so there is `report` or `submit --wait`, so what counts it in is shown as well.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from statistics import median
 
 import anyio
 import psycopg
+from msgspec import Struct
 
 from orchestrator.database.address import read_address
 from orchestrator.database.installation import init
 from orchestrator.database.private_server import private_server
 from orchestrator.database.token_key import make_key
-from orchestrator.simulator.process import PASSWORD_VARIABLE
 from orchestrator.simulator.truth import GroundTruth
 from tests.bench import real
+from tests.bench.distance import far_away
 from tests.bench.drills import Shape, plan_text
 from tests.bench.figures import Figure
-from tests.bench.real import Cost, cost_of
-from tests.processes import PASSWORD
+from tests.bench.real import Cost, cost_of, launched
+from tests.bench.start import COMMAND
 
-ONE = Shape(servers=1, machines=400, server=20, backup_server=20, seconds=(1.0, 3.0))
-MANY = Shape(servers=100, machines=10, server=5, backup_server=5, seconds=(1.0, 3.0))
-COMMAND = (sys.executable, "-m", "orchestrator")
+SECONDS = (1.0, 3.0)
+FEW = Shape(servers=1, machines=20, server=20, backup_server=20, seconds=SECONDS)
+ONE = Shape(servers=1, machines=400, server=20, backup_server=20, seconds=SECONDS)
+SLOW = Shape(servers=1, machines=120, server=20, backup_server=20, seconds=(9.0, 14.0))
+LONG = Shape(servers=1, machines=2000, server=20, backup_server=20, seconds=SECONDS)
+HUNDRED = Shape(servers=100, machines=10, server=5, backup_server=5, seconds=SECONDS)
+MORE = Shape(servers=100, machines=20, server=5, backup_server=5, seconds=SECONDS)
 ROUNDS = 3
+FAR_S = 0.1
+"""Seconds of a round trip to a database that is far away."""
 
 COMMITS = """
 SELECT sum(most) FROM (
@@ -46,22 +60,25 @@ RECORDS = "SELECT count(*) FROM bulk_restore.event"
 SPREAD = "SELECT max(at) - min(at) FROM bulk_restore.event WHERE kind = 'ShardTaken'"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
+class Done(Struct, frozen=True, kw_only=True):
     """What a run took; CPU over all processes of the product."""
 
     cpu_s: float
     makespan_s: float
     mounts: int
+    reported_s: float = 0.0
+    """CPU seconds of `report`, where the run itself writes none."""
     commits: int = 0
     records: int = 0
     last_begun_s: float = 0.0
     """Seconds from the first shard that was begun to the last one."""
 
-    @property
-    def cpu_ms(self) -> float:
-        """CPU milliseconds per mount."""
-        return 1000 * self.cpu_s / self.mounts
+
+class Pair(Struct, frozen=True, kw_only=True):
+    """The same job on one machine and over a database, one after the other."""
+
+    here: Done
+    there: Done
 
 
 def embedded(shape: Shape) -> Done:
@@ -74,23 +91,25 @@ def embedded(shape: Shape) -> Done:
         return _done([cost], running.truth())
 
 
-def over_database(shape: Shape, workers: int) -> Done:
-    """Do the job with so many workers over a PostgreSQL."""
-    with (
-        private_server() as postgresql,
-        real.job(shape, apart=shape.servers < 10) as (running, servers, directory),
-        tempfile.TemporaryDirectory(prefix="bulk-restore-bench-") as temporary,
-    ):
+def over_database(shape: Shape, workers: int, *, far_s: float = 0.0) -> Done:
+    """Do the job with so many workers over a PostgreSQL whose round trip takes `far_s` more."""
+    with ExitStack() as stack:
+        postgresql = stack.enter_context(private_server())
+        running, servers, directory = stack.enter_context(real.job(shape, apart=shape.servers < 10))
+        temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="bulk-restore-bench-"))
         postgresql.make_database("bench")
-        url, key = postgresql.url("bench"), Path(temporary) / "key"
-        anyio.run(init, read_address(url))
+        near, key = postgresql.url("bench"), Path(temporary) / "key"
+        anyio.run(init, read_address(near))
         make_key(key)
+        way = far_away(postgresql, "bench", far_s / 2) if far_s else nullcontext(near)
+        url = stack.enter_context(way)
         plan = directory / "plan.yaml"
         plan.write_text(plan_text(shape, servers))
         submitted = cost_of([*COMMAND, "submit", str(plan), "--state", url])
-        costs = _worked(url, key, workers)
-        done = _done([submitted, *costs], running.truth())
-        with psycopg.connect(url) as connection:
+        done = _done([submitted, *_worked(url, key, workers)], running.truth())
+        places = ["--state", url, "--report", str(directory / "report")]
+        reported = cost_of([*COMMAND, "report", "last", *places])
+        with psycopg.connect(near) as connection:
             commits, records, spread = [
                 float(connection.execute(query).fetchall()[0][0])
                 for query in (COMMITS, RECORDS, SPREAD)
@@ -99,6 +118,7 @@ def over_database(shape: Shape, workers: int) -> Done:
             cpu_s=done.cpu_s,
             makespan_s=done.makespan_s,
             mounts=done.mounts,
+            reported_s=reported.cpu_s,
             commits=int(commits),
             records=int(records),
             last_begun_s=spread,
@@ -108,17 +128,10 @@ def over_database(shape: Shape, workers: int) -> Done:
 def _worked(url: str, key: Path, workers: int) -> list[Cost]:
     """Let workers carry out all that is submitted, and return what each took."""
     work = [*COMMAND, "work", "--site", "default", "--token-key", str(key), "--state", url]
-    room = ["--shards", "51", "--until-idle", "--quiet"]
-    launched = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.launcher", *work, *room],
-            env={**os.environ, PASSWORD_VARIABLE: PASSWORD},
-            stdout=subprocess.PIPE,
-        )
-        for _ in range(workers)
-    ]
-    outputs = [process.communicate()[0] for process in launched]
-    assert not any(process.returncode for process in launched)
+    argv = [*work, "--shards", "51", "--until-idle", "--quiet"]
+    processes = [launched(argv) for _ in range(workers)]
+    outputs = [process.communicate()[0] for process in processes]
+    assert not any(process.returncode for process in processes)
     return [Cost(**json.loads(output)) for output in outputs]
 
 
@@ -132,44 +145,144 @@ def _done(costs: Sequence[Cost], truth: GroundTruth) -> Done:
     )
 
 
-def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Return the median of paired ratios."""
-    return sorted(a / b for a, b in zip(ours, theirs, strict=True))[len(ours) // 2]
+def pairs(shape: Shape, workers: int, rounds: int, *, far_s: float = 0.0) -> list[Pair]:
+    """Do a job here and there in turn; what each took is shown on stderr."""
+    measured = []
+    for _ in range(rounds):
+        pair = Pair(here=embedded(shape), there=over_database(shape, workers, far_s=far_s))
+        print(pair, file=sys.stderr, flush=True)
+        measured.append(pair)
+    return measured
+
+
+def ratio(measured: Sequence[Pair], of: Callable[[Done], float]) -> float:
+    """Return the median of paired ratios, there to here."""
+    return median([of(pair.there) / of(pair.here) for pair in measured])
+
+
+# --- the figures ----------------------------------------------------------------------------------
+
+
+def whole(measured: Sequence[Pair], what: str) -> Iterator[Figure]:
+    """Say what a job costs from the start of its first process to the end of its last one."""
+    yield Figure(
+        what=f"over PostgreSQL / on one machine: CPU per mount, {what}",
+        value=ratio(measured, lambda done: done.cpu_s / done.mounts),
+        limit=1.25,
+    )
+    yield Figure(
+        what="… with `report`, which writes what `run` writes by itself",
+        value=ratio(measured, lambda done: done.cpu_s + done.reported_s),
+    )
+    yield Figure(
+        what="… makespan",
+        value=ratio(measured, lambda done: done.makespan_s),
+        limit=1.03,
+    )
+
+
+def slopes(few: Sequence[Pair], many: Sequence[Pair]) -> Iterator[Figure]:
+    """Say what a further mount costs, and what is spent however few there are."""
+    here = slope([pair.here for pair in few], [pair.here for pair in many])
+    there = slope([pair.there for pair in few], [pair.there for pair in many])
+    sizes = f"{few[0].here.mounts} to {many[0].here.mounts} mounts"
+    yield Figure(what=f"… a further mount alone, from {sizes}", value=there[0] / here[0])
+    for name, (each_s, start_s) in (("on one machine", here), ("over PostgreSQL", there)):
+        yield Figure(what=f"… CPU of one, {name}", value=1000 * each_s, unit="ms")
+        yield Figure(what="… CPU of start and end alone", value=start_s, unit="s")
+
+
+def slope(few: Sequence[Done], many: Sequence[Done]) -> tuple[float, float]:
+    """Return the CPU seconds of a further mount, and those of a run without any."""
+    least, most = (median([done.cpu_s for done in each]) for each in (few, many))
+    each_s = (most - least) / (many[0].mounts - few[0].mounts)
+    return each_s, least - each_s * few[0].mounts
+
+
+def commits(measured: Sequence[Pair], limit: float | None) -> Figure:
+    """Say how many commits a record takes."""
+    return Figure(
+        what="… commits per record",
+        value=max(pair.there.commits / pair.there.records for pair in measured),
+        limit=limit,
+        digits=3,
+    )
+
+
+def one(rounds: int = ROUNDS) -> Iterator[Figure]:
+    """Measure one server, and what of it is start."""
+    few, many = pairs(FEW, 1, rounds), pairs(ONE, 1, rounds)
+    yield from whole(many, "1 server × 400 mounts, limit 20, one worker")
+    yield from slopes(few, many)
+    yield commits(many, None)
+
+
+def long(rounds: int = 1) -> Iterator[Figure]:
+    """Measure one server and five times as many mounts, which takes some minutes."""
+    few, many = pairs(ONE, 1, rounds), pairs(LONG, 1, rounds)
+    yield from whole(many, "1 server × 2,000 mounts, limit 20, one worker")
+    yield from slopes(few, many)
+    yield commits(many, None)
+
+
+def hundred(rounds: int = ROUNDS) -> Iterator[Figure]:
+    """Measure a hundred servers and two workers."""
+    few, measured = pairs(HUNDRED, 2, rounds), pairs(MORE, 2, rounds)
+    yield from whole(few, "100 servers × 10 mounts, limit 5, two workers")
+    yield from whole(measured, "100 servers × 20 mounts, limit 5, two workers")
+    yield from slopes(few, measured)
+    yield commits(few + measured, 0.05)
+    yield Figure(
+        what="… the last server is begun after the first",
+        value=max(pair.there.last_begun_s for pair in few + measured),
+        limit=10,
+        unit="s",
+        digits=1,
+    )
+
+
+def latency(rounds: int = ROUNDS) -> Iterator[Figure]:
+    """Measure a database that is far away.
+
+    Intents of one session follow one another, each with its answer. So mounts of two seconds are
+    the hard case: at limit 20 one is to begin every 115 ms, and each intent alone takes 100.
+    """
+    for shape, what in ((SLOW, "120 mounts of 9 to 14 s"), (ONE, "400 mounts of 1 to 3 s")):
+        measured = pairs(shape, 1, rounds, far_s=FAR_S)
+        yield Figure(
+            what=f"over PostgreSQL, {1000 * FAR_S:.0f} ms away / on one machine: makespan, "
+            f"1 server × {what}, limit 20, one worker",
+            value=ratio(measured, lambda done: done.makespan_s),
+            limit=1.10,
+        )
+        yield commits(measured, None)
+
+
+SOURCES = {"one": one, "hundred": hundred, "latency": latency, "long": long}
 
 
 def figures() -> Iterator[Figure]:
-    """Measure both in turn, on one server and on a hundred."""
-    for shape, workers, what in (
-        (ONE, 1, "1 server × 400 mounts, limit 20, one worker"),
-        (MANY, 2, "100 servers × 10 mounts, limit 5, two workers"),
-    ):
-        pairs = [(embedded(shape), over_database(shape, workers)) for _ in range(ROUNDS)]
-        here, there = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-        yield Figure(
-            what=f"over PostgreSQL / on one machine: CPU per mount, {what}",
-            value=_ratio([each.cpu_ms for each in there], [each.cpu_ms for each in here]),
-            limit=1.25,
-        )
-        yield Figure(
-            what="… makespan",
-            value=_ratio([each.makespan_s for each in there], [each.makespan_s for each in here]),
-            limit=1.03,
-        )
-        yield Figure(
-            what="… commits per record",
-            value=max(each.commits / each.records for each in there),
-            limit=0.05 if workers > 1 else None,
-            digits=3,
-        )
-        yield Figure(
-            what="… the last server is begun after the first",
-            value=max(each.last_begun_s for each in there),
-            limit=10,
-            unit="s",
-            digits=1,
-        )
+    """Measure both in turn: on one server, on a hundred, and with a database far away."""
+    embedded(FEW), over_database(FEW, 1)  # so that all modules are compiled
+    yield from one()
+    yield from hundred()
+    yield from latency()
+
+
+def main() -> None:
+    """Measure what was asked for, and print it."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.sites")
+    parser.add_argument("what", nargs="?", choices=SOURCES)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    chosen = parser.parse_args()
+    if chosen.what is None:
+        found = figures()
+    else:
+        embedded(FEW), over_database(FEW, 1)
+        found = SOURCES[chosen.what](chosen.rounds)
+    for figure in found:
+        print(figure.row, flush=True)
 
 
 if __name__ == "__main__":
-    for figure in figures():
-        print(figure.row, flush=True)
+    main()

@@ -35,6 +35,7 @@ from tests.database.workers import (
     note,
     opened,
     piece,
+    recorded,
     submission,
 )
 
@@ -49,7 +50,7 @@ async def test_records_are_read_back_as_they_were_chained(anna: Worker) -> None:
     (answer,) = await anna.send(sent)
 
     assert answer.outcome is Outcome.WRITTEN
-    records = list(await anna.database.records(RUN, HQ))
+    records = list(await recorded(anna.database, RUN, HQ))
     assert records == [each.record for each in sent.entries]
     head = genesis(HQ)
     for each in records:
@@ -57,7 +58,23 @@ async def test_records_are_read_back_as_they_were_chained(anna: Worker) -> None:
         assert each.hash == head
     assert answer.head == ChainHead(3, head)
     assert (await anna.database.heads(RUN))[HQ] == answer.head
-    assert [each.seq for each in await anna.database.records(RUN, HQ, after=1, most=1)] == [2]
+    assert [each.seq for each in await recorded(anna.database, RUN, HQ, after=1, most=1)] == [2]
+
+
+async def test_records_of_several_chains_are_read_in_one_question(anna: Worker) -> None:
+    """Each behind its own number; a chain without news is left out."""
+    leases = {each.standing.lease.server: each.standing.lease for each in await anna.take()}
+    hq, lab = leases[HQ], leases[LAB]
+    sent = [piece(each, anna.heads[each], *map(note, "abc")) for each in (hq, lab)]
+    await anna.send(*sent)
+
+    found = await anna.database.records(RUN, {HQ: 1, CONDUCTOR: 1, LAB: 0}, most=2)
+
+    assert found == {
+        HQ: [entry.record for entry in sent[0].entries[1:]],
+        LAB: [entry.record for entry in sent[1].entries[:2]],
+    }
+    assert await anna.database.records(RUN, {}) == {}
 
 
 async def test_many_chains_are_continued_in_one_commit(anna: Worker, owner: Owner) -> None:
@@ -118,7 +135,7 @@ async def test_a_fenced_worker_writes_nothing_and_others_of_its_call_go_on(
 
     assert (fenced.outcome, fenced.head) == (Outcome.FENCED, None)
     assert written.outcome is Outcome.WRITTEN
-    assert await bert.database.records(RUN, HQ) == []
+    assert await recorded(bert.database, RUN, HQ) == []
 
 
 async def test_a_worker_cannot_write_with_the_epoch_of_another(anna: Worker, bert: Worker) -> None:
@@ -159,7 +176,7 @@ async def test_what_does_not_continue_the_chain_is_not_written(
 
     assert (answer.outcome, answer.misfit) == (Outcome.UNFIT, misfit)
     assert answer.head == ChainHead(1, sent.entries[0].record.hash)
-    assert len(await anna.database.records(RUN, HQ)) == 1
+    assert len(await recorded(anna.database, RUN, HQ)) == 1
 
 
 async def test_another_record_under_a_number_that_is_taken_is_a_fork(anna: Worker) -> None:
@@ -209,7 +226,7 @@ async def test_an_attempt_that_arrives_after_a_later_one_writes_nothing(anna: Wo
     (late,) = await anna.database.append(anna.id, 1, [dropped])
 
     assert late.outcome is Outcome.STALE
-    assert await anna.database.records(RUN, HQ) == []
+    assert await recorded(anna.database, RUN, HQ) == []
     (now,) = await anna.send(dropped)
     assert now.outcome is Outcome.WRITTEN
 
@@ -275,7 +292,7 @@ async def test_a_thousand_records_are_one_call(anna: Worker) -> None:
 
     assert answer.head is not None
     assert answer.head.seq == 1000
-    assert len(await anna.database.records(RUN, HQ)) == 1000
+    assert len(await recorded(anna.database, RUN, HQ)) == 1000
 
 
 async def test_the_run_chain_begins_with_what_was_submitted(anna: Worker) -> None:
@@ -284,6 +301,6 @@ async def test_the_run_chain_begins_with_what_was_submitted(anna: Worker) -> Non
 
     await anna.append(lease, opened())
 
-    records = await anna.database.records(RUN, CONDUCTOR)
+    records = await recorded(anna.database, RUN, CONDUCTOR)
     assert [each.kind for each in records] == ["RunStarted", "WaveStarted"]
     assert records[0].hash == chain_hash(GENESIS, RUN, 1, "RunStarted", records[0].body)

@@ -22,7 +22,16 @@ from orchestrator.database.private_server import PrivateServer
 from tests.database.owner import Owner
 from tests.database.patience import until_overdue
 from tests.database.proxy import Proxy, proxied
-from tests.database.workers import HQ, RUN, Worker, entered, intent, note, piece
+from tests.database.workers import (
+    HQ,
+    RUN,
+    Worker,
+    entered,
+    intent,
+    note,
+    piece,
+    recorded,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.process]
 
@@ -55,7 +64,7 @@ async def test_a_commit_whose_answer_is_lost_is_found_when_it_is_repeated(
     (again,) = await anna.send(sent)
 
     assert again.outcome is Outcome.REPEATED
-    assert len(await anna.database.records(RUN, HQ)) == 2
+    assert len(await recorded(anna.database, RUN, HQ)) == 2
 
 
 async def test_what_was_taken_without_an_answer_expires(
@@ -91,7 +100,7 @@ async def test_a_call_that_arrives_long_after_it_was_given_up_changes_nothing(
     await proxy.deliver()
 
     assert refused.outcome is Outcome.REFUSED
-    assert [each.kind for each in await anna.database.records(RUN, HQ)] == ["RunNoted"]
+    assert [each.kind for each in await recorded(anna.database, RUN, HQ)] == ["RunNoted"]
     assert (await anna.append(leases[HQ], note("instead"))).outcome is Outcome.WRITTEN
 
 
@@ -113,7 +122,7 @@ async def test_everybody_goes_on_after_a_crash_of_the_database(
     assert [each.lease for each in await anna.renew(lease)] == [lease]
     (again,) = await anna.send(sent)
     assert again.outcome is Outcome.WRITTEN
-    assert len(await anna.database.records(RUN, HQ)) == 2
+    assert len(await recorded(anna.database, RUN, HQ)) == 2
 
 
 async def test_a_database_that_takes_no_writes_is_away_and_can_be_read(
@@ -212,7 +221,7 @@ async def test_a_cancelled_call_leaves_a_usable_link(
     (answer,) = await anna.send(sent)
 
     assert answer.outcome in {Outcome.WRITTEN, Outcome.REPEATED}
-    assert len(await anna.database.records(RUN, HQ)) == 1
+    assert len(await recorded(anna.database, RUN, HQ)) == 1
 
 
 async def test_a_cancelled_call_asks_nobody_to_cancel_it(

@@ -39,6 +39,7 @@ from tests.database.workers import (
     note,
     opened,
     piece,
+    recorded,
     submission,
 )
 
@@ -135,7 +136,7 @@ async def test_nothing_from_a_refused_intent_on_is_written(anna: Worker, leases:
     answer = await anna.append(leases[HQ], note(), intent(wave=SECOND), note())
 
     assert answer.outcome is Outcome.REFUSED
-    assert [each.kind for each in await anna.database.records(RUN, HQ)] == ["RunNoted"]
+    assert [each.kind for each in await recorded(anna.database, RUN, HQ)] == ["RunNoted"]
     assert (await anna.append(leases[HQ], note())).outcome is Outcome.WRITTEN
 
 

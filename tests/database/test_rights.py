@@ -12,7 +12,14 @@ from orchestrator.database.installation import connected
 from orchestrator.database.postgresql import PostgreSQL
 from orchestrator.database.private_server import PrivateServer
 from tests.database.owner import Owner
-from tests.database.workers import HQ, RUN, Worker, note, submission
+from tests.database.workers import (
+    HQ,
+    RUN,
+    Worker,
+    note,
+    recorded,
+    submission,
+)
 
 pytestmark = [pytest.mark.anyio, pytest.mark.process]
 
@@ -118,7 +125,7 @@ async def test_every_role_reads(
     assert len(await found.runs()) == 1
     assert len(await found.shards(RUN)) == 4
     assert await found.workers() == []
-    assert len(await found.records(RUN, HQ)) == 0
+    assert len(await recorded(found, RUN, HQ)) == 0
     assert await found.submission(RUN) == submission()
     assert await found.requests(RUN) == []
     await found.aclose()

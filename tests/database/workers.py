@@ -186,3 +186,10 @@ async def entered(database: SitesDatabase, name: str) -> Worker:
     worker = Worker(database, name)
     await worker.enter("east")
     return worker
+
+
+async def recorded(
+    database: SitesDatabase, run: RunId, chain: ServerName, *, after: int = 0, most: int = 5000
+) -> Sequence[Record]:
+    """Return the records of one chain behind a number."""
+    return (await database.records(run, {chain: after}, most=most)).get(chain, [])

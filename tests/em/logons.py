@@ -17,7 +17,8 @@ from orchestrator.core.model import Href, OsKind, RestorePointId, ServerName, So
 from orchestrator.core.ports.fence import NO_FENCE, Fence
 from orchestrator.em.client import Client
 from orchestrator.em.session import Session
-from orchestrator.plan.file.settings import EnvironmentSecret, ServerSettings
+from orchestrator.plan.file.access import EnvironmentSecret
+from orchestrator.plan.file.settings import ServerSettings
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault, FaultScript
 from orchestrator.simulator.inventory import Inventory, Point, generated

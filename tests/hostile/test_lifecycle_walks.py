@@ -36,6 +36,8 @@ from orchestrator.core.events import (
     TaskAccepted,
     TaskFailed,
     TaskObserved,
+    TaskStopAsked,
+    TaskStopSeen,
     TaskSucceeded,
     UnmountStarted,
     VerdictReached,
@@ -65,6 +67,7 @@ from orchestrator.core.model import (
     WaveName,
 )
 from orchestrator.core.proof import CheckOutcome, DownloadOutcome, Fate
+from orchestrator.core.stops import StopSeen
 
 KEY, TASK, MOUNT = MountKey("w/hq/dc01"), TaskId("task-1"), Href("/api/x/mounts/1")
 GOOD = {Result.VERIFIED, Result.MOUNTED}
@@ -108,6 +111,8 @@ FIELDS: Mapping[type[TargetEvent], Chosen] = {
     TaskAccepted: lambda rng: {"task": TASK, "adopted": rng.random() < 0.5},
     TaskObserved: lambda rng: {"task": TASK, "state": rng.choice(list(TaskState))},
     DeadlinePassed: lambda _: {"phase": "mount", "allowed_s": 1.0},
+    TaskStopAsked: lambda _: {"task": TASK},
+    TaskStopSeen: lambda rng: {"task": TASK, "seen": rng.choice(list(StopSeen))},
     TaskSucceeded: lambda rng: {"task": TASK, "mount": rng.choice([MOUNT, None])},
     TaskFailed: lambda _: {"task": TASK},
     MountFound: lambda rng: {"mount": MOUNT, "roots": rng.choice([(), ("C:",), ("/", "/v")])},
@@ -148,6 +153,8 @@ WEIGHTS: Mapping[type[TargetEvent], int] = {
     FileCopied: 1,
     MountKept: 3,
     DeadlinePassed: 1,
+    TaskStopAsked: 2,
+    TaskStopSeen: 14,
     VerdictReached: 8,
 }
 """How likely an event is where it is allowed; 4 where nothing is said."""

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import random
+import re
 import tempfile
 import uuid
 from collections import Counter
@@ -32,7 +33,8 @@ from structlog.testing import capture_logs
 from orchestrator.app.outcome import Outcome
 from orchestrator.app.runner import run_plan
 from orchestrator.app.wiring import Choices, World, limits_of
-from orchestrator.core.model import ExitCode, RunId
+from orchestrator.core.exit_codes import ExitCode
+from orchestrator.core.model import RunId
 from orchestrator.engine.run import Run
 from orchestrator.journal import State
 from orchestrator.plan.file.loading import load_plan_text
@@ -91,6 +93,12 @@ class _Manager(SimulatedManager):
         if isinstance(self.truth, Witness) and session.id not in self.truth.strangers:
             self.truth.hits["task_purged"] += before - len(session.tasks)
 
+    def appear(self, session: SimSession, mount: SimMount) -> str | None:
+        if isinstance(self.truth, Witness) and session.id not in self.truth.strangers:
+            is_shown = any(task.mount is mount for task in session.tasks.values())
+            self.truth.hits["stop_late_mount"] += not is_shown
+        return super().appear(session, mount)
+
     def unmount_by_task(self, session: SimSession, mount: SimMount, how: str) -> SimTask:
         task = super().unmount_by_task(session, mount, how)
         if isinstance(self.truth, Witness):
@@ -116,9 +124,27 @@ class _Face(HttpFace):
         if answer.status == 401 and reachable and "/sessionmngr" in request.raw_path.lower():
             self._witness.logon_refused(self.manager.name)
         session = self.manager.sessions.get(token)
+        if session is not None and reachable:
+            self._note_tasks(request, answer, session)
         if answer.status == 401 and session is not None:
             self._witness.denials[session.id] += 1
         return answer
+
+    def _note_tasks(
+        self, request: web.BaseRequest, answer: web.StreamResponse, session: SimSession
+    ) -> None:
+        """Tell the witness what a client was told of tasks that it may ask to stop."""
+        shown = answer.body if isinstance(answer, web.Response) else None
+        if request.method == "GET" and answer.status == 200 and isinstance(shown, bytes):
+            self._witness.told(session, DONE_TASK.findall(shown))
+        if request.method == "DELETE" and "/tasks/" in request.raw_path:
+            self._witness.hits[f"stop_{self.manager.behaviour.task_stop}"] += 1
+
+
+DONE_TASK = re.compile(
+    rb"<TaskId>([^<]+)</TaskId><State>Finished</State>(?:<Operation>[^<]*</Operation>)?"
+    rb'<Result Success="true"'
+)
 
 
 @dataclass(slots=True)

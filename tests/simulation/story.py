@@ -295,6 +295,8 @@ def told(seed: int, more: frozenset[str] = PLAYED) -> Story:
     _spell(random.Random(f"spell:{seed}"), places)
     _more(random.Random(f"more:{seed}"), story, more)
     _neighbours(random.Random(f"neighbours:{seed}"), story)
+    if "stopped" in more:
+        _stops(random.Random(f"stops:{seed}"), story)
     if seed % 5 in ASKING:
         story.asks = _asks(random.Random(f"asks:{seed}"), seed)
         if story.asks.unmount is not Unmount.ALWAYS:
@@ -318,6 +320,24 @@ def _calmed(story: Story, rng: random.Random, wanted: frozenset[str]) -> Story:
         place.behaviour = replace(place.behaviour, backup_server_slots=64)
     _mood(rng, story, wanted)
     return story
+
+
+def _stops(rng: random.Random, story: Story) -> None:
+    """Say what a stop does to a task of each server; some have many tasks that come to it.
+
+    A task that has ended by its own word mounts nothing later than a run looks for it.
+    """
+    for place in story.places:
+        answer = rng.choice(["ended", "vanished", "refused", "goes_on"])
+        place.behaviour = replace(
+            place.behaviour,
+            task_stop=answer,
+            stopped_mount_after_s=rng.choice(
+                [None, 5.0, 60.0, 200.0] if answer == "ended" else [None, None, 5.0, 200.0, 400.0]
+            ),
+        )
+        if rng.random() < 0.4:
+            place.stuck = max(place.stuck, 0.3)
 
 
 def _mood(rng: random.Random, story: Story, wanted: frozenset[str]) -> None:

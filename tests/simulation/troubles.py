@@ -169,7 +169,7 @@ MOODS: Mapping[str, Sequence[tuple[str, Any]]] = MappingProxyType(
 )
 """Kind of hit: a knob of a server and a value, for the whole story."""
 
-ALL = frozenset({*TROUBLES, *LASTING, *MOODS, "frozen", "stop_early"})
+ALL = frozenset({*TROUBLES, *LASTING, *MOODS, "frozen", "stop_early", "stopped"})
 
 PLAYED = ALL
 """What the stories of `make test` play of all this."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
@@ -41,6 +41,7 @@ from orchestrator.core.events import (
     TargetPlanned,
     TaskAccepted,
     TaskFailed,
+    TaskStopAsked,
     TaskSucceeded,
     UnmountStarted,
     VerdictReached,
@@ -128,6 +129,10 @@ class Witness(GroundTruth):
         self._tasks: dict[str, set[str]] = {}
         self.unmount_tasks: dict[str, set[str]] = {}
         """Names of tasks that are no mounts, by session."""
+        self._ready: set[tuple[str, str]] = set()
+        """Tasks that were shown as those of a mount that is ready, by session."""
+        self._stopped_tasks: dict[tuple[str, str], bool] = {}
+        """Tasks that are to be asked to stop, by session; true once that has arrived."""
         self._announced: set[tuple[str, str, str, int]] = set()
         self._opened: dict[str, str] = {}
         self._lost: set[str] = set()
@@ -154,7 +159,7 @@ class Witness(GroundTruth):
 
     def ours(self) -> GroundTruth:
         """Return the truth without what strangers did and what left no mount."""
-        mine = GroundTruth(peaks=self.peaks, dangerous=self.dangerous)
+        mine = GroundTruth(peaks=self.peaks, dangerous=self.dangerous, stops=self.stops)
         mine.mounts = [
             fate
             for fate in self.mounts
@@ -229,6 +234,8 @@ class Witness(GroundTruth):
             return
         if method == "DELETE" and "/logonsessions/" in path.lower():
             self._logoff_arrived(path.rpartition("/")[2], session)
+        elif method == "DELETE" and "/tasks/" in path.lower():
+            self._stop_arrived(server, path.rpartition("/")[2], session)
         elif place is not None and method == "POST":
             self._post_arrived(server, place[1].lower(), session)
         elif place is not None and method == "DELETE":
@@ -274,6 +281,19 @@ class Witness(GroundTruth):
             named and aim is not None and aim.made is not None and aim.made.number == number,
             f"{server}: an unmount of {point}@{number} that nobody announced",
         )
+
+    def told(self, session: SimSession, tasks: Iterable[bytes]) -> None:
+        """Note tasks that a client was shown as those of mounts that are ready."""
+        self._ready.update((session.id, task.decode()) for task in tasks)
+
+    def _stop_arrived(self, server: str, task: str, session: SimSession) -> None:
+        self.hits["stopped"] += 1
+        key = (session.id, task)
+        self.demand(session.id not in self.strangers, f"{server}: a stranger's token was used")
+        self.demand(key in self._stopped_tasks, f"{server}: {task} is stopped without an intent")
+        self.demand(not self._stopped_tasks.get(key), f"{server}: {task} is stopped again")
+        self.demand(key not in self._ready, f"{server}: {task} is stopped, and its mount is ready")
+        self._stopped_tasks[key] = True
 
     def _excused(self) -> set[tuple[str, str, str, int]]:
         """Return the mounts that nobody can have announced, as a DELETE names them."""
@@ -395,6 +415,11 @@ class Witness(GroundTruth):
                 same = fate is not None and fate.succeeded is True and fate.number == number
                 self.demand(same, f"{event}, but it made {fate}")
                 self._answered(aim, certain=True)
+            case TaskStopAsked(task=task):
+                mine = self._by_task.get((aim.server, aim.session, task))
+                self.demand(mine is not None and mine is fate, f"{event}, but it made {fate}")
+                self.demand((aim.session, task) not in self._stopped_tasks, f"{event}, again")
+                self._stopped_tasks[aim.session, task] = False
             case TaskSucceeded() | TaskFailed() if aim.borrowed is not None:
                 good = isinstance(event, TaskSucceeded)
                 self.demand(aim.borrowed.succeeded is good, f"{event}, but {aim.borrowed}")

@@ -78,6 +78,7 @@ class Desk:
             LEASE,
             START,
             wake=self.wake,
+            shortly=self.wake,
             soon=self.tell,
             waves={KEY: WAVE, OTHER: WAVE},
             wave_limits={WAVE: 7},

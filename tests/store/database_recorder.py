@@ -162,6 +162,7 @@ class _Writer:
                 each.standing.lease,
                 each.head,
                 wake=self.stream.wake,
+                shortly=self.stream.wake,
                 soon=self.stream.soon,
                 waves={},
                 wave_limits={},

@@ -21,6 +21,7 @@ from orchestrator.core.events import (
     MountReleased,
     RunFinished,
     RunHalted,
+    SessionEnded,
     ShardFinished,
     ShardHolding,
     SubmissionNotSent,
@@ -33,7 +34,7 @@ from orchestrator.core.events import (
     WaveStarted,
     to_json,
 )
-from orchestrator.core.model import MountKey, MountState, WaveName
+from orchestrator.core.model import MountKey, MountState, SessionId, WaveName
 from orchestrator.core.records import Record, chain_hash
 from orchestrator.core.sites import (
     Appended,
@@ -70,11 +71,12 @@ REFUSED = {
     Refusal.WAVE: "its wave is not open",
     Refusal.WAVE_LIMIT: "its wave has as many mounts open as it may, over all servers",
     Refusal.ADDRESS: "another run mounts on this server",
+    Refusal.SETTLING: "the database has failed over, and is told again what is mounted",
     Refusal.QUOTA: "the run's other servers have its limit",
 }
 """Why an intent is not granted, in words."""
 
-PASSING = frozenset({Refusal.WAVE, Refusal.QUOTA})
+PASSING = frozenset({Refusal.WAVE, Refusal.SETTLING, Refusal.QUOTA})
 """What the conductor gives again that has lost records, too."""
 
 
@@ -110,24 +112,29 @@ class Chain:
         head: ChainHead,
         *,
         wake: Callable[[], None],
+        shortly: Callable[[], None],
         soon: Callable[[], None],
         waves: Mapping[MountKey, WaveName],
         wave_limits: Mapping[WaveName, int],
         slots: Iterable[MountKey] = (),
+        over: Iterable[SessionId] = (),
         times: MountTimes,
         on_fenced: Callable[[], None] = lambda: None,
     ) -> None:
-        """`wake` has the stream write what waits here, `soon` so with what follows in a moment.
+        """`wake` has the stream write what waits here: an intent. `shortly` does so for who waits
+        for something else, `soon` for what nobody waits for.
 
         `on_fenced` is called at once when a commit says that another worker has the lease.
 
         `waves` are those of the targets that are planned already, `slots` the targets that
-        count against the run's limit. `times` knows how long mounts have been open.
+        count against the run's limit, `over` the sessions in which nothing is left. `times` knows
+        how long mounts have been open.
         """
         self.lease, self.head = lease, head
-        self._wake, self._soon, self._on_fenced = wake, soon, on_fenced
+        self._wake, self._shortly, self._soon = wake, shortly, soon
+        self._on_fenced = on_fenced
         self._waves, self._wave_limits = dict(waves), wave_limits
-        self._slots, self._times = set(slots), times
+        self._slots, self._over, self._times = set(slots), set(over), times
         self._waiting: deque[_Pending] = deque()
         self._sent: list[_Pending] = []
         self._written: deque[tuple[float, Entry]] = deque()
@@ -140,6 +147,8 @@ class Chain:
         self._moved = anyio.Event()
         self._compared = 0
         self._is_closed = False
+        self._is_cut = False
+        """Whether the newest piece had no room for all that waited."""
         self.before_intents: Callable[[], Awaitable[None]] = _at_once
         """Awaited before an intent is sent to the database."""
         self._lost: Fenced | JournalDamaged | None = None
@@ -164,7 +173,7 @@ class Chain:
         wanted = self._appended
         while self._durable < wanted:
             self._require_lease()
-            self._wake()
+            self._shortly()
             await self._moved.wait()
         self._require_lease()
 
@@ -233,8 +242,12 @@ class Chain:
                 return Ended()
             case ShardHolding():
                 return OnlyHolds()
+            case SessionEnded(session=session) if event.is_over:
+                self._over.add(session)
+            case SessionEnded(session=session):
+                self._over.discard(session)
             case ShardFinished():
-                return ShardDone()
+                return ShardDone(over=tuple(sorted(self._over)))
             case MountReleased(key=key) if key in self._slots:
                 self._slots.discard(key)
                 if time is None:
@@ -263,6 +276,14 @@ class Chain:
         return bool(self._again or self._waiting or self._sent) and self._lost is None
 
     @property
+    def is_owed(self) -> bool:
+        """True while something is left of what was to be written before.
+
+        Who waits for something newer has woken the stream.
+        """
+        return bool(self._again or self._sent or self._is_cut) and self._lost is None
+
+    @property
     def owed(self) -> int:
         """How many intents the database has to grant once more: it has lost that it did."""
         return sum(isinstance(each.effect, Intent) for each in self._again)
@@ -275,6 +296,7 @@ class Chain:
             return Piece(lease=self.lease, entries=tuple(self._again))
         while self._waiting and len(self._sent) < MOST:
             self._sent.append(self._waiting.popleft())
+        self._is_cut = bool(self._waiting)
         entries = tuple(self._entries())
         return Piece(lease=self.lease, entries=entries) if entries else None
 

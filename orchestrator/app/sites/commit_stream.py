@@ -1,11 +1,15 @@
 """The commits of one worker: one at a time, each with all that its shards have to write.
 
 While one is under way the next gathers, so a worker of a hundred shards makes no more commits
-than a worker of one. A commit whose answer is lost is repeated: what is there is found.
+than a worker of one. An intent is written at once. An unmount waits a moment for others, or for an
+intent to go with; what nobody waits for goes with either, or half a second later. A commit whose
+answer is lost is repeated: what is there is found.
 """
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import anyio
@@ -24,6 +28,13 @@ AGAIN_S = 1.0
 FLUSH_S = 0.5
 """Seconds after which is written what nobody waits for."""
 
+NEWEST = 8
+"""Commits by which is known how long one takes at its best: an unmount waits as long for an intent
+to go with. Sent by itself, the next mount would wait for it, and then for its own commit."""
+
+GATHER_AT_MOST_S = 0.25
+"""However long a commit takes."""
+
 
 class CommitStream:
     """Writes the chains of a worker."""
@@ -35,20 +46,31 @@ class CommitStream:
         self._database, self._worker, self._clock = database, worker, clock
         self._chains: list[Chain] = []
         self._attempt = 0
-        self._woken, self._appended = anyio.Event(), anyio.Event()
+        self._write_at = math.inf
+        self._sooner = anyio.Event()
+        self._took: deque[float] = deque(maxlen=NEWEST)
         self.commits = 0
         """How many were made."""
         self.away_since: float | None = None
         """Since when the database has not answered, on this machine's clock."""
 
     def wake(self) -> None:
-        """Write what the chains have, at once: somebody waits for it."""
-        self._appended.set()
-        self._woken.set()
+        """Write what the chains have, at once: a mount waits for it."""
+        self._write_within(0.0)
+
+    def shortly(self) -> None:
+        """Write what the chains have, with what others have in a moment: somebody waits for it."""
+        self._write_within(min(*self._took, GATHER_AT_MOST_S) if self._took else 0.0)
 
     def soon(self) -> None:
-        """Write what the chains have, with what follows in the next moment."""
-        self._appended.set()
+        """Write what the chains have, with what follows: nobody waits for it."""
+        self._write_within(FLUSH_S)
+
+    def _write_within(self, seconds: float) -> None:
+        at = anyio.current_time() + seconds
+        if at < self._write_at:
+            self._write_at = at
+            self._sooner.set()
 
     def add(self, chain: Chain) -> None:
         """Write a chain, too."""
@@ -66,17 +88,20 @@ class CommitStream:
             DatabaseUnusable: this account may not write there any more.
         """
         while True:
-            await self._appended.wait()
-            with anyio.move_on_after(FLUSH_S):
-                await self._woken.wait()
-            self._woken, self._appended = anyio.Event(), anyio.Event()
+            while (left := self._write_at - anyio.current_time()) > 0:
+                with anyio.move_on_after(left):
+                    await self._sooner.wait()
+                self._sooner = anyio.Event()
+            self._write_at = math.inf
             chains = [(chain, piece) for chain in self._chains if (piece := chain.piece())]
             if chains:
                 await self._commit(chains)
 
     async def _commit(self, chains: list[tuple[Chain, Piece]]) -> None:
         """Write some pieces, as often as it takes."""
+        began = anyio.current_time()
         answers = await self._answers([piece for _, piece in chains])
+        self._took.append(anyio.current_time() - began)
         self.commits += 1
         if self.away_since is not None:
             log.info("database.back", after_s=round(self._clock() - self.away_since, 1))
@@ -84,8 +109,10 @@ class CommitStream:
         now = self._clock()
         for (chain, piece), answer in zip(chains, answers, strict=True):
             chain.answered(piece, answer, now)
-            if chain.is_behind:
+            if chain.is_owed:
                 self.wake()
+            elif chain.is_behind:
+                self.soon()
         if any(chain.is_put_off for chain, _ in chains):
             await anyio.sleep(AGAIN_S)
 

@@ -13,9 +13,6 @@ from orchestrator.log import Log
 
 log = Log(__name__)
 
-ASK_S = 0.25
-"""Seconds between two looks at what the worker holds; a lease that was just taken lives longer."""
-
 
 class RenewalsByThread:
     """Renews beside the event loop; implements `worker.Renewals`."""
@@ -46,13 +43,11 @@ class RenewalsByThread:
             tell(asked, found.standings, found.sent_at)
 
         renewal = Renewal(self._address, self._worker, renewed=renewed, failed=_failed)
-        renewal.hold(self._held())
+        renewal.hold(self._held)
         renewal.start()
         self._renewal = renewal
         try:
-            while True:
-                renewal.hold(self._held())
-                await anyio.sleep(ASK_S)
+            await anyio.sleep_forever()
         finally:
             self._renewal = None
             await renewal.stop()

@@ -20,7 +20,7 @@ from orchestrator.app.outcome import ending_of, outcome_of
 from orchestrator.app.sites.chain import Chain
 from orchestrator.app.sites.pins import Pins
 from orchestrator.app.sites.served import Served
-from orchestrator.app.sites.serving import chain_events
+from orchestrator.app.sites.serving import new_events
 from orchestrator.app.wiring import orders_of, secret_variables
 from orchestrator.core.earlier_runs.durations import MountTimes
 from orchestrator.core.events import (
@@ -36,9 +36,10 @@ from orchestrator.core.events import (
     TargetReopened,
     WaveSkipped,
 )
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.lifecycle import MountRecord
-from orchestrator.core.model import ExitCode, MountState, ServerName, WaveName
-from orchestrator.core.records import merged
+from orchestrator.core.model import MountState, ServerName, WaveName
+from orchestrator.core.records import genesis, merged
 from orchestrator.core.run_state import RunState
 from orchestrator.core.sites import CONDUCTOR, Ask, ChainHead, ShardRow, ShardState, Stop
 from orchestrator.core.version import __version__
@@ -48,7 +49,7 @@ from orchestrator.engine.connection import FORGOTTEN_AFTER
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.orders import EarlierRun, Orders, Selection
 from orchestrator.log import Log
-from orchestrator.plan.file.settings import SecretReference
+from orchestrator.plan.file.access import SecretReference
 from orchestrator.report.exit_codes import exit_code
 
 log = Log(__name__)
@@ -156,18 +157,17 @@ class ServedConductor(Served):
         """Return what the chains have that was not read; what is recorded from now on is later."""
         database, run = self.serving.database, self.lease.run
         known = await self.asked(partial(database.heads, run))
-        found: dict[str, Sequence[Event]] = {}
+        behind: dict[ServerName, ChainHead] = {}
         for chain, head in known.items():
-            before = self._heads.get(chain)
-            if before == head or (before is None and not head.seq):
+            before = self._heads.get(chain, ChainHead(0, genesis(chain)))
+            if before == head or not head.seq:
                 continue
             if chain == CONDUCTOR and self.chain is not None:
                 continue  # what is new there is its own
-            after, at = before or ChainHead(0, b"")
-            read = partial(chain_events, database, run, chain, after=after, head=at)
-            events, seq, end = await self.asked(read)
-            self._heads[chain] = ChainHead(seq, end)
-            found[chain] = events
+            behind[chain] = before
+        read = await self.asked(partial(new_events, database, run, behind))
+        self._heads.update((chain, end) for chain, (_, end) in read.items())
+        found: dict[str, Sequence[Event]] = {chain: events for chain, (events, _) in read.items()}
         latest = max((event.at for events in found.values() for event in events), default=0.0)
         self.clock.least(math.nextafter(latest, math.inf))
         return list(merged(found))
@@ -215,6 +215,7 @@ class ServedConductor(Served):
             self.lease,
             self.taken.head,
             wake=self.serving.stream.wake,
+            shortly=self.serving.stream.wake,
             soon=self.serving.stream.wake,  # the shards wait for what it says
             waves={},
             wave_limits={},

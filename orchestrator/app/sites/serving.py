@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import anyio
 from msgspec import Struct
 
 from orchestrator.app.sites.commit_stream import CommitStream
@@ -20,13 +21,17 @@ from orchestrator.core.model import RunId, ServerName
 from orchestrator.core.ports.journal import Baselines, Durations, Proofs, Systems
 from orchestrator.core.ports.sites import SitesDatabase
 from orchestrator.core.ports.store import Store
-from orchestrator.core.records import chain_hash, genesis
-from orchestrator.core.sites import Submission, WorkerFacts
+from orchestrator.core.records import Record, chain_hash, genesis
+from orchestrator.core.sites import ChainHead, Submission, WorkerFacts
 
 if TYPE_CHECKING:
     from orchestrator.database.sealing import Sealer
 
 READ_AT_ONCE = 5000
+"""Records that one question returns, over all chains."""
+
+READ_AT_LEAST = 100
+"""Records of each chain that it returns, however many they are."""
 
 
 class EarlierRuns(Struct, frozen=True, kw_only=True):
@@ -53,7 +58,19 @@ class Serving(Struct, frozen=True, kw_only=True):
     """Where earlier runs are read; None: nothing is known of any."""
 
     async def earlier_runs(self, run: SubmittedRun) -> EarlierRuns:
-        """Return what earlier runs say that matters to one, as of its beginning."""
+        """Return what earlier runs say that matters to one, as of its beginning.
+
+        It is read once for all shards of the run: that takes long where there are many runs.
+
+        Raises:
+            DatabaseAway: try again.
+        """
+        async with run.reading:
+            if run.earlier is None:
+                run.earlier = await self._earlier_runs(run)
+        return run.earlier
+
+    async def _earlier_runs(self, run: SubmittedRun) -> EarlierRuns:
         history = self.history
         if history is None:
             return EarlierRuns()
@@ -81,6 +98,10 @@ class SubmittedRun:
     def __init__(self, submission: Submission) -> None:
         """The plan is loaded when it is first asked for."""
         self.submission = submission
+        self.reading = anyio.Lock()
+        """Held by who reads what earlier runs say."""
+        self.earlier: EarlierRuns | None = None
+        """That, once it is read."""
 
     @property
     def started(self) -> RunStarted:
@@ -104,23 +125,49 @@ class SubmittedRun:
 
 
 async def chain_events(
-    database: SitesDatabase, run: RunId, chain: ServerName, *, after: int = 0, head: bytes = b""
-) -> tuple[Sequence[Event], int, bytes]:
-    """Return the events of a chain behind record `after`, whose hash is `head`; and its end.
+    database: SitesDatabase, run: RunId, chain: ServerName
+) -> tuple[Sequence[Event], ChainHead]:
+    """Return the events of a chain, and its end.
 
     Raises:
         JournalDamaged: names the first record that is not what was written.
     """
-    events: list[Event] = []
-    head = head or genesis(chain)
-    while True:
-        records = await database.records(run, chain, after=after, most=READ_AT_ONCE)
-        for record in records:
-            head = chain_hash(head, run, record.seq, record.kind, record.body)
-            if record.seq != after + 1 or record.hash != head:
-                named = f"record {record.seq} of {chain or 'the run'}"
-                raise JournalDamaged(f"{named} in run {run} is not what was written")
-            after = record.seq
-            events.append(from_json(record.kind, record.body))
-        if len(records) < READ_AT_ONCE:
-            return events, after, head
+    found = await new_events(database, run, {chain: ChainHead(0, genesis(chain))})
+    return found[chain]
+
+
+async def new_events(
+    database: SitesDatabase, run: RunId, behind: Mapping[ServerName, ChainHead]
+) -> Mapping[ServerName, tuple[Sequence[Event], ChainHead]]:
+    """Return the events of chains behind a place in each, and where each of them ends.
+
+    One question for all of them, as long as they are short: the database may be far away.
+
+    Raises:
+        JournalDamaged: names the first record that is not what was written.
+    """
+    events: dict[ServerName, list[Event]] = {chain: [] for chain in behind}
+    ends = dict(behind)
+    left = set(behind)
+    while left:
+        most = max(READ_AT_ONCE // len(left), READ_AT_LEAST)
+        found = await database.records(run, {chain: ends[chain].seq for chain in left}, most=most)
+        for chain, records in found.items():
+            for record in records:
+                ends[chain] = _checked(record, chain, ends[chain])
+                events[chain].append(from_json(record.kind, record.body))
+        left = {chain for chain, records in found.items() if len(records) == most}
+    return {chain: (events[chain], ends[chain]) for chain in behind}
+
+
+def _checked(record: Record, chain: ServerName, before: ChainHead) -> ChainHead:
+    """Return the place behind a record.
+
+    Raises:
+        JournalDamaged: it is not what was written there.
+    """
+    head = chain_hash(before.hash, record.run, record.seq, record.kind, record.body)
+    if record.seq != before.seq + 1 or record.hash != head:
+        named = f"record {record.seq} of {chain or 'the run'}"
+        raise JournalDamaged(f"{named} in run {record.run} is not what was written")
+    return ChainHead(record.seq, head)

@@ -81,6 +81,8 @@ from orchestrator.core.events.target import (
     TaskAccepted,
     TaskFailed,
     TaskObserved,
+    TaskStopAsked,
+    TaskStopSeen,
     TaskSucceeded,
     UnmountStarted,
     VerdictReached,

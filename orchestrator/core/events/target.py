@@ -33,6 +33,7 @@ from orchestrator.core.model import (
     same_fields,
 )
 from orchestrator.core.proof import CheckOutcome, Download, DownloadOutcome
+from orchestrator.core.stops import StopSeen
 
 _OF_A_POINT = (
     *("point", "policy", "objectives", "timeouts", "retries", "conflict"),
@@ -154,6 +155,20 @@ class DeadlinePassed(TargetEvent, frozen=True, kw_only=True):
 
     phase: str
     allowed_s: float
+
+
+class TaskStopAsked(TargetEvent, frozen=True, kw_only=True):
+    """The task is about to be asked to stop. Durable before the request leaves; once per task."""
+
+    task: TaskId
+
+
+class TaskStopSeen(TargetEvent, frozen=True, kw_only=True):
+    """The answer to that request, or what was seen of the task afterwards."""
+
+    task: TaskId
+    seen: StopSeen
+    words: str | None = None
 
 
 class TaskSucceeded(TargetEvent, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ from orchestrator.core.model import (
     TaskId,
 )
 from orchestrator.core.proof import CheckOutcome, DownloadOutcome
+from orchestrator.core.stops import StopSeen
 
 
 class Phase(StrEnum):
@@ -43,6 +44,24 @@ class Phase(StrEnum):
 
 
 FIRM_RESULTS = frozenset({Result.VERIFIED, Result.MOUNTED})
+
+
+class TaskStop(Struct, frozen=True, kw_only=True):
+    """That a task was asked to stop, and what was seen of it. Times as in AttemptRecord."""
+
+    asked_at: float
+    answer: StopSeen | None = None
+    """One of the answers; None: none was recorded, and nobody knows whether it was sent."""
+    answered_at: float | None = None
+    seen: StopSeen | None = None
+    """What was seen of the task last; None: it was not read since."""
+    words: str | None = None
+    """The service's own, or why nothing is known."""
+
+    @property
+    def may_act(self) -> bool:
+        """False only if it is certain that nothing came of the request."""
+        return self.answer not in {StopSeen.REFUSED, StopSeen.NOT_SENT}
 
 
 class AttemptRecord(Struct, frozen=True, kw_only=True):
@@ -79,6 +98,8 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
     """As which system the guest was mounted; None: the target has no system that is left open."""
     unread: bool = False
     """Nothing was readable as that system, so it says nothing of the restore point."""
+    stop: TaskStop | None = None
+    """The request that its task stops; at most one is ever sent."""
 
 
 class Span(NamedTuple):

@@ -98,6 +98,18 @@ class LogonSession(Protocol):
         Here as everywhere only the service's own words are NotFound; a page is not.
         """
 
+    async def stop_task(self, task: TaskId) -> None:
+        """Ask the server to stop a task. Sent once, never repeated here.
+
+        Its answer says nothing of a mount: the task and the point's mounts are to be read.
+
+        Raises:
+            RequestNotSent: nothing reached the server.
+            RequestRefused: the service itself declined, or (NotFound) does not know the task.
+            ResponseLost: it may or may not have been carried out.
+            SessionLost: the logon session is gone.
+        """
+
     async def tasks(self) -> Sequence[Task]:
         """Read all tasks of this session in one request."""
 
@@ -266,6 +278,10 @@ class EnterpriseManager(Protocol):
     @property
     def fence(self) -> Fence:
         """Whether something may still be sent to it by this process."""
+
+    @property
+    def stops_tasks(self) -> bool:
+        """Whether the plan lets the tasks of mounts be asked to stop there."""
 
     @property
     def kept(self) -> tuple[SessionId, ...]:

@@ -38,6 +38,7 @@ from orchestrator.plan.file.settings import (
     NotifyOn,
     PolicyName,
     SampleOrder,
+    StopTasks,
 )
 
 T = TypeVar("T")
@@ -271,6 +272,7 @@ SearchOrder = Annotated[Order, *choice(Order, "orders")]
 SampleWord = Annotated[SampleOrder, *choice(SampleOrder, "orders")]
 CauseWord = Annotated[Cause, *choice(Cause, "causes")]
 Filter = Annotated[str, scalar(filter_text), text_schema()]
+StopTasksWord = Annotated[StopTasks, *choice(StopTasks, "rules for stopping tasks")]
 OnErrorWord = Annotated[OnError, *choice(OnError, "reactions to an error")]
 HookKindWord = Annotated[HookKind, *choice(HookKind, "kinds of webhooks")]
 NotifyOnWord = Annotated[NotifyOn, *choice(NotifyOn, "events")]

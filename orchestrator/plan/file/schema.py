@@ -94,6 +94,10 @@ class ServerFile(Section, of=ServerSettings):
     site: kinds.Name | None = optional(
         "Which workers of a run over several machines serve it: those of this site."
     )
+    stop_tasks: kinds.StopTasksWord | None = optional(
+        "when_needed: the task of a mount that still runs when its time limit has passed, or when "
+        "the run is stopped the second time, is asked to stop, once; never: no task is."
+    )
 
 
 class FallbackFile(Section, of=Fallback):

@@ -9,23 +9,23 @@ from msgspec import Struct
 
 from orchestrator.core.model import BackupServerName, ServerName
 from orchestrator.plan.file import scalars
-from orchestrator.plan.file.document import Block, Text
-from orchestrator.plan.file.named_files import NamedFiles
-from orchestrator.plan.file.problems import Position, Problems
-from orchestrator.plan.file.quantities import shown
-from orchestrator.plan.file.reading import check_name, read_section
-from orchestrator.plan.file.schema import BackupServerFile, ServerFile, TlsFile
-from orchestrator.plan.file.settings import (
+from orchestrator.plan.file.access import (
     CaFileTrust,
     CommandSecret,
     FileSecret,
     FingerprintTrust,
     NoTrust,
     SecretReference,
-    ServerSettings,
     SystemTrust,
     Trust,
 )
+from orchestrator.plan.file.document import Block, Text
+from orchestrator.plan.file.named_files import NamedFiles
+from orchestrator.plan.file.problems import Position, Problems
+from orchestrator.plan.file.quantities import shown
+from orchestrator.plan.file.reading import check_name, read_section
+from orchestrator.plan.file.schema import BackupServerFile, ServerFile, TlsFile
+from orchestrator.plan.file.settings import ServerSettings
 
 
 class Servers(Struct, frozen=True, kw_only=True):
@@ -93,7 +93,7 @@ def _server(
         )
     return ServerSettings(
         name=name,
-        **file.values("url", "api_version", "site"),
+        **file.values("url", "api_version", "site", "stop_tasks"),
         username=file.username
         if isinstance(file.username, str)
         else followed("username", file.username),

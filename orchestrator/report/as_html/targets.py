@@ -19,6 +19,7 @@ from orchestrator.report.as_html.markup import (
     utc,
 )
 from orchestrator.report.as_html.sections import kind_of
+from orchestrator.report.stopped_tasks import stop_words
 from orchestrator.report.text import ran_there, words
 from orchestrator.report.values import AttemptReport, CheckReport, CopyReport, Report, TargetReport
 
@@ -205,7 +206,7 @@ def _attempts(attempts: Iterable[AttemptReport]) -> str:
                 utc(each.finished_at),
                 f"{shown(each.outcome)}{' (found again)' if each.adopted else ''}",
                 shown(each.verdict.value if each.verdict else None),
-                shown("; ".join(filter(None, (each.message, failed))), 500),
+                shown("; ".join(filter(None, (each.message, stop_words(each), failed))), 500),
             )
         )
     head = ("Attempt at point", "Task", "Asked", "Finished", "Task ended", "Verdict", "Words")

@@ -16,13 +16,8 @@ from orchestrator.app.wiring import Plan
 from orchestrator.core.errors import CertificateRefused
 from orchestrator.core.model import BackupServerName, ServerName, Source
 from orchestrator.em.facts import ServiceRoot
-from orchestrator.plan.file.settings import (
-    EnvironmentSecret,
-    FingerprintTrust,
-    NoTrust,
-    ServerSettings,
-    Trust,
-)
+from orchestrator.plan.file.access import EnvironmentSecret, FingerprintTrust, NoTrust, Trust
+from orchestrator.plan.file.settings import ServerSettings
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.inventory import Inventory
