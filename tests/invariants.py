@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.core.model import session_id
-from orchestrator.engine.scheduler import Limits
+from orchestrator.engine.limits import Limits
 from orchestrator.simulator.truth import GroundTruth
 
 RESULTS = {"verified", "mounted", "failed", "unknown", "skipped", "cancelled"}
@@ -17,6 +17,8 @@ SHOWN = 8
 """Characters of a session's name that the report shows."""
 MOST_LOGONS, WITHIN_S = 6, 600.0
 """Logons to one server within so many seconds: accounts lock."""
+READY_S = 120.0
+"""A mount that was ready for longer has been shown to be, before its task was asked to stop."""
 
 
 def assert_invariants(truth: GroundTruth, report: Mapping[str, Any], limits: Limits) -> None:
@@ -205,10 +207,19 @@ def assert_success_leaves_nothing(truth: GroundTruth, report: Mapping[str, Any])
         assert (totals["left"], totals["unknown"]) == (0, 0), f"exit code 0, and {totals}"
 
 
+def assert_stops_are_harmless(truth: GroundTruth) -> None:
+    """A task is asked to stop at most once, and never one whose mount has long been ready."""
+    asked = Counter(stop[:3] for stop in truth.stops)
+    assert all(count == 1 for count in asked.values()), f"asked to stop again: {asked}"
+    late = [stop for stop in truth.stops if stop[3] > READY_S]
+    assert not late, f"asked to stop, though its mount was ready: {late}"
+
+
 def assert_calls_are_harmless(truth: GroundTruth) -> None:
     """No failover, nothing of another session is removed, and no account is locked."""
     assert truth.dangerous == 0, "a failover or full restore was called"
     assert truth.foreign_deletes == 0, "what another session made was removed"
+    assert_stops_are_harmless(truth)
     for server in {server for server, _at in truth.logon_attempts}:
         times = sorted(at for each, at in truth.logon_attempts if each == server)
         for first, last in zip(times, times[MOST_LOGONS:], strict=False):

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from orchestrator.cli import COMMANDS, command
 from orchestrator.core.errors import PlanError
-from orchestrator.core.model import ExitCode
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.policy import DEADLINE
 from orchestrator.plan.file.json_schema import plan_json_schema
 from orchestrator.plan.file.loading import load_plan_text

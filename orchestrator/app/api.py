@@ -23,7 +23,7 @@ from orchestrator.core.errors import PlanError as PlanError
 from orchestrator.core.errors import RunLocked as RunLocked
 from orchestrator.core.errors import RunNotFound as RunNotFound
 from orchestrator.core.events import RunStarted
-from orchestrator.core.model import ExitCode as ExitCode
+from orchestrator.core.exit_codes import ExitCode as ExitCode
 from orchestrator.core.model import MountState as MountState
 from orchestrator.core.model import Result as Result
 from orchestrator.plan.choose.locked import load_any

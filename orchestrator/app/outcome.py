@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from orchestrator.app.notify.composing import RunEnding
 from orchestrator.app.wiring import Choices
 from orchestrator.core.errors import JournalError, OrchestratorError
-from orchestrator.core.model import ExitCode, RunId
+from orchestrator.core.exit_codes import ExitCode
+from orchestrator.core.model import RunId
 from orchestrator.core.ports.store import Store
 from orchestrator.core.records import RUN_CHAIN, Mark, Position
 from orchestrator.core.run_state import RunState

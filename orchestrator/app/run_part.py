@@ -41,8 +41,9 @@ from orchestrator.app.wiring import (
 from orchestrator.core.earlier_runs.naming import Naming, urls_of
 from orchestrator.core.errors import JournalError
 from orchestrator.core.events import Event, RunNoted, RunResumed, RunStarted
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.lifecycle import MountRecord
-from orchestrator.core.model import ExitCode, ServerName, SessionId
+from orchestrator.core.model import ServerName, SessionId
 from orchestrator.core.ports.journal import (
     Baselines,
     Durations,
@@ -61,7 +62,7 @@ from orchestrator.journal import RunJournal, State
 from orchestrator.local.files.store import DiskFileStore
 from orchestrator.local.programs import ChildProcesses
 from orchestrator.log import Log
-from orchestrator.plan.file.settings import SecretReference
+from orchestrator.plan.file.access import SecretReference
 from orchestrator.report.exit_codes import exit_code
 from orchestrator.report.summary import summarize
 from orchestrator.views.statistics import RunStatistics

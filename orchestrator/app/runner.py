@@ -22,7 +22,7 @@ from orchestrator.app.wiring import (
 from orchestrator.core.earlier_runs.naming import urls_of
 from orchestrator.core.errors import CannotResume
 from orchestrator.core.events import RunStarted
-from orchestrator.core.model import ExitCode
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.ports.journal import Observer, OtherRuns
 from orchestrator.core.run_state import RunState
 from orchestrator.journal import State

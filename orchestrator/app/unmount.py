@@ -30,8 +30,9 @@ from orchestrator.core.events import (
     StrayFound,
     StrayReleased,
 )
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.lifecycle import MountRecord, Phase
-from orchestrator.core.model import ExitCode, MountKey, MountState, RunId, ServerName
+from orchestrator.core.model import MountKey, MountState, RunId, ServerName
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.core.ports.store import Store
 from orchestrator.core.records import RunSummary

@@ -40,17 +40,19 @@ from orchestrator.core.proof import Download
 from orchestrator.core.run_state import RunState
 from orchestrator.core.token import KeptSession
 from orchestrator.core.version import __version__
+from orchestrator.engine.limits import Limits
 from orchestrator.engine.orders import EarlierRun, Orders, Selection
-from orchestrator.engine.scheduler import Limits
+from orchestrator.engine.run import Run
 from orchestrator.log import Log
 from orchestrator.plan.choose.expansion import Expansion
 from orchestrator.plan.choose.inventory import inventory_needs
 from orchestrator.plan.choose.locked import LockedPlan
 from orchestrator.plan.choose.sampling import Draw, seed_of
 from orchestrator.plan.choose.targets import LockedSelection, Narrowing, PlanSelection
+from orchestrator.plan.file.access import EnvironmentSecret
 from orchestrator.plan.file.loading import LoadedPlan
 from orchestrator.plan.file.problems import START, Problem
-from orchestrator.plan.file.settings import EnvironmentSecret, RestorePlan
+from orchestrator.plan.file.settings import RestorePlan
 
 if TYPE_CHECKING:
     from orchestrator.app.stores import Place
@@ -216,6 +218,9 @@ def limits_of(plan: RestorePlan, max_mounts: int | None = None) -> Limits:
             for name, server in plan.servers.items()
             for backup, mounts in server.backup_server_mounts.items()
         },
+        counting_others=frozenset(
+            (name, each) for name, server in plan.servers.items() for each in server.counting_others
+        ),
     )
 
 

@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from orchestrator.cli import options
 from orchestrator.cli.ending import end, fail
-from orchestrator.core.model import ExitCode
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.text import inert
 from orchestrator.views import streams
 

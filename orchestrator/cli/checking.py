@@ -9,16 +9,29 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli import options
-from orchestrator.cli.ending import end, unless_terminated
-from orchestrator.core.model import ExitCode
+from orchestrator.cli.ending import end, fail, unless_terminated
+from orchestrator.core.exit_codes import ExitCode
+from orchestrator.core.text import inert
 
 if TYPE_CHECKING:
+    from orchestrator.app.readiness.findings import Readiness
     from orchestrator.app.stores import Place
 
 
 @click.command("check")
 @options.plan_argument
 @click.option("--json", "as_json", is_flag=True, help="Print all answers as JSON.")
+@click.option(
+    "--junit",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write all answers to this file as JUnit, too. What cannot be seen is skipped there.",
+)
+@click.option(
+    "--on-change",
+    is_flag=True,
+    help="Print only what has changed since the last check of the plan with this state directory, "
+    "and nothing if nothing has: for a timer that sends mail.",
+)
 @click.option("--strict", is_flag=True, help="Treat warnings as problems.")
 @click.option(
     "--timeout",
@@ -35,6 +48,8 @@ if TYPE_CHECKING:
 def check_command(
     plan: Path,
     as_json: bool,
+    junit: Path | None,
+    on_change: bool,
     strict: bool,
     timeout: float,
     overrides: dict[str, str],
@@ -42,27 +57,78 @@ def check_command(
     state: Place | None,
     output: options.Output,
 ) -> None:
-    """Check whether PLAN, or a locked plan, could run now. Changes nothing.
+    """Check whether PLAN, or a locked plan, could run now. Changes nothing on any server.
 
     Checks all servers at the same time, with one logon each: trust, logon, role, clock and
     inventory. Then checks every target: its restore point, its age, and anything that would
-    prevent the mount. Facts that the account's role cannot see are reported as not visible. Exit
-    code 0, or 4 if there is a problem.
+    prevent the mount, such as a job that is seen at work on its machine. Facts that the account's
+    role cannot see are reported as not visible, and what is not shown is never reported as good.
+    The state directory remembers the answers, and the next check says what has changed. Exit code
+    0, or 4 if there is a problem.
     """
+    from orchestrator.app.readiness import as_junit
     from orchestrator.app.readiness.as_json import readiness_json
     from orchestrator.app.readiness.checking import check
     from orchestrator.app.readiness.text import text
     from orchestrator.app.wiring import Choices
     from orchestrator.plan.choose.locked import load_any
 
+    if on_change and state is not None and not isinstance(state, Path):
+        fail(ExitCode.USAGE, "--on-change: only a state directory remembers the last check")
     source = load_any(plan, overrides=overrides)
     choices = Choices(state=state or options.default_state(), only=only, overrides=overrides)
 
     ask = partial(check, source, choices, patience=timeout, strict=strict)
     readiness = unless_terminated(ask)
-    if as_json:
+    changed = _changes(choices.state, readiness, make=on_change)
+    if junit is not None:
+        _write(junit, as_junit.junit(readiness))
+    if on_change:
+        answer = "".join(f"{line}\n" for line in changed or ())
+    elif as_json:
         answer = readiness_json(readiness)
     else:
         answer = text(readiness, quiet=output.quiet, verbose=bool(output.verbose))
+        if changed and not output.quiet:
+            answer += (
+                "\n".join(
+                    [
+                        "",
+                        "Changed since the last check:",
+                        *(f"  {each}" for each in changed[:SHOWN]),
+                    ]
+                )
+                + "\n"
+            )
+            if len(changed) > SHOWN:
+                answer += f"  and {len(changed) - SHOWN} more, see --on-change\n"
     click.echo(answer, nl=False)
     end(ExitCode.GOOD if readiness.is_ready else ExitCode.UNUSABLE)
+
+
+SHOWN = 20
+"""Changes that are named after the answers."""
+
+
+def _changes(state: Place, readiness: Readiness, *, make: bool) -> list[str]:
+    """Return what has changed since the last check, and remember this one.
+
+    With a first check everything is new, and nothing is said. A state directory is not made for it,
+    unless `make` says that the answer is wanted.
+    """
+    from orchestrator.app.readiness.changes import changed_since, last_check, remember
+
+    if not isinstance(state, Path) or not (make or state.is_dir()):
+        return []
+    before = last_check(state, readiness.plan)
+    trouble = remember(state, readiness)
+    if trouble is not None:
+        click.echo(inert(f"bulk-restore: {trouble}"), err=True)
+    return [] if before is None else changed_since(before, readiness)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as exc:
+        fail(ExitCode.LOCAL_IO, f"{path} cannot be written: {exc}")

@@ -18,7 +18,7 @@ from orchestrator.cli.running import exit_codes, show_run
 from orchestrator.cli.serving import serving_options
 from orchestrator.cli.working import token_key_option
 from orchestrator.core.errors import OrchestratorError, RunLocked
-from orchestrator.core.model import ExitCode
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.text import inert
 from orchestrator.views import streams
 
@@ -101,10 +101,10 @@ def _prepared(
         on_finish=values["on_finish"],
         sign=values["sign_key"],
     )
-    return partial(resume, run, partial(_plan_of, moved_to=plan), choices)
+    return partial(resume, run, partial(plan_of_run, moved_to=plan), choices)
 
 
-def _plan_of(
+def plan_of_run(
     started: RunStarted,
     moved_to: Path | None,
     overrides: dict[str, str] | None = None,
@@ -190,7 +190,7 @@ def unmount_command(
         fail(ExitCode.USAGE, "--token-key is for a database; a state directory needs none")
 
     def plan_of(started: RunStarted) -> RestorePlan:
-        return _plan_of(started, plan, overrides, only_servers=True).plan
+        return plan_of_run(started, plan, overrides, only_servers=True).plan
 
     end(_unmount(journal, summary, state or options.default_state(), plan_of, wait))
 

@@ -10,7 +10,7 @@ import click
 
 from orchestrator.cli import options
 from orchestrator.cli.ending import end, unless_terminated
-from orchestrator.core.model import ExitCode
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.text import printable
 
 if TYPE_CHECKING:

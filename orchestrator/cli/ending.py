@@ -15,7 +15,7 @@ import click
 from anyio.abc import TaskStatus
 
 from orchestrator.core import errors
-from orchestrator.core.model import ExitCode
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.text import counted, inert, printable
 from orchestrator.log import Log
 from orchestrator.views import streams

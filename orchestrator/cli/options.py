@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from orchestrator.cli.ending import explained, fail
 from orchestrator.core.errors import AddressRefused, KeyUnusable
-from orchestrator.core.model import ExitCode
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.text import printable_json
 
 if TYPE_CHECKING:

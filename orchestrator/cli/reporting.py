@@ -9,7 +9,7 @@ import click
 
 from orchestrator.cli import options
 from orchestrator.cli.ending import end, fail
-from orchestrator.core.model import ExitCode
+from orchestrator.core.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from orchestrator.app.stores import Place

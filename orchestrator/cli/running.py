@@ -22,7 +22,8 @@ from orchestrator.cli.ending import end, fail
 from orchestrator.cli.serving import background_views, serving_options
 from orchestrator.cli.working import token_key_option
 from orchestrator.core.errors import OrchestratorError
-from orchestrator.core.model import ExitCode, MountKey, RunId, ServerName
+from orchestrator.core.exit_codes import ExitCode
+from orchestrator.core.model import MountKey, RunId, ServerName
 from orchestrator.core.policy import DEADLINE
 from orchestrator.core.text import inert
 from orchestrator.views import streams

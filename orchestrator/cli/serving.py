@@ -14,7 +14,7 @@ import click
 
 from orchestrator.cli import options
 from orchestrator.cli.ending import end, fail, first_cause
-from orchestrator.core.model import ExitCode
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.views import streams
 
 if TYPE_CHECKING:

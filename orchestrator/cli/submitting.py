@@ -11,7 +11,8 @@ import click
 
 from orchestrator.cli import options, running
 from orchestrator.cli.ending import end, fail
-from orchestrator.core.model import ExitCode, RunId
+from orchestrator.core.exit_codes import ExitCode
+from orchestrator.core.model import RunId
 from orchestrator.views import streams
 
 if TYPE_CHECKING:

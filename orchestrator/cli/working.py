@@ -12,7 +12,7 @@ import click
 
 from orchestrator.cli import options
 from orchestrator.cli.ending import end
-from orchestrator.core.model import ExitCode
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.text import inert
 from orchestrator.views import streams
 

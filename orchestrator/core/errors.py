@@ -142,6 +142,10 @@ class DatabaseUnusable(JournalError):
     """The database is none of ours, of another version, or denies this account what it needs."""
 
 
+class NotEntered(DatabaseUnusable):
+    """The database does not know this worker: it has not entered, or a failover has lost that."""
+
+
 class RunNotFound(OrchestratorError):
     """The journal holds no run of that name, or several."""
 

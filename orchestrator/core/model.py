@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from datetime import datetime
-from enum import IntEnum, StrEnum
-from typing import Any, NewType, Self, TypeVar
+from enum import StrEnum
+from typing import Any, NewType, TypeVar
 
 from msgspec import Struct
 
@@ -77,6 +76,14 @@ class Source(StrEnum):
     AGENT = "agent"
 
 
+class Conflict(StrEnum):
+    """What becomes of a target whose machine is seen at work in a job or a restore."""
+
+    WAIT = "wait"
+    SKIP = "skip"
+    FAIL = "fail"
+
+
 class OnError(StrEnum):
     """What follows if not every target of a wave ends well."""
 
@@ -127,75 +134,6 @@ class MountState(StrEnum):
     KEPT = "kept"
     LEFT = "left"
     UNKNOWN = "unknown"
-
-
-class ExitCode(IntEnum):
-    """The documented exit codes. Treat any other code as a failure."""
-
-    about: str
-
-    def __new__(cls, value: int, about: str) -> Self:
-        """Attach the sentence that help and README show."""
-        member = int.__new__(cls, value)
-        member._value_ = value
-        member.about = about
-        return member
-
-    GOOD = (
-        0,
-        "every required target is verified (or mounted, where the plan asks for no check), "
-        "objectives met, nothing left mounted",
-    )
-    NOT_GOOD = (
-        1,
-        "the run ended with a target failed or skipped, with no target selected, or with an "
-        "objective missed",
-    )
-    USAGE = (2, "usage or plan error; nothing was sent")
-    IN_DOUBT = (
-        3,
-        "in doubt: an outcome is unknown or a mount may still be open; check this by hand",
-    )
-    UNUSABLE = (
-        4,
-        "no server could be used (unreachable, certificate, logon, role), or the readiness "
-        "check failed; nothing was mounted",
-    )
-    HALTED = (
-        5,
-        "halted before the end by the failure budget, the deadline, an outage or a critical "
-        "target; resumable",
-    )
-    LOCKED = (6, "another process is working on this plan")
-    INTERNAL = (70, "internal error")
-    LOCAL_IO = (
-        74,
-        "local I/O fault (journal or report not writable, database not usable)",
-    )
-    SIGINT = (130, "stopped by SIGINT, everything unmounted, resumable")
-    SIGTERM = (143, "stopped by SIGTERM, everything unmounted, resumable")
-
-
-def exit_words(code: int) -> str:
-    """Return the sentence that says what an exit code means."""
-    return next((each.about for each in ExitCode if each == code), "not a documented exit code")
-
-
-def totals(
-    targets: int,
-    results: Iterable[Result | None],
-    mounts: Iterable[MountState | None],
-    *,
-    strays: int,
-) -> dict[str, int]:
-    """Return the counts that reports, messages and `--json` share; `strays` are of no target."""
-    by_result, by_mount = Counter(results), Counter(mounts)
-    return {
-        "targets": targets,
-        **{result.value: by_result[result] for result in Result},
-        "left": by_mount[MountState.LEFT] + strays,
-        "may_be_mounted": by_mount[MountState.UNKNOWN],
-    }
 
 
 class RestorePoint(Struct, frozen=True, kw_only=True):
@@ -287,11 +225,15 @@ class Mount(Struct, frozen=True, kw_only=True):
 
 
 class PhaseTimeouts(Struct, frozen=True, kw_only=True):
-    """How long each phase of a mount may take, in seconds."""
+    """How long each phase of a mount may take, in seconds.
+
+    `busy` is how long a target waits for a machine that is at work, over all its attempts.
+    """
 
     mount: float = 1200.0
     checks: float = 600.0
     unmount: float = 300.0
+    busy: float = 3600.0
 
 
 class AttemptPolicy(Struct, frozen=True, kw_only=True):
@@ -370,6 +312,7 @@ class MountRequest(Struct, frozen=True, kw_only=True):
     critical: bool = False
     timeouts: PhaseTimeouts = PhaseTimeouts()
     retries: AttemptPolicy = AttemptPolicy()
+    conflict: Conflict = Conflict.WAIT
     objectives: Objectives = Objectives()
     policy: str = "latest"
     """Why this point: the plan's policy in words, for the report."""

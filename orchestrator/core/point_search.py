@@ -139,10 +139,13 @@ def _known(record: MountRecord, point: RestorePointId) -> _PointFacts:
             return _PointFacts(_PointStanding.GOOD)
         if attempt.verdict is Result.FAILED:
             return _PointFacts(_PointStanding.BAD, _cause(record, attempt))
-        if attempt.verdict is not None or attempt.outcome == "unknown":
+        is_open = attempt.outcome == "unknown" and not attempt.fault  # else it was seen to end
+        if attempt.verdict is not None or is_open:
             return _PointFacts(_PointStanding.UNKNOWN)
     refused = any(attempt.fault and attempt.outcome == "refused" for attempt in tries)
-    late = any(attempt.late and attempt.outcome == "failed" for attempt in tries)
+    late = any(
+        attempt.late and attempt.outcome == "failed" and not attempt.excused for attempt in tries
+    )
     if refused or late or _faults(tries) >= record.planned.retries.attempts:
         return _PointFacts(_PointStanding.BAD, Cause.MOUNT_FAILED)
     return _PointFacts(_PointStanding.OPEN)

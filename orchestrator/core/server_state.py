@@ -6,6 +6,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from orchestrator.core.events import (
+    ActivitySeen,
     HaltAsked,
     MountForgotten,
     ServerEvent,
@@ -64,6 +65,8 @@ class ServerState(Struct):
     outages: list[Outage] = field(default_factory=list)
     paces: list[tuple[float, int | None]] = field(default_factory=list)
     """(second, mounts it is given from then on); None: as many as the plan allows."""
+    activity: list[ActivitySeen] = field(default_factory=list)
+    """What it has shown of restores and replications, each time that it changed."""
     workers: list[ShardTaken] = field(default_factory=list)
     """The workers that have served it, in a run over several machines."""
     matched: dict[str, int] | None = None
@@ -127,6 +130,8 @@ class ServerState(Struct):
                 self.paces.append((event.at, event.allowed))
             case ServerGivenUp():
                 self.given_up = event
+            case ActivitySeen():
+                self.activity.append(event)
             case ServerMeasured():
                 self.measured = _joined(self.measured, event)
             case ShardTaken():

@@ -246,7 +246,13 @@ class OnlyHolds(Struct, frozen=True, kw_only=True, tag="holding"):
 
 
 class ShardDone(Struct, frozen=True, kw_only=True, tag="done"):
-    """Nothing of the shard is left to do; nobody need serve it."""
+    """Nothing of the shard is left to do; nobody need serve it.
+
+    The tokens of the sessions that are `over` are deleted: one of them may have been stored late,
+    or be back since a failover.
+    """
+
+    over: tuple[SessionId, ...] = ()
 
 
 Effect = Intent | Freed | WaveOpened | WaveSkipped | Halted | Ended | OnlyHolds | ShardDone
@@ -296,6 +302,8 @@ class Refusal(StrEnum):
     WAVE_LIMIT = "wave limit"
     ADDRESS = "address"
     """Another run has the right to post on this server, or the shard only holds."""
+    SETTLING = "settling"
+    """The database has just failed over: what is open is written again before more is given."""
     QUOTA = "quota"
 
 

@@ -10,6 +10,7 @@ from orchestrator.core.errors import (
     DatabaseAway,
     DatabaseUnusable,
     Fenced,
+    NotEntered,
     OrchestratorError,
     RunLocked,
     RunNotFound,
@@ -28,6 +29,7 @@ OURS: dict[str, type[OrchestratorError]] = {
     "BR002": RunNotFound,
     "BR003": DatabaseUnusable,
     "BR006": RunLocked,
+    "BR007": NotEntered,
 }
 """SQLSTATEs that our functions raise."""
 
@@ -40,7 +42,7 @@ def explain(error: psycopg.Error, address: Address) -> NoReturn:
     Raises:
         DatabaseAway: it may have happened or not; repeat it.
         DatabaseUnusable: repeating it changes nothing.
-        Fenced, RunNotFound, RunLocked: one of our functions says so.
+        Fenced, RunNotFound, RunLocked, NotEntered: one of our functions says so.
     """
     raise meaning(error, address) from error
 

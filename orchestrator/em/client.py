@@ -26,7 +26,7 @@ from orchestrator.em.families import FAMILIES
 from orchestrator.em.format import Format
 from orchestrator.em.shortage import require_room
 from orchestrator.em.wire import Codec
-from orchestrator.plan.file.settings import ServerSettings
+from orchestrator.plan.file.settings import ServerSettings, StopTasks
 
 if TYPE_CHECKING:
     from orchestrator.em.logon import OpenedSession
@@ -65,6 +65,8 @@ class Client:
         self.server = settings.name
         self.fence = fence
         """Whether something may still be sent to the server."""
+        self.stops_tasks = settings.stop_tasks is StopTasks.WHEN_NEEDED
+        """Whether the tasks of mounts may be asked to stop."""
         self._settings = settings
         paths = (FAMILIES[source].path for source in families)
         self._collections = frozenset(path for path in paths if "/" not in path)

@@ -16,7 +16,7 @@ import anyio
 from orchestrator.core.errors import CredentialError
 from orchestrator.core.private_files import NotPrivate, read_private
 from orchestrator.core.text import duration
-from orchestrator.plan.file.settings import (
+from orchestrator.plan.file.access import (
     CommandSecret,
     CredentialSecret,
     EnvironmentSecret,

@@ -25,6 +25,8 @@ ITEMS: Final[Mapping[str, str]] = {
     **{f"{name}{ending}s": f"{name}{ending}" for name in _ENTITIES for ending in ("", "Mount")},
     **dict.fromkeys(("FSRoots", "Directories", "DirectoryEntries"), "DirectoryEntry"),
     **dict.fromkeys(("Files", "FileEntries"), "FileEntry"),
+    "RestoreSessions": "RestoreSession",
+    "ReplicaTaskSessions": "ReplicaTaskSession",
     "Refs": "Ref",
     "Links": "Link",
 }
@@ -65,6 +67,8 @@ KNOWN: Final = {
             "Version",
             "PageNum",
             "PagesCount",
+            "JobType",
+            "EndTimeUTC",
         ),
         *ITEMS,
         *ITEMS.values(),

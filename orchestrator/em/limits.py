@@ -46,6 +46,8 @@ READ = Patience(120.0, 60.0)
 LIST = Patience(300.0, 60.0)
 POST = Patience(180.0, 120.0)
 """A mount POST answers at once, unless the service queues it behind others."""
+STOP = Patience(30.0, 30.0)
+"""A stop of a task is bounded by those who wait for what comes of it."""
 FILE = Patience(4 * 3600.0, 120.0)
 """A download lasts as long as its size asks for; the plan's limit of the phase bounds it."""
 UNMOUNT = Patience(300.0, 300.0)

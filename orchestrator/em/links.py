@@ -52,6 +52,7 @@ _ALLOWED: tuple[tuple[str, re.Pattern[str], frozenset[str]], ...] = tuple(
         ("POST", rf"{_MOUNT}/.+", ("restore",)),
         ("DELETE", rf"/api/logonSessions/{_GUID}", ("",)),
         ("DELETE", _MOUNT, ("",)),
+        ("DELETE", r"/api/tasks/[0-9A-Za-z_-]{1,40}", ("",)),
     )
 )
 """Method, path and `action=` of every request that may be sent. Nothing else is."""

@@ -124,12 +124,19 @@ class SessionRequests:
         body: bytes | None = None,
         timeout: limits.Patience = limits.READ,
         mount_post: bool = False,
+        never_again: bool = False,
     ) -> tuple[Answer, T]:
         """Send one request, once, if the session may be used; as `Transport.send`."""
         await self._alive()
         return await self._guarded(
             self.transport.send(
-                method, target, reading, body=body, timeout=timeout, mount_post=mount_post
+                method,
+                target,
+                reading,
+                body=body,
+                timeout=timeout,
+                mount_post=mount_post,
+                never_again=never_again,
             )
         )
 

@@ -27,6 +27,7 @@ from orchestrator.core.model import (
 )
 from orchestrator.core.token import KeptSession
 from orchestrator.em import guests, limits
+from orchestrator.em.activity import Activities
 from orchestrator.em.facts import BackupServer, OpenSession
 from orchestrator.em.families import FAMILIES, Family
 from orchestrator.em.guest_files import GuestFiles
@@ -52,7 +53,7 @@ UNMOUNT_TASK_TICK = 1.0
 """Seconds between looks at the task of an unmount."""
 
 
-class Session(GuestFiles):
+class Session(GuestFiles, Activities):
     """One logon session; implements `ports.GuestSession`."""
 
     def __init__(
@@ -283,6 +284,13 @@ class Session(GuestFiles):
         if found.id != task:
             raise MalformedResponse(f"{self.server} answered with another task than {task}")
         return found
+
+    async def stop_task(self, task: TaskId) -> None:
+        """Ask for a task to be stopped; sent once, never repeated here. Source: reference 5.3."""
+        target = f"/api/tasks/{quote(task, safe='')}"
+        await self._requests.send(
+            "DELETE", target, self._codec.task, timeout=limits.STOP, never_again=True
+        )
 
     async def tasks(self) -> Sequence[Task]:
         """Read all tasks of this session in one request."""

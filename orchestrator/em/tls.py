@@ -16,13 +16,7 @@ import aiohttp
 
 from orchestrator.core.errors import CertificateRefused
 from orchestrator.em.authorities import certificates_in
-from orchestrator.plan.file.settings import (
-    CaFileTrust,
-    FingerprintTrust,
-    NoTrust,
-    SystemTrust,
-    Trust,
-)
+from orchestrator.plan.file.access import CaFileTrust, FingerprintTrust, NoTrust, SystemTrust, Trust
 
 if TYPE_CHECKING:
     import asyncio

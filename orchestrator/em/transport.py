@@ -46,7 +46,7 @@ from orchestrator.em.tls import (
     ssl_argument,
 )
 from orchestrator.em.unanswered import translated
-from orchestrator.plan.file.settings import Trust
+from orchestrator.plan.file.access import Trust
 
 T = TypeVar("T")
 
@@ -122,6 +122,7 @@ class Transport:
         alone = make(limit=1, keepalive_timeout=limits.FRESH_S, ssl=tls)
         posts = PostConnector(self._connector, alone)
         self._posts = _session(self._guarding(posts), headers)
+        self._posts._retry_connection = False  # noqa: SLF001 - nothing public keeps aiohttp (3.14) from sending a DELETE twice
         self._deadlines = Deadlines()
         self._content_type = {"Content-Type": media_type}
         self._has_token = False
@@ -246,12 +247,13 @@ class Transport:
         cap: int = limits.SMALL,
         timeout: limits.Patience = limits.READ,
         mount_post: bool = False,
+        never_again: bool = False,
         shows_sessions: bool = False,
     ) -> tuple[Answer, T]:
         """Send one request, once, and read its answer; that of a DELETE may be None.
 
-        The answer is read with every secret masked; with `shows_sessions` the session's own id is
-        left in it.
+        Without `never_again` aiohttp sends a DELETE twice if its connection breaks. Every secret
+        is masked in what is read; with `shows_sessions` the session's own id is left.
 
         Raises:
             ForbiddenAction: not on the allow-list; nothing was sent.
@@ -266,7 +268,7 @@ class Transport:
         self._check_open(asked)
         if body is not None:
             headers = {**(headers or {}), **self._content_type}
-        http = self._posts if mount_post else self._kept
+        http = self._posts if mount_post or never_again else self._kept
         self.requests += 1
         try:
             with self._deadlines.within(timeout.total):

@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, ClassVar, Generic, TypeVar
 
 from msgspec import Struct
 
+from orchestrator.core.activity import Activity
 from orchestrator.core.errors import MalformedResponse
 from orchestrator.core.model import (
     BackupServerName,
@@ -34,9 +34,9 @@ from orchestrator.em import facts
 from orchestrator.em.elements import NAMESPACE, Element, Reading, XmlReading, cost_of
 from orchestrator.em.families import Family
 from orchestrator.em.links import GUID, MOUNT_PATH, mount_href, rerooted
+from orchestrator.em.moments import called, moment
+from orchestrator.em.session_rows import activity
 
-EARLIEST_YEAR, LATEST_YEAR = 1970, 9998
-"""Years of a real time. Source: reference 18.2; 1753, 1601, 1 and 9999 are seen as "none"."""
 MAX_DOWNLOADS = 4
 """Staged files of one task that are kept: a task stages one."""
 ROW_COST = 600
@@ -137,6 +137,10 @@ class Codec(ABC):
     def open_sessions(self) -> Reading[Sequence[facts.OpenSession]]:
         """Read LogonSessions."""
         return self.reading(facts.open_sessions)
+
+    def activities(self, entity: str) -> Reading[Page[Activity]]:
+        """Read sessions of one kind, RestoreSession or ReplicaTaskSession, row by row."""
+        return self._rows(entity, activity, {"QueryResult", f"{entity}s"})
 
     def backup_servers(self) -> Reading[Sequence[facts.BackupServer]]:
         """Read the list of backup servers, or the one BackupServer of a single answer."""
@@ -266,7 +270,7 @@ def _task(node: Element) -> Task:
     """
     name = node.value("TaskId")
     if name is None or not _NAME.fullmatch(name):
-        raise MalformedResponse(f"a task without a TaskId that could be asked for{_called(name)}")
+        raise MalformedResponse(f"a task without a TaskId that could be asked for{called(name)}")
     result = node.child("Result")
     success: bool | None = None  # also where a Result says neither: an unknown word is no failure
     message: str | None = None
@@ -326,10 +330,10 @@ def _point(node: Element, family: Family) -> RestorePoint:
     created = moment(node.value("CreationTimeUTC"))
     name = node.attribute("Name")
     if not GUID.fullmatch(point):
-        raise MalformedResponse(f"a restore point without the GUID of a UID{_called(name or uid)}")
+        raise MalformedResponse(f"a restore point without the GUID of a UID{called(name or uid)}")
     if created is None:
         raise MalformedResponse(
-            f"a restore point without a usable CreationTimeUTC{_called(name or point)}"
+            f"a restore point without a usable CreationTimeUTC{called(name or point)}"
         )
     backup_server, job = _parents(node.links)
     return RestorePoint(
@@ -403,25 +407,3 @@ def _entry(node: Element) -> FileSystemEntry:
         owner=node.value("Owner"),
         modified_at=moment(node.value("ModifiedDateUTC")),
     )
-
-
-def _called(name: str | None) -> str:
-    """Return the name of a row that cannot be read, safe to show."""
-    return f": {printable(name, 100)!r}" if name else ""
-
-
-def moment(text: str | None) -> datetime | None:
-    """Return a server time as aware UTC; None where there is none that could be used.
-
-    Without an offset it is UTC. A year before 1970 or from 9999 on is a serialiser's word for
-    "no value", and one that cannot be kept or read is no time either: it spoils nothing else.
-    Source: reference 1.4 and 18.2, trap 62: a fraction of 0 to 7 digits.
-    """
-    if text is None:
-        return None
-    try:
-        found = datetime.fromisoformat(text)
-        found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-    return found if EARLIEST_YEAR <= found.year <= LATEST_YEAR else None

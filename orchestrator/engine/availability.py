@@ -23,6 +23,7 @@ from orchestrator.core.events import ServerPaced
 from orchestrator.core.model import ServerName
 from orchestrator.core.policy import RECONNECT, Backoff, WatchPolicy
 from orchestrator.core.text import duration
+from orchestrator.engine.activity_watch import ActivityWatch
 from orchestrator.engine.adaptive_limit import AdaptiveLimit
 from orchestrator.engine.bounded import ended_after
 from orchestrator.engine.circuit_breaker import CircuitBreaker, Refusals
@@ -83,6 +84,8 @@ class Terms(Struct, frozen=True, kw_only=True):
     """From the start; otherwise nothing is sent before `want()`."""
     known_sessions: Callable[[], Container[str]] | None = None
     """Those of runs whose mounts count here; None: nobody asks whether there are others."""
+    activity: ActivityWatch | None = None
+    """What is shown of restores and replications; None: nobody asks."""
     on_met: Callable[[ServerName, frozenset[str]], None] = lambda server, endpoints: None
     """Told at each logon where the server answers."""
 
@@ -105,6 +108,8 @@ class Availability:
         """What nobody foresaw in one of its tasks; nothing more is mounted here then."""
         self.gate = CircuitBreaker(name, moved)
         self.pace = terms.pace
+        self.activity = terms.activity
+        """What it shows of restores and replications; None where nothing new is mounted."""
         self._told_pace: int | None = None
         self._connection: Connection | None = None
         self._left = terms.left

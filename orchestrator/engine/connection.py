@@ -121,6 +121,8 @@ class EarlierSession(Struct, frozen=True, kw_only=True):
     """Mounts of no target that the earlier process could not remove."""
     unended: bool = False
     """Whether mounts were asked for in it, and the journal does not say how it ended."""
+    untold: bool = False
+    """Whether the journal does not say how it ended, with or without mounts."""
     over: bool = False
     """Whether the journal says that nothing is open in it any more, or that it is lost."""
     used_until: float = -math.inf

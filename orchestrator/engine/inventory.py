@@ -81,6 +81,9 @@ async def listing_of(server: ServerConnection, needs: InventoryNeeds) -> Listing
         found = await server.within(server.outage, partial(_listed, server, needs))
     except ServerUnusable:
         return None
+    except MayNotMount as exc:
+        server.refuse(f"the account may not mount: {exc}")
+        return None
     except EnterpriseManagerError as exc:
         server.refuse(f"it does not list its restore points: {exc}")
         return None
@@ -98,9 +101,39 @@ async def _listed(server: ServerConnection, needs: InventoryNeeds) -> Listing:
             await anyio.sleep(1.0)
             continue
         try:
-            return await gather(connection, server, needs)
+            found = await gather(connection, server, needs)
+            await _see_role(connection, server, found)
         except SessionLost:
             continue
+        return found
+
+
+class MayNotMount(AccessDenied):
+    """The account's role may not mount any restore point that the plan asks for."""
+
+
+async def _see_role(connection: Connection, server: ServerConnection, found: Listing) -> None:
+    """Ask of each family for the mounts of one point: a role that may not list may not mount.
+
+    Nothing is asked for before, so the account is seen to be the wrong one before anything begins.
+    Source: reference 2.7.
+
+    Raises:
+        MayNotMount: it may not, whatever the family.
+        SessionLost, ServerUnusable: the server cannot be asked.
+    """
+    denials: list[AccessDenied] = []
+    points = {point.source: point for point in found.points}
+    for source, point in points.items():
+        see = partial(connection.session.see_mounts, point.id, source)
+        try:
+            await server.persistently(connection, see)
+        except AccessDenied as exc:
+            denials.append(exc)
+        except RequestRefused:
+            pass  # nothing is said of the role
+    if denials and len(denials) == len(points):
+        raise MayNotMount(str(denials[0]), server=server.name, status=denials[0].status)
 
 
 async def gather(

@@ -58,6 +58,7 @@ def left_in(
         in_doubt=bool(doubts),
         strays=tuple(each for each in strays if each.session == session),
         unended=used and session not in ended,
+        untold=session not in ended,
         over=session in over or not (used or session in ended),
         used_until=used_until,
     )

@@ -12,7 +12,7 @@ from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import MountKey, ServerName, SessionId, UnresolvedTarget, WaveName
 from orchestrator.core.policy import WatchPolicy
 from orchestrator.core.run_state import RunState
-from orchestrator.engine.scheduler import Limits
+from orchestrator.engine.limits import Limits
 from orchestrator.plan.choose.expansion import Expansion
 from orchestrator.plan.choose.inventory import InventoryNeeds, Listing
 from orchestrator.plan.file.settings import FailureBudget
@@ -64,10 +64,22 @@ class EarlierRun(Struct, frozen=True, kw_only=True):
     """Why the run may mount nothing more, if a guard of the plan was broken."""
     ended: frozenset[SessionId] = frozenset()
     """Sessions of which the journal says how they ended, those that were left open too."""
+    unkept: Mapping[SessionId, float] = field(default_factory=dict)
+    """When sessions were used last whose tokens only an earlier process had, which is gone."""
+
+    def last_used(self, session: SessionId) -> float:
+        """Return when an earlier process may have used a session last, on the run's clock."""
+        return self.unkept.get(session, self.used_until)
 
     @classmethod
     def of(
-        cls, state: RunState, begins: Event, *, used_until: float, retry_failed: bool
+        cls,
+        state: RunState,
+        begins: Event,
+        *,
+        used_until: float,
+        retry_failed: bool,
+        unkept: Mapping[SessionId, float] | None = None,
     ) -> EarlierRun:
         """Return what the engine must know of a run that a process goes on with from `begins`."""
         servers, waves = state.servers.values(), state.waves.items()
@@ -76,6 +88,7 @@ class EarlierRun(Struct, frozen=True, kw_only=True):
             begins=begins,
             used_until=used_until,
             retry_failed=retry_failed,
+            unkept=unkept or {},
             finished=frozenset(name for name, wave in waves if wave.finished_at is not None),
             attributed=[each for server in servers for each in server.attributed],
             strays=state.strays,

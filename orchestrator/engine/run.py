@@ -16,7 +16,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from orchestrator.core.events import RunFinished
-from orchestrator.core.model import ExitCode
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.ports.journal import Journal, Observer
 from orchestrator.core.ports.server import EnterpriseManager
 from orchestrator.engine.conductor import Conductor

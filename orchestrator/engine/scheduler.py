@@ -21,28 +21,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
-from msgspec import Struct, field
-
 from orchestrator.core.model import BackupServerName, MountRequest, ServerName, WaveName
 from orchestrator.core.ports.journal import OtherRuns
+from orchestrator.engine.limits import Limits
 from orchestrator.engine.waiting import Backup, Entry, Lane, Machine, WaitingTargets, machine_of
 
 Deliver = Callable[[MountRequest, "Slot | None"], None]
-
-
-class Limits(Struct, frozen=True, kw_only=True):
-    """How many mounts may be open at once; None means that the plan names no limit."""
-
-    run: int | None = None
-    per_vm: int = 1
-    waves: Mapping[WaveName, int] = field(default_factory=dict)
-    servers: Mapping[ServerName, int] = field(default_factory=dict)
-    backup_servers: Mapping[tuple[ServerName, BackupServerName], int] = field(default_factory=dict)
-    backup_server_default: int = 4
-
-    def by_folded_name(self) -> dict[tuple[ServerName, str], int]:
-        """Return the limits of backup servers by names that are the same in any spelling."""
-        return {(s, name.casefold()): limit for (s, name), limit in self.backup_servers.items()}
 
 
 class Slot:
@@ -127,6 +111,8 @@ class Scheduler:
         self._limits = limits
         self._run_limit = limits.run
         self._backup_limits = limits.by_folded_name()
+        self._foreign: Mapping[tuple[ServerName, str], int] = {}
+        """Open file-level restores of other people, where a limit counts them."""
         self._expected = expected
         self._allowance = allowance
         self._others = others
@@ -158,6 +144,25 @@ class Scheduler:
     def working_on(self, server: ServerName) -> int:
         """Slots with a mount in work there: neither held ones nor lost ones."""
         return self._open_server[server] - self._forfeited[server] - self._idle[server]
+
+    def counts_others(self, server: ServerName) -> bool:
+        """Return whether a limit of a server, or behind it, counts other people's restores."""
+        return any(each == server for each, _backup in self._limits.counting_others)
+
+    def count_others(self, server: ServerName, restores: Mapping[BackupServerName, int]) -> None:
+        """Take note of the open file-level restores of other people there, per backup server.
+
+        They take no slot away that is given; nothing is admitted until the limit has room again.
+        """
+        folded = {name.casefold(): count for name, count in restores.items()}
+        folded[""], counting = sum(restores.values()), self._limits.counting_others
+        kept = {key: count for key, count in self._foreign.items() if key[0] != server}
+        found = {
+            (server, name): n for name, n in folded.items() if n and (server, name) in counting
+        }
+        if self._foreign != kept | found:
+            self._foreign = kept | found
+            self.look_again()
 
     def allow(self, mounts: int | None) -> None:
         """Change how many mounts of the run may be open here; None: as many as there are."""
@@ -327,6 +332,7 @@ class Scheduler:
             return False
         limit, is_open = self._limits.servers.get(server), self._open_server[server]
         there = self._others.on_server(server) if self._others and not alone else 0
+        there += self._foreign.get((server, ""), 0)
         is_within = limit is None or is_open + there < limit
         has_room = is_within and self.working_on(server) < self._allowance(server)
         if not has_room and (limit is None or is_open < limit):
@@ -337,6 +343,8 @@ class Scheduler:
         """Return whether a backup server may carry one more."""
         limit = self.backup_limit(backup)
         behind = self._others.behind(*backup) if self._others and not alone else 0
+        if self._foreign:
+            behind += self._foreign.get((backup[0], backup[1].casefold()), 0)
         if behind and self._open_backup[backup] < limit <= self._open_backup[backup] + behind:
             self._blocked.add(backup)
         return self._open_backup[backup] + behind < limit

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 
 import anyio
@@ -26,7 +26,6 @@ from orchestrator.core.errors import (
     EnterpriseManagerError,
     Fenced,
     HostExhausted,
-    JournalError,
     LogonRefused,
     LogonTooSoon,
     ResponseLost,
@@ -43,7 +42,7 @@ from orchestrator.engine.availability import ONCE_MORE, TROUBLE, Terms
 from orchestrator.engine.bounded import before
 from orchestrator.engine.connection import Connection, EarlierSession
 from orchestrator.engine.ledger import Ledger
-from orchestrator.engine.sessions import DENIED, PROBE_ALLOWANCE, Sessions
+from orchestrator.engine.sessions import PROBE_ALLOWANCE, Sessions
 from orchestrator.engine.silence import FROZEN_AFTER, overslept
 from orchestrator.log import Log
 
@@ -65,10 +64,6 @@ LOGON_GRACE = 1.5
 
 LEAST_S = 2.0
 """Seconds that the last question before a server is given up gets for its answer."""
-
-
-END_WITHIN = 2.0
-"""Seconds that the logoff waits for the record of the session's end to be on disk."""
 
 
 class ServerConnection(Sessions):
@@ -248,8 +243,7 @@ class ServerConnection(Sessions):
                 why = f"{exc}, but the session of an earlier process may still live"
                 raise ServiceBusy(why, server=self.name, status=exc.status) from None
             self.forgotten = True
-            if left.unended:
-                self._end_unseen(left, DENIED, lost=True)
+            self._end_forgotten(left)
             self._left_known.set()
 
     def _is_denied_briefly(self, left: EarlierSession) -> bool:
@@ -297,6 +291,7 @@ class ServerConnection(Sessions):
                     self._probe,
                     self._quicken,
                     self._look_for_neighbours,
+                    self._watch_activity,
                     self._ask_denied,
                 ):
                     tasks.start_soon(self._walled, part, connection)
@@ -310,9 +305,7 @@ class ServerConnection(Sessions):
                 await self._last_look(connection)
         finally:
             self._end(connection)
-        # A later process must not take a session that was logged off for one that was lost.
-        with suppress(JournalError), anyio.move_on_after(END_WITHIN):
-            await self._ledger.durable()
+        await self._log_off_if_recorded(connection)
 
     async def _walled(
         self, part: Callable[[Connection], Awaitable[None]], connection: Connection

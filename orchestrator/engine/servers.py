@@ -12,6 +12,7 @@ from anyio.abc import TaskGroup
 from orchestrator.core.model import MountRequest, ServerName, SessionId
 from orchestrator.core.ports.journal import OtherRuns
 from orchestrator.core.ports.server import EnterpriseManager
+from orchestrator.engine.activity_watch import ActivityWatch
 from orchestrator.engine.adaptive_limit import AdaptiveLimit
 from orchestrator.engine.availability import LOOK_AGAIN, Terms
 from orchestrator.engine.connection import EarlierSession
@@ -127,8 +128,19 @@ class Servers:
             left=left,
             reachability=self._shared[server],
             wanted=is_new,
+            activity=self._activity(server) if left is None else None,
             known_sessions=partial(self._others.sharing_sessions, server) if is_asked else None,
             on_met=self._others.meet,
+        )
+
+    def _activity(self, server: ServerName) -> ActivityWatch:
+        started = self._orders.started
+        return ActivityWatch(
+            server,
+            self._ledger,
+            started.started_at,
+            count_others=self._scheduler.counts_others(server),
+            on_others=partial(self._scheduler.count_others, server),
         )
 
     def _pace(self, server: ServerName) -> AdaptiveLimit:

@@ -7,7 +7,12 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import anyio
 
-from orchestrator.core.errors import EnterpriseManagerError, ServerUnusable, SessionLost
+from orchestrator.core.errors import (
+    EnterpriseManagerError,
+    JournalError,
+    ServerUnusable,
+    SessionLost,
+)
 from orchestrator.core.events import (
     LOGGED_OFF,
     ServerMeasured,
@@ -18,6 +23,7 @@ from orchestrator.core.events import (
     TasksAttributed,
 )
 from orchestrator.core.model import Href, SessionId, TaskId, same_fields
+from orchestrator.core.ports.fence import NoFence
 from orchestrator.core.ports.server import EnterpriseManager, GuestSession
 from orchestrator.core.text import counted
 from orchestrator.engine.accounting import is_accounted, last_asked, may_hold
@@ -49,6 +55,9 @@ UNKEPT = "its process ended before its tasks were read a last time, and its toke
 PROBE_ALLOWANCE = 20.0
 """Seconds that a probe may take: one swallowed by a dead link must not hide its recovery."""
 
+END_WITHIN = 2.0
+"""Seconds for which one process waits until the record of a session's end is on disk."""
+
 UNAUDITED = "whether a mount of no target is open there is not known"
 
 
@@ -79,6 +88,11 @@ class Sessions(Availability):
     def is_fenced(self) -> bool:
         """True once another worker has the server: nothing is sent, cleaned up or recorded here."""
         return self._client.fence.lost
+
+    @property
+    def stops_tasks(self) -> bool:
+        """Whether the plan lets the tasks of mounts be asked to stop here."""
+        return self._client.stops_tasks
 
     @property
     def left_open(self) -> bool:
@@ -213,6 +227,35 @@ class Sessions(Availability):
         reason = FORGOTTEN if lost else LEFT_OPEN
         self._record_end(left.session, reason, why, lost=lost, left_open=not lost)
         self._ledger.note(f"{self.name}: the session of an earlier process: {UNAUDITED} ({why})")
+
+    def _end_forgotten(self, left: EarlierSession) -> None:
+        """Record that the session of an earlier process is gone, unless its end is recorded."""
+        if left.unended:
+            self._end_unseen(left, DENIED, lost=True)
+        elif left.untold:  # nothing was mounted in it: it is over
+            self._record_end(left.session, FORGOTTEN, None, lost=True, left_open=False)
+
+    async def _log_off_if_recorded(self, connection: Connection) -> None:
+        """Return once the record of a session's end is durable; without it, let there be no logoff.
+
+        A later process must not take a session that was logged off for one that was lost: it
+        could not know that nothing was left there. One that is not logged off it can ask.
+        Without a journal, one process logs off all the same: its report is all that will tell.
+
+        Raises:
+            Fenced: another worker uses it now.
+        """
+        is_alone = isinstance(self._client.fence, NoFence)
+        may_log_off = False
+        try:
+            with anyio.move_on_after(END_WITHIN if is_alone else math.inf):
+                await self._ledger.durable()
+                may_log_off = True
+        except JournalError:
+            may_log_off = is_alone
+        finally:
+            if not may_log_off:
+                connection.session.leave_open()
 
     def _open(self, session: GuestSession) -> Connection:
         """Begin to use a session that was just logged on."""
@@ -360,3 +403,8 @@ class Sessions(Availability):
                     )
         except EnterpriseManagerError as exc:
             log.info("sessions.not_known", server=self.name, why=str(exc))
+
+    async def _watch_activity(self, connection: Connection) -> None:
+        """Ask what else happens on the backup servers, as long as a target may wait for it."""
+        if self.activity is not None:
+            await self.activity.serve(connection.session)

@@ -27,7 +27,6 @@ from orchestrator.core.text import counted
 from orchestrator.engine import inventory
 from orchestrator.engine.board import Board
 from orchestrator.engine.closing_audit import ClosingAudit
-from orchestrator.engine.connection import FORGOTTEN_AFTER
 from orchestrator.engine.content.download import remember_saved
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.listing import Listings
@@ -123,6 +122,7 @@ class Shard:
             rng=around.rng,
             expected=lambda request: around.durations.expected(request.server, request.vm),
             accepting=lambda: self._board.accepting,
+            unless_ended=self._board.unless_ended,
             unsubmitted=self._unsubmitted,
             check_sets=started.check_sets,
             baselines=around.baselines,
@@ -293,7 +293,7 @@ class Shard:
             taking_up = resume.EarlierAttempts(
                 unfinished=unfinished,
                 over=earlier.over,
-                forgotten_at=earlier.used_until + FORGOTTEN_AFTER,
+                last_used=earlier.last_used,
                 background=waiting,
             )
             async with anyio.create_task_group() as tasks:

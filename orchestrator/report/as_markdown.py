@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from orchestrator.core.model import Result, exit_words
+from orchestrator.core.exit_codes import exit_words
+from orchestrator.core.model import Result
 from orchestrator.core.text import duration, escape_markdown
 from orchestrator.report.shards import served_by, shard_name
+from orchestrator.report.stopped_tasks import stopped_tasks
 from orchestrator.report.text import (
+    failures,
+    ran_there,
     removed_lines,
     stray_words,
     systems_lines,
@@ -59,9 +63,14 @@ def render(report: Report) -> str:
     lines += _part("Written into guests", list(written(report)), ["target", "file"], _written)
     unchecked = (target for target in report.targets if target.unchecked)
     lines += _section("Mounted, not checked", unchecked)
-    for result in (Result.UNKNOWN, Result.FAILED, Result.SKIPPED, Result.CANCELLED):
+    unknown = (target for target in report.targets if target.result is Result.UNKNOWN)
+    lines += _section("Unknown", unknown)
+    for title, targets in failures(report):
+        lines += _section(f"Failed, {escape_markdown(title)}", targets)
+    for result in (Result.SKIPPED, Result.CANCELLED):
         items = (target for target in report.targets if target.result is result)
         lines += _section(result.value.capitalize(), items)
+    lines += _part("Asked to stop", list(stopped_tasks(report)), ["target", "task"], _stopped)
     lines += [each for line in removed_lines(report) for each in (escape_markdown(line), "")]
     if report.warnings:
         lines += [
@@ -81,12 +90,17 @@ def _section(title: str, targets: Iterable[TargetReport]) -> list[str]:
 
 
 def _row(target: TargetReport) -> list[str]:
-    why = escape_markdown(target.message or "no reason was given")
+    said = (target.message or "no reason was given", ran_there(target))
+    why = escape_markdown("; ".join(filter(None, said)))
     return [escape_markdown(target.key), target.mount.value, why]
 
 
 def _written(file: tuple[TargetReport, CopyReport]) -> list[str]:
     return [escape_markdown(file[0].key), escape_markdown(written_words(file[1]))]
+
+
+def _stopped(stopped: tuple[TargetReport, str]) -> list[str]:
+    return [escape_markdown(stopped[0].key), escape_markdown(stopped[1])]
 
 
 def _shard(shard: ShardReport) -> list[str]:

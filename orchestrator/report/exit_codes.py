@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from itertools import chain
 
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord
-from orchestrator.core.model import ExitCode, MountState, Result
+from orchestrator.core.model import MountState, Result
 from orchestrator.core.run_state import RunState, good_results
 from orchestrator.core.text import counted
 from orchestrator.report.objectives import common_objectives, target_objectives

@@ -18,7 +18,8 @@ from datetime import timedelta
 
 from orchestrator.core.model import MountState, Result
 from orchestrator.core.text import escape_xml, printable, timestamp, xml_attribute, xml_in_ascii
-from orchestrator.report.text import stray_words, written_words
+from orchestrator.report.stopped_tasks import stop_words
+from orchestrator.report.text import ran_there, stray_words, written_words
 from orchestrator.report.values import CheckReport, Report, TargetReport, WaveReport
 
 _ATTACHMENT = re.compile(r"\[(?=\[ATTACHMENT\|)", re.IGNORECASE)
@@ -147,6 +148,8 @@ def _case(target: TargetReport) -> str:
     if kind is None:
         return f"{start}>{output}</testcase>\n" if output else f"{start} />\n"
     why = target.message or f"{target.result.value}, mount {target.mount.value}"
+    if target.cause is not None:
+        why = "; ".join(filter(None, (f"{target.cause.value}: {why}", ran_there(target))))
     if kind == "skipped":
         return f"{start}><skipped message={_quoted(why)} />{output}</testcase>\n"
     cause = _error(target) or ("unchecked" if target.unchecked else target.result.value)
@@ -158,8 +161,10 @@ def _case(target: TargetReport) -> str:
 
 
 def _output(target: TargetReport) -> str:
-    """Return the output of a case: its restore point, its checks and its written files."""
+    """Return the output of a case: restore point, checks, written files, tasks asked to stop."""
     lines = [_check(outcome) for outcome in target.checks]
+    stops = [words for words in map(stop_words, target.attempts) if words is not None]
+    lines += [printable(words, 2000) for words in stops]
     lines += [
         printable(f"file in the guest: {written_words(each)}", 2000) for each in target.written
     ]

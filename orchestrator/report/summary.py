@@ -9,16 +9,28 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import UNSET
 
+from orchestrator.core.causes import cause_of
 from orchestrator.core.events import ServerFacts, StrayFound
+from orchestrator.core.exit_codes import totals
 from orchestrator.core.left_open import LeftOpen
-from orchestrator.core.lifecycle import AttemptRecord, MountRecord, Phase, Span
-from orchestrator.core.model import Result, session_id, totals
+from orchestrator.core.lifecycle import AttemptRecord, MountRecord, Phase, Span, TaskStop, Wait
+from orchestrator.core.model import Result, session_id
 from orchestrator.core.proof import CheckOutcome
 from orchestrator.core.run_state import RunState
 from orchestrator.core.text import moment
+from orchestrator.report.causes import hint_of, seen_of, sessions_on
 from orchestrator.report.caveats import narrowed, not_proven, warnings
+from orchestrator.report.described import Moment, seconds
 from orchestrator.report.exit_codes import UNCHECKED, halted, is_unchecked, reasons
 from orchestrator.report.objectives import age_s, common_objectives, target_objectives
+from orchestrator.report.server_values import (
+    NOT_VISIBLE,
+    OutageReport,
+    PaceReport,
+    ServerReport,
+    StrayReport,
+    UnreadReport,
+)
 from orchestrator.report.shards import shard_reports
 from orchestrator.report.values import (
     PHASES,
@@ -27,21 +39,17 @@ from orchestrator.report.values import (
     CheckReport,
     CopyReport,
     MeasuredReport,
-    Moment,
-    OutageReport,
-    PaceReport,
     PointReport,
     Reached,
     Report,
     RunReport,
-    ServerReport,
+    SessionsReport,
     StopReport,
-    StrayReport,
     TargetObjectives,
     TargetReport,
-    UnreadReport,
+    TaskStopReport,
+    WaitReport,
     WaveReport,
-    seconds,
 )
 
 Value = TypeVar("Value", bound=msgspec.Struct)
@@ -154,7 +162,17 @@ def _server(facts: ServerFacts, state: RunState) -> ServerReport:
             for each in seen.outages
         ),
         paces=tuple(PaceReport(at_s=seconds(at), mounts=mounts) for at, mounts in seen.paces),
+        replications=_sight([each.replications for each in seen.activity]),
+        restores=_sight([each.restores for each in seen.activity]),
     )
+
+
+def _sight(seen: Iterable[bool | None]) -> str:
+    """Return whether anything was ever shown; nothing seen is never "none"."""
+    shown = set(seen)
+    if True in shown:
+        return "seen"
+    return "nothing_seen" if False in shown else NOT_VISIBLE
 
 
 def _if_known(origin: object | None, *names: str) -> dict[str, Any]:
@@ -200,12 +218,37 @@ def _target(record: MountRecord, state: RunState) -> TargetReport:
         checks=_checks(about.checks if about else ()),
         downloads=_converted_all(about.downloads if about else (), CopyReport),
         written=_written(record),
+        **_failure(record, state),
+        waits=tuple(_wait(each, state) for each in record.waits),
         objectives=TargetObjectives(
             **{
                 each.kind: msgspec.convert(each, Reached, from_attributes=True)
                 for each in target_objectives(record, state)
             }
         ),
+    )
+
+
+def _failure(record: MountRecord, state: RunState) -> dict[str, Any]:
+    """Return what is said beside a failure: its cause, what to do, and what ran there."""
+    cause = cause_of(record, result_of(record)) if record.is_final else None
+    if cause is None:
+        return {"cause": None, "hint": None, "sessions": None}
+    seen = seen_of(record, state)
+    sessions: SessionsReport | None = None
+    if seen is not None:
+        seen_at = Moment.of(state.moment(seen.at))
+        sessions = SessionsReport(seen_at=seen_at, shown=tuple(sessions_on(record, seen)))
+    return {"cause": cause, "hint": hint_of(cause, record, state), "sessions": sessions}
+
+
+def _wait(wait: Wait, state: RunState) -> WaitReport:
+    return WaitReport(
+        activity=wait.activity.words,
+        start=Moment.of(state.moment(wait.start)),
+        end=_moment(state, wait.end),
+        seen_at=Moment.of(state.moment(wait.seen_at)),
+        is_free=wait.is_free,
     )
 
 
@@ -281,6 +324,16 @@ def _attempt(attempt: AttemptRecord, state: RunState) -> AttemptReport:
         finished_at=_moment(state, attempt.finished_at),
         os=UNSET if attempt.os_kind is None else attempt.os_kind.value.lower(),
         failed_checks=_checks(outcome for outcome in attempt.checks if not outcome.passed),
+        stop=UNSET if attempt.stop is None else _stop(attempt.stop, state),
+    )
+
+
+def _stop(stop: TaskStop, state: RunState) -> TaskStopReport:
+    return TaskStopReport(
+        asked_at=Moment.of(state.moment(stop.asked_at)),
+        answer=stop.answer,
+        seen=stop.seen,
+        message=stop.words,
     )
 
 
@@ -311,7 +364,7 @@ def _spans(record: MountRecord, state: RunState) -> tuple[Span, ...]:
     A mount that outlived its target's result is out of reach until it was released by hand.
     """
     end = max(_ended_at(state), record.since)
-    if record.phase is Phase.QUEUED:
+    if record.phase in {Phase.QUEUED, Phase.BUSY}:
         return record.spans
     if record.phase is not Phase.DONE:
         return (*record.spans, Span(record.phase, record.since, end))

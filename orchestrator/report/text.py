@@ -7,21 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
+from orchestrator.core.causes import FailureCause
+from orchestrator.core.exit_codes import exit_words
 from orchestrator.core.left_open import out_of_reach_words
-from orchestrator.core.model import ASSUMED_OS, MountState, OsSource, Result, exit_words
+from orchestrator.core.model import ASSUMED_OS, MountState, OsSource, Result
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.core.proof import Fate
 from orchestrator.core.text import counted, duration, moment, printable
+from orchestrator.report.server_values import StrayReport, UnreadReport
 from orchestrator.report.shards import served_by, shard_name
-from orchestrator.report.values import (
-    CopyReport,
-    Objective,
-    Report,
-    ShardReport,
-    StrayReport,
-    TargetReport,
-    UnreadReport,
-)
+from orchestrator.report.stopped_tasks import stopped_tasks
+from orchestrator.report.values import CopyReport, Objective, Report, ShardReport, TargetReport
 
 T = TypeVar("T")
 
@@ -41,14 +37,16 @@ def text(report: Report) -> str:
     ):
         lines += _part(title, targets, _target)
     lines += _part("Written into guests:", list(written(report)), _written)
+    for title, targets in (("Unknown:", _with(report, Result.UNKNOWN)),):
+        lines += _part(title, targets, _target)
+    lines += _failed(report)
     for title, targets in (
-        ("Unknown:", _with(report, Result.UNKNOWN)),
-        ("Failed:", _with(report, Result.FAILED)),
         ("Mounted, not checked:", [each for each in report.targets if each.unchecked]),
         ("Skipped:", _with(report, Result.SKIPPED)),
         ("Cancelled:", _with(report, Result.CANCELLED)),
     ):
         lines += _part(title, targets, _target)
+    lines += _part("Asked to stop:", list(stopped_tasks(report)), _stopped)
     lines += _objectives(report)
     lines += [each for line in removed_lines(report) for each in (printable(line), "")]
     if report.warnings:
@@ -114,9 +112,34 @@ def _part(title: str, items: Sequence[T], line: Callable[[T], str]) -> list[str]
     return [title, *(f"  {line(each)}" for each in items[:SHOWN]), *more, ""]
 
 
+def failures(report: Report) -> Iterator[tuple[str, list[TargetReport]]]:
+    """Yield the failed targets by cause, each with a title that says what to do about it."""
+    failed = _with(report, Result.FAILED)
+    for cause in (*FailureCause, None):
+        if of_cause := [each for each in failed if each.cause is cause]:
+            hints = list(dict.fromkeys(each.hint for each in of_cause if each.hint))
+            name = "cause not known" if cause is None else words(cause.value)
+            yield f"{name}, {len(of_cause)}: {'; '.join(hints[:1])}".removesuffix(": "), of_cause
+
+
+def _failed(report: Report) -> list[str]:
+    lines: list[str] = []
+    for title, targets in failures(report):
+        rows = _part(f"  {printable(title, 400)}", targets, lambda each: f"  {_target(each)}")
+        lines += rows[:-1]
+    return ["Failed:", *lines, ""] if lines else []
+
+
+def ran_there(target: TargetReport) -> str:
+    """Return what ran on the machine of a failure, as far as the server showed; "" if nothing."""
+    if target.sessions is None or not target.sessions.shown:
+        return ""
+    return f"as of {moment(target.sessions.seen_at)}: {'; '.join(target.sessions.shown)}"
+
+
 def _target(target: TargetReport) -> str:
     where = f" on {target.backup_server}" if target.backup_server else ""
-    why = target.message or "no reason was given"
+    why = "; ".join(filter(None, (target.message or "no reason was given", ran_there(target))))
     if target.mount in {MountState.LEFT, MountState.UNKNOWN} and target.point is not None:
         why = f"{why} (restore point {target.point.name})"
     return f"{printable(target.key)}{printable(where)}: {printable(why)}"
@@ -128,6 +151,10 @@ def _shard(shard: ShardReport) -> str:
 
 def _unread(unread: UnreadReport) -> str:
     return printable(unread.message)
+
+
+def _stopped(stopped: tuple[TargetReport, str]) -> str:
+    return f"{printable(stopped[0].key)}: {printable(stopped[1])}"
 
 
 def _stray(stray: StrayReport) -> str:

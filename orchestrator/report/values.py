@@ -11,63 +11,34 @@ fields may have are for the schema: they are not checked when the file is made.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
+from orchestrator.core.causes import FailureCause
 from orchestrator.core.lifecycle import FIRM_RESULTS, Span
 from orchestrator.core.model import MountState, OsSource, Result, Source
 from orchestrator.core.proof import Fate
+from orchestrator.report.described import SHA256, Count, Moment, counts, doc, one_of
+from orchestrator.report.server_values import ServerReport, StrayReport, UnreadReport
 
 SCHEMA_VERSION: Literal[1] = 1
 V2, V3 = "0.2.0", "0.3.0"
 """Versions that added a field."""
-PHASES = ("queued", "submitting", "running", "collecting", "verifying", "held", "unmounting")
+PHASES = (
+    "queued",
+    "busy",
+    "submitting",
+    "running",
+    "collecting",
+    "verifying",
+    "held",
+    "unmounting",
+)
+STOP_WORDS = ("accepted", "refused", "not_sent", "lost", None)
+STOP_SEEN = ("ended", "vanished", "goes_on", None)
 OUTCOMES = ("success", "failed", "refused", "not_sent", "unknown")
-
-
-class Moment(datetime):
-    """A point in time; report.json has it in UTC with milliseconds."""
-
-    __slots__ = ()
-
-    @classmethod
-    def of(cls, at: datetime) -> Self:
-        """Return the same point in time."""
-        return cls.combine(at.date(), at.timetz())
-
-
-def seconds(value: float) -> float:
-    """Return seconds as the report has them: to the millisecond."""
-    return round(value, 3)
-
-
-def doc(description: str, *, since: str | None = None, **schema: Any) -> Meta:
-    """Return the description of a field, and what the schema demands besides its type.
-
-    `since` is the version that added it: reports of earlier versions are valid without it.
-    """
-    known = {"since": since} if since else {}
-    return Meta(description=description, extra_json_schema={**known, **schema})
-
-
-def one_of(description: str, words: tuple[str | None, ...], *, since: str | None = None) -> Meta:
-    """Return the description of a field that has one of these words."""
-    return doc(description, since=since, enum=list(words))
-
-
-Count = Annotated[int, Meta(extra_json_schema={"minimum": 0})]
-SHA256 = {"pattern": "^[0-9a-f]{64}$"}
-
-
-def _counts(description: str, names: tuple[str, ...], optional: str, of: str) -> Meta:
-    """Return the description of a mapping with these names to numbers; one may be missing."""
-    number: dict[str, Any] = {"type": of} if of == "number" else {"type": of, "minimum": 0}
-    required = [name for name in names if name != optional]
-    fields = dict.fromkeys((*required, optional), number)
-    return doc(description, properties=fields, required=required)
 
 
 class PointReport(Struct, frozen=True, kw_only=True):
@@ -115,7 +86,44 @@ class CopyReport(Struct, frozen=True, kw_only=True):
     message: Annotated[str | None, doc("why it was not copied, or why that is in doubt")]
 
 
-class AttemptReport(Struct, frozen=True, kw_only=True):
+class SessionsReport(Struct, frozen=True, kw_only=True):
+    """What a server showed of restores and replications on one machine."""
+
+    seen_at: Annotated[
+        Moment, doc("when it showed them: they are as old as its last data collection")
+    ]
+    shown: Annotated[tuple[str, ...], doc("in words; none shown does not mean that none ran")]
+
+
+class WaitReport(
+    Struct, frozen=True, kw_only=True, rename={"activity": "for", "start": "from", "end": "to"}
+):
+    """One time that a target waited for its machine, which was at work in a job or a restore."""
+
+    activity: Annotated[str, doc("what worked on the machine, as the server names it")]
+    start: Annotated[Moment, doc("when the wait began")]
+    end: Annotated[Moment | None, doc("when it was over; null: the run ended first")]
+    seen_at: Annotated[
+        Moment, doc("when the server showed it: what it shows is as old as its last collection")
+    ]
+    is_free: Annotated[bool, doc("the server was seen to show it no more")]
+
+
+class TaskStopReport(Struct, frozen=True, kw_only=True):
+    """That a task was asked to stop."""
+
+    asked_at: Annotated[Moment, doc("when it was asked, or was about to be")]
+    answer: Annotated[
+        str | None,
+        one_of("what was answered; null: it is not known whether it was asked", STOP_WORDS),
+    ]
+    seen: Annotated[
+        str | None, one_of("what was seen of the task last; null: it was not read", STOP_SEEN)
+    ]
+    message: Annotated[str | None, doc("the server's words, or the cause")]
+
+
+class AttemptReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One attempt to mount a restore point."""
 
     point_id: Annotated[str, doc("restore point that was to be mounted")]
@@ -137,6 +145,10 @@ class AttemptReport(Struct, frozen=True, kw_only=True):
     ] = UNSET
     verdict: Annotated[Result | None, doc("null: no verdict was reached")]
     failed_checks: Annotated[tuple[CheckReport, ...], doc("the checks that did not pass")]
+    stop: Annotated[
+        TaskStopReport | UnsetType,
+        doc("the task was asked to stop; absent: it was not", since=V3),
+    ] = UNSET
 
 
 class Reached(Struct, frozen=True, kw_only=True):
@@ -194,13 +206,25 @@ class PublishedTarget(Struct, frozen=True, kw_only=True, omit_defaults=True):
     point: Annotated[PointReport | None, doc("the restore point that the result is about")]
     attempts: Annotated[tuple[AttemptReport, ...], doc("every attempt, in order")]
     phases_s: Annotated[
-        Mapping[str, float], _counts("seconds in each phase", PHASES, "held", "number")
+        Mapping[str, float], counts("seconds in each phase", PHASES, {"busy", "held"}, "number")
     ]
     checks: Annotated[tuple[CheckReport, ...], doc("those of the attempt of the result")]
     downloads: Annotated[tuple[CopyReport, ...], doc("those of the attempt of the result")]
     written: Annotated[
         tuple[CopyReport, ...],
         doc("what any attempt wrote, or was to write, into the original guest; absent: nothing"),
+    ] = ()
+    cause: Annotated[
+        FailureCause | None,
+        doc("the kind of the failure; absent: it is none, or it was never its turn"),
+    ] = None
+    hint: Annotated[str | None, doc("what to do about it; absent: as cause")] = None
+    sessions: Annotated[
+        SessionsReport | None,
+        doc("what ran on the machine of a failure; absent: not a failure, or not visible"),
+    ] = None
+    waits: Annotated[
+        tuple[WaitReport, ...], doc("when it waited for a machine at work; absent: never")
     ] = ()
     objectives: Annotated[TargetObjectives, doc("those that the plan has for it")]
 
@@ -232,60 +256,6 @@ class TargetReport(PublishedTarget, frozen=True, kw_only=True):
             for kind, reached in msgspec.structs.asdict(self.objectives).items()
             if reached is not UNSET
         )
-
-
-class OutageReport(Struct, frozen=True, kw_only=True):
-    """When a server could not be used."""
-
-    start_s: Annotated[float, doc("second of the run")]
-    end_s: Annotated[float | None, doc("second of the run; null: to its end")]
-    reason: Annotated[str, doc("the cause")]
-
-
-class PaceReport(Struct, frozen=True, kw_only=True):
-    """A change of how many mounts a server is given."""
-
-    at_s: Annotated[float, doc("second of the run")]
-    mounts: Annotated[int | None, doc("mounts from then on; null: as many as the plan allows")]
-
-
-class ServerReport(Struct, frozen=True, kw_only=True):
-    """One Enterprise Manager over the run; null where nothing was measured."""
-
-    name: Annotated[str, doc("name in the plan")]
-    url: Annotated[str, doc("its address")]
-    tls: Annotated[str, doc("how its certificate was checked")]
-    api_version: Annotated[str, doc("version of its REST API")]
-    certificate_sha256: Annotated[str | None, doc("SHA-256 of its certificate")]
-    user: Annotated[str | None, doc("account that was logged on")]
-    clock_offset_s: Annotated[float | None, doc("seconds that its clock is ahead of this one")]
-    mounts_limit: Annotated[int | None, doc("mounts at a time; null: no limit of its own")]
-    peak_mounts: Annotated[
-        int | None, doc("most mounts that were, or may have been, open at a time")
-    ]
-    sessions: Annotated[Count, doc("logon sessions")]
-    requests: Annotated[int | None, doc("requests to it; not those of a killed process")]
-    retries: Annotated[int | None, doc("requests that were repeated")]
-    problem: Annotated[str | None, doc("why it could not be used")]
-    outages: Annotated[tuple[OutageReport, ...], doc("when it could not be used")]
-    paces: Annotated[tuple[PaceReport, ...], doc("how many mounts it was given, and when")]
-
-
-class StrayReport(Struct, frozen=True, kw_only=True):
-    """A mount of one of the run's own sessions that belongs to no target, and may be open."""
-
-    server: Annotated[str, doc("server of the plan")]
-    task_id: Annotated[str, doc("task that made it")]
-    mount_href: Annotated[str | None, doc("the mount on its server")]
-    point_id: Annotated[str | None, doc("its restore point")]
-    message: Annotated[str, doc("what is known of it")]
-
-
-class UnreadReport(Struct, frozen=True, kw_only=True):
-    """A server with a logon session in which a mount of no target may be open, unseen."""
-
-    server: Annotated[str, doc("server of the plan")]
-    message: Annotated[str, doc("what is not known, and why")]
 
 
 class WaveReport(Struct, frozen=True, kw_only=True):
@@ -389,10 +359,10 @@ class PublishedReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     run: Annotated[PublishedRun, doc("the run itself")]
     totals: Annotated[
         Mapping[str, int],
-        _counts(
+        counts(
             "targets by result; mounts that are open or may be",
             ("targets", *(result.value for result in Result), "left"),
-            "may_be_mounted",
+            {"may_be_mounted"},
             "integer",
         ),
     ]

@@ -22,6 +22,7 @@ from orchestrator.simulator.manager import (
     SimulatedManager,
 )
 from orchestrator.simulator.queries import allow, answer_query, may_list, points_of
+from orchestrator.simulator.stopping import delete_task
 from orchestrator.simulator.writing import ENTITY
 
 GUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
@@ -122,7 +123,7 @@ def _tasks(
     if task is None:
         raise Refusal(500, f"There is no backup task with id [{parts[0]}] in current rest session")
     if call.method == "DELETE":
-        manager.delete_task(session, task)
+        delete_task(manager, session, task)
         return Reply(204)
     return Reply(200, call.writer.task(task, whole=True))
 

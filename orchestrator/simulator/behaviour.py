@@ -20,7 +20,11 @@ class Behaviour:
     paging_keeps_filter: whether First/Next/... links repeat the filter.
     filters_tasks: whether a task query obeys its filter.
     purge_finished_after: a finished task is forgotten after this; None is never.
-    cancel_leaves_mount: DELETE of a running task leaves its mount behind.
+    task_stop: what a DELETE of a running mount task does: the task has "vanished", or "ended" as
+        one that failed; or it is "refused", or answered and the task "goes_on".
+    cancel_leaves_mount: one that has vanished goes on unseen, and its mount appears in its time.
+    stopped_mount_after_s: its mount, or that of one that has ended, appears so much later; None:
+        as `cancel_leaves_mount` says, or none at all.
     backup_server_slots: mounts a backup server works on at once; the others queue.
     stage_s, stage_bytes_per_s: how long restoring or staging a file takes: so much, and its
         size over the rate (None is no limit). download_bytes_per_s: how fast a staged one comes.
@@ -38,6 +42,11 @@ class Behaviour:
     message_share: share of finished tasks that carry a Message.
     shows_others: what a session is shown of other sessions: "nothing", "mounts" or "tasks".
         What is shown is numbered over all sessions.
+    shows_activity: what queries show of restore and replication sessions: "denied" (a 403 for
+        every role), "by_role" (as the documented roles), "all" (to every role), or "nothing"
+        (they answer, and never list one).
+    activity_delay_s: how long after it began, or ended, a session is shown so.
+    shows_own_mounts: whether a mount made here appears among the restore sessions.
     unmount_by: "answer" (204), or a "task" that takes `unmount_s`, a "failing_task", which
         leaves the mount, or an "endless_task".
     missing_mount_is_500: an unmount of what is not mounted is a 500, not a 404.
@@ -65,7 +74,9 @@ class Behaviour:
     paging_keeps_filter: bool = False
     filters_tasks: bool = True
     purge_finished_after: float | None = None
+    task_stop: str = "vanished"
     cancel_leaves_mount: bool = True
+    stopped_mount_after_s: float | None = None
     backup_server_slots: int = 64
     stage_s: float = 1.0
     stage_bytes_per_s: float | None = None
@@ -82,6 +93,9 @@ class Behaviour:
     quoted_cookie_is_refused: bool = True
     message_share: float = 0.8
     shows_others: str = "nothing"
+    shows_activity: str = "denied"
+    activity_delay_s: float = 0.0
+    shows_own_mounts: bool = True
     unmount_by: str = "answer"
     missing_mount_is_500: bool = False
     wrong_system: str = "nothing"

@@ -22,6 +22,8 @@ LISTS = {
         for name in ("Tasks", "LogonSessions", "BackupServers", "Refs", "SupportedVersions")
     },
     **{f"{point}{ending}": f"{point}{ending}" for point in POINTS for ending in ("s", "Mounts")},
+    "RestoreSessions": "RestoreSessions",
+    "ReplicaTaskSessions": "ReplicaTaskSessions",
     "EntityReferences": "Refs",
     "FSRoots": "DirectoryEntries",
     "Directories": "DirectoryEntries",

@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from orchestrator.simulator.activity import SimActivity
 from orchestrator.simulator.behaviour import Behaviour
-from orchestrator.simulator.inventory import Inventory, Point
+from orchestrator.simulator.failures import failure_of
+from orchestrator.simulator.inventory import Inventory, Machine, Point
 from orchestrator.simulator.truth import GroundTruth, MountFate
 
 ROLES_THAT_MOUNT = frozenset({"Portal Administrator", "File Restore Operator"})
@@ -25,6 +27,8 @@ ROLES_THAT_LIST_BACKUP_SERVERS = frozenset({"Portal Administrator", "Portal User
 APART = 1 << 127
 """Keeps the ids of sessions apart from those of an inventory that was made with the same seed."""
 
+ROLES_THAT_SEE_RESTORES = ROLES_THAT_MOUNT | {"Portal User", "VM Restore Operator"}
+ROLES_THAT_SEE_REPLICATIONS = frozenset({"Portal Administrator", "Portal User"})
 ROLES_THAT_SEE_POINTS = ROLES_THAT_MOUNT | {"Portal User", "VM Restore Operator"}
 FAMILY_ENTITIES = {
     "vmreplicapoints": ("vmReplicaPoints", "VmReplicaPoint"),
@@ -132,6 +136,8 @@ class SimulatedManager:
         self.skew = 0.0
         self._epoch = epoch
         self.sessions: dict[str, SimSession] = {}
+        self.activities: list[SimActivity] = []
+        """What else happens on the backup servers; may be added to at any time."""
         self._rng = random.Random(seed)  # noqa: S311 - a simulation, not a secret
         self._duration = duration or usual_duration
         self._busy: dict[str, int] = {}
@@ -142,6 +148,10 @@ class SimulatedManager:
     def clock(self) -> float:
         """Return the seconds on the server's clock."""
         return asyncio.get_running_loop().time() + self.skew
+
+    def time_of(self, second: float) -> datetime:
+        """Return what its wall clock shows, or has shown, at a second of its clock."""
+        return self.wall_clock() + timedelta(seconds=second - self.clock())
 
     def wall_clock(self) -> datetime:
         """Return the time of the server's Date header."""
@@ -315,6 +325,8 @@ class SimulatedManager:
         self._busy[backup_server] -= 1
         self._work(backup_server)
         behaviour = self.behaviour
+        if task.mount is None:
+            return
         if self._rng.random() < behaviour.operation_finished_share:
             task.state, task.success, task.message = "OperationFinished", True, "OperationFinished"
             loop = asyncio.get_running_loop()
@@ -323,45 +335,32 @@ class SimulatedManager:
             self._finish(session, task)
 
     def _finish(self, session: SimSession, task: SimTask) -> None:
-        mount = task.mount
-        if mount is None:
+        if task.mount is None:
             return
-        now = self.clock()
-        failure = self._failure(mount)
-        task.state, task.success, task.finished_at = "Finished", failure is None, now
-        mount.fate.finished_at, mount.fate.succeeded = now, failure is None
+        failure = self.appear(session, task.mount)
+        task.state, task.success, task.finished_at = "Finished", failure is None, self.clock()
         has_message = self._rng.random() < self.behaviour.message_share
         task.message = (failure or "Ok") if has_message else None
+
+    def appear(self, session: SimSession, mount: SimMount) -> str | None:
+        """Let a mount appear; return why it cannot."""
+        now, failure = self.clock(), failure_of(self, mount)
+        mount.fate.finished_at, mount.fate.succeeded = now, failure is None
         if failure is not None:
             self.truth.closed(mount.fate, now, "failed")
-            return
+            return failure
         mount.ready = True
         session.mounts.setdefault((mount.family, mount.point.id), {})[mount.number] = mount
         if session.token not in self.sessions:
             self.truth.orphan(mount.fate, now)
+        return None
 
-    def _failure(self, mount: SimMount) -> str | None:
-        """Return why a mount cannot succeed. Causes: reference section 9; texts are ours."""
-        point, machine = mount.point, mount.point.machine
-        if point.gone:
-            return "Failed to mount restore point: it was removed by retention."
-        if machine.running and point.family == "vmReplicaPoints":
-            return "Failed to mount restore point: the replica VM is running."
-        if machine.job_active and point.family == "vmReplicaPoints":
-            return "Failed to mount restore point: the replication job is processing this VM."
-        if mount.os_kind == "Linux" and not machine.backup_server.helper_host:
-            return "Failed to mount restore point: no helper host is configured."
-        if machine.backup_server.exclusive and self._held_by_another(mount):
-            return "Failed to mount restore point: the backup file is locked by another mount."
-        return point.fails
-
-    def _held_by_another(self, mount: SimMount) -> bool:
-        """Tell whether another mount of the same machine is open, of any session."""
-        return any(
-            fate.succeeded and fate.is_open and fate.backup_server == mount.fate.backup_server
-            for fate in self.truth.mounts
-            if fate is not mount.fate and (fate.server, fate.vm) == (self.name, mount.fate.vm)
-        )
+    def activities_on(self, machine: Machine) -> list[SimActivity]:
+        """Return what really is at work on a machine now, whatever the queries show."""
+        now = self.clock()
+        return [
+            each for each in self.activities if each.machine is machine and each.is_at_work(now)
+        ]
 
     def forget_old_tasks(self, session: SimSession) -> None:
         """Purge finished tasks that are old enough."""
@@ -374,14 +373,6 @@ class SimulatedManager:
                 del session.tasks[task.id]
                 if task.mount is not None:
                     task.mount.fate.forgotten = task.mount.fate.purged = True
-
-    def delete_task(self, session: SimSession, task: SimTask) -> None:
-        """Remove a task; a running one may leave its mount behind, unseen."""
-        if session.tasks.pop(task.id, None) is None:
-            self.truth.foreign_deletes += 1
-        if task.state == "Running" and task.mount and not self.behaviour.cancel_leaves_mount:
-            self.truth.closed(task.mount.fate, self.clock(), "cancelled")
-            task.mount = None
 
     def find_mount(
         self, session: SimSession, family: str, point: str, number: int

@@ -1,4 +1,4 @@
-"""What `GET /api/query` answers: filtered, sorted, paged rows of tasks and restore points.
+"""What `GET /api/query` answers: filtered, sorted, paged rows of tasks, points and sessions.
 
 Source: reference 3.2 and 3.3.
 """
@@ -9,12 +9,15 @@ from collections.abc import Container, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from orchestrator.simulator.activity import is_shown_over, sessions
 from orchestrator.simulator.exchange import Call, Refusal, Reply
 from orchestrator.simulator.inventory import Inventory, Point
 from orchestrator.simulator.manager import (
     FAMILY_ENTITIES,
     ROLES_THAT_LIST_BACKUP_SERVERS,
     ROLES_THAT_SEE_POINTS,
+    ROLES_THAT_SEE_REPLICATIONS,
+    ROLES_THAT_SEE_RESTORES,
     SimSession,
     SimulatedManager,
 )
@@ -28,7 +31,7 @@ from orchestrator.simulator.query import (
     parsed,
     rank,
 )
-from orchestrator.simulator.writing import ENTITY, moment, restore_point_name
+from orchestrator.simulator.writing import ENTITY, JOB_TYPES, moment, restore_point_name
 
 
 def may_list(session: SimSession, path: str) -> None:
@@ -55,6 +58,9 @@ def answer_query(manager: SimulatedManager, call: Call, session: SimSession) -> 
         if kind == "task":
             allow(session, ROLES_THAT_SEE_POINTS)
             return _task_query(manager, call, session, condition)
+        for entity in SESSION_ROLES:
+            if entity.lower() == kind:
+                return _session_query(manager, call, session, entity, condition)
         for path, entity in FAMILY_ENTITIES.values():
             if entity.lower() == kind:
                 may_list(session, path)
@@ -90,6 +96,60 @@ def _task_query(
     rows = "".join(call.writer.task(task) for task in matches[(page - 1) * size : page * size])
     inner = f"<Resources>{call.writer.element('Tasks', [], rows)}</Resources>"
     return _result(manager, call, inner, len(matches), page, size)
+
+
+SESSION_ROLES = {
+    "RestoreSession": ROLES_THAT_SEE_RESTORES,
+    "ReplicaTaskSession": ROLES_THAT_SEE_REPLICATIONS,
+}
+"""Who may ask for sessions of restores and of jobs. Source: reference 2.7."""
+
+
+def _session_query(
+    manager: SimulatedManager,
+    call: Call,
+    session: SimSession,
+    entity: str,
+    condition: Condition | None,
+) -> Reply:
+    """Answer for restore sessions or a job's sessions. Source: reference 15.1 and 15.2."""
+    shown = manager.behaviour.shows_activity
+    if shown == "denied":
+        raise Refusal(403, "Access denied.")
+    if shown == "by_role":
+        allow(session, SESSION_ROLES[entity])
+    fields = _session_fields(manager, entity)
+    check_fields(condition, fields)
+    scope = session.user.scope
+    matches = [
+        each
+        for each in sessions(manager, entity)
+        if (scope is None or each.machine.job in scope) and holds(condition, each, fields)
+    ]
+    _sort(call, matches, fields)
+    page, size = page_of(call, manager.behaviour.task_page_size_default)
+    rows = "".join(
+        call.writer.activity(entity, each, manager.time_of, is_over=is_shown_over(manager, each))
+        for each in matches[(page - 1) * size : page * size]
+    )
+    inner = f"<Entities>{call.writer.element(f'{entity}s', [], rows)}</Entities>"
+    return _result(manager, call, inner, len(matches), page, size)
+
+
+def _session_fields(manager: SimulatedManager, entity: str) -> Mapping[str, Field]:
+    """Return what may be filtered and sorted by; not the names of the body."""
+    of_job = entity == "ReplicaTaskSession"
+    words = ("InProgress", "Completed") if of_job else ("Working", "Stopped")
+    return {
+        "uid": lambda each: f"urn:veeam:{entity}:{each.id}",
+        "creationtime": lambda each: moment(manager.time_of(each.from_s)),
+        "state": lambda each: words[is_shown_over(manager, each)],
+        "backupservername": lambda each: each.machine.backup_server.name,
+        "vmdisplayname": lambda each: each.machine.name,
+        ("jobname" if of_job else "type"): lambda each: (
+            each.machine.job if of_job else JOB_TYPES[each.kind]
+        ),
+    }
 
 
 _SHARED: Mapping[str, Field] = {

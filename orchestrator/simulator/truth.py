@@ -100,6 +100,8 @@ class GroundTruth:
     """Calls of `action=failover`, of a full restore, or of a failover plan: must stay 0."""
     foreign_deletes: int = 0
     """DELETEs of another session, and of what another session made: must stay 0."""
+    stops: list[tuple[str, str, str, float]] = field(default_factory=list)
+    """DELETEs of tasks: server, session, task, and for how many seconds its mount was ready."""
     logon_attempts: list[tuple[str, float]] = field(default_factory=list)
     """Server and second of every logon that reached it, whatever came of it."""
     logons: int = 0
@@ -183,7 +185,7 @@ class GroundTruth:
                     moments.append((ended, 0, fate))
             for name in ("requests", "received", "connections", "overloads"):
                 getattr(whole, name).update(part[name])
-            for name in ("guest_writes", "logon_attempts"):
+            for name in ("guest_writes", "logon_attempts", "stops"):
                 getattr(whole, name).extend(map(tuple, part[name]))  # type: ignore[call-overload]  # likewise
             for name in _SUMS:
                 setattr(whole, name, getattr(whole, name) + part[name])

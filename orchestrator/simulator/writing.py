@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from urllib.parse import quote
 from xml.sax.saxutils import escape, quoteattr
 
+from orchestrator.simulator.activity import SimActivity
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.guests import GuestEntry
 from orchestrator.simulator.inventory import BackupServer, Point
@@ -33,6 +34,7 @@ NAMESPACES = (
 )
 BACKUP_SERVER_VERSION = "12.3.2.3617"
 DEFAULT_NAMESPACE = 'xmlns="http://www.veeam.com/ent/v1.0"'
+JOB_TYPES = {"file_restore": "FileLevelRestore", "restore": "RestoreVm"}
 ENTITY = dict(FAMILY_ENTITIES.values())
 """Element name of a restore point, by its family."""
 
@@ -230,6 +232,49 @@ class Writer:
         """One backup server as a reference."""
         path = f"backupServers/{server.id}"
         return self._reference(path, "BackupServer", server.id, server.name, whole=whole)
+
+    # --- what else happens -----------------------------------------------------------------
+
+    def activity(
+        self,
+        entity: str,
+        activity: SimActivity,
+        time_of: Callable[[float], datetime],
+        *,
+        is_over: bool,
+    ) -> str:
+        """One RestoreSession or ReplicaTaskSession. Source: reference 15.1 and its samples."""
+        machine, of_job = activity.machine, entity == "ReplicaTaskSession"
+        began, ended = time_of(activity.from_s), time_of(activity.until_s or 0.0)
+        place = "replicaTaskSessions" if of_job else "restoreSessions"
+        path = f"{place}/{activity.id}"
+        shown = f"{began:%Y-%m-%d %H:%M:%S}"
+        brackets = f"FLR_[{machine.name}]" if activity.kind == "file_restore" else machine.name
+        name = f"{brackets}@{shown}"
+        server = machine.backup_server
+        links = self.link(f"backupServers/{server.id}", "Up", "BackupServerReference", server.name)
+        if of_job:
+            run = f"replicaSessions/{machine.job_id}"
+            job = f"{machine.job}@{shown}"
+            links += self.link(run, "Up", "ReplicaJobSessionReference", job)
+        links += self.link(path, "Alternate", f"{entity}Reference", name)
+        end = f"<EndTimeUTC>{moment(ended)}</EndTimeUTC>" if is_over else ""
+        result = f"<Result>{'Success' if is_over else 'None'}</Result>"
+        times = f"<CreationTimeUTC>{moment(began)}</CreationTimeUTC>{end}"
+        if of_job:
+            state = "Completed" if is_over else "InProgress"
+            uid = f"<JobSessionUid>urn:veeam:ReplicaJobSession:{machine.job_id}</JobSessionUid>"
+            rest = f"{uid}{times}<State>{state}</State>{result}<Reason />"
+            rest += "<TotalSize>107374182400</TotalSize>"
+        else:
+            state = "Stopped" if is_over else "Working"
+            kind = f"<JobType>{JOB_TYPES[activity.kind]}</JobType>"
+            rest = f"{kind}{times}<State>{state}</State>{result}<Progress>0</Progress>"
+        attributes = [
+            *self._entity_attributes(path, entity, activity.id, name),
+            ("VmDisplayName", machine.name),
+        ]
+        return self.element(entity, attributes, f"<Links>{links}</Links>{rest}")
 
     # --- tasks and mounts ------------------------------------------------------------------
 

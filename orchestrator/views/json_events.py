@@ -14,8 +14,9 @@ from typing import Any, NamedTuple, TextIO
 
 from orchestrator.core import events
 from orchestrator.core.events import Event
+from orchestrator.core.exit_codes import totals
 from orchestrator.core.lifecycle import MountRecord, Phase
-from orchestrator.core.model import MountKey, MountState, RestorePointId, Result, totals
+from orchestrator.core.model import MountKey, MountState, RestorePointId, Result
 from orchestrator.core.proof import DownloadOutcome, Fate
 from orchestrator.core.text import printable_json, timestamp
 from orchestrator.views.view import Lines, View

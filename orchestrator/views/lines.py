@@ -8,8 +8,8 @@ from typing import TextIO
 
 from orchestrator.core import events
 from orchestrator.core.events import Event
+from orchestrator.core.exit_codes import exit_words
 from orchestrator.core.lifecycle import MountRecord, Phase
-from orchestrator.core.model import exit_words
 from orchestrator.core.proof import CheckOutcome, DownloadOutcome, Fate
 from orchestrator.core.text import clock, counted, duration, printable
 from orchestrator.views.statistics import RunStatistics
@@ -125,6 +125,11 @@ def _run_line(event: Event) -> str | None:
         case events.LimitsShared(server=server, waited_s=waited):
             after = duration(waited or 0)
             return f"{printable(server)}: waits for no other run any more, after {after}"
+        case events.ActivitySeen(server=server, others=others) if others:
+            return (
+                f"{printable(server)}: {counted(sum(others.values()), 'open file-level restore')} "
+                "of others"
+            )
         case events.WaveStarted(wave=wave):
             return f"wave {printable(wave)} started"
         case events.WaveFinished(wave=wave):
@@ -150,12 +155,25 @@ def _target_line(event: Event, record: MountRecord, verbose: bool) -> str | None
             return f"{key}: taken up again, it was {was}"
         case events.TaskFailed(message=message):
             return f"{key}: the mount failed: {printable(message or 'no reason given')}"
+        case events.MachineBusy(activity=busy):
+            return f"{key}: its machine is busy: {printable(busy.words)} works on it"
+        case events.MachineFree(seen_at=None):
+            return f"{key}: waits for its machine no longer"
+        case events.MachineFree():
+            return f"{key}: its machine is seen to be free"
+        case events.OrphanEnded():
+            return f"{key}: its lost mount is seen to have ended"
         case events.SubmissionInDoubt(reason=reason):
             return f"{key}: in doubt: {printable(reason)}"
         case events.DeadlinePassed(phase=phase, allowed_s=allowed):
             return (
                 f"{key}: {phase} takes longer than {duration(allowed)}; watching on to unmount it"
             )
+        case events.TaskStopAsked(task=task):
+            return f"{key}: asking {printable(task)} to stop"
+        case events.TaskStopSeen(task=task, seen=seen, words=words):
+            said = f" ({printable(words)})" if words else ""
+            return f"{key}: {printable(task)}, asked to stop: {seen.replace('_', ' ')}{said}"
         case events.MountLeft(reason=reason) | events.OutOfReach(reason=reason):
             return f"{key}: {printable(reason)}"
         case events.TaskAccepted(task=task, adopted=adopted):

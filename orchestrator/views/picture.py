@@ -16,8 +16,9 @@ from typing import NamedTuple
 from rich.cells import cell_len, set_cell_size
 
 from orchestrator.core.events import ServerFacts
+from orchestrator.core.exit_codes import exit_words
 from orchestrator.core.lifecycle import MountRecord
-from orchestrator.core.model import Result, exit_words
+from orchestrator.core.model import Result
 from orchestrator.core.text import counted, duration, printable
 from orchestrator.views.statistics import RunStatistics
 

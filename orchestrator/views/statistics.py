@@ -372,6 +372,8 @@ class RunStatistics:
         parts = [f"{self.done}/{self.targets} done"]
         parts += [f"{self.results[result]} {result}" for result in Result if self.results[result]]
         parts += [f"{len(self.running)} open", f"{self.waiting} waiting"]
+        if self.phases[Phase.BUSY]:
+            parts[-1] += f" ({self.phases[Phase.BUSY]} for busy machines)"
         parts += self.content.parts()
         if self.phases[Phase.HELD]:
             parts.append(f"{self.phases[Phase.HELD]} held open ({in_words(self.held_verdicts)})")

@@ -14,7 +14,7 @@ import pytest
 from orchestrator.app.outcome import Outcome, write_reports
 from orchestrator.app.runner import run_plan
 from orchestrator.app.wiring import Choices
-from orchestrator.core.model import ExitCode
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.journal import State
 from orchestrator.report import writing
 from orchestrator.report.evidence.verifying import verify

@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterator, Sequence
 
 from orchestrator.core.model import MountKey, MountRequest, ServerName
-from orchestrator.engine.scheduler import Limits, Scheduler, Slot
+from orchestrator.engine.limits import Limits
+from orchestrator.engine.scheduler import Scheduler, Slot
 from tests.bench.figures import Figure
 from tests.bench.schedule import greedy_makespan, heavy_tailed, lower_bound, request
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.core.model import MountRequest
-from orchestrator.engine.scheduler import Limits
+from orchestrator.engine.limits import Limits
 from orchestrator.simulator.inventory import Point
 from orchestrator.simulator.process import ACCOUNT, PASSWORD_VARIABLE
 from orchestrator.simulator.truth import MountFate

@@ -25,7 +25,7 @@ import anyio
 from orchestrator.core.model import ServerName
 from orchestrator.em.transport import Transport
 from orchestrator.em.wire import XmlCodec
-from orchestrator.plan.file.settings import FingerprintTrust
+from orchestrator.plan.file.access import FingerprintTrust
 from orchestrator.simulator.certificates import self_signed
 from tests.bench.figures import Figure, percentile
 

@@ -25,7 +25,8 @@ from orchestrator.core.model import (
     ServerName,
     WaveName,
 )
-from orchestrator.engine.scheduler import Limits, Scheduler, Slot
+from orchestrator.engine.limits import Limits
+from orchestrator.engine.scheduler import Scheduler, Slot
 
 Truth = Callable[[MountRequest], float]
 

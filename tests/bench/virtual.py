@@ -17,7 +17,7 @@ from orchestrator.app.wiring import Choices, World, limits_of
 from orchestrator.core.events import Event, RunStarted, TaskFailed, TaskSucceeded
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import MountKey, MountRequest
-from orchestrator.engine.scheduler import Limits
+from orchestrator.engine.limits import Limits
 from orchestrator.plan.file.loading import load_plan_text
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault, FaultScript

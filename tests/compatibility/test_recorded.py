@@ -19,7 +19,7 @@ from jsonschema import Draft202012Validator
 from orchestrator.app.notify.composing import RunEnding, composed_end
 from orchestrator.app.notify.shapes import as_values
 from orchestrator.cli import command
-from orchestrator.core.model import exit_words
+from orchestrator.core.exit_codes import exit_words
 from orchestrator.journal import State
 from orchestrator.plan.file.settings import NotifyOn
 from orchestrator.report.text import reached_of_wanted

@@ -13,16 +13,20 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from orchestrator.core import events
+from orchestrator.core.activity import Activity, ActivityKind
 from orchestrator.core.errors import IllegalTransition
 from orchestrator.core.events import (
     CheckMade,
     DeadlinePassed,
     FileCopied,
+    MachineBusy,
+    MachineFree,
     MountFound,
     MountKept,
     MountLeft,
     MountReleased,
     NothingReadable,
+    OrphanEnded,
     OutOfReach,
     PointChosen,
     SubmissionInDoubt,
@@ -37,6 +41,8 @@ from orchestrator.core.events import (
     TaskAccepted,
     TaskFailed,
     TaskObserved,
+    TaskStopAsked,
+    TaskStopSeen,
     TaskSucceeded,
     UnmountStarted,
     VerdictReached,
@@ -51,6 +57,7 @@ from orchestrator.core.lifecycle import (
     begin,
 )
 from orchestrator.core.model import (
+    BackupServerName,
     Href,
     MountKey,
     MountState,
@@ -67,6 +74,7 @@ from orchestrator.core.model import (
     WaveName,
 )
 from orchestrator.core.proof import CheckOutcome, DownloadOutcome, Fate
+from orchestrator.core.stops import StopSeen
 
 KEY, TASK, MOUNT = MountKey("w/hq/dc01"), TaskId("task-1"), Href("/mounts/1")
 FIRM = sorted(FIRM_RESULTS)
@@ -76,6 +84,14 @@ POINTS = tuple(
         id=RestorePointId(name), name=name, vm="dc01", created_at=datetime(2026, 1, day, tzinfo=UTC)
     )
     for name, day in (("p", 2), ("q", 1))
+)
+WORKING = Activity(
+    id="g",
+    kind=ActivityKind.REPLICATION,
+    name="dc01@x",
+    vm="dc01",
+    backup_server=BackupServerName("vbr"),
+    began_at=datetime(2026, 1, 3, tzinfo=UTC),
 )
 GOOD_CHECK = CheckOutcome(name="boot", path="C:", expected="exists", observed="so", passed=True)
 PLANNED = TargetPlanned(
@@ -107,12 +123,21 @@ EXTRA: dict[type[TargetEvent], dict[str, st.SearchStrategy[Any]]] = {
         "session": st.just(SessionId("s")),
         "point": st.sampled_from([point.id for point in POINTS]),
     },
+    MachineBusy: {
+        "activity": st.just(WORKING),
+        "seen_at": st.just(1.0),
+        "excused": st.booleans(),
+    },
+    MachineFree: {"seen_at": st.sampled_from([None, 2.0])},
+    OrphanEnded: {"seen_at": st.just(2.0)},
     SubmissionNotSent: {"reason": st.just("no route")},
     SubmissionRefused: {"reason": st.just("busy"), "proved_absent": st.booleans()},
     SubmissionInDoubt: {"reason": st.just("reset")},
     TaskAccepted: {"task": st.just(TASK), "adopted": st.booleans()},
     TaskObserved: {"task": st.just(TASK), "state": st.sampled_from(TaskState)},
     DeadlinePassed: {"phase": st.just("mount"), "allowed_s": st.just(60.0)},
+    TaskStopAsked: {"task": st.just(TASK)},
+    TaskStopSeen: {"task": st.just(TASK), "seen": st.sampled_from(StopSeen)},
     TaskSucceeded: {"task": st.just(TASK), "mount": st.sampled_from([MOUNT, None])},
     TaskFailed: {"task": st.just(TASK)},
     MountFound: {"mount": st.just(MOUNT), "roots": st.sampled_from([("C:",), ("/", "/v"), ()])},
@@ -206,6 +231,8 @@ def on_the_server(happened: Sequence[TargetEvent]) -> str:
             case SubmissionStarted() | OutOfReach():
                 mounted = "maybe"
             case SubmissionNotSent() | SubmissionRefused() | TaskFailed() | MountReleased():
+                mounted = "no"
+            case OrphanEnded():
                 mounted = "no"
             case TaskSucceeded() | MountFound() | MountLeft():
                 mounted = "yes"
@@ -548,3 +575,48 @@ def test_only_the_chosen_point_is_mounted_and_only_a_tried_one_is_concluded() ->
     after = apply(chosen, replace(untried, point=p))
 
     assert (after.result, after.point) == (Result.MOUNTED, POINTS[0])
+
+
+def running(*more: TargetEvent, adopted: bool = False) -> MountRecord:
+    """Return the record of a target whose task runs, after these events."""
+    record = begin(PLANNED)
+    begun: tuple[TargetEvent, ...] = (
+        SubmissionStarted(at=2.0, key=KEY, attempt=1, session=SessionId("s"), point=POINTS[0].id),
+        TaskAccepted(at=3.0, key=KEY, task=TASK, adopted=adopted),
+    )
+    for event in (*begun, *more):
+        record = apply(record, event)
+    return record
+
+
+ASKED = TaskStopAsked(at=4.0, key=KEY, task=TASK)
+
+
+def test_a_task_is_asked_to_stop_once() -> None:
+    """Whoever goes on with a target cannot even record a second request."""
+    with pytest.raises(IllegalTransition, match="asked to stop before"):
+        running(ASKED, ASKED)
+
+
+def test_a_task_that_may_be_another_target_s_is_never_asked_to_stop() -> None:
+    """One that was found after a lost answer names no restore point while it runs."""
+    with pytest.raises(IllegalTransition, match="another target's"):
+        running(ASKED, adopted=True)
+    with pytest.raises(IllegalTransition, match="another target's"):
+        running(replace(ASKED, task=TaskId("task-2")))
+
+
+def test_what_is_seen_of_a_stop_changes_nothing_but_what_is_known_of_it() -> None:
+    """No answer, and no task that is gone, says that nothing is mounted: the slot is held on."""
+    seen = (StopSeen.ACCEPTED, StopSeen.GOES_ON, StopSeen.VANISHED)
+    events = [
+        TaskStopSeen(at=5.0 + n, key=KEY, task=TASK, seen=each) for n, each in enumerate(seen)
+    ]
+    after = running(ASKED, *events)
+
+    stop = after.attempts[-1].stop
+    assert stop is not None
+    assert (stop.answer, stop.answered_at, stop.seen) == (StopSeen.ACCEPTED, 5.0, StopSeen.VANISHED)
+    assert (after.phase, after.mount_state) == (Phase.RUNNING, MountState.UNKNOWN)
+    with pytest.raises(IllegalTransition, match="was not asked to stop"):
+        running(*events)

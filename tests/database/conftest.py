@@ -117,6 +117,36 @@ def expire(request: pytest.FixtureRequest, kind: str, clock: Clock) -> Callable[
 
 
 @pytest.fixture
+def fail_over(
+    request: pytest.FixtureRequest, url: str | None, database: SitesDatabase
+) -> Callable[[], None]:
+    """Return what lets a standby of the database take its place."""
+    if url is not None:
+        owner = request.getfixturevalue("owner")
+        return lambda: owner.rows("UPDATE run SET timeline = timeline - 1")
+    assert isinstance(database, Connections)
+    standby = database.database
+
+    def take_over() -> None:
+        standby.fail_over(0)
+
+    return take_over
+
+
+@pytest.fixture
+def settle(request: pytest.FixtureRequest, url: str | None, clock: Clock) -> Callable[[], None]:
+    """Return what lets the first moments after a failover be over."""
+    if url is not None:
+        owner = request.getfixturevalue("owner")
+        return lambda: owner.rows("UPDATE run SET failed_over_at = failed_over_at - lease_life()")
+
+    def settled() -> None:
+        clock.now += LEASE_LIFE_S + 0.001
+
+    return settled
+
+
+@pytest.fixture
 async def submitted(database: SitesDatabase) -> SitesDatabase:
     """Return a database in which the run of `workers` was submitted."""
     await database.submit(workers.submission())

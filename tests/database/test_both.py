@@ -16,6 +16,7 @@ from orchestrator.core.sites import (
     Appended,
     Ask,
     ChainHead,
+    Intent,
     Lease,
     Misfit,
     Outcome,
@@ -230,6 +231,32 @@ async def test_a_limit_is_shared_and_never_exceeded(database: SitesDatabase) -> 
     assert share == {BRANCH: Quota(0, 0), HQ: Quota(0, 0), LAB: Quota(3, 0)}
 
 
+async def test_nothing_that_is_shared_is_given_right_after_a_failover(
+    database: SitesDatabase, fail_over: Callable[[], None], settle: Callable[[], None]
+) -> None:
+    """It may have lost a quota, and that a mount is open: who lives writes that again first."""
+    sites, run = database, RunId("limited")
+    await sites.submit(submission(run, "other", mounts_limit=1, shards=OTHERS))
+    worker = Worker(sites, "carl")
+    await worker.enter("east", "west")
+    taken = await worker.take("east", "west", run=run)
+    leases = {each.standing.lease.server: each.standing.lease for each in taken}
+    await worker.open_wave(run)
+    fail_over()
+
+    share = await sites.share(worker.id, leases[CONDUCTOR], {HQ: 1})
+    assert share == {BRANCH: Quota(0, 0), HQ: Quota(0, 0), LAB: Quota(0, 0)}
+    assert await refusal(worker, leases[HQ]) is Refusal.SETTLING
+    event, effect = intent("lost")
+    assert isinstance(effect, Intent)
+    await worker.append(leases[LAB], (event, replace(effect, granted=True)))
+
+    settle()
+    share = await sites.share(worker.id, leases[CONDUCTOR], {HQ: 1})
+    assert share == {BRANCH: Quota(0, 0), HQ: Quota(0, 0), LAB: Quota(0, 1)}
+    assert await refusal(worker, leases[HQ]) is Refusal.QUOTA
+
+
 OTHERS = tuple(
     replace(each, address=f"https://other-{each.server}.example.net:9398")
     for each in submission().shards
@@ -287,3 +314,17 @@ async def test_a_successor_finds_the_tokens(
 
     assert [(each.session, each.sealed) for each in found] == [("one", b"one"), ("three", b"three")]
     assert {each.epoch for each in found} == {lease.epoch}
+
+
+async def test_the_end_of_a_shard_deletes_the_tokens_of_what_is_over(anna: Worker) -> None:
+    """One may have been stored late, or be back since a failover; those of open sessions stay."""
+    lease = await anna.serve(HQ)
+    for session in ("over", "open"):
+        await anna.database.keep_token(anna.id, lease, SessionId(session), b"sealed")
+
+    over = (SessionId("dropped"), SessionId("over"))
+    await anna.append(lease, (note()[0], ShardDone(over=over)))
+
+    with pytest.raises(Fenced):
+        await anna.database.keep_token(anna.id, lease, SessionId("late"), b"sealed")
+    assert [each.session for each in await anna.database.tokens(anna.id, lease)] == ["open"]

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from orchestrator.cli import command
-from orchestrator.core.model import ExitCode
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.database.address import Address, read_address
 from orchestrator.database.examination import Fact, Status, examine
 from orchestrator.database.hearing import notifications_are_heard

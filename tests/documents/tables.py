@@ -10,7 +10,8 @@ from msgspec.structs import fields
 
 from orchestrator.cli import COMMANDS
 from orchestrator.core.events import MountKept, ServerPaced
-from orchestrator.core.model import AttemptPolicy, ExitCode, PhaseTimeouts, ServerName
+from orchestrator.core.exit_codes import ExitCode
+from orchestrator.core.model import AttemptPolicy, PhaseTimeouts, ServerName
 from orchestrator.plan.file.os_choice import OPEN_OS
 from orchestrator.plan.file.scalars import OS_CHOICES
 from orchestrator.plan.file.settings import (
@@ -138,6 +139,7 @@ def plan_defaults() -> str:
         ("limits.outage", _duration(limits.outage)),
         ("servers.NAME.limits.mounts", server["mounts_limit"]),
         ("servers.NAME.backup_servers.NAME.mounts", server["default_backup_server_mounts"]),
+        ("servers.NAME.stop_tasks", server["stop_tasks"]),
         ("waves.on_error", wave["on_error"]),
         ("cleanup.unmount", Cleanup().unmount),
         ("cleanup.keep_failed", Cleanup().keep_failed),

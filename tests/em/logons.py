@@ -17,8 +17,9 @@ from orchestrator.core.model import Href, OsKind, RestorePointId, ServerName, So
 from orchestrator.core.ports.fence import NO_FENCE, Fence
 from orchestrator.em.client import Client
 from orchestrator.em.session import Session
+from orchestrator.plan.file.access import EnvironmentSecret
 from orchestrator.plan.file.api_format import ApiFormat
-from orchestrator.plan.file.settings import EnvironmentSecret, ServerSettings
+from orchestrator.plan.file.settings import ServerSettings
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault, FaultScript
 from orchestrator.simulator.inventory import Inventory, Point, generated
@@ -100,8 +101,12 @@ async def desk(
     may_write: bool = False,
     fence: Fence = NO_FENCE,
     api_format: ApiFormat = ApiFormat.AUTO,
+    epoch: datetime | None = None,
 ) -> AsyncIterator[Desk]:
-    """Serve one simulated server and make a client for it, not logged on yet."""
+    """Serve one simulated server and make a client for it, not logged on yet.
+
+    `epoch` is what the server's wall clock shows at its second 0; by default it shows real time.
+    """
     monkeypatch.setenv("EM_TEST_PASSWORD", password)
     inventory = generated(7, machines=machines, backup_servers=2, points=points, awkward=False)
     change(inventory)
@@ -110,6 +115,7 @@ async def desk(
         inventory,
         users={ACCOUNT: User(ACCOUNT, PASSWORD, role)},
         behaviour=behaviour,
+        epoch=epoch,
         duration=lambda point, rng: MOUNT_S,
     )
     network = MemoryNetwork()

@@ -12,7 +12,7 @@ from typing import Literal
 
 from orchestrator.core.model import ServerName
 from orchestrator.em.transport import Transport
-from orchestrator.plan.file.settings import NoTrust
+from orchestrator.plan.file.access import NoTrust
 from tests.em.documents import sample
 
 RUNNING = sample("task.mount.running.wire")

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.core.errors import CredentialError
 from orchestrator.em import credentials
 from orchestrator.em.credentials import resolve
-from orchestrator.plan.file.settings import (
+from orchestrator.plan.file.access import (
     CommandSecret,
     CredentialSecret,
     EnvironmentSecret,

@@ -21,7 +21,8 @@ from orchestrator.em.connector import Connector
 from orchestrator.em.posting import PostConnector
 from orchestrator.em.transport import TOKEN, Transport
 from orchestrator.em.wire import XmlCodec
-from orchestrator.plan.file.settings import EnvironmentSecret, NoTrust, ServerSettings
+from orchestrator.plan.file.access import EnvironmentSecret, NoTrust
+from orchestrator.plan.file.settings import ServerSettings
 from tests.em.documents import MOUNT, POINT, sample
 from tests.em.rawserver import Prompt, RawServer, Reply, Request, raw_server, reply
 from tests.em.tlsservers import issued, server_side

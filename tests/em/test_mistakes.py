@@ -25,15 +25,15 @@ from orchestrator.em.tls import ssl_argument
 from orchestrator.em.transport import Transport
 from orchestrator.em.wire import XmlCodec
 from orchestrator.engine.server_connection import REFUSAL
-from orchestrator.plan.file.settings import (
+from orchestrator.plan.file.access import (
     CaFileTrust,
     EnvironmentSecret,
     FingerprintTrust,
     NoTrust,
-    ServerSettings,
     SystemTrust,
     Trust,
 )
+from orchestrator.plan.file.settings import ServerSettings
 from tests.em.documents import NAMESPACE
 from tests.em.rawserver import Prompt, Reply, raw_server, reply, transport_to
 from tests.em.tlsservers import SIGNING, Issued, issued, server_side, tls_server

@@ -19,15 +19,15 @@ from orchestrator.em.tls import certificate_expires, ssl_argument
 from orchestrator.em.transport import Transport
 from orchestrator.em.wire import XmlCodec
 from orchestrator.plan.choose.inventory import InventoryNeeds
-from orchestrator.plan.file.settings import (
+from orchestrator.plan.file.access import (
     CaFileTrust,
     EnvironmentSecret,
     FingerprintTrust,
     NoTrust,
-    ServerSettings,
     SystemTrust,
     Trust,
 )
+from orchestrator.plan.file.settings import ServerSettings
 from orchestrator.simulator.certificates import Certificate, self_signed
 from tests.em.documents import POINT
 from tests.em.rawserver import Prompt, RawServer, raw_server, reply

@@ -9,8 +9,8 @@ import pytest
 
 from orchestrator.core.errors import MalformedResponse
 from orchestrator.core.model import OsKind, Source, TaskState
-from orchestrator.em import wire
 from orchestrator.em.families import FAMILIES
+from orchestrator.em.moments import moment
 from orchestrator.em.wire import XmlCodec
 from tests.em.documents import (
     AGENT_POINT,
@@ -269,21 +269,21 @@ def test_a_machine_name_may_hold_an_at_sign(vm: str) -> None:
 )
 def test_a_time_has_any_number_of_fraction_digits(text: str, micro: int) -> None:
     """Trap 34: 0 to 7 digits."""
-    assert wire.moment(f"2026-03-14T21:00:39{text}Z") == datetime(
+    assert moment(f"2026-03-14T21:00:39{text}Z") == datetime(
         2026, 3, 14, 21, 0, 39, micro, tzinfo=UTC
     )
 
 
 def test_no_time_and_a_bad_time() -> None:
     """Trap 62: no zone is UTC; years before 1970, and what cannot be kept or read, are no time."""
-    assert wire.moment("2026-03-14T21:00:39") == datetime(2026, 3, 14, 21, 0, 39, tzinfo=UTC)
-    assert wire.moment("2026-03-14T21:00:39+02:00") == datetime(2026, 3, 14, 19, 0, 39, tzinfo=UTC)
+    assert moment("2026-03-14T21:00:39") == datetime(2026, 3, 14, 21, 0, 39, tzinfo=UTC)
+    assert moment("2026-03-14T21:00:39+02:00") == datetime(2026, 3, 14, 19, 0, 39, tzinfo=UTC)
     for text in (
         *(None, "", "yesterday", "2026-13-01T00:00:00Z", "30828-09-14T02:48:05Z"),
         *("1753-01-01T00:00:00Z", "1601-01-01T00:00:00Z", "0001-01-01T00:00:00"),
         *("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59.9999999", "9999-12-31T23:59:59-14:00"),
     ):
-        assert wire.moment(text) is None
+        assert moment(text) is None
 
 
 # --- mounts, entries, logon -----------------------------------------------------------------

@@ -140,6 +140,10 @@ class ScriptedSession:
         """Is not in the script."""
         _unexpected(point, source, os_kind)
 
+    async def stop_task(self, task: TaskId) -> None:
+        """Is not in the script."""
+        _unexpected(task)
+
     async def mount(self, mount: Href) -> Mount:
         """Is not in the script."""
         _unexpected(mount)

@@ -13,8 +13,8 @@ from orchestrator.core.model import ServerName
 from orchestrator.core.run_state import fold
 from orchestrator.engine.conductor import Conductor
 from orchestrator.engine.ledger import Ledger
+from orchestrator.engine.limits import Limits
 from orchestrator.engine.orders import Orders, Selection
-from orchestrator.engine.scheduler import Limits
 from tests.engine.test_ledger import ListJournal
 from tests.report.builders import finished, started
 from tests.report.several_chains import taken

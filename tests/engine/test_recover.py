@@ -76,6 +76,7 @@ class ScriptedServer:
     server: ServerName = ServerName("hq")
     kept = ()
     fence: Fence = NO_FENCE
+    stops_tasks = True
 
     @asynccontextmanager
     async def take_up(self, session: SessionId) -> AsyncIterator[GuestSession]:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from orchestrator.core.model import BackupServerName, MountRequest, ServerName, WaveName
-from orchestrator.engine.scheduler import Limits, Scheduler, Slot
+from orchestrator.engine.limits import Limits
+from orchestrator.engine.scheduler import Scheduler, Slot
 from tests.bench.schedule import greedy_makespan, heavy_tailed, lower_bound, request
 
 

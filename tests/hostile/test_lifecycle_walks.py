@@ -12,16 +12,20 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from orchestrator.core.activity import Activity, ActivityKind
 from orchestrator.core.errors import IllegalTransition
 from orchestrator.core.events import (
     CheckMade,
     DeadlinePassed,
     FileCopied,
+    MachineBusy,
+    MachineFree,
     MountFound,
     MountKept,
     MountLeft,
     MountReleased,
     NothingReadable,
+    OrphanEnded,
     OutOfReach,
     PointChosen,
     SubmissionInDoubt,
@@ -36,6 +40,8 @@ from orchestrator.core.events import (
     TaskAccepted,
     TaskFailed,
     TaskObserved,
+    TaskStopAsked,
+    TaskStopSeen,
     TaskSucceeded,
     UnmountStarted,
     VerdictReached,
@@ -49,6 +55,7 @@ from orchestrator.core.lifecycle import (
     begin,
 )
 from orchestrator.core.model import (
+    BackupServerName,
     Href,
     MountKey,
     MountState,
@@ -65,6 +72,7 @@ from orchestrator.core.model import (
     WaveName,
 )
 from orchestrator.core.proof import CheckOutcome, DownloadOutcome, Fate
+from orchestrator.core.stops import StopSeen
 
 KEY, TASK, MOUNT = MountKey("w/hq/dc01"), TaskId("task-1"), Href("/api/x/mounts/1")
 GOOD = {Result.VERIFIED, Result.MOUNTED}
@@ -75,6 +83,14 @@ POINTS = tuple(
         id=RestorePointId(name), name=name, vm="dc01", created_at=datetime(2026, 1, 1, tzinfo=UTC)
     )
     for name in ("p", "q")
+)
+WORKING = Activity(
+    id="g",
+    kind=ActivityKind.REPLICATION,
+    name="dc01@x",
+    vm="dc01",
+    backup_server=BackupServerName("vbr"),
+    began_at=datetime(2026, 1, 1, tzinfo=UTC),
 )
 PLANNED = TargetPlanned(
     at=0.0,
@@ -102,12 +118,17 @@ FIELDS: Mapping[type[TargetEvent], Chosen] = {
         "session": SessionId("s"),
         "point": rng.choice(POINTS).id,
     },
+    MachineBusy: lambda rng: {"activity": WORKING, "seen_at": 0.5, "excused": rng.random() < 0.5},
+    MachineFree: lambda rng: {"seen_at": rng.choice([None, 0.5])},
+    OrphanEnded: lambda _: {"seen_at": 0.5},
     SubmissionNotSent: lambda _: WHY,
     SubmissionRefused: lambda rng: WHY | {"proved_absent": rng.random() < 0.5},
     SubmissionInDoubt: lambda _: WHY,
     TaskAccepted: lambda rng: {"task": TASK, "adopted": rng.random() < 0.5},
     TaskObserved: lambda rng: {"task": TASK, "state": rng.choice(list(TaskState))},
     DeadlinePassed: lambda _: {"phase": "mount", "allowed_s": 1.0},
+    TaskStopAsked: lambda _: {"task": TASK},
+    TaskStopSeen: lambda rng: {"task": TASK, "seen": rng.choice(list(StopSeen))},
     TaskSucceeded: lambda rng: {"task": TASK, "mount": rng.choice([MOUNT, None])},
     TaskFailed: lambda _: {"task": TASK},
     MountFound: lambda rng: {"mount": MOUNT, "roots": rng.choice([(), ("C:",), ("/", "/v")])},
@@ -121,7 +142,7 @@ FIELDS: Mapping[type[TargetEvent], Chosen] = {
     UnmountStarted: lambda _: {"mount": MOUNT},
     MountReleased: lambda _: {"by_hand": False},
     MountLeft: lambda _: {"mount": MOUNT, "reason": "in use"},
-    OutOfReach: lambda _: WHY,
+    OutOfReach: lambda rng: WHY | {"lost": rng.random() < 0.5},
     TargetConcluded: lambda rng: {
         "result": rng.choice(list(Result)),
         "mount": rng.choice(list(MountState)),
@@ -144,10 +165,14 @@ def copied(rng: random.Random) -> DownloadOutcome:
 
 
 WEIGHTS: Mapping[type[TargetEvent], int] = {
+    MachineBusy: 1,
+    OrphanEnded: 1,
     PointChosen: 2,
     FileCopied: 1,
     MountKept: 3,
     DeadlinePassed: 1,
+    TaskStopAsked: 2,
+    TaskStopSeen: 14,
     VerdictReached: 8,
 }
 """How likely an event is where it is allowed; 4 where nothing is said."""
@@ -183,6 +208,8 @@ class Opinion:
             case UnmountStarted():
                 self.unmounting = True
             case SubmissionNotSent() | SubmissionRefused() | TaskFailed() | MountReleased():
+                self.may_be_open = False
+            case OrphanEnded():
                 self.may_be_open = False
             case MountFound(roots=roots):
                 self.may_be_open, self.readable = True, bool(roots)
@@ -274,7 +301,7 @@ def test_no_walk_claims_what_was_not_proved() -> None:
     """
     seen: Counter[Phase] = Counter()
     met: Counter[str] = Counter()
-    for seed in range(2500):
+    for seed in range(4000):
         rng = random.Random(f"walk-{seed}")
         first = FIRST[seed % len(FIRST)]
         record, opinion = begin(first), Opinion(asked=bool(first.checks))
@@ -306,6 +333,7 @@ def test_no_walk_claims_what_was_not_proved() -> None:
 
 WAYS: Mapping[Phase, tuple[type[TargetEvent], ...]] = {
     Phase.QUEUED: (),
+    Phase.BUSY: (MachineBusy,),
     Phase.SUBMITTING: (SubmissionStarted,),
     Phase.IN_DOUBT: (SubmissionStarted, SubmissionInDoubt),
     Phase.RUNNING: (SubmissionStarted, TaskAccepted),
@@ -320,6 +348,7 @@ WAYS: Mapping[Phase, tuple[type[TargetEvent], ...]] = {
 
 WITHOUT_CHANCE: Mapping[type[TargetEvent], dict[str, Any]] = {
     SubmissionStarted: {"point": POINTS[0].id},
+    MachineBusy: {"excused": False},
     VerdictReached: {"result": Result.FAILED},
     TargetConcluded: {"result": Result.FAILED, "mount": MountState.NONE, "point": None},
 }

@@ -18,8 +18,8 @@ from orchestrator.em import transport
 from orchestrator.em.credentials import resolve
 from orchestrator.engine.mount import drive
 from orchestrator.log import prepare
+from orchestrator.plan.file.access import CommandSecret
 from orchestrator.plan.file.loading import load_plan_text
-from orchestrator.plan.file.settings import CommandSecret
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
 from orchestrator.views.json_events import JsonEvents

@@ -13,14 +13,9 @@ from orchestrator.core.errors import PlanError
 from orchestrator.plan.choose.expansion import expand
 from orchestrator.plan.choose.inventory import Inventory
 from orchestrator.plan.choose.locked import load_locked, lock
+from orchestrator.plan.file.access import EnvironmentSecret, FileSecret
 from orchestrator.plan.file.loading import LoadedPlan, load_plan_text
-from orchestrator.plan.file.settings import (
-    EnvironmentSecret,
-    FileSecret,
-    HookKind,
-    Notification,
-    NotifyOn,
-)
+from orchestrator.plan.file.settings import HookKind, Notification, NotifyOn
 from tests.plan.builders import NOW, point
 
 HEAD = """version: 1

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.plan.file.access import CommandSecret
 from orchestrator.plan.file.loading import load_plan_text
-from orchestrator.plan.file.settings import CommandSecret
 
 PLAN = """version: 1
 name: secrets

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.core.errors import PlanError
+from orchestrator.plan.file.access import EnvironmentSecret
 from orchestrator.plan.file.loading import load_plan_text
-from orchestrator.plan.file.settings import EnvironmentSecret
 from orchestrator.plan.file.variables import expand_text
 from tests.plan.builders import HEAD, load
 

@@ -19,7 +19,8 @@ from orchestrator.core.events import (
     SubmissionStarted,
     TargetConcluded,
 )
-from orchestrator.core.model import ExitCode, Objectives, Result, ServerName
+from orchestrator.core.exit_codes import ExitCode
+from orchestrator.core.model import Objectives, Result, ServerName
 from orchestrator.core.run_state import RunState
 from orchestrator.report.exit_codes import PRECEDENCE, exit_code, reasons
 from orchestrator.report.summary import summarize

@@ -136,8 +136,8 @@ def test_a_hostile_message_is_text_and_nothing_else() -> None:
 
     (case,) = parsed(summarize(run_of(lived))).iter("testcase")
 
-    assert case[0].attrib["message"] == allowed(HOSTILE)
-    assert (case[0].text or "").startswith("failed, mount none: [/x]<b")
+    assert case[0].attrib["message"] == f"other: {allowed(HOSTILE)}"
+    assert (case[0].text or "").startswith("failed, mount none: other: [/x]<b")
     assert len(case[0]) == 0
 
 

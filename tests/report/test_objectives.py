@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.core.events import SessionOpened
-from orchestrator.core.model import ExitCode, Objectives, ServerName, SessionId
+from orchestrator.core.exit_codes import ExitCode
+from orchestrator.core.model import Objectives, ServerName, SessionId
 from orchestrator.core.run_state import RunState
 from orchestrator.report.exit_codes import exit_code
 from orchestrator.report.summary import summarize

@@ -30,8 +30,9 @@ from orchestrator.core.events import (
     StrayReleased,
     TargetPlanned,
 )
+from orchestrator.core.exit_codes import exit_words
 from orchestrator.core.lifecycle import Phase
-from orchestrator.core.model import Href, MountKey, RunId, ServerName, TaskId, exit_words
+from orchestrator.core.model import Href, MountKey, RunId, ServerName, TaskId
 from orchestrator.core.proof import DownloadOutcome
 from orchestrator.core.proof import Fate as Copied
 from orchestrator.core.text import escape_markdown, printable

@@ -92,6 +92,7 @@ def test_the_phases_are_the_seconds_between_the_events() -> None:
 
     assert target.phases_s == {
         "queued": 3.0,
+        "busy": 0.0,
         "submitting": 0.5,
         "running": 40.0,
         "collecting": 1.5,

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 
 from orchestrator.core.events import Event, RunHalted, RunNoted, SessionEnded
-from orchestrator.core.model import ExitCode, Objectives, ServerName
+from orchestrator.core.exit_codes import ExitCode
+from orchestrator.core.model import Objectives, ServerName
 from orchestrator.core.run_state import RunState
 from orchestrator.core.text import duration
 from orchestrator.report import as_html

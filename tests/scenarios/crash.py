@@ -97,6 +97,10 @@ class Doom:
             return True
         return False
 
+    def dies_after(self, steps: int) -> None:
+        """Let the process die so many steps from now; 0: at the next one."""
+        self._at_step = self.steps + 1 + steps
+
     def die(self) -> None:
         """Keep what is on disk, silence the network, and end the process."""
         if self.dead:

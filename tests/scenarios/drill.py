@@ -57,6 +57,7 @@ class Site(Struct):
     mount_s: float | None = 60.0
     change: Callable[[Inventory], None] = lambda inventory: None
     families: Sequence[str] = (REPLICAS,)
+    stop_tasks: str = "when_needed"
 
     def listed(self, seed: int) -> Sequence[tuple[str, str]]:
         """Return its machines, and their systems as a plan calls them."""
@@ -128,6 +129,7 @@ def servers_yaml(sites: Sequence[Site]) -> str:
             f"    username: {ACCOUNT}",
             "    password: {env: SCENARIO_PASSWORD}",
             f"    limits: {{mounts: {site.limit}}}",
+            f"    stop_tasks: {site.stop_tasks}",
         ]
     return "\n".join(lines) + "\n"
 

@@ -295,14 +295,17 @@ async def test_objectives_are_measured_and_missed_ones_are_a_no(
 
 
 @pytest.mark.parametrize("role", ["Portal User", "VM Restore Operator"])
-async def test_a_role_that_may_not_mount_fails_certainly(
+async def test_a_role_that_may_not_mount_is_seen_before_anything_is_asked_for(
     role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """403 is an answer: nothing was started, and nothing is repeated."""
+    """Who may not list the mounts of a point may not make one: code 4, and no POST."""
     done = await drill(tmp_path, monkeypatch, [Site(machines=2, role=role)])
 
-    assert set(done.results().values()) == {"failed"}
-    assert [len(target["attempts"]) for target in done.report["targets"]] == [1, 1]
+    posted = [kind for kind in done.truth.requests if "POST" in kind and "mounts" in kind]
+    assert done.outcome.code == 4
+    assert set(done.results().values()) == {"skipped"}
+    assert "may not mount" in done.report["servers"][0]["problem"]
+    assert not posted
     assert not done.truth.mounts
 
 

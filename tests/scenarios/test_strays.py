@@ -127,7 +127,11 @@ async def test_a_task_that_never_ends_does_not_take_what_another_one_has_mounted
         Fault(kind="forbidden", method="DELETE", path="/mounts/1$", until_s=900.0),
     ]
     short = "defaults: {timeouts: {mount: 60s}}\n"
-    site = Site(machines=1, faults=faults, behaviour=Behaviour(backup_server_slots=2))
+    site = Site(
+        machines=1,
+        faults=faults,
+        behaviour=Behaviour(backup_server_slots=2, task_stop="goes_on"),
+    )
     async with staged(tmp_path, monkeypatch, [site], extra=short) as stage:
         manager = stage.sites.managers["hq"]
         manager._duration = lambda _point, _rng: next(seconds)

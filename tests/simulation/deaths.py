@@ -68,6 +68,8 @@ def told(number: int, more: frozenset[str] = PLAYED) -> Death:
     dice = random.Random(f"death:{number}")
     names = ["hq", "dr"][: dice.choice([1, 1, 1, 2])]
     sites = [_site(dice, name, more) for name in names]
+    if "stopped" in more:
+        _stops(random.Random(f"stops:{number}"), sites)
     late = SESSION_IDLE_LIMIT + 300.0
     by_time = dice.random() < 0.3
     return Death(
@@ -107,6 +109,19 @@ def _site(dice: random.Random, name: str, more: frozenset[str]) -> Site:
         limit=dice.choice([1, 2, 3]),
         mount_s=dice.choice([5.0, 40.0, 90.0]),
     )
+
+
+def _stops(dice: random.Random, sites: list[Site]) -> None:
+    """Say what a stop does to a task of each server; on some every mount is late."""
+    for site in sites:
+        site.behaviour = replace(
+            site.behaviour,
+            task_stop=dice.choice(["ended", "vanished", "refused", "goes_on"]),
+            cancel_leaves_mount=dice.random() < 0.5,
+            stopped_mount_after_s=dice.choice([None, 5.0, 60.0, 200.0]),
+        )
+        if dice.random() < 0.3:
+            site.mount_s = 330.0
 
 
 @uncollected()

@@ -64,6 +64,7 @@ KINDS: Mapping[str, str] = {
     "another_point": "another restore point is tried",
     "older_point": "a target is good from an older restore point",
     "held": "a mount is held after its verdict",
+    "machine_busy": "a machine is seen at work in a job or a restore",
     "other_system": "a guest is mounted as the other system, because nothing was readable",
     "stop_once": "a stop signal",
     "stop_twice": "a second stop signal",
@@ -105,11 +106,26 @@ MORE: Mapping[str, str] = {
     "json_13": "a server is spoken to in JSON as version 13 writes it",
     "frozen": "the process stands still for a while",
     "stop_early": "a stop signal before the first mount",
+    "stopped": "a task is asked to stop",
 }
 """The same, of `troubles`."""
 
+STOPS: Mapping[str, str] = {
+    "stop_ended": "a task is asked to stop, and ends",
+    "stop_vanished": "a task is asked to stop, and is not known any more",
+    "stop_refused": "a task is asked to stop, which is refused",
+    "stop_goes_on": "a task is asked to stop, and goes on",
+    "stop_late_mount": "a mount appears after its task was stopped",
+}
+"""What comes of "stopped"."""
+
+EVERY: Mapping[str, str] = {**KINDS, **MORE, **STOPS}
+
 LEAST = 0.07
 """How often every kind must have struck, per seed that was played: 70 times over `make test`."""
+
+LEAST_OF_STOPS = LEAST / 2
+"""The same for each that comes of a stop: more late tasks would leave too many doubts unsettled."""
 
 CERTAIN = 0.95
 """Share of the POSTs in doubt that must end certain: those with a living session and no stop.
@@ -122,7 +138,7 @@ doubts are counted apart.
 
 def table(hits: Counter[str]) -> str:
     """Return how often everything struck, and how the POSTs in doubt ended."""
-    rows = [f"{hits[kind]:>7}  {kind:<20} {what}" for kind, what in {**KINDS, **MORE}.items()]
+    rows = [f"{hits[kind]:>7}  {kind:<20} {what}" for kind, what in EVERY.items()]
     certain, unsure = hits["doubt_certain"], hits["doubt_uncertain"]
     doubts = max(1, certain + unsure)
     rows += [
@@ -145,5 +161,8 @@ def assert_enough(hits: Counter[str], more: frozenset[str] = PLAYED) -> None:
     least = LEAST * hits["seeds"]
     rare = {kind: hits[kind] for kind in (*KINDS, *more) if hits[kind] < least}
     assert not rare, f"struck fewer than {least:.0f} times: {rare}"
+    least = LEAST_OF_STOPS * hits["seeds"] if "stopped" in more else 0
+    rare = {kind: hits[kind] for kind in STOPS if hits[kind] < least}
+    assert not rare, f"came of a stop fewer than {least:.0f} times: {rare}"
     certain, unsure = hits["doubt_certain"], hits["doubt_uncertain"]
     assert certain >= CERTAIN * (certain + unsure), f"{unsure} of {certain + unsure} POSTs unsure"

@@ -12,7 +12,9 @@ import json
 import logging
 import os
 import random
+import re
 import tempfile
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,10 +33,12 @@ from structlog.testing import capture_logs
 from orchestrator.app.outcome import Outcome
 from orchestrator.app.runner import run_plan
 from orchestrator.app.wiring import Choices, World, limits_of
-from orchestrator.core.model import ExitCode, RunId
+from orchestrator.core.exit_codes import ExitCode
+from orchestrator.core.model import RunId
 from orchestrator.engine.run import Run
 from orchestrator.journal import State
 from orchestrator.plan.file.loading import load_plan_text
+from orchestrator.simulator.activity import SimActivity
 from orchestrator.simulator.faults import FaultScript
 from orchestrator.simulator.inventory import Inventory, Point, generated
 from orchestrator.simulator.manager import SimMount, SimSession, SimTask, SimulatedManager, User
@@ -89,6 +93,12 @@ class _Manager(SimulatedManager):
         if isinstance(self.truth, Witness) and session.id not in self.truth.strangers:
             self.truth.hits["task_purged"] += before - len(session.tasks)
 
+    def appear(self, session: SimSession, mount: SimMount) -> str | None:
+        if isinstance(self.truth, Witness) and session.id not in self.truth.strangers:
+            is_shown = any(task.mount is mount for task in session.tasks.values())
+            self.truth.hits["stop_late_mount"] += not is_shown
+        return super().appear(session, mount)
+
     def unmount_by_task(self, session: SimSession, mount: SimMount, how: str) -> SimTask:
         task = super().unmount_by_task(session, mount, how)
         if isinstance(self.truth, Witness):
@@ -114,9 +124,27 @@ class _Face(HttpFace):
         if answer.status == 401 and reachable and "/sessionmngr" in request.raw_path.lower():
             self._witness.logon_refused(self.manager.name)
         session = self.manager.sessions.get(token)
+        if session is not None and reachable:
+            self._note_tasks(request, answer, session)
         if answer.status == 401 and session is not None:
             self._witness.denials[session.id] += 1
         return answer
+
+    def _note_tasks(
+        self, request: web.BaseRequest, answer: web.StreamResponse, session: SimSession
+    ) -> None:
+        """Tell the witness what a client was told of tasks that it may ask to stop."""
+        shown = answer.body if isinstance(answer, web.Response) else None
+        if request.method == "GET" and answer.status == 200 and isinstance(shown, bytes):
+            self._witness.told(session, DONE_TASK.findall(shown))
+        if request.method == "DELETE" and "/tasks/" in request.raw_path:
+            self._witness.hits[f"stop_{self.manager.behaviour.task_stop}"] += 1
+
+
+DONE_TASK = re.compile(
+    rb"<TaskId>([^<]+)</TaskId><State>Finished</State>(?:<Operation>[^<]*</Operation>)?"
+    rb'<Result Success="true"'
+)
 
 
 @dataclass(slots=True)
@@ -269,7 +297,7 @@ class _Play:
     # --- the servers -------------------------------------------------------------------------
 
     def _manager(self, place: Place, inventory: Inventory) -> SimulatedManager:
-        return _Manager(
+        manager = _Manager(
             place.name,
             inventory,
             users={ACCOUNT: User(ACCOUNT, PASSWORD)},
@@ -279,6 +307,17 @@ class _Play:
             epoch=START,
             duration=self._duration(place),
         )
+        manager.activities += [
+            SimActivity(
+                kind=each.kind,
+                machine=inventory.machines[each.machine],
+                from_s=each.from_s,
+                until_s=each.until_s,
+                id=str(uuid.UUID(int=place.seed + number)),
+            )
+            for number, each in enumerate(place.neighbours)
+        ]
+        return manager
 
     def _duration(self, place: Place) -> Callable[[Point, random.Random], float]:
         def seconds(point: Point, rng: random.Random) -> float:
@@ -301,6 +340,7 @@ class _Play:
         events = [(at, what, name) for at, what, name in story.network]
         events += [(at, "stop", name) for at, name in story.signals]
         events += [(at, "stranger", name) for at, name in story.strangers]
+        events += [(at, "console", name) for at, name in story.consoles]
         events += [(at, "frozen", str(seconds)) for at, seconds in story.freezes]
         if story.asks is not None:
             events += [(at, "request", "") for at in story.asks.requests]
@@ -318,8 +358,16 @@ class _Play:
                 self.witness.hits["frozen"] += 1
             elif what == "stranger":
                 self._visit(self.managers[name])
+            elif what == "console":
+                self._end_orphans(self.managers[name])
             else:
                 self._link(what, host(name))
+
+    def _end_orphans(self, manager: SimulatedManager) -> None:
+        """Let a person end, at the backup server, the mounts that no session can reach."""
+        for fate in self.witness.mounts:
+            if fate.server == manager.name and fate.is_open and fate.orphaned and fate.succeeded:
+                self.witness.closed(fate, manager.clock(), "console")
 
     def _visit(self, manager: SimulatedManager) -> None:
         """Let somebody else, of the same account, mount what the run mounts too."""

@@ -124,6 +124,16 @@ RETRY_AFTER = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A job or a restore at work on one machine, in virtual seconds."""
+
+    kind: str
+    machine: int
+    from_s: float
+    until_s: float
+
+
 @dataclass(slots=True, kw_only=True)
 class Place:
     """One server of a story."""
@@ -144,6 +154,8 @@ class Place:
     faults: dict[int, str] = field(default_factory=dict)
     """What each fault of `rules` is counted as, by its place there."""
     rules: list[Fault] = field(default_factory=list)
+    neighbours: list[Neighbour] = field(default_factory=list)
+    counts_others: bool = False
     moods: list[str] = field(default_factory=list)
     """What its knobs are counted as."""
     format: str = ""
@@ -224,6 +236,8 @@ class Story:
     signals: list[tuple[float, str]] = field(default_factory=list)
     strangers: list[tuple[float, str]] = field(default_factory=list)
     """(second, server) of somebody else's mounts."""
+    consoles: list[tuple[float, str]] = field(default_factory=list)
+    """(second, server) at which a person ends the mounts that nobody can reach any more."""
     freezes: list[tuple[float, float]] = field(default_factory=list)
     """(second, seconds) for which the process stands still."""
     asks: Asks | None = None
@@ -249,7 +263,9 @@ class Story:
         more = self.asks.longest_s if self.asks is not None else 0.0
         more += 900.0 * self.open_os
         frozen = sum(seconds for _at, seconds in self.freezes)
-        return CALM_S + 900.0 + rounds * (900.0 + more) + frozen
+        busy = any(place.neighbours for place in self.places) or self.consoles
+        waiting = rounds * (BUSY_S + 900.0) + 900.0 if busy else 0.0
+        return CALM_S + 900.0 + rounds * (900.0 + more) + frozen + waiting
 
 
 def told(seed: int, more: frozenset[str] = PLAYED) -> Story:
@@ -290,6 +306,9 @@ def told(seed: int, more: frozenset[str] = PLAYED) -> Story:
             story.signals.append((first + rng.choice([0.0, 0.5, 3.0, 15.0, 60.0]), "SIGTERM"))
     _spell(random.Random(f"spell:{seed}"), places)
     _more(random.Random(f"more:{seed}"), story, more)
+    _neighbours(random.Random(f"neighbours:{seed}"), story)
+    if "stopped" in more:
+        _stops(random.Random(f"stops:{seed}"), story)
     if seed % 5 in ASKING:
         story.asks = _asks(random.Random(f"asks:{seed}"), seed)
         if story.asks.unmount is not Unmount.ALWAYS:
@@ -323,6 +342,24 @@ def _forms(rng: random.Random, places: list[Place], wanted: frozenset[str]) -> N
             place.format = form
             place.behaviour = replace(place.behaviour, **knobs)
             place.moods.append(hit)
+
+
+def _stops(rng: random.Random, story: Story) -> None:
+    """Say what a stop does to a task of each server; some have many tasks that come to it.
+
+    A task that has ended by its own word mounts nothing later than a run looks for it.
+    """
+    for place in story.places:
+        answer = rng.choice(["ended", "vanished", "refused", "goes_on"])
+        place.behaviour = replace(
+            place.behaviour,
+            task_stop=answer,
+            stopped_mount_after_s=rng.choice(
+                [None, 5.0, 60.0, 200.0] if answer == "ended" else [None, None, 5.0, 200.0, 400.0]
+            ),
+        )
+        if rng.random() < 0.4:
+            place.stuck = max(place.stuck, 0.3)
 
 
 def _mood(rng: random.Random, story: Story, wanted: frozenset[str]) -> None:
@@ -458,6 +495,39 @@ def _more(rng: random.Random, story: Story, wanted: frozenset[str]) -> None:
         story.signals = [(0.0, "SIGTERM")]
 
 
+BUSY_S = 600.0
+"""Seconds that a target of a story waits for its machine, at most."""
+
+
+def _neighbours(rng: random.Random, story: Story) -> None:
+    """Let others be at work on the backup servers, seen by this account, seen late, or never."""
+    conflict = rng.choice(["wait"] * 6 + ["skip", "fail"])
+    busy = ", busy: 10m}\n  conflict: wait" if conflict == "wait" else f"}}\n  conflict: {conflict}"
+    story.settings = story.settings.replace("unmount: 3m}", f"unmount: 3m{busy}")
+    for place in story.places:
+        if rng.random() < 0.35:
+            continue
+        place.behaviour = replace(
+            place.behaviour,
+            shows_activity=rng.choice(["denied", "by_role", "nothing", "all", "all", "all", "all"]),
+            activity_delay_s=rng.choice([0.0, 0.0, 50.0, 900.0]),
+            shows_own_mounts=rng.random() < 0.8,
+        )
+        place.counts_others = rng.random() < 0.3
+        for _ in range(rng.choice([0, 1, 2, 3])):
+            begin = rng.uniform(-100.0, 200.0)
+            place.neighbours.append(
+                Neighbour(
+                    rng.choice(["replication"] * 3 + ["file_restore", "restore"]),
+                    rng.randrange(place.machines),
+                    begin,
+                    min(begin + rng.choice([60.0, 300.0, 900.0]), CALM_S),
+                )
+            )
+        if rng.random() < 0.4:
+            story.consoles.append((rng.uniform(100.0, CALM_S), place.name))
+
+
 def _skip(rng: random.Random, hit: str, method: str) -> int:
     """Return how many requests pass before the first that may be struck."""
     if hit.startswith("logon") or hit in DISGUISED:
@@ -493,7 +563,7 @@ def plan_of(story: Story, machines: dict[str, list[tuple[str, str]]]) -> str:
             f"    username: {ACCOUNT}",
             "    password: {env: STORY_PASSWORD}",
             *([f"    api: {{format: {place.format}}}"] if place.format else []),
-            f"    limits: {{mounts: {place.limit}}}",
+            f"    limits: {{mounts: {place.limit}{', count_others: true' * place.counts_others}}}",
             "    backup_servers:",
             f"      vbr-{place.name}-01: {{mounts: {place.backup_limit}}}",
         ]

@@ -188,7 +188,7 @@ FORMS: Mapping[str, Mapping[str, Sequence[Any]]] = MappingProxyType(
 IN_JSON = 0.3
 """Share of the servers that are."""
 
-ALL = frozenset({*TROUBLES, *LASTING, *MOODS, *FORMS, "frozen", "stop_early"})
+ALL = frozenset({*TROUBLES, *LASTING, *MOODS, *FORMS, "frozen", "stop_early", "stopped"})
 
 PLAYED = ALL
 """What the stories of `make test` play of all this."""

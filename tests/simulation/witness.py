@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
+from orchestrator.core.activity import Activity
 from orchestrator.core.events import (
     Event,
+    MachineBusy,
+    MachineFree,
     MountFound,
     MountKept,
     MountLeft,
     MountReleased,
     NothingReadable,
+    OrphanEnded,
     OutOfReach,
     PointChosen,
     RunFinished,
@@ -37,13 +41,15 @@ from orchestrator.core.events import (
     TargetPlanned,
     TaskAccepted,
     TaskFailed,
+    TaskStopAsked,
     TaskSucceeded,
     UnmountStarted,
     VerdictReached,
 )
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import MountState, OsSource, Result, Unmount, session_id
-from orchestrator.engine.scheduler import Limits
+from orchestrator.engine.limits import Limits
+from orchestrator.simulator.activity import session_of_mount
 from orchestrator.simulator.manager import SimSession, SimulatedManager
 from orchestrator.simulator.truth import GroundTruth, MountFate
 from tests.invariants import allowed
@@ -123,6 +129,10 @@ class Witness(GroundTruth):
         self._tasks: dict[str, set[str]] = {}
         self.unmount_tasks: dict[str, set[str]] = {}
         """Names of tasks that are no mounts, by session."""
+        self._ready: set[tuple[str, str]] = set()
+        """Tasks that were shown as those of a mount that is ready, by session."""
+        self._stopped_tasks: dict[tuple[str, str], bool] = {}
+        """Tasks that are to be asked to stop, by session; true once that has arrived."""
         self._announced: set[tuple[str, str, str, int]] = set()
         self._opened: dict[str, str] = {}
         self._lost: set[str] = set()
@@ -131,6 +141,8 @@ class Witness(GroundTruth):
         self._guids: dict[str, str] = {}
         self._given_up: set[str] = set()
         self._refused: set[str] = set()
+        self._waited: dict[str, str] = {}
+        """The session that a target of this point waits for."""
         self._over = False
         self._stopped = False
 
@@ -147,7 +159,7 @@ class Witness(GroundTruth):
 
     def ours(self) -> GroundTruth:
         """Return the truth without what strangers did and what left no mount."""
-        mine = GroundTruth(peaks=self.peaks, dangerous=self.dangerous)
+        mine = GroundTruth(peaks=self.peaks, dangerous=self.dangerous, stops=self.stops)
         mine.mounts = [
             fate
             for fate in self.mounts
@@ -222,6 +234,8 @@ class Witness(GroundTruth):
             return
         if method == "DELETE" and "/logonsessions/" in path.lower():
             self._logoff_arrived(path.rpartition("/")[2], session)
+        elif method == "DELETE" and "/tasks/" in path.lower():
+            self._stop_arrived(server, path.rpartition("/")[2], session)
         elif place is not None and method == "POST":
             self._post_arrived(server, place[1].lower(), session)
         elif place is not None and method == "DELETE":
@@ -267,6 +281,19 @@ class Witness(GroundTruth):
             named and aim is not None and aim.made is not None and aim.made.number == number,
             f"{server}: an unmount of {point}@{number} that nobody announced",
         )
+
+    def told(self, session: SimSession, tasks: Iterable[bytes]) -> None:
+        """Note tasks that a client was shown as those of mounts that are ready."""
+        self._ready.update((session.id, task.decode()) for task in tasks)
+
+    def _stop_arrived(self, server: str, task: str, session: SimSession) -> None:
+        self.hits["stopped"] += 1
+        key = (session.id, task)
+        self.demand(session.id not in self.strangers, f"{server}: a stranger's token was used")
+        self.demand(key in self._stopped_tasks, f"{server}: {task} is stopped without an intent")
+        self.demand(not self._stopped_tasks.get(key), f"{server}: {task} is stopped again")
+        self.demand(key not in self._ready, f"{server}: {task} is stopped, and its mount is ready")
+        self._stopped_tasks[key] = True
 
     def _excused(self) -> set[tuple[str, str, str, int]]:
         """Return the mounts that nobody can have announced, as a DELETE names them."""
@@ -388,6 +415,11 @@ class Witness(GroundTruth):
                 same = fate is not None and fate.succeeded is True and fate.number == number
                 self.demand(same, f"{event}, but it made {fate}")
                 self._answered(aim, certain=True)
+            case TaskStopAsked(task=task):
+                mine = self._by_task.get((aim.server, aim.session, task))
+                self.demand(mine is not None and mine is fate, f"{event}, but it made {fate}")
+                self.demand((aim.session, task) not in self._stopped_tasks, f"{event}, again")
+                self._stopped_tasks[aim.session, task] = False
             case TaskSucceeded() | TaskFailed() if aim.borrowed is not None:
                 good = isinstance(event, TaskSucceeded)
                 self.demand(aim.borrowed.succeeded is good, f"{event}, but {aim.borrowed}")
@@ -417,10 +449,34 @@ class Witness(GroundTruth):
             case MountReleased():
                 gone = fate is not None and fate.closed_by == "unmounted"
                 self.demand(gone, f"{event}, but {fate}")
+            case OrphanEnded():
+                self.demand(fate is None or not fate.is_open, f"{event}, but {fate} is open")
+                self.hits["orphan_ended"] += 1
+            case MachineBusy(activity=activity):
+                self.demand(self._was_at_work(aim, activity), f"{event}, which never was")
+                self._waited[aim.point] = activity.id
+                self.hits["machine_busy"] += 1
+            case MachineFree(seen_at=float(seen_at)):
+                self.hits["machine_free"] += 1
+                self.demand(not self._works(aim, seen_at), f"{event}, but it is at work")
             case OutOfReach(reason=reason):
                 self._answered(aim, certain=False, why=reason)
             case TargetConcluded():
                 self._concluded(aim, event)
+
+    def _was_at_work(self, aim: _Aim, activity: Activity) -> bool:
+        """Tell whether somebody else's session with this id has ever been there."""
+        manager = self._managers[aim.server]
+        known = {each.id for each in manager.activities}
+        known |= {session_of_mount(each) for each in self.mounts}
+        return activity.id in known
+
+    def _works(self, aim: _Aim, at: float) -> bool:
+        """Tell whether what the target has waited for went on then."""
+        waited = self._waited.get(aim.point, "")
+        manager = self._managers[aim.server]
+        at += manager.skew  # its clock may have jumped
+        return any(each.id == waited and each.is_at_work(at) for each in manager.activities)
 
     def _is_extra(self, fate: MountFate | None) -> bool:
         """Tell whether a mount is one of several that one request has made, or denied."""

@@ -307,6 +307,51 @@ async def test_deleting_a_running_task_may_leave_its_mount(leaves: bool) -> None
         assert len(listed.all("VmReplicaPointMount")) == int(leaves)
 
 
+@pytest.mark.parametrize(
+    ("answer", "status", "state"),
+    [
+        ("ended", 204, "Finished"),
+        ("vanished", 204, None),
+        ("refused", 403, "Running"),
+        ("goes_on", 204, "Running"),
+    ],
+)
+async def test_what_a_stop_does_to_a_running_task(
+    answer: str, status: int, state: str | None
+) -> None:
+    """Four answers (knob); one that goes on mounts, one that has gone does not."""
+    behaviour = replace(STEADY, task_stop=answer, cancel_leaves_mount=False)
+    async with wired(behaviour=behaviour) as wire:
+        point = wire.point()
+        await wire.start(point)
+
+        assert (await wire.delete("tasks/task-1")).status == status
+        shown = await wire.get("tasks/task-1")
+        assert shown.status == (500 if state is None else 200)
+        assert shown.texts("State") == ([] if state is None else [state])
+
+        await anyio.sleep(MOUNT_S + 1)
+        assert len(wire.truth.still_open()) == int(state == "Running")
+        assert len(wire.truth.stops) == 1
+
+
+@pytest.mark.parametrize("answer", ["ended", "vanished"])
+async def test_a_mount_may_appear_after_its_task_has_gone(answer: str) -> None:
+    """So many seconds later (knob), in the list of its point, and it can be removed."""
+    behaviour = replace(STEADY, task_stop=answer, stopped_mount_after_s=100.0)
+    async with wired(behaviour=behaviour) as wire:
+        mounts = f"vmReplicaPoints/{wire.point().id}/mounts"
+        await wire.start(wire.point())
+        await wire.delete("tasks/task-1")
+
+        await anyio.sleep(99)
+        assert not (await wire.get(mounts)).all("VmReplicaPointMount")
+        await anyio.sleep(2)
+        assert len((await wire.get(mounts)).all("VmReplicaPointMount")) == 1
+        assert (await wire.delete(f"{mounts}/1")).status == 204
+        assert not wire.truth.still_open()
+
+
 @pytest.mark.parametrize(("knob", "status"), [(False, 200), (True, 404)])
 async def test_the_list_before_the_first_mount(knob: bool, status: int) -> None:
     """Mount list empty or 404 before the first mount (knob)."""

@@ -26,13 +26,23 @@ from orchestrator.core.events import (
     StopRequested,
     SubmissionInDoubt,
     TargetEvent,
+    TaskStopAsked,
+    TaskStopSeen,
     TaskSucceeded,
     UnmountStarted,
     VerdictReached,
 )
 from orchestrator.core.lifecycle import MountRecord, begin
-from orchestrator.core.model import Href, MountState, Result, ServerName, SessionId, TaskId
+from orchestrator.core.model import (
+    Href,
+    MountState,
+    Result,
+    ServerName,
+    SessionId,
+    TaskId,
+)
 from orchestrator.core.proof import CheckOutcome, DownloadOutcome, Fate
+from orchestrator.core.stops import StopSeen
 from orchestrator.core.text import clock
 from orchestrator.views.lines import LineView
 from tests.views.story import (
@@ -394,3 +404,19 @@ def test_a_process_that_is_gone_is_told_once() -> None:
     assert gone.endswith("its process is gone; continue it: bulk-restore resume r-1")
     assert again.endswith("run r-1 goes on")
     assert "0/2 done" in summary
+
+
+def test_a_task_that_is_asked_to_stop_is_shown_with_what_was_seen() -> None:
+    """The request and the answer are a line each; the answer says nothing of the mount."""
+    task = TaskId("task-a")
+    begun = [started(), planned("a"), wave(1), submitted("a", 2), accepted("a", 3)]
+
+    lines = shown(
+        *begun,
+        TaskStopAsked(at=60, key=key("a"), task=task),
+        TaskStopSeen(at=61, key=key("a"), task=task, seen=StopSeen.GOES_ON, words="no\x1b[2J"),
+    )
+
+    assert lines[-2] == "1:00 w/hq/a: asking task-a to stop"
+    assert lines[-1].startswith("1:01 w/hq/a: task-a, asked to stop: goes on (no")
+    assert "\x1b" not in lines[-1]

@@ -10,8 +10,9 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from orchestrator.core.events import RunHalted, WaveFinished
+from orchestrator.core.exit_codes import exit_words, totals
 from orchestrator.core.lifecycle import MountRecord
-from orchestrator.core.model import MountState, Result, exit_words, totals
+from orchestrator.core.model import MountState, Result
 from orchestrator.core.run_state import RunState, good_results
 from orchestrator.core.text import counted
 from orchestrator.plan.file.settings import NotifyOn

@@ -16,7 +16,8 @@ from orchestrator.core.events import Event
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.run_state import RunState
 from orchestrator.log import Log
-from orchestrator.plan.file.settings import Notification, SecretReference
+from orchestrator.plan.file.access import SecretReference
+from orchestrator.plan.file.settings import Notification
 
 log = Log(__name__)
 

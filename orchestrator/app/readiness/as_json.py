@@ -8,7 +8,7 @@ from typing import Any
 from msgspec.structs import asdict
 
 from orchestrator.app.readiness.findings import Readiness, Scope, Status
-from orchestrator.core.model import ExitCode
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.text import printable_json, timestamp
 
 VERSION = 1

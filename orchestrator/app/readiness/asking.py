@@ -13,6 +13,7 @@ from typing import TypeVar
 import anyio
 from msgspec import Struct, field
 
+from orchestrator.core.activity import Activity
 from orchestrator.core.errors import (
     AccessDenied,
     AnsweredByPage,
@@ -55,6 +56,8 @@ class ServerAnswers(Struct, kw_only=True):
     clock_offset_s: float | None = None
     sessions: Sequence[OpenSession] | OrchestratorError | None = None
     backup_servers: Sequence[BackupServer] | OrchestratorError | None = None
+    replications: Sequence[Activity] | OrchestratorError | None = None
+    restores: Sequence[Activity] | OrchestratorError | None = None
     newest: dict[Source, RestorePoint | OrchestratorError | None] = field(default_factory=dict)
     points: Listing | OrchestratorError | None = None
     mounting: dict[Source, OrchestratorError | None] = field(default_factory=dict)
@@ -140,6 +143,8 @@ async def _read(session: Session, needs: InventoryNeeds, sight: ServerAnswers) -
         await _look_at_mounts(session, source, sight)
     sight.sessions = await answer_or_error(session.open_sessions())
     sight.backup_servers = await answer_or_error(session.backup_servers())
+    sight.replications = await answer_or_error(session.replications())
+    sight.restores = await answer_or_error(session.restores())
 
 
 async def _look_at_mounts(session: Session, source: Source, sight: ServerAnswers) -> None:

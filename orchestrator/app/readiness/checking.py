@@ -10,6 +10,7 @@ import anyio
 from msgspec import Struct, field
 
 from orchestrator.app.readiness.asking import ServerAnswers, look
+from orchestrator.app.readiness.at_work import target_activity
 from orchestrator.app.readiness.expected import expected_duration
 from orchestrator.app.readiness.findings import Finding, Readiness, Scope, Subject
 from orchestrator.app.readiness.here import (
@@ -179,6 +180,7 @@ class _CheckResults(Struct, frozen=True):
         elsewhere = machines_elsewhere(memory.living, requests, places, memory.identities)
         clocks = {name: sight.clock(self.now) for name, sight in self.sights.items()}
         yield from target_findings(self.expansion, self.unasked, listed, elsewhere, clocks)
+        yield from target_activity(requests, self.sights)
 
     def _endpoints(self, server: ServerName) -> frozenset[str]:
         return self.sights[server].endpoints if server in self.sights else frozenset()

@@ -12,7 +12,8 @@ from msgspec import Struct
 
 from orchestrator.core.model import MountRequest, WaveName
 from orchestrator.core.ports.journal import Durations
-from orchestrator.engine.scheduler import Limits, Scheduler, Slot
+from orchestrator.engine.limits import Limits
+from orchestrator.engine.scheduler import Scheduler, Slot
 from orchestrator.plan.file.settings import Wave
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 from orchestrator.app.readiness.asking import LoggedOn, ServerAnswers
+from orchestrator.app.readiness.at_work import server_activity
 from orchestrator.app.readiness.findings import Finding, Scope, Subject
 from orchestrator.core.errors import (
     AccessDenied,
@@ -53,6 +54,7 @@ def server_findings(
     yield from _role(about, sight)
     yield _sessions(about, sight)
     yield _open_mounts(about, settings, held)
+    yield from server_activity(about, sight, now)
     if isinstance(sight.logon, LoggedOn) and not sight.sources:
         yield from (about.ok(item, NOTHING_WANTED) for item in ("inventory", "inventory_age"))
         yield _backup_servers(about, sight)

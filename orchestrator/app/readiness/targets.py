@@ -49,8 +49,8 @@ def target_findings(
         if request.point.source is Source.REPLICA:
             yield about.not_visible(
                 "replica_state",
-                "the API does not show whether the replica is running (failover) or its job is "
-                "active; a mount fails then",
+                "the API does not show whether the replica is running (failover), and not to "
+                "every role whether its job is active; a mount fails then",
             )
         if request.os_kind is OsKind.LINUX:
             yield about.warning(

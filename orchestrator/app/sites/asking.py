@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 import anyio
 
 from orchestrator.app.sites.overview import ServedRun, overview
+from orchestrator.app.sites.stored_plan import loaded_plan
+from orchestrator.app.wiring import Plan
 from orchestrator.core.errors import RunLocked
 from orchestrator.core.model import RunId
 from orchestrator.core.ports.sites import SitesDatabase
@@ -51,6 +53,16 @@ async def resume(address: Address, run: RunId, *, retry_failed: bool) -> ServedR
             )
         await database.ask(run, Ask.RESUME, {"retry_failed": retry_failed})
         return await overview(database, run)
+
+
+async def plan_of_submission(address: Address, run: RunId) -> Plan:
+    """Return the plan of a run as it was submitted; no file of this machine is read.
+
+    Raises:
+        PlanError: this version cannot read it.
+    """
+    async with _opened(address) as database:
+        return loaded_plan(await database.submission(run))
 
 
 async def unmount(address: Address, run: RunId) -> ServedRun:

@@ -21,6 +21,7 @@ from orchestrator.core.events import (
     MountReleased,
     RunFinished,
     RunHalted,
+    SessionEnded,
     ShardFinished,
     ShardHolding,
     SubmissionNotSent,
@@ -33,7 +34,7 @@ from orchestrator.core.events import (
     WaveStarted,
     to_json,
 )
-from orchestrator.core.model import MountKey, MountState, WaveName
+from orchestrator.core.model import MountKey, MountState, SessionId, WaveName
 from orchestrator.core.records import Record, chain_hash
 from orchestrator.core.sites import (
     Appended,
@@ -70,11 +71,12 @@ REFUSED = {
     Refusal.WAVE: "its wave is not open",
     Refusal.WAVE_LIMIT: "its wave has as many mounts open as it may, over all servers",
     Refusal.ADDRESS: "another run mounts on this server",
+    Refusal.SETTLING: "the database has failed over, and is told again what is mounted",
     Refusal.QUOTA: "the run's other servers have its limit",
 }
 """Why an intent is not granted, in words."""
 
-PASSING = frozenset({Refusal.WAVE, Refusal.QUOTA})
+PASSING = frozenset({Refusal.WAVE, Refusal.SETTLING, Refusal.QUOTA})
 """What the conductor gives again that has lost records, too."""
 
 
@@ -115,6 +117,7 @@ class Chain:
         waves: Mapping[MountKey, WaveName],
         wave_limits: Mapping[WaveName, int],
         slots: Iterable[MountKey] = (),
+        over: Iterable[SessionId] = (),
         times: MountTimes,
         on_fenced: Callable[[], None] = lambda: None,
     ) -> None:
@@ -124,13 +127,14 @@ class Chain:
         `on_fenced` is called at once when a commit says that another worker has the lease.
 
         `waves` are those of the targets that are planned already, `slots` the targets that
-        count against the run's limit. `times` knows how long mounts have been open.
+        count against the run's limit, `over` the sessions in which nothing is left. `times` knows
+        how long mounts have been open.
         """
         self.lease, self.head = lease, head
         self._wake, self._shortly, self._soon = wake, shortly, soon
         self._on_fenced = on_fenced
         self._waves, self._wave_limits = dict(waves), wave_limits
-        self._slots, self._times = set(slots), times
+        self._slots, self._over, self._times = set(slots), set(over), times
         self._waiting: deque[_Pending] = deque()
         self._sent: list[_Pending] = []
         self._written: deque[tuple[float, Entry]] = deque()
@@ -238,8 +242,12 @@ class Chain:
                 return Ended()
             case ShardHolding():
                 return OnlyHolds()
+            case SessionEnded(session=session) if event.is_over:
+                self._over.add(session)
+            case SessionEnded(session=session):
+                self._over.discard(session)
             case ShardFinished():
-                return ShardDone()
+                return ShardDone(over=tuple(sorted(self._over)))
             case MountReleased(key=key) if key in self._slots:
                 self._slots.discard(key)
                 if time is None:

@@ -14,7 +14,8 @@ from orchestrator.app.outcome import Outcome, ending_of, outcome_of
 from orchestrator.app.rebuilding import rebuild
 from orchestrator.app.wiring import secret_variables
 from orchestrator.core.errors import JournalError
-from orchestrator.core.model import ExitCode, RunId
+from orchestrator.core.exit_codes import ExitCode
+from orchestrator.core.model import RunId
 from orchestrator.core.ports.store import Store
 from orchestrator.core.records import RunSummary
 from orchestrator.core.run_state import RunState

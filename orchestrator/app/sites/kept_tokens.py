@@ -42,9 +42,10 @@ class KeptTokens:
         """
         self._serving, self._lease, self._on_fenced = serving, lease, on_fenced
         self._recorded = recorded
+        self.known: frozenset[SessionId] = frozenset()
+        """The sessions whose tokens earlier workers have stored, whoever can open them."""
         self._to_keep: dict[SessionId, KeptSession] = {}
         self._to_drop: list[SessionId] = []
-        self._over: list[SessionId] = []
         self._woken = anyio.Event()
         self._stored = anyio.Event()
         self._stored.set()
@@ -59,13 +60,15 @@ class KeptTokens:
             DatabaseAway: try again.
         """
         sealer, lease = self._serving.sealer, self._lease
+        database, worker = self._serving.database, self._serving.worker.worker
+        sealed = await database.tokens(worker, lease)
+        self.known = frozenset(each.session for each in sealed)
         if sealer is None:
             return []
         from orchestrator.database.sealing import Binding
 
-        database, worker = self._serving.database, self._serving.worker.worker
         found: list[KeptSession] = []
-        for each in await database.tokens(worker, lease):
+        for each in sealed:
             if each.session in over:
                 self._drop(each.session)
                 continue
@@ -94,8 +97,7 @@ class KeptTokens:
             self._drop(event.session)
 
     def _drop(self, session: SessionId) -> None:
-        if session not in self._over:
-            self._over.append(session)
+        if session not in self._to_drop:
             self._to_drop.append(session)
             self._woken.set()
 
@@ -117,15 +119,6 @@ class KeptTokens:
             await self._woken.wait()
             self._woken = anyio.Event()
             await self.settle()
-
-    async def finish(self) -> None:
-        """Drop all that is over once more: a database that failed over may have it again.
-
-        Raises:
-            Fenced: another worker has the lease.
-        """
-        self._to_drop = list(self._over)
-        await self.settle()
 
     async def settle(self) -> None:
         """Store and drop what is to be, however long the database is away.

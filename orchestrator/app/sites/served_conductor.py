@@ -36,8 +36,9 @@ from orchestrator.core.events import (
     TargetReopened,
     WaveSkipped,
 )
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.lifecycle import MountRecord
-from orchestrator.core.model import ExitCode, MountState, ServerName, WaveName
+from orchestrator.core.model import MountState, ServerName, WaveName
 from orchestrator.core.records import genesis, merged
 from orchestrator.core.run_state import RunState
 from orchestrator.core.sites import CONDUCTOR, Ask, ChainHead, ShardRow, ShardState, Stop
@@ -48,7 +49,7 @@ from orchestrator.engine.connection import FORGOTTEN_AFTER
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.orders import EarlierRun, Orders, Selection
 from orchestrator.log import Log
-from orchestrator.plan.file.settings import SecretReference
+from orchestrator.plan.file.access import SecretReference
 from orchestrator.report.exit_codes import exit_code
 
 log = Log(__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -27,7 +27,7 @@ from orchestrator.core.events import (
     ShardPlanned,
     ShardTaken,
 )
-from orchestrator.core.model import MountKey, ServerName
+from orchestrator.core.model import MountKey, ServerName, SessionId
 from orchestrator.core.ports.local import on_the_spot
 from orchestrator.core.run_state import RunState, fold
 from orchestrator.core.sites import Ask, Standing, Stop
@@ -101,12 +101,12 @@ class ServedShard(Served):
             lambda reason, detail: _ask_to_halt(ledger, self.server, reason, detail),
             self._planned,
         )
-        begins = self._begins()
-        earlier = self._earlier(state, begins, retry_failed=await self._retries_failed(state))
         over = state.servers[self.server].over
         client = self._client(tokens, await self.asked(partial(tokens.usable, over)))
+        begins, retries_failed = self._begins(), await self._retries_failed(state)
+        earlier = self._earlier(state, begins, tokens.known, retry_failed=retries_failed)
         now = self.clock()
-        client.logons.earlier(max(0.0, now - at - APART_S) for at in _logons(events, now))
+        client.logons.earlier(max(0.0, now - at - APART_S) for at in logons_of(events, now))
         shard = self._shard = await self._engine(board, ledger, client, earlier)
         board.join(shard)
         self._board = board
@@ -114,7 +114,7 @@ class ServedShard(Served):
         await ledger.durable()
         self.heard()
         await shard.execute(partial(self._mount, shard, board, earlier), tokens.serve)
-        await tokens.finish()
+        await tokens.settle()
         failure = None if shard.failure is None else repr(shard.failure)
         ledger.record(ShardFinished(at=ledger.now(), server=self.server, failure=failure))
         await ledger.durable()
@@ -161,7 +161,12 @@ class ServedShard(Served):
         return max(taken, default=0.0) < self.clock() - ago
 
     def _earlier(
-        self, state: RunState, begins: ShardTaken, *, retry_failed: bool
+        self,
+        state: RunState,
+        begins: ShardTaken,
+        kept: Container[SessionId],
+        *,
+        retry_failed: bool,
     ) -> EarlierRun | None:
         """Return what earlier workers have done of the shard; None: nobody has begun it."""
         known = state.servers[self.server]
@@ -173,6 +178,7 @@ class ServedShard(Served):
             begins,
             used_until=begins.used_until,
             retry_failed=retry_failed,
+            unkept={at: used for at, used in known.unattended.items() if at not in kept},
         )
 
     @property
@@ -255,6 +261,7 @@ class ServedShard(Served):
             waves={each.planned.key: each.planned.wave for each in records},
             wave_limits=limits_of(self.run.source.plan).waves,
             slots=(each.planned.key for each in records if each.attempts),
+            over=state.servers[self.server].over,
             times=times,
             on_fenced=self.lose,
         )
@@ -287,10 +294,11 @@ class ServedShard(Served):
         shard.ledger.record(ShardPlanned(at=now, server=self.server, matched=matched))
 
 
-def _logons(events: Iterable[Event], now: float) -> Iterator[float]:
+def logons_of(events: Iterable[Event], now: float) -> Iterator[float]:
     """Yield when earlier workers have logged on at the latest, on the run's clock.
 
-    One that recorded neither a session nor trouble may have sent a logon until it was taken over.
+    One that recorded no session may have sent a logon until it was taken over, and one before that
+    if it recorded trouble: an answer may have been lost.
     """
     is_unsure = False
     for event in events:
@@ -302,8 +310,8 @@ def _logons(events: Iterable[Event], now: float) -> Iterator[float]:
             case SessionOpened():
                 yield event.at
                 is_unsure = False
-            case ServerParked():
-                is_unsure = False
+            case ServerParked() if is_unsure:
+                yield event.at
             case _:
                 pass
     if is_unsure:

@@ -27,8 +27,9 @@ from orchestrator.app.unmount import (
 )
 from orchestrator.app.wiring import World
 from orchestrator.core.errors import KeyUnusable, RunLocked
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.lifecycle import Phase
-from orchestrator.core.model import ExitCode, MountKey, RunId, ServerName
+from orchestrator.core.model import MountKey, RunId, ServerName
 from orchestrator.core.ports.store import Store
 from orchestrator.core.run_state import RunState
 from orchestrator.core.text import counted, printable

@@ -15,7 +15,7 @@ from orchestrator.app.sites.served import Served
 from orchestrator.app.sites.served_conductor import ServedConductor
 from orchestrator.app.sites.served_shard import ServedShard
 from orchestrator.app.sites.serving import Serving, SubmittedRun
-from orchestrator.core.errors import DatabaseAway, JournalDamaged
+from orchestrator.core.errors import DatabaseAway, JournalDamaged, NotEntered
 from orchestrator.core.model import RunId
 from orchestrator.core.sites import CONDUCTOR, LEASE_LIFE_S, Held, Lease, Standing, Taken
 from orchestrator.log import Log
@@ -57,7 +57,7 @@ class Terms(Struct, frozen=True, kw_only=True):
 
     sites: tuple[str, ...]
     room: int = 50
-    """Shards at once."""
+    """Servers at once; conductors do not count."""
     run: RunId | None = None
     """The only run of which it takes anything; None: of all."""
     until_idle: bool = False
@@ -104,7 +104,7 @@ class Worker:
             DatabaseUnusable: this account may not, or it is none of ours.
         """
         serving = self._serving
-        await self._patiently(partial(serving.database.enter, serving.worker), tries=math.inf)
+        await self._enter(tries=math.inf)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(serving.stream.serve)
             self._renewals.hold(lambda: [each.held for each in self._served.values()])
@@ -120,8 +120,7 @@ class Worker:
     async def _take_until_left(self, shards: TaskGroup) -> None:
         while not self._leaving.is_set():
             self._woken = anyio.Event()
-            room = self._terms.room - len(self._served)
-            taken = await self._taken(room) if room > 0 else []
+            taken = await self._taken()
             for each in taken:
                 await self._begin(each, shards)
             if (
@@ -139,23 +138,35 @@ class Worker:
         """True while nothing is served, but for what nobody can go on with."""
         return self._served.keys() <= self._damaged
 
-    async def _taken(self, room: int) -> Sequence[tuple[Taken, float]]:
-        """Return what was taken, and when that was asked for, on this machine's clock."""
+    async def _taken(self) -> Sequence[tuple[Taken, float]]:
+        """Return what was taken, and when that was asked for, on this machine's clock.
+
+        Who has no room for a server takes conductors all the same: what it serves may wait for one.
+        """
         serving, terms = self._serving, self._terms
+        room = terms.room - sum(server != CONDUCTOR for _, server in self._served)
         sent_at = serving.clock()
         self._mind_silence(sent_at)
         try:
             taken = await serving.database.take(
                 serving.worker.worker,
-                terms.sites,
-                room,
+                terms.sites if room > 0 else (),
+                max(room, 1),
                 run=terms.run,
                 expired=sent_at >= self._may_take_expired_at,
             )
         except DatabaseAway:
             return []
+        except NotEntered:  # a database that has failed over does not know it any more
+            await self._enter(tries=1)
+            return []
         self._answered_at = serving.clock()
         return [(each, sent_at) for each in taken]
+
+    async def _enter(self, *, tries: float) -> None:
+        """Say that this worker is there."""
+        serving = self._serving
+        await self._patiently(partial(serving.database.enter, serving.worker), tries=tries)
 
     def _mind_silence(self, now: float) -> None:
         """After a silence leave what has expired to its holders for the life of a lease.

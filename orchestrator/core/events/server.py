@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+from msgspec import field
+
+from orchestrator.core.activity import Activity
 from orchestrator.core.events.base import ServerEvent, SessionEvent
-from orchestrator.core.model import Href, MountKey, RestorePointId, TaskId
+from orchestrator.core.model import BackupServerName, Href, MountKey, RestorePointId, TaskId
+
+
+class ActivitySeen(ServerEvent, frozen=True, kw_only=True):
+    """What a server shows of restores and replications has changed.
+
+    None: not visible to the account's role, or never answered. `shown` are those on the plan's
+    machines; `others` counts the open file-level restores per backup server that are not ours.
+    """
+
+    restores: bool | None = None
+    replications: bool | None = None
+    shown: tuple[Activity, ...] = ()
+    others: dict[BackupServerName, int] = field(default_factory=dict)
 
 
 class SessionOpened(SessionEvent, frozen=True, kw_only=True):

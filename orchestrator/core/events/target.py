@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Self
 
+from orchestrator.core.activity import Activity
 from orchestrator.core.events.base import TargetEvent
 from orchestrator.core.model import (
     NO_SEARCH,
     AttemptPolicy,
     BackupServerName,
+    Conflict,
     Href,
     MountRequest,
     MountState,
@@ -31,9 +33,10 @@ from orchestrator.core.model import (
     same_fields,
 )
 from orchestrator.core.proof import CheckOutcome, Download, DownloadOutcome
+from orchestrator.core.stops import StopSeen
 
 _OF_A_POINT = (
-    *("point", "policy", "objectives", "timeouts", "retries"),
+    *("point", "policy", "objectives", "timeouts", "retries", "conflict"),
     *("checks", "downloads", "search", "incident_at", "volumes"),
 )
 """What `TargetPlanned` does not say of a target without a restore point."""
@@ -53,6 +56,7 @@ class TargetPlanned(TargetEvent, frozen=True, kw_only=True):
     objectives: Objectives = Objectives()
     timeouts: PhaseTimeouts = PhaseTimeouts()
     retries: AttemptPolicy = AttemptPolicy()
+    conflict: Conflict = Conflict.WAIT
     place: str = ""
     checks: tuple[str, ...] = ()
     downloads: tuple[Download, ...] = ()
@@ -78,6 +82,28 @@ class TargetPlanned(TargetEvent, frozen=True, kw_only=True):
         return self.point.vm if self.point else self.label
 
 
+class MachineBusy(TargetEvent, frozen=True, kw_only=True):
+    """The machine is seen at work in a job or a restore: it is not mounted now.
+
+    `seen_at` is when the server showed that, on the run's clock; what it shows is as old as its
+    last data collection. `excused`: the mount that has just failed costs no attempt.
+    """
+
+    activity: Activity
+    seen_at: float
+    excused: bool = False
+
+
+class MachineFree(TargetEvent, frozen=True, kw_only=True):
+    """The target waits for its machine no longer.
+
+    `seen_at` is when the server showed nothing of it any more; None: it did not, and the time that
+    the plan allows for it is over, or the run.
+    """
+
+    seen_at: float | None = None
+
+
 class SubmissionStarted(TargetEvent, frozen=True, kw_only=True):
     """The intent: about to POST. Durable before the first byte leaves."""
 
@@ -99,6 +125,8 @@ class SubmissionRefused(TargetEvent, frozen=True, kw_only=True):
     proved_absent: bool = False
     busy: bool = False
     """The refusal was about the server, not about this target."""
+    status: int | None = None
+    """The HTTP status of the server's own answer."""
 
 
 class SubmissionInDoubt(TargetEvent, frozen=True, kw_only=True):
@@ -127,6 +155,20 @@ class DeadlinePassed(TargetEvent, frozen=True, kw_only=True):
 
     phase: str
     allowed_s: float
+
+
+class TaskStopAsked(TargetEvent, frozen=True, kw_only=True):
+    """The task is about to be asked to stop. Durable before the request leaves; once per task."""
+
+    task: TaskId
+
+
+class TaskStopSeen(TargetEvent, frozen=True, kw_only=True):
+    """The answer to that request, or what was seen of the task afterwards."""
+
+    task: TaskId
+    seen: StopSeen
+    words: str | None = None
 
 
 class TaskSucceeded(TargetEvent, frozen=True, kw_only=True):
@@ -232,6 +274,15 @@ class OutOfReach(TargetEvent, frozen=True, kw_only=True):
 
     reason: str
     lost: bool = False
+
+
+class OrphanEnded(TargetEvent, frozen=True, kw_only=True):
+    """The mount of a lost session is gone: its restore session was shown to have ended.
+
+    `seen_at` is when the server showed that, on the run's clock. The attempt counts.
+    """
+
+    seen_at: float
 
 
 class PointChosen(TargetEvent, frozen=True, kw_only=True):

@@ -14,8 +14,17 @@ from msgspec.structs import replace
 
 from orchestrator.core.errors import IllegalTransition
 from orchestrator.core.events import TargetEvent, TargetPlanned
-from orchestrator.core.lifecycle.record import FIRM_RESULTS, AttemptRecord, MountRecord, Phase, Span
-from orchestrator.core.lifecycle.table import CHANGES, HOLDING_PHASES, TRANSITIONS
+from orchestrator.core.lifecycle.changes import CHANGES
+from orchestrator.core.lifecycle.record import (
+    FIRM_RESULTS,
+    AttemptRecord,
+    MountRecord,
+    Phase,
+    Span,
+    TaskStop,
+    Wait,
+)
+from orchestrator.core.lifecycle.table import HOLDING_PHASES, TRANSITIONS
 from orchestrator.core.model import MountKey
 
 __all__ = [
@@ -26,6 +35,8 @@ __all__ = [
     "MountRecord",
     "Phase",
     "Span",
+    "TaskStop",
+    "Wait",
     "advance",
     "apply",
     "begin",

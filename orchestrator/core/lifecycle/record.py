@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from orchestrator.core.activity import Activity
 from orchestrator.core.events import TargetPlanned
 from orchestrator.core.model import (
     Href,
@@ -22,12 +23,15 @@ from orchestrator.core.model import (
     TaskId,
 )
 from orchestrator.core.proof import CheckOutcome, DownloadOutcome
+from orchestrator.core.stops import StopSeen
 
 
 class Phase(StrEnum):
     """The phase that a target is in."""
 
     QUEUED = "queued"
+    BUSY = "busy"
+    """Its machine is at work in a job or a restore: it waits, and takes no slot."""
     SUBMITTING = "submitting"
     IN_DOUBT = "in_doubt"
     RUNNING = "running"
@@ -40,6 +44,24 @@ class Phase(StrEnum):
 
 
 FIRM_RESULTS = frozenset({Result.VERIFIED, Result.MOUNTED})
+
+
+class TaskStop(Struct, frozen=True, kw_only=True):
+    """That a task was asked to stop, and what was seen of it. Times as in AttemptRecord."""
+
+    asked_at: float
+    answer: StopSeen | None = None
+    """One of the answers; None: none was recorded, and nobody knows whether it was sent."""
+    answered_at: float | None = None
+    seen: StopSeen | None = None
+    """What was seen of the task last; None: it was not read since."""
+    words: str | None = None
+    """The service's own, or why nothing is known."""
+
+    @property
+    def may_act(self) -> bool:
+        """False only if it is certain that nothing came of the request."""
+        return self.answer not in {StopSeen.REFUSED, StopSeen.NOT_SENT}
 
 
 class AttemptRecord(Struct, frozen=True, kw_only=True):
@@ -64,12 +86,20 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
     """The mount failed or was refused for a reason of the target's own."""
     late: str | None = None
     """The first phase that took longer than the plan allows: mount or checks."""
+    status: int | None = None
+    """The HTTP status of a refusal."""
+    lost: bool = False
+    """The server denied its session, in which it may have been mounted."""
+    excused: Activity | None = None
+    """The job or restore that its machine was seen at work in when it failed."""
     absent: bool = False
     """Its answer was lost, and nothing came of it for as long as it was looked for."""
     os_kind: OsKind | None = None
     """As which system the guest was mounted; None: the target has no system that is left open."""
     unread: bool = False
     """Nothing was readable as that system, so it says nothing of the restore point."""
+    stop: TaskStop | None = None
+    """The request that its task stops; at most one is ever sent."""
 
 
 class Span(NamedTuple):
@@ -78,6 +108,18 @@ class Span(NamedTuple):
     phase: Phase
     start: float
     end: float
+
+
+class Wait(Struct, frozen=True, kw_only=True):
+    """One time that a target waited for its machine; seconds on the run's clock."""
+
+    activity: Activity
+    start: float
+    seen_at: float
+    """When the server showed it."""
+    end: float | None = None
+    is_free: bool = False
+    """Whether the server was seen to show it no more."""
 
 
 class MountRecord(Struct, frozen=True, kw_only=True):
@@ -103,6 +145,7 @@ class MountRecord(Struct, frozen=True, kw_only=True):
     """When the mount of the newest attempt was seen gone."""
     kept_until: float | None = None
     """While HELD: when it will be removed, on the run's clock; None: when the hold is ended."""
+    waits: tuple[Wait, ...] = ()
     result: Result | None = None
     concluded_at: float | None = None
     message: str | None = None

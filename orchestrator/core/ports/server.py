@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Protocol
 
+from orchestrator.core.activity import Activity
 from orchestrator.core.model import (
     BackupServerName,
     FileSystemEntry,
@@ -96,6 +98,18 @@ class LogonSession(Protocol):
         Here as everywhere only the service's own words are NotFound; a page is not.
         """
 
+    async def stop_task(self, task: TaskId) -> None:
+        """Ask the server to stop a task. Sent once, never repeated here.
+
+        Its answer says nothing of a mount: the task and the point's mounts are to be read.
+
+        Raises:
+            RequestNotSent: nothing reached the server.
+            RequestRefused: the service itself declined, or (NotFound) does not know the task.
+            ResponseLost: it may or may not have been carried out.
+            SessionLost: the logon session is gone.
+        """
+
     async def tasks(self) -> Sequence[Task]:
         """Read all tasks of this session in one request."""
 
@@ -166,6 +180,14 @@ class InventorySession(LogonSession, Protocol):
             RequestRefused: the server does not understand the filter.
         """
 
+    async def see_mounts(self, point: RestorePointId, source: Source) -> None:
+        """Return if this account may list a point's mounts: the same roles may make them.
+
+        Raises:
+            AccessDenied: its role may not.
+            NotFound: nothing is said of the role; some servers have no list before a mount.
+        """
+
     async def has_points_behind(self, backup_server: BackupServerName, source: Source) -> bool:
         """Tell whether any restore point of a family is behind a backup server; reads one row.
 
@@ -176,6 +198,22 @@ class InventorySession(LogonSession, Protocol):
 
 class GuestSession(InventorySession, Protocol):
     """The verbs for the files of a mounted guest, and a look at who else is there."""
+
+    async def restores(self, *, since: datetime | None = None) -> Sequence[Activity]:
+        """Read the restores that are not over, and all that began at `since` or later.
+
+        They are as old as the server's last data collection: nothing shown proves nothing.
+
+        Raises:
+            AccessDenied: not to this role.
+            RequestRefused: the server does not say, or not in words that can be read.
+        """
+
+    async def replications(self) -> Sequence[Activity]:
+        """Read the machines that replication jobs work on, or will in a run that has begun.
+
+        As old as `restores`, and it raises the same.
+        """
 
     @property
     def endpoints(self) -> frozenset[str]:
@@ -240,6 +278,10 @@ class EnterpriseManager(Protocol):
     @property
     def fence(self) -> Fence:
         """Whether something may still be sent to it by this process."""
+
+    @property
+    def stops_tasks(self) -> bool:
+        """Whether the plan lets the tasks of mounts be asked to stop there."""
 
     @property
     def kept(self) -> tuple[SessionId, ...]:

@@ -81,6 +81,9 @@ class SitesDatabase(Protocol):
         database began to run not at all, so that living holders renew first. A worker that could
         not reach the database waits as long by itself, with `expired` False.
         If the answer is lost, what was taken expires.
+
+        Raises:
+            NotEntered: the worker has to enter first; a database that failed over has lost that.
         """
 
     async def renew(self, worker: WorkerId, held: Sequence[Held]) -> Sequence[Standing]:
@@ -109,6 +112,7 @@ class SitesDatabase(Protocol):
 
         Lowered first, but to no fewer than are used; then raised, in the order of `wanted`, as
         far as the limit allows. The sum never exceeds it. A run without a limit has no quotas.
+        For one lease life after a failover nothing changes: it may have lost what is open.
 
         Raises:
             Fenced: another worker conducts.
@@ -130,10 +134,10 @@ class SitesDatabase(Protocol):
     async def keep_token(
         self, worker: WorkerId, lease: Lease, session: SessionId, sealed: bytes
     ) -> None:
-        """Store a session's sealed token until `drop_token`.
+        """Store a session's sealed token until `drop_token`, or the end of the shard.
 
         Raises:
-            Fenced: another worker has the lease.
+            Fenced: another worker has the lease, or the shard is done.
         """
 
     async def tokens(self, worker: WorkerId, lease: Lease) -> Sequence[SealedToken]:

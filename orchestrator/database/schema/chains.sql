@@ -48,6 +48,9 @@ BEGIN
     IF EXISTS (SELECT FROM slot WHERE run = p_run AND server = p_server AND key = p_key) THEN
         RETURN NULL;
     END IF;
+    IF coalesce(v_quota, p_wave_limit) IS NOT NULL AND is_settling(p_run) THEN
+        RETURN 'settling';
+    END IF;
     IF v_quota <= (SELECT count(*) FROM slot WHERE run = p_run AND server = p_server) THEN
         RETURN 'quota';
     END IF;
@@ -105,6 +108,9 @@ BEGIN
             UPDATE shard SET state = 'done', done_at = clock_timestamp()
                 WHERE run = p_run AND server = p_chain;
             PERFORM let_others_post(p_run, p_chain);
+            -- One of them may have been kept late, or be back since a failover.
+            DELETE FROM token WHERE run = p_run AND server = p_chain
+                AND session IN (SELECT jsonb_array_elements_text(p_effect -> 'over'));
     END CASE;
     RETURN NULL;
 END $$;

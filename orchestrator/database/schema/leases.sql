@@ -18,6 +18,27 @@ BEGIN
     END IF;
 END $$;
 
+-- Each promotion of a standby begins another timeline. Source: PostgreSQL, "Timelines".
+CREATE FUNCTION timeline() RETURNS int
+LANGUAGE sql SET search_path = bulk_restore, pg_temp
+AS $$ SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int $$;
+
+-- Whether this database has just failed over: it may have lost which mounts are open, so nothing
+-- is given that is shared. The living write again what was lost, once they have renewed.
+CREATE FUNCTION is_settling(p_run text) RETURNS boolean
+LANGUAGE plpgsql SET search_path = bulk_restore, pg_temp
+AS $$
+DECLARE
+    v_timeline CONSTANT int := timeline();
+BEGIN
+    IF EXISTS (SELECT FROM run WHERE id = p_run AND timeline <> v_timeline) THEN
+        UPDATE run SET timeline = v_timeline, failed_over_at = clock_timestamp()
+            WHERE id = p_run AND timeline <> v_timeline;
+    END IF;
+    RETURN EXISTS (SELECT FROM run
+        WHERE id = p_run AND failed_over_at + lease_life() > clock_timestamp());
+END $$;
+
 -- Shards of a site are for everybody with the worker's role, unless there is a role for the site.
 CREATE FUNCTION may_serve(p_site text) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = bulk_restore, pg_temp
@@ -98,7 +119,7 @@ BEGIN
     UPDATE worker SET seen = clock_timestamp(), left_at = NULL
         WHERE id = p_worker AND login = session_user;
     IF NOT FOUND THEN
-        RAISE 'worker % has not entered', p_worker USING ERRCODE = 'BR003';
+        RAISE 'worker % has not entered', p_worker USING ERRCODE = 'BR007';
     END IF;
     FOR c IN
         SELECT s.run, s.server, s.address, s.state, l.worker

@@ -18,9 +18,10 @@ BEGIN
         RETURN;
     END IF;
     INSERT INTO run (id, plan, mode, started, content, options, mounts_limit, deadline_s,
-                     submitted_at, deadline_at)
+                     submitted_at, deadline_at, timeline)
         VALUES (p_run, p_plan, p_mode, p_started, p_content, p_options, p_mounts_limit,
-                p_deadline_s, v_now, v_now + make_interval(secs => p_deadline_s))
+                p_deadline_s, v_now, v_now + make_interval(secs => p_deadline_s),
+                timeline())
         ON CONFLICT (plan) WHERE state = 'open' DO NOTHING;
     IF NOT FOUND THEN
         SELECT id INTO v_open FROM run WHERE plan = p_plan AND state = 'open';
@@ -44,7 +45,8 @@ BEGIN
 END $$;
 
 -- Parts of the run's limit: lowered first, never below what is used, then raised as far as the
--- limit allows. What every shard has at the end is returned.
+-- limit allows. What every shard has at the end is returned. Right after a failover nothing
+-- changes.
 CREATE FUNCTION share(p_worker text, p_run text, p_epoch bigint, p_servers text[], p_wanted int[])
 RETURNS TABLE (server text, quota int, used bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = bulk_restore, pg_temp
@@ -56,11 +58,16 @@ DECLARE
 BEGIN
     PERFORM begin_call();
     PERFORM require_lease(p_worker, p_run, '', p_epoch);
+    IF is_settling(p_run) THEN
+        RETURN QUERY SELECT s.server, s.quota, used_slots(s.run, s.server)
+            FROM shard s WHERE s.run = p_run AND s.server <> '' ORDER BY s.server;
+        RETURN;
+    END IF;
     PERFORM FROM shard WHERE run = p_run AND server <> '' ORDER BY server FOR NO KEY UPDATE;
     UPDATE shard s SET quota = greatest(u.wanted, used_slots(s.run, s.server))
         FROM unnest(p_servers, p_wanted) u (server, wanted)
         WHERE s.run = p_run AND s.server = u.server AND u.server <> '' AND s.quota > u.wanted;
-    SELECT r.mounts_limit - sum(s.quota) INTO v_left
+    SELECT r.mounts_limit - sum(greatest(s.quota, used_slots(s.run, s.server))) INTO v_left
         FROM run r JOIN shard s ON s.run = r.id WHERE r.id = p_run GROUP BY r.mounts_limit;
     FOR w IN
         SELECT s.server, least(u.wanted - s.quota, v_left) AS more
@@ -135,6 +142,11 @@ AS $$
 BEGIN
     PERFORM begin_call();
     PERFORM require_lease(p_worker, p_run, p_server, p_epoch);
+    PERFORM FROM shard WHERE run = p_run AND server = p_server AND state <> 'done'
+        FOR SHARE;  -- its end waits, or this does
+    IF NOT FOUND THEN  -- it came late: the tokens of its sessions are deleted by now
+        RAISE 'nobody serves this shard any more' USING ERRCODE = 'BR001';
+    END IF;
     INSERT INTO token VALUES (p_run, p_server, p_session, p_epoch, p_sealed)
         ON CONFLICT (run, server, session) DO UPDATE
         SET epoch = p_epoch, sealed = p_sealed, kept_at = clock_timestamp();

@@ -21,6 +21,8 @@ CREATE TABLE run (
     submitted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     submitted_by name NOT NULL DEFAULT session_user,
     deadline_at timestamptz,
+    timeline int NOT NULL,              -- of this database when that was last looked at
+    failed_over_at timestamptz,         -- when another one was seen
     state text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'ended')),
     halted text,
     stopped text CHECK (stopped IN ('gently', 'now')),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from enum import Enum, auto
 
 from msgspec import Struct, field
@@ -28,6 +28,13 @@ from orchestrator.engine.watcher import TaskVanished
 
 OUT_OF_KNOWLEDGE = (EnterpriseManagerError, ServerUnusable, TaskVanished, Unsettled)
 """After one of these, past the POST, nobody can say what became of the attempt."""
+
+
+Wait = Callable[[], Awaitable[float | None]]
+
+
+async def _at_once(wait: Wait) -> float | None:
+    return await wait()
 
 
 class NextStep(Enum):
@@ -60,6 +67,8 @@ class RunContext(Struct, frozen=True, kw_only=True):
     """Whether a person wants the end at once."""
     may_write: bool
     """Whether files may be written into original guests."""
+    unless_ended: Callable[[Wait], Awaitable[float | None]] = _at_once
+    """Does something until it is done, or the run submits nothing more."""
     known_sessions: Callable[[], Container[str]] = tuple
     """Ids of the logon sessions of this run's processes, and of other runs of ours."""
     earlier: Mapping[SessionId, ServerConnection] = field(default_factory=dict)

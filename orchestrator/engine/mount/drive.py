@@ -4,11 +4,13 @@
         intent durable                           SubmissionStarted
         POST, once                               TaskAccepted | refused | in doubt → recover
         task Finished                            TaskSucceeded | TaskFailed
+            too late: asked to stop, once        TaskStopAsked, TaskStopSeen
         mount point read                         MountFound
         verdict                                  VerdictReached
         held, if the plan asks for it            MountKept
         unmounted, and seen to be gone           MountReleased
     slot given back
+    its machine at work: waited for, no slot     MachineBusy, MachineFree, and all of it again
     the other system, if nothing was readable    NothingReadable before, and all of it again
     another point, if it was not good            PointChosen, and all of it again
     concluded: exactly one result                TargetConcluded
@@ -28,19 +30,17 @@ from msgspec.structs import replace
 from orchestrator.core import point_search
 from orchestrator.core.errors import Fenced, SessionLost
 from orchestrator.core.events import (
-    DeadlinePassed,
     PointChosen,
     SubmissionInDoubt,
     TargetConcluded,
-    TaskObserved,
 )
 from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord, Phase
 from orchestrator.core.model import Href, Mount, MountRequest, Result, Task, TaskId
 from orchestrator.core.policy import Backoff
-from orchestrator.core.text import duration
 from orchestrator.engine.containment import harmless
 from orchestrator.engine.content.system import words_of_wrong_system
 from orchestrator.engine.content.write_back import in_doubt
+from orchestrator.engine.mount import stop
 from orchestrator.engine.mount.attempt import (
     OUT_OF_KNOWLEDGE,
     Attempt,
@@ -48,17 +48,22 @@ from orchestrator.engine.mount.attempt import (
     RunContext,
     record_out_of_reach,
 )
+from orchestrator.engine.mount.busy import result_of as busy_result
+from orchestrator.engine.mount.busy import seen_after, seen_before, wait
 from orchestrator.engine.mount.find import (
     find_mount,
     find_without_task,
     has_unclaimed_tasks,
     mount_of,
     prove,
+    record_found,
 )
 from orchestrator.engine.mount.hold import keep
+from orchestrator.engine.mount.lost import tried_again
 from orchestrator.engine.mount.recover import PROOF_AFTER, look
 from orchestrator.engine.mount.release import abandon, record_finished, release
 from orchestrator.engine.mount.submit import doubt_of, settle, submit, take
+from orchestrator.engine.mount.task_end import watch_to_end
 from orchestrator.engine.scheduler import Slot
 from orchestrator.engine.watcher import TaskEndless, TaskVanished
 
@@ -77,6 +82,12 @@ async def drive(
     held: Slot | None = slot
     try:
         while held is not None:
+            if work is _attempt and (seen := await seen_before(request, context)) is not None:
+                held.release()
+                held = None
+                if await wait(request, seen, context):
+                    held = await _next_slot(request, context)
+                continue
             after = await work(request, held, context)
             work = _attempt
             again = await _what_follows(request, after, context)
@@ -96,9 +107,16 @@ async def _what_follows(
     request: MountRequest, after: NextStep, context: RunContext
 ) -> MountRequest | None:
     """Return the request to mount for the target now, at once or after a pause; None: nothing."""
-    record = context.ledger[request.key]
-    if record.phase is not Phase.QUEUED:
+    if await tried_again(request, context):
+        after = NextStep.RETRY
+    if context.ledger[request.key].phase is not Phase.QUEUED:
         return None
+    seen = await seen_after(request, context)
+    if seen is not None and not await wait(request, seen, context, failed=True):
+        return None
+    record = context.ledger[request.key]
+    if seen is not None and record.attempts[-1].excused:
+        return request
     if point_search.is_settled(record):
         return with_next_point(request, context) if context.accepting() else None
     if after is NextStep.CONCLUDE:
@@ -204,6 +222,10 @@ async def go_on(attempt: Attempt, started: TaskId | Mount | NextStep) -> NextSte
         return await go_on(attempt, take(attempt, own) if own else await settle(attempt))
     if found.unclear:
         return await _whatever_it_mounted(attempt, found)
+    if stop.has_gone(attempt.record, found):
+        mount = await stop.late_mount(attempt)
+        if mount is not None:
+            return await prove_and_release(attempt, record_found(attempt, mount))
     record_finished(attempt, found)
     if not found.succeeded:
         return NextStep.CONCLUDE if attempt.record.overdue else NextStep.RETRY
@@ -281,56 +303,27 @@ async def let_go(attempt: Attempt, mount: Href) -> NextStep:
 async def _finished(attempt: Attempt, task: TaskId) -> Task | Mount:
     """Return the finished task, or the mount of one that the server has purged already.
 
+    A mount of one that was asked to stop, and is gone, is waited for as long as one may appear.
+
     Raises:
         TaskVanished: the session does not know it any more, or shows nothing of it that can be
             read, and no mount of it either; or it never ends.
         SessionLost, ServerUnusable: nobody can say any more.
     """
     try:
-        return await _watched_to_its_end(attempt, task)
+        return await watch_to_end(attempt, task)
     except TaskEndless:
         raise  # it has mounted nothing yet: what the point's list shows, another task has made
     except TaskVanished:
         if task in attempt.connection.watcher.unread and await has_unclaimed_tasks(attempt):
             raise  # it may yet run, and one of those may have made what the point's list shows
-        mount = await find_without_task(attempt)
+        if not stop.has_gone(attempt.record, None):
+            mount = await find_without_task(attempt)
+        elif (mount := await stop.late_mount(attempt)) is not None:
+            record_found(attempt, mount)
         if mount is None:
             raise
         return mount
-
-
-async def _watched_to_its_end(attempt: Attempt, task: TaskId) -> Task:
-    """Return the finished task. Past its deadline it is watched once more as long, to clean up.
-
-    Raises:
-        TaskVanished: the session does not know it any more, or shows nothing that can be read.
-        TaskEndless: it never ends.
-        SessionLost, ServerUnusable: nobody can say any more.
-    """
-
-    def observe(seen: Task) -> None:
-        odd = f"its state is {seen.odd_state!r}, a word nobody knows" if seen.odd_state else None
-        at, key, words = attempt.now, attempt.key, seen.message or odd
-        attempt.ledger.record(
-            TaskObserved(at=at, key=key, task=seen.id, state=seen.state, words=words)
-        )
-
-    async def watched() -> Task:
-        expected = attempt.context.expected(attempt.request)
-        return await attempt.connection.watcher.finished(task, expected=expected, observe=observe)
-
-    allowed = attempt.request.timeouts.mount
-    found = await attempt.server.within(allowed, watched)
-    if found is None:
-        attempt.ledger.record(
-            DeadlinePassed(at=attempt.now, key=attempt.key, phase="mount", allowed_s=allowed)
-        )
-        found = await attempt.server.within(allowed, watched)
-    if found is None and task in attempt.connection.watcher.unread:
-        raise TaskVanished(f"{task} could not be read for {duration(2 * allowed)}")
-    if found is None:
-        raise TaskEndless(f"still running after {duration(2 * allowed)}; it may yet be mounted")
-    return found
 
 
 def conclude(request: MountRequest, context: RunContext, *, withdrawn: bool = False) -> None:
@@ -349,6 +342,8 @@ def conclude(request: MountRequest, context: RunContext, *, withdrawn: bool = Fa
         result, message = record.standing, _in_words(request, record, context)
     elif record.phase is Phase.OUT_OF_REACH:
         result, message = Result.UNKNOWN, record.message
+    elif record.phase is Phase.BUSY:
+        result, message = busy_result(record)
     elif withdrawn and _only_turned_away(record):
         result, message = context.unsubmitted(request)
     elif record.ever_submitted and record.attempts[-1].outcome == "success":

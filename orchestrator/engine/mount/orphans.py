@@ -33,6 +33,7 @@ from orchestrator.core.model import (
 )
 from orchestrator.core.text import counted
 from orchestrator.engine.connection import Connection
+from orchestrator.engine.mount import stop
 from orchestrator.engine.mount.attempt import OUT_OF_KNOWLEDGE, RunContext
 from orchestrator.engine.mount.recover import (
     PROOF_AFTER,
@@ -138,7 +139,8 @@ class _Audit(Struct):
     async def is_clean(self, tasks: list[Task], wait: float) -> bool:
         """Remove what these tasks have mounted, or name it; True if nothing is left."""
         doubtful = [each for each in self.context.ledger.records if self._is_doubtful(each)]
-        if not tasks and not self.connection.strays and not doubtful:
+        stopped = [each for each in self.context.ledger.records if self._was_stopped(each)]
+        if not (tasks or self.connection.strays or doubtful or stopped):
             return True
         self.took_time = True
         session = self.connection.session.id
@@ -154,6 +156,8 @@ class _Audit(Struct):
         await self._forget_gone()
         for record in doubtful:
             await self._settle(record)
+        for record in stopped:
+            clean = await self._has_no_late_mount(record, tasks=tasks) and clean
         self._name(running)
         self.known.update(task.id for task in tasks)
         return clean and not running and not self.connection.strays
@@ -167,6 +171,14 @@ class _Audit(Struct):
             and record.attempts[-1].task is None
             and record.mount is None
         )
+
+    def _was_stopped(self, record: MountRecord) -> bool:
+        """Return whether a target's task was asked to stop here, and no mount of it was seen."""
+        if not record.is_final or not record.attempts:
+            return False
+        newest = record.attempts[-1]
+        is_here = newest.session == self.connection.session.id
+        return is_here and newest.outcome in {"failed", "unknown"} and stop.has_acted(record)
 
     async def _awaited(self, tasks: list[Task], wait: float) -> list[Task]:
         """Return the tasks without a target once all have ended, or after `wait` seconds."""
@@ -365,6 +377,40 @@ class _Audit(Struct):
             return
         if not await self._listed(point):
             ledger.record(MountReleased(at=ledger.now(), key=record.planned.key))
+
+    async def _has_no_late_mount(self, record: MountRecord, *, tasks: Sequence[Task]) -> bool:
+        """Remove a mount that appeared after the time for which it was looked for; True if gone.
+
+        One that may be somebody else's, or that of one of the session's `tasks` without a target,
+        is named with the target, and not touched.
+        """
+        point, key, ledger = record.open_point, record.planned.key, self.context.ledger
+        mounts = await self._listed(point) if point is not None else ()
+        if not mounts:
+            return True
+        if len(mounts) > 1 or tasks or not await self._is_alone():
+            why = "its task was asked to stop, and a mount is listed that may be its own"
+            if not record.may_be_open:
+                ledger.record(OutOfReach(at=ledger.now(), key=key, reason=why))
+            return False
+        mount, late = mounts[0].href, "its mount appeared long after its task was asked to stop"
+        ledger.record(MountLeft(at=ledger.now(), key=key, mount=mount, reason=late))
+        why_not = await take_down(
+            self.connection, self.server, mount, allowed=self._allowed(key), rng=self.context.rng
+        )
+        if why_not is None:
+            ledger.record(MountReleased(at=ledger.now(), key=key))
+        return why_not is None
+
+    async def _is_alone(self) -> bool:
+        """Return whether the server shows no other logon session than ours."""
+        own = self.server.own, self.context.known_sessions()
+        try:
+            return await self.server.persistently(
+                self.connection, lambda: self.connection.session.is_alone(*own)
+            )
+        except RequestRefused:
+            return False
 
     def _name(self, running: Sequence[Task]) -> None:
         """Record the tasks that still run, and every target that may own one of them."""

@@ -22,8 +22,10 @@ from orchestrator.core.events import (
 from orchestrator.core.lifecycle import HOLDING_PHASES, Phase
 from orchestrator.core.model import Href, Mount, Task
 from orchestrator.core.policy import RELEASE
+from orchestrator.core.stops import StopSeen
 from orchestrator.core.text import duration
 from orchestrator.engine.connection import Connection
+from orchestrator.engine.mount import stop
 from orchestrator.engine.mount.attempt import OUT_OF_KNOWLEDGE, Attempt, record_out_of_reach
 from orchestrator.engine.mount.find import judge_unseen, mount_of, record_found
 from orchestrator.engine.mount.recover import PROOF_AFTER, Unsettled, look
@@ -164,27 +166,36 @@ async def _let_go(attempt: Attempt) -> None:
     mount: Mount | None = None
     if attempt.record.phase is Phase.IN_DOUBT:
         mount = await _looked_for(attempt)
-    record = attempt.record
-    if record.phase in {Phase.RUNNING, Phase.COLLECTING}:
-        task = await _last_look(attempt)
-        if task is None:
-            return
-        mount = await mount_of(attempt, task) if task.may_be_mounted else None
-        if mount is None and task.may_be_mounted and record.attempts[-1].adopted:
-            attempt.connection.watcher.claimed.discard(task.id)  # another's: for the audit
-            return
-        if task.unclear and mount is None:
-            return
-        if record.phase is Phase.RUNNING and not task.unclear:
-            record_finished(attempt, task)
-        if mount is not None:
-            record_found(attempt, mount)
+    if attempt.record.phase in {Phase.RUNNING, Phase.COLLECTING}:
+        mount = await _made_by_its_task(attempt)
     if mount is not None:
         judge_unseen(attempt, mount)
     record = attempt.record
     open_phases = {Phase.VERIFYING, Phase.HELD, Phase.UNMOUNTING}
     if record.phase in open_phases and record.mount is not None:
         await release(attempt, record.mount)
+
+
+async def _made_by_its_task(attempt: Attempt) -> Mount | None:
+    """Return the mount of the attempt's task, recorded, if that has ended and has made one.
+
+    Raises:
+        Unsettled: it was asked to stop and is gone, and it may yet be mounted.
+    """
+    record, task = attempt.record, await _last_look(attempt)
+    if stop.has_gone(attempt.record, task):
+        return record_found(attempt, await stop.mount_now(attempt))
+    if task is None:
+        return None
+    mount = await mount_of(attempt, task) if task.may_be_mounted else None
+    if mount is None and task.may_be_mounted and record.attempts[-1].adopted:
+        attempt.connection.watcher.claimed.discard(task.id)  # another's: for the audit
+        return None
+    if task.unclear and mount is None:
+        return None
+    if record.phase is Phase.RUNNING and not task.unclear:
+        record_finished(attempt, task)
+    return None if mount is None else record_found(attempt, mount)
 
 
 async def _looked_for(attempt: Attempt) -> Mount | None:
@@ -211,7 +222,8 @@ async def _looked_for(attempt: Attempt) -> Mount | None:
 async def _last_look(attempt: Attempt) -> Task | None:
     """Read the attempt's task once more; None if it is not finished or not known.
 
-    Where nobody is in a forced_end it is read until it ends: the grace sets the limit.
+    Where a person wants the end at once, it is asked to stop; else it is read until it ends: the
+    grace sets the limit.
     """
     task = attempt.record.attempts[-1].task
     while task is not None:
@@ -219,11 +231,13 @@ async def _last_look(attempt: Attempt) -> Task | None:
             found = await attempt.server.persistently(
                 attempt.connection, partial(attempt.session.task, task), patience=CLEANUP_GRACE
             )
-        except NotFound:
+        except NotFound as exc:
+            stop.note(attempt, StopSeen.VANISHED, exc.words)
             return None
         if found.is_final:
+            stop.note(attempt, StopSeen.ENDED, found.message)
             return found
         if attempt.context.forced_end.is_wanted:
-            return None
+            return await stop.stop_now(attempt, task)
         await anyio.sleep(LOOK_TICK)
     return None

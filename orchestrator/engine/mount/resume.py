@@ -20,7 +20,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from orchestrator.core.errors import NotFound, ServerUnusable
-from orchestrator.core.events import MountReleased, SubmissionInDoubt, TargetReopened
+from orchestrator.core.events import MachineFree, MountReleased, SubmissionInDoubt, TargetReopened
 from orchestrator.core.lifecycle import HOLDING_PHASES, MountRecord, Phase
 from orchestrator.core.model import (
     Href,
@@ -36,7 +36,9 @@ from orchestrator.core.model import (
 from orchestrator.core.point_search import is_settled
 from orchestrator.core.ports.server import EnterpriseManager
 from orchestrator.core.run_state import is_left, is_wanted_again
+from orchestrator.engine.connection import FORGOTTEN_AFTER
 from orchestrator.engine.left import DOUBTFUL, is_seen
+from orchestrator.engine.mount import stop
 from orchestrator.engine.mount.attempt import (
     OUT_OF_KNOWLEDGE,
     Attempt,
@@ -131,6 +133,10 @@ def _sort(
     record: MountRecord, context: RunContext, remains: RemainingWork, *, retry_failed: bool
 ) -> None:
     request = request_of(record)
+    if record.phase is Phase.BUSY:  # whether it still is, is asked anew
+        record = (
+            context.ledger.record(MachineFree(at=context.ledger.now(), key=request.key)) or record
+        )
     if record.phase in HOLDING_PHASES:
         remains.begun.append(request)
         return
@@ -206,8 +212,8 @@ class EarlierAttempts(Struct, frozen=True, kw_only=True):
     unfinished: UnfinishedWork
     over: frozenset[SessionId]
     """Sessions of which the journal says that they have ended."""
-    forgotten_at: float
-    """When the servers must have forgotten the earlier process's sessions, on the run's clock."""
+    last_used: Callable[[SessionId], float]
+    """Returns when an earlier process may have used a session last, on the run's clock."""
     background: TaskGroup
     """Where slots wait for that; cancelled once nothing wants a slot any more."""
 
@@ -247,18 +253,20 @@ class EarlierAttempts(Struct, frozen=True, kw_only=True):
                 request=request, connection=connection, server=server, context=context, slot=slot
             )
         _give_up(request, context, why)
-        if session_of(request, context) in self.over or context.ledger.now() >= self.forgotten_at:
+        session = session_of(request, context)
+        forgotten_at = self.last_used(session) + FORGOTTEN_AFTER
+        if session in self.over or context.ledger.now() >= forgotten_at:
             slot.release()
         else:
-            self.background.start_soon(self._free_when_forgotten, slot, context)
+            self.background.start_soon(self._free_when_forgotten, forgotten_at, slot, context)
         return None
 
-    async def _free_when_forgotten(self, slot: Slot, context: RunContext) -> None:
+    async def _free_when_forgotten(self, at: float, slot: Slot, context: RunContext) -> None:
         """Free a slot once a session that nobody can use must have been forgotten.
 
         Whether its token was not kept, or it is denied: its mounts may be open until then.
         """
-        await anyio.sleep(self.forgotten_at - context.ledger.now())
+        await anyio.sleep(at - context.ledger.now())
         slot.release()
 
     async def _go_on(self, attempt: Attempt) -> NextStep:
@@ -356,6 +364,12 @@ async def _mounts_of(attempt: Attempt, within: float) -> list[Href]:
     if task is None:
         return []
     ended = await _ended(attempt, task, within)
+    vanished = ended is None and task not in attempt.connection.watcher.unread
+    if stop.has_gone(attempt.record, ended, vanished=vanished):
+        late = await stop.late_mount(attempt, within=within)
+        if late is None and vanished:
+            raise Unsettled(f"{task} was asked to stop and is gone, and nobody saw what it mounted")
+        return [late.href] if late is not None else []
     if ended is not None and not ended.may_be_mounted:
         return []
     found = await (find_unrecorded(attempt) if ended is None else mount_of(attempt, ended))

@@ -142,7 +142,7 @@ async def _post(attempt: Attempt) -> TaskId | NextStep | HostExhausted | None:
         attempt.server.turned_away(attempt.connection, str(exc))
         return _refused(attempt, str(exc), busy=True)
     except (RequestRefused, ForbiddenAction) as exc:
-        after = _refused(attempt, str(exc))
+        after = _refused(attempt, str(exc), status=exc.status)
         if isinstance(exc, AccessDenied):
             attempt.server.denied(str(exc))
         return after
@@ -218,8 +218,10 @@ def _not_sent(attempt: Attempt, reason: str) -> NextStep:
     return NextStep.REQUEUE
 
 
-def _refused(attempt: Attempt, reason: str, *, busy: bool = False) -> NextStep:
+def _refused(
+    attempt: Attempt, reason: str, *, busy: bool = False, status: int | None = None
+) -> NextStep:
     attempt.ledger.record(
-        SubmissionRefused(at=attempt.now, key=attempt.key, reason=reason, busy=busy)
+        SubmissionRefused(at=attempt.now, key=attempt.key, reason=reason, busy=busy, status=status)
     )
     return NextStep.REQUEUE if busy else NextStep.CONCLUDE

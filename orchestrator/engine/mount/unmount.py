@@ -40,6 +40,7 @@ from orchestrator.engine.connection import Connection, EarlierSession
 from orchestrator.engine.forced_end import ForcedEnd
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.left import left_in
+from orchestrator.engine.limits import Limits
 from orchestrator.engine.mount import orphans, resume
 from orchestrator.engine.mount.attempt import (
     OUT_OF_KNOWLEDGE,
@@ -50,7 +51,7 @@ from orchestrator.engine.mount.attempt import (
 from orchestrator.engine.mount.holds import HoldRule, Holds
 from orchestrator.engine.mount.recover import PROOF_AFTER, Unsettled
 from orchestrator.engine.reachability import Reachability
-from orchestrator.engine.scheduler import Limits, Scheduler, Slot
+from orchestrator.engine.scheduler import Scheduler, Slot
 from orchestrator.engine.server_connection import ServerConnection
 
 WAIT_FOR_TASKS = 600.0

@@ -10,6 +10,7 @@ from msgspec.structs import fields, replace
 
 from orchestrator.core.model import (
     AttemptPolicy,
+    Conflict,
     OsKind,
     OsSource,
     PhaseTimeouts,
@@ -48,6 +49,7 @@ class TargetDefaults(Struct, frozen=True, kw_only=True):
     point: PointPolicy = _OF_ENTRIES["point"]
     timeouts: PhaseTimeouts = _OF_ENTRIES["timeouts"]
     retries: AttemptPolicy = _OF_ENTRIES["retries"]
+    conflict: Conflict = _OF_ENTRIES["conflict"]
     asked: CheckSetNames = NOTHING_ASKED
 
     @property
@@ -91,6 +93,13 @@ def inherit(
             f"max_delay ({plan_duration(retries.max_delay)}): raise max_delay",
         )
         retries = above.retries
+    conflict = section.conflict or above.conflict
+    if conflict is not Conflict.WAIT and section.timeouts and section.timeouts.busy is not None:
+        problems.add(
+            node["timeouts"].position,
+            f"'busy' is how long a target waits, and 'conflict' is {conflict} here: remove "
+            "'busy', or write 'conflict: wait'",
+        )
     os = section.os or above.os
     return TargetDefaults(
         server=server,
@@ -101,6 +110,7 @@ def inherit(
         point=point,
         timeouts=merge(above.timeouts, section.timeouts),
         retries=retries,
+        conflict=conflict,
         asked=inherit_asked(above.asked, section, node, declared, problems),
     )
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from msgspec.structs import asdict, replace
 
 from orchestrator.core.text import size
+from orchestrator.plan.file.access import CaFileTrust, CarriedCaFileTrust
 from orchestrator.plan.file.document import MAX_BYTES
 from orchestrator.plan.file.settings import (
-    CaFileTrust,
-    CarriedCaFileTrust,
     CarriedNotification,
     Notification,
     RestorePlan,

@@ -16,7 +16,16 @@ from urllib.parse import urlsplit
 
 from pydantic import PlainValidator, WithJsonSchema
 
-from orchestrator.core.model import Cause, OnError, Order, OsKind, OsSource, RestorePointId, Source
+from orchestrator.core.model import (
+    Cause,
+    Conflict,
+    OnError,
+    Order,
+    OsKind,
+    OsSource,
+    RestorePointId,
+    Source,
+)
 from orchestrator.core.model import Unmount as UnmountRule
 from orchestrator.plan.file import quantities
 from orchestrator.plan.file.api_format import ApiFormat
@@ -30,6 +39,7 @@ from orchestrator.plan.file.settings import (
     NotifyOn,
     PolicyName,
     SampleOrder,
+    StopTasks,
 )
 
 T = TypeVar("T")
@@ -264,10 +274,12 @@ SearchOrder = Annotated[Order, *choice(Order, "orders")]
 SampleWord = Annotated[SampleOrder, *choice(SampleOrder, "orders")]
 CauseWord = Annotated[Cause, *choice(Cause, "causes")]
 Filter = Annotated[str, scalar(filter_text), text_schema()]
+StopTasksWord = Annotated[StopTasks, *choice(StopTasks, "rules for stopping tasks")]
 OnErrorWord = Annotated[OnError, *choice(OnError, "reactions to an error")]
 HookKindWord = Annotated[HookKind, *choice(HookKind, "kinds of webhooks")]
 NotifyOnWord = Annotated[NotifyOn, *choice(NotifyOn, "events")]
 Os = Annotated[OsChoice, *choice(OS_CHOICES, "operating systems")]
+ConflictWord = Annotated[Conflict, *choice(Conflict, "words")]
 SourceKind = Annotated[Source, *choice(Source, "sources")]
 Failures = Annotated[
     FailureBudget,

@@ -55,6 +55,18 @@ class MountLimitFile(Section):
     mounts: kinds.Mounts | None = optional("Open mounts at once.")
 
 
+COUNT_OTHERS = (
+    "true: open file-level restores of other people use up the limit, as far as the account's "
+    "role sees them."
+)
+
+
+class ServerLimitFile(MountLimitFile):
+    """Limits of a server."""
+
+    count_others: kinds.Truth | None = optional(COUNT_OTHERS)
+
+
 class BackupServerFile(Section):
     """A Veeam backup server behind the Enterprise Manager."""
 
@@ -62,6 +74,7 @@ class BackupServerFile(Section):
         description="Open mounts at once on this backup server. "
         f"Default: {DEFAULT_BACKUP_SERVER_MOUNTS}."
     )
+    count_others: kinds.Truth | None = optional(COUNT_OTHERS)
 
 
 class ApiFile(Section):
@@ -83,7 +96,7 @@ class ServerFile(Section, of=ServerSettings):
     username: Account = Field(description="The account, such as DOMAIN\\user, or a reference.")
     password: Secret = Field(description="A reference to the password, resolved at logon.")
     tls: TlsFile | None = optional("How the server's certificate is checked.")
-    limits: MountLimitFile | None = optional("Limits of this server.")
+    limits: ServerLimitFile | None = optional("Limits of this server.")
     backup_servers: Annotated[dict[str, BackupServerFile], ReadLater()] | None = optional(
         "Limits of the backup servers behind it, by name."
     )
@@ -91,6 +104,10 @@ class ServerFile(Section, of=ServerSettings):
     api: ApiFile | None = optional("How the REST API is spoken.")
     site: kinds.Name | None = optional(
         "Which workers of a run over several machines serve it: those of this site."
+    )
+    stop_tasks: kinds.StopTasksWord | None = optional(
+        "when_needed: the task of a mount that still runs when its time limit has passed, or when "
+        "the run is stopped the second time, is asked to stop, once; never: no task is."
     )
 
 
@@ -154,6 +171,10 @@ class TimeoutsFile(Section, of=PhaseTimeouts):
     )
     checks: kinds.PositiveDuration | None = optional("For reading and checking what was mounted.")
     unmount: kinds.PositiveDuration | None = optional("For removing the mount.")
+    busy: kinds.PositiveDuration | None = optional(
+        "How long a target waits for a machine at work in a job or a restore; needs "
+        "'conflict: wait'."
+    )
 
 
 class RetriesFile(Section, of=AttemptPolicy):
@@ -203,6 +224,10 @@ class OverridableFile(Section, of=Entry):
     )
     timeouts: TimeoutsFile | None = optional("Time limits, merged key by key.")
     retries: RetriesFile | None = optional("Attempts, merged key by key.")
+    conflict: kinds.ConflictWord | None = optional(
+        "If the machine is seen at work in a job or a restore. wait: mount it later; skip: do not "
+        "mount it; fail: that is a failure."
+    )
     checks: list[kinds.Line] | None = optional(
         "Names of sets under 'checks' that must pass; replaces an inherited list as a whole, [] "
         "asks for none."

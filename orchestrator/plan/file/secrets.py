@@ -11,8 +11,7 @@ from typing import Annotated, Any
 from pydantic import PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from orchestrator.plan.file.scalars import line, single
-from orchestrator.plan.file.settings import (
+from orchestrator.plan.file.access import (
     CommandSecret,
     CredentialSecret,
     EnvironmentSecret,
@@ -20,6 +19,7 @@ from orchestrator.plan.file.settings import (
     KeyringSecret,
     SecretReference,
 )
+from orchestrator.plan.file.scalars import line, single
 
 FORMS = (
     "{env: NAME}, {file: PATH}, {credential: NAME}, {command: [PROGRAM, ARGUMENT]} "

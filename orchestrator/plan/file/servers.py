@@ -9,6 +9,16 @@ from msgspec import Struct
 
 from orchestrator.core.model import BackupServerName, ServerName
 from orchestrator.plan.file import scalars
+from orchestrator.plan.file.access import (
+    CaFileTrust,
+    CommandSecret,
+    FileSecret,
+    FingerprintTrust,
+    NoTrust,
+    SecretReference,
+    SystemTrust,
+    Trust,
+)
 from orchestrator.plan.file.api_format import ApiFormat
 from orchestrator.plan.file.document import Block, Text
 from orchestrator.plan.file.named_files import NamedFiles
@@ -16,17 +26,7 @@ from orchestrator.plan.file.problems import Position, Problems
 from orchestrator.plan.file.quantities import shown
 from orchestrator.plan.file.reading import check_name, read_section
 from orchestrator.plan.file.schema import BackupServerFile, ServerFile, TlsFile
-from orchestrator.plan.file.settings import (
-    CaFileTrust,
-    CommandSecret,
-    FileSecret,
-    FingerprintTrust,
-    NoTrust,
-    SecretReference,
-    ServerSettings,
-    SystemTrust,
-    Trust,
-)
+from orchestrator.plan.file.settings import ServerSettings
 
 
 class Servers(Struct, frozen=True, kw_only=True):
@@ -70,7 +70,7 @@ def _server(
     name: ServerName, node: object, problems: Problems, base: Path, named: NamedFiles
 ) -> ServerSettings | None:
     file = read_section(ServerFile, node, problems, noun=f"server {shown(name)}")
-    backup_servers: dict[BackupServerName, int] = {}
+    backup_servers: dict[BackupServerName, BackupServerFile] = {}
     if isinstance(node, Block):
         backup_servers = _backup_servers(node.get("backup_servers"), problems)
     if file is None or not isinstance(node, Block):
@@ -85,22 +85,33 @@ def _server(
         require_followable(reference, node[key].position, problems, named)
         return absolute_reference(reference, base)
 
+    limits = file.limits
+    if limits is not None and limits.count_others and limits.mounts is None:
+        problems.add(
+            node["limits"].position,
+            "'count_others' needs a limit that others can use up: write {mounts: 8, "
+            "count_others: true}",
+        )
     return ServerSettings(
         name=name,
-        **file.values("url", "api_version", "site"),
+        **file.values("url", "api_version", "site", "stop_tasks"),
         username=file.username
         if isinstance(file.username, str)
         else followed("username", file.username),
         password=followed("password", file.password),
         trust=trust,
         api_format=(file.api.format if file.api else None) or ApiFormat.AUTO,
-        mounts_limit=file.limits.mounts if file.limits else None,
-        backup_server_mounts=backup_servers,
+        mounts_limit=limits.mounts if limits else None,
+        backup_server_mounts={name: each.mounts for name, each in backup_servers.items()},
+        count_others=bool(limits and limits.count_others),
+        backup_servers_count_others=tuple(
+            name for name, each in backup_servers.items() if each.count_others
+        ),
     )
 
 
-def _backup_servers(node: object, problems: Problems) -> dict[BackupServerName, int]:
-    limits: dict[BackupServerName, int] = {}
+def _backup_servers(node: object, problems: Problems) -> dict[BackupServerName, BackupServerFile]:
+    limits: dict[BackupServerName, BackupServerFile] = {}
     if not isinstance(node, Block):
         read_section(BackupServerFile, node, problems, noun="'backup_servers'")
         return limits
@@ -112,7 +123,7 @@ def _backup_servers(node: object, problems: Problems) -> dict[BackupServerName, 
                 name.position, f"this is backup server {shown(other)} again, in another spelling"
             )
         if file is not None:
-            limits[BackupServerName(str(name))] = file.mounts
+            limits[BackupServerName(str(name))] = file
     return limits
 
 

@@ -13,12 +13,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from msgspec import Struct, field
-from msgspec.structs import asdict
 
 from orchestrator.core.model import (
     AttemptPolicy,
     BackupServerName,
     Cause,
+    Conflict,
     Objectives,
     Order,
     OsKind,
@@ -32,6 +32,7 @@ from orchestrator.core.model import (
     WaveName,
 )
 from orchestrator.core.proof import CheckSets, Download
+from orchestrator.plan.file.access import SecretReference, SystemTrust, Trust
 from orchestrator.plan.file.api_format import ApiFormat
 from orchestrator.plan.file.os_choice import OPEN_OS
 from orchestrator.plan.file.selectors import SelectorKind
@@ -39,109 +40,22 @@ from orchestrator.plan.file.selectors import SelectorKind
 # --- secrets: references only, resolved at logon by the client -----------------------------
 
 
-class _Kind(Struct, frozen=True, tag_field="kind"):
-    """A value of one kind of several."""
-
-    @property
-    def kind(self) -> str:
-        """Which kind it is, as the plan and reports call it."""
-        return str(self.__struct_config__.tag)
-
-
-class _Reference(_Kind, frozen=True):
-    def __str__(self) -> str:
-        """Return the reference as the plan writes it."""
-        return f"{{{self.kind}: {'/'.join(asdict(self).values())}}}"
-
-
-class EnvironmentSecret(_Reference, frozen=True, kw_only=True, tag="env"):
-    """The value of an environment variable: `{env: NAME}`."""
-
-    name: str
-
-
-class FileSecret(_Reference, frozen=True, kw_only=True, tag="file"):
-    """The content of a regular file that only its owner may read: `{file: PATH}`."""
-
-    path: str
-
-
-class CredentialSecret(_Reference, frozen=True, kw_only=True, tag="credential"):
-    """A systemd credential of this service: `{credential: NAME}`."""
-
-    name: str
-
-
-class CommandSecret(_Reference, frozen=True, kw_only=True, tag="command"):
-    """What a program prints, started without a shell: `{command: [PROGRAM, ARGUMENT...]}`."""
-
-    argv: tuple[str, ...]
-
-    def __str__(self) -> str:
-        """Return the reference with the program's name only: arguments may be private."""
-        return f"{{command: [{self.argv[0]}, ...]}}"
-
-
-class KeyringSecret(_Reference, frozen=True, kw_only=True, tag="keyring"):
-    """An entry of the desktop or system keyring: `{keyring: SERVICE/USER}`."""
-
-    service: str
-    user: str
-
-
-SecretReference = EnvironmentSecret | FileSecret | CredentialSecret | CommandSecret | KeyringSecret
-"""Where a secret is to be found. Never the secret itself."""
-
-
 # --- servers -----------------------------------------------------------------------------
 
-
-class SystemTrust(_Kind, frozen=True, kw_only=True, tag="system"):
-    """The certificate must be signed by an authority this system trusts."""
-
-
-class CaFileTrust(_Kind, frozen=True, kw_only=True, tag="ca_file"):
-    """The certificate must be signed by an authority in this file."""
-
-    path: str
-
-    def read(self) -> bytes:
-        """Return the content of the file.
-
-        Raises:
-            OSError: it cannot be read.
-        """
-        return Path(self.path).read_bytes()
-
-
-class CarriedCaFileTrust(CaFileTrust, frozen=True, kw_only=True, tag="ca_file"):
-    """The same, with the file's content: on this machine there need be no such file."""
-
-    content: bytes
-
-    def read(self) -> bytes:
-        """Return the content."""
-        return self.content
-
-
-class FingerprintTrust(_Kind, frozen=True, kw_only=True, tag="fingerprint_sha256"):
-    """The certificate must be one of these: SHA-256, 64 lower-case hex digits each."""
-
-    sha256: tuple[str, ...]
-
-
-class NoTrust(_Kind, frozen=True, kw_only=True, tag="insecure"):
-    """Any certificate is taken, because the plan says `insecure: true`; reports say so too."""
-
-
-Trust = SystemTrust | CaFileTrust | FingerprintTrust | NoTrust
-"""How a server's certificate is judged; `kind` is the word reports use."""
 
 DEFAULT_SITE = "default"
 """The site of a server for which the plan names none."""
 
 DEFAULT_BACKUP_SERVER_MOUNTS = 4
 """Open mounts per backup server where the plan names no other number."""
+
+
+class StopTasks(StrEnum):
+    """Whether the task of a mount may be asked to stop."""
+
+    WHEN_NEEDED = "when_needed"
+    """Once, if it still runs when its time limit has passed or the run is stopped at once."""
+    NEVER = "never"
 
 
 class ServerSettings(Struct, frozen=True, kw_only=True):
@@ -161,7 +75,18 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
     mounts_limit: int | None = None
     backup_server_mounts: Mapping[BackupServerName, int] = field(default_factory=dict)
     default_backup_server_mounts: int = DEFAULT_BACKUP_SERVER_MOUNTS
+    count_others: bool = False
+    """Whether open file-level restores of others use up `mounts_limit`, as far as they show."""
+    backup_servers_count_others: tuple[BackupServerName, ...] = ()
+    """The backup servers whose limit they use up."""
     site: str = DEFAULT_SITE
+    stop_tasks: StopTasks = StopTasks.WHEN_NEEDED
+
+    @property
+    def counting_others(self) -> tuple[str, ...]:
+        """The limits that count other people's restores: folded backup servers, "" for its own."""
+        own = ("",) if self.count_others else ()
+        return (*own, *(name.casefold() for name in self.backup_servers_count_others))
 
     def mounts_on(self, backup_server: BackupServerName) -> int:
         """Return how many mounts may be open at once on `backup_server`, in whatever spelling.
@@ -312,6 +237,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     point: PointPolicy = PointPolicy()
     timeouts: PhaseTimeouts = PhaseTimeouts()
     retries: AttemptPolicy = AttemptPolicy()
+    conflict: Conflict = Conflict.WAIT
     objectives: Objectives = Objectives()
     backup_server: BackupServerName | None = None
     all_backup_servers: bool = False

@@ -17,7 +17,8 @@ from orchestrator.report.as_html.drawing import (
     x_of,
 )
 from orchestrator.report.as_html.markup import shown
-from orchestrator.report.values import OutageReport, Report, ServerReport, TargetReport
+from orchestrator.report.server_values import OutageReport, ServerReport
+from orchestrator.report.values import Report, TargetReport
 
 USING_A_SLOT = HOLDING_PHASES | {Phase.OUT_OF_REACH}
 

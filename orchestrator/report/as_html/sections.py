@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from statistics import median, quantiles
 
+from orchestrator.core.exit_codes import ExitCode, exit_words
 from orchestrator.core.left_open import out_of_reach_words
-from orchestrator.core.model import ExitCode, Result, exit_words
+from orchestrator.core.model import Result
 from orchestrator.core.text import counted, duration
 from orchestrator.report.as_html.markup import (
     ABSENT,

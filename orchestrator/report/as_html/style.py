@@ -8,6 +8,7 @@ from base64 import b64encode
 
 PHASES = {
     "queued": ("#7d8796", "#77839a", 2, ""),
+    "busy": ("#8a6d3b", "#c9a86a", 4, "1 3"),
     "submitting": ("#9b6b96", "#c79bc1", 6, "2 1"),
     "in_doubt": ("#b9532c", "#e08e6d", 12, "3 3"),
     "running": ("#3f6ea5", "#7ba0cc", 12, ""),

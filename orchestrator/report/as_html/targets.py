@@ -19,6 +19,8 @@ from orchestrator.report.as_html.markup import (
     utc,
 )
 from orchestrator.report.as_html.sections import kind_of
+from orchestrator.report.stopped_tasks import stop_words
+from orchestrator.report.text import ran_there, words
 from orchestrator.report.values import AttemptReport, CheckReport, CopyReport, Report, TargetReport
 
 UNTRIED = 200
@@ -45,7 +47,7 @@ def not_good(report: Report, budget: int) -> str:
     targets = [
         target
         for result in ORDER
-        for target in report.targets
+        for target in sorted(report.targets, key=_cause)
         if target.result is result and not _is_good(target)
     ]
     tried = [target for target in targets if target.attempts]
@@ -70,14 +72,29 @@ def _all_in_full(targets: Sequence[TargetReport], budget: int, on_paper: int) ->
             f"Paper shows {on_paper} of {len(targets)} in full; the page on a screen shows more."
         )
         parts.append(only_on_paper(words))
+    before = ""
     for place, target in enumerate(targets):
         part = _in_full(target, kind="target" if place < on_paper else "target screen")
+        if (title := _kind_of_failure(target, targets)) not in {"", before}:
+            part, before = f"<p><b>{shown(title)}</b></p>{part}", title
         budget -= len(part)
         if budget < 0:
             parts.append(more(len(targets) - len(parts), " in full, see report.json"))
             break
         parts.append(part)
     return "".join(parts)
+
+
+def _cause(target: TargetReport) -> str:
+    return "" if target.cause is None else target.cause.value
+
+
+def _kind_of_failure(target: TargetReport, targets: Sequence[TargetReport]) -> str:
+    """Return the title of the failures of one cause, with their number; "" for anything else."""
+    if target.result is not Result.FAILED or not _cause(target):
+        return ""
+    alike = sum(each.result is Result.FAILED and each.cause is target.cause for each in targets)
+    return f"Failed, {words(_cause(target))}: {alike}"
 
 
 def _is_good(target: TargetReport) -> bool:
@@ -149,6 +166,15 @@ def _in_full(target: TargetReport, kind: str) -> str:
         f'<p class="soft">{shown(target.vm)} ({_os(target)}, {target.source}) on '
         f"{shown(target.backup_server)} behind {shown(target.server)}</p>"
     )
+    if target.hint is not None:
+        ran = ran_there(target)
+        head += f"<p>{shown(target.hint, 1000)}{'<br>' + shown(ran, 1000) if ran else ''}</p>"
+    for wait in target.waits:
+        end = "the end of the run" if wait.end is None else utc(wait.end)
+        head += (
+            f"<p>Waited from {utc(wait.start)} to {end} for {shown(wait.activity)}, as the server "
+            f"showed it at {utc(wait.seen_at)}</p>"
+        )
     if point is not None:
         older = f", {point.fallback_depth} newer passed over" if point.fallback_depth else ""
         head += (
@@ -180,7 +206,7 @@ def _attempts(attempts: Iterable[AttemptReport]) -> str:
                 utc(each.finished_at),
                 f"{shown(each.outcome)}{' (found again)' if each.adopted else ''}",
                 shown(each.verdict.value if each.verdict else None),
-                shown("; ".join(filter(None, (each.message, failed))), 500),
+                shown("; ".join(filter(None, (each.message, stop_words(each), failed))), 500),
             )
         )
     head = ("Attempt at point", "Task", "Asked", "Finished", "Task ended", "Verdict", "Words")

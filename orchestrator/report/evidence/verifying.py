@@ -11,7 +11,8 @@ from msgspec import Struct, field
 
 from orchestrator.core.errors import IllegalTransition, JournalDamaged
 from orchestrator.core.events import Event, from_json
-from orchestrator.core.model import ExitCode, RunId
+from orchestrator.core.exit_codes import ExitCode
+from orchestrator.core.model import RunId
 from orchestrator.core.records import RUN_CHAIN, Record
 from orchestrator.core.run_state import RunState, fold
 from orchestrator.core.text import counted, printable

@@ -19,7 +19,7 @@ SHOWN = 20
 """Lines per section of the text; the rest is counted, and is in the JSON."""
 Seconds = tuple[float | None, float | None, float | None]
 """Duration, RTO and RPO; None where it was not measured."""
-WAITING = frozenset({Phase.QUEUED, Phase.HELD})
+WAITING = frozenset({Phase.QUEUED, Phase.BUSY, Phase.HELD})
 """Phases whose time depends on slots and people, not on the target."""
 
 

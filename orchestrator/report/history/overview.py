@@ -7,8 +7,8 @@ from collections import Counter
 from msgspec import Struct
 
 from orchestrator.core.events import RunFinished, RunResumed, RunStarted, from_json
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.left_open import LeftOpen
-from orchestrator.core.model import ExitCode
 from orchestrator.core.ports.store import RecordedRuns
 from orchestrator.core.records import Record, RunSummary
 

@@ -7,9 +7,10 @@ import json
 from typing import Any
 
 from orchestrator.core.events import Event, RunFinished, ServerFacts, StrayFound
+from orchestrator.core.exit_codes import ExitCode, exit_words
 from orchestrator.core.left_open import LeftOpen, out_of_reach_words
 from orchestrator.core.lifecycle import MountRecord
-from orchestrator.core.model import ExitCode, MountState, Result, ServerName, WaveName, exit_words
+from orchestrator.core.model import MountState, Result, ServerName, WaveName
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.core.text import printable
 from orchestrator.views.eta import TimeLeft

@@ -51,7 +51,7 @@ class Timeline:
         lane = self._lanes.get(key)
         change: list[object] = [0, PHASES.index(phase), round(at, 2)]
         if lane is None:
-            if phase in {Phase.QUEUED, Phase.DONE}:  # never submitted so far
+            if phase in {Phase.QUEUED, Phase.BUSY, Phase.DONE}:  # never submitted so far
                 return
             lane = self._lanes[key] = len(self._lanes)
             self._state.append((phase, None))

@@ -21,13 +21,8 @@ from orchestrator.core.errors import CredentialError
 from orchestrator.core.events import RunHalted, WaveFinished
 from orchestrator.core.model import WaveName
 from orchestrator.core.run_state import RunState
-from orchestrator.plan.file.settings import (
-    EnvironmentSecret,
-    HookKind,
-    Notification,
-    NotifyOn,
-    SecretReference,
-)
+from orchestrator.plan.file.access import EnvironmentSecret, SecretReference
+from orchestrator.plan.file.settings import HookKind, Notification, NotifyOn
 from orchestrator.report.values import Objective
 from tests.app.notify.hooks import PART, Hooks, hooks
 from tests.hostile.searching import forms, holding

@@ -16,7 +16,7 @@ from orchestrator.app.readiness.here import disk_findings, journal_findings
 from orchestrator.core.model import MountKey, MountRequest, ServerName, WaveName
 from orchestrator.core.proof import Download
 from orchestrator.core.text import duration
-from orchestrator.engine.scheduler import Limits
+from orchestrator.engine.limits import Limits
 from orchestrator.journal import State
 from orchestrator.plan.file.settings import Wave
 from tests.app.readiness.desk import Answers, asked, at_desk, checked

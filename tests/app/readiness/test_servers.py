@@ -16,13 +16,8 @@ from orchestrator.app.wiring import Plan
 from orchestrator.core.errors import CertificateRefused
 from orchestrator.core.model import BackupServerName, ServerName, Source
 from orchestrator.em.facts import ServiceRoot
-from orchestrator.plan.file.settings import (
-    EnvironmentSecret,
-    FingerprintTrust,
-    NoTrust,
-    ServerSettings,
-    Trust,
-)
+from orchestrator.plan.file.access import EnvironmentSecret, FingerprintTrust, NoTrust, Trust
+from orchestrator.plan.file.settings import ServerSettings
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.inventory import Inventory
@@ -45,7 +40,7 @@ async def test_a_good_server_costs_a_logon_and_a_handful_of_reads(
 
         assert found.readiness.is_ready
         assert stage.sites.truth.logons == 2
-        assert set(stage.sites.truth.received.values()) == {8}
+        assert set(stage.sites.truth.received.values()) == {10}
     assert found.statuses("hq") == found.statuses("dr") | {"trust": NOT_VISIBLE}
     assert found.statuses("hq") == {
         "reachable": OK,
@@ -57,6 +52,8 @@ async def test_a_good_server_costs_a_logon_and_a_handful_of_reads(
         "role": OK,
         "sessions": OK,
         "open_mounts": NOT_VISIBLE,
+        "jobs_at_work": NOT_VISIBLE,
+        "restores_open": NOT_VISIBLE,
         "inventory": OK,
         "inventory_age": OK,
         "backup_servers": NOT_VISIBLE,

@@ -13,8 +13,9 @@ from orchestrator.app.sites.stored_plan import submission_of, travelling_plan
 from orchestrator.app.wiring import Choices, World
 from orchestrator.core.earlier_runs.durations import past_durations
 from orchestrator.core.earlier_runs.naming import Naming
+from orchestrator.core.earlier_runs.systems import NO_SYSTEMS
 from orchestrator.core.errors import DatabaseAway
-from orchestrator.core.ports.journal import Durations
+from orchestrator.core.ports.journal import Durations, Systems
 from orchestrator.core.ports.store import Store
 from orchestrator.core.sites import WorkerFacts, WorkerId
 
@@ -38,6 +39,10 @@ class History:
         if self.asked <= self._away:
             raise DatabaseAway("away")
         return past_durations((), naming)
+
+    def systems(self, naming: Naming) -> Systems:
+        _ = naming
+        return NO_SYSTEMS
 
 
 @pytest.fixture

@@ -137,8 +137,10 @@ def _take_effect(tables: Tables, shard: Shard, effect: Effect | None, now: float
                     tables.addresses[place] = replace(address, poster=None)
         case OnlyHolds():
             _end(tables, shard, ShardState.HOLDING, now)
-        case ShardDone():
+        case ShardDone(over=over):
             _end(tables, shard, ShardState.DONE, now)
+            for session in over:
+                tables.tokens.pop((*shard, session), None)
         case None:
             pass
     return None
@@ -161,11 +163,12 @@ def _refusal(
     refusal = next((why for is_so, why in checks if is_so), None)
     if refusal is not None or (*shard, key) in tables.slots:
         return refusal
-    limit = intent.wave_limit
+    limit, quota = intent.wave_limit, tables.shards[shard].quota
+    if (limit is not None or quota is not None) and tables.is_settling(shard[0], now):
+        return Refusal.SETTLING
     of_wave = (slot[0] == shard[0] and wave == intent.wave for slot, wave in tables.slots.items())
     if limit is not None and limit <= sum(of_wave):
         return Refusal.WAVE_LIMIT
-    quota = tables.shards[shard].quota
     if quota is not None and quota <= tables.used(shard, now):
         return Refusal.QUOTA
     tables.slots[(*shard, key)] = intent.wave

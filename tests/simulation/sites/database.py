@@ -65,7 +65,7 @@ class SimulatedDatabase:
         self.tables = Tables()
         self.is_read_only = False
         self.is_down = False
-        self.commits = 0
+        self.commits = self.timeline = 0
         self._started_at = LONG_AGO
         self._before: deque[Tables] = deque(maxlen=kept)
         self._on_break: list[Callable[[], None]] = []
@@ -121,6 +121,10 @@ class SimulatedDatabase:
         """Take changes again."""
         self.is_read_only = False
 
+    def replicate(self) -> None:
+        """Let the standby get all that was committed until now: no failover loses it."""
+        self._before.clear()
+
     def fail_over(self, lost: int) -> int:
         """Let a standby go on that has not got the last commits; return how many were lost.
 
@@ -129,6 +133,8 @@ class SimulatedDatabase:
         losing = min(lost, len(self._before))
         for _ in range(losing):
             self.tables = self._before.pop()
+        self.timeline += 1
+        self.tables.timeline = self.timeline
         self.is_down = False
         self._started_at = LONG_AGO
         return losing
@@ -164,14 +170,14 @@ class Connections:
 
     def __init__(self, database: SimulatedDatabase, wire: Wire | None = None) -> None:
         """Without a wire nothing goes wrong."""
-        self._database, self._wire = database, wire or DirectWire()
+        self.database, self._wire = database, wire or DirectWire()
 
     def _call(self, change: Transaction[T], over: str = "calls") -> Awaitable[T]:
-        transaction = partial(self._database.transact, change, writes=True)
+        transaction = partial(self.database.transact, change, writes=True)
         return self._wire.carry(over, transaction)
 
     def _read(self, change: Transaction[T]) -> Awaitable[T]:
-        return self._wire.carry("reads", partial(self._database.transact, change, writes=False))
+        return self._wire.carry("reads", partial(self.database.transact, change, writes=False))
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -239,7 +245,7 @@ class Connections:
         """Take up to `room` shards that nobody serves."""
 
         def taken(tables: Tables, now: float) -> Sequence[Taken]:
-            may_expire = expired and self._database.takes_expired
+            may_expire = expired and self.database.takes_expired
             return tables.take(worker, sites, room, run, now, expired=may_expire)
 
         return await self._call(taken)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import chain as joined
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.app.wiring import limits_of
 from orchestrator.core.events import (
     ChainPinned,
     Event,
     RunFinished,
+    SessionEnded,
     SessionTakenUp,
     ShardTaken,
     SubmissionStarted,
 )
-from orchestrator.core.model import RunId, ServerName
+from orchestrator.core.model import RunId, ServerName, SessionId
 from orchestrator.core.records import Position, checked, event_of, genesis
 from orchestrator.core.run_state import RunState, fold
 from orchestrator.core.sites import CONDUCTOR, ShardState
@@ -45,8 +46,10 @@ def judged(stage: Stage) -> dict[str, Any]:
     assert set(states.values()) == {ShardState.DONE}, states
     if report["run"]["exit_code"] == 0:
         assert not tables.slots, tables.slots
-        left = tables.tokens.keys() - stage.witness.brought_back
-        assert not left, "tokens of sessions that are over"
+        assert not tables.tokens, "tokens of sessions, and nothing is left in any"
+    servers = fold(joined(*chains.values())).servers
+    over = {session for _, server, session in tables.tokens if session in servers[server].over}
+    assert not over, f"tokens of sessions that are over: {over}"
     return report
 
 
@@ -103,6 +106,37 @@ def _in_order(report: dict[str, Any]) -> dict[str, Any]:
 def results(report: dict[str, Any]) -> dict[str, int]:
     """Return how many targets have each result, and how many mounts are left."""
     return {name: count for name, count in report["totals"].items() if count and name in COUNTED}
+
+
+class UnknownEnd(NamedTuple):
+    """A session whose last record does not say that nothing is open there."""
+
+    server: ServerName
+    worker: str
+    """Who has written that."""
+    at: float
+    why: str
+
+
+def unknown_ends(stage: Stage) -> list[UnknownEnd]:
+    """Return the sessions that ended without anybody's knowing what is open in them."""
+    found = list[UnknownEnd]()
+    run, tables = stage.submission.started.run, stage.database.tables
+    for of, server in tables.events:
+        if of != run:
+            continue
+        ends: dict[SessionId, UnknownEnd] = {}
+        worker = ""
+        for event in chain_of(tables, run, server):
+            if isinstance(event, ShardTaken):
+                worker = event.worker
+            elif isinstance(event, SessionEnded):
+                ends.pop(event.session, None)
+                if event.left_open or event.unaudited is not None:
+                    why = event.unaudited or event.reason
+                    ends[event.session] = UnknownEnd(server, worker, event.at, why)
+        found += ends.values()
+    return found
 
 
 def takeover_s(stage: Stage, server: str, since: float) -> tuple[float, float, float]:

@@ -8,16 +8,16 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator.core.model import ExitCode
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.policy import WatchPolicy
 from orchestrator.engine.mount.orphans import READ_WITHIN
-from tests.simulation.sites.judging import judged
+from tests.simulation.sites.judging import UnknownEnd, judged, unknown_ends
 from tests.simulation.sites.processes import Freeze, run_processes
 from tests.simulation.sites.stage import Stage, StagedWorker, staged
 from tests.simulation.sites.story import Crew, SitesStory, Strike, told
@@ -27,6 +27,9 @@ from tests.virtual.sites import host
 CALM = WatchPolicy(idle_share=0.05, shortest=3.0, crowded=5.0)
 LATEST_S = 250.0
 """After so long every request that a server held back has had its effect."""
+
+MARGIN_S, RECONNECTED_S = 5.0, 15.0
+"""Seconds that the last answer is old when a worker is cut off, and that it takes to try again."""
 
 WELL = frozenset({"mounted", "verified"})
 
@@ -76,6 +79,14 @@ def played(seed: int) -> Played:
     return done
 
 
+class _Cut(NamedTuple):
+    """From when to when a worker was cut off from its servers."""
+
+    worker: str
+    begins: float
+    ends: float
+
+
 class _Play:
     """One story being played."""
 
@@ -84,6 +95,7 @@ class _Play:
         self._counts: Counter[str] = Counter()
         self._left = list(story.strikes)
         self._number = 0
+        self._cuts: list[_Cut] = []
         self.stage: Stage
 
     async def play(self, patch: pytest.MonkeyPatch) -> Played:
@@ -135,12 +147,23 @@ class _Play:
             if target["result"] not in WELL
         }
         assert not bad, f"only machines had trouble, and not good is {bad}"
-        long_cut = any(
-            each.what in {"cut_server", "cut_both"} and each.seconds >= READ_WITHIN
-            for each in story.strikes
+        if report["run"]["exit_code"] != ExitCode.GOOD:
+            unknown = unknown_ends(self.stage)
+            assert unknown, report["run"]
+            unforced = [each for each in unknown if not self._was_cut_off(each)]
+            assert not unforced, (unforced, report["run"])
+
+    def _was_cut_off(self, end: UnknownEnd) -> bool:
+        """Return whether who ended a session could not reach its server while that was audited.
+
+        What a server out of reach has at the end cannot be known.
+        """
+        return any(
+            cut.worker == end.worker
+            and cut.begins <= end.at - READ_WITHIN + MARGIN_S
+            and end.at <= cut.ends + RECONNECTED_S
+            for cut in self._cuts
         )
-        if not long_cut:  # what a server out of reach has at the end cannot be known
-            assert report["run"]["exit_code"] == ExitCode.GOOD, report["run"]
 
     # --- workers -------------------------------------------------------------------------------
 
@@ -225,6 +248,8 @@ class _Play:
             worker.cut_from_database()
             self._later(seconds, worker.mend_database)
         if off in {"server", "both"}:
+            now = self.stage.loop.now
+            self._cuts.append(_Cut(worker.id, now, now + seconds))
             for each in hosts:
                 self.stage.network.cut_worker(worker.process, each)
             self._later(seconds, partial(self.stage.network.mend_worker, worker.process))

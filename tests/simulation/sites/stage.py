@@ -265,6 +265,7 @@ async def staged(
             loaded, submission, served, network, database, watch, seed, witness, max_mounts
         )
         await stage.visitor.submit(submission)
+        database.replicate()
         try:
             yield stage
         finally:

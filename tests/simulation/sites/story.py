@@ -157,6 +157,7 @@ def told(seed: int) -> SitesStory:
         story.failures = None
     for _ in range(rng.choice([1, 1, 2, 2, 3, 5])):
         story.strikes.append(_strike(rng, story))
+    _stops(random.Random(f"stops:{seed}"), story)
     for strike in story.strikes:
         if strike.what == "freeze_paused" and not story.sealed:
             strike.what = "freeze_stopped"  # who has no clock and no token proves nothing
@@ -189,6 +190,24 @@ def _troubled(rng: random.Random, server: Site) -> Site:
     server.behaviour = replace(server.behaviour, purge_finished_after=purged)
     server.faults = [one_more(rng)[1] for _ in range(rng.choice([0, 1, 1, 2, 3]))]
     return server
+
+
+def _stops(rng: random.Random, story: SitesStory) -> None:
+    """Say what a stop does to a task, where servers have trouble; on some every mount is late."""
+    for server in story.servers:
+        answer = rng.choice(["ended", "vanished", "refused", "goes_on"])
+        after_s, is_late = rng.choice([None, 5.0, 60.0, 200.0]), rng.random() < 0.2
+        leaves = rng.random() < 0.5
+        if story.servers_are_well:
+            continue
+        server.behaviour = replace(
+            server.behaviour,
+            task_stop=answer,
+            cancel_leaves_mount=leaves,
+            stopped_mount_after_s=after_s,
+        )
+        if is_late:
+            server.mount_s = 330.0
 
 
 def _crews(rng: random.Random, story: SitesStory) -> list[Crew]:

@@ -7,7 +7,8 @@ seconds. Rows are immutable, so a copy of the tables is cheap.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as copied
 from typing import Self
@@ -15,7 +16,7 @@ from typing import Self
 from msgspec import Struct
 from msgspec.structs import replace
 
-from orchestrator.core.errors import DatabaseUnusable, Fenced, RunLocked, RunNotFound
+from orchestrator.core.errors import DatabaseUnusable, Fenced, NotEntered, RunLocked, RunNotFound
 from orchestrator.core.events import RunStarted, to_json
 from orchestrator.core.model import MountKey, RunId, ServerName, SessionId, WaveName
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
@@ -51,6 +52,8 @@ class Run(Struct, frozen=True, kw_only=True):
     submission: Submission
     submitted_at: float
     deadline_at: float | None
+    timeline: int = 0
+    failed_over_at: float = -math.inf
     is_open: bool = True
     halted: str | None = None
     stopped: Stop | None = None
@@ -134,6 +137,8 @@ class Tables:
     workers: dict[WorkerId, WorkerRow] = field(default_factory=dict)
     requests: list[Asked] = field(default_factory=list)
     durations: list[tuple[RunId, str, str, float, bool]] = field(default_factory=list)
+    timeline: int = 0
+    """How often the database has failed over."""
 
     def copy(self) -> Self:
         """Return tables that later changes of these do not touch."""
@@ -171,6 +176,7 @@ class Tables:
             submission=submission,
             submitted_at=now,
             deadline_at=None if deadline is None else now + deadline,
+            timeline=self.timeline,
         )
         quota = None if started.mounts_limit is None else 0
         own = f"run {started.run}"
@@ -247,31 +253,42 @@ class Tables:
         """Give the shards of a run their parts of its limit; return what they have now."""
         run = conductor.run
         self.require_lease(worker, Lease(run=run, server=CONDUCTOR, epoch=conductor.epoch))
-        limit = self.runs[run].started.mounts_limit
-        for server, mounts in wanted.items():
-            row = self.shards.get((run, server))
-            if server and row is not None and row.quota is not None and row.quota > mounts:
-                least = max(mounts, self.used((run, server), now))
-                self.shards[run, server] = replace(row, quota=least)
-        left = 0 if limit is None else limit - sum(self._quotas(run).values())
-        for server, mounts in wanted.items():
-            row = self.shards.get((run, server))
-            if row is not None and row.quota is not None and row.quota < mounts:
-                more = max(0, min(mounts - row.quota, left))
-                self.shards[run, server] = replace(row, quota=row.quota + more)
-                left -= more
+        if not self.is_settling(run, now):
+            self._share(run, wanted, now)
         return {
             server: Quota(row.quota, self.used((run, server), now))
             for (of, server), row in sorted(self.shards.items())
             if of == run and server
         }
 
-    def _quotas(self, run: RunId) -> Mapping[ServerName, int]:
-        return {
-            server: row.quota
-            for (of, server), row in self.shards.items()
-            if of == run and row.quota is not None
-        }
+    def is_settling(self, run: RunId, now: float) -> bool:
+        """Return whether the database has just failed over, and note when that is first seen."""
+        row = self.runs[run]
+        if row.timeline != self.timeline:
+            row = replace(row, timeline=self.timeline, failed_over_at=now)
+            self.runs[run] = row
+        return row.failed_over_at + LEASE_LIFE_S > now
+
+    def _share(self, run: RunId, wanted: Mapping[ServerName, int], now: float) -> None:
+        limit = self.runs[run].started.mounts_limit
+        for server, mounts in wanted.items():
+            row = self.shards.get((run, server))
+            if server and row is not None and row.quota is not None and row.quota > mounts:
+                least = max(mounts, self.used((run, server), now))
+                self.shards[run, server] = replace(row, quota=least)
+        left = 0 if limit is None else limit - sum(self._taken_up(run, now))
+        for server, mounts in wanted.items():
+            row = self.shards.get((run, server))
+            if row is not None and row.quota is not None and row.quota < mounts:
+                more = max(0, min(mounts - row.quota, left))
+                self.shards[run, server] = replace(row, quota=row.quota + more)
+                left -= more
+
+    def _taken_up(self, run: RunId, now: float) -> Iterator[int]:
+        """Yield what each shard has of its run's limit, or uses."""
+        for shard, row in self.shards.items():
+            if shard[0] == run and row.quota is not None:
+                yield max(row.quota, self.used(shard, now))
 
     def used(self, shard: Shard, now: float) -> int:
         """Return how many mounts of a shard are in the making, open or in doubt.
@@ -284,8 +301,10 @@ class Tables:
         return sum(slot[:2] == shard for slot in self.slots)
 
     def keep_token(self, worker: WorkerId, lease: Lease, session: SessionId, sealed: bytes) -> None:
-        """Store a session's sealed token, as the newest."""
+        """Store a session's sealed token, as the newest; none of a shard that is done."""
         self.require_lease(worker, lease)
+        if self.shards[lease.run, lease.server].state is ShardState.DONE:
+            raise Fenced("nobody serves this shard any more")
         self.tokens.pop((lease.run, lease.server, session), None)
         token = SealedToken(session=session, epoch=lease.epoch, sealed=sealed)
         self.tokens[lease.run, lease.server, session] = token
@@ -334,7 +353,7 @@ class Tables:
     ) -> Sequence[Taken]:
         """Take shards that nobody serves; those whose leases have expired if `expired`."""
         if not self._see(worker, now):
-            raise DatabaseUnusable(f"worker {worker} has not entered")
+            raise NotEntered(f"worker {worker} has not entered")
         free = [
             shard
             for shard, row in self.shards.items()

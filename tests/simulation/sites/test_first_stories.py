@@ -10,7 +10,8 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator.core.model import ExitCode, ServerName
+from orchestrator.core.exit_codes import ExitCode
+from orchestrator.core.model import ServerName
 from orchestrator.simulator.inventory import REPLICAS
 from tests.scenarios.drill import Site
 from tests.simulation.sites.judging import judged, results, takeover_s
@@ -233,6 +234,36 @@ def test_a_worker_that_is_cut_from_the_database_is_taken_over() -> None:
     assert takeover_s(stage, "hq", at)[1] <= TAKEN_WITHIN_S
 
 
+def test_no_session_is_logged_off_before_its_end_is_recorded() -> None:
+    """Whoever takes the shard over finds it, and knows that nothing is left there."""
+
+    async def story() -> tuple[dict[str, Any], Stage]:
+        with pytest.MonkeyPatch.context() as patch, no_errors():
+            async with staged(patch, [Site("hq", machines=2, limit=2)]) as stage:
+                unmounted: list[str] = []
+
+                def cut(came_to: str, name: str) -> None:
+                    unmounted.extend([name] if came_to == "unmounting" else [])
+                    if len(unmounted) == 2:
+                        stage.workers[0].cut_from_database()
+                        stage.witness.on_moment = lambda moment, worker: None
+
+                stage.witness.on_moment = cut
+                stage.begin("anna", "main")
+                await anyio.sleep(0.5)
+                stage.begin("bert", "main")
+                await stage.until(lambda: len(epochs(stage)) == 2)
+                stage.workers[0].mend_database()
+                await stage.over()
+                return judged(stage), stage
+
+    report, stage = run_processes(story)
+
+    assert results(report) == {"mounted": 2}
+    assert report["run"]["exit_code"] == ExitCode.GOOD
+    assert stage.sites.truth.sessions_closed == stage.sites.truth.logons
+
+
 @pytest.mark.parametrize("seconds", [4.0, 60.0])
 def test_no_worker_is_taken_over_because_the_database_was_away(seconds: float) -> None:
     """The living renew first when it is back, and nobody loses a session."""
@@ -285,6 +316,55 @@ def test_a_mount_whose_intent_the_database_has_lost_is_named() -> None:
     (stray,) = report["strays"]
     assert (stray["server"], stray["mount_href"]) == ("dr", None)
     assert len(stage.sites.truth.still_open()) == 1
+
+
+def test_a_session_that_is_gone_unused_leaves_no_token() -> None:
+    """Nothing was mounted in it, so nothing is unknown: who finds it gone records its end."""
+
+    async def lose(stage: Stage, worker: StagedWorker) -> None:
+        stage.sites.managers["dr"].sessions.clear()
+        stage.kill(worker)
+
+    report, stage, _ = told(lose, plan=in_waves(), extra="")
+
+    assert results(report) == {"mounted": 10}
+    assert report["run"]["exit_code"] == ExitCode.GOOD
+    assert not stage.database.tables.tokens
+
+
+def test_who_has_no_room_for_a_server_conducts_all_the_same() -> None:
+    """Each has taken the only server that it may, and both wait for the first wave."""
+
+    async def story() -> dict[str, Any]:
+        with pytest.MonkeyPatch.context() as patch, no_errors():
+            async with staged(patch, SERVERS) as stage:
+                carl = stage.begin("carl", "moon", room=1)  # conducts, and serves nothing else
+                await anyio.sleep(0.05)
+                stage.begin("anna", "main", room=1)
+                stage.begin("bert", "main", room=1)
+                await stage.until(lambda: len(served_by(stage)) == 3)
+                stage.kill(carl)
+                await stage.over()
+                return judged(stage)
+
+    assert results(run_processes(story)) == {"mounted": 10}
+
+
+def served_by(stage: Stage) -> set[str]:
+    """Return the workers that serve something."""
+    return {row.worker for row in stage.database.tables.shards.values() if row.worker}
+
+
+def test_a_worker_enters_again_when_a_failover_has_lost_it() -> None:
+    """Or it could take nothing any more, and nobody would see it."""
+
+    async def lose(stage: Stage, worker: StagedWorker) -> None:
+        stage.database.tables.workers.clear()
+
+    report, stage, _ = told(lose)
+
+    assert results(report) == {"mounted": 10}
+    assert len(stage.database.tables.workers) == 2
 
 
 def test_a_failover_that_loses_commits_loses_no_target() -> None:

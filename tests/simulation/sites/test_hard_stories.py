@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from orchestrator.core.model import ExitCode
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.simulator.faults import Fault
 from tests.scenarios.drill import Site
 from tests.simulation.sites.judging import judged, results

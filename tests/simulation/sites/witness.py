@@ -16,6 +16,7 @@ from aiohttp import web
 
 from orchestrator.core.events import (
     Event,
+    SessionOpened,
     SubmissionInDoubt,
     SubmissionNotSent,
     SubmissionRefused,
@@ -26,7 +27,6 @@ from orchestrator.core.events import (
     from_json,
 )
 from orchestrator.core.model import MountKey, RunId, ServerName, SessionId, WaveName, session_id
-from orchestrator.core.sites import ShardState
 from orchestrator.simulator.faults import FaultScript
 from orchestrator.simulator.manager import SimulatedManager
 from orchestrator.simulator.server import HttpFace
@@ -78,14 +78,14 @@ class Witness:
     changes: list[tuple[float, ServerName, str, str, str]] = field(default_factory=list)
     """Second, server, worker, method and path of every request that changes a server."""
     lost_takings: bool = False
-    brought_back: set[tuple[RunId, ServerName, SessionId]] = field(default_factory=set)
-    """Tokens that a failover has brought back after the end of their shard."""
     """Whether a failover has lost that a shard was taken."""
     on_moment: Callable[[str, str], None] = lambda moment, worker: None
     """Told when a worker comes to a moment at which a fault would hurt."""
     _aims: dict[tuple[ServerName, MountKey], _Aim] = field(default_factory=dict)
     _read: Counter[ServerName] = field(default_factory=Counter)
     _opened: set[WaveName] = field(default_factory=set)
+    _logged_on: dict[SessionId, int] = field(default_factory=dict)
+    """In which epoch each session was opened."""
 
     def __post_init__(self) -> None:
         """Look at every commit."""
@@ -122,8 +122,11 @@ class Witness:
             if read == len(events):
                 continue
             self._read[shard[1]] = len(events)
-            for record, _ in events[read:]:
-                self._saw(shard[1], from_json(record.kind, record.body))
+            for record, epoch in events[read:]:
+                event = from_json(record.kind, record.body)
+                self._saw(shard[1], event)
+                if isinstance(event, SessionOpened):
+                    self._logged_on[event.session] = epoch
                 moment = MOMENTS.get(record.kind)
                 worker = tables.shards[shard].worker
                 if moment is not None and worker is not None:
@@ -137,11 +140,6 @@ class Witness:
         for shard, events in tables.events.items():
             self._read[shard[1]] = min(self._read[shard[1]], len(events))
             self.lost_takings |= before.shards[shard].epoch != tables.shards[shard].epoch
-        self.brought_back |= {
-            (run, server, session)
-            for run, server, session in tables.tokens.keys() - before.tokens.keys()
-            if before.shards[run, server].state is ShardState.DONE
-        }
 
     def _saw(self, server: ServerName, event: Event) -> None:
         match event:
@@ -182,7 +180,7 @@ class Witness:
         )
         point = POINT_OF.search(path)
         if method == "POST" and point is not None:
-            self._posted(server, name, point[1].lower(), by, excused=not is_holder)
+            self._posted(server, name, point[1].lower(), SessionId(by), excused=not is_holder)
             self.on_moment("posted", name)
         if method == "DELETE":
             self.on_moment(
@@ -195,13 +193,18 @@ class Witness:
             self.on_moment("answered", process.name)
 
     def _posted(
-        self, server: ServerName, name: str, point: str, session: str, *, excused: bool
+        self, server: ServerName, name: str, point: str, session: SessionId, *, excused: bool
     ) -> None:
         asked = {aim.asked for (of, _), aim in self._aims.items() if of == server}
         wanted = (session, point)
         self.demand(
             excused or wanted in asked,
             f"{server}: {name} posts for {point} in {session}, which no chain intends: {asked}",
+        )
+        epoch = self.database.tables.shards[self.run, server].epoch
+        self.demand(
+            excused or self._logged_on.get(session) == epoch,
+            f"{server}: {name} posts for {point} in {session}, which it has not opened itself",
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.app.wiring import limits_of
 from orchestrator.core.events import Event, from_json
-from orchestrator.engine.scheduler import Limits
+from orchestrator.engine.limits import Limits
 from orchestrator.plan.file.loading import load_plan
 from orchestrator.simulator.truth import GroundTruth
 from tests.strikes.sites.blows import Blow

@@ -19,7 +19,8 @@ from orchestrator.core.events import (
     StopRequested,
     TargetReopened,
 )
-from orchestrator.core.model import Href, MountState, Result, ServerName, exit_words
+from orchestrator.core.exit_codes import exit_words
+from orchestrator.core.model import Href, MountState, Result, ServerName
 from orchestrator.core.text import printable
 from orchestrator.views.web import server as server_module
 from orchestrator.views.web.page_state import PageState

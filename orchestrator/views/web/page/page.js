@@ -295,7 +295,7 @@
   }
 
   // Where in its lane a phase's bar begins, and how high it is: nobody needs the colours.
-  const SHAPES = {submitting: [0.3, 0.4], in_doubt: [0.1, 0.35], collecting: [0.55, 0.35],
+  const SHAPES = {busy: [0.45, 0.1], submitting: [0.3, 0.4], in_doubt: [0.1, 0.35], collecting: [0.55, 0.35],
                   verifying: [0.2, 0.6], held: [0.1, 0.2], unmounting: [0.7, 0.2],
                   out_of_reach: [0, 1]};
   const WHOLE = [0.1, 0.8];

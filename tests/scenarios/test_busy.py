@@ -1,0 +1,291 @@
+"""Machines at work in a job or a restore: seen, waited for, and no attempt is used up by it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from aiohttp import web
+
+from orchestrator.engine.run import Run
+from orchestrator.simulator.activity import SimActivity
+from orchestrator.simulator.behaviour import Behaviour
+from orchestrator.simulator.faults import FaultScript
+from orchestrator.simulator.inventory import Inventory
+from orchestrator.simulator.manager import SimulatedManager
+from orchestrator.simulator.server import HttpFace
+from tests.scenarios.drill import ACCOUNT, Drill, Site, drill, every_machine
+from tests.virtual.sites import Sites, host
+
+pytestmark = pytest.mark.anyio
+
+SEEN = Behaviour(shows_activity="all")
+JOB_S = 300.0
+MINUTE_S = 60.0
+
+
+@dataclass(slots=True)
+class Neighbourhood:
+    """What works on the first machines of a server, and the looks that were made at it."""
+
+    count: int
+    until_s: float | None
+    kind: str = "replication"
+    from_s: float = -60.0
+    looks: list[tuple[str, float]] = field(default_factory=list)
+    """Type and second of every question for sessions."""
+
+    def face(self, manager: SimulatedManager, faults: FaultScript | None) -> HttpFace:
+        """Make the face of a server with these neighbours."""
+        manager.activities += [
+            SimActivity(kind=self.kind, machine=each, from_s=self.from_s, until_s=self.until_s)
+            for each in manager.inventory.machines[: self.count]
+        ]
+        return _SeeingFace(manager, faults, self)
+
+    def assert_few_looks(self) -> None:
+        """One question in a minute, at most."""
+        times = [at for _, at in self.looks]
+        assert all(later - at >= MINUTE_S - 1.0 for at, later in pairwise(times))
+
+
+class _SeeingFace(HttpFace):
+    def __init__(
+        self, manager: SimulatedManager, faults: FaultScript | None, around: Neighbourhood
+    ) -> None:
+        super().__init__(manager, faults)
+        self._around = around
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        kind = request.query.get("type", "")
+        if kind.endswith("Session"):
+            self._around.looks.append((kind, anyio.current_time()))
+        return await super().handle(request)
+
+
+def attempts(done: Drill) -> list[int]:
+    """Return how many attempts each target took."""
+    return [len(each["attempts"]) for each in done.report["targets"]]
+
+
+def failed_job(done: Drill) -> str:
+    """Return the job of the first machine."""
+    (manager,) = done.sites.managers.values()
+    return manager.inventory.machines[0].job
+
+
+def counted(done: Drill) -> dict[str, int]:
+    """Return how many targets have each result."""
+    results = list(done.results().values())
+    return {each: results.count(each) for each in sorted(set(results))}
+
+
+async def run(
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    around: Neighbourhood,
+    *,
+    machines: int = 12,
+    behaviour: Behaviour = SEEN,
+    extra: str = "",
+    **site: Any,
+) -> Drill:
+    """Mount every machine of a server with these neighbours."""
+    sites = [Site(machines=machines, behaviour=behaviour, **site)]
+    return await drill(directory, monkeypatch, sites, extra=extra, face=around.face)
+
+
+async def test_busy_machines_are_mounted_once_they_are_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """100 machines, jobs at work on 10 of them for 5 minutes: no attempt is used up by it.
+
+    The others take longer than these jobs, so a scheduler that knew the busy times would end when
+    a run ends that has no neighbours.
+    """
+    around = Neighbourhood(10, JOB_S)
+    size: dict[str, Any] = {"machines": 100, "backup_servers": 4, "limit": 12}
+    quiet = await run(tmp_path / "quiet", monkeypatch, Neighbourhood(0, None), **size)
+    done = await run(tmp_path / "busy", monkeypatch, around, **size)
+
+    assert counted(done) == {"mounted": 100}
+    assert attempts(done) == [1] * 100
+    assert done.took_s <= 1.05 * quiet.took_s
+    around.assert_few_looks()
+
+
+@pytest.mark.parametrize(("conflict", "result"), [("skip", "skipped"), ("fail", "failed")])
+async def test_a_plan_may_not_want_to_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conflict: str, result: str
+) -> None:
+    """Exactly those machines are skipped, or failed; nothing of them is asked for."""
+    done = await run(
+        tmp_path,
+        monkeypatch,
+        Neighbourhood(10, JOB_S),
+        machines=40,
+        extra=f"defaults: {{conflict: {conflict}}}\n",
+    )
+
+    assert counted(done) == {"mounted": 30, result: 10}
+    assert len(done.truth.mounts) == 30
+    told = [each["message"] for each in done.report["targets"] if each["result"] == result]
+    assert all("its machine is busy: job" in message for message in told)
+
+
+async def test_a_role_that_sees_nothing_has_the_results_of_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mounts fail as often as the plan allows, and each question is asked once."""
+    around = Neighbourhood(2, None)
+    done = await run(tmp_path, monkeypatch, around, behaviour=Behaviour(shows_activity="denied"))
+
+    assert counted(done) == {"failed": 2, "mounted": 10}
+    assert sorted(attempts(done)) == [1] * 10 + [2] * 2
+    assert sorted(kind for kind, _ in around.looks) == ["ReplicaTaskSession", "RestoreSession"]
+    around.assert_few_looks()
+
+
+async def test_a_server_that_shows_none_is_never_taken_for_idle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing seen is never "ok": the failures count, and nobody says that the machine is free."""
+    around = Neighbourhood(2, None)
+    done = await run(tmp_path, monkeypatch, around, behaviour=Behaviour(shows_activity="nothing"))
+
+    assert counted(done) == {"failed": 2, "mounted": 10}
+    assert not any("waits" in each for each in done.report["targets"])
+
+
+async def test_a_job_that_is_seen_after_a_mount_failed_excuses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not shown yet when the mount was asked for; the failure costs no attempt."""
+    behaviour = Behaviour(shows_activity="all", activity_delay_s=50.0)
+    around = Neighbourhood(2, JOB_S, from_s=0.0)
+    done = await run(
+        tmp_path,
+        monkeypatch,
+        around,
+        behaviour=behaviour,
+        extra="defaults: {retries: {attempts: 1}}\n",
+    )
+
+    assert counted(done) == {"mounted": 12}
+    assert sorted(attempts(done)) == [1] * 10 + [2] * 2
+    around.assert_few_looks()
+
+
+async def test_after_as_long_as_the_plan_allows_it_is_mounted_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It then fails by the plan's attempts, and the wait is told."""
+    around = Neighbourhood(1, None)
+    done = await run(tmp_path, monkeypatch, around, extra="defaults: {timeouts: {busy: 10m}}\n")
+
+    assert counted(done) == {"failed": 1, "mounted": 11}
+    assert sorted(attempts(done)) == [1] * 11 + [2]
+    (failed,) = (each for each in done.report["targets"] if each["result"] == "failed")
+    (wait,) = failed["waits"]
+    assert wait["for"] == f'job "{failed_job(done)}"'
+    assert not wait["is_free"]
+    assert failed["phases_s"]["busy"] == pytest.approx(600.0, abs=10.0)
+
+
+async def test_a_stop_does_not_wait_for_a_busy_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Targets that wait for their machine are cancelled at once."""
+
+    async def stop(_sites: Sites, run: Run) -> None:
+        await anyio.sleep(200.0)
+        run.stop("SIGINT")
+
+    sites: Sequence[Site] = [Site(machines=4, behaviour=SEEN)]
+    around = Neighbourhood(2, None)
+    done = await drill(tmp_path, monkeypatch, sites, face=around.face, meanwhile=stop)
+
+    assert counted(done) == {"cancelled": 2, "mounted": 2}
+    assert done.took_s < 210.0
+
+
+@pytest.mark.parametrize("kind", ["restore", "file_restore"])
+async def test_a_restore_is_waited_for_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Jobs are asked for first, so the mounts fail; that is excused, and then waited for."""
+
+    def exclusive(inventory: Inventory) -> None:
+        for each in inventory.machines:
+            each.backup_server.exclusive = True
+
+    around = Neighbourhood(2, JOB_S, kind)
+    done = await run(
+        tmp_path,
+        monkeypatch,
+        around,
+        change=exclusive,
+        extra="defaults: {retries: {attempts: 1}}\n",
+    )
+
+    assert counted(done) == {"mounted": 12}
+    assert sorted(attempts(done)) == [1] * 10 + [2] * 2
+    around.assert_few_looks()
+
+
+async def test_mounts_of_an_earlier_run_are_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server shows them for a quarter of an hour after their end, and nobody says whose."""
+    behaviour = Behaviour(shows_activity="all", activity_delay_s=900.0)
+    around = Neighbourhood(6, -1.0, "file_restore", from_s=-300.0)
+    done = await run(tmp_path, monkeypatch, around, machines=6, behaviour=behaviour)
+
+    assert counted(done) == {"mounted": 6}
+    assert not any("waits" in each for each in done.report["targets"])
+
+
+@pytest.mark.parametrize("where", ["server", "backup server"])
+async def test_restores_of_others_use_up_the_same_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """3 of them where 8 may be open: after the first look never more than 5 of ours."""
+    servers = 2 if where == "server" else 1
+    site = Site(machines=30, backup_servers=servers, behaviour=SEEN, limit=8)
+    counting = "{mounts: 8, count_others: true}"
+    server = (
+        f"    limits: {counting}\n"
+        if where == "server"
+        else (f"    limits: {{mounts: 20}}\n    backup_servers: {{vbr-hq-01: {counting}}}\n")
+    )
+    around = Neighbourhood(0, None)
+
+    def face(manager: SimulatedManager, faults: FaultScript | None) -> HttpFace:
+        stranger = manager.inventory.machines[-1]
+        manager.activities += [
+            SimActivity(kind="file_restore", machine=stranger, from_s=-500.0) for _ in range(3)
+        ]
+        return around.face(manager, faults)
+
+    plan = every_machine([site])
+    rows = plan.splitlines()[:-1]  # not the stranger's machine
+    text = "\n".join(rows) + "\n"
+    monkeypatch.setattr("tests.scenarios.drill.servers_yaml", lambda sites: _servers(server))
+    done = await drill(tmp_path, monkeypatch, [site], text, face=face)
+
+    assert counted(done) == {"mounted": 29}
+    assert done.truth.peaks["server:hq"] == 5
+    assert done.took_s <= 1.25 * 29 * 62.0 / 5  # its own mounts count once
+
+
+def _servers(limits: str) -> str:
+    return (
+        "version: 1\nname: scenario\nservers:\n  hq:\n"
+        f"    url: https://{host('hq')}:9398\n    username: {ACCOUNT}\n"
+        f"    password: {{env: SCENARIO_PASSWORD}}\n{limits}"
+    )
