@@ -56,7 +56,7 @@ token_key_option = click.option(
     default=50,
     show_default=True,
     metavar="N",
-    help="Serve at most so many servers of runs at once.",
+    help="Serve at most so many servers of runs at once. If a run has more, they take turns.",
 )
 @token_key_option
 @click.option(

@@ -78,6 +78,9 @@ class Sessions(Availability):
         """True once the server has said that it does not know the kept session any more."""
         self._decided = anyio.Event()
         self._closing = anyio.Event()
+        self.is_resting = False
+        """Whether its session ends although it is not done: another process goes on with it."""
+        self.ended = anyio.Event()
         self._requests = 0
         self._retries = 0
         self.peak_mounts = 0

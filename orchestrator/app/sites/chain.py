@@ -149,6 +149,8 @@ class Chain:
         self._is_closed = False
         self._is_cut = False
         """Whether the newest piece had no room for all that waited."""
+        self.has_granted = False
+        """Whether an intent was granted."""
         self.before_intents: Callable[[], Awaitable[None]] = _at_once
         """Awaited before an intent is sent to the database."""
         self._lost: Fenced | JournalDamaged | None = None
@@ -353,6 +355,7 @@ class Chain:
             pending.settle()
             if isinstance(pending.event, SubmissionStarted) and pending.refusal is None:
                 self._slots.add(pending.event.key)
+                self.has_granted = True
 
     def _mend(self, answer: Appended) -> None:
         """Write once more what the database said it has: it failed over, and has lost that."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from orchestrator.app.sites.run_clock import RunClock
 from orchestrator.app.sites.serving import Serving, SubmittedRun
 from orchestrator.core.errors import DatabaseAway, Fenced
 from orchestrator.core.lease import Lease as HeldLease
+from orchestrator.core.model import RunId, ServerName
 from orchestrator.core.sites import Held, Standing, Taken
 from orchestrator.database.fence import LeaseFence
 from orchestrator.log import Log
@@ -24,7 +26,7 @@ AGAIN_S = 1.0
 """Seconds after which a database that did not answer is asked again."""
 
 
-class Served:
+class Served(ABC):
     """One shard while this worker has its lease: until it is done, lost or handed over."""
 
     chain: Chain | None = None
@@ -56,6 +58,30 @@ class Served:
         return Held(lease=self.lease, wants=self.wants)
 
     @property
+    def shard(self) -> tuple[RunId, ServerName]:
+        """What it is called, whoever serves it."""
+        return self.lease.run, self.lease.server
+
+    @property
+    def waits(self) -> bool:
+        """True while nothing is in work: what it waits for is another shard's to give."""
+        return False
+
+    @property
+    def has_mounted(self) -> bool:
+        """Whether a mount was granted to it since it was taken."""
+        return self.chain is not None and self.chain.has_granted
+
+    @property
+    def may_rest(self) -> bool:
+        """True if it only waits and nothing of it is on its way to the database."""
+        return self.waits and (self.chain is None or not self.chain.is_behind)
+
+    @abstractmethod
+    async def rest(self) -> None:
+        """End what must not be left open until the next turn, of a shard that `may_rest`."""
+
+    @property
     def is_posting(self) -> bool:
         """True while a mount was asked for and the answer is not recorded."""
         return False
@@ -69,6 +95,7 @@ class Served:
             self.chain.compare(standing.head)
         self.heard()
 
+    @abstractmethod
     def heard(self) -> None:
         """Act on what the newest renewal has said."""
 
@@ -115,13 +142,13 @@ class Served:
             if self.chain is not None:
                 self.serving.stream.remove(self.chain)
 
+    @abstractmethod
     async def work(self) -> None:
         """Do what is left of the shard.
 
         Raises:
             Fenced: another worker has the lease.
         """
-        raise NotImplementedError
 
     async def asked(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Return the database's answer, however long it is away.

@@ -115,6 +115,9 @@ class ServedConductor(Served):
         if stopped is Stop.NOW and not conductor.forced_end.is_wanted:
             conductor.stop("stop --now")
 
+    async def rest(self) -> None:
+        """Do nothing: it has no session."""
+
     async def work(self) -> None:
         """Conduct the run from where its chains are to its end.
 
@@ -380,11 +383,11 @@ def fair_parts(limit: int, rows: Sequence[ShardRow]) -> Mapping[ServerName, int]
 
     What is used is kept; the rest goes, one by one, to the shard that could begin the most. What
     nobody needs stays with whom has it, or is spread evenly: who can begin mounts a moment later,
-    because a wave has opened or another worker has taken the shard, need not wait for its part.
+    because a wave has opened, need not wait for its part. What nobody serves begins none.
     """
     parts = {row.server: row.used for row in rows}
     left = limit - sum(parts.values())
-    needs = [(-row.wants, row.server) for row in rows if row.wants]
+    needs = [(-row.wants, row.server) for row in rows if row.wants and row.is_served]
     heapq.heapify(needs)
     while left > 0 and needs:
         need, server = heapq.heappop(needs)
@@ -393,7 +396,7 @@ def fair_parts(limit: int, rows: Sequence[ShardRow]) -> Mapping[ServerName, int]
         if need + 1 < 0:
             heapq.heappush(needs, (need + 1, server))
     first = sorted(rows, key=lambda row: -row.wants)
-    undone = [row for row in first if row.state is not ShardState.DONE]
+    undone = [row for row in first if row.is_served and row.state is not ShardState.DONE]
     for row in undone:
         stays = max(0, min(left, (row.quota or 0) - parts[row.server]))
         parts[row.server] += stays

@@ -56,6 +56,8 @@ class ServedShard(Served):
     _shard: Shard | None = None
     _asked = 0
     _was_planned = False
+    _is_mounting = False
+    """Whether its waves have not all had their turn."""
 
     @property
     def server(self) -> ServerName:
@@ -69,6 +71,17 @@ class ServedShard(Served):
             return 0
         owed = 0 if self.chain is None else self.chain.owed
         return owed + (self._shard.could_begin if self._shard is not None else 0)
+
+    @property
+    def waits(self) -> bool:
+        """True while nothing is in work: its targets wait for a wave, or for a slot of the run."""
+        return self._is_mounting and self._shard is not None and self._shard.only_waits
+
+    async def rest(self) -> None:
+        """Log off: nothing is mounted there, and the session might idle out until the next turn."""
+        if self._shard is not None and self.chain is not None:
+            self.chain.close_to_intents()
+            await self._shard.servers.rest()
 
     @property
     def is_posting(self) -> bool:
@@ -128,7 +141,9 @@ class ServedShard(Served):
     ) -> None:
 
         async def conduct() -> None:
+            self._is_mounting = True
             await board.conduct()
+            self._is_mounting = False
             if shard.holds_any:
                 now = shard.ledger.now()
                 shard.ledger.record(ShardHolding(at=now, server=self.server))

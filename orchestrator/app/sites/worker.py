@@ -15,9 +15,10 @@ from orchestrator.app.sites.served import Served
 from orchestrator.app.sites.served_conductor import ServedConductor
 from orchestrator.app.sites.served_shard import ServedShard
 from orchestrator.app.sites.serving import Serving, SubmittedRun
+from orchestrator.app.sites.turns import Turns
 from orchestrator.core.errors import DatabaseAway, JournalDamaged, NotEntered
 from orchestrator.core.model import RunId
-from orchestrator.core.sites import CONDUCTOR, LEASE_LIFE_S, Held, Lease, Standing, Taken
+from orchestrator.core.sites import CONDUCTOR, LEASE_LIFE_S, Held, Lease, ShardRow, Standing, Taken
 from orchestrator.log import Log
 
 log = Log(__name__)
@@ -57,7 +58,7 @@ class Terms(Struct, frozen=True, kw_only=True):
 
     sites: tuple[str, ...]
     room: int = 50
-    """Servers at once; conductors do not count."""
+    """Servers of runs at once. What it conducts takes none."""
     run: RunId | None = None
     """The only run of which it takes anything; None: of all."""
     until_idle: bool = False
@@ -74,6 +75,7 @@ class Worker:
         self._runs: dict[RunId, SubmittedRun] = {}
         self._damaged: set[tuple[RunId, str]] = set()
         """Shards whose chain has lost records: their leases are kept, and nothing is done."""
+        self._turns = Turns()
         self._leaving = anyio.Event()
         self._woken = anyio.Event()
         self._answered_at = serving.clock()
@@ -123,6 +125,8 @@ class Worker:
             taken = await self._taken()
             for each in taken:
                 await self._begin(each, shards)
+            if self._room <= 0 and not self._leaving.is_set():
+                await self._take_turns(shards)
             if (
                 self._terms.until_idle
                 and self._is_through
@@ -132,6 +136,49 @@ class Worker:
                 return
             with anyio.move_on_after(LOOK_S):
                 await self._woken.wait()
+
+    @property
+    def _room(self) -> int:
+        """How many more servers it may serve."""
+        return self._terms.room - sum(server != CONDUCTOR for _, server in self._served)
+
+    async def _take_turns(self, shards: TaskGroup) -> None:
+        """Give back the shard that waits longest, where others wait for a worker."""
+        served = self._turns.look(self._served.values(), self._serving.clock())
+        if served is not None and await self._others_wait() and served.may_rest:
+            self._turns.end(served)
+            shards.start_soon(self._give_turn, served)
+
+    async def _give_turn(self, served: Served) -> None:
+        try:
+            await served.rest()
+            await self._hand_over(served, in_turn=True)
+        finally:
+            self._turns.given(served)
+
+    async def _others_wait(self) -> bool:
+        """Return whether a server waits for a worker that this one could be."""
+        try:
+            undone = await self._undone()
+        except DatabaseAway:
+            return False
+        return any(
+            each.server != CONDUCTOR and not each.is_served and each.waits_for is None
+            for each in undone
+        )
+
+    async def _undone(self) -> Sequence[ShardRow]:
+        """Return what is left to do for this worker.
+
+        Raises:
+            DatabaseAway: try again.
+        """
+        terms = self._terms
+        rows = await self._serving.database.undone(terms.sites, run=terms.run)
+        now = self._serving.clock()
+        self._mind_silence(now)
+        self._answered_at = now
+        return rows
 
     @property
     def _is_through(self) -> bool:
@@ -144,14 +191,13 @@ class Worker:
         Who has no room for a server takes conductors all the same: what it serves may wait for one.
         """
         serving, terms = self._serving, self._terms
-        room = terms.room - sum(server != CONDUCTOR for _, server in self._served)
         sent_at = serving.clock()
         self._mind_silence(sent_at)
         try:
             taken = await serving.database.take(
                 serving.worker.worker,
-                terms.sites if room > 0 else (),
-                max(room, 1),
+                terms.sites,
+                max(self._room, 0),
                 run=terms.run,
                 expired=sent_at >= self._may_take_expired_at,
             )
@@ -215,34 +261,24 @@ class Worker:
             await self._give_back(lease)
         self._woken.set()
 
-    async def _hand_over(self, served: Served) -> None:
+    async def _hand_over(self, served: Served, *, in_turn: bool = False) -> None:
         await served.hand_over()
-        await self._give_back(served.lease)
+        await self._give_back(served.lease, in_turn=in_turn)
 
-    async def _give_back(self, lease: Lease) -> None:
+    async def _give_back(self, lease: Lease, *, in_turn: bool = False) -> None:
         """Offer a shard to others; if the database is away, its lease expires."""
+        database, worker = self._serving.database, self._serving.worker.worker
         try:
-            await self._serving.database.give_back(self._serving.worker.worker, [lease])
+            await database.give_back(worker, [lease], in_turn=in_turn)
         except DatabaseAway as exc:
             log.info("lease.expires", server=lease.server, why=str(exc))
 
     async def _is_idle(self) -> bool:
         """Return whether no open run has a shard for this worker."""
-        database, sites = self._serving.database, set(self._terms.sites)
         try:
-            for run in await database.runs():
-                if not run.is_open or self._terms.run not in {None, run.run}:
-                    continue
-                shards = await database.shards(run.run)
-                now = self._serving.clock()
-                self._mind_silence(now)
-                self._answered_at = now
-                for shard in shards:
-                    if shard.state != "done" and (shard.site is None or shard.site in sites):
-                        return False
+            return not await self._undone()
         except DatabaseAway:
             return False
-        return True
 
     def _tell(self, asked: Sequence[Held], renewed: Sequence[Standing], sent_at: float) -> None:
         """Tell each shard what a renewal has said; who is not renewed has lost its lease."""

@@ -436,6 +436,7 @@ async def _next_slot(request: MountRequest, context: RunContext) -> Slot | None:
         got.append(slot)
         ready.set()
 
+    context.ungranted.add(request.key)
     points = point_search.points_ahead(context.ledger[request.key])
     context.scheduler.offer([request], deliver, points=points)
     try:
