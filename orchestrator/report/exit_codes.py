@@ -43,6 +43,8 @@ def exit_code(state: RunState) -> ExitCode:
 def _reasons(state: RunState) -> list[ExitCode]:
     records = list(state.records.values())
     codes: list[ExitCode] = []
+    if is_damaged(state):
+        codes.append(ExitCode.IN_DOUBT)
     if state.left_open or any(record.result is Result.UNKNOWN for record in records):
         codes.append(ExitCode.IN_DOUBT)
     if state.stops:
@@ -58,6 +60,12 @@ def _reasons(state: RunState) -> list[ExitCode]:
     if not (are_good and all(objective.met for objective in _objectives(state))):
         codes.append(ExitCode.NOT_GOOD)
     return codes
+
+
+def is_damaged(state: RunState) -> bool:
+    """Return whether records of the run are lost: what they told of cannot be known."""
+    is_halted = state.halted is not None and state.halted.reason == "journal"
+    return is_halted or any(server.damaged is not None for server in state.servers.values())
 
 
 def _is_good(record: MountRecord, state: RunState) -> bool:
@@ -132,6 +140,7 @@ def reasons(state: RunState) -> tuple[str, ...]:
             for name, server in state.servers.items()
             if server.given_up is not None and server.given_up.refused  # silent ones halt the run
         ]
+    parts += [each.damaged for each in state.servers.values() if each.damaged is not None]
     parts += state.left_open.unknown
     parts += [f"{counted(number, thing)} {what}" for number, thing, what in counts if number]
     if not parts and state.finished is not None and state.finished.exit_code == ExitCode.IN_DOUBT:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -11,10 +13,12 @@ import anyio
 from orchestrator.app.sites.chain import Chain
 from orchestrator.app.sites.run_clock import RunClock
 from orchestrator.app.sites.serving import Serving, SubmittedRun
-from orchestrator.core.errors import DatabaseAway, Fenced
+from orchestrator.core.earlier_runs.durations import MountTimes
+from orchestrator.core.errors import DatabaseAway, Fenced, JournalDamaged, JournalError
+from orchestrator.core.events import Event
 from orchestrator.core.lease import Lease as HeldLease
 from orchestrator.core.model import RunId, ServerName
-from orchestrator.core.sites import Held, Standing, Taken
+from orchestrator.core.sites import ChainHead, Held, Standing, Taken
 from orchestrator.database.fence import LeaseFence
 from orchestrator.log import Log
 
@@ -45,6 +49,8 @@ class Served(ABC):
         self.clock.set(taken.standing.at, heard=serving.clock())
         self.is_done = False
         """Whether nothing of it is left to do."""
+        self.damage: str | None = None
+        """What is lost of its records, so that nobody can go on with it."""
         self._scope = anyio.CancelScope()
 
     @property
@@ -132,15 +138,67 @@ class Served(ABC):
             with self._scope:
                 await self.work()
                 self.is_done = True
-        except Fenced:
-            pass
+        except (Fenced, JournalError) as exc:
+            self._note_damage(BaseExceptionGroup("", [exc]))
         except BaseExceptionGroup as exc:
-            _, others = exc.split(Fenced)
+            self._note_damage(exc)
+            _, others = exc.split((Fenced, JournalError) if self.damage is not None else Fenced)
             if others is not None:
                 raise others from None
         finally:
             if self.chain is not None:
                 self.serving.stream.remove(self.chain)
+                self.damage = self.damage or self.chain.damage
+
+    def _note_damage(self, exc: BaseExceptionGroup[BaseException]) -> None:
+        """Note what could not be read; a journal that breaks in between has no other reason."""
+        damaged, _ = exc.split(JournalDamaged)
+        if damaged is not None:
+            self.damage = str(next(leaves(damaged)))
+        elif self.chain is not None:
+            self.damage = self.chain.damage
+
+    async def close_damaged(self, damage: str) -> None:
+        """Record that its records cannot be gone on with, so that nobody does.
+
+        Behind what the database has by now. Nothing is recorded if another worker has the lease.
+        """
+        read = partial(self.serving.database.heads, self.lease.run)
+        with suppress(Fenced):
+            while True:
+                heads = await self.asked(read)
+                if await self._is_closed(damage, heads[self.lease.server]):
+                    return
+                await anyio.sleep(AGAIN_S)
+
+    async def _is_closed(self, damage: str, head: ChainHead) -> bool:
+        stream = self.serving.stream
+        chain = Chain(
+            self.lease,
+            head,
+            wake=stream.wake,
+            shortly=stream.wake,
+            soon=stream.soon,
+            waves={},
+            wave_limits={},
+            times=MountTimes(),
+            on_fenced=self.lose,
+        )
+        self.chain = chain
+        stream.add(chain)
+        try:
+            for event in self.last_words(damage):
+                chain.append(event)
+            await chain.durable()
+        except JournalDamaged:
+            return False  # it has lost something more
+        finally:
+            stream.remove(chain)
+        return True
+
+    @abstractmethod
+    def last_words(self, damage: str) -> Sequence[Event]:
+        """Return what is recorded of a shard that nobody may go on with."""
 
     @abstractmethod
     async def work(self) -> None:
@@ -164,3 +222,12 @@ class Served(ABC):
             except Fenced:
                 self.lose()  # before anything is cleaned up because of this error
                 raise
+
+
+def leaves(exc: BaseException) -> Iterator[BaseException]:
+    """Yield the errors in a group of groups, or the one that it is."""
+    if isinstance(exc, BaseExceptionGroup):
+        for each in exc.exceptions:
+            yield from leaves(each)
+    else:
+        yield exc

@@ -15,13 +15,14 @@ from orchestrator.app.sites.served import Served
 from orchestrator.app.sites.serving import chain_events
 from orchestrator.app.wiring import client_of, in_a_thread, limits_of, orders_of, secret_variables
 from orchestrator.core.earlier_runs.durations import MountTimes
-from orchestrator.core.errors import Fenced
+from orchestrator.core.errors import Fenced, JournalDamaged
 from orchestrator.core.events import (
     Event,
     HaltAsked,
     MountForgotten,
     ServerParked,
     SessionOpened,
+    ShardDamaged,
     ShardFinished,
     ShardHolding,
     ShardPlanned,
@@ -103,6 +104,9 @@ class ServedShard(Served):
         events = await self._events()
         state = fold([self.run.started, *events])
         self.clock.least(state.last_at)
+        damaged = state.servers[self.server].damaged
+        if damaged is not None:  # also of a run that was resumed: nobody knows what it left
+            raise JournalDamaged(damaged)
         chain = self.chain = self._opened_chain(state, events)
         tokens = KeptTokens(self.serving, self.lease, recorded=chain.durable, on_fenced=self.lose)
         chain.before_intents = tokens.stored
@@ -131,6 +135,10 @@ class ServedShard(Served):
         failure = None if shard.failure is None else repr(shard.failure)
         ledger.record(ShardFinished(at=ledger.now(), server=self.server, failure=failure))
         await ledger.durable()
+
+    def last_words(self, damage: str) -> Sequence[Event]:
+        """Return that nobody goes on with the server."""
+        return [ShardDamaged(at=self.clock(), server=self.server, detail=damage)]
 
     async def _mount(
         self,

@@ -16,7 +16,7 @@ from orchestrator.app.sites.served_conductor import ServedConductor
 from orchestrator.app.sites.served_shard import ServedShard
 from orchestrator.app.sites.serving import Serving, SubmittedRun
 from orchestrator.app.sites.turns import Turns
-from orchestrator.core.errors import DatabaseAway, JournalDamaged, NotEntered
+from orchestrator.core.errors import DatabaseAway, NotEntered
 from orchestrator.core.model import RunId
 from orchestrator.core.sites import CONDUCTOR, LEASE_LIFE_S, Held, Lease, ShardRow, Standing, Taken
 from orchestrator.log import Log
@@ -73,8 +73,6 @@ class Worker:
         self._serving, self._renewals, self._terms = serving, renewals, terms
         self._served: dict[tuple[RunId, str], Served] = {}
         self._runs: dict[RunId, SubmittedRun] = {}
-        self._damaged: set[tuple[RunId, str]] = set()
-        """Shards whose chain has lost records: their leases are kept, and nothing is done."""
         self._turns = Turns()
         self._leaving = anyio.Event()
         self._woken = anyio.Event()
@@ -127,12 +125,8 @@ class Worker:
                 await self._begin(each, shards)
             if self._room <= 0 and not self._leaving.is_set():
                 await self._take_turns(shards)
-            if (
-                self._terms.until_idle
-                and self._is_through
-                and not taken
-                and (self._damaged or await self._is_idle())
-            ):
+            is_through = self._terms.until_idle and not (taken or self._served)
+            if is_through and await self._is_idle():
                 return
             with anyio.move_on_after(LOOK_S):
                 await self._woken.wait()
@@ -179,11 +173,6 @@ class Worker:
         self._mind_silence(now)
         self._answered_at = now
         return rows
-
-    @property
-    def _is_through(self) -> bool:
-        """True while nothing is served, but for what nobody can go on with."""
-        return self._served.keys() <= self._damaged
 
     async def _taken(self) -> Sequence[tuple[Taken, float]]:
         """Return what was taken, and when that was asked for, on this machine's clock.
@@ -244,18 +233,15 @@ class Worker:
         log.info("shard.taken", run=lease.run, server=lease.server, epoch=lease.epoch)
         try:
             await served.serve()
-        except JournalDamaged as exc:
-            # Its records are lost: whoever went on from what is left might mount twice.
-            self.failed = True
-            self._damaged.add((lease.run, lease.server))
-            log.error("shard.damaged", run=lease.run, server=lease.server, why=str(exc))  # noqa: TRY400 - the words say it
-            return
+            if served.damage is not None and not served.fence.lost:
+                # Its records are lost: whoever went on from what is left might mount twice.
+                log.error("shard.damaged", run=lease.run, server=lease.server, why=served.damage)
+                await served.close_damaged(served.damage)
         except Exception:
             self.failed = True
             log.exception("shard.internal_error", run=lease.run, server=lease.server)
         finally:
-            is_damaged = (lease.run, lease.server) in self._damaged
-            if self._served.get((lease.run, lease.server)) is served and not is_damaged:
+            if self._served.get((lease.run, lease.server)) is served:
                 del self._served[lease.run, lease.server]
         if not served.fence.lost:
             await self._give_back(lease)

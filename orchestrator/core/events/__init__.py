@@ -47,6 +47,7 @@ from orchestrator.core.events.server import (
     SessionEnded,
     SessionOpened,
     SessionTakenUp,
+    ShardDamaged,
     ShardFinished,
     ShardHolding,
     ShardPlanned,
