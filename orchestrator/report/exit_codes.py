@@ -43,8 +43,6 @@ def exit_code(state: RunState) -> ExitCode:
 def _reasons(state: RunState) -> list[ExitCode]:
     records = list(state.records.values())
     codes: list[ExitCode] = []
-    if is_damaged(state):
-        codes.append(ExitCode.IN_DOUBT)
     if state.left_open or any(record.result is Result.UNKNOWN for record in records):
         codes.append(ExitCode.IN_DOUBT)
     if state.stops:
@@ -52,6 +50,8 @@ def _reasons(state: RunState) -> list[ExitCode]:
         codes.append(ExitCode.SIGTERM if terminated else ExitCode.SIGINT)
     if _nothing_usable(state):
         codes.append(ExitCode.UNUSABLE)
+    if is_damaged(state):
+        codes.append(ExitCode.IN_DOUBT)
     if state.halted is not None and state.halted.reason == "selection":
         codes.append(ExitCode.NOT_GOOD)
     elif halted(state) is not None:
@@ -60,12 +60,6 @@ def _reasons(state: RunState) -> list[ExitCode]:
     if not (are_good and all(objective.met for objective in _objectives(state))):
         codes.append(ExitCode.NOT_GOOD)
     return codes
-
-
-def is_damaged(state: RunState) -> bool:
-    """Return whether records of the run are lost: what they told of cannot be known."""
-    is_halted = state.halted is not None and state.halted.reason == "journal"
-    return is_halted or any(server.damaged is not None for server in state.servers.values())
 
 
 def _is_good(record: MountRecord, state: RunState) -> bool:
@@ -156,3 +150,9 @@ def is_unchecked(record: MountRecord, state: RunState) -> bool:
 def _objectives(state: RunState) -> list[Objective]:
     of_targets = (target_objectives(record, state) for record in state.records.values())
     return [*common_objectives(state), *chain.from_iterable(of_targets)]
+
+
+def is_damaged(state: RunState) -> bool:
+    """Return whether records of the run are lost: what they told of cannot be known."""
+    is_halted = state.halted is not None and state.halted.reason == "journal"
+    return is_halted or any(server.damaged is not None for server in state.servers.values())

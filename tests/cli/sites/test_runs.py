@@ -136,9 +136,12 @@ def test_a_run_is_stopped_from_anywhere(stalled: Servers, site: Site) -> None:
     require_clean(stalled, 12)
 
 
-def test_one_process_runs_all_of_it(quick: Servers, site: Site) -> None:
+@pytest.mark.parametrize("keeping", [("--token-key",), ("--no-session-file",)])
+def test_one_process_runs_all_of_it(quick: Servers, site: Site, keeping: tuple[str, ...]) -> None:
     """`run` over a database has the events, the reports and the exit code of any run."""
-    done = site.call("run", site.plan(quick), "--yes", "--json", "--token-key", site.key)
+    options = ("--yes", "--json", *keeping)
+    key = [site.key] if keeping == ("--token-key",) else []
+    done = site.call("run", site.plan(quick), *options, *key)
 
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, done.stderr
