@@ -47,6 +47,8 @@ class Served(ABC):
         """What the newest renewal has said."""
         self.clock = RunClock(serving.clock)
         self.clock.set(taken.standing.at, heard=serving.clock())
+        self.renewed_at = sent_at
+        """When the newest renewal that was answered was sent, on this machine's clock."""
         self.is_done = False
         """Whether nothing of it is left to do."""
         self.damage: str | None = None
@@ -92,9 +94,18 @@ class Served(ABC):
         """True while a mount was asked for and the answer is not recorded."""
         return False
 
+    def is_unheard(self, now: float) -> bool:
+        """Return whether no renewal was answered for longer than the run's `limits.outage`."""
+        return now - self.renewed_at > self.run.source.plan.limits.outage
+
+    def mounted(self) -> Iterator[str]:
+        """Yield a line for each mount that may be open here, as far as it is known."""
+        return iter(())
+
     def tell(self, standing: Standing, sent_at: float) -> None:
         """Take in what a renewal has said that was sent then, on this machine's clock."""
         self.fence.renewed(sent_at)
+        self.renewed_at = sent_at
         self.standing = standing
         self.clock.set(standing.at, heard=self.serving.clock())
         if self.chain is not None:

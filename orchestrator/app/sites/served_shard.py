@@ -32,6 +32,7 @@ from orchestrator.core.model import MountKey, ServerName, SessionId
 from orchestrator.core.ports.local import on_the_spot
 from orchestrator.core.run_state import RunState, fold
 from orchestrator.core.sites import Ask, Standing, Stop
+from orchestrator.core.text import printable
 from orchestrator.core.token import KeptSession
 from orchestrator.em.client import Client
 from orchestrator.engine.ledger import Ledger
@@ -77,6 +78,16 @@ class ServedShard(Served):
     def waits(self) -> bool:
         """True while nothing is in work: its targets wait for a wave, or for a slot of the run."""
         return self._is_mounting and self._shard is not None and self._shard.only_waits
+
+    def mounted(self) -> Iterator[str]:
+        """Yield a line for each mount that may be open here, as far as it is known."""
+        records = [] if self._shard is None else self._shard.ledger.records
+        for each in records:
+            if each.may_be_open:
+                last, planned = each.attempts[-1], each.planned
+                mount = f"mount {each.mount}" if each.mount else "its mount is not known yet"
+                task = f"task {last.task}" if last.task else "its task is not known"
+                yield printable(f"{planned.server}: {planned.vm}: {mount}, {task}", 400)
 
     async def rest(self) -> None:
         """Log off: nothing is mounted there, and the session might idle out until the next turn."""

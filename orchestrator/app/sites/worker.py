@@ -68,12 +68,24 @@ class Terms(Struct, frozen=True, kw_only=True):
 class Worker:
     """Serves shards until it is stopped."""
 
-    def __init__(self, serving: Serving, renewals: Renewals, terms: Terms) -> None:
-        """Nothing is asked of the database before `serve`."""
+    def __init__(
+        self,
+        serving: Serving,
+        renewals: Renewals,
+        terms: Terms,
+        on_long_away: Callable[[Sequence[str]], object] = lambda mounted: None,
+    ) -> None:
+        """Nothing is asked of the database before `serve`.
+
+        `on_long_away` is told what is known to be mounted once a database has been away for longer
+        than `limits.outage` of a run: nobody sees it anywhere else.
+        """
+        self._on_long_away = on_long_away
         self._serving, self._renewals, self._terms = serving, renewals, terms
         self._served: dict[tuple[RunId, str], Served] = {}
         self._runs: dict[RunId, SubmittedRun] = {}
         self._turns = Turns()
+        self._is_outage_told = False
         self._leaving = anyio.Event()
         self._woken = anyio.Event()
         self._answered_at = serving.clock()
@@ -85,6 +97,10 @@ class Worker:
         """Hand everything over and end. Safe to repeat."""
         self._leaving.set()
         self._woken.set()
+
+    def mounted(self) -> Sequence[str]:
+        """Return a line for each mount that may be open: server, machine, mount and task."""
+        return [line for served in self._served.values() for line in served.mounted()]
 
     def wake(self) -> None:
         """Look now: something may want serving."""
@@ -109,6 +125,7 @@ class Worker:
             tasks.start_soon(serving.stream.serve)
             self._renewals.hold(lambda: [each.held for each in self._served.values()])
             tasks.start_soon(self._renewals.serve, self._tell)
+            tasks.start_soon(self._watch_outages)
             async with anyio.create_task_group() as shards:
                 await self._take_until_left(shards)
                 for each in list(self._served.values()):
@@ -116,6 +133,18 @@ class Worker:
             tasks.cancel_scope.cancel()
         leave = partial(serving.database.leave, serving.worker.worker)
         await self._patiently(leave, tries=LAST_TRIES)
+
+    async def _watch_outages(self) -> None:
+        """Say what is mounted, once each time that the database is away for too long."""
+        while True:
+            await anyio.sleep(LOOK_S)
+            now = self._serving.clock()
+            late = [each for each in self._served.values() if each.is_unheard(now)]
+            if not late:
+                self._is_outage_told = False
+            elif not self._is_outage_told:
+                self._is_outage_told = True
+                self._on_long_away([line for each in late for line in each.mounted()])
 
     async def _take_until_left(self, shards: TaskGroup) -> None:
         while not self._leaving.is_set():
