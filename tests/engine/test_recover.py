@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -24,6 +25,8 @@ from orchestrator.core.errors import (
     SessionLost,
 )
 from orchestrator.core.events import Event, SubmissionStarted
+from orchestrator.core.lease import Lease
+from orchestrator.core.lifecycle import AttemptRecord
 from orchestrator.core.model import (
     BackupServerName,
     Href,
@@ -39,6 +42,7 @@ from orchestrator.core.model import (
 from orchestrator.core.policy import WatchPolicy
 from orchestrator.core.ports.fence import NO_FENCE, Fence
 from orchestrator.core.ports.server import GuestSession
+from orchestrator.database.fence import LeaseFence
 from orchestrator.engine.availability import Terms
 from orchestrator.engine.connection import Connection
 from orchestrator.engine.ledger import Ledger
@@ -134,7 +138,7 @@ def doubt(server: ServerConnection, point: RestorePoint = POINT, *, is_alone: bo
         return is_alone
 
     key = MountKey(f"key of {point.id}")
-    return Doubt(key=key, point=point, sent_at=server.now, is_alone=alone)
+    return Doubt(key=key, point=point, sent_at=server.now, sent_by=server.now, is_alone=alone)
 
 
 async def find(connection: Connection, server: ServerConnection) -> TaskId | Mount | None:
@@ -216,6 +220,32 @@ async def test_none_is_said_only_after_every_look() -> None:
     assert found is None
     assert anyio.current_time() == PROOF_AFTER
     assert session.asked.count("list") > len(LOOKS) + 1
+
+
+async def test_a_request_that_waited_is_looked_for_from_when_it_can_have_been_sent() -> None:
+    """Its intent was on its way to a database that was away: nothing is proved by that time."""
+    session = ScriptedSession({OURS: running()})
+
+    async with connected(session) as (connection, server):
+        await anyio.sleep(2 * PROOF_AFTER)
+        late = replace(doubt(server), sent_at=0.0)
+        found = await outcome(connection, server, late)
+
+    assert found is None
+    assert anyio.current_time() == 3 * PROOF_AFTER
+
+
+@pytest.mark.parametrize("fenced", [False, True])
+async def test_when_a_request_in_doubt_was_sent_at_the_latest(fenced: bool) -> None:
+    """Behind a fence it may have waited until it was in doubt; in one process for nothing."""
+    async with connected(ScriptedSession({})) as (_, server):
+        if fenced:
+            lease = Lease(1, sent_at=anyio.current_time(), clock=anyio.current_time)
+            server._client = cast("Any", SimpleNamespace(fence=LeaseFence(server.name, lease)))
+        tried = AttemptRecord(number=1, point=POINT.id, session=SessionId("s"), submitted_at=5.0)
+
+        assert server.sent_by(tried) == 5.0
+        assert server.sent_by(replace(tried, doubted_at=90.0)) == (90.0 if fenced else 5.0)
 
 
 def mount(number: int) -> Mount:

@@ -175,6 +175,7 @@ def doubt_of(attempt: Attempt) -> recover.Doubt:
         key=attempt.key,
         point=attempt.request.point,
         sent_at=attempt.record.attempts[-1].submitted_at,
+        sent_by=attempt.server.sent_by(attempt.record.attempts[-1]),
         ends_within=2 * attempt.request.timeouts.mount,
         is_alone=attempt.is_alone,
     )
