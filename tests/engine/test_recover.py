@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from types import SimpleNamespace
@@ -24,7 +24,6 @@ from orchestrator.core.errors import (
     ServiceBusy,
     SessionLost,
 )
-from orchestrator.core.events import Event, SubmissionStarted
 from orchestrator.core.lease import Lease
 from orchestrator.core.lifecycle import AttemptRecord
 from orchestrator.core.model import (
@@ -56,6 +55,7 @@ from orchestrator.engine.mount.recover import (
     outcome,
 )
 from orchestrator.engine.server_connection import ServerConnection
+from tests.engine.journals import MemoryJournal
 from tests.engine.scripted import ScriptedSession, ScriptedTask
 
 pytestmark = pytest.mark.anyio
@@ -93,32 +93,12 @@ class ScriptedServer:
         yield cast("GuestSession", self.session)
 
 
-@dataclass(slots=True)
-class NoJournal:
-    """Keeps what it is given in a list."""
-
-    events: list[Event] = field(default_factory=list)
-
-    def append(self, event: Event) -> None:
-        """Keep the event."""
-        self.events.append(event)
-
-    async def durable(self) -> None:
-        """Have nothing to wait for."""
-
-    async def granted(self, intent: SubmissionStarted, taken: Callable[[], None]) -> str | None:
-        """Keep it, too."""
-        self.append(intent)
-        taken()
-        return None
-
-
 @asynccontextmanager
 async def connected(session: ScriptedSession) -> AsyncIterator[tuple[Connection, ServerConnection]]:
     """Be logged on to a server meanwhile; task-1 is a target's already, if there is one."""
     server = ServerConnection(
         ScriptedServer(session),
-        Ledger(NoJournal(), (), anyio.current_time),
+        Ledger(MemoryJournal(), (), anyio.current_time),
         Terms(outage=OUTAGE, watch=WatchPolicy(), rng=random.Random(1)),
     )
     async with anyio.create_task_group() as tasks:
