@@ -185,8 +185,9 @@ sign_key_option = click.option(
 session_file_option = click.option(
     "--no-session-file",
     is_flag=True,
-    help="Do not save session tokens in the state directory. After a crash, no command can "
-    "then follow or remove the run's mounts: look for them in the Veeam console.",
+    help="Do not save session tokens in the state directory; a database has none without "
+    "--token-key. After a crash, no command can then follow or remove the run's mounts: look for "
+    "them in the Veeam console.",
 )
 set_option = click.option(
     "--set",

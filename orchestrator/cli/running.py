@@ -246,8 +246,12 @@ def _prepared_there(
     from orchestrator.database.sealing import load_sealer
     from orchestrator.plan.choose.locked import LockedPlan
 
-    if values["no_session_file"]:
-        fail(ExitCode.USAGE, "--no-session-file: a database keeps tokens only with --token-key")
+    if values["no_session_file"] and values["token_key"] is not None:
+        fail(
+            ExitCode.USAGE,
+            "--no-session-file keeps no session token, and --token-key keeps them in the database; "
+            "leave one of them away",
+        )
     travelling = travelling_plan(path, overrides=values["overrides"])
     if not (values["yes"] or isinstance(travelling.source, LockedPlan)):
         fail(

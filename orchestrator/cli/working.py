@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -56,7 +58,7 @@ token_key_option = click.option(
     default=50,
     show_default=True,
     metavar="N",
-    help="Serve at most so many servers of runs at once.",
+    help="Serve at most so many servers of runs at once. If a run has more, they take turns.",
 )
 @token_key_option
 @click.option(
@@ -83,7 +85,8 @@ def work_command(
 
     Ctrl-C or SIGTERM hands everything over to other workers: no new mount is begun, nothing is
     unmounted, and the process ends with code 0 once the answers under way are recorded. A second
-    signal ends it at once. To end a run use: bulk-restore stop RUN.
+    signal ends it at once, and lists what it knows to be mounted. To end a run use:
+    bulk-restore stop RUN.
 
     The secrets of the servers are read on this machine, at each logon.
     """
@@ -102,10 +105,30 @@ def work_command(
     terms = Terms(sites=sites, room=shards, until_idle=until_idle)
     if not output.quiet:
         click.echo(inert(f"serving {', '.join(sites)} in {state}"), err=True)
-    went_well = anyio.run(partial(work, state, terms, sealer=sealer, at_once=_end_at_once))
+    went_well = anyio.run(
+        partial(
+            work, state, terms, sealer=sealer, at_once=_end_at_once, on_long_away=_tell_of_outage
+        )
+    )
     end(ExitCode.GOOD if went_well else ExitCode.INTERNAL)
 
 
-def _end_at_once(number: int) -> NoReturn:
+def _end_at_once(number: int, mounted: Sequence[str]) -> NoReturn:
     """End as a kill would: what is mounted stays so, and other workers find it."""
+    _tell_of_mounts("bulk-restore: ended at once", mounted)
+    with suppress(OSError):
+        streams.finish()
     os._exit(128 + number)
+
+
+def _tell_of_outage(mounted: Sequence[str]) -> None:
+    """Say what is mounted while no other command can."""
+    _tell_of_mounts(
+        "bulk-restore: WARNING: the database is away for longer than limits.outage", mounted
+    )
+
+
+def _tell_of_mounts(what: str, mounted: Sequence[str]) -> None:
+    words = "known to be mounted, or asked for:" if mounted else "nothing is mounted here"
+    for line in (f"{what}; {words}", *(f"  {each}" for each in mounted)):
+        click.echo(line, err=True)

@@ -18,6 +18,7 @@ from orchestrator.core.events import (
     SessionEnded,
     SessionOpened,
     SessionTakenUp,
+    ShardDamaged,
     ShardFinished,
     ShardPlanned,
     ShardTaken,
@@ -77,6 +78,8 @@ class ServerState(Struct):
     """Targets whose mount counts no more, for its session must be forgotten, in such a run."""
     failure: str | None = None
     """An internal error of one of its workers."""
+    damaged: str | None = None
+    """Why nobody goes on with it, in such a run: records of it are lost."""
     is_planned: bool = False
     """Whether its worker has planned all of its targets since the run began, or ended last.
 
@@ -146,6 +149,8 @@ class ServerState(Struct):
                 self.is_planned = True
                 if event.matched is not None:
                     self.matched = event.matched
+            case ShardDamaged(detail=detail):
+                self.damaged, self.is_finished = detail, True
             case ShardFinished():
                 self.is_finished = True
                 self.ends.append(event.at)

@@ -133,6 +133,11 @@ class ShardRow(Struct, frozen=True, kw_only=True):
     wants: int = 0
     waits_for: RunId | None = None
 
+    @property
+    def is_served(self) -> bool:
+        """True while a worker has its lease, and that lives."""
+        return self.worker is not None and self.lease_s is not None and self.lease_s > 0
+
 
 # --- what a worker does ----------------------------------------------------------------------
 

@@ -42,6 +42,11 @@ from orchestrator.database.address import Address
 from orchestrator.database.failures import explain
 from orchestrator.database.link import Link, Row
 
+SHARDS: LiteralString = (
+    "SELECT s.server, s.site, s.address, s.state, s.epoch, s.worker, s.since, s.lease_s, "
+    "s.takeovers, s.quota, s.used, s.wants, s.waits_for FROM bulk_restore.shards s "
+)
+
 
 class PostgreSQL:
     """Asks the functions and views of the schema. Three connections: none waits for another.
@@ -159,7 +164,7 @@ class PostgreSQL:
         run: RunId | None = None,
         expired: bool = True,
     ) -> Sequence[Taken]:
-        """Take up to `room` shards that nobody serves."""
+        """Take all conductors, and up to `room` shards, that nobody serves."""
         found = await self._calls.rows(
             "SELECT * FROM bulk_restore.take(%s::text, %s::text[], %s::int, %s::text, %s::boolean)",
             [worker, list(sites), room, run, expired],
@@ -171,12 +176,14 @@ class PostgreSQL:
         found = await self._calls.rows(rows.RENEW, rows.renewal(worker, held))
         return [rows.standing(each) for each in found]
 
-    async def give_back(self, worker: WorkerId, leases: Sequence[Lease]) -> None:
+    async def give_back(
+        self, worker: WorkerId, leases: Sequence[Lease], *, in_turn: bool = False
+    ) -> None:
         """Offer shards to others at once."""
         await self._calls.rows(
             "SELECT bulk_restore.give_back(%(worker)s::text, %(runs)s::text[], "
-            "%(servers)s::text[], %(epochs)s::bigint[])",
-            {"worker": worker, **rows.leases(leases)},
+            "%(servers)s::text[], %(epochs)s::bigint[], %(in_turn)s::boolean)",
+            {"worker": worker, "in_turn": in_turn, **rows.leases(leases)},
         )
 
     async def append(
@@ -255,10 +262,18 @@ class PostgreSQL:
     async def shards(self, run: RunId) -> Sequence[ShardRow]:
         """Return the shards of a run, the conductor first, then by name."""
         found = await self._reads.rows(
-            "SELECT server, site, address, state, epoch, worker, since, lease_s, takeovers, "
-            "quota, used, wants, waits_for FROM bulk_restore.shards WHERE run = %s "
-            'ORDER BY server COLLATE "C"',
-            [run],
+            SHARDS + 'WHERE s.run = %s ORDER BY s.server COLLATE "C"', [run]
+        )
+        return [_shard(each) for each in found]
+
+    async def undone(self, sites: Sequence[str], *, run: RunId | None = None) -> Sequence[ShardRow]:
+        """Return what is left to do of runs that are open, or to be unmounted."""
+        found = await self._reads.rows(
+            SHARDS + "JOIN bulk_restore.runs r USING (run) "
+            "WHERE s.state <> 'done' AND (r.state = 'open' OR r.unmount) "
+            "AND (s.site IS NULL OR s.site = ANY (%s::text[])) "
+            "AND (%s::text IS NULL OR s.run = %s)",
+            [list(sites), run, run],
         )
         return [_shard(each) for each in found]
 

@@ -37,8 +37,9 @@ from orchestrator.core.records import (
 )
 from orchestrator.core.same_server import Identities
 from orchestrator.database.address import Address
+from orchestrator.database.bounded import connected_within
 from orchestrator.database.failures import explain
-from orchestrator.database.installation import OPERATOR, require_version
+from orchestrator.database.installation import CONNECT_S, OPERATOR, require_version
 from orchestrator.log import Log
 
 log = Log(__name__)
@@ -274,9 +275,7 @@ class DatabaseStore(RunReader):
 
     def _connected(self) -> Connection[TupleRow]:
         if self._connection is None:
-            connection = Connection.connect(
-                self._address.conninfo, autocommit=True, prepare_threshold=None
-            )
+            connection = connected_within(CONNECT_S, self._address)
             try:
                 found = connection.execute("SELECT version FROM bulk_restore.about").fetchall()
                 require_version(found[0][0], self._address)

@@ -394,6 +394,11 @@ class Availability:
         return f"was given up after an internal error: {type(self.bug).__name__}"
 
     @property
+    def is_settled(self) -> bool:
+        """False while it is asked for something and cannot be used."""
+        return not self._is_wanted or self.gate.is_open or self.gate.given_up is not None
+
+    @property
     def is_wanted(self) -> bool:
         """True once it may log on, or take a session up."""
         return self._is_wanted

@@ -13,6 +13,7 @@ from orchestrator.core.errors import Fenced
 from orchestrator.core.events import PlaceholderReplaced, TargetConcluded, TargetPlanned
 from orchestrator.core.lifecycle import HOLDING_PHASES, MountRecord
 from orchestrator.core.model import (
+    MountKey,
     MountRequest,
     MountState,
     Result,
@@ -56,12 +57,18 @@ class Offering:
         self._waiting: dict[WaveName, list[MountRequest]] = {}
         """Planned and not offered yet: their wave has not had its turn."""
         self._scopes: dict[anyio.CancelScope, tuple[ServerConnection, ...]] = {}
+        self._in_work: set[MountKey] = set()
         self._tasks: TaskGroup
         self._noted: set[str] = set()
         self.failure: Exception | None = None
         """An internal error that was contained in one target; the run exits 70."""
         self.matched: dict[str, int] = {}
         """How many machines each guard of the plan has counted, by its place."""
+
+    @property
+    def only_waits(self) -> bool:
+        """True while every target waits: for its wave, or for a slot, or has its result."""
+        return self._in_work <= self._context.ungranted
 
     def expect(self, silent: Sequence[ServerName]) -> None:
         """Make the waves wait for the targets of servers that could not be asked yet."""
@@ -157,6 +164,7 @@ class Offering:
         servers = self._servers.used_for(request)
         with anyio.CancelScope() as scope:
             self._scopes[scope] = servers
+            self._in_work.add(request.key)
             if self._board.forced_end.is_wanted or any(
                 server.bug is not None for server in servers
             ):
@@ -169,6 +177,7 @@ class Offering:
                 self._contain(request, exc)
             finally:
                 del self._scopes[scope]
+                self._in_work.discard(request.key)
         for server in servers:
             self._leave_broken(server)
 

@@ -172,8 +172,9 @@ class ServerConnection(Sessions):
             self.break_down(exc)
             self.abandon()
         finally:
-            if not self._client.fence.lost:
+            if not (self._client.fence.lost or self.is_resting):
                 self._note_end()
+            self.ended.set()
 
     def _note_end(self) -> None:
         """Record that this process uses the server no more, and let nobody wait for it."""

@@ -86,6 +86,17 @@ class Servers:
         for server in self.served:
             server.close()
 
+    async def rest(self) -> None:
+        """End every session, after a last look at it, and open no other; what waits waits on.
+
+        Nothing may be in work in any.
+        """
+        for server in self.served:
+            server.is_resting = True
+            server.close()
+        for server in self.served:
+            await server.ended.wait()
+
     def used_for(self, request: MountRequest) -> tuple[ServerConnection, ...]:
         """Return the servers in which a target is worked on: where it was begun, and for new."""
         attempts = self._ledger[request.key].attempts

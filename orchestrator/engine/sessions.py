@@ -22,6 +22,7 @@ from orchestrator.core.events import (
     StrayFound,
     TasksAttributed,
 )
+from orchestrator.core.lifecycle import AttemptRecord
 from orchestrator.core.model import Href, SessionId, TaskId, same_fields
 from orchestrator.core.ports.fence import NoFence
 from orchestrator.core.ports.server import EnterpriseManager, GuestSession
@@ -78,6 +79,9 @@ class Sessions(Availability):
         """True once the server has said that it does not know the kept session any more."""
         self._decided = anyio.Event()
         self._closing = anyio.Event()
+        self.is_resting = False
+        """Whether its session ends although it is not done: another process goes on with it."""
+        self.ended = anyio.Event()
         self._requests = 0
         self._retries = 0
         self.peak_mounts = 0
@@ -130,6 +134,16 @@ class Sessions(Availability):
         """Note that a task of the session belongs to no target, and may have left a mount."""
         connection.strays[found.task] = found
         self._ledger.record(found)
+
+    def sent_by(self, tried: AttemptRecord) -> float:
+        """Return when the request of an attempt was sent at the latest, on the run's clock.
+
+        In one process, when it was intended. Behind a fence it may have waited after that: for
+        its record to be in the database, and for the lease to be sure.
+        """
+        if isinstance(self._client.fence, NoFence) or tried.doubted_at is None:
+            return tried.submitted_at
+        return max(tried.submitted_at, tried.doubted_at)
 
     async def until_sure(self) -> None:
         """Return when something that changes the server may be sent; at once in one process.

@@ -258,6 +258,15 @@ class Shard:
         return self._scheduler.could_begin
 
     @property
+    def only_waits(self) -> bool:
+        """True while nothing is in work: its targets wait for a wave, or for a slot of the run.
+
+        Not while a server is out of reach: how long that is waited for is decided here.
+        """
+        is_known = all(server.is_settled for server in self.servers.by_name.values())
+        return is_known and self.has_listed and self._offering.only_waits
+
+    @property
     def is_posting(self) -> bool:
         """True while a mount was asked for and the answer is not recorded."""
         return any(record.phase is Phase.SUBMITTING for record in self.ledger.records)

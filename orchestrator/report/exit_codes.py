@@ -51,6 +51,8 @@ def _reasons(state: RunState) -> list[ExitCode]:
         codes.append(ExitCode.SIGTERM if terminated else ExitCode.SIGINT)
     if _nothing_usable(state):
         codes.append(ExitCode.UNUSABLE)
+    if is_damaged(state):
+        codes.append(ExitCode.IN_DOUBT)
     if state.halted is not None and state.halted.reason == "selection":
         codes.append(ExitCode.NOT_GOOD)
     elif halted(state) is not None:
@@ -133,6 +135,7 @@ def reasons(state: RunState) -> tuple[str, ...]:
             for name, server in state.servers.items()
             if server.given_up is not None and server.given_up.refused  # silent ones halt the run
         ]
+    parts += [each.damaged for each in state.servers.values() if each.damaged is not None]
     parts += state.left_open.unknown
     parts += [f"{counted(number, thing)} {what}" for number, thing, what in counts if number]
     if not parts and state.finished is not None and state.finished.exit_code == ExitCode.IN_DOUBT:
@@ -148,3 +151,9 @@ def is_unchecked(record: MountRecord, state: RunState) -> bool:
 def _objectives(state: RunState) -> list[Objective]:
     of_targets = (target_objectives(record, state) for record in state.records.values())
     return [*common_objectives(state), *chain.from_iterable(of_targets)]
+
+
+def is_damaged(state: RunState) -> bool:
+    """Return whether records of the run are lost: what they told of cannot be known."""
+    is_halted = state.halted is not None and state.halted.reason == "journal"
+    return is_halted or any(server.damaged is not None for server in state.servers.values())

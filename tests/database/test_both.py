@@ -16,6 +16,7 @@ from orchestrator.core.sites import (
     Appended,
     Ask,
     ChainHead,
+    Ended,
     Intent,
     Lease,
     Misfit,
@@ -279,6 +280,44 @@ async def test_a_plan_is_open_once(anna: Worker) -> None:
     found = await anna.database.submission(RUN)
     assert (found.plan, found.documents) == (submission().plan, submission().documents)
     assert sorted(found.shards, key=str) == sorted(submission().shards, key=str)
+
+
+async def test_what_was_given_back_in_turn_is_taken_last(
+    anna: Worker, bert: Worker, expire: Callable[[], None]
+) -> None:
+    """Whoever had a turn waits until all others had one, and who had it first is first again."""
+    hq = await anna.serve(HQ, "east", "west")
+    others = {each.server: each for each in anna.heads if each.server in {LAB, BRANCH}}
+    await anna.database.give_back(anna.id, [others[LAB]], in_turn=True)
+    expire()
+    await anna.database.give_back(anna.id, [hq], in_turn=True)
+    await anna.database.give_back(anna.id, [others[BRANCH]])
+
+    taken = [await bert.take("east", "west", room=1) for _ in range(3)]
+
+    servers = [each.standing.lease.server for found in taken for each in found if each.site]
+    assert servers == [BRANCH, LAB, HQ]
+
+
+async def test_what_is_left_to_do_at_some_sites(anna: Worker) -> None:
+    """Of open runs, with the conductors; nothing of what is done."""
+    hq = await anna.serve(HQ)
+    await anna.database.submit(submission(RunId("later"), "other"))
+    undone = anna.database.undone
+
+    await anna.append(hq, (note()[0], ShardDone()))
+    found = {each.server: each for each in await undone(["east"], run=RUN)}
+
+    assert found.keys() == {CONDUCTOR, LAB}
+    assert all(each.is_served for each in found.values())
+    assert [each.server for each in await undone(["nowhere"])] == [CONDUCTOR, CONDUCTOR]
+    assert sorted(each.server for each in await undone(["west"])) == ["", "", BRANCH, BRANCH]
+
+    await anna.append(await conductor(anna), (note()[0], Ended()))
+    assert {each.server for each in await undone(["east"])} == {CONDUCTOR, HQ, LAB}
+    assert await undone(["east"], run=RUN) == []
+    await anna.database.ask(RUN, Ask.UNMOUNT, {})
+    assert len(await undone(["east"], run=RUN)) == 3
 
 
 async def test_to_unmount_offers_what_is_done_once_more(anna: Worker, bert: Worker) -> None:

@@ -31,9 +31,10 @@ async def test_a_worker_takes_the_shards_of_its_sites_and_a_conductor(anna: Work
 
 
 async def test_no_more_is_taken_than_there_is_room_for(anna: Worker) -> None:
-    """The rest waits for others."""
+    """The rest waits for others. A conductor takes no room."""
+    assert len(await anna.take("east", "west", room=0)) == 1
     assert len(await anna.take("east", "west", room=2)) == 2
-    assert len(await anna.take("east", "west", room=10)) == 2
+    assert len(await anna.take("east", "west", room=10)) == 1
 
 
 async def test_of_many_workers_exactly_one_gets_each_shard(

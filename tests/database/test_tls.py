@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,10 +13,12 @@ import anyio
 import pytest
 
 from orchestrator.core.errors import DatabaseAway
+from orchestrator.database import store
 from orchestrator.database.address import read_address
 from orchestrator.database.examination import examine
 from orchestrator.database.installation import connected, init
 from orchestrator.database.private_server import OWNER, PrivateServer, private_server
+from orchestrator.database.store import DatabaseStore
 from orchestrator.simulator.certificates import Certificate, self_signed
 from tests.database.test_private_server import free_port
 
@@ -99,3 +102,17 @@ async def test_a_server_that_says_nothing_is_given_up() -> None:
 
         with pytest.raises(DatabaseAway):
             await connected(read_address(silent))
+
+
+async def test_many_servers_that_say_nothing_are_given_up_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each has its own time to answer; all of them have no more than one alone."""
+    monkeypatch.setattr(store, "CONNECT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        hosts, ports = ",".join(["127.0.0.1"] * 4), ",".join([str(port)] * 4)
+        address = read_address(f"postgresql:///d?host={hosts}&port={ports}&connect_timeout=3600")
+
+        with pytest.raises(DatabaseAway, match="did not answer within"):
+            await anyio.to_thread.run_sync(DatabaseStore(address).runs)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import anyio
 import pytest
 
 from orchestrator.core.errors import Fenced
-from orchestrator.core.events import Event, SubmissionStarted
 from orchestrator.core.lease import Lease
 from orchestrator.core.model import ServerName
 from orchestrator.core.policy import KEEP_ALIVE_AFTER, WatchPolicy
@@ -20,35 +19,11 @@ from orchestrator.engine.availability import Terms
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.server_connection import ServerConnection
 from tests.em.logons import Desk, desk
+from tests.engine.journals import MemoryJournal
 
 pytestmark = pytest.mark.anyio
 
 OUTAGE = 300.0
-
-
-@dataclass(slots=True)
-class Events:
-    """A journal that keeps what it is given."""
-
-    events: list[Event] = field(default_factory=list)
-
-    def append(self, event: Event) -> None:
-        """Keep the event."""
-        self.events.append(event)
-
-    async def durable(self) -> None:
-        """Have nothing to wait for."""
-
-    async def granted(self, intent: SubmissionStarted, taken: Callable[[], None]) -> str | None:
-        """Keep it, too."""
-        self.append(intent)
-        taken()
-        return None
-
-    @property
-    def kinds(self) -> list[str]:
-        """What has happened, in order."""
-        return [type(event).__name__ for event in self.events]
 
 
 @dataclass(slots=True)
@@ -58,7 +33,7 @@ class Shard:
     at: Desk
     fence: LeaseFence
     server: ServerConnection
-    journal: Events
+    journal: MemoryJournal
 
     @property
     def log(self) -> list[str]:
@@ -71,7 +46,7 @@ async def shard(monkeypatch: pytest.MonkeyPatch, *, sure: bool) -> AsyncIterator
     """Make a connection to a simulated server, not served yet; the lease lasts, or has expired."""
     lease = Lease(3, sent_at=1e6 if sure else -1e6, clock=anyio.current_time)
     fence = LeaseFence(ServerName("hq"), lease)
-    journal = Events()
+    journal = MemoryJournal()
     async with desk(monkeypatch, fence=fence) as at:
         server = ServerConnection(
             at.client,

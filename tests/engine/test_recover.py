@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -23,7 +24,8 @@ from orchestrator.core.errors import (
     ServiceBusy,
     SessionLost,
 )
-from orchestrator.core.events import Event, SubmissionStarted
+from orchestrator.core.lease import Lease
+from orchestrator.core.lifecycle import AttemptRecord
 from orchestrator.core.model import (
     BackupServerName,
     Href,
@@ -39,6 +41,7 @@ from orchestrator.core.model import (
 from orchestrator.core.policy import WatchPolicy
 from orchestrator.core.ports.fence import NO_FENCE, Fence
 from orchestrator.core.ports.server import GuestSession
+from orchestrator.database.fence import LeaseFence
 from orchestrator.engine.availability import Terms
 from orchestrator.engine.connection import Connection
 from orchestrator.engine.ledger import Ledger
@@ -52,6 +55,7 @@ from orchestrator.engine.mount.recover import (
     outcome,
 )
 from orchestrator.engine.server_connection import ServerConnection
+from tests.engine.journals import MemoryJournal
 from tests.engine.scripted import ScriptedSession, ScriptedTask
 
 pytestmark = pytest.mark.anyio
@@ -90,32 +94,12 @@ class ScriptedServer:
         yield cast("GuestSession", self.session)
 
 
-@dataclass(slots=True)
-class NoJournal:
-    """Keeps what it is given in a list."""
-
-    events: list[Event] = field(default_factory=list)
-
-    def append(self, event: Event) -> None:
-        """Keep the event."""
-        self.events.append(event)
-
-    async def durable(self) -> None:
-        """Have nothing to wait for."""
-
-    async def granted(self, intent: SubmissionStarted, taken: Callable[[], None]) -> str | None:
-        """Keep it, too."""
-        self.append(intent)
-        taken()
-        return None
-
-
 @asynccontextmanager
 async def connected(session: ScriptedSession) -> AsyncIterator[tuple[Connection, ServerConnection]]:
     """Be logged on to a server meanwhile; task-1 is a target's already, if there is one."""
     server = ServerConnection(
         ScriptedServer(session),
-        Ledger(NoJournal(), (), anyio.current_time),
+        Ledger(MemoryJournal(), (), anyio.current_time),
         Terms(outage=OUTAGE, watch=WatchPolicy(), rng=random.Random(1)),
     )
     async with anyio.create_task_group() as tasks:
@@ -135,7 +119,7 @@ def doubt(server: ServerConnection, point: RestorePoint = POINT, *, is_alone: bo
         return is_alone
 
     key = MountKey(f"key of {point.id}")
-    return Doubt(key=key, point=point, sent_at=server.now, is_alone=alone)
+    return Doubt(key=key, point=point, sent_at=server.now, sent_by=server.now, is_alone=alone)
 
 
 async def find(connection: Connection, server: ServerConnection) -> TaskId | Mount | None:
@@ -217,6 +201,32 @@ async def test_none_is_said_only_after_every_look() -> None:
     assert found is None
     assert anyio.current_time() == PROOF_AFTER
     assert session.asked.count("list") > len(LOOKS) + 1
+
+
+async def test_a_request_that_waited_is_looked_for_from_when_it_can_have_been_sent() -> None:
+    """Its intent was on its way to a database that was away: nothing is proved by that time."""
+    session = ScriptedSession({OURS: running()})
+
+    async with connected(session) as (connection, server):
+        await anyio.sleep(2 * PROOF_AFTER)
+        late = replace(doubt(server), sent_at=0.0)
+        found = await outcome(connection, server, late)
+
+    assert found is None
+    assert anyio.current_time() == 3 * PROOF_AFTER
+
+
+@pytest.mark.parametrize("fenced", [False, True])
+async def test_when_a_request_in_doubt_was_sent_at_the_latest(fenced: bool) -> None:
+    """Behind a fence it may have waited until it was in doubt; in one process for nothing."""
+    async with connected(ScriptedSession({})) as (_, server):
+        if fenced:
+            lease = Lease(1, sent_at=anyio.current_time(), clock=anyio.current_time)
+            server._client = cast("Any", SimpleNamespace(fence=LeaseFence(server.name, lease)))
+        tried = AttemptRecord(number=1, point=POINT.id, session=SessionId("s"), submitted_at=5.0)
+
+        assert server.sent_by(tried) == 5.0
+        assert server.sent_by(replace(tried, doubted_at=90.0)) == (90.0 if fenced else 5.0)
 
 
 def mount(number: int) -> Mount:

@@ -22,6 +22,7 @@ from orchestrator.core.events import (
     RunFinished,
     RunHalted,
     SessionEnded,
+    ShardDamaged,
     ShardFinished,
     ShardHolding,
     SubmissionNotSent,
@@ -120,11 +121,13 @@ class Chain:
         over: Iterable[SessionId] = (),
         times: MountTimes,
         on_fenced: Callable[[], None] = lambda: None,
+        on_damaged: Callable[[], None] = lambda: None,
     ) -> None:
         """`wake` has the stream write what waits here: an intent. `shortly` does so for who waits
         for something else, `soon` for what nobody waits for.
 
-        `on_fenced` is called at once when a commit says that another worker has the lease.
+        `on_fenced` is called at once when a commit says that another worker has the lease,
+        `on_damaged` when the database has lost what cannot be written again.
 
         `waves` are those of the targets that are planned already, `slots` the targets that
         count against the run's limit, `over` the sessions in which nothing is left. `times` knows
@@ -132,7 +135,7 @@ class Chain:
         """
         self.lease, self.head = lease, head
         self._wake, self._shortly, self._soon = wake, shortly, soon
-        self._on_fenced = on_fenced
+        self._on_fenced, self._on_damaged = on_fenced, on_damaged
         self._waves, self._wave_limits = dict(waves), wave_limits
         self._slots, self._over, self._times = set(slots), set(over), times
         self._waiting: deque[_Pending] = deque()
@@ -149,6 +152,8 @@ class Chain:
         self._is_closed = False
         self._is_cut = False
         """Whether the newest piece had no room for all that waited."""
+        self.has_granted = False
+        """Whether an intent was granted."""
         self.before_intents: Callable[[], Awaitable[None]] = _at_once
         """Awaited before an intent is sent to the database."""
         self._lost: Fenced | JournalDamaged | None = None
@@ -201,6 +206,11 @@ class Chain:
         self._require_lease()
         return pending.refusal
 
+    @property
+    def damage(self) -> str | None:
+        """What the database has lost of it that cannot be written again; None: nothing."""
+        return str(self._lost) if isinstance(self._lost, JournalDamaged) else None
+
     async def moves(self) -> None:
         """Return when something more is written, or the lease is lost."""
         if self._lost is None:
@@ -247,6 +257,8 @@ class Chain:
             case SessionEnded(session=session):
                 self._over.discard(session)
             case ShardFinished():
+                return ShardDone(over=tuple(sorted(self._over)))
+            case ShardDamaged() if self.lease.server:
                 return ShardDone(over=tuple(sorted(self._over)))
             case MountReleased(key=key) if key in self._slots:
                 self._slots.discard(key)
@@ -353,6 +365,7 @@ class Chain:
             pending.settle()
             if isinstance(pending.event, SubmissionStarted) and pending.refusal is None:
                 self._slots.add(pending.event.key)
+                self.has_granted = True
 
     def _mend(self, answer: Appended) -> None:
         """Write once more what the database said it has: it failed over, and has lost that."""
@@ -397,6 +410,8 @@ class Chain:
             self._sent, self._again = [], []
             self._waiting.clear()
             self._has_moved()
+            if why is not None:
+                self._on_damaged()
 
 
 def _granted(entry: Entry) -> Entry:

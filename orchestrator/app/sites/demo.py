@@ -24,7 +24,7 @@ from msgspec import Struct
 from orchestrator.app.demo import settings_for
 from orchestrator.app.outcome import Outcome
 from orchestrator.app.sites.ending import reported, wait_for
-from orchestrator.app.sites.overview import is_served, overview
+from orchestrator.app.sites.overview import overview
 from orchestrator.app.sites.stored_plan import submission_of, travelling_plan
 from orchestrator.app.sites.submitting import submit
 from orchestrator.app.wiring import Choices, World
@@ -165,14 +165,14 @@ async def _killed(address: Address, run: RunId) -> Takeover:
     try:
         await _until(lambda: anyio.to_thread.run_sync(_is_half_way, store, run))
         seen = await overview(database, run)
-        served = Counter(each.worker for each in seen.shards if is_served(each) and each.worker)
+        served = Counter(each.worker for each in seen.shards if each.is_served and each.worker)
         worker, shards = served.most_common(1)[0]
         pid, began = seen.workers[worker].pid, anyio.current_time()
         os.kill(pid, signal.SIGKILL)
 
         async def is_taken_over() -> bool:
             return all(
-                each.worker != worker and (is_served(each) or each.state is ShardState.DONE)
+                each.worker != worker and (each.is_served or each.state is ShardState.DONE)
                 for each in (await overview(database, run)).shards
             )
 

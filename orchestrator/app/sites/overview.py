@@ -53,14 +53,14 @@ class ServedRun(Struct, frozen=True, kw_only=True):
 
     def work_on(self, shard: ShardRow) -> Work:
         """Return what happens to a shard."""
-        if is_served(shard):
+        if shard.is_served:
             return Work.HELD if shard.state is ShardState.HOLDING else Work.SERVED
         return Work.DONE if shard.state is ShardState.DONE else Work.WAITING
 
     @property
     def served(self) -> frozenset[ServerName]:
         """The servers, and the conductor, on which a worker with a lease that lives works."""
-        return frozenset(each.server for each in self.shards if is_served(each))
+        return frozenset(each.server for each in self.shards if each.is_served)
 
     def has_worker(self, site: str | None) -> bool:
         """Tell whether a worker lives that serves a site; of the conductor, any."""
@@ -90,12 +90,7 @@ class ServedRun(Struct, frozen=True, kw_only=True):
             return f"run {shard.waits_for} mounts on the same server"
         if not self.has_worker(shard.site):
             return f"no worker serves site {shard.site}" if shard.site else "no worker lives"
-        return "the workers that live have not taken it yet, or have no room"
-
-
-def is_served(shard: ShardRow) -> bool:
-    """Tell whether a worker has the lease of a shard, and it lives."""
-    return shard.worker is not None and shard.lease_s is not None and shard.lease_s > 0
+        return "the workers that live have not taken it yet, or have no room: it gets its turn"
 
 
 async def overview(database: SitesDatabase, run: RunId) -> ServedRun:
@@ -124,7 +119,7 @@ def as_values(served: ServedRun) -> dict[str, object]:
 
 
 def _values(served: ServedRun, shard: ShardRow) -> dict[str, object]:
-    worker = served.workers.get(shard.worker) if is_served(shard) and shard.worker else None
+    worker = served.workers.get(shard.worker) if shard.is_served and shard.worker else None
     return {
         "state": served.work_on(shard).value,
         "worker": None if worker is None else _worker(worker, shard.since),
@@ -157,7 +152,7 @@ def lines(served: ServedRun) -> Iterator[str]:
 
 
 def _by_whom(served: ServedRun, shard: ShardRow) -> str:
-    worker = served.workers.get(shard.worker) if is_served(shard) and shard.worker else None
+    worker = served.workers.get(shard.worker) if shard.is_served and shard.worker else None
     if worker is None:
         return ""
     since = "" if shard.since is None else f" since {time_of_day(shard.since)}"

@@ -18,9 +18,9 @@ import anyio
 from orchestrator.app.notify.notifier import Notifier
 from orchestrator.app.outcome import ending_of, outcome_of
 from orchestrator.app.sites.chain import Chain
+from orchestrator.app.sites.chain_reading import ChainReader
 from orchestrator.app.sites.pins import Pins
 from orchestrator.app.sites.served import Served
-from orchestrator.app.sites.serving import new_events
 from orchestrator.app.wiring import orders_of, secret_variables
 from orchestrator.core.earlier_runs.durations import MountTimes
 from orchestrator.core.events import (
@@ -28,8 +28,10 @@ from orchestrator.core.events import (
     HaltAsked,
     MountKept,
     RunFinished,
+    RunHalted,
     RunResumed,
     RunStarted,
+    ShardDamaged,
     ShardPlanned,
     TargetConcluded,
     TargetPlanned,
@@ -39,9 +41,8 @@ from orchestrator.core.events import (
 from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import MountState, ServerName, WaveName
-from orchestrator.core.records import genesis, merged
 from orchestrator.core.run_state import RunState
-from orchestrator.core.sites import CONDUCTOR, Ask, ChainHead, ShardRow, ShardState, Stop
+from orchestrator.core.sites import CONDUCTOR, Ask, ShardRow, ShardState, Stop
 from orchestrator.core.version import __version__
 from orchestrator.em.credentials import resolve as resolve_secret
 from orchestrator.engine.conductor import Conductor
@@ -105,6 +106,7 @@ class ServedConductor(Served):
     _selection: Selection
     _chain: Chain
     _pins: Pins
+    _reader: ChainReader
 
     def heard(self) -> None:
         """Stop the run if somebody has asked for that."""
@@ -116,6 +118,22 @@ class ServedConductor(Served):
         if stopped is Stop.NOW and not conductor.forced_end.is_wanted:
             conductor.stop("stop --now")
 
+    async def rest(self) -> None:
+        """Do nothing: it has no session."""
+
+    def last_words(self, damage: str) -> Sequence[Event]:
+        """Return that the run mounts nothing more; who can read its chain conducts it to its end.
+
+        If nobody can, it ends here.
+        """
+        now = self.clock()
+        halted = RunHalted(at=now, reason="journal", detail=damage)
+        return (
+            [halted]
+            if self._reader.is_readable
+            else [halted, self._finished(now, ExitCode.IN_DOUBT)]
+        )
+
     async def work(self) -> None:
         """Conduct the run from where its chains are to its end.
 
@@ -123,7 +141,8 @@ class ServedConductor(Served):
             Fenced: another worker conducts it.
         """
         started = self.run.started
-        self._heads: dict[ServerName, ChainHead] = {}
+        self._reader = ChainReader(self.serving.database, self.lease.run, self.asked)
+        self._written_off: set[ServerName] = set()
         self._state, self._first, self._news = RunState(started), anyio.Event(), anyio.Event()
         history = await self._new_events()
         if any(isinstance(event, ShardPlanned) for event in history):
@@ -137,7 +156,7 @@ class ServedConductor(Served):
         await self._resume_if_finished()
         self._conductor = conductor = self._recalled()
         ledger.watch(notifier)
-        self._pins = Pins(ledger, self._heads)
+        self._pins = Pins(ledger, self._reader.heads)
         ledger.watch(self._pins)
         self._pins.pin()  # what was taken while nobody conducted
         self.heard()
@@ -155,22 +174,10 @@ class ServedConductor(Served):
 
     async def _new_events(self) -> Sequence[Event]:
         """Return what the chains have that was not read; what is recorded from now on is later."""
-        database, run = self.serving.database, self.lease.run
-        known = await self.asked(partial(database.heads, run))
-        behind: dict[ServerName, ChainHead] = {}
-        for chain, head in known.items():
-            before = self._heads.get(chain, ChainHead(0, genesis(chain)))
-            if before == head or not head.seq:
-                continue
-            if chain == CONDUCTOR and self.chain is not None:
-                continue  # what is new there is its own
-            behind[chain] = before
-        read = await self.asked(partial(new_events, database, run, behind))
-        self._heads.update((chain, end) for chain, (_, end) in read.items())
-        found: dict[str, Sequence[Event]] = {chain: events for chain, (events, _) in read.items()}
-        latest = max((event.at for events in found.values() for event in events), default=0.0)
+        events = await self._reader.new_events(own=self.chain is None)
+        latest = max((event.at for event in events), default=0.0)
         self.clock.least(math.nextafter(latest, math.inf))
-        return list(merged(found))
+        return events
 
     async def _look(self) -> None:
         """Read what the shards have recorded, and react to it."""
@@ -178,9 +185,29 @@ class ServedConductor(Served):
             for event in await self._new_events():
                 self._ledger.take_in(event)
                 self._react(event)
+            self._write_off()
             self._news.set()
             self._news = anyio.Event()
             await anyio.sleep(LOOK_S)
+
+    def _write_off(self) -> None:
+        """Wait for nothing more from servers whose records are lost, and halt the run."""
+        for name, damage in self._reader.unreadable.items():
+            if self._state.servers[name].damaged is None:
+                now = self._ledger.now()
+                self._ledger.record(ShardDamaged(at=now, server=name, detail=damage))
+        conductor = self._conductor
+        assert conductor is not None  # noqa: S101 - made before
+        for name, server in self._state.servers.items():
+            if server.damaged is None or name in self._written_off:
+                continue
+            self._written_off.add(name)
+            conductor.halt("journal", server.damaged)
+            for record in self._ledger.records:
+                if record.planned.server == name:
+                    conductor.waves.decide(record.planned.key)
+            conductor.heard_of(name)
+            self._first.set()
 
     def _react(self, event: Event) -> None:
         conductor = self._conductor
@@ -221,6 +248,7 @@ class ServedConductor(Served):
             wave_limits={},
             times=MountTimes(),
             on_fenced=self.lose,
+            on_damaged=self._scope.cancel,  # a successor conducts what can be read
         )
         self.serving.stream.add(chain)
         return chain
@@ -339,19 +367,16 @@ class ServedConductor(Served):
         failures = [server.failure for server in state.servers.values() if server.failure]
         code = ExitCode.INTERNAL if failures else exit_code(state)
         now = self._ledger.now()
-        self._ledger.record(
-            RunFinished(
-                at=now,
-                exit_code=code,
-                finished_at=self.run.started.started_at + timedelta(seconds=now),
-                interrupted=conductor.is_stopped,
-            )
-        )
+        self._ledger.record(self._finished(now, code, interrupted=conductor.is_stopped))
         await self._ledger.durable()
         if notifier.is_needed:
             head = self._chain.head.hash.hex()
             await notifier.finish(ending_of(outcome_of(state, code, head, None, state.report_dir)))
             await self._ledger.durable()  # which messages did not arrive
+
+    def _finished(self, now: float, code: ExitCode, *, interrupted: bool = False) -> RunFinished:
+        finished_at = self.run.started.started_at + timedelta(seconds=now)
+        return RunFinished(at=now, exit_code=code, finished_at=finished_at, interrupted=interrupted)
 
     def _notifier(self) -> Notifier:
         withheld = secret_variables(self.run.source.plan)
@@ -381,11 +406,11 @@ def fair_parts(limit: int, rows: Sequence[ShardRow]) -> Mapping[ServerName, int]
 
     What is used is kept; the rest goes, one by one, to the shard that could begin the most. What
     nobody needs stays with whom has it, or is spread evenly: who can begin mounts a moment later,
-    because a wave has opened or another worker has taken the shard, need not wait for its part.
+    because a wave has opened, need not wait for its part. What nobody serves begins none.
     """
     parts = {row.server: row.used for row in rows}
     left = limit - sum(parts.values())
-    needs = [(-row.wants, row.server) for row in rows if row.wants]
+    needs = [(-row.wants, row.server) for row in rows if row.wants and row.is_served]
     heapq.heapify(needs)
     while left > 0 and needs:
         need, server = heapq.heappop(needs)
@@ -394,7 +419,7 @@ def fair_parts(limit: int, rows: Sequence[ShardRow]) -> Mapping[ServerName, int]
         if need + 1 < 0:
             heapq.heappush(needs, (need + 1, server))
     first = sorted(rows, key=lambda row: -row.wants)
-    undone = [row for row in first if row.state is not ShardState.DONE]
+    undone = [row for row in first if row.is_served and row.state is not ShardState.DONE]
     for row in undone:
         stays = max(0, min(left, (row.quota or 0) - parts[row.server]))
         parts[row.server] += stays

@@ -15,13 +15,14 @@ from orchestrator.app.sites.served import Served
 from orchestrator.app.sites.serving import chain_events
 from orchestrator.app.wiring import client_of, in_a_thread, limits_of, orders_of, secret_variables
 from orchestrator.core.earlier_runs.durations import MountTimes
-from orchestrator.core.errors import Fenced
+from orchestrator.core.errors import Fenced, JournalDamaged
 from orchestrator.core.events import (
     Event,
     HaltAsked,
     MountForgotten,
     ServerParked,
     SessionOpened,
+    ShardDamaged,
     ShardFinished,
     ShardHolding,
     ShardPlanned,
@@ -31,6 +32,7 @@ from orchestrator.core.model import MountKey, ServerName, SessionId
 from orchestrator.core.ports.local import on_the_spot
 from orchestrator.core.run_state import RunState, fold
 from orchestrator.core.sites import Ask, Standing, Stop
+from orchestrator.core.text import printable
 from orchestrator.core.token import KeptSession
 from orchestrator.em.client import Client
 from orchestrator.engine.ledger import Ledger
@@ -56,6 +58,8 @@ class ServedShard(Served):
     _shard: Shard | None = None
     _asked = 0
     _was_planned = False
+    _is_mounting = False
+    """Whether its waves have not all had their turn."""
 
     @property
     def server(self) -> ServerName:
@@ -69,6 +73,27 @@ class ServedShard(Served):
             return 0
         owed = 0 if self.chain is None else self.chain.owed
         return owed + (self._shard.could_begin if self._shard is not None else 0)
+
+    @property
+    def waits(self) -> bool:
+        """True while nothing is in work: its targets wait for a wave, or for a slot of the run."""
+        return self._is_mounting and self._shard is not None and self._shard.only_waits
+
+    def mounted(self) -> Iterator[str]:
+        """Yield a line for each mount that may be open here, as far as it is known."""
+        records = [] if self._shard is None else self._shard.ledger.records
+        for each in records:
+            if each.may_be_open:
+                last, planned = each.attempts[-1], each.planned
+                mount = f"mount {each.mount}" if each.mount else "its mount is not known yet"
+                task = f"task {last.task}" if last.task else "its task is not known"
+                yield printable(f"{planned.server}: {planned.vm}: {mount}, {task}", 400)
+
+    async def rest(self) -> None:
+        """Log off: nothing is mounted there, and the session might idle out until the next turn."""
+        if self._shard is not None and self.chain is not None:
+            self.chain.close_to_intents()
+            await self._shard.servers.rest()
 
     @property
     def is_posting(self) -> bool:
@@ -90,6 +115,9 @@ class ServedShard(Served):
         events = await self._events()
         state = fold([self.run.started, *events])
         self.clock.least(state.last_at)
+        damaged = state.servers[self.server].damaged
+        if damaged is not None:  # also of a run that was resumed: nobody knows what it left
+            raise JournalDamaged(damaged)
         chain = self.chain = self._opened_chain(state, events)
         tokens = KeptTokens(self.serving, self.lease, recorded=chain.durable, on_fenced=self.lose)
         chain.before_intents = tokens.stored
@@ -119,6 +147,10 @@ class ServedShard(Served):
         ledger.record(ShardFinished(at=ledger.now(), server=self.server, failure=failure))
         await ledger.durable()
 
+    def last_words(self, damage: str) -> Sequence[Event]:
+        """Return that nobody goes on with the server."""
+        return [ShardDamaged(at=self.clock(), server=self.server, detail=damage)]
+
     async def _mount(
         self,
         shard: Shard,
@@ -128,7 +160,9 @@ class ServedShard(Served):
     ) -> None:
 
         async def conduct() -> None:
+            self._is_mounting = True
             await board.conduct()
+            self._is_mounting = False
             if shard.holds_any:
                 now = shard.ledger.now()
                 shard.ledger.record(ShardHolding(at=now, server=self.server))

@@ -15,9 +15,10 @@ from orchestrator.app.sites.served import Served
 from orchestrator.app.sites.served_conductor import ServedConductor
 from orchestrator.app.sites.served_shard import ServedShard
 from orchestrator.app.sites.serving import Serving, SubmittedRun
-from orchestrator.core.errors import DatabaseAway, JournalDamaged, NotEntered
+from orchestrator.app.sites.turns import Turns
+from orchestrator.core.errors import DatabaseAway, NotEntered
 from orchestrator.core.model import RunId
-from orchestrator.core.sites import CONDUCTOR, LEASE_LIFE_S, Held, Lease, Standing, Taken
+from orchestrator.core.sites import CONDUCTOR, LEASE_LIFE_S, Held, Lease, ShardRow, Standing, Taken
 from orchestrator.log import Log
 
 log = Log(__name__)
@@ -57,7 +58,7 @@ class Terms(Struct, frozen=True, kw_only=True):
 
     sites: tuple[str, ...]
     room: int = 50
-    """Servers at once; conductors do not count."""
+    """Servers of runs at once. What it conducts takes none."""
     run: RunId | None = None
     """The only run of which it takes anything; None: of all."""
     until_idle: bool = False
@@ -67,13 +68,24 @@ class Terms(Struct, frozen=True, kw_only=True):
 class Worker:
     """Serves shards until it is stopped."""
 
-    def __init__(self, serving: Serving, renewals: Renewals, terms: Terms) -> None:
-        """Nothing is asked of the database before `serve`."""
+    def __init__(
+        self,
+        serving: Serving,
+        renewals: Renewals,
+        terms: Terms,
+        on_long_away: Callable[[Sequence[str]], object] = lambda mounted: None,
+    ) -> None:
+        """Nothing is asked of the database before `serve`.
+
+        `on_long_away` is told what is known to be mounted once a database has been away for longer
+        than `limits.outage` of a run: nobody sees it anywhere else.
+        """
+        self._on_long_away = on_long_away
         self._serving, self._renewals, self._terms = serving, renewals, terms
         self._served: dict[tuple[RunId, str], Served] = {}
         self._runs: dict[RunId, SubmittedRun] = {}
-        self._damaged: set[tuple[RunId, str]] = set()
-        """Shards whose chain has lost records: their leases are kept, and nothing is done."""
+        self._turns = Turns()
+        self._is_outage_told = False
         self._leaving = anyio.Event()
         self._woken = anyio.Event()
         self._answered_at = serving.clock()
@@ -85,6 +97,10 @@ class Worker:
         """Hand everything over and end. Safe to repeat."""
         self._leaving.set()
         self._woken.set()
+
+    def mounted(self) -> Sequence[str]:
+        """Return a line for each mount that may be open: server, machine, mount and task."""
+        return [line for served in self._served.values() for line in served.mounted()]
 
     def wake(self) -> None:
         """Look now: something may want serving."""
@@ -109,6 +125,7 @@ class Worker:
             tasks.start_soon(serving.stream.serve)
             self._renewals.hold(lambda: [each.held for each in self._served.values()])
             tasks.start_soon(self._renewals.serve, self._tell)
+            tasks.start_soon(self._watch_outages)
             async with anyio.create_task_group() as shards:
                 await self._take_until_left(shards)
                 for each in list(self._served.values()):
@@ -117,26 +134,74 @@ class Worker:
         leave = partial(serving.database.leave, serving.worker.worker)
         await self._patiently(leave, tries=LAST_TRIES)
 
+    async def _watch_outages(self) -> None:
+        """Say what is mounted, once each time that the database is away for too long."""
+        while True:
+            await anyio.sleep(LOOK_S)
+            now = self._serving.clock()
+            late = [each for each in self._served.values() if each.is_unheard(now)]
+            if not late:
+                self._is_outage_told = False
+            elif not self._is_outage_told:
+                self._is_outage_told = True
+                self._on_long_away([line for each in late for line in each.mounted()])
+
     async def _take_until_left(self, shards: TaskGroup) -> None:
         while not self._leaving.is_set():
             self._woken = anyio.Event()
             taken = await self._taken()
             for each in taken:
                 await self._begin(each, shards)
-            if (
-                self._terms.until_idle
-                and self._is_through
-                and not taken
-                and (self._damaged or await self._is_idle())
-            ):
+            if self._room <= 0 and not self._leaving.is_set():
+                await self._take_turns(shards)
+            is_through = self._terms.until_idle and not (taken or self._served)
+            if is_through and await self._is_idle():
                 return
             with anyio.move_on_after(LOOK_S):
                 await self._woken.wait()
 
     @property
-    def _is_through(self) -> bool:
-        """True while nothing is served, but for what nobody can go on with."""
-        return self._served.keys() <= self._damaged
+    def _room(self) -> int:
+        """How many more servers it may serve."""
+        return self._terms.room - sum(server != CONDUCTOR for _, server in self._served)
+
+    async def _take_turns(self, shards: TaskGroup) -> None:
+        """Give back the shard that waits longest, where others wait for a worker."""
+        served = self._turns.look(self._served.values(), self._serving.clock())
+        if served is not None and await self._others_wait() and served.may_rest:
+            self._turns.end(served)
+            shards.start_soon(self._give_turn, served)
+
+    async def _give_turn(self, served: Served) -> None:
+        try:
+            await served.rest()
+            await self._hand_over(served, in_turn=True)
+        finally:
+            self._turns.given(served)
+
+    async def _others_wait(self) -> bool:
+        """Return whether a server waits for a worker that this one could be."""
+        try:
+            undone = await self._undone()
+        except DatabaseAway:
+            return False
+        return any(
+            each.server != CONDUCTOR and not each.is_served and each.waits_for is None
+            for each in undone
+        )
+
+    async def _undone(self) -> Sequence[ShardRow]:
+        """Return what is left to do for this worker.
+
+        Raises:
+            DatabaseAway: try again.
+        """
+        terms = self._terms
+        rows = await self._serving.database.undone(terms.sites, run=terms.run)
+        now = self._serving.clock()
+        self._mind_silence(now)
+        self._answered_at = now
+        return rows
 
     async def _taken(self) -> Sequence[tuple[Taken, float]]:
         """Return what was taken, and when that was asked for, on this machine's clock.
@@ -144,14 +209,13 @@ class Worker:
         Who has no room for a server takes conductors all the same: what it serves may wait for one.
         """
         serving, terms = self._serving, self._terms
-        room = terms.room - sum(server != CONDUCTOR for _, server in self._served)
         sent_at = serving.clock()
         self._mind_silence(sent_at)
         try:
             taken = await serving.database.take(
                 serving.worker.worker,
-                terms.sites if room > 0 else (),
-                max(room, 1),
+                terms.sites,
+                max(self._room, 0),
                 run=terms.run,
                 expired=sent_at >= self._may_take_expired_at,
             )
@@ -198,51 +262,38 @@ class Worker:
         log.info("shard.taken", run=lease.run, server=lease.server, epoch=lease.epoch)
         try:
             await served.serve()
-        except JournalDamaged as exc:
-            # Its records are lost: whoever went on from what is left might mount twice.
-            self.failed = True
-            self._damaged.add((lease.run, lease.server))
-            log.error("shard.damaged", run=lease.run, server=lease.server, why=str(exc))  # noqa: TRY400 - the words say it
-            return
+            if served.damage is not None and not served.fence.lost:
+                # Its records are lost: whoever went on from what is left might mount twice.
+                log.error("shard.damaged", run=lease.run, server=lease.server, why=served.damage)
+                await served.close_damaged(served.damage)
         except Exception:
             self.failed = True
             log.exception("shard.internal_error", run=lease.run, server=lease.server)
         finally:
-            is_damaged = (lease.run, lease.server) in self._damaged
-            if self._served.get((lease.run, lease.server)) is served and not is_damaged:
+            if self._served.get((lease.run, lease.server)) is served:
                 del self._served[lease.run, lease.server]
         if not served.fence.lost:
             await self._give_back(lease)
         self._woken.set()
 
-    async def _hand_over(self, served: Served) -> None:
+    async def _hand_over(self, served: Served, *, in_turn: bool = False) -> None:
         await served.hand_over()
-        await self._give_back(served.lease)
+        await self._give_back(served.lease, in_turn=in_turn)
 
-    async def _give_back(self, lease: Lease) -> None:
+    async def _give_back(self, lease: Lease, *, in_turn: bool = False) -> None:
         """Offer a shard to others; if the database is away, its lease expires."""
+        database, worker = self._serving.database, self._serving.worker.worker
         try:
-            await self._serving.database.give_back(self._serving.worker.worker, [lease])
+            await database.give_back(worker, [lease], in_turn=in_turn)
         except DatabaseAway as exc:
             log.info("lease.expires", server=lease.server, why=str(exc))
 
     async def _is_idle(self) -> bool:
         """Return whether no open run has a shard for this worker."""
-        database, sites = self._serving.database, set(self._terms.sites)
         try:
-            for run in await database.runs():
-                if not run.is_open or self._terms.run not in {None, run.run}:
-                    continue
-                shards = await database.shards(run.run)
-                now = self._serving.clock()
-                self._mind_silence(now)
-                self._answered_at = now
-                for shard in shards:
-                    if shard.state != "done" and (shard.site is None or shard.site in sites):
-                        return False
+            return not await self._undone()
         except DatabaseAway:
             return False
-        return True
 
     def _tell(self, asked: Sequence[Held], renewed: Sequence[Standing], sent_at: float) -> None:
         """Tell each shard what a renewal has said; who is not renewed has lost its lease."""

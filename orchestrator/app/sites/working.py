@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from secrets import token_hex
 from typing import TYPE_CHECKING
@@ -43,13 +43,15 @@ async def work(
     terms: Terms,
     *,
     sealer: Sealer | None,
-    at_once: Callable[[int], object],
+    at_once: Callable[[int, Sequence[str]], object],
+    on_long_away: Callable[[Sequence[str]], object],
 ) -> bool:
     """Serve shards until a signal, or until nothing is left with `terms.until_idle`.
 
     The first SIGINT or SIGTERM hands everything over: what is mounted stays mounted, for the next
-    worker. `at_once` is called with the number of a second one. Returns whether all went well; not
-    after an error that nobody foresaw.
+    worker. `at_once` is called with the number of a second one, and a line for each mount that may
+    be open here; `on_long_away` with such lines once the database was away for longer than a run's
+    `limits.outage`. Returns whether all went well; not after an error that nobody foresaw.
 
     Raises:
         DatabaseAway: it cannot be reached at all.
@@ -58,7 +60,7 @@ async def work(
     world = World()
     with caught_signals(world) as signals:
         async with (
-            joined(address, terms, world, sealer=sealer) as worker,
+            joined(address, terms, world, sealer=sealer, on_long_away=on_long_away) as worker,
             anyio.create_task_group() as tasks,
         ):
             if signals is not None:
@@ -70,9 +72,14 @@ async def work(
 
 @asynccontextmanager
 async def joined(
-    address: Address, terms: Terms, world: World, *, sealer: Sealer | None
+    address: Address,
+    terms: Terms,
+    world: World,
+    *,
+    sealer: Sealer | None,
+    on_long_away: Callable[[Sequence[str]], object] = lambda mounted: None,
 ) -> AsyncIterator[Worker]:
-    """Return a worker that can begin to serve, with everything that it needs.
+    """Return a worker that can begin to serve, with everything that it needs; see `work`.
 
     Raises:
         DatabaseAway, DatabaseUnusable: see `work`.
@@ -92,7 +99,8 @@ async def joined(
             sealer=sealer,
             history=history,
         )
-        worker = Worker(serving, RenewalsByThread(address, facts.worker), terms)
+        renewals = RenewalsByThread(address, facts.worker)
+        worker = Worker(serving, renewals, terms, on_long_away)
         log.info("worker.begins", worker=facts.worker, sites=list(terms.sites))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_listen, database, worker)
@@ -127,14 +135,16 @@ async def _closed(database: PostgreSQL) -> None:
         await database.aclose()
 
 
-async def _obey(worker: Worker, signals: Signals, at_once: Callable[[int], object]) -> None:
+async def _obey(
+    worker: Worker, signals: Signals, at_once: Callable[[int, Sequence[str]], object]
+) -> None:
     """Hand over at the first signal; end at the second. The terminal's end is no reason."""
     is_leaving = False
     async for number in signals:
         if number == signal.SIGHUP:
             continue
         if is_leaving:
-            at_once(number)
+            at_once(number, worker.mounted())
         is_leaving = True
         log.info("worker.leaves", signal=signal.Signals(number).name)
         worker.leave()

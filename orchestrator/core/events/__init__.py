@@ -48,6 +48,7 @@ from orchestrator.core.events.server import (
     SessionEnded,
     SessionOpened,
     SessionTakenUp,
+    ShardDamaged,
     ShardFinished,
     ShardHolding,
     ShardPlanned,

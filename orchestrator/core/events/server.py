@@ -182,6 +182,16 @@ class MountForgotten(ServerEvent, frozen=True, kw_only=True):
     key: MountKey
 
 
+class ShardDamaged(ServerEvent, frozen=True, kw_only=True):
+    """Records of the server's part of the run are lost: nobody goes on with it.
+
+    What they told of may still be mounted. Written in its chain, or, where that cannot be read, in
+    the run's own.
+    """
+
+    detail: str
+
+
 class ShardFinished(ServerEvent, frozen=True, kw_only=True):
     """Nothing of the run is left to do on the server. `failure`: an internal error on the way."""
 

@@ -105,8 +105,15 @@ def _before(record: MountRecord) -> MountState:
 
 def _in_doubt(record: MountRecord, event: SubmissionInDoubt) -> MountRecord:
     """Note that the request may or may not have begun; a task it was given is not its own."""
+    before = record.attempts[-1].doubted_at
     attempts = _attempt(
-        record, message=event.reason, task=None, adopted=False, accepted_at=None, late=None
+        record,
+        message=event.reason,
+        task=None,
+        adopted=False,
+        accepted_at=None,
+        late=None,
+        doubted_at=event.at if before is None else before,
     )
     return replace(record, attempts=attempts, message=event.reason, overdue=False)
 

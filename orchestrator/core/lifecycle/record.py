@@ -71,6 +71,8 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
     point: RestorePointId
     session: SessionId
     submitted_at: float
+    doubted_at: float | None = None
+    """When its request was first in doubt: it was sent before that, if it was sent at all."""
     accepted_at: float | None = None
     finished_at: float | None = None
     task: TaskId | None = None

@@ -122,6 +122,3 @@ HOLDING_PHASES = frozenset(
     }
 )
 """Phases in which a mount may exist on the server, so the slot is held."""
-
-
-# --- what each event changes ---------------------------------------------------------------

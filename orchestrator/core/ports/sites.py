@@ -71,11 +71,12 @@ class SitesDatabase(Protocol):
         run: RunId | None = None,
         expired: bool = True,
     ) -> Sequence[Taken]:
-        """Take up to `room` shards of these sites, and conductors, that nobody serves.
+        """Take all conductors, and up to `room` shards of these sites, that nobody serves.
 
-        Those of runs in recovery mode come first, then the oldest. Of shards that have one
-        address only one has the right to post, until it is done or only holds; the others are
-        not offered. Shards that only hold are always offered. `run` takes those of one run only.
+        Those that were given back in turn come last, longest ago first; else those of runs in
+        recovery mode come first, then the oldest. Of shards that have one address only one has
+        the right to post, until it is done or only holds; the others are not offered. Shards that
+        only hold are always offered. `run` takes those of one run only.
 
         Leases that have expired are taken if `expired`, and for one lease life after the
         database began to run not at all, so that living holders renew first. A worker that could
@@ -92,8 +93,13 @@ class SitesDatabase(Protocol):
         Also one that has expired, if nobody took it. Without leases: say that the worker lives.
         """
 
-    async def give_back(self, worker: WorkerId, leases: Sequence[Lease]) -> None:
-        """Offer shards to others at once. Those that another worker holds are left alone."""
+    async def give_back(
+        self, worker: WorkerId, leases: Sequence[Lease], *, in_turn: bool = False
+    ) -> None:
+        """Offer shards to others at once. Those that another worker holds are left alone.
+
+        `in_turn`: others that wait for a worker are to be taken before them.
+        """
 
     async def append(
         self, worker: WorkerId, attempt: int, pieces: Sequence[Piece]
@@ -159,6 +165,12 @@ class SitesDatabase(Protocol):
 
     async def shards(self, run: RunId) -> Sequence[ShardRow]:
         """Return the shards of a run, the conductor first, then by name."""
+
+    async def undone(self, sites: Sequence[str], *, run: RunId | None = None) -> Sequence[ShardRow]:
+        """Return what is left to do of runs that are open, or to be unmounted, in any order.
+
+        The conductors, and the shards of these sites; with `run`, of one run only.
+        """
 
     async def workers(self) -> Sequence[Holder]:
         """Return the workers that have entered and not left, with how long ago each was seen."""

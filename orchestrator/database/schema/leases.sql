@@ -96,9 +96,10 @@ BEGIN
     PERFORM pg_notify('bulk_restore', '');
 END $$;
 
--- Takes shards that nobody serves. Rows that others are just taking, or writing for, are passed
--- over: the next look comes in a second. For one lease life after the start of the database only
--- what was given back is taken, so that living holders can renew first.
+-- Takes what nobody serves: every conductor, and so many shards of servers as there is room for.
+-- Who had no turn yet goes first, then who had it longest ago. Rows that others are just taking, or
+-- writing for, are passed over: the next look comes in a second. For one lease life after the start
+-- of the database only what was given back is taken, so that living holders can renew first.
 CREATE FUNCTION take(p_worker text, p_sites text[], p_room int, p_run text, p_expired boolean)
 RETURNS TABLE (run text, server text, epoch bigint, at double precision, waves jsonb,
                posts boolean, halted text, stopped text, unmount boolean, quota int,
@@ -114,6 +115,7 @@ DECLARE
         p_expired AND pg_postmaster_start_time() + v_life < clock_timestamp();
     v_posting text[] := '{}';
     v_epoch bigint;
+    v_most int;
 BEGIN
     PERFORM begin_call();
     UPDATE worker SET seen = clock_timestamp(), left_at = NULL
@@ -121,36 +123,39 @@ BEGIN
     IF NOT FOUND THEN
         RAISE 'worker % has not entered', p_worker USING ERRCODE = 'BR007';
     END IF;
-    FOR c IN
-        SELECT s.run, s.server, s.address, s.state, l.worker
-        FROM shard s
-        JOIN lease l USING (run, server)
-        JOIN run r ON r.id = s.run
-        JOIN address a ON a.address = s.address
-        WHERE s.state <> 'done' AND (s.site IS NULL OR s.site = ANY (p_sites))
-          AND (p_run IS NULL OR s.run = p_run) AND (r.state = 'open' OR r.unmount)
-          AND (l.worker IS NULL OR (v_may_expire AND l.expires < clock_timestamp()))
-          AND (s.state = 'holding' OR a.run IS NULL OR (a.run, a.server) = (s.run, s.server))
-          AND may_serve(s.site)
-        ORDER BY r.mode = 'recovery' DESC, r.number, s.server
-        LIMIT greatest(p_room, 0)
-        FOR UPDATE OF l, a SKIP LOCKED
-    LOOP
-        CONTINUE WHEN c.state = 'open' AND c.address = ANY (v_posting);
-        UPDATE address SET epoch = epoch + 1 WHERE address = c.address
-            RETURNING epoch INTO v_epoch;
-        IF c.state = 'open' THEN
-            UPDATE address SET run = c.run, server = c.server WHERE address = c.address;
-            v_posting := v_posting || c.address;
-        END IF;
-        UPDATE lease SET epoch = v_epoch, worker = p_worker, login = session_user,
-                since = clock_timestamp(), expires = clock_timestamp() + v_life, wants = 0,
-                takeovers = takeovers + (c.worker IS NOT NULL)::int
-            WHERE run = c.run AND server = c.server;
-        RETURN QUERY SELECT t.run, t.server, t.epoch, t.at, t.waves, t.posts, t.halted,
-                t.stopped, t.unmount, t.quota, t.deadline_s, t.asked, t.site, t.address,
-                t.state, t.seq, t.hash, c.worker
-            FROM standing t WHERE t.run = c.run AND t.server = c.server;
+    FOREACH v_most IN ARRAY ARRAY[NULL, greatest(p_room, 0)] LOOP  -- null: all conductors
+        FOR c IN
+            SELECT s.run, s.server, s.address, s.state, l.worker
+            FROM shard s
+            JOIN lease l USING (run, server)
+            JOIN run r ON r.id = s.run
+            JOIN address a ON a.address = s.address
+            WHERE (s.server = '') = (v_most IS NULL)
+              AND s.state <> 'done' AND (s.site IS NULL OR s.site = ANY (p_sites))
+              AND (p_run IS NULL OR s.run = p_run) AND (r.state = 'open' OR r.unmount)
+              AND (l.worker IS NULL OR (v_may_expire AND l.expires < clock_timestamp()))
+              AND (s.state = 'holding' OR a.run IS NULL OR (a.run, a.server) = (s.run, s.server))
+              AND may_serve(s.site)
+            ORDER BY l.turn_over NULLS FIRST, r.mode = 'recovery' DESC, r.number, s.server
+            LIMIT v_most
+            FOR UPDATE OF l, a SKIP LOCKED
+        LOOP
+            CONTINUE WHEN c.state = 'open' AND c.address = ANY (v_posting);
+            UPDATE address SET epoch = epoch + 1 WHERE address = c.address
+                RETURNING epoch INTO v_epoch;
+            IF c.state = 'open' THEN
+                UPDATE address SET run = c.run, server = c.server WHERE address = c.address;
+                v_posting := v_posting || c.address;
+            END IF;
+            UPDATE lease SET epoch = v_epoch, worker = p_worker, login = session_user,
+                    since = clock_timestamp(), expires = clock_timestamp() + v_life, wants = 0,
+                    takeovers = takeovers + (c.worker IS NOT NULL)::int
+                WHERE run = c.run AND server = c.server;
+            RETURN QUERY SELECT t.run, t.server, t.epoch, t.at, t.waves, t.posts, t.halted,
+                    t.stopped, t.unmount, t.quota, t.deadline_s, t.asked, t.site, t.address,
+                    t.state, t.seq, t.hash, c.worker
+                FROM standing t WHERE t.run = c.run AND t.server = c.server;
+        END LOOP;
     END LOOP;
 END $$;
 
@@ -193,7 +198,9 @@ BEGIN
         ORDER BY t.run, t.server;
 END $$;
 
-CREATE FUNCTION give_back(p_worker text, p_runs text[], p_servers text[], p_epochs bigint[])
+-- `p_in_turn`: because others wait, so they go first now.
+CREATE FUNCTION give_back(p_worker text, p_runs text[], p_servers text[], p_epochs bigint[],
+                          p_in_turn boolean)
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = bulk_restore, pg_temp
 AS $$
@@ -203,7 +210,8 @@ BEGIN
         JOIN unnest(p_runs, p_servers, p_epochs) g (run, server, epoch) USING (run, server, epoch)
         WHERE l.worker = p_worker AND l.login = session_user
         ORDER BY l.run, l.server FOR NO KEY UPDATE OF l;
-    UPDATE lease l SET worker = NULL, login = NULL, since = NULL, expires = NULL, wants = 0
+    UPDATE lease l SET worker = NULL, login = NULL, since = NULL, expires = NULL, wants = 0,
+            turn_over = CASE WHEN p_in_turn THEN clock_timestamp() ELSE turn_over END
         FROM unnest(p_runs, p_servers, p_epochs) g (run, server, epoch)
         WHERE l.run = g.run AND l.server = g.server AND l.epoch = g.epoch
           AND l.worker = p_worker AND l.login = session_user;

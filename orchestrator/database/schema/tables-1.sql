@@ -70,6 +70,7 @@ CREATE TABLE lease (
     since timestamptz,
     expires timestamptz,
     wants int NOT NULL DEFAULT 0,
+    turn_over timestamptz,              -- when its worker gave it back so that others have a turn
     takeovers int NOT NULL DEFAULT 0,
     PRIMARY KEY (run, server),
     FOREIGN KEY (run, server) REFERENCES shard ON DELETE CASCADE

@@ -85,6 +85,8 @@ class RunContext(Struct, frozen=True, kw_only=True):
     """None: no check is made, as where mounts are only removed."""
     aside: Offload = on_the_spot
     """Where long searches are made."""
+    ungranted: set[MountKey] = field(default_factory=set)
+    """Targets that wait for a slot once more, or for the run to let them mount."""
 
 
 class Attempt(Struct, frozen=True, kw_only=True):

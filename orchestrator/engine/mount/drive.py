@@ -255,7 +255,7 @@ async def _own_start(attempt: Attempt, task: Task) -> Task | Mount | None:
     if task.may_be_mounted:
         return task if await mount_of(attempt, task) is not None else None
     doubt = doubt_of(attempt)
-    await anyio.sleep(max(0.0, doubt.sent_at + PROOF_AFTER - attempt.now))
+    await anyio.sleep(max(0.0, doubt.sent_by + PROOF_AFTER - attempt.now))
     attempt.connection.counts = False
     seen = await look(attempt.connection, attempt.server, doubt)
     if isinstance(seen.started, Mount):
@@ -431,6 +431,7 @@ async def _next_slot(request: MountRequest, context: RunContext) -> Slot | None:
         got.append(slot)
         ready.set()
 
+    context.ungranted.add(request.key)
     points = point_search.points_ahead(context.ledger[request.key])
     context.scheduler.offer([request], deliver, points=points)
     try:

@@ -371,7 +371,7 @@ class _Audit(Struct):
     async def _settle(self, record: MountRecord) -> None:
         """Record that no mount of a doubtful target is open, once that is known."""
         attempt, point, ledger = record.attempts[-1], record.open_point, self.context.ledger
-        long_ago = ledger.now() - attempt.submitted_at >= PROOF_AFTER
+        long_ago = ledger.now() - self.server.sent_by(attempt) >= PROOF_AFTER
         known = long_ago or record.planned.key in self.removed
         if self.running or self.hidden or not known or point is None:
             return

@@ -56,8 +56,9 @@ class Unsettled(Exception):
 
 
 class Doubt(Struct, frozen=True, kw_only=True):
-    """A mount request whose answer is lost. `sent_at` in seconds on the run's clock.
+    """A mount request whose answer is lost. Times in seconds on the run's clock.
 
+    It was sent between `sent_at` and `sent_by`: over a database an intent may have waited.
     `ends_within` are the seconds in which any mount task is expected to have ended; `is_alone`
     tells whether the server shows no other logon session.
     """
@@ -65,6 +66,7 @@ class Doubt(Struct, frozen=True, kw_only=True):
     key: MountKey
     point: RestorePoint
     sent_at: float
+    sent_by: float
     is_alone: Callable[[], Awaitable[bool]]
     ends_within: float = 2400.0
 
@@ -129,7 +131,7 @@ async def outcome(
     try:
         while True:
             began = server.now
-            last = began - doubt.sent_at >= PROOF_AFTER
+            last = began - doubt.sent_by >= PROOF_AFTER
             refused: RequestRefused | None = None
             seen = LookResult()
             try:
@@ -144,9 +146,9 @@ async def outcome(
                 if seen.unaccounted:
                     raise Unsettled("a mount is listed that no task of the session accounts for")
                 return None
-            if began - doubt.sent_at >= PROOF_AFTER + doubt.ends_within:
+            if began - doubt.sent_by >= PROOF_AFTER + doubt.ends_within:
                 raise Unsettled("a task that may be its own has not ended, or cannot be read")
-            await anyio.sleep(_pause(doubt.sent_at + PROOF_AFTER - server.now))
+            await anyio.sleep(_pause(doubt.sent_by + PROOF_AFTER - server.now))
     finally:
         connection.doubts.discard(doubt.key)
 

@@ -209,10 +209,10 @@ async def _looked_for(attempt: Attempt) -> Mount | None:
     if seen.started is not None:
         started = take(attempt, seen.started)
         return started if isinstance(started, Mount) else None
-    ends = doubt.sent_at + PROOF_AFTER
+    ends = doubt.sent_by + PROOF_AFTER
     if seen.running or seen.unaccounted or attempt.now < ends:
         raise Unsettled(
-            f"stopped while its mount request, sent {duration(doubt.sent_at)} after the run began, "
+            f"stopped while its mount request, sent {duration(doubt.sent_by)} after the run began, "
             f"was in doubt; a request begins within {duration(PROOF_AFTER)}, or never"
         )
     record_absent(attempt)

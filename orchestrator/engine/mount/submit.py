@@ -83,6 +83,7 @@ async def submit(attempt: Attempt) -> TaskId | Mount | NextStep:
         await attempt.server.spare(outcome)
         return NextStep.REQUEUE
     if isinstance(outcome, NotGranted):
+        attempt.context.ungranted.add(attempt.key)
         await anyio.sleep(ASK_AGAIN_S)
         return NextStep.REQUEUE
     return outcome
@@ -106,6 +107,7 @@ async def _intend_and_post(
     if why is not None:
         log.info("intent.not_granted", key=attempt.key, why=why)
         return NotGranted.NOW
+    attempt.context.ungranted.discard(attempt.key)
     try:
         await attempt.server.until_sure()
     except anyio.get_cancelled_exc_class():
@@ -173,6 +175,7 @@ def doubt_of(attempt: Attempt) -> recover.Doubt:
         key=attempt.key,
         point=attempt.request.point,
         sent_at=attempt.record.attempts[-1].submitted_at,
+        sent_by=attempt.server.sent_by(attempt.record.attempts[-1]),
         ends_within=2 * attempt.request.timeouts.mount,
         is_alone=attempt.is_alone,
     )

@@ -9,13 +9,19 @@ from hypothesis import strategies as st
 
 from orchestrator.app.sites.served_conductor import fair_parts
 from orchestrator.core.model import ServerName
-from orchestrator.core.sites import ShardRow, ShardState
+from orchestrator.core.sites import ShardRow, ShardState, WorkerId
 
 
 def shard(
-    name: str, *, quota: int = 0, used: int = 0, wants: int = 0, done: bool = False
+    name: str,
+    *,
+    quota: int = 0,
+    used: int = 0,
+    wants: int = 0,
+    done: bool = False,
+    lease_s: float = 4.0,
 ) -> ShardRow:
-    """Return a shard as the database shows it."""
+    """Return a shard as the database shows it; by default a worker serves it."""
     return ShardRow(
         server=ServerName(name),
         site="default",
@@ -25,6 +31,8 @@ def shard(
         quota=quota,
         used=used,
         wants=wants,
+        worker=WorkerId("anna"),
+        lease_s=lease_s,
     )
 
 
@@ -54,16 +62,25 @@ def test_a_server_that_is_done_keeps_nothing() -> None:
     assert fair_parts(10, rows) == {"dr": 0, "hq": 10}
 
 
+def test_what_nobody_serves_keeps_what_it_uses_and_no_more() -> None:
+    """Its worker died with mounts open, and said before that it could begin more."""
+    rows = [shard("dr", quota=6, used=2, wants=9, lease_s=-1.0), shard("hq", used=1)]
+
+    assert fair_parts(10, rows) == {"dr": 2, "hq": 8}
+    assert fair_parts(10, rows[:1]) == {"dr": 2}
+
+
 amounts = st.integers(0, 12)
 shards = st.builds(
-    lambda name, quota, used, wants, done: shard(
-        str(name), quota=quota, used=used, wants=wants, done=done
+    lambda name, quota, used, wants, done, lease_s: shard(
+        str(name), quota=quota, used=used, wants=wants, done=done, lease_s=lease_s
     ),
     amounts,
     amounts,
     amounts,
     amounts,
     st.booleans(),
+    st.sampled_from([4.0, -1.0]),
 )
 
 

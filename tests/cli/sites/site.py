@@ -39,10 +39,16 @@ class Site(Place):
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()[0]
 
-    def work(self, *more: str, site: str = "default", with_key: bool = True) -> Any:
+    def work(
+        self,
+        *more: str,
+        site: str = "default",
+        with_key: bool = True,
+        stderr: int = subprocess.DEVNULL,
+    ) -> Any:
         """Start a worker."""
         key = ["--token-key", str(self.key)] if with_key else []
-        return self.start("work", "--site", site, *key, *more, stderr=subprocess.DEVNULL)
+        return self.start("work", "--site", site, *key, *more, stderr=stderr)
 
     def status(self, run: str = "last") -> dict[str, Any]:
         """Return what `status --json` shows."""

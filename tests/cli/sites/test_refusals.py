@@ -209,6 +209,19 @@ def test_a_directory_is_refused_where_a_database_is_needed(plan: Path) -> None:
     assert "--token-key is for a database" in run.output
 
 
+def test_no_session_file_over_a_database_is_what_it_is_without_a_key(
+    server: PrivateServer, name: str, plan: Path
+) -> None:
+    """Nothing is kept then; with a key it would be, so one of the two is meant."""
+    run = ("run", plan, "--no-session-file", "--state", server.url(name, "drill"))
+
+    alone, both = invoke(*run), invoke(*run, "--yes", "--token-key", plan)
+
+    assert "use --yes" in alone.output  # what is refused is something else
+    assert both.exit_code == 2
+    assert "leave one of them away" in both.output
+
+
 def test_a_database_takes_no_confirmation(server: PrivateServer, name: str, plan: Path) -> None:
     """Nobody is asked, so it must be said."""
     done = invoke("run", plan, "--state", server.url(name, "drill"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 
 import pytest
 
@@ -136,9 +137,12 @@ def test_a_run_is_stopped_from_anywhere(stalled: Servers, site: Site) -> None:
     require_clean(stalled, 12)
 
 
-def test_one_process_runs_all_of_it(quick: Servers, site: Site) -> None:
+@pytest.mark.parametrize("keeping", [("--token-key",), ("--no-session-file",)])
+def test_one_process_runs_all_of_it(quick: Servers, site: Site, keeping: tuple[str, ...]) -> None:
     """`run` over a database has the events, the reports and the exit code of any run."""
-    done = site.call("run", site.plan(quick), "--yes", "--json", "--token-key", site.key)
+    options = ("--yes", "--json", *keeping)
+    key = [site.key] if keeping == ("--token-key",) else []
+    done = site.call("run", site.plan(quick), *options, *key)
 
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0, done.stderr
@@ -219,3 +223,21 @@ def test_held_mounts_are_released_by_their_workers(quick: Servers, site: Site) -
     assert done.stdout.count("released: ") == 4
     assert ended(worker)[0] == 0
     require_clean(quick, 4)
+
+
+def test_a_second_signal_ends_a_worker_and_lists_what_is_mounted(
+    stalled: Servers, site: Site
+) -> None:
+    """Nobody else says it, should no other worker come."""
+    site.submit(site.plan(stalled))
+    worker = site.work(stderr=subprocess.PIPE)
+    until_running(site, MOST)
+
+    for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
+        worker.send_signal(number)  # it meets both at once
+    _, said = worker.communicate(timeout=60)
+
+    lines = [line for line in said.splitlines() if ", task " in line]
+    assert worker.returncode in {128 + signal.SIGINT, 128 + signal.SIGTERM}
+    assert "ended at once; known to be mounted, or asked for:" in said
+    assert len(lines) == MOST

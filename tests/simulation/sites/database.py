@@ -242,7 +242,7 @@ class Connections:
         run: RunId | None = None,
         expired: bool = True,
     ) -> Sequence[Taken]:
-        """Take up to `room` shards that nobody serves."""
+        """Take all conductors, and up to `room` shards, that nobody serves."""
 
         def taken(tables: Tables, now: float) -> Sequence[Taken]:
             may_expire = expired and self.database.takes_expired
@@ -254,9 +254,11 @@ class Connections:
         """Renew the leases that are still this worker's."""
         return await self._call(lambda tables, now: tables.renew(worker, held, now))
 
-    async def give_back(self, worker: WorkerId, leases: Sequence[Lease]) -> None:
+    async def give_back(
+        self, worker: WorkerId, leases: Sequence[Lease], *, in_turn: bool = False
+    ) -> None:
         """Offer shards to others at once."""
-        await self._call(lambda tables, now: tables.give_back(worker, leases))
+        await self._call(lambda tables, now: tables.give_back(worker, leases, now, in_turn=in_turn))
 
     async def append(
         self, worker: WorkerId, attempt: int, pieces: Sequence[Piece]
@@ -317,6 +319,19 @@ class Connections:
                 _shard(tables, shard, row, now)
                 for shard, row in sorted(tables.shards.items())
                 if shard[0] == run
+            ]
+        )
+
+    async def undone(self, sites: Sequence[str], *, run: RunId | None = None) -> Sequence[ShardRow]:
+        """Return what is left to do of runs that are open, or to be unmounted."""
+        return await self._read(
+            lambda tables, now: [
+                _shard(tables, shard, row, now)
+                for shard, row in tables.shards.items()
+                if row.state is not ShardState.DONE
+                and (tables.runs[shard[0]].is_open or tables.runs[shard[0]].unmount)
+                and (row.site is None or row.site in sites)
+                and run in {None, shard[0]}
             ]
         )
 

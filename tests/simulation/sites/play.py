@@ -124,6 +124,8 @@ class _Play:
             self._require_good(report)
             hits = self.stage.hits + self.stage.witness.hits
             hits["seeds"] += 1
+            shards = self.stage.database.tables.shards.values()
+            hits["turns"] += any(row.turn_over is not None for row in shards)
             for target in report["targets"]:
                 hits[f"result_{target['result']}"] += 1
             halted = self.stage.database.tables.runs[self.stage.submission.started.run].halted

@@ -211,15 +211,15 @@ def _stops(rng: random.Random, story: SitesStory) -> None:
 
 
 def _crews(rng: random.Random, story: SitesStory) -> list[Crew]:
-    """Return the workers; with several waves or a limit all shards must be served at once.
-
-    A shard that nobody serves may hold slots that the served ones wait for.
-    """
+    """Return the workers. With too little room their shards take turns."""
     sites = sorted(set(story.of_sites))
-    needs_all = story.waves > 1 or story.run_limit is not None
-    rooms = [50] if needs_all else [1, 2, 50, 50]
+    rooms = [1, 2, 50, 50] if story.waves == 1 else [50]
     if len(sites) == 1 or rng.random() < 0.3:
-        return [Crew(sites=tuple(sites), workers=rng.choice([2, 2, 3, 5]), room=rng.choice(rooms))]
+        crew = Crew(sites=tuple(sites), workers=rng.choice([2, 2, 3, 5]), room=rng.choice(rooms))
+        few = random.Random(f"sites:{story.seed}:room")  # what else a seed stands for stays
+        if story.waves > 1 and few.random() < 0.5:
+            crew.workers, crew.room = few.choice([(1, 1), (1, 2), (2, 1)])
+        return [crew]
     return [Crew(sites=(site,), workers=rng.choice([1, 2, 2]), room=50) for site in sites]
 
 

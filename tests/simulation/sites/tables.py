@@ -84,6 +84,7 @@ class ShardRow(Struct, frozen=True, kw_only=True):
     since: float | None = None
     expires: float | None = None
     wants: int = 0
+    turn_over: float | None = None
     takeovers: int = 0
     done_at: float | None = None
 
@@ -351,7 +352,7 @@ class Tables:
         *,
         expired: bool,
     ) -> Sequence[Taken]:
-        """Take shards that nobody serves; those whose leases have expired if `expired`."""
+        """Take what nobody serves; those whose leases have expired if `expired`."""
         if not self._see(worker, now):
             raise NotEntered(f"worker {worker} has not entered")
         free = [
@@ -360,7 +361,9 @@ class Tables:
             if self._is_offered(shard, sites, run) and self._is_free(row, now, expired=expired)
         ]
         taken, posting = list[Taken](), set[str]()
-        for shard in sorted(free, key=self._rank)[:room]:
+        servers = [shard for shard in sorted(free, key=self._rank) if shard[1] != CONDUCTOR]
+        conductors = [shard for shard in free if shard[1] == CONDUCTOR]
+        for shard in [*conductors, *servers[:room]]:
             row = self.shards[shard]
             if row.state is ShardState.OPEN and row.address in posting:
                 continue
@@ -381,9 +384,10 @@ class Tables:
     def _is_free(self, row: ShardRow, now: float, *, expired: bool) -> bool:
         return row.worker is None or (expired and row.expires is not None and row.expires < now)
 
-    def _rank(self, shard: Shard) -> tuple[bool, int, ServerName]:
-        run = self.runs[shard[0]]
-        return run.started.mode != "recovery", run.number, shard[1]
+    def _rank(self, shard: Shard) -> tuple[float, bool, int, ServerName]:
+        run, turn_over = self.runs[shard[0]], self.shards[shard].turn_over
+        turn = -1.0 if turn_over is None else turn_over
+        return turn, run.started.mode != "recovery", run.number, shard[1]
 
     def _taken(self, worker: WorkerId, shard: Shard, now: float) -> Taken:
         row = self.shards[shard]
@@ -446,13 +450,20 @@ class Tables:
                 self.addresses[row.address] = replace(address, poster=shard)
         return [self._standing(shard, now) for shard in sorted(mine)]
 
-    def give_back(self, worker: WorkerId, leases: Sequence[Lease]) -> None:
+    def give_back(
+        self, worker: WorkerId, leases: Sequence[Lease], now: float, *, in_turn: bool
+    ) -> None:
         """Offer shards to others at once."""
         for lease in leases:
             row = self.shards.get((lease.run, lease.server))
             if row is not None and row.is_held(worker, lease.epoch):
                 self.shards[lease.run, lease.server] = replace(
-                    row, worker=None, since=None, expires=None, wants=0
+                    row,
+                    worker=None,
+                    since=None,
+                    expires=None,
+                    wants=0,
+                    turn_over=now if in_turn else row.turn_over,
                 )
 
     def require_lease(self, worker: WorkerId, lease: Lease) -> None:

@@ -144,3 +144,34 @@ def test_a_session_that_nobody_can_take_up_is_not_kept_alive() -> None:
                 return judged(stage)
 
     assert results(run_processes(story)) == {"unknown": 1, "mounted": 1}
+
+
+def test_a_database_that_is_away_for_too_long_is_told_with_what_is_mounted() -> None:
+    """Once each time, by each worker; nothing is unmounted for that."""
+
+    async def story() -> tuple[list[list[str]], int]:
+        told: list[list[str]] = []
+        extra = "limits: {outage: 3m}\n"
+        with pytest.MonkeyPatch.context() as patch:
+            async with staged(patch, [Site("hq", machines=2, mount_s=900.0)], extra=extra) as stage:
+                worker = stage.begin("only", "main")
+                worker.worker._on_long_away = lambda lines: told.append(list(lines))
+                await stage.until(lambda: stage.sites.truth.open_now["total"] == 2)
+                await anyio.sleep(30.0)
+                for _ in "12":
+                    stage.database.stop()
+                    await anyio.sleep(170.0)
+                    before = len(told)
+                    await anyio.sleep(60.0)
+                    assert (before, len(told)) in {(0, 1), (1, 2)}
+                    stage.database.start()
+                    await anyio.sleep(30.0)
+                mounted = stage.sites.truth.open_now["total"]
+                await stage.over()
+                return told, mounted
+
+    told, mounted = run_processes(story)
+
+    assert [len(each) for each in told] == [2, 2]
+    assert all(line.startswith("hq: ") and ", task " in line for line in told[0])
+    assert mounted == 2

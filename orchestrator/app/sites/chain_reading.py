@@ -1,0 +1,103 @@
+"""The chains of a run as its conductor reads them: again and again, whatever a failover loses."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from orchestrator.app.sites.serving import new_events
+from orchestrator.core.errors import JournalDamaged
+from orchestrator.core.events import Event, ShardDamaged, from_json
+from orchestrator.core.model import RunId, ServerName
+from orchestrator.core.ports.sites import SitesDatabase
+from orchestrator.core.records import genesis, merged
+from orchestrator.core.sites import CONDUCTOR, ChainHead
+
+
+class Asked(Protocol):
+    """Returns the database's answer, however long it is away; raises Fenced."""
+
+    async def __call__(self, ask: Callable[[], Awaitable[Any]], /) -> Any:
+        """Ask."""
+
+
+class ChainReader:
+    """Reads what the chains of a run have that was not read yet."""
+
+    def __init__(self, database: SitesDatabase, run: RunId, asked: Asked) -> None:
+        """Nothing was read yet."""
+        self._database, self._run, self._asked = database, run, asked
+        self.heads: dict[ServerName, ChainHead] = {}
+        """Where each chain was read to."""
+        self.unreadable: dict[ServerName, str] = {}
+        """Chains of servers that are not what was written, and why."""
+        self.is_readable = True
+        """Whether the run's own chain is what was written."""
+
+    async def new_events(self, *, own: bool) -> Sequence[Event]:
+        """Return what was not read; what is recorded from now on is later.
+
+        `own`: also of the run's own chain. One that ends in ShardDamaged has only that.
+
+        Raises:
+            Fenced: another worker conducts.
+            JournalDamaged: the run's own chain is not what was written.
+        """
+        known: Mapping[ServerName, ChainHead] = await self._asked(
+            partial(self._database.heads, self._run)
+        )
+        behind: dict[ServerName, ChainHead] = {}
+        found: dict[ServerName, Sequence[Event]] = {}
+        for chain, head in known.items():
+            before = self.heads.get(chain, ChainHead(0, genesis(chain)))
+            if before == head or not head.seq or (chain == CONDUCTOR and not own):
+                continue
+            if before.seq < head.seq:
+                behind[chain] = before
+                continue
+            found[chain] = await self._last_words(chain, head)
+            if found[chain]:  # else what the database has lost is written again
+                self.heads[chain] = head
+        try:
+            found.update(await self._read(behind))
+        except JournalDamaged:
+            for chain, before in behind.items():
+                found[chain] = await self._read_alone(chain, before, known[chain])
+        return list(merged({str(chain): events for chain, events in found.items()}))
+
+    async def _read(
+        self, behind: Mapping[ServerName, ChainHead]
+    ) -> Mapping[ServerName, Sequence[Event]]:
+        """Return the events of chains behind a place in each.
+
+        Raises:
+            JournalDamaged: one of them is not what was written.
+        """
+        read: Mapping[ServerName, tuple[Sequence[Event], ChainHead]] = await self._asked(
+            partial(new_events, self._database, self._run, behind)
+        )
+        self.heads.update((chain, end) for chain, (_, end) in read.items())
+        return {chain: events for chain, (events, _) in read.items()}
+
+    async def _read_alone(
+        self, chain: ServerName, before: ChainHead, head: ChainHead
+    ) -> Sequence[Event]:
+        """Return the events of a chain that may be damaged; `head` is its end, or was."""
+        try:
+            return (await self._read({chain: before}))[chain]
+        except JournalDamaged as exc:
+            if chain == CONDUCTOR:
+                self.is_readable = False
+                raise
+            self.heads[chain] = head
+            words = await self._last_words(chain, head)
+            if not words:
+                self.unreadable[chain] = str(exc)
+            return words
+
+    async def _last_words(self, chain: ServerName, head: ChainHead) -> Sequence[Event]:
+        """Return how a chain ends that nobody goes on with; nothing if it does not end so."""
+        read = partial(self._database.records, self._run, {chain: head.seq - 1})
+        last, kind = await self._asked(read), ShardDamaged.__name__
+        return [from_json(kind, each.body) for each in last.get(chain, ()) if each.kind == kind]
