@@ -52,6 +52,9 @@ REFUSALS = 3
 LOST_WITHIN_S = 10.0
 """Seconds by which the session of a lost mount may begin before its request."""
 
+MOST_SHOWN = 200
+"""Sessions that are recorded of one look: those on machines of targets in trouble come first."""
+
 OWN_WITHIN_S = 30.0
 """Seconds by which a restore session of our own mount may begin before or after it.
 
@@ -295,7 +298,9 @@ class ActivityWatch:
 
     def _tell(self) -> None:
         """Record what is shown, if it has changed, and count the restores of others."""
-        machines = {_machine(record) for record in self._ledger.records if self._is_here(record)}
+        machines = {
+            _machine(record): record for record in self._ledger.records if self._is_here(record)
+        }
         restores = self._shown.get(Question.RESTORES)
         jobs = self._shown.get(Question.REPLICATIONS)
         others: Counter[BackupServerName] = Counter(
@@ -304,12 +309,15 @@ class ActivityWatch:
             if each.kind is ActivityKind.FILE_RESTORE and self._is_at_work(each)
         )
         shown = [each for each in (*(jobs or ()), *(restores or ())) if not each.is_over]
+        mine = [each for each in shown if _of(each) in machines]
         seen = ActivitySeen(
             at=self._ledger.now(),
             server=self._server,
             restores=None if restores is None else bool(restores),
             replications=None if jobs is None else bool(jobs),
-            shown=tuple(each for each in shown if _of(each) in machines),
+            shown=tuple(
+                sorted(mine, key=lambda each: not _matters(machines[_of(each)]))[:MOST_SHOWN]
+            ),
             others=dict(others),
         )
         if self._told is None or _content(seen) != _content(self._told):
@@ -349,6 +357,11 @@ def _of(activity: Activity) -> tuple[str, str]:
 
 def _machine(record: MountRecord) -> tuple[str, str]:
     return record.planned.vm.casefold(), record.planned.backup_server.casefold()
+
+
+def _matters(record: MountRecord) -> bool:
+    """Return whether something on its machine may be why a target waits, or has failed."""
+    return record.phase is Phase.BUSY or any(each.fault for each in record.attempts)
 
 
 def _content(seen: ActivitySeen) -> tuple[object, ...]:
