@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from typing import TypeVar
 
 import anyio
 from msgspec import Struct, field
@@ -27,6 +28,8 @@ from orchestrator.plan.choose.locked import LockedPlan
 from orchestrator.plan.choose.sampling import Draw, seed_of
 from orchestrator.plan.choose.targets import LockedSelection, Narrowing, PlanSelection
 from orchestrator.plan.file.loading import LoadedPlan
+
+T = TypeVar("T")
 
 PATIENCE = 60.0
 """Seconds without an answer after which a server counts as missing."""
@@ -125,17 +128,26 @@ async def look(
 
 
 async def _listings(client: Client, needs: Sequence[InventoryNeeds]) -> list[Listing]:
-    """Log on and ask for each of `needs`.
+    """Log on and ask for each of `needs`; raises as `answered` does."""
+
+    async def ask(session: Session) -> list[Listing]:
+        return [await gather_once(session, each) for each in needs]
+
+    return await answered(client, ask)
+
+
+async def answered(client: Client, ask: Callable[[Session], Awaitable[T]]) -> T:
+    """Log on, return what `ask` learns with the session, and log off.
 
     Raises:
-        OrchestratorError: the server cannot be used, or has answered nothing for too long.
+        OrchestratorError: the server cannot be used, or has answered nothing for `PATIENCE`.
     """
     sessions: list[Session] = []
 
-    async def ask() -> list[Listing]:
+    async def whole() -> T:
         async with client.logon() as session:
             sessions.append(session)
-            return [await gather_once(session, each) for each in needs]
+            return await ask(session)
 
     async def silence() -> None:
         left = PATIENCE
@@ -143,7 +155,7 @@ async def _listings(client: Client, needs: Sequence[InventoryNeeds]) -> list[Lis
             await anyio.sleep(left)
             left = PATIENCE - sessions[0].idle_s if sessions else 0.0
 
-    listings = await before(silence, ask)
-    if listings is None:
+    answer = await before(silence, whole)
+    if answer is None:
         raise ServerUnusable(f"{client.server} has not answered for {duration(PATIENCE)}")
-    return listings
+    return answer

@@ -107,6 +107,15 @@ def readable(_ctx: click.Context, _option: click.Parameter, value: str | None) -
     return value
 
 
+def all_readable(
+    ctx: click.Context, option: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Refuse the first of several texts that is not UTF-8."""
+    for value in values:
+        readable(ctx, option, value)
+    return values
+
+
 def _ci(_ctx: click.Context, _option: click.Parameter, value: str) -> Ci | None:
     from orchestrator.report.ci import Ci, detect
 
