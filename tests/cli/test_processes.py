@@ -94,6 +94,26 @@ def test_a_locked_plan_runs_exactly_and_needs_no_question(quick: Servers, place:
     assert mounted == chosen
 
 
+def test_files_of_values_are_recorded_as_set_values_are(quick: Servers, place: Place) -> None:
+    """`run --vars`, then `list` and `unmount` without the file: the run has the values."""
+    plan = quick.plan(place.directory, targets=2, name="${site:-nowhere}-drill")
+    values = place.directory / "berlin.yaml"
+    values.write_text("site: berlin\n")
+
+    done = place.call("run", plan, "--yes", "--vars", values)
+    values.write_text("sight: berlin\n")
+    refused = place.call("validate", plan, "--vars", values)
+    listed = place.call("list", "last", "-o", place.directory / "locked.json")
+
+    assert (done.returncode, listed.returncode) == (0, 0), done.stderr + listed.stderr
+    assert place.values()["run"]["plan"] == "berlin-drill"
+    assert place.call("unmount", "last").returncode == 0
+    assert refused.returncode == 2
+    assert "berlin.yaml:1:1: the plan has no variable 'sight': did you mean 'site'?" in (
+        refused.stderr
+    )
+
+
 def test_without_a_terminal_a_run_wants_yes(quick: Servers, place: Place) -> None:
     """Nobody can be asked, so nothing is sent."""
     done = place.call("run", quick.plan(place.directory, targets=2))

@@ -150,7 +150,7 @@ def load_any_text(
             data, path, overrides=overrides, only_servers=only_servers, named=named
         )
     if overrides:
-        raise refusal(path, "--set cannot change a locked plan: lock it again")
+        raise refusal(path, "--set and --vars cannot change a locked plan: lock it again")
     return load_locked(data, path)
 
 

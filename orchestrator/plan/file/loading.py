@@ -22,7 +22,7 @@ from orchestrator.plan.file.named_files import ON_DISK, NamedFiles, read_bytes
 from orchestrator.plan.file.problems import START, Position, Problem, Problems, SourceText
 from orchestrator.plan.file.resolving import resolve
 from orchestrator.plan.file.settings import RestorePlan
-from orchestrator.plan.file.variables import substitute
+from orchestrator.plan.file.variables import substitute, used_with_default
 
 NO_OVERRIDES: Mapping[str, str] = MappingProxyType({})
 SERVER_KEYS = frozenset({"version", "name", "variables", "servers", "limits"})
@@ -87,10 +87,12 @@ def load_plan_text(
             tree = read_document(data, problems)
         except NotReadable:
             raise PlanError(problems.sorted()) from None
+        with_default: frozenset[str] = frozenset()
         if only_servers:
+            with_default = used_with_default(tree)
             for key in tree.keys() - SERVER_KEYS:
                 del tree[key]
-        substitute(tree, overrides, problems)
+        substitute(tree, overrides, problems, with_default=with_default)
         plan, files = resolve(
             tree,
             problems,
