@@ -27,6 +27,7 @@ from orchestrator.plan.choose.inventory import InventoryNeeds, Listing
 from orchestrator.plan.choose.locked import LockedPlan
 from orchestrator.plan.choose.sampling import Draw, seed_of
 from orchestrator.plan.choose.targets import LockedSelection, Narrowing, PlanSelection
+from orchestrator.plan.file.left_out import LeftOut
 from orchestrator.plan.file.loading import LoadedPlan
 
 T = TypeVar("T")
@@ -49,6 +50,8 @@ class Preview(Struct, frozen=True, kw_only=True):
     missing: Mapping[ServerName, OrchestratorError] = field(default_factory=dict)
     clocks: Mapping[ServerName, datetime] = field(default_factory=dict)
     """What the servers' clocks showed at `now`."""
+    left_out: Sequence[LeftOut] = ()
+    """Whom the plan leaves out, of its files and of what the servers listed."""
 
     def require_whole(self) -> None:
         """Check that every server was asked.
@@ -117,8 +120,10 @@ async def look(
                 tasks.start_soon(ask, client)
     if missing and not listings:
         raise next(iter(missing.values()))
+    expansion = selection.expand(listings)
     return Preview(
-        expansion=selection.expand(listings),
+        expansion=expansion,
+        left_out=(*loaded.left_out, *expansion.left_out),
         now=now,
         seed=seed,
         gone=frozen.gone(locked_listings) if frozen is not None else (),
