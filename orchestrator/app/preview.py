@@ -29,6 +29,7 @@ from orchestrator.plan.choose.sampling import Draw, seed_of
 from orchestrator.plan.choose.targets import LockedSelection, Narrowing, PlanSelection
 from orchestrator.plan.file.left_out import LeftOut
 from orchestrator.plan.file.loading import LoadedPlan
+from orchestrator.plan.file.settings import RestorePlan
 
 T = TypeVar("T")
 
@@ -87,18 +88,12 @@ async def look(
     """
     world = world or World(rng=random.SystemRandom())
     plan, now = loaded.plan, world.wall_clock()
-    seed = seed_of(plan, seed, world.rng)
-    proofs: Proofs | None = None
-    naming = Naming(urls={name: server.url for name, server in plan.servers.items()})
-    if plan.samples_stalest:
-        proofs = store.proofs(before=now, naming=naming)
     narrowing = Narrowing(only=only)
-    systems: Systems | None = None
-    with suppress(JournalError):  # a run would say so; then nothing is known of any machine
-        systems = store.systems(naming)
-    draw = Draw(seed=seed, proofs=proofs, systems=systems)
+    draw = _draw(plan, seed_of(plan, seed, world.rng), store, now)
     selection = PlanSelection(plan, narrowing, now, draw, explain=True)
-    frozen = LockedSelection(locked, narrowing, now, systems) if locked is not None else None
+    frozen = None
+    if locked is not None:
+        frozen = LockedSelection(locked, narrowing, now, draw.systems)
     listings: dict[ServerName, Listing] = {}
     locked_listings: dict[ServerName, Listing] = {}
     missing: dict[ServerName, OrchestratorError] = {}
@@ -125,11 +120,23 @@ async def look(
         expansion=expansion,
         left_out=(*loaded.left_out, *expansion.left_out),
         now=now,
-        seed=seed,
+        seed=draw.seed,
         gone=frozen.gone(locked_listings) if frozen is not None else (),
         clocks={name: listing.clock(now) for name, listing in listings.items()},
         missing={name: missing[name] for name in plan.servers if name in missing},
     )
+
+
+def _draw(plan: RestorePlan, seed: int, store: Store, now: datetime) -> Draw:
+    """Return what is chosen by: the seed, and what earlier runs proved and found out."""
+    naming = Naming(urls={name: server.url for name, server in plan.servers.items()})
+    proofs: Proofs | None = None
+    if plan.samples_stalest:
+        proofs = store.proofs(before=now, naming=naming)
+    systems: Systems | None = None
+    with suppress(JournalError):  # a run would say so; then nothing is known of any machine
+        systems = store.systems(naming)
+    return Draw(seed=seed, proofs=proofs, systems=systems)
 
 
 async def _listings(client: Client, needs: Sequence[InventoryNeeds]) -> list[Listing]:

@@ -292,4 +292,4 @@ def test_every_setting_in_a_comment_can_be_taken_over() -> None:
     plan = loaded(chosen).plan
     assert plan.limits.mounts == 40
     assert plan.servers[HQ].mounts_limit == 24
-    assert plan.waves[0].entries[0].checks == ("basics",)
+    assert plan.waves[0].entries[0].checks == ("windows", "linux")

@@ -35,10 +35,9 @@ _BEFORE_WAVES = """\
 # objectives: {rto: 4h, rpo: 24h}
 # Decide: what must be true of every machine, and how old its restore point may be. Without checks a
 # run proves that a machine's files can be mounted and read, and nothing about their content.
-# checks: {basics: [{path: 'C:\\Windows\\System32\\ntdll.dll', min_size: 1MiB}]}
-# defaults: {checks: [basics], point: {max_age: 48h}}
-# Decide: `os: linux` or `os: windows`, where it must be named. The inventory does not say which
-# system a guest has.
+# checks: {windows: [{path: 'C:\\Windows\\System32\\ntdll.dll'}], linux: [{path: /etc/passwd}]}
+# defaults: {checks: [windows, linux], point: {max_age: 48h}}
+# The inventory does not say which system a guest has: it is found out when it is mounted.
 # Decide: the order. All waves start at once until one names those that it waits for, as in
 # `after: [OTHER-WAVE]`. `critical: true` ends the run if a target of the wave fails.
 # `expect` holds what was counted. A run whose selector matches more or fewer machines mounts
