@@ -31,6 +31,8 @@ from orchestrator.plan.file.problems import did_you_mean
 from orchestrator.plan.file.selectors import SelectorKind
 from orchestrator.plan.file.settings import EnvironmentSecret
 
+_NO_POINT = "it lists no restore point, or not to this account"
+_NONE_WANTED = "none of its machines is wanted"
 EVERYTHING = BackupServerName("")
 """All points of a family, whichever backup server they are behind."""
 
@@ -85,7 +87,7 @@ async def make_first_plan(
         raise NoFirstPlan(lines, is_mistyped=False)
     listed = [answers.listed[name] for name in names if answers.listed[name].machines]
     if not listed:
-        lines = [f"{name}: it lists no restore point, or not to this account" for name in names]
+        lines = [f"{name}: {_NO_POINT}" for name in names]
         raise NoFirstPlan(lines, is_mistyped=False)
     unknown = _unknown(wanted, listed)
     if unknown:
@@ -96,9 +98,10 @@ async def make_first_plan(
         lines = ["no machine is left", *waves.left_out[:20]]
         raise NoFirstPlan(lines, is_mistyped=bool(wanted.jobs or wanted.machines))
     notes = [f"{name}: {answers.notes[name]}" for name in names if name in answers.notes]
-    notes += [
-        f"{name}: left out, none of its machines is wanted" for name in names if name not in in_plan
-    ]
+    for name in names:
+        if name not in in_plan:
+            listed_any = bool(answers.listed[name].machines)
+            notes.append(f"{name}: left out: {_NONE_WANTED if listed_any else _NO_POINT}")
     chosen = [server for server in servers if server.settings.name in in_plan]
     return FirstPlan(text=first_plan(chosen, waves), waves=waves, notes=notes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.plan.choose.first_plan import FirstServer
     from orchestrator.plan.file.settings import SecretReference, Trust
 
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 SECRETS = "env:NAME, file:PATH, credential:NAME or keyring:SERVICE/USER"
 
 
@@ -299,8 +301,23 @@ def _write(path: Path, text: str, *, force: bool) -> None:
         if force:
             fresh.replace(path)
         else:
-            os.link(fresh, path)
+            _take_name(fresh, path)
     except FileExistsError:
         fail(ExitCode.USAGE, f"-o {path}: it is there already; --force replaces it")
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def _take_name(fresh: Path, path: Path) -> None:
+    """Give a file its name, unless another one has it.
+
+    Raises:
+        FileExistsError: one has.
+    """
+    try:
+        os.link(fresh, path)
+    except OSError as exc:
+        if exc.errno not in _NO_LINKS:
+            raise
+        path.open("x").close()  # a disk without links: an empty file of our own, then ours
+        fresh.replace(path)

@@ -13,7 +13,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator.core.version import __version__
-from tests.bench import arrangements, exchanges, few, real, renderings, sites, start, views, virtual
+from tests.bench import (
+    arrangements,
+    exchanges,
+    few,
+    first_plan,
+    real,
+    renderings,
+    sites,
+    start,
+    views,
+    virtual,
+)
 from tests.bench.figures import Figure, table
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "figures.md"
@@ -32,6 +43,7 @@ def speed_s() -> float:
 def _all() -> Iterator[Figure]:
     for source in (
         start.figures,
+        first_plan.figures,
         arrangements.figures,
         virtual.figures,
         virtual.troubled,
