@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from typing import TypeVar
 
 import anyio
 from msgspec import Struct, field
@@ -26,7 +27,11 @@ from orchestrator.plan.choose.inventory import InventoryNeeds, Listing
 from orchestrator.plan.choose.locked import LockedPlan
 from orchestrator.plan.choose.sampling import Draw, seed_of
 from orchestrator.plan.choose.targets import LockedSelection, Narrowing, PlanSelection
+from orchestrator.plan.file.left_out import LeftOut
 from orchestrator.plan.file.loading import LoadedPlan
+from orchestrator.plan.file.settings import RestorePlan
+
+T = TypeVar("T")
 
 PATIENCE = 60.0
 """Seconds without an answer after which a server counts as missing."""
@@ -46,6 +51,8 @@ class Preview(Struct, frozen=True, kw_only=True):
     missing: Mapping[ServerName, OrchestratorError] = field(default_factory=dict)
     clocks: Mapping[ServerName, datetime] = field(default_factory=dict)
     """What the servers' clocks showed at `now`."""
+    left_out: Sequence[LeftOut] = ()
+    """Whom the plan leaves out, of its files and of what the servers listed."""
 
     def require_whole(self) -> None:
         """Check that every server was asked.
@@ -81,18 +88,12 @@ async def look(
     """
     world = world or World(rng=random.SystemRandom())
     plan, now = loaded.plan, world.wall_clock()
-    seed = seed_of(plan, seed, world.rng)
-    proofs: Proofs | None = None
-    naming = Naming(urls={name: server.url for name, server in plan.servers.items()})
-    if plan.samples_stalest:
-        proofs = store.proofs(before=now, naming=naming)
     narrowing = Narrowing(only=only)
-    systems: Systems | None = None
-    with suppress(JournalError):  # a run would say so; then nothing is known of any machine
-        systems = store.systems(naming)
-    draw = Draw(seed=seed, proofs=proofs, systems=systems)
+    draw = _draw(plan, seed_of(plan, seed, world.rng), store, now)
     selection = PlanSelection(plan, narrowing, now, draw, explain=True)
-    frozen = LockedSelection(locked, narrowing, now, systems) if locked is not None else None
+    frozen = None
+    if locked is not None:
+        frozen = LockedSelection(locked, narrowing, now, draw.systems)
     listings: dict[ServerName, Listing] = {}
     locked_listings: dict[ServerName, Listing] = {}
     missing: dict[ServerName, OrchestratorError] = {}
@@ -114,28 +115,51 @@ async def look(
                 tasks.start_soon(ask, client)
     if missing and not listings:
         raise next(iter(missing.values()))
+    expansion = selection.expand(listings)
     return Preview(
-        expansion=selection.expand(listings),
+        expansion=expansion,
+        left_out=(*loaded.left_out, *expansion.left_out),
         now=now,
-        seed=seed,
+        seed=draw.seed,
         gone=frozen.gone(locked_listings) if frozen is not None else (),
         clocks={name: listing.clock(now) for name, listing in listings.items()},
         missing={name: missing[name] for name in plan.servers if name in missing},
     )
 
 
+def _draw(plan: RestorePlan, seed: int, store: Store, now: datetime) -> Draw:
+    """Return what is chosen by: the seed, and what earlier runs proved and found out."""
+    naming = Naming(urls={name: server.url for name, server in plan.servers.items()})
+    proofs: Proofs | None = None
+    if plan.samples_stalest:
+        proofs = store.proofs(before=now, naming=naming)
+    systems: Systems | None = None
+    with suppress(JournalError):  # a run would say so; then nothing is known of any machine
+        systems = store.systems(naming)
+    return Draw(seed=seed, proofs=proofs, systems=systems)
+
+
 async def _listings(client: Client, needs: Sequence[InventoryNeeds]) -> list[Listing]:
-    """Log on and ask for each of `needs`.
+    """Log on and ask for each of `needs`; raises as `answered` does."""
+
+    async def ask(session: Session) -> list[Listing]:
+        return [await gather_once(session, each) for each in needs]
+
+    return await answered(client, ask)
+
+
+async def answered(client: Client, ask: Callable[[Session], Awaitable[T]]) -> T:
+    """Log on, return what `ask` learns with the session, and log off.
 
     Raises:
-        OrchestratorError: the server cannot be used, or has answered nothing for too long.
+        OrchestratorError: the server cannot be used, or has answered nothing for `PATIENCE`.
     """
     sessions: list[Session] = []
 
-    async def ask() -> list[Listing]:
+    async def whole() -> T:
         async with client.logon() as session:
             sessions.append(session)
-            return [await gather_once(session, each) for each in needs]
+            return await ask(session)
 
     async def silence() -> None:
         left = PATIENCE
@@ -143,7 +167,7 @@ async def _listings(client: Client, needs: Sequence[InventoryNeeds]) -> list[Lis
             await anyio.sleep(left)
             left = PATIENCE - sessions[0].idle_s if sessions else 0.0
 
-    listings = await before(silence, ask)
-    if listings is None:
+    answer = await before(silence, whole)
+    if answer is None:
         raise ServerUnusable(f"{client.server} has not answered for {duration(PATIENCE)}")
-    return listings
+    return answer

@@ -12,6 +12,7 @@ import click
 from orchestrator.core.version import __version__
 
 COMMANDS = {
+    "init": ("beginning", "Write a first plan from what the servers list."),
     "validate": ("planning", "Check plan files offline and show every error."),
     "plan": ("planning", "Log on and show which restore points a plan would mount."),
     "check": ("checking", "Check whether a plan could run now. Changes nothing."),

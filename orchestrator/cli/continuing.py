@@ -113,8 +113,10 @@ def plan_of_run(
 ) -> LoadedPlan | LockedPlan:
     """Load the plan of a run as it was loaded then; `overrides` are set on top."""
     from orchestrator.plan.choose.locked import load_any
+    from orchestrator.plan.file.variables import Overrides
 
-    variables = {**started.overrides, **(overrides or {})}
+    variables = Overrides(started.overrides)
+    variables.set(overrides or {})
     path = moved_to or Path(started.plan_path)
     return load_any(path, overrides=variables, only_servers=only_servers)
 
@@ -182,7 +184,9 @@ def unmount_command(
     journal = options.journal_of(state)
     summary = journal.summary(run)
     if state is not None and not isinstance(state, Path):
-        refuse_given({"plan", "overrides", "wait"}, "the plan of the run is in the database")
+        refuse_given(
+            {"plan", "overrides", "values_files", "wait"}, "the plan of the run is in the database"
+        )
         code = unmount_there(summary.run, state, token_key)
         _update_reports(journal, summary)
         end(code)

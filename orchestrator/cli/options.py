@@ -107,6 +107,15 @@ def readable(_ctx: click.Context, _option: click.Parameter, value: str | None) -
     return value
 
 
+def all_readable(
+    ctx: click.Context, option: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Refuse the first of several texts that is not UTF-8."""
+    for value in values:
+        readable(ctx, option, value)
+    return values
+
+
 def _ci(_ctx: click.Context, _option: click.Parameter, value: str) -> Ci | None:
     from orchestrator.report.ci import Ci, detect
 
@@ -189,14 +198,44 @@ session_file_option = click.option(
     "--token-key. After a crash, no command can then follow or remove the run's mounts: look for "
     "them in the Veeam console.",
 )
-set_option = click.option(
-    "--set",
-    "overrides",
-    metavar="NAME=VALUE",
-    multiple=True,
-    callback=_overrides,
-    help="Set a variable of the plan. May be repeated.",
-)
+
+
+def set_option(command: F) -> F:
+    """Add --set and --vars; the command gets the values of both as `overrides`."""
+
+    @click.option(
+        "--set",
+        "overrides",
+        metavar="NAME=VALUE",
+        multiple=True,
+        callback=_overrides,
+        help="Set a variable of the plan. May be repeated.",
+    )
+    @click.option(
+        "--vars",
+        "values_files",
+        type=FILE,
+        metavar="FILE",
+        multiple=True,
+        help="Set the variables that a YAML file names, as one for each site does. May be "
+        "repeated: the last value counts, and --set counts more.",
+    )
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any, overrides: dict[str, str], values_files: tuple[Path, ...], **kwargs: Any
+    ) -> Any:
+        if values_files:
+            from orchestrator.plan.file.values_files import read_values
+
+            with explained():
+                values = read_values(values_files)
+            values.set(overrides)
+            overrides = values
+        return command(*args, overrides=overrides, **kwargs)
+
+    return wrapped  # type: ignore[return-value]  # the decorated command
+
+
 only_option = click.option(
     "--only",
     metavar="GLOB",

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from msgspec.structs import replace
 
 from orchestrator.cli import options
-from orchestrator.cli.ending import end, explained, fail, unless_terminated
+from orchestrator.cli.ending import end, explained, unless_terminated
 from orchestrator.core.errors import PlanError, PlanProblem, in_brief
 from orchestrator.core.text import printable
 from orchestrator.core.version import __version__
@@ -21,7 +20,6 @@ from orchestrator.core.version import __version__
 if TYPE_CHECKING:
     from orchestrator.app.preview import Preview
     from orchestrator.app.stores import Place
-    from orchestrator.plan.choose.locked import LockedPlan
     from orchestrator.plan.file.loading import LoadedPlan
 
 
@@ -96,8 +94,10 @@ def schema_command(what: str) -> None:
 )
 @click.option(
     "--against",
-    type=options.PATH,
-    help="Compare with an earlier locked plan, and show which of its restore points are gone.",
+    metavar="FILE|RUN",
+    callback=options.readable,
+    help="Compare with a locked plan or an earlier run (an id, the start of one, or `last`), and "
+    "show which of its restore points are gone. The plan may have changed since.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the targets as JSON.")
 @options.state_option
@@ -109,7 +109,7 @@ def plan_command(
     plan: Path,
     save_as: Path | None,
     explain: bool,
-    against: Path | None,
+    against: str | None,
     as_json: bool,
     state: Place | None,
     seed: int | None,
@@ -124,16 +124,24 @@ def plan_command(
     selected. Servers that cannot be asked are listed, with the targets of the other servers.
     """
     from orchestrator.app.preview import look
+    from orchestrator.cli import comparing
     from orchestrator.cli.showing import as_values, shown_plan
     from orchestrator.plan.file.loading import load_plan
 
     loaded = load_plan(plan, overrides=overrides)
-    locked = _locked(against) if against is not None else None
     journal = options.journal_of(state)
+    before = comparing.earlier(against, loaded, journal, overrides) if against is not None else None
+    locked = before.locked if before is not None else None
+    if locked is not None and seed is None:
+        seed = locked.seed or None  # what was drawn then is drawn again
     ask = partial(look, loaded, journal, only=only, seed=seed, locked=locked)
     preview = unless_terminated(ask)
+    lines = comparing.differences_of(before, preview, only) if before is not None else []
     if as_json:
-        options.echo_json(as_values(preview, loaded))
+        values = as_values(preview, loaded)
+        if before is not None:
+            values["against"] = comparing.as_values(before, lines)
+        options.echo_json(values)
     elif not output.quiet:
         for line in shown_plan(preview, explain=explain):
             click.echo(line)
@@ -144,21 +152,12 @@ def plan_command(
         click.echo(f"broken: {printable(line, 1000)}", err=True)
     for server, reason in preview.missing.items():
         click.echo(f"missing: {server}: {printable(str(reason), 1000)}", err=True)
-    if locked is not None and against is not None:
-        _show_difference(against, locked, preview)
+    if before is not None and not as_json:
+        click.echo("\n".join(comparing.shown(before, lines)))
     unusable = bool(expansion.broken or preview.missing)
     if save_as is not None and not unusable:
         _save(save_as, loaded, preview)
     end(4 if unusable else 1 if expansion.unresolved or not expansion.requests else 0)
-
-
-def _locked(path: Path) -> LockedPlan:
-    from orchestrator.plan.choose.locked import LockedPlan, load_any
-
-    locked = load_any(path)
-    if not isinstance(locked, LockedPlan):
-        fail(2, f"{path} is not a locked plan; create one with: bulk-restore plan PLAN -o FILE")
-    return locked
 
 
 def _save(output: Path, loaded: LoadedPlan, preview: Preview) -> None:
@@ -173,16 +172,3 @@ def _save(output: Path, loaded: LoadedPlan, preview: Preview) -> None:
     )
     output.write_bytes(data)
     click.echo(f"locked plan: {output}", err=True)
-
-
-def _show_difference(against: Path, locked: LockedPlan, preview: Preview) -> None:
-    from orchestrator.plan.choose.locked import differences
-
-    asked = [each for each in locked.requests if each.server not in preview.missing]
-    locked = replace(locked, requests=tuple(asked))
-    lines = [f"! {printable(gone.key)}: {printable(gone.reason)}" for gone in preview.gone]
-    lines += map(printable, differences(locked, preview.expansion))
-    for line in lines:
-        click.echo(line)
-    if not lines:
-        click.echo(f"no difference to {against}")

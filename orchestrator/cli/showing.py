@@ -7,11 +7,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import asdict
+
 from orchestrator.core.model import MountKey, OsSource, RestorePoint
 from orchestrator.core.policy import FUTURE_SLACK
 from orchestrator.core.text import counted, duration, moment, printable, timestamp
 from orchestrator.plan.choose.fitting import rfc3339
 from orchestrator.plan.choose.selection import OLDER
+from orchestrator.plan.file.left_out import left_out_lines
 
 if TYPE_CHECKING:
     from orchestrator.app.preview import Preview
@@ -37,6 +40,8 @@ def shown_plan(preview: Preview, *, explain: bool) -> Iterator[str]:
         yield from _passed(expansion.passed.get(target.key, ()), target.key, preview)
     yield from _systems(expansion.requests)
     yield from (line for note in expansion.notes for line in _wrapped(note, 0))
+    for text in left_out_lines(preview.left_out):
+        yield from _wrapped(text, 0, limit=3000)
     if preview.seed:
         yield f"random seed {preview.seed}; --seed {preview.seed} gives the same selection again"
     yield _targets(len(expansion.requests), len(expansion.unresolved))
@@ -120,10 +125,14 @@ def _passed(passed: Sequence[PointPassedOver], key: MountKey, preview: Preview) 
         yield from _wrapped(f"passed over {len(older)}: {OLDER}, back to {back_to}", 6)
 
 
-def _wrapped(text: str, indent: int) -> list[str]:
+def _wrapped(text: str, indent: int, *, limit: int = 600) -> list[str]:
     margin = " " * indent
     return textwrap.wrap(
-        printable(text, 600), WIDTH, initial_indent=margin, subsequent_indent=margin + "  "
+        printable(text, limit),
+        WIDTH,
+        initial_indent=margin,
+        subsequent_indent=margin + "  ",
+        break_on_hyphens=False,  # names have them
     )
 
 
@@ -138,6 +147,9 @@ def as_values(preview: Preview, loaded: LoadedPlan) -> dict[str, object]:
         "plan_sha256": loaded.sha256,
         "seed": preview.seed or None,
         "notes": list(expansion.notes),
+        "left_out": [
+            {**asdict(each), "machines": list(each.machines)} for each in preview.left_out
+        ],
         "targets": [_target(request, preview) for request in expansion.requests],
         "unresolved": [
             {"key": each.key, "reason": each.reason, **_passed_values(each.key, preview)}

@@ -17,6 +17,7 @@ from tests.bench import (
     arrangements,
     exchanges,
     few,
+    first_plan,
     forms,
     real,
     renderings,
@@ -43,6 +44,7 @@ def speed_s() -> float:
 def _all() -> Iterator[Figure]:
     for source in (
         start.figures,
+        first_plan.figures,
         arrangements.figures,
         virtual.figures,
         virtual.troubled,

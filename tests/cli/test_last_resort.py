@@ -125,6 +125,10 @@ DATABASE = "--state postgresql://127.0.0.1:1/none"
 """An address at which nothing is; it is not reached."""
 
 BUGS = {
+    "init": (
+        "orchestrator.plan.file.scalars.url",
+        "init https://em:9398 --username u --password-from env:P -o -",
+    ),
     "validate": ("orchestrator.plan.choose.locked.load_any", "validate PLAN"),
     "plan": ("orchestrator.plan.file.loading.load_plan", "plan PLAN"),
     "check": ("orchestrator.plan.choose.locked.load_any", "check PLAN"),

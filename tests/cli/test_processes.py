@@ -94,6 +94,58 @@ def test_a_locked_plan_runs_exactly_and_needs_no_question(quick: Servers, place:
     assert mounted == chosen
 
 
+def test_a_plan_is_compared_with_a_run_although_it_has_changed(
+    quick: Servers, place: Place
+) -> None:
+    """Targets are known by their keys; a run that took a part is compared with that part."""
+    plan = quick.plan(place.directory, targets=6)
+    text = plan.read_text()
+    state = ("--state", place.directory / "state")
+    last = text.splitlines()[-1]
+    place.call("run", plan, "--yes")
+
+    same = place.call("plan", plan, "--against", "last", *state)
+    plan.write_text(text.replace(f"{last}\n", ""))
+    fewer = place.call("plan", plan, "--against", "last", *state)
+    values = json.loads(place.call("plan", plan, "--against", "last", "--json", *state).stdout)
+    plan.write_text(text)
+    place.call("run", plan, "--yes", "--only", "directory/*")
+    part = place.call("plan", plan, "--against", "last", *state)
+    unknown = place.call("plan", plan, "--against", "nobody", *state)
+
+    assert (same.returncode, fewer.returncode, part.returncode) == (0, 0, 0), same.stderr
+    assert "no difference to run " in same.stdout
+    assert "has changed" not in same.stdout
+    assert "has changed since run " in fewer.stdout
+    assert re.search(r"^- rest/.*: no longer selected$", fewer.stdout, re.MULTILINE)
+    assert values["against"]["plan_changed"] is True
+    assert len(values["against"]["differences"]) == 1
+    assert "took a part of its plan, and only that is compared" in part.stdout
+    assert "no difference to run " in part.stdout
+    assert unknown.returncode == 2
+    assert "--against nobody: there is no such file, and no run starts with" in unknown.stderr
+
+
+def test_files_of_values_are_recorded_as_set_values_are(quick: Servers, place: Place) -> None:
+    """`run --vars`, then `list` and `unmount` without the file: the run has the values."""
+    plan = quick.plan(place.directory, targets=2, name="${site:-nowhere}-drill")
+    values = place.directory / "berlin.yaml"
+    values.write_text("site: berlin\n")
+
+    done = place.call("run", plan, "--yes", "--vars", values)
+    values.write_text("sight: berlin\n")
+    refused = place.call("validate", plan, "--vars", values)
+    listed = place.call("list", "last", "-o", place.directory / "locked.json")
+
+    assert (done.returncode, listed.returncode) == (0, 0), done.stderr + listed.stderr
+    assert place.values()["run"]["plan"] == "berlin-drill"
+    assert place.call("unmount", "last").returncode == 0
+    assert refused.returncode == 2
+    assert "berlin.yaml:1:1: the plan has no variable 'sight': did you mean 'site'?" in (
+        refused.stderr
+    )
+
+
 def test_without_a_terminal_a_run_wants_yes(quick: Servers, place: Place) -> None:
     """Nobody can be asked, so nothing is sent."""
     done = place.call("run", quick.plan(place.directory, targets=2))

@@ -275,7 +275,7 @@ def test_a_locked_plan_takes_no_variables(tmp_path: Path) -> None:
     path = tmp_path / "x.lock.json"
     path.write_bytes(locked_bytes())
 
-    with pytest.raises(PlanError, match="--set cannot change a locked plan"):
+    with pytest.raises(PlanError, match="--set and --vars cannot change a locked plan"):
         load_any(path, overrides={"a": "b"})
 
 

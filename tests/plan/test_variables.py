@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from orchestrator.core.errors import PlanError
 from orchestrator.plan.file.access import EnvironmentSecret
 from orchestrator.plan.file.loading import load_plan_text
-from orchestrator.plan.file.variables import expand_text
+from orchestrator.plan.file.values_files import read_values
+from orchestrator.plan.file.variables import Overrides, expand_text
 from tests.plan.builders import HEAD, load
 
 
@@ -122,3 +123,82 @@ def test_escaping_every_opening_gives_the_text_back(text: str) -> None:
         raise AssertionError((name, default))
 
     assert expand_text(text.replace("${", "$${"), refuse) == text
+
+
+# --- files of values -----------------------------------------------------------------------------
+
+BODY = "variables: {site: hq, tier: 1}\ntargets: [{vm: 'dc-${site}-${tier}-${n:-0}'}]\n"
+
+
+def values(directory: Path, **files: str) -> Overrides:
+    """Write files of values and read them in this order."""
+    for name, text in files.items():
+        (directory / name).write_text(text)
+    return read_values([directory / name for name in files])
+
+
+def test_the_last_file_of_values_counts_and_set_counts_more(tmp_path: Path) -> None:
+    """Values are texts as they are written: no number is read, no variable replaced."""
+    found = values(tmp_path, a="site: dr\ntier: 2\n", b="tier: 03\nn: '${site}'\n")
+
+    assert [each.value for each in load(BODY, sets=found).plan.entries()] == ["dc-dr-03-${site}"]
+    found.set({"site": "set"})
+    assert [each.value for each in load(BODY, sets=found).plan.entries()] == ["dc-set-03-${site}"]
+    assert type(found["tier"]) is str
+
+
+def test_an_unknown_name_in_a_file_of_values_is_refused_where_it_is(tmp_path: Path) -> None:
+    """File, line, column, and what was probably meant; also of the next plan."""
+    found = values(tmp_path, a="site: dr\n\n# of berlin\ntirr: 2\n")
+
+    for _ in range(2):
+        with pytest.raises(PlanError) as caught:
+            load(BODY, sets=found)
+        (problem,) = caught.value.problems
+        words = f"{tmp_path}/a:4:1: the plan has no variable 'tirr': did you mean 'tier'?"
+        assert str(problem) == f"{words}\n    tirr: 2\n    ^"
+    found.set({"tirr": "3"})
+    with pytest.raises(PlanError, match="--set 'tirr': the plan has no such variable"):
+        load(BODY, sets=found)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "1:1: it is empty: write a mapping of variables to values"),
+        ("- a\n", "1:1: write a mapping of variables to values"),
+        ("a: [b]\n", "1:4: a variable's value is a single text, not a structure"),
+        ("a: {b: c}\n", "1:4: a variable's value is a single text, not a structure"),
+        ("a b: c\n", "1:1: a variable's name is letters, digits and '_'"),
+        ("a: b\na: c\n", "2:1: this key is here twice"),
+        ("a:\n", "1:1: this key has no value"),
+        ("a: *b\n", "1:4: aliases"),
+        ("a: 'b\n", ":"),
+    ],
+)
+def test_what_is_no_file_of_values_is_refused_with_its_place(
+    text: str, words: str, tmp_path: Path
+) -> None:
+    """Every file is read, so that one mistake hides no other."""
+    with pytest.raises(PlanError) as caught:
+        values(tmp_path, a=text, b="1: 2\n")
+
+    first, *_, last = map(str, caught.value.problems)
+    assert first.startswith(f"{tmp_path}/a:")
+    assert words in first
+    assert last.startswith(f"{tmp_path}/b:1:1: ")
+
+
+def test_a_missing_file_of_values_is_named(tmp_path: Path) -> None:
+    """As any file that cannot be read."""
+    with pytest.raises(PlanError, match="none:1:1: no values: there is no such file"):
+        read_values([tmp_path / "none"])
+
+
+def test_what_only_targets_use_is_known_where_they_are_not_read() -> None:
+    """`unmount` takes the variables of its run, and still refuses others."""
+    text = f"{HEAD}targets: [{{vm: '${{site:-hq}}'}}]\n".encode()
+
+    load_plan_text(text, Path("x"), overrides={"site": "dr"}, only_servers=True)
+    with pytest.raises(PlanError, match="'sire': the plan has no such variable: did you mean"):
+        load_plan_text(text, Path("x"), overrides={"sire": "dr"}, only_servers=True)

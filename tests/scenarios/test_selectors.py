@@ -494,6 +494,24 @@ async def test_a_locked_agent_is_found_by_its_id_where_the_role_lists_none(
 # --- what `plan` shows ---------------------------------------------------------------------------
 
 
+async def test_plan_names_whom_an_entry_leaves_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the text within eighty columns, and as values."""
+    body = "targets:\n  - {match: '*', exclude: [hq-sql0001, 'hq-[aw]*']}\n"
+    async with staged(tmp_path, monkeypatch, [site(machines=10)], body) as stage:
+        seen = await looked(stage)
+        lines = list(shown_plan(seen, explain=False))
+        assert isinstance(stage.loaded, LoadedPlan)
+        values: dict[str, Any] = as_values(seen, stage.loaded)
+
+    assert max(map(len, lines)) <= 80
+    said = " ".join(" ".join(lines).split())
+    assert "match '*': 'exclude' leaves out 3 machines: hq-app0000, hq-sql0001, hq-web0002" in said
+    (left_out,) = values["left_out"]
+    assert (left_out["by"], left_out["count"]) == ("exclude", 3)
+
+
 async def test_plan_shows_targets_reasons_and_the_seed_within_eighty_columns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

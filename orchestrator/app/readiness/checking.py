@@ -40,6 +40,7 @@ from orchestrator.plan.choose.inventory import Listing, inventory_needs
 from orchestrator.plan.choose.locked import LockedPlan
 from orchestrator.plan.choose.sampling import Draw, seed_of
 from orchestrator.plan.choose.targets import Narrowing
+from orchestrator.plan.file.left_out import left_out_lines
 
 PATIENCE = 60.0
 """Seconds within which a server must have answered everything."""
@@ -208,6 +209,9 @@ class _CheckResults(Struct, frozen=True):
                 yield about.problem("targets", "no target is selected")
         else:
             yield about.ok("targets", f"{len(requests)} with a restore point")
+        of_files = () if isinstance(self.source, LockedPlan) else self.source.left_out
+        for line in left_out_lines((*of_files, *self.expansion.left_out)):
+            yield about.ok("left_out", line)
         for sentence in self.expansion.broken:
             yield about.problem("guards", sentence)
         if not self.expansion.broken:

@@ -29,6 +29,7 @@ from orchestrator.plan.choose.matching import Candidate, match, without_point
 from orchestrator.plan.choose.sampling import Draw, rows_left_out
 from orchestrator.plan.choose.selection import NoChoice, PointChoice, PointPassedOver
 from orchestrator.plan.file.downloads import downloads_of
+from orchestrator.plan.file.left_out import LeftOut
 from orchestrator.plan.file.selectors import SELECTORS, SelectorKind
 from orchestrator.plan.file.settings import Entry, RestorePlan
 
@@ -41,7 +42,8 @@ class Expansion(Struct, frozen=True, kw_only=True):
     `matched` is how many machines each `expect` guard has counted, by its place in the plan.
     `passed` are the points of a target's machine that were not chosen; of the targets in
     `queried` they are the rest of what a query returned. `notes` say what samples took,
-    and what servers listed that could not be read.
+    and what servers listed that could not be read. `left_out` are the machines that `exclude` and
+    `backup_server` took away.
     """
 
     requests: tuple[MountRequest, ...]
@@ -52,6 +54,7 @@ class Expansion(Struct, frozen=True, kw_only=True):
     passed: Mapping[MountKey, tuple[PointPassedOver, ...]] = field(default_factory=dict)
     queried: frozenset[MountKey] = frozenset()
     notes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def expand(
@@ -74,6 +77,7 @@ def expand(
     notes = [*noted, *unread_notes(inventories)]
     candidates: list[Candidate] = []
     pending: list[Entry] = []
+    left_out_machines: list[LeftOut] = []
     counts: dict[int, MachineCount] = {}
     for entry in plan.entries():
         inventory = inventories.get(entry.server)
@@ -87,6 +91,7 @@ def expand(
             if id(entry) not in left_out:  # those count only for the guard
                 candidates.extend(matched.candidates)
                 notes.extend(matched.notes)
+                left_out_machines.extend(matched.left_out)
         elif id(entry) not in left_out:
             pending.append(entry)
         _count(entry, machines, counts)
@@ -110,6 +115,7 @@ def expand(
         passed={key: each.choice.passed for key, each in named if each.choice.passed},
         queried=frozenset(key for key, candidate in named if _is_queried(candidate.entry)),
         notes=(*notes, *future_notes(requests, inventories, now)),
+        left_out=tuple(left_out_machines),
     )
 
 

@@ -17,7 +17,13 @@ from msgspec import Struct, ValidationError, convert, to_builtins
 from msgspec.structs import replace
 
 from orchestrator.core.kept import brief, read
-from orchestrator.core.model import MountKey, MountRequest, UnresolvedTarget, same_fields
+from orchestrator.core.model import (
+    MountKey,
+    MountRequest,
+    RestorePoint,
+    UnresolvedTarget,
+    same_fields,
+)
 from orchestrator.core.text import moment, printable_json
 from orchestrator.plan.choose.expansion import Expansion
 from orchestrator.plan.file.loading import (
@@ -62,6 +68,13 @@ class LockedPlan(_Body, frozen=True, kw_only=True):
 
     path: Path
     sha256: str
+
+    def why_gone(self, point: RestorePoint) -> str:
+        """Return what to say of a locked point that its server does not list any more."""
+        return (
+            f"the locked restore point of {moment(point.created_at)} has gone: the server does not "
+            f"list it any more (the plan was locked at {moment(self.created_at)}); lock it again"
+        )
 
 
 def lock(
@@ -150,7 +163,7 @@ def load_any_text(
             data, path, overrides=overrides, only_servers=only_servers, named=named
         )
     if overrides:
-        raise refusal(path, "--set cannot change a locked plan: lock it again")
+        raise refusal(path, "--set and --vars cannot change a locked plan: lock it again")
     return load_locked(data, path)
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import TypeVar, assert_never
 
 from orchestrator.core.model import BackupServerName, RestorePoint, RestorePointId
@@ -13,6 +14,7 @@ from orchestrator.plan.choose.fitting import rfc3339
 from orchestrator.plan.choose.inventory import Inventory, Machine, question
 from orchestrator.plan.choose.sampling import Draw, draw_sample, entry_place, lot, sample_note
 from orchestrator.plan.choose.selection import NoChoice, PointChoice, choose
+from orchestrator.plan.file.left_out import LeftOut, left_out_by
 from orchestrator.plan.file.naming import names_left_out
 from orchestrator.plan.file.selectors import SELECTORS, SelectorKind
 from orchestrator.plan.file.settings import Entry, PolicyName
@@ -42,6 +44,7 @@ class MatchResult:
     machines: int | None
     candidates: tuple[Candidate, ...]
     notes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def match(
@@ -56,9 +59,10 @@ def match(
         return MatchResult(machines=None, candidates=(without_point(entry, refusal),))
     if entry.kind is SelectorKind.ID:
         return _match_id(entry, inventory)
-    machines = _meant(entry, _machines(entry, inventory))
+    machines, left_out = _meant(entry, _machines(entry, inventory))
     if not machines:
-        return MatchResult(machines=0, candidates=_missing(entry, _nothing_matched(entry)))
+        missing = _missing(entry, _nothing_matched(entry))
+        return MatchResult(machines=0, candidates=missing, left_out=left_out)
     matched = len(machines)
     if entry.kind is SelectorKind.VM and matched > 1 and not entry.all_backup_servers:
         candidate = without_point(entry, _ambiguous(entry, machines))
@@ -80,7 +84,7 @@ def match(
         for machine in machines
         for candidate in _candidates(entry, machine, now=now, draw=draw, how=how, explain=explain)
     )
-    return MatchResult(machines=matched, candidates=candidates, notes=notes)
+    return MatchResult(machines=matched, candidates=candidates, notes=notes, left_out=left_out)
 
 
 def without_point(entry: Entry, why: str) -> Candidate:
@@ -113,12 +117,26 @@ def _machines(entry: Entry, inventory: Inventory) -> list[Machine]:
             assert_never(entry.kind)
 
 
-def _meant(entry: Entry, machines: list[Machine]) -> list[Machine]:
-    """Return the machines behind the entry's backup server that it does not exclude."""
+def _meant(entry: Entry, machines: list[Machine]) -> tuple[list[Machine], tuple[LeftOut, ...]]:
+    """Return the machines behind the entry's backup server that it does not exclude, and the rest.
+
+    Of a glob's machines behind other backup servers nothing is known: only one was asked for.
+    """
+    behind = machines
     if entry.backup_server is not None:
-        machines = [each for each in machines if each.backup_server == entry.backup_server]
-    left_out = names_left_out(entry.exclude, {machine.vm for machine in machines})
-    return [machine for machine in machines if machine.vm not in left_out]
+        behind = [each for each in machines if each.backup_server == entry.backup_server]
+    excluded = names_left_out(entry.exclude, {machine.vm for machine in behind})
+    meant = [machine for machine in behind if machine.vm not in excluded]
+    if len(meant) == len(machines):
+        return meant, ()
+    elsewhere = [
+        f"{each.vm} (behind {each.backup_server})"
+        for each in machines
+        if each.backup_server != entry.backup_server and len(behind) < len(machines)
+    ]
+    named = partial(left_out_by, place=entry.place, subject=f"{entry.kind} {entry.value!r}")
+    gone = [machine.vm for machine in behind if machine.vm in excluded]
+    return meant, (*named("backup_server", elsewhere), *named("exclude", gone))
 
 
 def _match_id(entry: Entry, inventory: Inventory) -> MatchResult:

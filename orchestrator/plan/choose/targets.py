@@ -25,7 +25,6 @@ from orchestrator.core.model import (
     same_fields,
 )
 from orchestrator.core.ports.journal import Systems
-from orchestrator.core.text import moment
 from orchestrator.plan.choose import expansion as expanding
 from orchestrator.plan.choose.expansion import Expansion
 from orchestrator.plan.choose.guards import MachineCount, broken_guards, unknown_limits
@@ -217,7 +216,7 @@ class LockedSelection:
         """
         self._now, self._systems = now, systems
         self._plan = locked.plan
-        self._locked_at = locked.created_at
+        self._locked = locked
         self._requests = [each for each in locked.requests if narrowing.takes(each)]
         self._unresolved = [each for each in locked.unresolved if narrowing.takes(each)]
 
@@ -298,10 +297,7 @@ class LockedSelection:
         refusal = inventory.refusal(Question(SelectorKind.ID, point.source, point.id))
         if refusal is not None:
             return refusal
-        return (
-            f"the locked restore point of {moment(point.created_at)} has gone: the server does not "
-            f"list it any more (the plan was locked at {moment(self._locked_at)}); lock it again"
-        )
+        return self._locked.why_gone(point)
 
 
 def with_known_systems(

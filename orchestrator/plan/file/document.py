@@ -78,14 +78,22 @@ def text_at(value: str, position: Position) -> Text:
     return text
 
 
-def read_document(data: bytes, problems: Problems) -> Block:
+def read_document(
+    data: bytes,
+    problems: Problems,
+    *,
+    wanted: str = "a plan is a mapping of keys: start with 'version: 1' and 'name:'",
+    empty: str = "the file is empty: start with 'version: 1'",
+) -> Block:
     """Return the mapping that `data` holds; what the subset refuses goes to `problems`.
+
+    `wanted` says what a file without a mapping should hold, `empty` what one without anything.
 
     Raises:
         NotReadable: no tree can be made of it; `problems` says why.
     """
     try:
-        return _Builder(data, problems).read()
+        return _Builder(data, problems).read(wanted, empty)
     except yaml.reader.ReaderError as exc:
         problems.add(position_of_byte(data, exc), reader_words(exc))
     except yaml.MarkedYAMLError as exc:
@@ -107,15 +115,15 @@ class _Builder:
         self._nodes = 0
         self._root: Tree | None = None
 
-    def read(self) -> Block:
+    def read(self, wanted: str, empty: str) -> Block:
         try:
             self._follow()
         finally:
             self._loader.dispose()
         if self._root is None:
-            self._refuse(START, "the file is empty: start with 'version: 1'")
+            self._refuse(START, empty)
         if not isinstance(self._root, Block):
-            self._refuse(START, "a plan is a mapping of keys: start with 'version: 1' and 'name:'")
+            self._refuse(START, wanted)
         return self._root
 
     def _refuse(self, position: Position, message: str) -> NoReturn:

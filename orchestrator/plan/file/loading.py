@@ -18,11 +18,12 @@ from msgspec import Struct
 from orchestrator.core.errors import PlanError
 from orchestrator.core.text import size
 from orchestrator.plan.file.document import MAX_BYTES, NotReadable, read_document
+from orchestrator.plan.file.left_out import LeftOut
 from orchestrator.plan.file.named_files import ON_DISK, NamedFiles, read_bytes
 from orchestrator.plan.file.problems import START, Position, Problem, Problems, SourceText
 from orchestrator.plan.file.resolving import resolve
 from orchestrator.plan.file.settings import RestorePlan
-from orchestrator.plan.file.variables import substitute
+from orchestrator.plan.file.variables import substitute, used_with_default
 
 NO_OVERRIDES: Mapping[str, str] = MappingProxyType({})
 SERVER_KEYS = frozenset({"version", "name", "variables", "servers", "limits"})
@@ -41,6 +42,8 @@ class LoadedPlan(Struct, frozen=True, kw_only=True):
     sha256: str
     inventory_sha256: Mapping[str, str]
     doubts: tuple[Problem, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    """Machines of these files that the plan excludes; those of servers are in the expansion."""
 
 
 def load_plan(path: Path, *, overrides: Mapping[str, str] = NO_OVERRIDES) -> LoadedPlan:
@@ -87,11 +90,13 @@ def load_plan_text(
             tree = read_document(data, problems)
         except NotReadable:
             raise PlanError(problems.sorted()) from None
+        with_default: frozenset[str] = frozenset()
         if only_servers:
+            with_default = used_with_default(tree)
             for key in tree.keys() - SERVER_KEYS:
                 del tree[key]
-        substitute(tree, overrides, problems)
-        plan, files = resolve(
+        substitute(tree, overrides, problems, with_default=with_default)
+        resolved = resolve(
             tree,
             problems,
             base=path.parent.absolute(),
@@ -99,14 +104,15 @@ def load_plan_text(
             named=named,
             only_servers=only_servers,
         )
-    if plan is None or problems:
+    if resolved.plan is None or problems:
         raise PlanError(problems.sorted())
     return LoadedPlan(
-        plan=plan,
+        plan=resolved.plan,
         path=path,
         sha256=sha256(data).hexdigest(),
-        inventory_sha256=files,
+        inventory_sha256=resolved.files,
         doubts=problems.doubts(),
+        left_out=resolved.left_out,
     )
 
 

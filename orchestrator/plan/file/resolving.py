@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from orchestrator.core.model import Objectives, OnError, ServerName, WaveName
 from orchestrator.plan.file.check_sets import DeclaredSets, resolve_check_sets
 from orchestrator.plan.file.document import Block, Items, Text
 from orchestrator.plan.file.inheritance import TargetDefaults, inherit, merge
+from orchestrator.plan.file.left_out import LeftOut
 from orchestrator.plan.file.named_files import NamedFiles
 from orchestrator.plan.file.problems import Problems
 from orchestrator.plan.file.quantities import shown
@@ -40,6 +42,17 @@ from orchestrator.plan.file.targets import Surroundings, resolve_target
 DEFAULT_WAVE = WaveName("default")
 
 
+class Resolved(Struct, frozen=True, kw_only=True):
+    """A plan, or None where there are problems; names and hashes of the inventory files it names.
+
+    `left_out` are the machines of these files that it excludes.
+    """
+
+    plan: RestorePlan | None
+    files: dict[str, str]
+    left_out: tuple[LeftOut, ...]
+
+
 def resolve(
     tree: Block,
     problems: Problems,
@@ -48,11 +61,10 @@ def resolve(
     shown_base: Path,
     named: NamedFiles,
     only_servers: bool = False,
-) -> tuple[RestorePlan | None, dict[str, str]]:
+) -> Resolved:
     """Return the plan that `tree` describes, after noting everything that is wrong with it.
 
-    It is None where there are problems; with it come the names and hashes of the inventory files
-    that it names. Relative paths start at `base`; messages show them below `shown_base`; `named`
+    Relative paths start at `base`; messages show them below `shown_base`; `named`
     reads them. With `only_servers` it needs no targets.
     """
     header = read_section(PlanFile, tree, problems, noun="the plan")
@@ -76,7 +88,7 @@ def resolve(
     check_twice(around.placed)
     check_same_files(around.placed)
     if header is None or problems:
-        return None, around.files
+        return Resolved(plan=None, files=around.files, left_out=())
     plan = RestorePlan(
         **header.values("name", "description", "mode", "reason"),
         servers=servers.settings,
@@ -87,7 +99,7 @@ def resolve(
         cleanup=merge(Cleanup(), header.cleanup),
         notifications=notifications,
     )
-    return plan, around.files
+    return Resolved(plan=plan, files=around.files, left_out=tuple(around.left_out))
 
 
 def _may_write(tree: Block, problems: Problems) -> bool:

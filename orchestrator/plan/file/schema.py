@@ -376,7 +376,7 @@ class PlanFile(Section, of=RestorePlan):
         "Why it runs, such as a change number; kept in journal and reports."
     )
     variables: Annotated[dict[str, kinds.Line], ReadLater()] | None = optional(
-        "Values for ${name} in any text below; --set name=value overrides."
+        "Values for ${name} in any text below; --set name=value and --vars FILE override."
     )
     servers: Annotated[dict[str, ServerFile], ReadLater()] = Field(
         description="The Enterprise Managers, by a name of your choice."

@@ -22,6 +22,7 @@ from orchestrator.plan.file.document import Block, Items
 from orchestrator.plan.file.downloads import Downloads, resolve_downloads
 from orchestrator.plan.file.inheritance import TargetDefaults, inherit
 from orchestrator.plan.file.inventory_file import InventoryFile, Row, read_inventory
+from orchestrator.plan.file.left_out import LeftOut, left_out_by
 from orchestrator.plan.file.named_files import ON_DISK, NamedFiles
 from orchestrator.plan.file.naming import names_left_out
 from orchestrator.plan.file.problems import START, Position, Problem, Problems, did_you_mean
@@ -85,6 +86,8 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     placed: list[PlacedEntry] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     """Names and hashes of the inventory files read so far."""
+    left_out: list[LeftOut] = field(default_factory=list)
+    """Whom `exclude` took out of them."""
     alike: dict[_Shape, _CommonFields] = field(default_factory=dict)
     """What the targets of one shape have in common."""
 
@@ -359,6 +362,9 @@ def _rows(target: _Target, around: Surroundings, problems: Problems) -> Iterator
         return
     around.files[inventory.name] = inventory.sha256
     left_out = names_left_out(target.file.exclude or (), [row.vm for row in inventory.rows])
+    excluded = [row.vm for row in inventory.rows if row.vm in left_out]
+    place, subject = str(target.node.position), f"{FROM_FILE} {path!r}"
+    around.left_out.extend(left_out_by("exclude", excluded, place=place, subject=subject))
     for row in inventory.rows:
         if row.vm in left_out:
             continue

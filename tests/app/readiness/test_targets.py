@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from orchestrator.app.readiness.findings import Scope, Status, Subject
 from orchestrator.app.readiness.targets import machine_findings, target_findings
+from orchestrator.app.readiness.text import text
 from orchestrator.core.model import MountRequest, Objectives, RestorePointId, Source
 from orchestrator.plan.choose.expansion import expand
 from orchestrator.plan.choose.inventory import Inventory as Listed
@@ -39,6 +40,20 @@ async def test_a_target_tells_its_point_and_what_cannot_be_seen(
     assert found.statuses(f"default/hq/{APP}") == {"point": OK, "replica_state": NOT_VISIBLE}
     told = found.of(APP, "point").detail
     assert "old, on vbr-hq-01: newest of 3 points" in told
+
+
+async def test_whom_the_plan_leaves_out_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is as the plan asks for, so only a verbose check shows it."""
+    plan = f"targets:\n  - {{match: 'hq-*', exclude: [{APP}]}}\n"
+    found = await checked(tmp_path, monkeypatch, [Site(role="Portal Administrator")], plan)
+
+    (line,) = [each for each in found.readiness.findings if each.item == "left_out"]
+    assert (line.scope, line.status) == (Scope.RUN, OK)
+    assert f"'exclude' leaves out 1 machine: {APP}" in line.detail
+    assert line.detail in text(found.readiness, verbose=True)
+    assert line.detail not in text(found.readiness)
 
 
 @pytest.mark.parametrize("state", ["running", "job_active"])
