@@ -14,7 +14,8 @@ from orchestrator.app.wiring import World, clients
 from orchestrator.core.earlier_runs.naming import Naming
 from orchestrator.core.errors import JournalError, OrchestratorError, ServerUnusable
 from orchestrator.core.model import MountRequest, ServerName, UnresolvedTarget
-from orchestrator.core.ports.journal import Proofs, Systems
+from orchestrator.core.parts import Part
+from orchestrator.core.ports.journal import Systems
 from orchestrator.core.ports.store import Store
 from orchestrator.core.text import duration
 from orchestrator.em.client import Client
@@ -24,9 +25,11 @@ from orchestrator.engine.inventory import gather_once
 from orchestrator.plan.choose.expansion import Expansion
 from orchestrator.plan.choose.inventory import InventoryNeeds, Listing
 from orchestrator.plan.choose.locked import LockedPlan
+from orchestrator.plan.choose.parts import require_same_choice
 from orchestrator.plan.choose.sampling import Draw, seed_of
 from orchestrator.plan.choose.targets import LockedSelection, Narrowing, PlanSelection
 from orchestrator.plan.file.loading import LoadedPlan
+from orchestrator.plan.file.settings import RestorePlan
 
 PATIENCE = 60.0
 """Seconds without an answer after which a server counts as missing."""
@@ -67,6 +70,7 @@ async def look(
     store: Store,
     *,
     only: tuple[str, ...] = (),
+    part: Part | None = None,
     seed: int | None = None,
     locked: LockedPlan | None = None,
     world: World | None = None,
@@ -77,22 +81,16 @@ async def look(
     asked. One that answers nothing for `PATIENCE` seconds is missing, and the others are shown.
 
     Raises:
+        PlanError: the other parts may choose something else; nothing was sent.
         OrchestratorError: no server can be used.
     """
     world = world or World(rng=random.SystemRandom())
+    require_same_choice(loaded, part, seed)
     plan, now = loaded.plan, world.wall_clock()
-    seed = seed_of(plan, seed, world.rng)
-    proofs: Proofs | None = None
-    naming = Naming(urls={name: server.url for name, server in plan.servers.items()})
-    if plan.samples_stalest:
-        proofs = store.proofs(before=now, naming=naming)
-    narrowing = Narrowing(only=only)
-    systems: Systems | None = None
-    with suppress(JournalError):  # a run would say so; then nothing is known of any machine
-        systems = store.systems(naming)
-    draw = Draw(seed=seed, proofs=proofs, systems=systems)
+    narrowing = Narrowing(only=only, part=part)
+    draw = _draw(plan, store, seed_of(plan, seed, world.rng), now)
     selection = PlanSelection(plan, narrowing, now, draw, explain=True)
-    frozen = LockedSelection(locked, narrowing, now, systems) if locked is not None else None
+    frozen = LockedSelection(locked, narrowing, now, draw.systems) if locked is not None else None
     listings: dict[ServerName, Listing] = {}
     locked_listings: dict[ServerName, Listing] = {}
     missing: dict[ServerName, OrchestratorError] = {}
@@ -117,11 +115,21 @@ async def look(
     return Preview(
         expansion=selection.expand(listings),
         now=now,
-        seed=seed,
+        seed=draw.seed,
         gone=frozen.gone(locked_listings) if frozen is not None else (),
         clocks={name: listing.clock(now) for name, listing in listings.items()},
         missing={name: missing[name] for name in plan.servers if name in missing},
     )
+
+
+def _draw(plan: RestorePlan, store: Store, seed: int, now: datetime) -> Draw:
+    """Return what a run that began now would choose by, and what earlier ones know."""
+    naming = Naming(urls={name: server.url for name, server in plan.servers.items()})
+    proofs = store.proofs(before=now, naming=naming) if plan.samples_stalest else None
+    systems: Systems | None = None
+    with suppress(JournalError):  # a run would say so; then nothing is known of any machine
+        systems = store.systems(naming)
+    return Draw(seed=seed, proofs=proofs, systems=systems)
 
 
 async def _listings(client: Client, needs: Sequence[InventoryNeeds]) -> list[Listing]:

@@ -14,6 +14,7 @@ from orchestrator.core.model import ExitCode
 
 if TYPE_CHECKING:
     from orchestrator.app.stores import Place
+    from orchestrator.core.parts import Part
 
 
 @click.command("check")
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 )
 @options.set_option
 @options.only_option
+@options.shard_option
 @options.state_option
 @options.output_options
 def check_command(
@@ -39,6 +41,7 @@ def check_command(
     timeout: float,
     overrides: dict[str, str],
     only: tuple[str, ...],
+    shard: Part | None,
     state: Place | None,
     output: options.Output,
 ) -> None:
@@ -56,7 +59,9 @@ def check_command(
     from orchestrator.plan.choose.locked import load_any
 
     source = load_any(plan, overrides=overrides)
-    choices = Choices(state=state or options.default_state(), only=only, overrides=overrides)
+    choices = Choices(
+        state=state or options.default_state(), only=only, part=shard, overrides=overrides
+    )
 
     ask = partial(check, source, choices, patience=timeout, strict=strict)
     readiness = unless_terminated(ask)

@@ -331,6 +331,21 @@ class ShardReport(Struct, frozen=True, kw_only=True):
     workers: Annotated[tuple[WorkerReport, ...], doc("the workers that served it, in order")]
 
 
+class PartReport(Struct, frozen=True, kw_only=True):
+    """The part of a plan that a run of `--shard` took."""
+
+    number: Annotated[int, doc("which one, from 1", minimum=1)]
+    of: Annotated[int, doc("how many there are", minimum=1)]
+    selection_sha256: Annotated[
+        str,
+        doc(
+            "SHA-256 of everything that decides which targets the plan has: equal in all parts "
+            "that belong together",
+            **SHA256,
+        ),
+    ]
+
+
 class PublishedRun(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The run itself."""
 
@@ -373,6 +388,10 @@ class PublishedRun(Struct, frozen=True, kw_only=True, omit_defaults=True):
         tuple[ShardReport, ...],
         doc("who served each server; absent: a run on one machine", since=V3),
     ] = ()
+    part: Annotated[
+        PartReport | None,
+        doc("the part of the plan that it took (--shard); absent: all of it", since=V3),
+    ] = None
 
 
 class RunReport(PublishedRun, frozen=True, kw_only=True):

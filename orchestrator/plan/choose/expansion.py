@@ -41,7 +41,8 @@ class Expansion(Struct, frozen=True, kw_only=True):
     `matched` is how many machines each `expect` guard has counted, by its place in the plan.
     `passed` are the points of a target's machine that were not chosen; of the targets in
     `queried` they are the rest of what a query returned. `notes` say what samples took,
-    and what servers listed that could not be read.
+    and what servers listed that could not be read. `elsewhere` is how many targets other parts
+    of the plan take.
     """
 
     requests: tuple[MountRequest, ...]
@@ -52,6 +53,7 @@ class Expansion(Struct, frozen=True, kw_only=True):
     passed: Mapping[MountKey, tuple[PointPassedOver, ...]] = field(default_factory=dict)
     queried: frozenset[MountKey] = frozenset()
     notes: tuple[str, ...] = ()
+    elsewhere: int = 0
 
 
 def expand(

@@ -170,7 +170,7 @@ def _is_of(state: RunState, sha256: str) -> bool:
 
 def _is_whole(state: RunState) -> bool:
     """Return whether a run took all targets of its plan, and planned them."""
-    return not state.started.only and state.started.keys is None and bool(state.records)
+    return state.started.is_whole and bool(state.records)
 
 
 def _belongs(record: MountRecord, entry: Entry, *, exactly: bool) -> bool:
