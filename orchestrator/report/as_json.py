@@ -9,7 +9,8 @@ import msgspec
 from msgspec import Struct
 
 from orchestrator.core.text import printable_json, timestamp
-from orchestrator.report.values import Moment, PublishedReport, Report, seconds
+from orchestrator.report.fields import Moment, seconds
+from orchestrator.report.values import PublishedReport, Report
 
 TIME = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"}
 

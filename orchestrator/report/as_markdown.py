@@ -9,6 +9,7 @@ from orchestrator.core.model import Result, exit_words
 from orchestrator.core.text import duration, escape_markdown
 from orchestrator.report.shards import served_by, shard_name
 from orchestrator.report.text import (
+    merged_words,
     removed_lines,
     stray_words,
     systems_lines,
@@ -16,7 +17,7 @@ from orchestrator.report.text import (
     written,
     written_words,
 )
-from orchestrator.report.values import CopyReport, Report, ShardReport, TargetReport
+from orchestrator.report.values import CopyReport, MergedPart, Report, ShardReport, TargetReport
 
 T = TypeVar("T")
 
@@ -72,6 +73,7 @@ def render(report: Report) -> str:
         ]
     lines += [each for line in systems_lines(report) for each in (line, "")]
     lines += _part("Served by", report.run.shards, ["server", "workers"], _shard)
+    lines += _part("Shards", report.run.merged, ["shard"], _merged)
     lines += ["## Not proven", "", *(f"- {escape_markdown(line)}" for line in report.not_proven)]
     return "\n".join(lines) + "\n"
 
@@ -91,6 +93,10 @@ def _written(file: tuple[TargetReport, CopyReport]) -> list[str]:
 
 def _shard(shard: ShardReport) -> list[str]:
     return [escape_markdown(shard_name(shard)), escape_markdown(served_by(shard))]
+
+
+def _merged(part: MergedPart) -> list[str]:
+    return [escape_markdown(merged_words(part))]
 
 
 def _part(

@@ -15,7 +15,8 @@ from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import Objectives, RestorePoint, ServerName
 from orchestrator.core.policy import FUTURE_SLACK, clock_correction
 from orchestrator.core.run_state import RunState
-from orchestrator.report.values import Objective, seconds
+from orchestrator.report.fields import seconds
+from orchestrator.report.values import Objective
 
 
 def target_objectives(record: MountRecord, state: RunState) -> list[Objective]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from orchestrator.core.run_state import RunState
 from orchestrator.core.server_state import ServerState
 from orchestrator.core.text import counted, moment
-from orchestrator.report.values import Moment, ShardReport, WorkerReport
+from orchestrator.report.fields import Moment
+from orchestrator.report.values import ShardReport, WorkerReport
 
 SHOWN = 4
 """Workers of a server that people are shown: the last ones."""

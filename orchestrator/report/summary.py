@@ -19,6 +19,7 @@ from orchestrator.core.run_state import RunState
 from orchestrator.core.text import moment
 from orchestrator.report.caveats import narrowed, not_proven, warnings
 from orchestrator.report.exit_codes import UNCHECKED, halted, is_unchecked, reasons
+from orchestrator.report.fields import Moment, seconds
 from orchestrator.report.objectives import age_s, common_objectives, target_objectives
 from orchestrator.report.shards import shard_reports
 from orchestrator.report.values import (
@@ -28,7 +29,6 @@ from orchestrator.report.values import (
     CheckReport,
     CopyReport,
     MeasuredReport,
-    Moment,
     OutageReport,
     PaceReport,
     PartReport,
@@ -43,7 +43,6 @@ from orchestrator.report.values import (
     TargetReport,
     UnreadReport,
     WaveReport,
-    seconds,
 )
 
 Value = TypeVar("Value", bound=msgspec.Struct)
@@ -107,6 +106,8 @@ def _run(state: RunState, chain_head: str | None) -> RunReport:
         out_of_reach=state.out_of_reach,
         narrowed=narrowed(state),
         part=_part(state.started),
+        merged=(),
+        missing=(),
         resumed_from=started.run if state.resumed else None,
         journal_head=chain_head,
         journal_records=state.events if chain_head is not None else None,

@@ -11,63 +11,19 @@ fields may have are for the schema: they are not checked when the file is made.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from orchestrator.core.lifecycle import FIRM_RESULTS, Span
 from orchestrator.core.model import MountState, OsSource, Result, Source
 from orchestrator.core.proof import Fate
+from orchestrator.report.fields import SHA256, V2, V3, Count, Moment, counts, doc, one_of
 
 SCHEMA_VERSION: Literal[1] = 1
-V2, V3 = "0.2.0", "0.3.0"
-"""Versions that added a field."""
 PHASES = ("queued", "submitting", "running", "collecting", "verifying", "held", "unmounting")
 OUTCOMES = ("success", "failed", "refused", "not_sent", "unknown")
-
-
-class Moment(datetime):
-    """A point in time; report.json has it in UTC with milliseconds."""
-
-    __slots__ = ()
-
-    @classmethod
-    def of(cls, at: datetime) -> Self:
-        """Return the same point in time."""
-        return cls.combine(at.date(), at.timetz())
-
-
-def seconds(value: float) -> float:
-    """Return seconds as the report has them: to the millisecond."""
-    return round(value, 3)
-
-
-def doc(description: str, *, since: str | None = None, **schema: Any) -> Meta:
-    """Return the description of a field, and what the schema demands besides its type.
-
-    `since` is the version that added it: reports of earlier versions are valid without it.
-    """
-    known = {"since": since} if since else {}
-    return Meta(description=description, extra_json_schema={**known, **schema})
-
-
-def one_of(description: str, words: tuple[str | None, ...], *, since: str | None = None) -> Meta:
-    """Return the description of a field that has one of these words."""
-    return doc(description, since=since, enum=list(words))
-
-
-Count = Annotated[int, Meta(extra_json_schema={"minimum": 0})]
-SHA256 = {"pattern": "^[0-9a-f]{64}$"}
-
-
-def _counts(description: str, names: tuple[str, ...], optional: str, of: str) -> Meta:
-    """Return the description of a mapping with these names to numbers; one may be missing."""
-    number: dict[str, Any] = {"type": of} if of == "number" else {"type": of, "minimum": 0}
-    required = [name for name in names if name != optional]
-    fields = dict.fromkeys((*required, optional), number)
-    return doc(description, properties=fields, required=required)
 
 
 class PointReport(Struct, frozen=True, kw_only=True):
@@ -194,7 +150,7 @@ class PublishedTarget(Struct, frozen=True, kw_only=True, omit_defaults=True):
     point: Annotated[PointReport | None, doc("the restore point that the result is about")]
     attempts: Annotated[tuple[AttemptReport, ...], doc("every attempt, in order")]
     phases_s: Annotated[
-        Mapping[str, float], _counts("seconds in each phase", PHASES, "held", "number")
+        Mapping[str, float], counts("seconds in each phase", PHASES, "held", "number")
     ]
     checks: Annotated[tuple[CheckReport, ...], doc("those of the attempt of the result")]
     downloads: Annotated[tuple[CopyReport, ...], doc("those of the attempt of the result")]
@@ -346,6 +302,26 @@ class PartReport(Struct, frozen=True, kw_only=True):
     ]
 
 
+EVIDENCE = ("none", "verified", "signed")
+
+
+class MergedPart(Struct, frozen=True, kw_only=True):
+    """A run of `--shard` whose report is in a merged one."""
+
+    number: Annotated[int, doc("which shard, from 1", minimum=1)]
+    run: Annotated[str, doc("identifies the run in its journal")]
+    host: Annotated[str, doc("machine that it ran on")]
+    exit_code: Annotated[int | None, doc("null: it has not ended")]
+    targets: Annotated[Count, doc("targets that it had")]
+    may_be_open: Annotated[Count, doc("mounts that are open or may be; servers not known")]
+    report_sha256: Annotated[str, doc("SHA-256 of its report.json", **SHA256)]
+    journal_head: Annotated[str | None, doc("hash of the last record of its journal")]
+    evidence: Annotated[
+        str,
+        one_of("whether its files were compared with its evidence, and a signature", EVIDENCE),
+    ]
+
+
 class PublishedRun(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The run itself."""
 
@@ -392,6 +368,14 @@ class PublishedRun(Struct, frozen=True, kw_only=True, omit_defaults=True):
         PartReport | None,
         doc("the part of the plan that it took (--shard); absent: all of it", since=V3),
     ] = None
+    merged: Annotated[
+        tuple[MergedPart, ...],
+        doc("the shards whose reports were merged into this one; absent: it is one run", since=V3),
+    ] = ()
+    missing: Annotated[
+        tuple[int, ...],
+        doc("numbers of the shards without a report; absent: none", since=V3),
+    ] = ()
 
 
 class RunReport(PublishedRun, frozen=True, kw_only=True):
@@ -408,7 +392,7 @@ class PublishedReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     run: Annotated[PublishedRun, doc("the run itself")]
     totals: Annotated[
         Mapping[str, int],
-        _counts(
+        counts(
             "targets by result; mounts that are open or may be",
             ("targets", *(result.value for result in Result), "left"),
             "may_be_mounted",
