@@ -78,7 +78,7 @@ def resolve(
     if header is None or problems:
         return None, around.files
     plan = RestorePlan(
-        **header.values("name", "description", "mode", "reason"),
+        **header.values("name", "description", "mode", "reason", "every"),
         servers=servers.settings,
         waves=waves,
         limits=merge(RunLimits(), header.limits),
