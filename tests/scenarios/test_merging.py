@@ -11,6 +11,8 @@ from typing import Any
 import jsonschema
 import pytest
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from orchestrator.cli import command
 from orchestrator.core.parts import Part
@@ -257,3 +259,20 @@ async def test_what_is_no_report_is_refused(tmp_path: Path, content: str) -> Non
 
     assert result.exit_code == 2
     assert "report.json is no report of this version" in result.output
+
+
+async def test_with_a_key_every_part_must_be_signed(shards: Shards) -> None:
+    """A report without a signature is refused, whatever its own evidence says."""
+    directories = await shards.run()
+    key = shards.directory / "public.pem"
+    key.write_bytes(
+        Ed25519PrivateKey.generate()
+        .public_key()
+        .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+
+    result = shards.merge(*directories, more=["--key", str(key)])
+
+    assert result.exit_code == 2
+    assert "it is not signed" in result.output
+    assert not shards.merged.exists()

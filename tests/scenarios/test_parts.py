@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli.running import _to_retry
 from orchestrator.core.errors import RunLocked
 from orchestrator.core.parts import Part
 from orchestrator.journal import State
@@ -84,3 +85,16 @@ async def test_a_resume_goes_on_with_its_part_and_others_may_run_meanwhile(
         tmp_path / "whole", monkeypatch, [Site(machines=12)], choices={"part": part(1, 2)}
     )
     assert done.results().keys() == whole.results().keys()
+
+
+async def test_a_retry_keeps_the_part_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has to say again which shard it was, and it takes nothing of another one."""
+    async with staged(tmp_path, monkeypatch, [Site(machines=12)]) as stage:
+        done = await stage.run(part=part(2, 3), require_checks=True)
+        retry = _to_retry(stage.state, "last", stage.loaded, require_checks=False)
+
+    assert retry.part == part(2, 3)
+    assert retry.keys
+    assert set(retry.keys) == {each["key"] for each in done.report["targets"]}
