@@ -15,7 +15,8 @@ from orchestrator.app.wiring import World, clients
 from orchestrator.core.earlier_runs.naming import Naming
 from orchestrator.core.errors import JournalError, OrchestratorError, ServerUnusable
 from orchestrator.core.model import MountRequest, ServerName, UnresolvedTarget
-from orchestrator.core.ports.journal import Proofs, Systems
+from orchestrator.core.parts import Part
+from orchestrator.core.ports.journal import Systems
 from orchestrator.core.ports.store import Store
 from orchestrator.core.text import duration
 from orchestrator.em.client import Client
@@ -25,6 +26,7 @@ from orchestrator.engine.inventory import gather_once
 from orchestrator.plan.choose.expansion import Expansion
 from orchestrator.plan.choose.inventory import InventoryNeeds, Listing
 from orchestrator.plan.choose.locked import LockedPlan
+from orchestrator.plan.choose.parts import require_same_choice
 from orchestrator.plan.choose.sampling import Draw, seed_of
 from orchestrator.plan.choose.targets import LockedSelection, Narrowing, PlanSelection
 from orchestrator.plan.file.left_out import LeftOut
@@ -74,6 +76,7 @@ async def look(
     store: Store,
     *,
     only: tuple[str, ...] = (),
+    part: Part | None = None,
     seed: int | None = None,
     locked: LockedPlan | None = None,
     world: World | None = None,
@@ -84,11 +87,13 @@ async def look(
     asked. One that answers nothing for `PATIENCE` seconds is missing, and the others are shown.
 
     Raises:
+        PlanError: the other parts may choose something else; nothing was sent.
         OrchestratorError: no server can be used.
     """
     world = world or World(rng=random.SystemRandom())
+    require_same_choice(loaded, part, seed)
     plan, now = loaded.plan, world.wall_clock()
-    narrowing = Narrowing(only=only)
+    narrowing = Narrowing(only=only, part=part)
     draw = _draw(plan, seed_of(plan, seed, world.rng), store, now)
     selection = PlanSelection(plan, narrowing, now, draw, explain=True)
     frozen = None
@@ -130,9 +135,7 @@ async def look(
 def _draw(plan: RestorePlan, seed: int, store: Store, now: datetime) -> Draw:
     """Return what is chosen by: the seed, and what earlier runs proved and found out."""
     naming = Naming(urls={name: server.url for name, server in plan.servers.items()})
-    proofs: Proofs | None = None
-    if plan.samples_stalest:
-        proofs = store.proofs(before=now, naming=naming)
+    proofs = store.proofs(before=now, naming=naming) if plan.samples_stalest else None
     systems: Systems | None = None
     with suppress(JournalError):  # a run would say so; then nothing is known of any machine
         systems = store.systems(naming)

@@ -23,9 +23,12 @@ from orchestrator.core.earlier_runs.naming import urls_of
 from orchestrator.core.errors import CannotResume
 from orchestrator.core.events import RunStarted
 from orchestrator.core.exit_codes import ExitCode
+from orchestrator.core.model import RunId
+from orchestrator.core.parts import Part
 from orchestrator.core.ports.journal import Observer, OtherRuns
 from orchestrator.core.run_state import RunState
 from orchestrator.journal import State
+from orchestrator.plan.choose.parts import require_same_choice
 from orchestrator.report.summary import summarize
 from orchestrator.views.view import View
 from orchestrator.views.web.web_view import WebView
@@ -50,12 +53,13 @@ async def run_plan(
     """
     require_allowed_writes(source, choices)
     require_something_wanted(source, choices)
+    require_same_choice(source, choices.part, choices.seed)
     world = world or World()
     state = state_at(choices.state)
     started = beginning(source, choices, world)
     with (
         caught_signals(world) as signals,
-        state.plan_lock(source.plan.name, started.run),
+        state.plan_lock(source.plan.name, started.run, started.part),
         _claims(state, started, world) as others,
     ):
         part = RunPart(source, started, state, choices, world, signals, others)
@@ -85,7 +89,10 @@ async def resume(
     world = world or World()
     state = state_at(choices.state)
     summary = state.summary(run)
-    with caught_signals(world) as signals, state.plan_lock(summary.plan, summary.run):
+    with (
+        caught_signals(world) as signals,
+        state.plan_lock(summary.plan, summary.run, _part_of(state, summary.run)),
+    ):
         run_state = state.replay(summary.run)
         if not run_state.is_anything_left(retry_failed=choices.retry_failed):
             return _as_it_was(run_state, state, choices)
@@ -98,6 +105,12 @@ async def resume(
                 source, run_state.started, state, choices, world, signals, others, run_state
             )
             return await part.execute(view or View(), observers, background)
+
+
+def _part_of(state: State, run: RunId) -> Part | None:
+    """Return the part of its plan that a run takes: its first record says so."""
+    first = next(state.events(run), None)
+    return first.part if isinstance(first, RunStarted) else None
 
 
 def _claims(state: State, started: RunStarted, world: World) -> AbstractContextManager[OtherRuns]:

@@ -32,6 +32,7 @@ from orchestrator.core.model import (
     WaveFacts,
     same_fields,
 )
+from orchestrator.core.parts import Part
 from orchestrator.core.policy import SEEN_WITHIN, WatchPolicy
 from orchestrator.core.ports.fence import NO_FENCE, Fence
 from orchestrator.core.ports.journal import Proofs, Systems
@@ -88,6 +89,8 @@ class Choices(Struct, frozen=True, kw_only=True):
     keys: frozenset[str] | None = None
     retry_of: RunId | None = None
     """The run whose targets `keys` are."""
+    part: Part | None = None
+    """The only part of the plan that is taken; other runs take the others."""
     confirm: Callable[[Expansion, Sequence[ServerName]], bool] | None = None
     session_file: bool = True
     overrides: Mapping[str, str] = field(default_factory=dict)
@@ -269,6 +272,7 @@ def beginning(source: Plan, choices: Choices, world: World) -> RunStarted:
         only=choices.only,
         keys=tuple(sorted(choices.keys)) if choices.keys is not None else None,
         retry_of=choices.retry_of,
+        part=choices.part,
         entries=_entries(source),
         deadline_s=choices.deadline if choices.deadline is not None else plan.limits.deadline,
         confirmed=choices.confirm is None,
@@ -335,6 +339,8 @@ def require_allowed_writes(source: Plan, choices: Choices) -> None:
 
 def require_something_wanted(source: Plan, choices: Choices) -> None:
     """Check that --only or --retry-failed can match a target of the plan; nothing was sent yet.
+
+    A part of the plan may have none of them.
 
     Raises:
         PlanError: whatever the servers list, no target can match.
@@ -428,7 +434,7 @@ def orders_of(
     """Return the engine's orders; `proofs` are those from before the run."""
     plan = source.plan
     keys = frozenset(map(MountKey, started.keys)) if started.keys is not None else None
-    narrowing = Narrowing(only=started.only, keys=keys)
+    narrowing = Narrowing(only=started.only, keys=keys, part=started.part)
     draw = Draw(seed=started.seed, proofs=proofs, systems=systems)
     selection = selection_of(source, narrowing, started.started_at, draw)
 

@@ -27,6 +27,8 @@ COMMANDS = {
     "list": ("history", "List the targets of a run, or save them as a locked plan."),
     "trend": ("history", "Show durations, RTO and RPO over the last runs."),
     "coverage": ("history", "Show which machines of a plan were proven lately, and which never."),
+    "due": ("timing", "Show which plans are due, by their own `every` and the last proofs."),
+    "units": ("timing", "Print a systemd service and timer for a plan."),
     "orphans": ("orphaning", "Show which open restores a run may have left. Changes nothing."),
     "unmount": ("continuing", "Remove the mounts that a run may have left open."),
     "report": ("reporting", "Rebuild, check or compare the reports of runs."),

@@ -16,6 +16,7 @@ from orchestrator.core.text import inert
 if TYPE_CHECKING:
     from orchestrator.app.readiness.findings import Readiness
     from orchestrator.app.stores import Place
+    from orchestrator.core.parts import Part
 
 
 @click.command("check")
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 )
 @options.set_option
 @options.only_option
+@options.shard_option
 @options.state_option
 @options.output_options
 def check_command(
@@ -54,6 +56,7 @@ def check_command(
     timeout: float,
     overrides: dict[str, str],
     only: tuple[str, ...],
+    shard: Part | None,
     state: Place | None,
     output: options.Output,
 ) -> None:
@@ -76,7 +79,9 @@ def check_command(
     if on_change and state is not None and not isinstance(state, Path):
         fail(ExitCode.USAGE, "--on-change: only a state directory remembers the last check")
     source = load_any(plan, overrides=overrides)
-    choices = Choices(state=state or options.default_state(), only=only, overrides=overrides)
+    choices = Choices(
+        state=state or options.default_state(), only=only, part=shard, overrides=overrides
+    )
 
     ask = partial(check, source, choices, patience=timeout, strict=strict)
     readiness = unless_terminated(ask)

@@ -76,6 +76,7 @@ def _explain(error: Exception) -> None:
         case (
             errors.RunNotFound()
             | errors.CannotResume()
+            | errors.CannotMerge()
             | errors.KeyUnusable()
             | errors.AddressRefused()
         ):

@@ -74,7 +74,7 @@ def trend_command(
     runs = journal.runs()
     if plan is None and target is None and runs:
         plan = runs[0].plan
-    states = _states(journal, plan, target, last)
+    states = states_of(journal, plan, target, last)
     trends = (
         trends_of_targets(target, states)
         if target is not None
@@ -88,7 +88,7 @@ def trend_command(
         click.echo("\n".join(trend_lines(trends)))
 
 
-def _states(
+def states_of(
     journal: Store, plan: str | None, target: str | None = None, last: int | None = None
 ) -> Iterator[RunState]:
     """Yield the newest runs first, at most `last`: of a plan, with a target that matches.
@@ -156,12 +156,12 @@ def coverage_command(
     wanted, notes = (
         (_machines_now(loaded, journal), ["the servers were asked just now"])
         if ask
-        else planned_machines(loaded.plan, loaded.sha256, _states(journal, loaded.plan.name))
+        else planned_machines(loaded.plan, loaded.sha256, states_of(journal, loaded.plan.name))
     )
     coverage = coverage_of(
         loaded.plan.name,
         wanted,
-        proofs_of(_states(journal, None)),
+        proofs_of(states_of(journal, None)),
         days=days,
         now=datetime.now(UTC),
         notes=notes,

@@ -17,6 +17,7 @@ from msgspec import Struct
 from orchestrator.cli.ending import explained, fail
 from orchestrator.core.errors import AddressRefused, KeyUnusable
 from orchestrator.core.exit_codes import ExitCode
+from orchestrator.core.parts import Part, read_part
 from orchestrator.core.text import printable_json
 
 if TYPE_CHECKING:
@@ -148,6 +149,13 @@ def _overrides(
     return found
 
 
+def _part(_ctx: click.Context, _option: click.Parameter, value: str | None) -> Part | None:
+    try:
+        return None if value is None else read_part(value)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from None
+
+
 def _signer(_ctx: click.Context, _option: click.Parameter, path: Path | None) -> Signer | None:
     from orchestrator.report.evidence.signing import load_signer
 
@@ -241,6 +249,13 @@ only_option = click.option(
     metavar="GLOB",
     multiple=True,
     help="Only targets whose key, label or VM matches. May be repeated.",
+)
+shard_option = click.option(
+    "--shard",
+    metavar="K/N",
+    callback=_part,
+    help="Only the machines of shard K of N, for N jobs that run side by side. A machine belongs "
+    "to the same shard in every run, whatever else the plan has.",
 )
 yes_write_option = click.option(
     "--yes-write",

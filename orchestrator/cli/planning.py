@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli import options
-from orchestrator.cli.ending import end, explained, unless_terminated
+from orchestrator.cli.ending import end, explained, fail, unless_terminated
 from orchestrator.core.errors import PlanError, PlanProblem, in_brief
 from orchestrator.core.text import printable
 from orchestrator.core.version import __version__
@@ -20,6 +20,7 @@ from orchestrator.core.version import __version__
 if TYPE_CHECKING:
     from orchestrator.app.preview import Preview
     from orchestrator.app.stores import Place
+    from orchestrator.core.parts import Part
     from orchestrator.plan.file.loading import LoadedPlan
 
 
@@ -104,6 +105,7 @@ def schema_command(what: str) -> None:
 @options.seed_option
 @options.set_option
 @options.only_option
+@options.shard_option
 @options.output_options
 def plan_command(
     plan: Path,
@@ -115,6 +117,7 @@ def plan_command(
     seed: int | None,
     overrides: dict[str, str],
     only: tuple[str, ...],
+    shard: Part | None,
     output: options.Output,
 ) -> None:
     """Log on, expand PLAN and show every target: server, backup server, point, age, wave.
@@ -128,13 +131,17 @@ def plan_command(
     from orchestrator.cli.showing import as_values, shown_plan
     from orchestrator.plan.file.loading import load_plan
 
+    if shard is not None and save_as is not None:
+        fail(
+            2, "lock the whole plan, and give --shard to `run`: all shards must have the same file"
+        )
     loaded = load_plan(plan, overrides=overrides)
     journal = options.journal_of(state)
     before = comparing.earlier(against, loaded, journal, overrides) if against is not None else None
     locked = before.locked if before is not None else None
     if locked is not None and seed is None:
         seed = locked.seed or None  # what was drawn then is drawn again
-    ask = partial(look, loaded, journal, only=only, seed=seed, locked=locked)
+    ask = partial(look, loaded, journal, only=only, part=shard, seed=seed, locked=locked)
     preview = unless_terminated(ask)
     lines = comparing.differences_of(before, preview, only) if before is not None else []
     if as_json:
@@ -157,7 +164,8 @@ def plan_command(
     unusable = bool(expansion.broken or preview.missing)
     if save_as is not None and not unusable:
         _save(save_as, loaded, preview)
-    end(4 if unusable else 1 if expansion.unresolved or not expansion.requests else 0)
+    nothing = not expansion.requests and not (shard is not None and expansion.elsewhere)
+    end(4 if unusable else 1 if expansion.unresolved or nothing else 0)
 
 
 def _save(output: Path, loaded: LoadedPlan, preview: Preview) -> None:

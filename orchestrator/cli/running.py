@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
 import click
+from msgspec import Struct
 from msgspec.structs import replace
 
 from orchestrator.cli import options
@@ -24,6 +25,7 @@ from orchestrator.cli.working import token_key_option
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.model import MountKey, RunId, ServerName
+from orchestrator.core.parts import Part
 from orchestrator.core.policy import DEADLINE
 from orchestrator.core.text import inert
 from orchestrator.views import streams
@@ -110,6 +112,7 @@ hold_option = click.option(
 @options.seed_option
 @options.set_option
 @options.only_option
+@options.shard_option
 @options.output_options
 def run_command(plan: Path, output: options.Output, **values: Any) -> None:
     """Mount the targets of PLAN, check them, unmount them, report. PLAN may be a locked plan.
@@ -246,6 +249,10 @@ def _prepared_there(
     from orchestrator.database.sealing import load_sealer
     from orchestrator.plan.choose.locked import LockedPlan
 
+    if values["shard"] is not None:
+        fail(
+            ExitCode.USAGE, "--shard is for a state directory; over a database workers share a run"
+        )
     if values["no_session_file"] and values["token_key"] is not None:
         fail(
             ExitCode.USAGE,
@@ -282,9 +289,14 @@ def choices_of(source: LoadedPlan | LockedPlan, state: Place, values: dict[str, 
     hold = _duration("--hold", values["hold"], positive_duration)
     if isinstance(source, LockedPlan) and values["seed"] is not None:
         fail(ExitCode.USAGE, "--seed cannot change a locked plan: lock it again")
-    keys, seed, retry_of = _keys_to_retry(
+    retry = _to_retry(
         state, values["retry_failed"], source, require_checks=values["require_checks"]
     )
+    part = values.get("shard")
+    if None not in {part, retry.part} and part != retry.part:
+        fail(
+            ExitCode.USAGE, f"--shard {part}: run {retry.run} was shard {retry.part}; leave it out"
+        )
     return Choices(
         state=state,
         report=values["report"],
@@ -293,9 +305,10 @@ def choices_of(source: LoadedPlan | LockedPlan, state: Place, values: dict[str, 
         deadline=deadline,
         require_checks=values["require_checks"],
         only=values["only"],
-        keys=keys,
-        retry_of=retry_of,
-        seed=values["seed"] if values["seed"] is not None else seed,
+        keys=retry.keys,
+        retry_of=retry.run,
+        part=part or retry.part,
+        seed=values["seed"] if values["seed"] is not None else retry.seed,
         overrides=values["overrides"],
         hold=hold,
         yes_write=values["yes_write"],
@@ -318,16 +331,27 @@ def _duration(option: str, text: str | None, read: Callable[[str], float]) -> fl
         fail(ExitCode.USAGE, f"{option}: {exc}")
 
 
-def _keys_to_retry(
-    state: Place, run: str | None, source: LoadedPlan | LockedPlan, *, require_checks: bool
-) -> tuple[frozenset[str] | None, int | None, RunId | None]:
-    """Return the keys of an earlier run's targets that were not good, its seed and its name.
+class _Retry(Struct, frozen=True, kw_only=True):
+    """The keys of an earlier run's targets that were not good, its seed, its name and its part.
 
-    None for the keys means all of them. With `require_checks`, which either run can have, a target
-    that was only mounted was not good.
+    None for the keys means all of them.
+    """
+
+    keys: frozenset[str] | None = None
+    seed: int | None = None
+    run: RunId | None = None
+    part: Part | None = None
+
+
+def _to_retry(
+    state: Place, run: str | None, source: LoadedPlan | LockedPlan, *, require_checks: bool
+) -> _Retry:
+    """Return what an earlier run leaves to retry.
+
+    With `require_checks`, which either run can have, a target that was only mounted was not good.
     """
     if run is None:
-        return None, None, None
+        return _Retry()
     from orchestrator.core.run_state import good_results
 
     journal = options.journal_of(state)
@@ -342,7 +366,7 @@ def _keys_to_retry(
     keys |= _never_listed(source, earlier)
     if not keys:
         fail(ExitCode.USAGE, f"every target of run {name} was good; there is nothing to retry")
-    return keys, earlier.started.seed or None, name
+    return _Retry(keys=keys, seed=earlier.started.seed or None, run=name, part=earlier.started.part)
 
 
 def _never_listed(source: LoadedPlan | LockedPlan, earlier: RunState) -> frozenset[MountKey]:
@@ -355,7 +379,7 @@ def _never_listed(source: LoadedPlan | LockedPlan, earlier: RunState) -> frozens
         return frozenset()  # every server has said which machines it has, or has placeholders
     started = earlier.started
     keys = frozenset(map(MountKey, started.keys)) if started.keys is not None else None
-    narrowing = Narrowing(only=started.only, keys=keys)
+    narrowing = Narrowing(only=started.only, keys=keys, part=started.part)
     selection = selection_of(source, narrowing, datetime.now(UTC), Draw())
     known = {record.planned.server for record in earlier.records.values()}
     return frozenset(

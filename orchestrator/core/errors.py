@@ -320,5 +320,9 @@ class ForeignAnswer(MalformedResponse):
     """A success that is no document of the service's own: a page, JSON, or other XML."""
 
 
+class CannotMerge(OrchestratorError):
+    """Reports that do not belong together, or are not what their runs wrote."""
+
+
 class ForbiddenAction(EnterpriseManagerError):
     """Our own allow-list stopped the request before it was sent."""

@@ -30,6 +30,9 @@ class Selection(Protocol):
     def expand(self, listings: Mapping[ServerName, Listing]) -> Expansion:
         """Choose the points of the targets on the given servers."""
 
+    def is_elsewhere(self, expansion: Expansion) -> bool:
+        """Return whether other parts of the plan have targets: then this one may have none."""
+
     def guarded_with(self, server: ServerName) -> frozenset[ServerName]:
         """Return the other servers whose machines count in a guard of this one's."""
 

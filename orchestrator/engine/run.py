@@ -99,7 +99,11 @@ class Run:
 
     async def _carry_out(self, background: TaskGroup) -> None:
         expansion, silent = await self.shard.plan_targets(background)
-        if not self.ledger.records and not self._conductor.waves.wait_for_servers:
+        if (
+            not self.ledger.records
+            and not self._conductor.waves.wait_for_servers
+            and not self._orders.selection.is_elsewhere(expansion)
+        ):
             self._conductor.halt("selection", "no target is selected: nothing would be proven")
         confirm = self._orders.confirm
         if self._conductor.accepting and confirm is not None:

@@ -84,15 +84,17 @@ def has_record_locks(directory: Path) -> bool:
     return True
 
 
-def taken(file: TextIO, directory: Path) -> bool:
+def taken(file: TextIO, directory: Path, *, shared: bool = False) -> bool:
     """Take the lock of a file; a process that only tests it holds it for a moment at most.
+
+    With `shared`, others may share it at the same time.
 
     Raises:
         JournalError: the file system keeps no locks.
     """
     for _ in range(GLANCES):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as exc:
             if exc.errno not in HELD:
                 raise JournalError(without_locks(directory, exc.strerror or str(exc))) from exc

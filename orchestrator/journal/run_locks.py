@@ -9,14 +9,18 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from orchestrator.core.errors import JournalError, RunLocked
 from orchestrator.core.model import RunId
+from orchestrator.core.parts import Part
 from orchestrator.journal.locking import is_held, is_same_file, taken
 from orchestrator.journal.store import private_directory, private_file
 from orchestrator.log import Log
 
 log = Log(__name__)
+
+ADVICE = "wait for it to end, or stop it with SIGINT"
 
 
 class RunLocks:
@@ -25,15 +29,55 @@ class RunLocks:
     directory: Path
 
     @contextmanager
-    def plan_lock(self, plan: str, run: RunId) -> Iterator[None]:
+    def plan_lock(self, plan: str, run: RunId, part: Part | None = None) -> Iterator[None]:
         """Hold the lock of a plan and of one run of it; a dead process's locks free themselves.
+
+        A run of a part shares the plan's lock with the other parts of the same number of parts.
 
         Raises:
             RunLocked: another process runs this plan, or works on this run; the message says which.
             JournalError: a lock cannot be written, or the file system has no locks.
         """
         what = f"the plan {plan!r} is being run already"
-        with self._held(self._lock_path(plan), what, run), self._held_run(plan, run):
+        path = self._lock_path(plan)
+        with ExitStack() as stack:
+            if part is None:
+                stack.enter_context(self._held(path, what, run))
+            else:
+                stack.enter_context(self._shared(path, what, run))
+                stack.enter_context(self._held_part(path, what, run, part))
+            stack.enter_context(self._held_run(plan, run))
+            yield
+
+    @contextmanager
+    def _held_part(self, path: Path, what: str, run: RunId, part: Part) -> Iterator[None]:
+        """Hold the lock of a part of a plan, whose own lock is shared.
+
+        Two that divide the plan differently overlap. Each takes its own lock before it looks for
+        the other's, so at most one of them goes on, perhaps none.
+        """
+        of_part = path.with_name(f"{path.stem}-{part.number}-of-{part.of}.lock")
+        with self._held(of_part, f"shard {part} of {what}", run):
+            try:
+                for other in sorted(self.directory.glob(f"{path.stem}-*-of-*.lock")):
+                    if not other.stem.endswith(f"-of-{part.of}") and _is_taken(other):
+                        holder = _holder(other.read_text(encoding="utf-8"))
+                        divided = f"{what}, divided in another way"
+                        raise RunLocked(f"{divided} ({holder}); {ADVICE}")
+                yield
+            finally:
+                with suppress(OSError):  # unlinked while it is held: see `_held`
+                    of_part.unlink(missing_ok=True)
+
+    @contextmanager
+    def _shared(self, path: Path, what: str, run: RunId) -> Iterator[None]:
+        """Hold the lock of a file together with others that share it; it names none of them."""
+        with self._lock_file(path) as file:
+            if not taken(file, self.directory, shared=True) or not is_same_file(file, path):
+                raise RunLocked(f"{what} ({_holder(file.read())}); {ADVICE}")
+            _explain_what_a_dead_process_left(file.read(), run)
+            with suppress(OSError):
+                os.ftruncate(file.fileno(), 0)
             yield
 
     @contextmanager
@@ -71,16 +115,10 @@ class RunLocks:
     @contextmanager
     def _held(self, path: Path, what: str, run: RunId) -> Iterator[None]:
         """Hold the lock of a file and write the holder into it; `what`: another holder's work."""
-        private_directory(self.directory)
-        try:
-            private_file(path)
-            file = path.open("r+", encoding="utf-8")
-        except OSError as exc:
-            raise JournalError(f"the lock {path} cannot be used: {exc.strerror}") from exc
-        with file:
+        with self._lock_file(path) as file:
             if not taken(file, self.directory) or not is_same_file(file, path):
-                holder = _holder(file.read())  # of a file that is gone: the moment it was let go
-                raise RunLocked(f"{what} ({holder}); wait for it to end, or stop it with SIGINT")
+                holder = self._holder_of(path, file.read())  # gone: the moment it was let go
+                raise RunLocked(f"{what} ({holder}); {ADVICE}")
             _explain_what_a_dead_process_left(file.read(), run)
             mine = {"pid": os.getpid(), "host": socket.gethostname(), "run": run}
             try:
@@ -91,6 +129,23 @@ class RunLocks:
             yield
             with suppress(OSError):  # whoever reads it later finds a lock that is free
                 os.ftruncate(file.fileno(), 0)
+
+    def _lock_file(self, path: Path) -> TextIO:
+        private_directory(self.directory)
+        try:
+            private_file(path)
+            return path.open("r+", encoding="utf-8")
+        except OSError as exc:
+            raise JournalError(f"the lock {path} cannot be used: {exc.strerror}") from exc
+
+    def _holder_of(self, path: Path, text: str) -> str:
+        """Return who holds a lock: the run in it, or one of the parts that share it."""
+        if not text:
+            for part in sorted(self.directory.glob(f"{path.stem}-*-of-*.lock")):
+                with suppress(OSError):
+                    if _is_taken(part):
+                        return _holder(part.read_text(encoding="utf-8"))
+        return _holder(text)
 
     def is_alive(self, plan: str, run: RunId) -> bool:
         """Return whether a living process on this machine works on a run of a plan."""
@@ -114,6 +169,15 @@ def _explain_what_a_dead_process_left(text: str, run: RunId) -> None:
             was=_holder(text),
             look="bulk-restore status shows what it left; bulk-restore unmount releases it",
         )
+
+
+def _is_taken(path: Path) -> bool:
+    """Return whether another process holds a lock."""
+    try:
+        with path.open("r", encoding="utf-8") as file:
+            return is_held(file)
+    except FileNotFoundError:  # it was given back meanwhile
+        return False
 
 
 def _is_held_for(path: Path, run: RunId) -> bool:

@@ -12,6 +12,7 @@ from orchestrator.report.shards import served_by, shard_name
 from orchestrator.report.stopped_tasks import stopped_tasks
 from orchestrator.report.text import (
     failures,
+    merged_words,
     ran_there,
     removed_lines,
     stray_words,
@@ -20,7 +21,7 @@ from orchestrator.report.text import (
     written,
     written_words,
 )
-from orchestrator.report.values import CopyReport, Report, ShardReport, TargetReport
+from orchestrator.report.values import CopyReport, MergedPart, Report, ShardReport, TargetReport
 
 T = TypeVar("T")
 
@@ -81,6 +82,7 @@ def render(report: Report) -> str:
         ]
     lines += [each for line in systems_lines(report) for each in (line, "")]
     lines += _part("Served by", report.run.shards, ["server", "workers"], _shard)
+    lines += _part("Shards", report.run.merged, ["shard"], _merged)
     lines += ["## Not proven", "", *(f"- {escape_markdown(line)}" for line in report.not_proven)]
     return "\n".join(lines) + "\n"
 
@@ -105,6 +107,10 @@ def _stopped(stopped: tuple[TargetReport, str]) -> list[str]:
 
 def _shard(shard: ShardReport) -> list[str]:
     return [escape_markdown(shard_name(shard)), escape_markdown(served_by(shard))]
+
+
+def _merged(part: MergedPart) -> list[str]:
+    return [escape_markdown(merged_words(part))]
 
 
 def _part(

@@ -25,6 +25,8 @@ def narrowed(state: RunState) -> str | None:
         why.append(f"--retry-failed {started.retry_of}")
     elif started.keys is not None:
         why.append("--retry-failed")
+    if started.part is not None:
+        why.append(f"--shard {started.part}")
     if not why:
         return None
     taken = f"only {counted(len(state.records), 'target')}"

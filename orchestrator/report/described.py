@@ -7,6 +7,9 @@ from typing import Annotated, Any, Self
 
 from msgspec import Meta
 
+V2, V3 = "0.2.0", "0.3.0"
+"""Versions that added a field."""
+
 
 class Moment(datetime):
     """A point in time; report.json has it in UTC with milliseconds."""

@@ -77,8 +77,7 @@ def _nothing_usable(state: RunState) -> bool:
     outcomes = {attempt.outcome for record in records for attempt in record.attempts}
     if outcomes - NOT_BEGUN:
         return False
-    is_whole = not state.started.only and state.started.keys is None
-    asked = set() if is_whole else {record.planned.server for record in records}
+    asked = set() if state.started.is_whole else {record.planned.server for record in records}
     named = asked or state.servers.keys()
     given_up = [state.servers[name].given_up for name in named]
     unusable = bool(given_up) and None not in given_up

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET
 
 from orchestrator.core.causes import cause_of
-from orchestrator.core.events import ServerFacts, StrayFound
+from orchestrator.core.events import RunStarted, ServerFacts, StrayFound
 from orchestrator.core.exit_codes import totals
 from orchestrator.core.left_open import LeftOpen
 from orchestrator.core.lifecycle import AttemptRecord, MountRecord, Phase, Span, TaskStop, Wait
@@ -39,6 +40,7 @@ from orchestrator.report.values import (
     CheckReport,
     CopyReport,
     MeasuredReport,
+    PartReport,
     PointReport,
     Reached,
     Report,
@@ -112,11 +114,31 @@ def _run(state: RunState, chain_head: str | None) -> RunReport:
         interrupted=finished is None or finished.interrupted,
         out_of_reach=state.out_of_reach,
         narrowed=narrowed(state),
+        part=_part(state.started),
+        merged=(),
+        missing=(),
         resumed_from=started.run if state.resumed else None,
         journal_head=chain_head,
         journal_records=state.events if chain_head is not None else None,
         shards=shard_reports(state),
     )
+
+
+def _part(started: RunStarted) -> PartReport | None:
+    part = started.part
+    if part is None:
+        return None
+    deciding = (
+        started.plan_sha256,
+        started.locked_sha256,
+        started.inventory_sha256,
+        sorted(started.overrides.items()),
+        started.only,
+        started.seed,
+        part.of,
+    )
+    digest = sha256(msgspec.json.encode(deciding)).hexdigest()
+    return PartReport(number=part.number, of=part.of, selection_sha256=digest)
 
 
 def _strays(strays: Iterable[StrayFound]) -> tuple[StrayReport, ...]:

@@ -17,7 +17,14 @@ from orchestrator.core.text import counted, duration, moment, printable
 from orchestrator.report.server_values import StrayReport, UnreadReport
 from orchestrator.report.shards import served_by, shard_name
 from orchestrator.report.stopped_tasks import stopped_tasks
-from orchestrator.report.values import CopyReport, Objective, Report, ShardReport, TargetReport
+from orchestrator.report.values import (
+    CopyReport,
+    MergedPart,
+    Objective,
+    Report,
+    ShardReport,
+    TargetReport,
+)
 
 T = TypeVar("T")
 
@@ -53,6 +60,7 @@ def text(report: Report) -> str:
         lines += ["Warnings:", *(f"  {printable(line)}" for line in report.warnings), ""]
     lines += [each for line in systems_lines(report) for each in (line, "")]
     lines += _part("Served by:", report.run.shards, _shard)
+    lines += _part("Shards:", report.run.merged, merged_words)
     lines += [_totals(report)]
     lines += [_end(report)]
     lines += ["Not proven:", *(f"  {line}" for line in report.not_proven)]
@@ -78,10 +86,30 @@ def _release(report: Report) -> list[str]:
     if 0 < gone < left + unsure:
         them = f"{left + unsure - gone} of them"
     lines = ["", f"{' and '.join(counts)}, see above."]
+    if report.run.merged:
+        return [*lines, *releasing_lines(report)]
     if gone < left + unsure or report.unread:
         lines[-1] += f" {until} this may still release {them}:"
         lines.append(f"  bulk-restore unmount {report.run.id}")
     return [*lines, out_of_reach_words(gone)] if gone else lines
+
+
+def releasing_lines(report: Report) -> list[str]:
+    """Return the commands that may still release what the runs of a merged report have left."""
+    return [
+        f"  bulk-restore unmount {printable(each.run)} (on {printable(each.host)})"
+        for each in report.run.merged
+        if each.may_be_open
+    ]
+
+
+def merged_words(part: MergedPart) -> str:
+    """Return what became of a part of the plan."""
+    code = "none yet" if part.exit_code is None else str(part.exit_code)
+    return (
+        f"{part.number}: run {printable(part.run)} on {printable(part.host)}, exit code {code}, "
+        f"{counted(part.targets, 'target')}, evidence: {part.evidence}"
+    )
 
 
 def words(name: str) -> str:

@@ -20,12 +20,10 @@ from orchestrator.core.causes import FailureCause
 from orchestrator.core.lifecycle import FIRM_RESULTS, Span
 from orchestrator.core.model import MountState, OsSource, Result, Source
 from orchestrator.core.proof import Fate
-from orchestrator.report.described import SHA256, Count, Moment, counts, doc, one_of
+from orchestrator.report.described import SHA256, V2, V3, Count, Moment, counts, doc, one_of
 from orchestrator.report.server_values import ServerReport, StrayReport, UnreadReport
 
 SCHEMA_VERSION: Literal[1] = 1
-V2, V3 = "0.2.0", "0.3.0"
-"""Versions that added a field."""
 PHASES = (
     "queued",
     "busy",
@@ -301,6 +299,41 @@ class ShardReport(Struct, frozen=True, kw_only=True):
     workers: Annotated[tuple[WorkerReport, ...], doc("the workers that served it, in order")]
 
 
+class PartReport(Struct, frozen=True, kw_only=True):
+    """The part of a plan that a run of `--shard` took."""
+
+    number: Annotated[int, doc("which one, from 1", minimum=1)]
+    of: Annotated[int, doc("how many there are", minimum=1)]
+    selection_sha256: Annotated[
+        str,
+        doc(
+            "SHA-256 of everything that decides which targets the plan has: equal in all parts "
+            "that belong together",
+            **SHA256,
+        ),
+    ]
+
+
+EVIDENCE = ("none", "verified", "signed")
+
+
+class MergedPart(Struct, frozen=True, kw_only=True):
+    """A run of `--shard` whose report is in a merged one."""
+
+    number: Annotated[int, doc("which shard, from 1", minimum=1)]
+    run: Annotated[str, doc("identifies the run in its journal")]
+    host: Annotated[str, doc("machine that it ran on")]
+    exit_code: Annotated[int | None, doc("null: it has not ended")]
+    targets: Annotated[Count, doc("targets that it had")]
+    may_be_open: Annotated[Count, doc("mounts that are open or may be; servers not known")]
+    report_sha256: Annotated[str, doc("SHA-256 of its report.json", **SHA256)]
+    journal_head: Annotated[str | None, doc("hash of the last record of its journal")]
+    evidence: Annotated[
+        str,
+        one_of("whether its files were compared with its evidence, and a signature", EVIDENCE),
+    ]
+
+
 class PublishedRun(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The run itself."""
 
@@ -342,6 +375,18 @@ class PublishedRun(Struct, frozen=True, kw_only=True, omit_defaults=True):
     shards: Annotated[
         tuple[ShardReport, ...],
         doc("who served each server; absent: a run on one machine", since=V3),
+    ] = ()
+    part: Annotated[
+        PartReport | None,
+        doc("the part of the plan that it took (--shard); absent: all of it", since=V3),
+    ] = None
+    merged: Annotated[
+        tuple[MergedPart, ...],
+        doc("the shards whose reports were merged into this one; absent: it is one run", since=V3),
+    ] = ()
+    missing: Annotated[
+        tuple[int, ...],
+        doc("numbers of the shards without a report; absent: none", since=V3),
     ] = ()
 
 

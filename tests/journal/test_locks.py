@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator.core.errors import RunLocked
 from orchestrator.core.model import RunId
+from orchestrator.core.parts import Part
 from orchestrator.core.records import RunSummary
 from orchestrator.journal import State
 from tests.journal.sample import BEGAN, RUN
@@ -19,18 +20,22 @@ from tests.journal.sample import BEGAN, RUN
 HOLDER = """
 import sys
 from pathlib import Path
+from orchestrator.core.parts import read_part
 from orchestrator.journal import State
-with State(Path(sys.argv[1])).plan_lock(sys.argv[2], sys.argv[3]):
+part = read_part(sys.argv[4]) if sys.argv[4:] else None
+with State(Path(sys.argv[1])).plan_lock(sys.argv[2], sys.argv[3], part):
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
 @contextmanager
-def another_process_runs(state: State, plan: str, run: str) -> Iterator[subprocess.Popen[str]]:
-    """Hold a plan's lock in a real second process."""
+def another_process_runs(
+    state: State, plan: str, run: str, *part: str
+) -> Iterator[subprocess.Popen[str]]:
+    """Hold the lock of a plan, or of a part of it, in a real second process."""
     with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(state.directory), plan, run],
+        [sys.executable, "-c", HOLDER, str(state.directory), plan, run, *part],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -145,3 +150,42 @@ def test_plan_names_are_no_paths(state: State) -> None:
             assert state.is_running(summary("r", plan))
 
     assert {path.parent for path in state.directory.rglob("*")} == {state.directory}
+
+
+@pytest.mark.process
+def test_parts_of_a_plan_run_at_once_each_of_them_once(state: State) -> None:
+    """Whoever would mount the same machine is refused, and told who does."""
+    second = Part(number=2, of=3)
+    with another_process_runs(state, "drill", RUN, "1/3") as process:
+        holder = f"run {RUN}, process {process.pid} on "
+        with state.plan_lock("drill", RunId("mine"), second):
+            assert state.is_running(summary("mine"))
+            assert state.is_running(summary(RUN))
+        for part, words in (
+            (Part(number=1, of=3), f"shard 1/3 of the plan 'drill' is being run .*{holder}"),
+            (Part(number=2, of=2), f"divided in another way .*{holder}"),
+            (None, f"the plan 'drill' is being run already .*{holder}"),
+        ):
+            with (
+                pytest.raises(RunLocked, match=words),
+                state.plan_lock("drill", RunId("mine"), part),
+            ):
+                pytest.fail("a machine was in two runs")
+    with state.plan_lock("drill", RunId("mine")):
+        pass
+
+
+@pytest.mark.process
+def test_a_whole_plan_keeps_its_parts_out(state: State) -> None:
+    """The part is told who runs all of it; once that has ended no file is left of the part."""
+    with another_process_runs(state, "drill", RUN) as process:
+        with (
+            pytest.raises(RunLocked, match=f"run {RUN}, process {process.pid} on "),
+            state.plan_lock("drill", RunId("mine"), Part(number=1, of=2)),
+        ):
+            pytest.fail("a machine was in two runs")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        with state.plan_lock("drill", RunId("mine"), Part(number=1, of=2)):
+            assert len(list(state.directory.glob("plan-*-1-of-2.lock"))) == 1
+    assert not list(state.directory.glob("plan-*-of-*"))

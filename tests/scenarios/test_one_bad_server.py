@@ -12,7 +12,7 @@ from orchestrator.app.preview import look
 from orchestrator.app.readiness.checking import check
 from orchestrator.app.stores import store_at
 from orchestrator.app.wiring import Choices
-from orchestrator.cli.running import _keys_to_retry
+from orchestrator.cli.running import _to_retry
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.model import RunId
 from orchestrator.engine.run import Run
@@ -226,9 +226,9 @@ async def test_a_retry_of_a_killed_run_takes_the_servers_that_had_not_listed(
         stage.sites.network.refusing.add(host("dr"))
         assert await Doom(stage, monkeypatch).lives(stage.run, at_s=30.0) is None
 
-        keys, _seed, _name = _keys_to_retry(stage.state, "last", stage.loaded, require_checks=False)
+        retry = _to_retry(stage.state, "last", stage.loaded, require_checks=False)
 
-    assert keys == frozenset({"default/hq/hq-app0000", "default/dr/match:dr-*"})
+    assert retry.keys == frozenset({"default/hq/hq-app0000", "default/dr/match:dr-*"})
 
 
 async def test_silence_counts_from_the_first_unanswered_request(

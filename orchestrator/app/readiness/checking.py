@@ -38,6 +38,7 @@ from orchestrator.engine.orders import Selection
 from orchestrator.plan.choose.expansion import Expansion
 from orchestrator.plan.choose.inventory import Listing, inventory_needs
 from orchestrator.plan.choose.locked import LockedPlan
+from orchestrator.plan.choose.parts import require_same_choice
 from orchestrator.plan.choose.sampling import Draw, seed_of
 from orchestrator.plan.choose.targets import Narrowing
 from orchestrator.plan.file.left_out import left_out_lines
@@ -71,9 +72,10 @@ async def check(
     world = world or World()
     store = store_at(choices.state)
     now = world.wall_clock()
-    narrowing = Narrowing(only=choices.only, keys=choices.keys)
+    require_same_choice(source, choices.part, choices.seed)
+    narrowing = Narrowing(only=choices.only, keys=choices.keys, part=choices.part)
     selection = selection_of(source, narrowing, now, _draw(source, choices, store, world, now))
-    is_whole = not choices.only and choices.keys is None
+    is_whole = not choices.only and choices.keys is None and choices.part is None
     sights = await _sights(
         source, selection, world, patience, lambda name: is_whole or selection.wants(name)
     )
@@ -192,7 +194,7 @@ class _CheckResults(Struct, frozen=True):
         plan = self.source.plan
         about = Subject(Scope.RUN, plan.name)
         if memory.trouble is None:
-            yield same_plan(about, memory.living)
+            yield same_plan(about, memory.living, self.choices.part)
         else:
             yield about.not_visible("same_plan", "the journal cannot be read")
         yield journal_findings(about, self.store, memory.trouble)

@@ -12,6 +12,7 @@ from orchestrator.core import text
 from orchestrator.core.errors import JournalError
 from orchestrator.core.lifecycle import HOLDING_PHASES
 from orchestrator.core.model import MountKey, MountRequest, ServerName
+from orchestrator.core.parts import Part
 from orchestrator.core.paths import nearest_existing
 from orchestrator.core.ports.store import Store
 from orchestrator.core.run_state import RunState
@@ -28,17 +29,18 @@ def living_runs(store: Store) -> list[RunState]:
     Raises:
         JournalError: the journal cannot be read.
     """
-    runs: dict[str, RunState] = {}
-    for summary in store.runs():
-        if summary.plan not in runs and store.is_running(summary):
-            runs[summary.plan] = store.replay(summary.run)
-    return list(runs.values())
+    return [store.replay(each.run) for each in store.runs() if store.is_running(each)]
 
 
-def same_plan(about: Subject, runs: Iterable[RunState]) -> Finding:
-    """Check that this plan is not running already: it would be refused with exit code 6."""
+def same_plan(about: Subject, runs: Iterable[RunState], part: Part | None) -> Finding:
+    """Check that this plan is not running already: it would be refused with exit code 6.
+
+    Other parts of it may run.
+    """
     for run in runs:
-        if run.started.plan == about.name:
+        other = run.started.part
+        is_beside = part and other and part.of == other.of and part.number != other.number
+        if run.started.plan == about.name and not is_beside:
             return about.problem(
                 "same_plan",
                 f"run {run.started.run} of this plan is running (process {run.started.pid}); "

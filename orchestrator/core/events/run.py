@@ -17,6 +17,7 @@ from orchestrator.core.model import (
     WaveFacts,
     WaveName,
 )
+from orchestrator.core.parts import Part
 from orchestrator.core.proof import BaselineCheck, CheckSets
 
 
@@ -63,6 +64,8 @@ class RunStarted(Event, frozen=True, kw_only=True):
     keys: tuple[str, ...] | None = None
     retry_of: RunId | None = None
     """The earlier run whose targets that were not good are the only ones taken."""
+    part: Part | None = None
+    """The only part of the plan that it takes; None: it was not divided."""
     entries: int | None = None
     """How many entries the whole plan has; None: an older run did not say."""
     deadline_s: float | None = None
@@ -78,6 +81,11 @@ class RunStarted(Event, frozen=True, kw_only=True):
     """How long a mount whose checks failed is held for a person."""
     hold_s: float | None = None
     """How long every mount is held; None: not."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it takes all of its plan."""
+        return not self.only and self.keys is None and self.part is None
 
     @property
     def compares_with_earlier(self) -> bool:

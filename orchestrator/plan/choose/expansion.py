@@ -43,7 +43,7 @@ class Expansion(Struct, frozen=True, kw_only=True):
     `passed` are the points of a target's machine that were not chosen; of the targets in
     `queried` they are the rest of what a query returned. `notes` say what samples took,
     and what servers listed that could not be read. `left_out` are the machines that `exclude` and
-    `backup_server` took away.
+    `backup_server` took away. `elsewhere` is how many targets other parts of the plan take.
     """
 
     requests: tuple[MountRequest, ...]
@@ -55,6 +55,7 @@ class Expansion(Struct, frozen=True, kw_only=True):
     queried: frozenset[MountKey] = frozenset()
     notes: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    elsewhere: int = 0
 
 
 def expand(

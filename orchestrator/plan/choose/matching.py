@@ -89,13 +89,18 @@ def match(
 
 def without_point(entry: Entry, why: str) -> Candidate:
     """Return the one target of an entry for which nothing could be chosen."""
-    name = f"{entry.kind}:{entry.value}" if SELECTORS[entry.kind].several else entry.value
     return Candidate(
         entry=entry,
-        name=name if entry.label is None else entry.label,
+        name=name_without_machine(entry),
         backup_server=entry.backup_server,
         choice=NoChoice(why=why),
     )
+
+
+def name_without_machine(entry: Entry) -> str:
+    """Return what the one target of an entry is called while its machines are not known."""
+    name = f"{entry.kind}:{entry.value}" if SELECTORS[entry.kind].several else entry.value
+    return name if entry.label is None else entry.label
 
 
 # --- machines ------------------------------------------------------------------------------

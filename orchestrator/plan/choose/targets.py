@@ -24,6 +24,7 @@ from orchestrator.core.model import (
     UnresolvedTarget,
     same_fields,
 )
+from orchestrator.core.parts import Part
 from orchestrator.core.ports.journal import Systems
 from orchestrator.plan.choose import expansion as expanding
 from orchestrator.plan.choose.expansion import Expansion
@@ -36,16 +37,21 @@ from orchestrator.plan.choose.inventory import (
     inventory_needs,
 )
 from orchestrator.plan.choose.locked import LockedPlan
+from orchestrator.plan.choose.parts import PartOfPlan, locked_part_takes
 from orchestrator.plan.choose.sampling import Draw
 from orchestrator.plan.file.selectors import SelectorKind
 from orchestrator.plan.file.settings import Entry, Expectation, RestorePlan
 
 
 class Narrowing(Struct, frozen=True, kw_only=True):
-    """Globs of --only over key, label and VM; `keys`, where given, are the only ones taken."""
+    """Globs of --only over key, label and VM; `keys`, where given, are the only ones taken.
+
+    Of those, a run with a `part` takes only what belongs to it: see `parts`.
+    """
 
     only: tuple[str, ...] = ()
     keys: frozenset[str] | None = None
+    part: Part | None = None
 
     def takes(self, target: MountRequest | UnresolvedTarget) -> bool:
         """Tell whether a target is wanted."""
@@ -107,8 +113,15 @@ class PlanSelection:
         """Where the wanted targets are known by their keys, no new sample is drawn."""
         return replace(self.draw, sampling=self.draw.sampling and self.narrowing.keys is None)
 
+    @cached_property
+    def _part(self) -> PartOfPlan:
+        return PartOfPlan(self.narrowing.part, self.plan)
+
     def wants(self, server: ServerName) -> bool:
-        return any(self.narrowing.may_take(entry) for entry in self.plan.entries(server))
+        entries = self.plan.entries(server)
+        return self._part.counts_on(entries) or any(
+            self.narrowing.may_take(entry) and self._part.may_take(entry) for entry in entries
+        )
 
     def needs(self, server: ServerName) -> InventoryNeeds:
         return inventory_needs(self.plan, server, self._draw)
@@ -126,12 +139,24 @@ class PlanSelection:
             known = {each.key for each in requests} | {each.key for each in unresolved}
             requests += [each for each in sampled.requests if self._was_unlisted(each, known)]
             unresolved += [each for each in sampled.unresolved if self._was_unlisted(each, known)]
+        own_requests = tuple(filter(self._part.takes, requests))
+        own_unresolved = tuple(filter(self._part.takes, unresolved))
+        wanted, own = len(requests) + len(unresolved), len(own_requests) + len(own_unresolved)
         return replace(
             expansion,
-            requests=with_known_systems(requests, self.draw.systems),
-            unresolved=tuple(unresolved),
+            requests=with_known_systems(own_requests, self.draw.systems),
+            unresolved=own_unresolved,
+            elsewhere=wanted - own,
             broken=(*expansion.broken, *_unknown_limits(self.plan, listings)),
             pending=(),
+        )
+
+    def is_elsewhere(self, expansion: Expansion) -> bool:
+        return expansion.elsewhere > 0 or any(
+            self.narrowing.may_take(entry) and not self._part.may_take(entry)
+            for server in self.plan.servers
+            if not self.wants(server)
+            for entry in self.plan.entries(server)
         )
 
     @cached_property
@@ -187,7 +212,12 @@ class PlanSelection:
         )
         entries = self.plan.entries(server)
         open_ended = {each.place for each in entries if self._may_take_unlisted(each)}
-        return [x for x in targets if x.place in open_ended or self.narrowing.takes_in_any_case(x)]
+        return [
+            target
+            for target in targets
+            if (target.place in open_ended or self.narrowing.takes_in_any_case(target))
+            and self._part.takes(target)
+        ]
 
     def _may_take_unlisted(self, entry: Entry) -> bool:
         """Tell whether a machine that only the server can name may be wanted of an entry."""
@@ -217,8 +247,13 @@ class LockedSelection:
         self._now, self._systems = now, systems
         self._plan = locked.plan
         self._locked = locked
-        self._requests = [each for each in locked.requests if narrowing.takes(each)]
-        self._unresolved = [each for each in locked.unresolved if narrowing.takes(each)]
+        requests = list(filter(narrowing.takes, locked.requests))
+        unresolved = list(filter(narrowing.takes, locked.unresolved))
+        belongs = partial(locked_part_takes, narrowing.part)
+        self._requests = list(filter(belongs, requests))
+        self._unresolved = list(filter(belongs, unresolved))
+        wanted, own = len(requests) + len(unresolved), len(self._requests) + len(self._unresolved)
+        self._elsewhere = wanted - own
 
     def wants(self, server: ServerName) -> bool:
         targets: list[MountRequest | UnresolvedTarget] = [*self._requests, *self._unresolved]
@@ -265,7 +300,11 @@ class LockedSelection:
             unresolved=tuple(unresolved),
             broken=tuple(_unknown_limits(self._plan, listings)),
             notes=tuple(notes),
+            elsewhere=self._elsewhere,
         )
+
+    def is_elsewhere(self, expansion: Expansion) -> bool:
+        return expansion.elsewhere > 0
 
     def gone(self, listings: Mapping[ServerName, Listing]) -> Sequence[UnresolvedTarget]:
         """Return the targets whose locked points are not there any more, and why."""

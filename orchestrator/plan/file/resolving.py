@@ -90,7 +90,7 @@ def resolve(
     if header is None or problems:
         return Resolved(plan=None, files=around.files, left_out=())
     plan = RestorePlan(
-        **header.values("name", "description", "mode", "reason"),
+        **header.values("name", "description", "mode", "reason", "every"),
         servers=servers.settings,
         waves=waves,
         limits=merge(RunLimits(), header.limits),

@@ -375,6 +375,9 @@ class PlanFile(Section, of=RestorePlan):
     reason: kinds.Line | None = optional(
         "Why it runs, such as a change number; kept in journal and reports."
     )
+    every: kinds.PositiveDuration | None = optional(
+        "How old the last proof of a target may be before the plan is due, for `due` and `units`."
+    )
     variables: Annotated[dict[str, kinds.Line], ReadLater()] | None = optional(
         "Values for ${name} in any text below; --set name=value and --vars FILE override."
     )

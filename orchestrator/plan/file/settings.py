@@ -331,6 +331,8 @@ class RestorePlan(Struct, frozen=True, kw_only=True):
     description: str | None = None
     mode: str = "drill"
     reason: str | None = None
+    every: float | None = None
+    """Seconds after which a proof of a target is too old; None: the plan is never due."""
     limits: RunLimits = RunLimits()
     objectives: Objectives = Objectives()
     checks: CheckSets = field(default_factory=CheckSets)

@@ -55,6 +55,7 @@ def render(report: Report) -> str:
             sections.phases(report),
             sections.servers(report),
             sections.workers(report),
+            sections.merged(report),
             targets.everything(report),
         )
     )

@@ -38,7 +38,7 @@ def over_time(report: Report) -> str:
             pictures.append(_curve(server, steps, report, until))
     if pictures:
         pictures.insert(0, HINT)
-    if any(server.paces or server.outages for server in report.servers):
+    if pictures and any(server.paces or server.outages for server in report.servers):
         pictures.append(EXPLAINED)
     return "".join(pictures)
 
@@ -50,7 +50,7 @@ def open_over_time(targets: Sequence[TargetReport]) -> list[tuple[float, int]]:
     """
     changes: dict[float, int] = {0.0: 0}
     for target in targets:
-        last = target.spans[-1] if target.may_be_open else None
+        last = target.spans[-1] if target.may_be_open and target.spans else None
         for span in target.spans:
             if span.phase in USING_A_SLOT:
                 changes[span.start] = changes.get(span.start, 0) + 1

@@ -153,9 +153,11 @@ def to_do(report: Report) -> str:
     rest = more(len(targets) - NAMED, ", see report.csv")
     if len(targets) > PRINTED:
         rest += only_on_paper(f"Paper names {PRINTED} of {len(targets)}; all are in report.csv.")
+    runs = [each.run for each in report.run.merged if each.may_be_open] or [report.run.id]
+    commands = ", ".join(f"<code>bulk-restore unmount {shown(each)}</code>" for each in runs)
     how = (
         "<p>Within 15 minutes of the last request, "
-        f"<code>bulk-restore unmount {shown(report.run.id)}</code> may still release what is open. "
+        f"{commands} may still release what is open. "
         "Later: in the Veeam Backup &amp; Replication console of the backup server, find the "
         "running file-level restore session of the restore point and stop it.</p>"
         if report.strays or report.unread or any(each.may_be_open for each in targets)
@@ -290,6 +292,22 @@ def workers(report: Report) -> str:
     ]
     inner = cards(("Server", "Takeovers", "Workers"), rows[:NAMED], kind="narrow")
     return section("Served by", inner, more(len(rows) - NAMED))
+
+
+def merged(report: Report) -> str:
+    """Return the runs whose reports were merged into this one."""
+    rows = [
+        (
+            f"<b>{each.number}</b>",
+            f"<code>{shown(each.run)}</code><br>{shown(each.host)}",
+            ABSENT if each.exit_code is None else str(each.exit_code),
+            str(each.targets),
+            f"{each.evidence}<br><code>{shown(each.journal_head)}</code>",
+        )
+        for each in report.run.merged
+    ]
+    head = ("Shard", "Run, machine", "Exit code", "Targets", "Evidence, journal chain head")
+    return section("Shards", cards(head, rows[:NAMED]), more(len(rows) - NAMED))
 
 
 def warnings(report: Report) -> str:

@@ -110,26 +110,28 @@ class Coverage(Struct, frozen=True, kw_only=True):
 
 
 def planned_machines(
-    plan: RestorePlan, sha256: str, earlier: Iterable[RunState]
+    plan: RestorePlan, sha256: str, earlier: Iterable[RunState], *, only_newest: bool = False
 ) -> tuple[list[PlannedMachine], list[str]]:
     """Return the machines that a plan selects, without asking a server, and notes on that.
 
     Machines that the plan names are known from it alone. Those of its selectors are the ones
     that the newest whole run of the plan found; of a sample, those that any such run drew from
-    the very same plan. `earlier` are the plan's runs, the newest first.
+    the very same plan. `earlier` are the plan's runs, the newest first. With `only_newest`, that
+    run counts alone, and only if it had this very plan; it says which rows of a file it drew.
     """
     entries = plan.entries()
+    drawn = {id(each) for each in entries if only_newest and each.sample is not None}
     machines = [
         _machine(entry, plan, entry.value, entry.backup_server, "the plan names it")
         for entry in entries
-        if is_named(entry)
+        if is_named(entry) and id(entry) not in drawn
     ]
-    selectors = [entry for entry in entries if not is_named(entry)]
+    selectors = [entry for entry in entries if not is_named(entry) or id(entry) in drawn]
     if not selectors:
         return machines, []
     whole = (each for each in earlier if _is_whole(each))
     run = next(whole, None)
-    if run is None:
+    if run is None or (only_newest and not _is_of(run, sha256)):
         note = "no run has expanded this plan's selectors yet: --ask asks the servers"
         return machines + [_unknown(entry, plan) for entry in selectors], [note]
     unchanged = _is_of(run, sha256)
@@ -139,7 +141,7 @@ def planned_machines(
         + ("" if unchanged else ", when the plan was another one; --ask asks the servers")
     ]
     runs = [run]
-    if any(entry.sample is not None for entry in selectors):
+    if not only_newest and any(entry.sample is not None for entry in selectors):
         notes.append("of samples, only what runs have drawn is known; --ask asks for all of it")
         runs += [each for each in whole if unchanged and _is_of(each, sha256)]
     for entry in selectors:
@@ -155,7 +157,7 @@ def planned_machines(
             for run in looked_at
             for each in run.records.values()
             if each.planned.point is not None and _belongs(each, entry, exactly=unchanged)
-        ] or [_unknown(entry, plan)]
+        ] or ([] if is_named(entry) else [_unknown(entry, plan)])
     return machines, notes
 
 
@@ -170,7 +172,7 @@ def _is_of(state: RunState, sha256: str) -> bool:
 
 def _is_whole(state: RunState) -> bool:
     """Return whether a run took all targets of its plan, and planned them."""
-    return not state.started.only and state.started.keys is None and bool(state.records)
+    return state.started.is_whole and bool(state.records)
 
 
 def _belongs(record: MountRecord, entry: Entry, *, exactly: bool) -> bool:

@@ -82,8 +82,7 @@ class PageState:
         """When a run of the whole plan last ended with exit code 0; a narrowed one proves less."""
         started, finished = self.stats.started, self.finished
         if started is not None and finished is not None and finished.exit_code == ExitCode.GOOD:
-            is_whole = not started.only and started.keys is None
-            return finished.finished_at.timestamp() if is_whole else self.earlier_success
+            return finished.finished_at.timestamp() if started.is_whole else self.earlier_success
         return self.earlier_success
 
     @property
