@@ -317,9 +317,12 @@ def told(seed: int, more: frozenset[str] = PLAYED) -> Story:
 
 
 def _leave_open(rng: random.Random, story: Story) -> None:
-    """Let some plans name no system: each Linux machine is mounted as Windows first."""
+    """Let some plans name no system: each Linux machine is mounted as Windows first.
+
+    A volume that cannot be read is for those only: a plan's own word is not looked after.
+    """
     story.open_os = rng.random() < 0.25
-    for place in story.places if story.open_os else ():
+    for place in story.places if story.open_os and not story.wrong_os else ():
         shown = rng.choice(["nothing", "nothing", "unreadable"])
         place.behaviour = replace(place.behaviour, wrong_system=shown)
 
@@ -513,7 +516,8 @@ def _neighbours(rng: random.Random, story: Story) -> None:
             activity_delay_s=rng.choice([0.0, 0.0, 50.0, 900.0]),
             shows_own_mounts=rng.random() < 0.8,
         )
-        place.counts_others = rng.random() < 0.3
+        stays = place.name in {name for _at, name in story.strangers}  # a stranger never leaves
+        place.counts_others = rng.random() < 0.3 and not stays
         for _ in range(rng.choice([0, 1, 2, 3])):
             begin = rng.uniform(-100.0, 200.0)
             place.neighbours.append(

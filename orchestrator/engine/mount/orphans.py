@@ -31,6 +31,7 @@ from orchestrator.core.model import (
     Task,
     TaskId,
 )
+from orchestrator.core.stops import StopSeen
 from orchestrator.core.text import counted
 from orchestrator.engine.connection import Connection
 from orchestrator.engine.mount import stop
@@ -173,12 +174,17 @@ class _Audit(Struct):
         )
 
     def _was_stopped(self, record: MountRecord) -> bool:
-        """Return whether a target's task was asked to stop here, and no mount of it was seen."""
+        """Return whether a target's task was asked to stop here, and may mount something yet.
+
+        Also where one was seen and removed: it may have been that of a request which arrived twice.
+        """
         if not record.is_final or not record.attempts:
             return False
         newest = record.attempts[-1]
         is_here = newest.session == self.connection.session.id
-        return is_here and newest.outcome in {"failed", "unknown"} and stop.has_acted(record)
+        is_gone = newest.stop is not None and newest.stop.seen is StopSeen.VANISHED
+        unseen = newest.outcome in {"failed", "unknown"}
+        return is_here and (unseen or is_gone) and stop.has_acted(record)
 
     async def _awaited(self, tasks: list[Task], wait: float) -> list[Task]:
         """Return the tasks without a target once all have ended, or after `wait` seconds."""
