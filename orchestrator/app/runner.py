@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from orchestrator.app.outcome import Outcome, write_reports
 from orchestrator.app.run_part import RunPart
 from orchestrator.app.signals import caught_signals
+from orchestrator.app.signs_of_life import signs_of_life
 from orchestrator.app.stores import state_at
 from orchestrator.app.wiring import (
     Choices,
@@ -22,7 +24,8 @@ from orchestrator.app.wiring import (
 from orchestrator.core.earlier_runs.naming import urls_of
 from orchestrator.core.errors import CannotResume
 from orchestrator.core.events import RunStarted
-from orchestrator.core.model import ExitCode
+from orchestrator.core.model import ExitCode, RunId
+from orchestrator.core.policy import SIGN_EVERY
 from orchestrator.core.ports.journal import Observer, OtherRuns
 from orchestrator.core.run_state import RunState
 from orchestrator.journal import State
@@ -55,7 +58,7 @@ async def run_plan(
     started = beginning(source, choices, world)
     with (
         caught_signals(world) as signals,
-        state.plan_lock(source.plan.name, started.run),
+        _working(state, source.plan.name, started.run, world),
         _claims(state, started, world) as others,
     ):
         part = RunPart(source, started, state, choices, world, signals, others)
@@ -85,7 +88,7 @@ async def resume(
     world = world or World()
     state = state_at(choices.state)
     summary = state.summary(run)
-    with caught_signals(world) as signals, state.plan_lock(summary.plan, summary.run):
+    with caught_signals(world) as signals, _working(state, summary.plan, summary.run, world):
         run_state = state.replay(summary.run)
         if not run_state.is_anything_left(retry_failed=choices.retry_failed):
             return _as_it_was(run_state, state, choices)
@@ -98,6 +101,22 @@ async def resume(
                 source, run_state.started, state, choices, world, signals, others, run_state
             )
             return await part.execute(view or View(), observers, background)
+
+
+@contextmanager
+def _working(state: State, plan: str, run: RunId, world: World) -> Iterator[None]:
+    """Hold the locks of a plan and a run, and show now and then that this process moves.
+
+    Raises:
+        RunLocked: another process runs this plan, or works on this run.
+        JournalError: a lock cannot be written, or the file system has no locks.
+    """
+    signs_s = None if world.inline else SIGN_EVERY
+    with (
+        state.plan_lock(plan, run, signs_s=signs_s),
+        signs_of_life(partial(state.show_life, plan, run), inline=world.inline),
+    ):
+        yield
 
 
 def _claims(state: State, started: RunStarted, world: World) -> AbstractContextManager[OtherRuns]:

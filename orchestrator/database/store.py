@@ -32,6 +32,7 @@ from orchestrator.core.records import (
     Record,
     Row,
     RunSummary,
+    Stall,
     checked,
     merged,
 )
@@ -124,6 +125,27 @@ class DatabaseStore(RunReader):
             [summary.run],
         )
         return bool(is_held)
+
+    def stall(self, summary: RunSummary) -> Stall | None:
+        """Return since when no worker has renewed a lease of the run that it has not given back.
+
+        None while another one lives. A worker that hangs, was killed or does not reach the
+        database looks the same.
+        """
+        found = self._ask(
+            "SELECT coalesce(host, worker), pid, clock_timestamp() + lease_s * interval '1 s' "
+            "- (SELECT lease_life FROM bulk_restore.about) "
+            "FROM bulk_restore.shards LEFT JOIN bulk_restore.workers USING (worker) "
+            "WHERE run = %s AND worker IS NOT NULL AND state <> 'done' "
+            "ORDER BY lease_s DESC LIMIT 1",
+            [summary.run],
+        )
+        if not found or self.is_running(summary):
+            return None
+        ((host, pid, since),) = found
+        return Stall(
+            since=since, who=f"worker {host}" if pid is None else f"process {pid} on {host}"
+        )
 
     def kept_sessions(self, run: RunId) -> frozenset[tuple[ServerName, SessionId]]:
         """Return the sessions whose tokens are stored: with them another worker goes on."""

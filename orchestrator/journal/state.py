@@ -29,6 +29,7 @@ from orchestrator.core.records import (
     Position,
     Record,
     RunSummary,
+    Stall,
     checked,
 )
 from orchestrator.core.same_server import Identities
@@ -250,6 +251,10 @@ class State(RunReader, RunLocks, SideFiles):
     def is_running(self, summary: RunSummary) -> bool:
         """Return whether a living process on this machine holds the run's lock."""
         return self.is_alive(summary.plan, summary.run)
+
+    def stall(self, summary: RunSummary) -> Stall | None:
+        """Return since when the living process that holds the run's lock does not move."""
+        return self.stalled(summary.plan, summary.run)
 
     # --- limits that runs share --------------------------------------------------------------
 

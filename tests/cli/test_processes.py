@@ -307,7 +307,7 @@ def test_after_kill_9_status_names_what_may_be_mounted_and_unmount_releases_it(
 
     status = place.call("status", "last")
     assert status.returncode == 3
-    assert "interrupted" in status.stdout
+    assert ": dead" in status.stdout
     assert ", mount unknown; " in status.stdout
     for fate in stalled_later.truth().still_open():
         assert fate.vm in status.stdout

@@ -10,7 +10,7 @@ from orchestrator.core.earlier_runs.naming import NO_NAMING, Naming
 from orchestrator.core.events import Event
 from orchestrator.core.model import RunId
 from orchestrator.core.ports.journal import Baselines, Durations, Proofs, Systems
-from orchestrator.core.records import Mark, Record, RunSummary
+from orchestrator.core.records import Mark, Record, RunSummary, Stall
 from orchestrator.core.run_state import RunState
 from orchestrator.core.same_server import Identities
 
@@ -83,6 +83,14 @@ class Store(RecordedRuns, Protocol):
         """Return whether somebody works on a run now, as far as can be seen from here.
 
         To be asked before the run is read: what it records last must not look like a death.
+        """
+
+    def stall(self, summary: RunSummary) -> Stall | None:
+        """Return since when who works on a run does not move; None: it moves, or there is nobody.
+
+        None also where that cannot be told. In a directory the process is alive (`is_running`): it
+        is stopped, or hangs. Over a database a worker has not renewed its lease, and nobody has
+        taken that: it may have been killed, too.
         """
 
     # --- one run -------------------------------------------------------------------------------
