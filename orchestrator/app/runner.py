@@ -21,6 +21,7 @@ from orchestrator.app.wiring import (
     require_same,
     require_something_wanted,
 )
+from orchestrator.core.earlier_runs.makespans import with_makespans
 from orchestrator.core.earlier_runs.naming import urls_of
 from orchestrator.core.errors import CannotResume
 from orchestrator.core.events import RunStarted
@@ -61,6 +62,7 @@ async def run_plan(
         _working(state, source.plan.name, started.run, world),
         _claims(state, started, world) as others,
     ):
+        started = with_makespans(started, lambda plan, run: state.makespans(plan, before=run))
         part = RunPart(source, started, state, choices, world, signals, others)
         return await part.execute(view or View(), observers, background)
 

@@ -257,6 +257,7 @@ def beginning(source: Plan, choices: Choices, world: World) -> RunStarted:
         ),
         waves=tuple(same_fields(WaveFacts, wave) for wave in plan.waves),
         objectives=plan.objectives,
+        regression=plan.regression,
         mounts_limit=limits.run,
         mounts_per_vm=plan.limits.mounts_per_vm,
         require_checks=choices.require_checks,

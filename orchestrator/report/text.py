@@ -206,7 +206,11 @@ def reached_of_wanted(objective: Objective) -> str:
     """Return what was reached and what was wanted, in words: `2 d 15 h of 4 h`."""
     actual = objective.actual_s
     reached = "not measured" if actual is None else duration(actual)
-    return f"{reached} of {duration(objective.target_s)}"
+    words = f"{reached} of {duration(objective.target_s)}"
+    if isinstance(objective.median_s, float) and isinstance(objective.runs, int):
+        usual = duration(objective.median_s)
+        words += f" (median of {counted(objective.runs, 'earlier run')}: {usual})"
+    return words
 
 
 def _totals(report: Report) -> str:

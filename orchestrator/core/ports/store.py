@@ -8,6 +8,7 @@ from typing import Protocol
 
 from orchestrator.core.earlier_runs.naming import NO_NAMING, Naming
 from orchestrator.core.events import Event
+from orchestrator.core.makespan import PastMakespans
 from orchestrator.core.model import RunId
 from orchestrator.core.ports.journal import Baselines, Durations, Proofs, Systems
 from orchestrator.core.records import Mark, Record, RunSummary, Stall
@@ -126,6 +127,12 @@ class Store(RecordedRuns, Protocol):
 
     def baselines(self, *, before: RunId, naming: Naming = NO_NAMING) -> Baselines:
         """Return what the verified targets of the last runs have measured; the newest counts.
+
+        `before` is the run that asks. A run that cannot be read any more is passed over.
+        """
+
+    def makespans(self, plan: str, *, before: RunId) -> PastMakespans:
+        """Return how long the last whole runs of a plan took, by its name.
 
         `before` is the run that asks. A run that cannot be read any more is passed over.
         """

@@ -267,6 +267,9 @@ HookKindWord = Annotated[HookKind, *choice(HookKind, "kinds of webhooks")]
 NotifyOnWord = Annotated[NotifyOn, *choice(NotifyOn, "events")]
 Os = Annotated[OsChoice, *choice(OS_CHOICES, "operating systems")]
 SourceKind = Annotated[Source, *choice(Source, "sources")]
+Increase = Annotated[
+    float, scalar(quantities.increase), text_schema(quantities.PERCENT_PATTERN, "50%")
+]
 Failures = Annotated[
     FailureBudget,
     scalar(failures),
