@@ -13,7 +13,7 @@ from orchestrator.core.errors import DatabaseAway, JournalDamaged
 from orchestrator.core.events import Event, RunStarted
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.ports.store import Store
-from orchestrator.core.records import BEGINNING, RunSummary
+from orchestrator.core.records import BEGINNING, RunSummary, Stall
 from orchestrator.core.run_state import RunState
 from orchestrator.log import Log
 from orchestrator.views.statistics import RunStatistics
@@ -44,6 +44,8 @@ class RunFollower:
         """When the run began, on this machine's monotonic clock."""
         self.run_state: RunState | None = None
         self.is_running = False
+        self.stall: Stall | None = None
+        """Who works on the run and does not move, and since when."""
         self._is_away = False
 
     def read_on(self) -> list[Observed]:
@@ -59,13 +61,16 @@ class RunFollower:
         try:
             # Looked at first: what a run records last must not look like the end of its process.
             is_running = self._store.is_running(self._summary)
+            stall = None  # who does not move keeps a lock, and loses a lease
+            if is_running is not self._store.is_shared:
+                stall = self._store.stall(self._summary)
             events, self._mark = self._store.read_on(self._summary.run, self._mark)
         except DatabaseAway as exc:  # it was there before, and the run waits for it, too
             if not self._is_away:
                 log.warning("database.away", why=str(exc))
             self._is_away = True
             return []
-        self.is_running, self._is_away = is_running, False
+        self.is_running, self.stall, self._is_away = is_running, stall, False
         observed = [(event, self._fold(event)) for event in events]
         if self.run_state is not None and self._began is None:
             since = datetime.now(UTC) - self.run_state.started.started_at
@@ -121,7 +126,7 @@ def watch(follower: RunFollower, view: View, *, patient: bool = False) -> RunSta
                 stats.observe(event, record)
                 view.observe(event, record)
             gone = 0.0 if follower.is_running else gone + LOOK_S
-            view.abandon(gone=gone > GRACE_S and not follower.has_ended)
+            _show_who_works(view, follower, gone=gone > GRACE_S and not follower.has_ended)
         waited = 0.0  # its process may end with another code than the run: it is recorded last
         while follower.has_ended and follower.is_running and waited < GRACE_S:
             time.sleep(LOOK_S)
@@ -132,6 +137,21 @@ def watch(follower: RunFollower, view: View, *, patient: bool = False) -> RunSta
         return follower.run_state
     finally:
         view.close()
+
+
+def _show_who_works(view: View, follower: RunFollower, *, gone: bool) -> None:
+    """Tell a view whether the run's process is gone, or does not move.
+
+    One that has stalled and has just ended has not gone on: until it is gone nothing is said.
+    """
+    stall = None if follower.has_ended else follower.stall
+    if gone:
+        view.abandon(gone=True)
+        view.stall(stall)
+        return
+    if follower.is_running or stall is not None:
+        view.stall(stall)
+    view.abandon(gone=False)
 
 
 async def follow(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from orchestrator.app.outcome import Outcome, write_reports
 from orchestrator.app.run_part import RunPart
 from orchestrator.app.signals import caught_signals
+from orchestrator.app.signs_of_life import signs_of_life
 from orchestrator.app.stores import state_at
 from orchestrator.app.wiring import (
     Choices,
@@ -19,12 +21,14 @@ from orchestrator.app.wiring import (
     require_same,
     require_something_wanted,
 )
+from orchestrator.core.earlier_runs.makespans import with_makespans
 from orchestrator.core.earlier_runs.naming import urls_of
 from orchestrator.core.errors import CannotResume
 from orchestrator.core.events import RunStarted
 from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.model import RunId
 from orchestrator.core.parts import Part
+from orchestrator.core.policy import SIGN_EVERY
 from orchestrator.core.ports.journal import Observer, OtherRuns
 from orchestrator.core.run_state import RunState
 from orchestrator.journal import State
@@ -59,9 +63,10 @@ async def run_plan(
     started = beginning(source, choices, world)
     with (
         caught_signals(world) as signals,
-        state.plan_lock(source.plan.name, started.run, started.part),
+        _working(state, source.plan.name, started.run, world, started.part),
         _claims(state, started, world) as others,
     ):
+        started = with_makespans(started, lambda plan, run: state.makespans(plan, before=run))
         part = RunPart(source, started, state, choices, world, signals, others)
         return await part.execute(view or View(), observers, background)
 
@@ -91,7 +96,7 @@ async def resume(
     summary = state.summary(run)
     with (
         caught_signals(world) as signals,
-        state.plan_lock(summary.plan, summary.run, _part_of(state, summary.run)),
+        _working(state, summary.plan, summary.run, world, _part_of(state, summary.run)),
     ):
         run_state = state.replay(summary.run)
         if not run_state.is_anything_left(retry_failed=choices.retry_failed):
@@ -111,6 +116,24 @@ def _part_of(state: State, run: RunId) -> Part | None:
     """Return the part of its plan that a run takes: its first record says so."""
     first = next(state.events(run), None)
     return first.part if isinstance(first, RunStarted) else None
+
+
+@contextmanager
+def _working(
+    state: State, plan: str, run: RunId, world: World, part: Part | None
+) -> Iterator[None]:
+    """Hold the locks of a plan and a run, and show now and then that this process moves.
+
+    Raises:
+        RunLocked: another process runs this plan, or works on this run.
+        JournalError: a lock cannot be written, or the file system has no locks.
+    """
+    signs_s = None if world.inline else SIGN_EVERY
+    with (
+        state.plan_lock(plan, run, part, signs_s=signs_s),
+        signs_of_life(partial(state.show_life, plan, run), inline=world.inline),
+    ):
+        yield
 
 
 def _claims(state: State, started: RunStarted, world: World) -> AbstractContextManager[OtherRuns]:

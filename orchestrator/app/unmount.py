@@ -11,12 +11,14 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
 from msgspec import Struct
 
 from orchestrator.app.session_tokens import usable_sessions
+from orchestrator.app.signs_of_life import signs_of_life
 from orchestrator.app.wiring import World, clients, used_until
 from orchestrator.core.earlier_runs.naming import urls_of
 from orchestrator.core.errors import JournalDamaged, RunLocked
@@ -33,7 +35,7 @@ from orchestrator.core.events import (
 from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.lifecycle import MountRecord, Phase
 from orchestrator.core.model import MountKey, MountState, RunId, ServerName
-from orchestrator.core.policy import SESSION_IDLE_LIMIT
+from orchestrator.core.policy import SESSION_IDLE_LIMIT, SIGN_EVERY
 from orchestrator.core.ports.store import Store
 from orchestrator.core.records import RunSummary
 from orchestrator.core.run_state import RunState
@@ -78,11 +80,16 @@ async def release_leftovers(
         JournalError: the run is not known, or its journal is damaged.
         PlanError: the plan cannot be read any more; it names servers and their trust.
     """
+    world = world or World()
     state = State(directory)
     summary = state.summary(run)
     try:
-        with state.run_lock(summary.plan, summary.run):
-            return await _released(state, summary.run, plan_of, world or World(), say)
+        signs = partial(state.show_life, summary.plan, summary.run)
+        with (
+            state.run_lock(summary.plan, summary.run, signs_s=None if world.inline else SIGN_EVERY),
+            signs_of_life(signs, inline=world.inline),
+        ):
+            return await _released(state, summary.run, plan_of, world, say)
     except RunLocked:
         held = _held(state, summary.run) if state.is_running(summary) else {}
         if not held:

@@ -21,6 +21,7 @@ import anyio.to_thread
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from orchestrator.app.planned_limits import limits_of
 from orchestrator.core.clock import HAS_BOOT_CLOCK, boot_clock
 from orchestrator.core.errors import CannotResume, PlanError
 from orchestrator.core.events import RunResumed, RunStarted, ServerFacts
@@ -41,7 +42,6 @@ from orchestrator.core.proof import Download
 from orchestrator.core.run_state import RunState
 from orchestrator.core.token import KeptSession
 from orchestrator.core.version import __version__
-from orchestrator.engine.limits import Limits
 from orchestrator.engine.orders import EarlierRun, Orders, Selection
 from orchestrator.engine.run import Run
 from orchestrator.log import Log
@@ -204,29 +204,6 @@ async def in_a_thread(work: Callable[[], T]) -> T:
     return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
 
 
-def limits_of(plan: RestorePlan, max_mounts: int | None = None) -> Limits:
-    """Return the plan's limits; `max_mounts` can only lower the run's."""
-    named = [limit for limit in (plan.limits.mounts, max_mounts) if limit is not None]
-    return Limits(
-        run=min(named) if named else None,
-        per_vm=plan.limits.mounts_per_vm,
-        waves={wave.name: wave.mounts_limit for wave in plan.waves if wave.mounts_limit},
-        servers={
-            name: server.mounts_limit
-            for name, server in plan.servers.items()
-            if server.mounts_limit is not None
-        },
-        backup_servers={
-            (name, backup): mounts
-            for name, server in plan.servers.items()
-            for backup, mounts in server.backup_server_mounts.items()
-        },
-        counting_others=frozenset(
-            (name, each) for name, server in plan.servers.items() for each in server.counting_others
-        ),
-    )
-
-
 def beginning(source: Plan, choices: Choices, world: World) -> RunStarted:
     """Return the first event of a run: everything about it that is known by now."""
     plan, now = source.plan, world.wall_clock()
@@ -265,6 +242,7 @@ def beginning(source: Plan, choices: Choices, world: World) -> RunStarted:
         ),
         waves=tuple(same_fields(WaveFacts, wave) for wave in plan.waves),
         objectives=plan.objectives,
+        regression=plan.regression,
         mounts_limit=limits.run,
         mounts_per_vm=plan.limits.mounts_per_vm,
         require_checks=choices.require_checks,

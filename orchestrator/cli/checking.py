@@ -89,30 +89,26 @@ def check_command(
     if junit is not None:
         _write(junit, as_junit.junit(readiness))
     if on_change:
-        answer = "".join(f"{line}\n" for line in changed or ())
+        answer = "".join(f"{line}\n" for line in changed)
     elif as_json:
         answer = readiness_json(readiness)
     else:
         answer = text(readiness, quiet=output.quiet, verbose=bool(output.verbose))
-        if changed and not output.quiet:
-            answer += (
-                "\n".join(
-                    [
-                        "",
-                        "Changed since the last check:",
-                        *(f"  {each}" for each in changed[:SHOWN]),
-                    ]
-                )
-                + "\n"
-            )
-            if len(changed) > SHOWN:
-                answer += f"  and {len(changed) - SHOWN} more, see --on-change\n"
+        answer += _named([] if output.quiet else changed)
     click.echo(answer, nl=False)
     end(ExitCode.GOOD if readiness.is_ready else ExitCode.UNUSABLE)
 
 
 SHOWN = 20
 """Changes that are named after the answers."""
+
+
+def _named(changed: list[str]) -> str:
+    """Return what has changed, to stand after the answers; nothing if nothing has."""
+    lines = ["", "Changed since the last check:", *(f"  {each}" for each in changed[:SHOWN])]
+    if len(changed) > SHOWN:
+        lines.append(f"  and {len(changed) - SHOWN} more, see --on-change")
+    return "\n".join(lines) + "\n" if changed else ""
 
 
 def _changes(state: Place, readiness: Readiness, *, make: bool) -> list[str]:

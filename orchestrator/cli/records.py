@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from orchestrator.core.lifecycle import MountRecord
     from orchestrator.core.model import ServerName, SessionId
     from orchestrator.core.ports.store import Store
-    from orchestrator.core.records import RunSummary
+    from orchestrator.core.records import RunSummary, Stall
     from orchestrator.core.run_state import RunState
     from orchestrator.report.history.overview import RunOverview
+
+
+RUNNING, STALLED, INTERRUPTED = "running", "stalled", "interrupted"
 
 
 @click.command("status")
@@ -40,8 +43,10 @@ def status_command(
 ) -> None:
     """Show all runs, or one RUN (an id, the start of one, or `last`) and what may still be mounted.
 
-    Reads only the journal, so it also works during a run, from a second terminal. Exit code 3 if
-    a mount of the run may still be open and no process is working on the run.
+    Reads only the journal, so it also works during a run, from a second terminal. A run is
+    `stalled` if its process is there and has given no sign of life for 30 seconds, and `dead`
+    (`interrupted` in JSON) if its process is gone. Exit code 3 if a mount of the run may still be
+    open and no process is working on the run, or only one that is stalled.
 
     Of a run over several machines it shows who serves each server, and what nobody does; exit code
     3 if a mount may be open on a server that no worker serves.
@@ -70,17 +75,35 @@ class _Attended(Struct, frozen=True, kw_only=True):
     """
 
     running: bool
+    stall: Stall | None = None
+    """Who works on it and does not move."""
     served: ServedRun | None = None
     kept: frozenset[tuple[ServerName, SessionId]] = frozenset()
     """Sessions with which another worker could go on."""
 
     def on(self, server: ServerName) -> bool:
-        """Return whether somebody works on a server."""
-        return self.running and (self.served is None or server in self.served.served)
+        """Return whether somebody works on a server, and moves."""
+        return self.moves and (self.served is None or server in self.served.served)
+
+    @property
+    def moves(self) -> bool:
+        """Whether somebody works on the run, and moves."""
+        return self.running and self.stall is None
 
     def is_open(self, run_state: RunState) -> bool:
         """Return whether somebody works on the run, and it has not ended."""
         return self.running and run_state.finished is None
+
+    def stalled_words(self, run_state: RunState) -> str:
+        """Return who does not move, since when, and what to do about it."""
+        from orchestrator.views.statistics import continuing_words, stalled_words
+
+        if self.stall is None:
+            return ""
+        is_shared = self.served is not None
+        words = stalled_words(self.stall, is_shared=is_shared)
+        how = continuing_words(run_state.started.run, self.stall, is_shared=is_shared)
+        return printable(f"{words}; {how}")
 
     def lines(self, run_state: RunState) -> Iterator[str]:
         """Yield who serves what, what nobody does, and what no other worker could go on with."""
@@ -96,15 +119,23 @@ class _Attended(Struct, frozen=True, kw_only=True):
                 yield f"{printable(name)}: not survivable, its worker keeps no tokens (--token-key)"
 
 
+def _looked_at(journal: Store, summary: RunSummary) -> _Attended:
+    """Return whether somebody works on a run. Who does not move keeps a lock, and loses a lease."""
+    running = journal.is_running(summary)
+    stall = journal.stall(summary) if running is not journal.is_shared else None
+    return _Attended(running=running, stall=stall)
+
+
 def _attended(journal: Store, summary: RunSummary, state: Place | None) -> _Attended:
     if state is None or isinstance(state, Path):
-        return _Attended(running=journal.is_running(summary))
+        return _looked_at(journal, summary)
     from orchestrator.app.sites.asking import looked_at
     from orchestrator.database.store import DatabaseStore
 
     served = anyio.run(looked_at, state, summary.run)
     kept = DatabaseStore(state).kept_sessions(summary.run)
-    return _Attended(running=bool(served.served), served=served, kept=kept)
+    stall = None if served.served else journal.stall(summary)
+    return _Attended(running=bool(served.served), stall=stall, served=served, kept=kept)
 
 
 def _show_runs(journal: Store, as_json: bool) -> int:
@@ -116,17 +147,18 @@ def _show_runs(journal: Store, as_json: bool) -> int:
 
     values, lines, damage = [], [], []
     for summary in journal.runs():
-        running = journal.is_running(summary)
+        attended = _looked_at(journal, summary)
+        running = attended.running
         try:
             overview = overview_of(journal, summary, process_gone=not running)
         except (JournalDamaged, IllegalTransition) as exc:
             damage.append(str(exc))
-            values.append(_row_values(summary, "damaged", None))
+            values.append(_row_values(summary, "damaged", None, attended))
             lines.append(_row_line(summary, "DAMAGED, its state is unknown"))
             continue
-        state = _state_of(overview, running, is_shared=journal.is_shared)
-        values.append(_row_values(summary, state, overview))
-        lines.append(_row_line(summary, _progress_of(state, overview)))
+        state = _state_of(overview, attended, is_shared=journal.is_shared)
+        values.append(_row_values(summary, state, overview, attended))
+        lines.append(_row_line(summary, _progress_of(_in_words(state, attended), overview)))
     if as_json:
         options.echo_json(values)
     else:
@@ -136,11 +168,14 @@ def _show_runs(journal: Store, as_json: bool) -> int:
     return 74 if damage else 0
 
 
-def _row_values(summary: RunSummary, state: str, overview: RunOverview | None) -> dict[str, object]:
+def _row_values(
+    summary: RunSummary, state: str, overview: RunOverview | None, attended: _Attended
+) -> dict[str, object]:
     return {
         "run": summary.run,
         "plan": summary.plan,
         "state": state,
+        "stalled_since": _stalled_since(state, attended),
         "started_at": timestamp(summary.started_at, "auto"),
         "exit_code": overview.finished.exit_code if overview and overview.finished else None,
         "targets": overview.targets if overview else None,
@@ -158,14 +193,29 @@ def _progress_of(state: str, overview: RunOverview) -> str:
     code = f", exit code {overview.finished.exit_code}" if overview.finished else ""
     left = overview.open
     mounted = f", {left.mounts} mounted" if left.mounts else ""
-    words = mounted if state == "running" else left.short()
+    words = mounted if state == RUNNING else left.short()
     return f"{state}{code}, {counted(overview.targets, 'target')}{words}"
 
 
-def _state_of(run_state: RunState | RunOverview, running: bool, *, is_shared: bool) -> str:
+def _state_of(run_state: RunState | RunOverview, attended: _Attended, *, is_shared: bool) -> str:
+    """Return the state of a run, as JSON has it."""
     if run_state.finished is not None:
         return "finished"
-    return "running" if running else "waiting" if is_shared else "interrupted"
+    if attended.stall is not None:
+        return STALLED
+    return RUNNING if attended.running else "waiting" if is_shared else INTERRUPTED
+
+
+def _in_words(state: str, attended: _Attended) -> str:
+    """Return the state of a run for a person; a run that is interrupted has a dead process."""
+    if state == STALLED and attended.stall is not None:
+        return f"stalled since {moment(attended.stall.since)}"
+    return "dead" if state == INTERRUPTED else state
+
+
+def _stalled_since(state: str, attended: _Attended) -> str | None:
+    stalled = state == STALLED and attended.stall is not None
+    return timestamp(attended.stall.since, "auto") if stalled and attended.stall else None
 
 
 def _is_anything_unattended(run_state: RunState, attended: _Attended) -> bool:
@@ -173,7 +223,7 @@ def _is_anything_unattended(run_state: RunState, attended: _Attended) -> bool:
     left = run_state.left_open
     servers = {record.planned.server for record in left.records}
     servers |= {stray.server for stray in left.strays}
-    if not attended.running:
+    if not attended.moves:
         servers |= set(left.unaudited)
     return not all(map(attended.on, servers))
 
@@ -242,17 +292,20 @@ def _show_run(run_state: RunState, attended: _Attended, as_json: bool) -> int:
     left = list(_open(run_state, attended))
     code = 3 if _is_anything_unattended(run_state, attended) else 0
     report = summarize(run_state)
-    state = _state_of(run_state, running, is_shared=served is not None)
+    state = _state_of(run_state, attended, is_shared=served is not None)
     if as_json:
         values = as_values(report)
         values["state"] = state
+        values["stalled_since"] = _stalled_since(state, attended)
         if served is not None:
             from orchestrator.app.sites.overview import as_values as as_shards
 
             values |= as_shards(served)
         options.echo_json(values)
         return code
-    click.echo(f"{run_state.started.run}: {state}")
+    stalled = attended.stalled_words(run_state) if state == STALLED else ""
+    words = stalled or _in_words(state, attended)
+    click.echo(f"{run_state.started.run}: {words}")
     if served is not None and run_state.finished is None:
         click.echo("\n".join(attended.lines(run_state)))
     if not running and _has_more_in_report(run_state):
@@ -265,9 +318,11 @@ def _show_run(run_state: RunState, attended: _Attended, as_json: bool) -> int:
     if left:
         title = "Open now:" if running else "May still be mounted (bulk-restore unmount RUN):"
         click.echo("\n".join([title, *left]))
-    if running and any(record.mount_state.value == "kept" for record in run_state.records.values()):
+    if attended.moves and any(
+        record.mount_state.value == "kept" for record in run_state.records.values()
+    ):
         click.echo(f"End the holds: bulk-restore unmount {run_state.started.run}")
-    if not running and run_state.is_anything_left() and state != "waiting":
+    if not running and run_state.is_anything_left() and state not in {"waiting", STALLED}:
         click.echo(f"Continue it: bulk-restore resume {run_state.started.run}")
     return code
 

@@ -203,6 +203,7 @@ async def _follow(follower: RunFollower, web_view: WebView) -> None:
     def note(follower: RunFollower) -> None:
         unfinished = follower.run_state is not None and follower.run_state.finished is None
         web_view.abandon(gone=unfinished and not follower.is_running)
+        web_view.stall(follower.stall if unfinished else None)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(follow, follower, web_view, note)

@@ -68,7 +68,11 @@ def submit_command(plan: Path, wait: bool, output: options.Output, **values: Any
     address: Address = values["state"]
     travelling = travelling_plan(plan, overrides=values["overrides"])
     choices = running.choices_of(travelling.source, address, values)
-    submission = _allowed(travelling, choices, submission_of(travelling, choices, World()))
+    submission = _allowed(
+        travelling,
+        choices,
+        submission_of(travelling, choices, World(), options.journal_of(address)),
+    )
     anyio.run(partial(submit, address, submission))
     run = submission.started.run
     click.echo(run)

@@ -107,6 +107,12 @@ from the last look to the network.
 SEEN_WITHIN = 20.0
 """Seconds within which a living process of a run shows that it lives, whatever holds it up."""
 
+SIGN_EVERY = 10.0
+"""Seconds between two signs that a process which works on a run still moves."""
+
+STALLED_AFTER_SIGNS = 3
+"""So many of them missed in a row, and its run is stalled: after 30 seconds."""
+
 DENIED_FOR = 30.0
 """Seconds for which the service itself must deny a session before it counts as gone.
 

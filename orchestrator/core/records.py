@@ -139,6 +139,16 @@ class RunSummary(Struct, frozen=True, kw_only=True):
     report_dir: str
 
 
+class Stall(Struct, frozen=True, kw_only=True):
+    """Who works on a run and does not move: `since` when, as far as can be seen from here.
+
+    `who` is a process and its machine, in words. It may move again, and then goes on.
+    """
+
+    since: datetime
+    who: str
+
+
 def checked(
     run: RunId, rows: Iterable[Row], after: Position | None = None, chain: str = RUN_CHAIN
 ) -> Iterator[Record]:

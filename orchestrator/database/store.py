@@ -19,10 +19,13 @@ from psycopg.rows import TupleRow
 from orchestrator.core.earlier_runs import baselines
 from orchestrator.core.earlier_runs.baselines import MEASURING, measurements_of
 from orchestrator.core.earlier_runs.durations import past_durations
+from orchestrator.core.earlier_runs.makespans import RUNS_BACK, TELLING, makespans_of
 from orchestrator.core.earlier_runs.naming import NO_NAMING, Naming
 from orchestrator.core.earlier_runs.proofs import PROVING, last_proofs
 from orchestrator.core.earlier_runs.systems import known_systems
 from orchestrator.core.errors import DatabaseAway, JournalDamaged
+from orchestrator.core.events import Event
+from orchestrator.core.makespan import PastMakespans
 from orchestrator.core.model import RunId, ServerName, SessionId
 from orchestrator.core.ports.journal import Baselines, Durations, Proofs, Systems
 from orchestrator.core.reading import RunReader
@@ -32,6 +35,7 @@ from orchestrator.core.records import (
     Record,
     Row,
     RunSummary,
+    Stall,
     checked,
     merged,
 )
@@ -126,6 +130,27 @@ class DatabaseStore(RunReader):
         )
         return bool(is_held)
 
+    def stall(self, summary: RunSummary) -> Stall | None:
+        """Return since when no worker has renewed a lease of the run that it has not given back.
+
+        None while another one lives. A worker that hangs, was killed or does not reach the
+        database looks the same.
+        """
+        found = self._ask(
+            "SELECT coalesce(host, worker), pid, clock_timestamp() + lease_s * interval '1 s' "
+            "- (SELECT lease_life FROM bulk_restore.about) "
+            "FROM bulk_restore.shards LEFT JOIN bulk_restore.workers USING (worker) "
+            "WHERE run = %s AND worker IS NOT NULL AND state <> 'done' "
+            "ORDER BY lease_s DESC LIMIT 1",
+            [summary.run],
+        )
+        if not found or self.is_running(summary):
+            return None
+        ((host, pid, since),) = found
+        return Stall(
+            since=since, who=f"worker {host}" if pid is None else f"process {pid} on {host}"
+        )
+
     def kept_sessions(self, run: RunId) -> frozenset[tuple[ServerName, SessionId]]:
         """Return the sessions whose tokens are stored: with them another worker goes on."""
         found = self._ask("SELECT server, session FROM bulk_restore.sessions WHERE run = %s", [run])
@@ -207,15 +232,25 @@ class DatabaseStore(RunReader):
             "AND position('\"measured\":'::bytea IN body) > 0) ORDER BY number DESC",
             [before, baselines.BASELINE_RUNS],
         )
-        runs = ((RunId(run), self._measuring(run)) for (run,) in found)
+        runs = ((RunId(run), self._records_of(run, MEASURING)) for (run,) in found)
         return measurements_of(runs, naming, _pass_over)
 
-    def _measuring(self, run: str) -> Sequence[tuple[str, bytes]]:
-        """Return the records of one run from which its measurements follow."""
+    def makespans(self, plan: str, *, before: RunId) -> PastMakespans:
+        """Return how long the last whole runs of a plan took, but for the run `before`."""
+        found = self._ask(
+            "SELECT run FROM bulk_restore.runs WHERE plan = %s AND run <> %s "
+            "ORDER BY number DESC LIMIT %s",
+            [plan, before, RUNS_BACK],
+        )
+        runs = ((RunId(run), self._records_of(run, TELLING)) for (run,) in found)
+        return makespans_of(runs, _not_compared)
+
+    def _records_of(self, run: str, kinds: Sequence[type[Event]]) -> Sequence[tuple[str, bytes]]:
+        """Return the records of one run of some types, each chain in order."""
         return self._ask(
             "SELECT kind, body FROM bulk_restore.events WHERE run = %s AND kind = ANY (%s) "
             'ORDER BY chain COLLATE "C", seq',
-            [run, [kind.__name__ for kind in MEASURING]],
+            [run, [kind.__name__ for kind in kinds]],
         )
 
     def proofs(self, *, before: datetime, naming: Naming = NO_NAMING) -> Proofs:
@@ -297,3 +332,7 @@ def _named(run: str, chain: str) -> str:
 
 def _pass_over(run: RunId, exc: JournalDamaged) -> None:
     log.warning("baseline.passed_over", run=run, why=str(exc))
+
+
+def _not_compared(run: RunId, exc: JournalDamaged) -> None:
+    log.warning("makespan.passed_over", run=run, why=str(exc))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from orchestrator.core.earlier_runs import baselines
 from orchestrator.core.earlier_runs.baselines import MEASURING, Measurements, measurements_of
 from orchestrator.core.earlier_runs.durations import DurationRow, PastDurations, past_durations
+from orchestrator.core.earlier_runs.makespans import RUNS_BACK, TELLING, makespans_of
 from orchestrator.core.earlier_runs.naming import Naming, address_of, urls_in
 from orchestrator.core.earlier_runs.proofs import PROVING, LastProofs, ProofRow, last_proofs
 from orchestrator.core.earlier_runs.systems import KnownSystems, known_systems
 from orchestrator.core.errors import JournalDamaged
+from orchestrator.core.events import Event
+from orchestrator.core.makespan import PastMakespans
 from orchestrator.core.model import RunId, ServerName
 from orchestrator.core.records import as_mapping
 from orchestrator.log import Log
@@ -78,12 +82,30 @@ def read_durations(connection: sqlite3.Connection, naming: Naming) -> PastDurati
 
 def read_baselines(connection: sqlite3.Connection, before: RunId, naming: Naming) -> Measurements:
     """Return what the last runs before `before` have measured; what cannot be read is left out."""
-    runs = ((run, _measuring(connection, run)) for run in _runs_with_measures(connection, before))
+    runs = (
+        (run, _records_of(connection, run, MEASURING))
+        for run in _runs_with_measures(connection, before)
+    )
     return measurements_of(runs, naming, _pass_over)
+
+
+def read_makespans(connection: sqlite3.Connection, plan: str, before: RunId) -> PastMakespans:
+    """Return how long the last whole runs of a plan took, but for the run `before`."""
+    rows = connection.execute(
+        "SELECT CAST(run AS TEXT) FROM runs WHERE plan = ? AND run <> ? "
+        "ORDER BY rowid DESC LIMIT ?",
+        (plan, before, RUNS_BACK),
+    ).fetchall()
+    runs = ((RunId(run), _records_of(connection, run, TELLING)) for (run,) in rows)
+    return makespans_of(runs, _not_compared)
 
 
 def _pass_over(run: RunId, exc: JournalDamaged) -> None:
     log.warning("baseline.passed_over", run=run, why=str(exc))
+
+
+def _not_compared(run: RunId, exc: JournalDamaged) -> None:
+    log.warning("makespan.passed_over", run=run, why=str(exc))
 
 
 def _runs_with_measures(connection: sqlite3.Connection, before: RunId) -> list[RunId]:
@@ -99,10 +121,12 @@ def _runs_with_measures(connection: sqlite3.Connection, before: RunId) -> list[R
     return [RunId(run) for (run,) in rows]
 
 
-def _measuring(connection: sqlite3.Connection, run: RunId) -> Iterator[tuple[str, bytes]]:
-    """Return the records of one run from which its measurements follow."""
+def _records_of(
+    connection: sqlite3.Connection, run: str, kinds: Sequence[type[Event]]
+) -> Iterator[tuple[str, bytes]]:
+    """Return the records of one run of some types, in order."""
     return connection.execute(
         "SELECT type, CAST(body AS BLOB) FROM events "
-        "WHERE run = ? AND type IN (?, ?, ?, ?, ?, ?, ?) ORDER BY seq",
-        (run, *(kind.__name__ for kind in MEASURING)),
+        "WHERE run = ? AND type IN (SELECT value FROM json_each(?)) ORDER BY seq",
+        (run, json.dumps([kind.__name__ for kind in kinds])),
     )

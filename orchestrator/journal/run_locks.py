@@ -6,14 +6,18 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
 from orchestrator.core.errors import JournalError, RunLocked
 from orchestrator.core.model import RunId
 from orchestrator.core.parts import Part
+from orchestrator.core.policy import STALLED_AFTER_SIGNS
+from orchestrator.core.records import Stall
 from orchestrator.journal.locking import is_held, is_same_file, taken
 from orchestrator.journal.store import private_directory, private_file
 from orchestrator.log import Log
@@ -29,10 +33,13 @@ class RunLocks:
     directory: Path
 
     @contextmanager
-    def plan_lock(self, plan: str, run: RunId, part: Part | None = None) -> Iterator[None]:
+    def plan_lock(
+        self, plan: str, run: RunId, part: Part | None = None, *, signs_s: float | None = None
+    ) -> Iterator[None]:
         """Hold the lock of a plan and of one run of it; a dead process's locks free themselves.
 
         A run of a part shares the plan's lock with the other parts of the same number of parts.
+        `signs_s`: the holder calls `show_life` so often, in seconds; None: it never does.
 
         Raises:
             RunLocked: another process runs this plan, or works on this run; the message says which.
@@ -46,7 +53,7 @@ class RunLocks:
             else:
                 stack.enter_context(self._shared(path, what, run))
                 stack.enter_context(self._held_part(path, what, run, part))
-            stack.enter_context(self._held_run(plan, run))
+            stack.enter_context(self._held_run(plan, run, signs_s))
             yield
 
     @contextmanager
@@ -81,17 +88,18 @@ class RunLocks:
             yield
 
     @contextmanager
-    def run_lock(self, plan: str, run: RunId) -> Iterator[None]:
+    def run_lock(self, plan: str, run: RunId, *, signs_s: float | None = None) -> Iterator[None]:
         """Hold the lock of one run, whose process must be gone; its plan may run otherwise.
 
         Nobody resumes or unmounts the run meanwhile. The plan's lock is held too if it is free.
+        `signs_s` as for that.
 
         Raises:
             RunLocked: another process works on this run.
             JournalError: as for the plan's lock.
         """
         path = self._lock_path(plan)
-        with self._held_run(plan, run), ExitStack() as stack:
+        with self._held_run(plan, run, signs_s), ExitStack() as stack:
             try:
                 stack.enter_context(
                     self._held(path, f"the plan {plan!r} is being run already", run)
@@ -102,10 +110,10 @@ class RunLocks:
             yield
 
     @contextmanager
-    def _held_run(self, plan: str, run: RunId) -> Iterator[None]:
+    def _held_run(self, plan: str, run: RunId, signs_s: float | None) -> Iterator[None]:
         """Hold the lock of a run, and leave no file of it behind."""
         path = self._run_lock_path(plan, run)
-        with self._held(path, f"another process works on run {run}", run):
+        with self._held(path, f"another process works on run {run}", run, signs_s):
             try:
                 yield
             finally:
@@ -113,14 +121,18 @@ class RunLocks:
                     path.unlink(missing_ok=True)
 
     @contextmanager
-    def _held(self, path: Path, what: str, run: RunId) -> Iterator[None]:
+    def _held(
+        self, path: Path, what: str, run: RunId, signs_s: float | None = None
+    ) -> Iterator[None]:
         """Hold the lock of a file and write the holder into it; `what`: another holder's work."""
         with self._lock_file(path) as file:
             if not taken(file, self.directory) or not is_same_file(file, path):
                 holder = self._holder_of(path, file.read())  # gone: the moment it was let go
                 raise RunLocked(f"{what} ({holder}); {ADVICE}")
             _explain_what_a_dead_process_left(file.read(), run)
-            mine = {"pid": os.getpid(), "host": socket.gethostname(), "run": run}
+            mine: dict[str, object] = {"pid": os.getpid(), "host": socket.gethostname(), "run": run}
+            if signs_s is not None:
+                mine["signs_s"] = signs_s
             try:
                 os.ftruncate(file.fileno(), 0)
                 os.pwrite(file.fileno(), json.dumps(mine).encode(), 0)
@@ -152,6 +164,37 @@ class RunLocks:
         return _is_held_for(self._run_lock_path(plan, run), run) or _is_held_for(
             self._lock_path(plan), run
         )
+
+    def show_life(self, plan: str, run: RunId) -> None:
+        """Show that the process which holds a run's lock moves. Safe to repeat; it never fails.
+
+        The sign is the time at the file of the lock: it needs no room on the disk, and no other
+        process can keep it from being given.
+        """
+        with suppress(OSError):  # the lock is just being let go
+            os.utime(self._run_lock_path(plan, run))
+
+    def stalled(self, plan: str, run: RunId) -> Stall | None:
+        """Return since when the process that holds a run's lock does not move; see `ports.Store`.
+
+        It was stopped, or hangs. None also for a holder that promised no signs of life: an
+        earlier version.
+        """
+        try:
+            with self._run_lock_path(plan, run).open("r", encoding="utf-8") as file:
+                if not is_held(file):
+                    return None
+                seen = os.fstat(file.fileno()).st_mtime
+                text = file.read() or "{}"
+            held = json.loads(text)
+            if held.get("run") != run or "signs_s" not in held:
+                return None
+            allowed = STALLED_AFTER_SIGNS * float(held["signs_s"])
+        except (OSError, ValueError, TypeError):
+            return None
+        if abs(time.time() - seen) <= allowed:  # a clock may have been set back meanwhile
+            return None
+        return Stall(since=datetime.fromtimestamp(seen, UTC), who=_process(held))
 
     def _lock_path(self, plan: str) -> Path:
         return self.directory / f"plan-{hashlib.sha256(plan.encode()).hexdigest()[:16]}.lock"
@@ -194,6 +237,10 @@ def _is_held_for(path: Path, run: RunId) -> bool:
 def _holder(text: str) -> str:
     try:
         found = json.loads(text)
-        return f"run {found['run']}, process {found['pid']} on {found['host']}"
+        return f"run {found['run']}, {_process(found)}"
     except (ValueError, KeyError, TypeError):
         return "its lock file does not say by whom"
+
+
+def _process(held: Mapping[str, object]) -> str:
+    return f"process {held['pid']} on {held['host']}"

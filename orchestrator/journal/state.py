@@ -18,6 +18,7 @@ from orchestrator.core.earlier_runs.proofs import LastProofs
 from orchestrator.core.earlier_runs.systems import NO_SYSTEMS, KnownSystems
 from orchestrator.core.errors import JournalDamaged, JournalLocked
 from orchestrator.core.events import RunStarted
+from orchestrator.core.makespan import PastMakespans
 from orchestrator.core.model import RunId, ServerName
 from orchestrator.core.paths import nearest_existing
 from orchestrator.core.ports.journal import Baselines, Durations
@@ -29,6 +30,7 @@ from orchestrator.core.records import (
     Position,
     Record,
     RunSummary,
+    Stall,
     checked,
 )
 from orchestrator.core.same_server import Identities
@@ -38,6 +40,7 @@ from orchestrator.journal.endpoints import identities_in
 from orchestrator.journal.history import (
     read_baselines,
     read_durations,
+    read_makespans,
     read_proofs,
     read_systems,
 )
@@ -192,6 +195,13 @@ class State(RunReader, RunLocks, SideFiles):
         with self._reading() as connection:
             return read_baselines(connection, before, naming)
 
+    def makespans(self, plan: str, *, before: RunId) -> PastMakespans:
+        """Return how long the last whole runs of a plan took, but for the run `before`."""
+        if not self._file.exists():
+            return PastMakespans()
+        with self._reading() as connection:
+            return read_makespans(connection, plan, before)
+
     def proofs(self, *, before: datetime, naming: Naming = NO_NAMING) -> LastProofs:
         """Return when each machine was last proven in any run, up to the time `before`.
 
@@ -250,6 +260,10 @@ class State(RunReader, RunLocks, SideFiles):
     def is_running(self, summary: RunSummary) -> bool:
         """Return whether a living process on this machine holds the run's lock."""
         return self.is_alive(summary.plan, summary.run)
+
+    def stall(self, summary: RunSummary) -> Stall | None:
+        """Return since when the living process that holds the run's lock does not move."""
+        return self.stalled(summary.plan, summary.run)
 
     # --- limits that runs share --------------------------------------------------------------
 

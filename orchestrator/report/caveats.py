@@ -10,7 +10,7 @@ from orchestrator.core.model import RestorePoint, Result, ServerName
 from orchestrator.core.proof import CheckOutcome
 from orchestrator.core.run_state import RunState
 from orchestrator.core.text import counted, duration
-from orchestrator.report.objectives import age_s
+from orchestrator.report.objectives import age_s, why_not_compared
 from orchestrator.report.values import CheckReport
 
 STALE_S = 86_400.0
@@ -44,6 +44,9 @@ def not_proven(state: RunState, results: Collection[Result]) -> tuple[str, ...]:
     why = narrowed(state)
     if why is not None:
         lines.append(f"The run was narrowed {why}; nothing is said about the rest of the plan.")
+    uncompared = why_not_compared(state) if state.started.regression is not None else None
+    if uncompared is not None:
+        lines.append(f"Whether the run took longer than usual was not judged: {uncompared}.")
     if Result.VERIFIED in results:
         lines.append("Verified means that the plan's checks passed, and nothing beyond them.")
     if Result.MOUNTED in results or Result.VERIFIED not in results:

@@ -14,8 +14,8 @@ from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord
 from orchestrator.core.model import MountState, Result
 from orchestrator.core.run_state import RunState, good_results
 from orchestrator.core.text import counted
+from orchestrator.report.objective_values import Objective
 from orchestrator.report.objectives import common_objectives, target_objectives
-from orchestrator.report.values import Objective
 
 PRECEDENCE = (
     ExitCode.INTERNAL,

@@ -19,7 +19,7 @@ from datetime import timedelta
 from orchestrator.core.model import MountState, Result
 from orchestrator.core.text import escape_xml, printable, timestamp, xml_attribute, xml_in_ascii
 from orchestrator.report.stopped_tasks import stop_words
-from orchestrator.report.text import ran_there, stray_words, written_words
+from orchestrator.report.text import ran_there, reached_of_wanted, stray_words, written_words
 from orchestrator.report.values import CheckReport, Report, TargetReport, WaveReport
 
 _ATTACHMENT = re.compile(r"\[(?=\[ATTACHMENT\|)", re.IGNORECASE)
@@ -73,6 +73,11 @@ def _properties(report: Report) -> str:
         "only": " ".join(run.only),
         "retry_of": run.retry_of,
         "version": run.version,
+        "objectives_missed": "; ".join(
+            f"{each.scope} {each.kind.upper()}: {reached_of_wanted(each)}"
+            for each in report.objectives
+            if not each.met
+        ),
     }
     rows = [
         f"<property name={_quoted(name)} value={_quoted(value)} />"

@@ -4,19 +4,24 @@ RTO: run start to the last verdict. RPO: run start on the server's clock, or the
 `incident_time`, minus the creation of the point that was proven; that of a point from the future is
 not known, and not met. A target without a good verdict has met no RTO; nothing
 is invented for it.
+
+Regression: the time from the first wave's beginning to the last one's end, against the median of
+the last whole runs of the plan. They are in the run's first record, so the journal alone tells.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from math import inf
+from statistics import median
 
 from orchestrator.core.lifecycle import MountRecord
+from orchestrator.core.makespan import NOT_TRIED, makespan
 from orchestrator.core.model import Objectives, RestorePoint, ServerName
 from orchestrator.core.policy import FUTURE_SLACK, clock_correction
 from orchestrator.core.run_state import RunState
 from orchestrator.report.described import seconds
-from orchestrator.report.values import Objective
+from orchestrator.report.objective_values import Objective
 
 
 def target_objectives(record: MountRecord, state: RunState) -> list[Objective]:
@@ -36,7 +41,75 @@ def common_objectives(state: RunState) -> list[Objective]:
         of_wave = [each for each in records if each.planned.wave == facts.name]
         if of_wave:
             objectives += _objectives_of(f"wave {facts.name}", facts.objectives, of_wave, state)
-    return objectives
+    return [*objectives, *_regression(state)]
+
+
+LEAST_RUNS = 3
+"""Earlier whole runs without which nothing is said of a longer time."""
+
+
+def _regression(state: RunState) -> list[Objective]:
+    """Return the objective that the run takes hardly longer than earlier ones, if it is judged."""
+    regression, usual = state.started.regression, usual_s(state)
+    if regression is None or usual is None:
+        return []
+    took, allowed = makespan_s(state), usual * (1 + regression)
+    return [
+        Objective(
+            scope="run",
+            kind="regression",
+            target_s=seconds(allowed),
+            actual_s=None if took is None else seconds(took),
+            met=took is not None and took <= allowed,
+            median_s=seconds(usual),
+            runs=len(earlier_makespans(state)),
+        )
+    ]
+
+
+def usual_s(state: RunState) -> float | None:
+    """Return the median with which the run's time is compared; None: it is not compared."""
+    is_compared = state.started.regression is not None and why_not_compared(state) is None
+    return median(earlier_makespans(state)) if is_compared else None
+
+
+def why_not_compared(state: RunState) -> str | None:
+    """Return why the run's time says nothing beside that of earlier ones; None: it is compared.
+
+    What was not compared has missed nothing; the report names it.
+    """
+    started = state.started
+    if started.only or started.keys is not None:
+        return "the run was narrowed"
+    if state.resumed:
+        return "the run was resumed, and somebody may have waited with that"
+    found = len(earlier_makespans(state))
+    if found < LEAST_RUNS:
+        return f"there are {found} earlier whole runs, and it takes {LEAST_RUNS}"
+    return None
+
+
+def earlier_makespans(state: RunState) -> tuple[float, ...]:
+    """Return what the run is compared with: real runs with real ones, simulated with simulated."""
+    sessions = (each for server in state.servers.values() for each in server.sessions)
+    past = state.started.makespans
+    return past.simulated if any(each.simulated for each in sessions) else past.real
+
+
+def makespan_s(state: RunState) -> float | None:
+    """Return the seconds from the first wave's beginning to the last one's end.
+
+    None for a run that did not try all of its targets: that it was quick means nothing.
+    """
+    if state.halted is not None or state.stops:
+        return None
+    if any(record.result in NOT_TRIED for record in state.records.values()):
+        return None
+    times = {name: (wave.started_at, wave.finished_at) for name, wave in state.waves.items()}
+    return makespan(
+        {name: began for name, (began, _) in times.items() if began is not None},
+        {name: ended for name, (_, ended) in times.items() if ended is not None},
+    )
 
 
 def _objectives_of(

@@ -23,6 +23,7 @@ from orchestrator.report.causes import hint_of, seen_of, sessions_on
 from orchestrator.report.caveats import narrowed, not_proven, warnings
 from orchestrator.report.described import Moment, seconds
 from orchestrator.report.exit_codes import UNCHECKED, halted, is_unchecked, reasons
+from orchestrator.report.objective_values import Reached, TargetObjectives
 from orchestrator.report.objectives import age_s, common_objectives, target_objectives
 from orchestrator.report.server_values import (
     NOT_VISIBLE,
@@ -42,12 +43,10 @@ from orchestrator.report.values import (
     MeasuredReport,
     PartReport,
     PointReport,
-    Reached,
     Report,
     RunReport,
     SessionsReport,
     StopReport,
-    TargetObjectives,
     TargetReport,
     TaskStopReport,
     WaitReport,

@@ -14,17 +14,11 @@ from orchestrator.core.model import ASSUMED_OS, MountState, OsSource, Result
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.core.proof import Fate
 from orchestrator.core.text import counted, duration, moment, printable
+from orchestrator.report.objective_values import Objective
 from orchestrator.report.server_values import StrayReport, UnreadReport
 from orchestrator.report.shards import served_by, shard_name
 from orchestrator.report.stopped_tasks import stopped_tasks
-from orchestrator.report.values import (
-    CopyReport,
-    MergedPart,
-    Objective,
-    Report,
-    ShardReport,
-    TargetReport,
-)
+from orchestrator.report.values import CopyReport, MergedPart, Report, ShardReport, TargetReport
 
 T = TypeVar("T")
 
@@ -261,7 +255,11 @@ def reached_of_wanted(objective: Objective) -> str:
     """Return what was reached and what was wanted, in words: `2 d 15 h of 4 h`."""
     actual = objective.actual_s
     reached = "not measured" if actual is None else duration(actual)
-    return f"{reached} of {duration(objective.target_s)}"
+    words = f"{reached} of {duration(objective.target_s)}"
+    if isinstance(objective.median_s, float) and isinstance(objective.runs, int):
+        usual = duration(objective.median_s)
+        words += f" (median of {counted(objective.runs, 'earlier run')}: {usual})"
+    return words
 
 
 def _totals(report: Report) -> str:

@@ -21,6 +21,7 @@ from orchestrator.core.lifecycle import FIRM_RESULTS, Span
 from orchestrator.core.model import MountState, OsSource, Result, Source
 from orchestrator.core.proof import Fate
 from orchestrator.report.described import SHA256, V2, V3, Count, Moment, counts, doc, one_of
+from orchestrator.report.objective_values import Objective, TargetObjectives
 from orchestrator.report.server_values import ServerReport, StrayReport, UnreadReport
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -147,33 +148,6 @@ class AttemptReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
         TaskStopReport | UnsetType,
         doc("the task was asked to stop; absent: it was not", since=V3),
     ] = UNSET
-
-
-class Reached(Struct, frozen=True, kw_only=True):
-    """An objective of a target."""
-
-    target_s: Annotated[float, doc("seconds that the plan allows")]
-    actual_s: Annotated[float | None, doc("seconds that were measured; null: not known")]
-    met: Annotated[bool, doc("false too if nothing was measured")]
-
-
-class Objective(Struct, frozen=True, kw_only=True):
-    """An objective of the run or of a wave."""
-
-    scope: Annotated[str, doc("`run`, `wave NAME` or the key of a target")]
-    kind: Annotated[str, one_of("recovery time or recovery point", ("rto", "rpo"))]
-    target_s: Annotated[float, doc("seconds that the plan allows")]
-    actual_s: Annotated[float | None, doc("seconds that were measured; null: not known")]
-    met: Annotated[bool, doc("false too if nothing was measured")]
-
-
-class TargetObjectives(
-    Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
-):
-    """The objectives that the plan has for a target."""
-
-    rto: Annotated[Reached | UnsetType, doc("recovery time; absent: none")] = UNSET
-    rpo: Annotated[Reached | UnsetType, doc("recovery point; absent: none")] = UNSET
 
 
 class PublishedTarget(Struct, frozen=True, kw_only=True, omit_defaults=True):

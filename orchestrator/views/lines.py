@@ -11,6 +11,7 @@ from orchestrator.core.events import Event
 from orchestrator.core.exit_codes import exit_words
 from orchestrator.core.lifecycle import MountRecord, Phase
 from orchestrator.core.proof import CheckOutcome, DownloadOutcome, Fate
+from orchestrator.core.records import Stall
 from orchestrator.core.text import clock, counted, duration, printable
 from orchestrator.views.statistics import RunStatistics
 from orchestrator.views.view import Lines, View
@@ -64,6 +65,18 @@ class LineView(View):
         word = gone_words if gone else f"run {stats.started.run} goes on"
         self._lines.write(f"{clock(stats.now)} {word}")
 
+    def stall(self, stall: Stall | None) -> None:
+        """Write once that the process does not move, or that it moves again."""
+        stats, before = self.stats, self.stats.stall
+        stats.stall = stall
+        if stats.started is None or stats.abandoned or (before is None) is (stall is None):
+            return
+        if stats.is_shared:
+            return  # no worker has a lease, which is said as well
+        stalled = f"{stats.stalled_words}; {stats.continuing_words}"
+        word = f"run {stats.started.run} goes on" if stall is None else stalled
+        self._lines.write(f"{clock(stats.now)} {printable(word)}")
+
     def draw(self, now: float) -> None:
         """Write the summary line."""
         stats = self.stats
@@ -71,7 +84,7 @@ class LineView(View):
         if self._joined and stats.started is not None:
             self._join()
             return
-        if stats.abandoned:
+        if stats.abandoned or stats.stall is not None:
             return  # nothing changes, and that was said
         if not stats.targets or stats.done + stats.phases[Phase.HELD] == stats.targets:
             return  # nothing is left, or only what was said to be held

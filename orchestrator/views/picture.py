@@ -89,7 +89,7 @@ def _sections(stats: RunStatistics, width: int) -> Iterator[_Section]:
         yield _row(2, (Span(printable(stats.ending, width), "bold yellow"),))
     if stats.force_hint is not None:
         yield _row(7, (Span(stats.force_hint, "yellow"),))
-    if stats.abandoned and stats.started is not None:
+    if (stats.abandoned or stats.stall is not None) and stats.started is not None:
         yield _row(2, (Span(stats.continuing_words, "bold yellow"),))
     if servers:
         ranks = (3, 10, 11, 30, 31, 32)[: min(len(servers), SERVERS_SHOWN)]
@@ -121,7 +121,9 @@ def _title(stats: RunStatistics, width: int) -> Row:
         code = stats.finished.exit_code
         end = Span(f"{gap}ended, exit code {code}: {exit_words(code)}", "bold")
     elif stats.abandoned:
-        end = Span(f"{gap}{stats.abandoned_words}", "bold red")
+        end = Span(f"{gap}{printable(stats.abandoned_words)}", "bold red")
+    elif stats.stall is not None:
+        end = Span(f"{gap}{printable(stats.stalled_words)}", "bold red")
     else:
         end = Span(f"{gap}{stats.time_left().words}")
     return Span(name, "bold"), Span(f"{gap}{duration(stats.now)}"), end

@@ -12,6 +12,7 @@ from orchestrator.core.left_open import LeftOpen, unread_sessions
 from orchestrator.core.lifecycle import HOLDING_PHASES, MountRecord, Phase
 from orchestrator.core.model import MountKey, Result, ServerName, SessionId, TaskId, WaveName
 from orchestrator.core.proof import Fate
+from orchestrator.core.records import Stall
 from orchestrator.core.text import clock, counted, moment, time_of_day
 from orchestrator.views.eta import Eta, Expected, Situation, TimeLeft, nothing_known
 
@@ -67,6 +68,8 @@ class RunStatistics:
         """The signal that has stopped the run, while a second one would do more."""
         self.abandoned = False
         """Whether the run's process is gone although the run has not finished."""
+        self.stall: Stall | None = None
+        """Who works on the run and does not move, and since when."""
         self.is_shared = False
         """Whether workers carry it out: then the next one goes on with it."""
         self.eta = Eta(expected)
@@ -111,7 +114,7 @@ class RunStatistics:
         self.trouble, self.parked_at, self.allowed, self.awaited = {}, {}, {}, {}
         self.ending = self.finished = self._stopped_by = None
         self.stops = []
-        self.abandoned = False
+        self.abandoned, self.stall = False, None
         self.eta.start_process(at)
 
     def _count_server_event(self, event: Event) -> None:
@@ -277,21 +280,24 @@ class RunStatistics:
     @property
     def abandoned_words(self) -> str:
         """What is the case while the run is abandoned."""
-        return "no worker serves it" if self.is_shared else "its process is gone"
+        if self.is_shared:
+            return self.stalled_words or "no worker serves it"
+        return "dead: its process is gone"
+
+    @property
+    def stalled_words(self) -> str:
+        """Since when who works on the run does not move; empty while somebody does."""
+        return "" if self.stall is None else stalled_words(self.stall, is_shared=self.is_shared)
 
     @property
     def continuing_words(self) -> str:
-        """What to do about a run that is abandoned."""
+        """What to do about a run that is abandoned or stalled."""
         run = self.started.run if self.started is not None else "RUN"
-        return (
-            "the next worker goes on with it: bulk-restore work"
-            if self.is_shared
-            else f"continue it: bulk-restore resume {run}"
-        )
+        return continuing_words(run, self.stall, is_shared=self.is_shared)
 
     def time_left(self) -> TimeLeft:
-        """Return how long the rest may take, as of `now`; unknown while the run has no process."""
-        if self.abandoned:
+        """Return how long the rest may take, as of `now`; unknown while nobody works on the run."""
+        if self.abandoned or self.stall is not None:
             return TimeLeft()
         if self.awaits_confirmation:
             return TimeLeft(why="waiting for confirmation")
@@ -378,6 +384,21 @@ class RunStatistics:
         if self.phases[Phase.HELD]:
             parts.append(f"{self.phases[Phase.HELD]} held open ({in_words(self.held_verdicts)})")
         return ", ".join([*parts, *self.left_open.parts])
+
+
+def stalled_words(stall: Stall, *, is_shared: bool) -> str:
+    """Return since when nobody moves; over a database who is silent may be dead as well."""
+    does = "has not renewed its lease" if is_shared else "does not move"
+    return f"stalled since {moment(stall.since)}: {stall.who} {does}"
+
+
+def continuing_words(run: str, stall: Stall | None, *, is_shared: bool) -> str:
+    """Return what to do about a run on which nobody works, or nobody who moves."""
+    if is_shared:
+        return "the next worker goes on with it: bulk-restore work"
+    if stall is not None:
+        return f"it may go on; if it does not, kill it, then: bulk-restore resume {run}"
+    return f"continue it: bulk-restore resume {run}"
 
 
 def in_words(counts: Mapping[Result, int]) -> str:

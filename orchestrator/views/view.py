@@ -6,6 +6,7 @@ from typing import TextIO
 
 from orchestrator.core.events import Event
 from orchestrator.core.lifecycle import MountRecord
+from orchestrator.core.records import Stall
 from orchestrator.views.statistics import RunStatistics
 from orchestrator.views.streams import Output
 
@@ -42,6 +43,10 @@ class View:
     def abandon(self, *, gone: bool) -> None:
         """Take note of whether the run's process is gone; called when another process is shown."""
         self.stats.abandoned = gone
+
+    def stall(self, stall: Stall | None) -> None:
+        """Take note of who works on the run and does not move; called as `abandon` is."""
+        self.stats.stall = stall
 
     def draw(self, now: float) -> None:
         """Show the run as of `now` seconds on its clock. Called every `interval_s`."""

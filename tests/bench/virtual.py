@@ -12,8 +12,9 @@ from pathlib import Path
 
 import anyio
 
+from orchestrator.app.planned_limits import limits_of
 from orchestrator.app.runner import run_plan
-from orchestrator.app.wiring import Choices, World, limits_of
+from orchestrator.app.wiring import Choices, World
 from orchestrator.core.events import Event, RunStarted, TaskFailed, TaskSucceeded
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import MountKey, MountRequest

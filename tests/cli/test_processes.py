@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.app.wiring import limits_of
+from orchestrator.app.planned_limits import limits_of
 from orchestrator.plan.file.loading import load_plan
 from tests.invariants import assert_invariants
 from tests.processes import (
@@ -359,7 +359,7 @@ def test_after_kill_9_status_names_what_may_be_mounted_and_unmount_releases_it(
 
     status = place.call("status", "last")
     assert status.returncode == 3
-    assert "interrupted" in status.stdout
+    assert ": dead" in status.stdout
     assert ", mount unknown; " in status.stdout
     for fate in stalled_later.truth().still_open():
         assert fate.vm in status.stdout

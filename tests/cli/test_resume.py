@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.app.demo import settings_for
-from orchestrator.app.wiring import limits_of
+from orchestrator.app.planned_limits import limits_of
 from orchestrator.plan.file.loading import load_plan
 from tests.invariants import assert_invariants
 from tests.processes import (

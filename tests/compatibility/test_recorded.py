@@ -22,8 +22,8 @@ from orchestrator.cli import command
 from orchestrator.core.exit_codes import exit_words
 from orchestrator.journal import State
 from orchestrator.plan.file.settings import NotifyOn
+from orchestrator.report.objective_values import Objective
 from orchestrator.report.text import reached_of_wanted
-from orchestrator.report.values import Objective
 
 VERSIONS = sorted(path for path in Path(__file__).parent.iterdir() if (path / "plan.yaml").exists())
 pytestmark = pytest.mark.parametrize("recorded", VERSIONS, ids=lambda path: path.name)

@@ -30,6 +30,7 @@ from orchestrator.views.web.metrics import metrics as text_of
 from orchestrator.views.web.page_state import PageState
 from tests.documents.markdown import code, table
 from tests.views.story import (
+    STALL,
     accepted,
     finished,
     key,
@@ -72,9 +73,14 @@ def metrics() -> str:
     for name in "efghijkl":
         going_on += [planned(name), *verified(name, 10)]
     pages = list(page_metrics(1, 1))
-    for story, extra in ((going_on, pages), ([started("hq"), finished(20)], list[Gauge]())):
+    for story, extra, stall in (
+        (going_on, pages, None),
+        (going_on, pages, STALL),
+        ([started("hq"), finished(20)], list[Gauge](), None),
+    ):
         page_state = PageState()
         tell(page_state, *story)
+        page_state.stall(stall)
         for name, metric in read(text_of(page_state, extra)).items():
             found.setdefault(name, metric)
     rows = [

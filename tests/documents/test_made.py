@@ -18,7 +18,7 @@ from orchestrator.cli import COMMANDS
 from orchestrator.core.model import MountState, Result
 from orchestrator.plan.file.selectors import SelectorKind
 from orchestrator.plan.file.settings import HookKind, NotifyOn, PolicyName
-from orchestrator.report.values import Objective
+from orchestrator.report.objective_values import Objective
 from orchestrator.views.web import metrics
 from tests.documents.made import MARKED, PARTS, ROOT, pages, renewed
 from tests.report.builders import life, run_of

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.app.wiring import limits_of
+from orchestrator.app.planned_limits import limits_of
 from orchestrator.journal import State
 from orchestrator.plan.file.loading import load_plan
 from tests.host.namespaces import with_tmpfs

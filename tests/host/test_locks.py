@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from orchestrator.app.wiring import limits_of
+from orchestrator.app.planned_limits import limits_of
 from orchestrator.plan.file.loading import load_plan
 from tests.host.test_disk import check
 from tests.invariants import allowed

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 
 import pytest
 
@@ -17,13 +20,16 @@ from orchestrator.core.records import RunSummary
 from orchestrator.journal import State
 from tests.journal.sample import BEGAN, RUN
 
+SIGNS_S = 10.0
+
 HOLDER = """
 import sys
 from pathlib import Path
 from orchestrator.core.parts import read_part
 from orchestrator.journal import State
-part = read_part(sys.argv[4]) if sys.argv[4:] else None
-with State(Path(sys.argv[1])).plan_lock(sys.argv[2], sys.argv[3], part):
+part = read_part(sys.argv[4]) if sys.argv[4] else None
+signs_s = float(sys.argv[5]) or None
+with State(Path(sys.argv[1])).plan_lock(sys.argv[2], sys.argv[3], part, signs_s=signs_s):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -31,11 +37,11 @@ with State(Path(sys.argv[1])).plan_lock(sys.argv[2], sys.argv[3], part):
 
 @contextmanager
 def another_process_runs(
-    state: State, plan: str, run: str, *part: str
+    state: State, plan: str, run: str, part: str = "", *, signs_s: float = 0.0
 ) -> Iterator[subprocess.Popen[str]]:
     """Hold the lock of a plan, or of a part of it, in a real second process."""
     with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(state.directory), plan, run, *part],
+        [sys.executable, "-c", HOLDER, str(state.directory), plan, run, part, str(signs_s)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -189,3 +195,53 @@ def test_a_whole_plan_keeps_its_parts_out(state: State) -> None:
         with state.plan_lock("drill", RunId("mine"), Part(number=1, of=2)):
             assert len(list(state.directory.glob("plan-*-1-of-2.lock"))) == 1
     assert not list(state.directory.glob("plan-*-of-*"))
+
+
+def backdated(state: State, seconds: float) -> None:
+    """Let the sign of life of the holder of a run's lock be so old."""
+    (lock,) = state.directory.glob("run-*.lock")
+    then = time.time() - seconds
+    os.utime(lock, (then, then))
+
+
+def test_a_holder_without_a_sign_of_life_has_stalled(state: State) -> None:
+    """Since the last one, until the next one, and only as long as it holds the lock."""
+    with state.plan_lock("drill", RUN, signs_s=SIGNS_S):
+        assert state.stall(summary(RUN)) is None
+        backdated(state, 2.9 * SIGNS_S)
+        assert state.stall(summary(RUN)) is None
+        backdated(state, 3.1 * SIGNS_S)
+        stall = state.stall(summary(RUN))
+        other = state.stall(summary("other"))
+        state.show_life("drill", RUN)
+        assert state.stall(summary(RUN)) is None
+    state.show_life("drill", RUN)
+
+    assert stall is not None
+    assert stall.who.startswith(f"process {os.getpid()} on ")
+    assert 30 < (datetime.now(UTC) - stall.since).total_seconds() < 600
+    assert other is None
+    assert state.stall(summary(RUN)) is None
+    assert not list(state.directory.glob("run-*.lock"))  # a late sign makes no file
+
+
+def test_who_promised_no_signs_is_not_said_to_stall(state: State) -> None:
+    """A process of an earlier version gives none."""
+    with state.plan_lock("drill", RUN):
+        backdated(state, 3600)
+
+        assert state.stall(summary(RUN)) is None
+
+
+@pytest.mark.process
+def test_a_dead_holder_has_not_stalled(state: State) -> None:
+    """Its lock is free, whatever stands in the file."""
+    with another_process_runs(state, "drill", RUN, signs_s=SIGNS_S) as process:
+        backdated(state, 3600)
+        living = state.stall(summary(RUN))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+        assert living is not None
+        assert living.who.startswith(f"process {process.pid} on ")
+        assert state.stall(summary(RUN)) is None

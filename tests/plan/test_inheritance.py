@@ -121,6 +121,16 @@ def test_a_critical_wave_has_only_critical_targets(wave: str, target: str, criti
     assert entry(wave=wave, target=target).critical is critical
 
 
+def test_a_regression_is_an_objective_of_the_run_alone() -> None:
+    """Its waves and targets take what they take."""
+    plan = load(
+        "objectives: {rto: 45m, regression: 50%}\nwaves:\n  - {name: a, targets: [{vm: a}]}\n"
+    ).plan
+
+    assert plan.regression == 0.5
+    assert [entry.objectives for entry in plan.entries()] == [Objectives(rto=2700)]
+
+
 def test_objectives_of_a_wave_are_merged_with_those_of_the_run() -> None:
     """A wave that names its own RTO keeps the run's RPO; the others keep both."""
     plan = load(

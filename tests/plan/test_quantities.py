@@ -107,6 +107,19 @@ def test_a_percentage_needs_its_sign_and_a_limit(text: str) -> None:
         quantities.fraction(text)
 
 
+@pytest.mark.parametrize(("text", "value"), [("50%", 0.5), ("0%", 0.0), ("250%", 2.5)])
+def test_an_increase_may_be_more_than_everything(text: str, value: float) -> None:
+    """Twice as long is 100 % longer."""
+    assert quantities.increase(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["50", "10001%", "-1%", "1.5x", "50 %"])
+def test_an_increase_is_a_percentage(text: str) -> None:
+    """A factor or a time is none."""
+    with pytest.raises(ValueError, match=r"write a number and %, such as 50%|at most 10000%"):
+        quantities.increase(text)
+
+
 @pytest.mark.parametrize("text", ["", "-1", "1.0", "1_000", "٣", "0x10", "99999999999"])
 def test_a_count_is_plain_digits(text: str) -> None:
     """What Python's own int() would take is not taken here."""

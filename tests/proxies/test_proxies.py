@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.app.demo import settings_for
-from orchestrator.app.wiring import limits_of
+from orchestrator.app.planned_limits import limits_of
 from orchestrator.plan.file.loading import load_plan
 from orchestrator.simulator.inventory import AGENTS, REPLICAS
 from tests.invariants import assert_invariants

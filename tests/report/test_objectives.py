@@ -5,15 +5,26 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from orchestrator.core.events import SessionOpened
+from orchestrator.core.events import (
+    Event,
+    RunResumed,
+    RunStarted,
+    SessionOpened,
+    StopRequested,
+    WaveFinished,
+    WaveStarted,
+)
 from orchestrator.core.exit_codes import ExitCode
+from orchestrator.core.makespan import PastMakespans
 from orchestrator.core.model import Objectives, ServerName, SessionId
 from orchestrator.core.run_state import RunState
 from orchestrator.report.exit_codes import exit_code
+from orchestrator.report.objective_values import Objective
 from orchestrator.report.summary import summarize
-from orchestrator.report.values import Objective
-from tests.report.builders import ENDS, Fate, life, run_of, started, values
+from orchestrator.report.text import reached_of_wanted
+from tests.report.builders import ENDS, STARTED_AT, Fate, life, run_of, started, values
 
 VERDICT_S = 47.0
 """When `life` reaches its verdict, in seconds from the start of the run."""
@@ -175,3 +186,86 @@ def test_a_missed_objective_is_never_a_good_exit(fates: list[Fate], rto: float) 
         assert all(objective.met for objective in everything)
     if all(objective.met for objective in everything):
         assert exit_code(state) in {ExitCode.GOOD, ExitCode.IN_DOUBT}
+
+
+def took(seconds: float, *more: Event, first: RunStarted) -> RunState:
+    """Return a run whose waves took so many seconds, after 10 seconds of waiting for a person."""
+    waves = [facts.name for facts in first.waves]
+    return run_of(
+        [WaveStarted(at=10.0, wave=wave) for wave in waves],
+        life("a"),
+        [WaveFinished(at=10.0 + seconds, wave=wave) for wave in waves],
+        more,
+        first=first,
+    )
+
+
+def compared(*real: float, simulated: tuple[float, ...] = ()) -> RunStarted:
+    """Return the beginning of a run that may take half as long again as its predecessors."""
+    return started(regression=0.5, makespans=PastMakespans(real=real, simulated=simulated))
+
+
+@pytest.mark.parametrize(("seconds", "met"), [(150.0, True), (150.5, False), (20.0, True)])
+def test_a_run_is_compared_with_the_median_of_earlier_ones(seconds: float, met: bool) -> None:
+    """Not with their mean: one that took very long changes little."""
+    state = took(seconds, first=compared(100.0, 90.0, 9000.0))
+
+    (objective,) = summarize(state).objectives
+
+    assert (objective.scope, objective.kind, objective.met) == ("run", "regression", met)
+    assert (objective.target_s, objective.actual_s) == (150.0, seconds)
+    assert (objective.median_s, objective.runs) == (100.0, 3)
+    assert (exit_code(state) is ExitCode.GOOD) is met
+    assert "(median of 3 earlier runs: 1 min 40 s)" in reached_of_wanted(objective)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        compared(1.0, 1.0),
+        compared(),
+        compared(simulated=(1.0, 1.0, 1.0)),
+        replace(compared(1.0, 1.0, 1.0), only=("sql*",)),
+        replace(compared(1.0, 1.0, 1.0), regression=None),
+    ],
+    ids=["too few", "the first run", "simulated ones", "narrowed", "not asked"],
+)
+def test_what_cannot_be_compared_has_missed_nothing(first: RunStarted) -> None:
+    """It is not judged, and the report says why; a real run is none of the simulated ones."""
+    state = took(500.0, first=first)
+    report = summarize(state)
+
+    assert report.objectives == ()
+    assert exit_code(state) is ExitCode.GOOD
+    said = any("longer than usual was not judged" in line for line in report.not_proven)
+    assert said is (first.regression is not None)
+
+
+def test_a_simulated_run_is_compared_with_simulated_ones() -> None:
+    """Its servers say so at the logon."""
+    first = compared(1.0, 1.0, 1.0, simulated=(400.0, 400.0, 400.0))
+
+    (objective,) = summarize(
+        took(500.0, replace(logged_on(None), simulated=True), first=first)
+    ).objectives
+
+    assert (objective.median_s, objective.met) == (400.0, True)
+
+
+def test_a_run_that_was_stopped_has_not_been_quick() -> None:
+    """It is compared, and nothing was measured."""
+    stop = StopRequested(at=30.0, signal="SIGINT", forced=False)
+
+    (objective,) = summarize(took(20.0, stop, first=compared(100.0, 100.0, 100.0))).objectives
+
+    assert (objective.actual_s, objective.met) == (None, False)
+
+
+def test_a_resumed_run_is_not_compared() -> None:
+    """Nobody knows for how long it waited for that."""
+    resumed = RunResumed(at=900.0, resumed_at=STARTED_AT, version="1.0.0")
+
+    report = summarize(took(800.0, resumed, first=compared(1.0, 1.0, 1.0)))
+
+    assert report.objectives == ()
+    assert any("was resumed" in line for line in report.not_proven)

@@ -19,8 +19,9 @@ import pytest
 from msgspec import Struct
 
 from orchestrator.app.outcome import Outcome
+from orchestrator.app.planned_limits import limits_of
 from orchestrator.app.runner import resume, run_plan
-from orchestrator.app.wiring import Choices, Plan, World, limits_of
+from orchestrator.app.wiring import Choices, Plan, World
 from orchestrator.core.model import RunId
 from orchestrator.core.policy import WatchPolicy
 from orchestrator.core.ports.journal import Observer

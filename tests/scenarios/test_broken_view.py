@@ -8,8 +8,9 @@ from pathlib import Path
 import anyio
 import pytest
 
+from orchestrator.app.planned_limits import limits_of
 from orchestrator.app.runner import resume, run_plan
-from orchestrator.app.wiring import Choices, limits_of
+from orchestrator.app.wiring import Choices
 from orchestrator.core.events import Event
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.views.statistics import RunStatistics

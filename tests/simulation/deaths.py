@@ -21,8 +21,8 @@ import anyio
 import pytest
 
 from orchestrator.app import logs
+from orchestrator.app.planned_limits import limits_of
 from orchestrator.app.unmount import UnmountOutcome, release_leftovers
-from orchestrator.app.wiring import limits_of
 from orchestrator.core.errors import RunNotFound
 from orchestrator.core.model import MountState
 from orchestrator.core.policy import SESSION_IDLE_LIMIT, WatchPolicy

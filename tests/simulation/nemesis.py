@@ -31,8 +31,9 @@ from anyio.abc import TaskGroup
 from structlog.testing import capture_logs
 
 from orchestrator.app.outcome import Outcome
+from orchestrator.app.planned_limits import limits_of
 from orchestrator.app.runner import run_plan
-from orchestrator.app.wiring import Choices, World, limits_of
+from orchestrator.app.wiring import Choices, World
 from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.model import RunId
 from orchestrator.engine.run import Run

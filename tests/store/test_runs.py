@@ -108,6 +108,18 @@ async def test_a_run_goes_on_while_somebody_works_on_it(recorder: Recorder) -> N
     assert (during, after) == ([True, False], [False, False])
 
 
+async def test_a_run_that_moves_or_has_nobody_has_not_stalled(recorder: Recorder) -> None:
+    """Nor does one whose worker gave it back."""
+    first = started("mine")
+    await recorder.record((), first)
+    summary = recorder.store.summary("mine")
+
+    with recorder.at_work(first):
+        during = recorder.store.stall(summary)
+
+    assert (during, recorder.store.stall(summary)) == (None, None)
+
+
 # --- reading --------------------------------------------------------------------------------
 
 

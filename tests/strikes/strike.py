@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from orchestrator.app.wiring import limits_of
+from orchestrator.app.planned_limits import limits_of
 from orchestrator.plan.file.loading import load_plan
 from tests.invariants import assert_invariants
 from tests.processes import Place, Servers, ended, kill, servers

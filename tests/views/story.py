@@ -42,6 +42,7 @@ from orchestrator.core.model import (
 )
 from orchestrator.core.ports.journal import Observer
 from orchestrator.core.proof import CheckOutcome
+from orchestrator.core.records import Stall
 from orchestrator.views.statistics import RunStatistics
 from orchestrator.views.view import View
 
@@ -210,3 +211,7 @@ def failed(vm: str, at: float, words: str = "no disk", server: str = "hq") -> li
         TaskFailed(at=at + 2, key=key(vm, server), task=TaskId(f"task-{vm}"), message=words),
         concluded(vm, at + 2, Result.FAILED, server=server, message=words),
     ]
+
+
+STALL = Stall(since=datetime(2026, 11, 29, 10, 3, 12, tzinfo=UTC), who="process 7 on host")
+"""A process that does not move."""

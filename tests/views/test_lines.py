@@ -47,6 +47,7 @@ from orchestrator.core.text import clock
 from orchestrator.views.lines import LineView
 from tests.views.story import (
     HOSTILE,
+    STALL,
     accepted,
     concluded,
     failed,
@@ -420,3 +421,29 @@ def test_a_task_that_is_asked_to_stop_is_shown_with_what_was_seen() -> None:
     assert lines[-2] == "1:00 w/hq/a: asking task-a to stop"
     assert lines[-1].startswith("1:01 w/hq/a: task-a, asked to stop: goes on (no")
     assert "\x1b" not in lines[-1]
+
+
+def test_a_process_that_does_not_move_is_told_once() -> None:
+    """No summary promises an end meanwhile; that it goes on is told, unless it is dead by then."""
+    stream = io.StringIO()
+    view = LineView(stream)
+    tell(view, started("hq"), planned("a"), planned("b"), wave(0), submitted("a", 1))
+    before = len(stream.getvalue().splitlines())
+
+    view.stall(None)
+    view.stall(STALL)
+    view.draw(60)
+    view.stall(STALL)
+    view.stall(None)
+    view.stall(STALL)
+    view.abandon(gone=True)
+    view.stall(None)
+
+    told, moved, again, gone = stream.getvalue().splitlines()[before:]
+    assert told.partition(" ")[2] == again.partition(" ")[2]
+    assert told.endswith(
+        "stalled since 2026-11-29 10:03:12 UTC: process 7 on host does not move; it may go on; "
+        "if it does not, kill it, then: bulk-restore resume r-1"
+    )
+    assert moved.endswith("run r-1 goes on")
+    assert "dead: its process is gone" in gone

@@ -21,6 +21,7 @@ from orchestrator.views.picture import ROWS, picture
 from orchestrator.views.statistics import RunStatistics
 from tests.views.drawing import STORIES, crowded, large, payloads
 from tests.views.story import (
+    STALL,
     accepted,
     concluded,
     failed,
@@ -90,6 +91,19 @@ def test_a_run_without_a_process_promises_no_end() -> None:
     assert rows[0].endswith("its process is gone")
     assert "continue it: bulk-restore resume r-1" in rows
     assert not any("left" in row for row in rows)
+
+
+def test_a_run_that_does_not_move_promises_no_end() -> None:
+    """Since when, and what to do, in place of the time left."""
+    stats = tallied(*list(crowded("srv"))[:-1])
+    stats.ending = None
+
+    stats.stall = STALL
+    rows = shown(stats, 120, 3)
+
+    assert "stalled since 2026-11-29 10:03:12 UTC: process 7 on host does not move" in rows[0]
+    assert "if it does not, kill it, then: bulk-restore resume r-1" in "".join(rows)
+    assert not any(" left" in row for row in rows)
 
 
 def test_more_rows_never_hide_what_fewer_showed() -> None:

@@ -16,7 +16,7 @@ from orchestrator.core.model import MountState, Result
 from orchestrator.core.run_state import RunState, good_results
 from orchestrator.core.text import counted
 from orchestrator.plan.file.settings import NotifyOn
-from orchestrator.report.values import Objective
+from orchestrator.report.objective_values import Objective
 
 NAMED = 20
 """Targets that one message names; the others are counted."""

@@ -23,8 +23,8 @@ from orchestrator.app.notify.composing import Notice
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.text import counted, escape_markup, printable, timestamp
 from orchestrator.plan.file.settings import HookKind, NotifyOn
+from orchestrator.report.objective_values import Objective
 from orchestrator.report.text import reached_of_wanted
-from orchestrator.report.values import Objective
 
 VERSION = 1
 NAMED = 20

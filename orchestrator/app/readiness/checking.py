@@ -9,6 +9,7 @@ from datetime import datetime
 import anyio
 from msgspec import Struct, field
 
+from orchestrator.app.planned_limits import limits_of
 from orchestrator.app.readiness.asking import ServerAnswers, look
 from orchestrator.app.readiness.at_work import target_activity
 from orchestrator.app.readiness.expected import expected_duration
@@ -24,7 +25,7 @@ from orchestrator.app.readiness.here import (
 from orchestrator.app.readiness.servers import server_findings
 from orchestrator.app.readiness.targets import machine_findings, target_findings
 from orchestrator.app.stores import store_at
-from orchestrator.app.wiring import Choices, Plan, World, clients, limits_of, selection_of
+from orchestrator.app.wiring import Choices, Plan, World, clients, selection_of
 from orchestrator.core.earlier_runs.naming import Naming
 from orchestrator.core.errors import JournalError
 from orchestrator.core.model import MountRequest, ServerName, Source, UnresolvedTarget

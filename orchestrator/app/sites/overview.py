@@ -20,7 +20,7 @@ from orchestrator.core.sites import (
     ShardState,
     WorkerId,
 )
-from orchestrator.core.text import counted, printable, time_of_day, timestamp
+from orchestrator.core.text import counted, duration, printable, time_of_day, timestamp
 
 
 class Work(StrEnum):
@@ -28,6 +28,8 @@ class Work(StrEnum):
 
     WAITING = "waiting"
     """It is offered, and nobody serves it."""
+    STALLED = "stalled"
+    """Its worker has not renewed its lease in time, and nobody has taken that yet."""
     SERVED = "served"
     HELD = "held"
     """It is served, and only keeps mounts open."""
@@ -55,7 +57,9 @@ class ServedRun(Struct, frozen=True, kw_only=True):
         """Return what happens to a shard."""
         if shard.is_served:
             return Work.HELD if shard.state is ShardState.HOLDING else Work.SERVED
-        return Work.DONE if shard.state is ShardState.DONE else Work.WAITING
+        if shard.state is ShardState.DONE:
+            return Work.DONE
+        return Work.WAITING if shard.worker is None else Work.STALLED
 
     @property
     def served(self) -> frozenset[ServerName]:
@@ -71,7 +75,8 @@ class ServedRun(Struct, frozen=True, kw_only=True):
 
     def what_waits(self) -> Iterator[str]:
         """Say, for a person, what nobody does, and why."""
-        waiting = [each for each in self.shards if self.work_on(each) is Work.WAITING]
+        unserved = {Work.WAITING, Work.STALLED}
+        waiting = [each for each in self.shards if self.work_on(each) in unserved]
         if not self.row.is_open and not self.row.unmount:
             waiting = []
         by_reason: dict[str, list[ShardRow]] = {}
@@ -152,9 +157,14 @@ def lines(served: ServedRun) -> Iterator[str]:
 
 
 def _by_whom(served: ServedRun, shard: ShardRow) -> str:
-    worker = served.workers.get(shard.worker) if shard.is_served and shard.worker else None
-    if worker is None:
+    worker = served.workers.get(shard.worker) if shard.worker else None
+    work = served.work_on(shard)
+    if worker is None or work is Work.DONE:
         return ""
+    if work is Work.STALLED:
+        silent = duration(LEASE_LIFE_S - (shard.lease_s or 0.0))
+        who = f"{printable(worker.host, 80)} (process {worker.pid})"
+        return f"  {who} has not renewed its lease for {silent}"
     since = "" if shard.since is None else f" since {time_of_day(shard.since)}"
     again = f", taken over {counted(shard.takeovers, 'time')}" if shard.takeovers else ""
     return f"  {printable(worker.host, 80)} (process {worker.pid}){since}{again}"

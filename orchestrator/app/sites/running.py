@@ -68,12 +68,12 @@ async def run_over_database(
     require_allowed_writes(plan.source, choices)
     require_something_wanted(plan.source, choices)
     world = World()
-    submission = submission_of(plan, choices, world)
-    run = submission.started.run
-    sites = tuple(dict.fromkeys(each.site for each in submission.shards))
-    terms = Terms(sites=sites, run=run, until_idle=True)
     store = DatabaseStore(address)
     try:
+        submission = submission_of(plan, choices, world, store)
+        run = submission.started.run
+        sites = tuple(dict.fromkeys(each.site for each in submission.shards))
+        terms = Terms(sites=sites, run=run, until_idle=True)
         with caught_signals(world) as signals:
             await submit(address, submission)
             async with (

@@ -8,12 +8,13 @@ from functools import partial
 
 from anyio.abc import TaskGroup
 
+from orchestrator.app.planned_limits import limits_of
 from orchestrator.app.sites.alone import NoOtherRuns
 from orchestrator.app.sites.chain import Chain
 from orchestrator.app.sites.kept_tokens import KeptTokens
 from orchestrator.app.sites.served import Served
 from orchestrator.app.sites.serving import chain_events
-from orchestrator.app.wiring import client_of, in_a_thread, limits_of, orders_of, secret_variables
+from orchestrator.app.wiring import client_of, in_a_thread, orders_of, secret_variables
 from orchestrator.core.earlier_runs.durations import MountTimes
 from orchestrator.core.errors import Fenced, JournalDamaged
 from orchestrator.core.events import (

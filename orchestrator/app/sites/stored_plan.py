@@ -13,6 +13,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from orchestrator.app.wiring import Choices, Plan, World, beginning
+from orchestrator.core.earlier_runs.makespans import with_makespans
+from orchestrator.core.ports.store import Store
 from orchestrator.core.records import server_address
 from orchestrator.core.sites import ShardFacts, Submission
 from orchestrator.plan.choose.locked import content_of, load_any_text
@@ -47,10 +49,18 @@ def travelling_plan(path: Path, *, overrides: Mapping[str, str]) -> TravellingPl
     return TravellingPlan(source=source, content=content, documents=named.contents)
 
 
-def submission_of(plan: TravellingPlan, choices: Choices, world: World) -> Submission:
-    """Return a run of a plan as it is submitted, with one shard per server."""
+def submission_of(
+    plan: TravellingPlan, choices: Choices, world: World, earlier: Store | None = None
+) -> Submission:
+    """Return a run of a plan as it is submitted, with one shard per server.
+
+    `earlier` has the runs with whose time its own is compared; None: with none.
+    """
+    started = beginning(plan.source, choices, world)
+    if earlier is not None:
+        started = with_makespans(started, lambda name, run: earlier.makespans(name, before=run))
     return Submission(
-        started=beginning(plan.source, choices, world),
+        started=started,
         plan=plan.content,
         documents=plan.documents,
         shards=tuple(

@@ -7,6 +7,7 @@ from datetime import datetime
 from msgspec import Struct, field
 
 from orchestrator.core.events.base import Event
+from orchestrator.core.makespan import PastMakespans
 from orchestrator.core.model import (
     MountKey,
     Objectives,
@@ -55,6 +56,10 @@ class RunStarted(Event, frozen=True, kw_only=True):
     servers: tuple[ServerFacts, ...] = ()
     waves: tuple[WaveFacts, ...] = ()
     objectives: Objectives = Objectives()
+    regression: float | None = None
+    """By which fraction the run may take longer than the median of earlier ones; None: any."""
+    makespans: PastMakespans = PastMakespans()
+    """What it is compared with; empty where the plan does not say so."""
     mounts_limit: int | None = None
     mounts_per_vm: int = 1
     require_checks: bool = False

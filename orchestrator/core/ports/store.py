@@ -8,9 +8,10 @@ from typing import Protocol
 
 from orchestrator.core.earlier_runs.naming import NO_NAMING, Naming
 from orchestrator.core.events import Event
+from orchestrator.core.makespan import PastMakespans
 from orchestrator.core.model import RunId
 from orchestrator.core.ports.journal import Baselines, Durations, Proofs, Systems
-from orchestrator.core.records import Mark, Record, RunSummary
+from orchestrator.core.records import Mark, Record, RunSummary, Stall
 from orchestrator.core.run_state import RunState
 from orchestrator.core.same_server import Identities
 
@@ -85,6 +86,14 @@ class Store(RecordedRuns, Protocol):
         To be asked before the run is read: what it records last must not look like a death.
         """
 
+    def stall(self, summary: RunSummary) -> Stall | None:
+        """Return since when who works on a run does not move; None: it moves, or there is nobody.
+
+        None also where that cannot be told. In a directory the process is alive (`is_running`): it
+        is stopped, or hangs. Over a database a worker has not renewed its lease, and nobody has
+        taken that: it may have been killed, too.
+        """
+
     # --- one run -------------------------------------------------------------------------------
 
     def events(self, run: RunId) -> Iterator[Event]:
@@ -118,6 +127,12 @@ class Store(RecordedRuns, Protocol):
 
     def baselines(self, *, before: RunId, naming: Naming = NO_NAMING) -> Baselines:
         """Return what the verified targets of the last runs have measured; the newest counts.
+
+        `before` is the run that asks. A run that cannot be read any more is passed over.
+        """
+
+    def makespans(self, plan: str, *, before: RunId) -> PastMakespans:
+        """Return how long the last whole runs of a plan took, by its name.
 
         `before` is the run that asks. A run that cannot be read any more is passed over.
         """

@@ -24,6 +24,7 @@ _BYTES = _DECIMAL | {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _LONGEST_S = 366 * 86400.0
 _LARGEST_BYTES = 2**60
 _LARGEST_COUNT = 1_000_000_000
+_LARGEST_INCREASE = 100
 
 
 def matches(pattern: str, text: str) -> re.Match[str] | None:
@@ -98,6 +99,16 @@ def fraction(text: str) -> float:
     value = float(text[:-1]) / 100
     if value > 1:
         raise ValueError(f"{shown(text)} is more than everything: at most 100%")
+    return value
+
+
+def increase(text: str) -> float:
+    """Return the fraction that a percentage such as `50%` means, also one of more than 100%."""
+    if matches(PERCENT_PATTERN, text) is None:
+        raise ValueError(f"{shown(text)} is not a percentage: write a number and %, such as 50%")
+    value = float(text[:-1]) / 100
+    if value > _LARGEST_INCREASE:
+        raise ValueError(f"{shown(text)} is too much: at most {100 * _LARGEST_INCREASE}%")
     return value
 
 

@@ -70,7 +70,8 @@ def resolve(
     header = read_section(PlanFile, tree, problems, noun="the plan")
     servers = resolve_servers(tree.get("servers"), problems, base, named)
     declared = resolve_check_sets(tree.get("checks"), problems, base)
-    objectives = merge(Objectives(), header.objectives if header else None)
+    stated = header.objectives if header else None
+    objectives = Objectives(**stated.values("rto", "rpo")) if stated else Objectives()
     around = Surroundings(
         wave=DEFAULT_WAVE,
         critical=False,
@@ -95,6 +96,7 @@ def resolve(
         waves=waves,
         limits=merge(RunLimits(), header.limits),
         objectives=objectives,
+        regression=stated.regression if stated else None,
         checks=declared.sets,
         cleanup=merge(Cleanup(), header.cleanup),
         notifications=notifications,

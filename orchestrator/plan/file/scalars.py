@@ -281,6 +281,9 @@ NotifyOnWord = Annotated[NotifyOn, *choice(NotifyOn, "events")]
 Os = Annotated[OsChoice, *choice(OS_CHOICES, "operating systems")]
 ConflictWord = Annotated[Conflict, *choice(Conflict, "words")]
 SourceKind = Annotated[Source, *choice(Source, "sources")]
+Increase = Annotated[
+    float, scalar(quantities.increase), text_schema(quantities.PERCENT_PATTERN, "50%")
+]
 Failures = Annotated[
     FailureBudget,
     scalar(failures),

@@ -196,6 +196,15 @@ class ObjectivesFile(Section):
     )
 
 
+class RunObjectivesFile(ObjectivesFile):
+    """Objectives of the whole run; the recovery ones hold for its waves and targets, too."""
+
+    regression: kinds.Increase | None = optional(
+        "By how much the run may take longer than the median of the last 5 whole runs of the plan: "
+        "50%. Not judged with fewer than 3 such runs."
+    )
+
+
 class ExpectFile(Section):
     """How many machines a selector must match; otherwise nothing is mounted at all."""
 
@@ -386,7 +395,7 @@ class PlanFile(Section, of=RestorePlan):
     )
     defaults: DefaultsFile | None = optional("Settings for every target.")
     limits: LimitsFile | None = optional("Limits of the whole run.")
-    objectives: ObjectivesFile | None = optional("Objectives of the whole run.")
+    objectives: RunObjectivesFile | None = optional("Objectives of the whole run.")
     checks: Annotated[dict[str, list[CheckFile]], ReadLater()] | None = optional(
         "Sets of checks by name: what must be true of a guest's files."
     )

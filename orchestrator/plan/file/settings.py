@@ -335,6 +335,8 @@ class RestorePlan(Struct, frozen=True, kw_only=True):
     """Seconds after which a proof of a target is too old; None: the plan is never due."""
     limits: RunLimits = RunLimits()
     objectives: Objectives = Objectives()
+    regression: float | None = None
+    """By which fraction the run may take longer than the median of earlier ones; None: any."""
     checks: CheckSets = field(default_factory=CheckSets)
     cleanup: Cleanup = Cleanup()
     notifications: tuple[Notification, ...] = ()

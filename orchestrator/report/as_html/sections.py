@@ -19,9 +19,10 @@ from orchestrator.report.as_html.markup import (
     shown,
     utc,
 )
+from orchestrator.report.objective_values import Objective
 from orchestrator.report.shards import served_by, shard_name
 from orchestrator.report.text import words, written, written_words
-from orchestrator.report.values import PHASES, Objective, Report, TargetReport
+from orchestrator.report.values import PHASES, Report, TargetReport
 
 NAMED = 500
 """Targets that are named as needing a person; the rest is counted."""

@@ -15,7 +15,7 @@ from orchestrator.core.text import counted, duration, printable, table_moment
 from orchestrator.report.as_json import plain_values
 from orchestrator.report.caveats import narrowed
 from orchestrator.report.history.comparison import busy_s
-from orchestrator.report.objectives import measured, measured_over
+from orchestrator.report.objectives import makespan_s, measured, measured_over, usual_s
 from orchestrator.report.summary import summarize
 from orchestrator.report.text import words
 
@@ -36,6 +36,10 @@ class Sample(Struct, frozen=True, kw_only=True):
     duration_s: float | None
     rto_s: float | None
     rpo_s: float | None
+    makespan_s: float | None = None
+    """From the first wave's beginning to the last one's end; only of whole runs."""
+    usual_s: float | None = None
+    """The median that this was compared with; None: the run was not compared."""
 
 
 class Trend(Struct, frozen=True, kw_only=True):
@@ -58,6 +62,11 @@ def trend_of_plan(name: str, states: Iterable[RunState]) -> Trend:
         ]
         marks = ["not ended"] * (state.finished is None)
         marks += ["NARROWED"] * (report.run.narrowed is not None)
+        compared = next((each for each in report.objectives if each.kind == "regression"), None)
+        if compared is not None and not compared.met:
+            took = compared.actual_s
+            reached = "not measured" if took is None else duration(took)
+            marks.append(f"SLOWER, {reached} of {duration(compared.target_s)}")
         samples.append(
             Sample(
                 run=report.run.id,
@@ -67,6 +76,8 @@ def trend_of_plan(name: str, states: Iterable[RunState]) -> Trend:
                 duration_s=report.run.duration_s,
                 rto_s=rto,
                 rpo_s=rpo,
+                makespan_s=None if narrowed(state) else makespan_s(state),
+                usual_s=usual_s(state),
             )
         )
     return Trend(name=name, samples=tuple(reversed(samples)))

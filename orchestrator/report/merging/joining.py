@@ -22,9 +22,9 @@ from orchestrator.core.text import counted
 from orchestrator.report.described import Moment, seconds
 from orchestrator.report.exit_codes import PRECEDENCE
 from orchestrator.report.merging.reading import Parts
+from orchestrator.report.objective_values import Objective
 from orchestrator.report.server_values import OutageReport, ServerReport
 from orchestrator.report.values import (
-    Objective,
     PublishedReport,
     PublishedTarget,
     Report,

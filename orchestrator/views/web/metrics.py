@@ -92,6 +92,10 @@ def _run(page_state: PageState) -> Iterator[Gauge]:
     for state in STATES:
         states.add(page_state.state == state, state=state)
     yield states
+    if page_state.state == "stalled" and page_state.stats.stall is not None:
+        about = "Since when nobody who works on the run moves, in seconds since 1970."
+        since = page_state.stats.stall.since.timestamp()
+        yield Gauge("run_stalled_since_timestamp_seconds", about).add(since)
     if page_state.last_success is not None:
         yield Gauge(
             LAST_SUCCESS,

@@ -12,6 +12,7 @@ from orchestrator.core.left_open import LeftOpen, out_of_reach_words
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import MountState, Result, ServerName, WaveName
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
+from orchestrator.core.records import Stall
 from orchestrator.core.text import printable
 from orchestrator.views.eta import TimeLeft
 from orchestrator.views.statistics import RunStatistics, in_words
@@ -22,8 +23,11 @@ SLOWEST_SHOWN = 8
 WAVES_SHOWN = 8
 OPEN_SHOWN = 50
 """Mounts that are named as needing a person; the rest is counted."""
-STATES = ("starting", "confirming", "running", "ending", "finished", "interrupted")
-"""States of a run. Until its first wave begins, it starts, or waits for confirmation."""
+STATES = ("starting", "confirming", "running", "ending", "finished", "stalled", "interrupted")
+"""States of a run. Until its first wave begins, it starts, or waits for confirmation.
+
+It is stalled while its process is there and does not move, and interrupted once that is dead.
+"""
 KEY, WORDS = 120, 300
 """Characters of a name and of a message on the page."""
 
@@ -59,6 +63,12 @@ class PageState:
             self.stats.abandoned = gone
             self.version += 1
 
+    def stall(self, stall: Stall | None) -> None:
+        """Take note of who works on the run and does not move."""
+        if self.stats.stall != stall:
+            self.stats.stall = stall
+            self.version += 1
+
     @property
     def finished(self) -> RunFinished | None:
         """How the run ended, once it has."""
@@ -69,6 +79,8 @@ class PageState:
         """The state of the run: one of STATES."""
         if self.finished is not None:
             return "finished"
+        if self.stats.stall is not None:
+            return "stalled"
         if self.stats.abandoned:
             return "interrupted"
         if self.stats.ending is not None:
@@ -111,6 +123,8 @@ class PageState:
             "exit_code": self.finished.exit_code if self.finished else None,
             "exit_words": exit_words(self.finished.exit_code) if self.finished else None,
             "ending": printable(stats.ending, WORDS) if stats.ending else None,
+            "stalled": printable(stats.stalled_words, WORDS),
+            "continuing": printable(stats.continuing_words, WORDS),
             "harder": stats.force_hint,
             "stops": [[round(at, 1), printable(words, WORDS)] for at, words in stats.stops],
             "targets": stats.targets,

@@ -12,6 +12,7 @@ import anyio.to_thread
 
 from orchestrator.core.events import Event
 from orchestrator.core.lifecycle import MountRecord
+from orchestrator.core.records import Stall
 from orchestrator.log import Log
 from orchestrator.views.statistics import RunStatistics
 from orchestrator.views.web.address import LOOPBACK, Address, fresh_token
@@ -92,6 +93,11 @@ class WebView:
     def abandon(self, *, gone: bool) -> None:
         """Take note of whether the run's process is gone; called when another process is shown."""
         self.page_state.abandon(gone=gone)
+        self._write_if_urgent()
+
+    def stall(self, stall: Stall | None) -> None:
+        """Take note of who works on the run and does not move; called as `abandon` is."""
+        self.page_state.stall(stall)
         self._write_if_urgent()
 
     def _write_if_urgent(self) -> None:

@@ -23,7 +23,7 @@ from orchestrator.core.model import WaveName
 from orchestrator.core.run_state import RunState
 from orchestrator.plan.file.access import EnvironmentSecret, SecretReference
 from orchestrator.plan.file.settings import HookKind, Notification, NotifyOn
-from orchestrator.report.values import Objective
+from orchestrator.report.objective_values import Objective
 from tests.app.notify.hooks import PART, Hooks, hooks
 from tests.hostile.searching import forms, holding
 from tests.report.builders import Fate, finished, life, run_of

@@ -15,7 +15,7 @@ from orchestrator.core.events import RunNoted, SessionEnded, StrayFound
 from orchestrator.core.model import ServerName, TaskId
 from orchestrator.core.text import printable
 from orchestrator.plan.file.settings import HookKind
-from orchestrator.report.values import Objective
+from orchestrator.report.objective_values import Objective
 from tests.report.builders import SESSION, Fate, finished, life, run_of, started
 from tests.report.payloads import PAYLOADS
 

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from orchestrator.app.wiring import limits_of
+from orchestrator.app.planned_limits import limits_of
 from orchestrator.database.private_server import OWNER, PrivateServer, private_server
 from orchestrator.plan.file.loading import load_plan
 from tests.cli.sites.site import MOST, Site, require_clean, until, until_running

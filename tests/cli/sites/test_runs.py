@@ -94,6 +94,32 @@ def test_a_second_signal_ends_a_worker_at_once(stalled: Servers, site: Site) -> 
     require_clean(stalled, 12)
 
 
+def test_a_worker_that_is_stopped_is_seen_to_stall(stalled: Servers, site: Site) -> None:
+    """Once its leases have expired and nobody else takes them; it may go on."""
+    run = site.submit(site.plan(stalled, targets=4))
+    worker = site.work("--until-idle")
+    until_running(site, 4)
+
+    worker.send_signal(signal.SIGSTOP)
+    until(lambda: site.status(run)["state"] != "running")
+    values, shown, listed = site.status(run), site.call("status", run), site.call("status")
+    watched = site.call("watch", run)
+    worker.send_signal(signal.SIGCONT)
+    stalled.go_on()
+
+    assert (values["state"], values["stalled_since"][:2]) == ("stalled", "20")
+    assert {each["state"] for each in values["shards"]} == {"stalled"}
+    assert (shown.returncode, watched.returncode) == (3, 3)
+    assert f"process {worker.pid} on" in shown.stdout
+    assert "has not renewed its lease; the next worker goes on with it" in shown.stdout
+    assert f"(process {worker.pid}) has not renewed its lease for" in shown.stdout
+    assert "stalled since 20" in listed.stdout
+    assert "stalled since 20" in watched.stderr
+    assert ended(worker)[0] == 0
+    assert site.status(run)["state"] == "finished"
+    require_clean(stalled, 4)
+
+
 def test_each_server_is_served_at_its_site(quick: Servers, site: Site) -> None:
     """By no worker of another one; who looks is told what nobody does."""
     run = site.submit(site.plan(quick, dr="moon"))

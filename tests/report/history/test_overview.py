@@ -88,7 +88,7 @@ def test_a_damaged_run_hides_no_other_one(tmp_path: Path) -> None:
 
     done, as_json = called(tmp_path, "status"), called(tmp_path, "status", "--json")
 
-    assert f"{run_id(1)}  payments-tier1  interrupted, 1 target, 1 MAY BE MOUNTED" in done.stdout
+    assert f"{run_id(1)}  payments-tier1  dead, 1 target, 1 MAY BE MOUNTED" in done.stdout
     assert f"{run_id(2)}  payments-tier1  DAMAGED" in done.stdout
     assert "record 1 (RunStarted)" in done.stderr
     assert [row["state"] for row in json.loads(as_json.stdout)] == ["damaged", "interrupted"]

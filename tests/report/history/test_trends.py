@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from orchestrator.core.events import WaveFinished, WaveStarted
+from orchestrator.core.makespan import PastMakespans
 from tests.report.builders import HOSTILE, Fate, life
 from tests.report.history.runs import beginning, called, keep, run_id
 
@@ -108,3 +110,22 @@ def test_hostile_names_are_inert(tmp_path: Path) -> None:
             assert done.exit_code == 0
             assert done.output.replace("\n", "").isprintable()
             assert all(len(line) <= 80 for line in done.output.splitlines() if not more)
+
+
+def test_a_run_that_was_slower_than_usual_is_marked(tmp_path: Path) -> None:
+    """With the median that it was compared with, in the text and in the JSON."""
+    past = PastMakespans(real=(20.0, 20.0, 20.0))
+    for number, seconds in ((1, 20.0), (2, 31.0)):
+        first = beginning(number, regression=0.5, makespans=past)
+        waves = [facts.name for facts in first.waves]
+        begun = [WaveStarted(at=1.0, wave=wave) for wave in waves]
+        over = [WaveFinished(at=1.0 + seconds, wave=wave) for wave in waves]
+        keep(tmp_path, first, [begun, life("dc01"), over])
+
+    (trend,) = json.loads(called(tmp_path, "trend", "--json").output)
+    text = called(tmp_path, "trend").output
+
+    assert [each["makespan_s"] for each in trend["runs"]] == [20.0, 31.0]
+    assert [each["usual_s"] for each in trend["runs"]] == [20.0, 20.0]
+    assert f"{run_id(1)}: 1 verified" in text
+    assert f"{run_id(2)}: SLOWER, 31 s of 30 s; 1 verified" in text

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain as joined
 from typing import Any, NamedTuple
 
-from orchestrator.app.wiring import limits_of
+from orchestrator.app.planned_limits import limits_of
 from orchestrator.core.events import (
     ChainPinned,
     Event,

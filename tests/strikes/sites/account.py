@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.app.wiring import limits_of
+from orchestrator.app.planned_limits import limits_of
 from orchestrator.core.events import Event, from_json
 from orchestrator.engine.limits import Limits
 from orchestrator.plan.file.loading import load_plan

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import pytest
 
-from orchestrator.app.wiring import limits_of
+from orchestrator.app.planned_limits import limits_of
 from orchestrator.cli.continuing import resume_command
 from orchestrator.cli.running import run_command
 from orchestrator.cli.serving import serve_command

@@ -28,6 +28,7 @@ from tests.report.builders import SESSION, Fate, life
 from tests.report.history.runs import beginning, called, keep
 from tests.views.story import (
     HOSTILE,
+    STALL,
     STARTED_AT,
     accepted,
     finished,
@@ -210,6 +211,44 @@ async def test_a_killed_run_is_written_at_once(
         see(web_view, ended("no answer", at=30))
         await until('server_unaudited{plan="night-drill",server="hq"} 1\n')
         tasks.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
+async def test_a_run_that_stalls_is_written_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a state, and since when; both end with it, and the page says the same."""
+    monkeypatch.setattr(module, "METRICS_EVERY_S", 3600.0)
+    path = tmp_path / "run.prom"
+    web_view = WebView(page=None, metrics_file=path, show_line=pytest.fail)
+    tell(web_view, *RELEASED)
+    name, second = "run_stalled_since_timestamp_seconds", int(STALL.since.timestamp())
+    since = f'{name}{{plan="night-drill"}} {second}\n'
+
+    async def until(text: str) -> None:
+        with anyio.fail_after(60):
+            while not path.exists() or text not in path.read_text():
+                await anyio.sleep(0.01)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(web_view.serve, lambda: 20.0)
+        await until('run_state{plan="night-drill",state="running"} 1\n')
+        before = web_view.page_state.version
+        web_view.stall(STALL)
+        await until('run_state{plan="night-drill",state="stalled"} 1\n')
+        assert since in path.read_text()
+        assert "run_remaining" not in path.read_text()
+        assert web_view.page_state.version > before
+        seen = snapshot(web_view.page_state)
+        web_view.stall(None)
+        await until('run_state{plan="night-drill",state="running"} 1\n')
+        assert "stalled_since" not in path.read_text()
+        tasks.cancel_scope.cancel()
+
+    assert seen["state"] == "stalled"
+    assert seen["stalled"].startswith("stalled since 2026-11-29 10:03:12 UTC: process 7 on host")
+    assert seen["continuing"].startswith("it may go on")
+    assert snapshot(web_view.page_state)["stalled"] == ""
 
 
 @pytest.mark.anyio

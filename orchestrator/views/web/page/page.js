@@ -43,7 +43,7 @@
 
   function now() {
     if (picture === null) return 0;
-    const goesOn = picture.state !== "finished" && picture.state !== "interrupted";
+    const goesOn = !["finished", "interrupted", "stalled"].includes(picture.state);
     return picture.now + (goesOn && online ? (performance.now() - pictured) / 1000 : 0);
   }
 
@@ -54,7 +54,8 @@
       return [`finished, exit code ${code}`, code === 0 ? "good" : code === 3 ? "doubt" : "bad"];
     }
     if (state === "confirming") return ["waiting for confirmation", "doubt"];
-    if (state === "interrupted") return ["its process is gone", "bad"];
+    if (state === "interrupted") return ["dead: its process is gone", "bad"];
+    if (state === "stalled") return [picture.stalled, "bad"];
     return [state, state === "ending" ? "doubt" : "busy"];
   }
 
@@ -69,8 +70,8 @@
     at("run").textContent = [picture.run, picture.mode, begun && `began ${begun}`]
       .filter(Boolean).join(" · ");
     at("reason").textContent = picture.reason ? `· ${picture.reason}` : "";
-    const ending = picture.state === "interrupted"
-      ? `continue it: bulk-restore resume ${picture.run}`
+    const ending = picture.state === "interrupted" || picture.state === "stalled"
+      ? picture.continuing
       : picture.state === "finished"
         ? picture.stops.map(([second, words]) => `${words} at ${clock(second)}`).join("; ")
         : [picture.ending, picture.harder].filter(Boolean).join("; ");
