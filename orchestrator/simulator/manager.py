@@ -78,6 +78,8 @@ class SimTask:
     downloads: list[str] = field(default_factory=list)
     credentials_needed: bool = False
     finished_at: float | None = None
+    is_hidden: bool = False
+    """It was shown last as running, though it was further."""
 
 
 @dataclass(slots=True, eq=False)

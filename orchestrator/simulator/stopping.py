@@ -22,7 +22,8 @@ def delete_task(manager: SimulatedManager, session: SimSession, task: SimTask) -
     how, runs, mount = manager.behaviour.task_stop, task.state != "Finished", task.mount
     if session.tasks.get(task.id) is not task:
         manager.truth.foreign_deletes += 1
-    manager.truth.stops.append((manager.name, session.id, task.id, _ready_s(manager, mount)))
+    ready_s = 0.0 if task.is_hidden else _ready_s(manager, mount)  # no client can know better
+    manager.truth.stops.append((manager.name, session.id, task.id, ready_s))
     if runs and how == "refused":
         raise Refusal(403, "The task cannot be stopped.")
     if runs and how == "goes_on":

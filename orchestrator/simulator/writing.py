@@ -304,7 +304,8 @@ class Writer:
         return self.document("Task", attributes, inner, whole=whole)
 
     def _shown_state(self, task: SimTask) -> str:
-        if self.disguise == "state_back":
+        task.is_hidden = self.disguise == "state_back"
+        if task.is_hidden:
             return "Running"
         is_odd = task.state != "Finished" and self.disguises("odd_state")
         return "WaitingForCollection" if is_odd else task.state

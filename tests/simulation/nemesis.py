@@ -367,6 +367,8 @@ class _Play:
     def _end_orphans(self, manager: SimulatedManager) -> None:
         """Let a person end, at the backup server, the mounts that no session can reach."""
         for fate in self.witness.mounts:
+            if fate.session in self.witness.strangers:
+                continue
             if fate.server == manager.name and fate.is_open and fate.orphaned and fate.succeeded:
                 self.witness.closed(fate, manager.clock(), "console")
 
