@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from orchestrator.simulator.behaviour import Behaviour
-from orchestrator.simulator.inventory import Inventory, Point
+from orchestrator.simulator.inventory import Inventory, Machine, Point
 from orchestrator.simulator.truth import GroundTruth, MountFate
 
 ROLES_THAT_MOUNT = frozenset({"Portal Administrator", "File Restore Operator"})
@@ -138,6 +138,7 @@ class SimulatedManager:
         self._queues: dict[str, deque[tuple[SimSession, SimTask]]] = {}
         self._listed: dict[str, Point] | None = None
         self._collected_at = float("-inf")
+        self._idle = [machine for machine in inventory.machines if machine.busy_s > 0]
 
     def clock(self) -> float:
         """Return the seconds on the server's clock."""
@@ -161,7 +162,15 @@ class SimulatedManager:
         self.sessions[token] = session
         self.truth.logons += 1
         self._expire_later(session)
+        self._begin_work()
         return session
+
+    def _begin_work(self) -> None:
+        """Let the jobs of busy machines work from the first logon on, for as long as they do."""
+        for machine in self._idle:
+            machine.job_active = True
+            asyncio.get_running_loop().call_later(machine.busy_s, _end_work, machine)
+        self._idle.clear()
 
     def session(self, token: str) -> SimSession | None:
         """Return the living session of a token and count this as its use."""
@@ -353,6 +362,9 @@ class SimulatedManager:
             return "Failed to mount restore point: no helper host is configured."
         if machine.backup_server.exclusive and self._held_by_another(mount):
             return "Failed to mount restore point: the backup file is locked by another mount."
+        if machine.mounts_to_fail > 0:
+            machine.mounts_to_fail -= 1
+            return "Failed to mount restore point: the mount service did not answer."
         return point.fails
 
     def _held_by_another(self, mount: SimMount) -> bool:
@@ -428,3 +440,7 @@ class SimulatedManager:
 def usual_duration(point: Point, rng: random.Random) -> float:
     """Return how long a mount takes this time: the machine's own time, give or take."""
     return point.machine.mount_s * rng.uniform(0.9, 1.1)
+
+
+def _end_work(machine: Machine) -> None:
+    machine.job_active = False
