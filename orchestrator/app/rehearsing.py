@@ -12,6 +12,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace as replace_settings
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -79,16 +80,12 @@ async def rehearsing(
     if scenario is not None:
         mishaps = apply_scenario(scenario, servers)
     password = os.environ.get(PASSWORD_VARIABLE) or secrets.token_urlsafe(16)
+    knobs = {"stage_s": 1.0 / speed, **behaviour}
     living = [
-        Settings(
-            name=each.name,
+        replace_settings(
+            _settings(each, mishaps[each.name], password, knobs),
             seed=number,
-            password=password,
             duration_scale=1.0 / speed,
-            behaviour={"stage_s": 1.0 / speed, **behaviour},
-            stock=plain(each.stock),
-            role=mishaps[each.name].role,
-            faults=mishaps[each.name].faults,
             starts_at=None if at is None else at.isoformat(),
         )
         for number, each in enumerate(servers, start=1)
@@ -111,6 +108,21 @@ async def rehearsing(
             yield Rehearsal(
                 path=path, servers=servers, urls=urls, simulation=running, password=password
             )
+
+
+def _settings(
+    server: RehearsedServer, mishaps: ServerMishaps, password: str, knobs: Mapping[str, Any]
+) -> Settings:
+    """Return what the process of a server is started with, apart from its times."""
+    return Settings(
+        name=server.name,
+        seed=1,
+        password=password,
+        behaviour=knobs,
+        stock=plain(server.stock),
+        role=mishaps.role,
+        faults=mishaps.faults,
+    )
 
 
 def _write(path: Path, text: str) -> None:
