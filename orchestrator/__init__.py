@@ -35,7 +35,8 @@ Packages, from the top. Imports go down only, packages of one line do not import
                  point search, policy, errors, text
       ports      what the engine and the commands need from outside, as Protocols
 
-`__all__` is the declared Python API (docs/reference/python-api.md); every module is internal.
+`__all__` and the fixture of `testing` are the declared Python API (docs/reference/python-api.md);
+everything else is internal.
 
 Read in this order: this page, core/model, core/lifecycle, engine/mount/drive, tests/scenarios.
 """
@@ -63,6 +64,7 @@ __all__ = [  # noqa: F405 - imported when first used
     "RunNotFound",
     "check",
     "load_plan",
+    "rehearse",
     "resume",
     "run",
 ]

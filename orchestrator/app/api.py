@@ -15,6 +15,7 @@ from orchestrator.app import runner
 from orchestrator.app.outcome import Outcome as Outcome
 from orchestrator.app.readiness import checking
 from orchestrator.app.readiness.findings import Readiness as Readiness
+from orchestrator.app.rehearsing import rehearse as rehearse
 from orchestrator.app.wiring import Choices, Plan, World
 from orchestrator.core.errors import CannotResume as CannotResume
 from orchestrator.core.errors import JournalError as JournalError

@@ -58,11 +58,13 @@ def trend_command(
 ) -> None:
     """Show durations, RTO, RPO and results over the last runs, with a small plot.
 
-    Without --plan or --target, shows the plan that ran last. Reads only the journal. RTO is the
+    Without --plan or --target, shows the plan that ran last. Reads only the journal. Runs over
+    simulated servers are shown only where there is no other. RTO is the
     time from the start of a run to its last verdict. RPO is the age of the oldest restore point
     proven. `-` means not measured, because a target was not proven.
     """
     from orchestrator.report.history.trends import (
+        counting,
         trend_lines,
         trend_of_plan,
         trend_values,
@@ -74,7 +76,7 @@ def trend_command(
     runs = journal.runs()
     if plan is None and target is None and runs:
         plan = runs[0].plan
-    states = states_of(journal, plan, target, last)
+    states = counting(states_of(journal, plan, target), last)
     trends = (
         trends_of_targets(target, states)
         if target is not None
@@ -97,7 +99,6 @@ def states_of(
     """
     from orchestrator.report.history.trends import matches
 
-    count = 0
     for summary in journal.runs():
         if plan is not None and summary.plan != plan:
             continue
@@ -108,9 +109,6 @@ def states_of(
             continue
         if target is None or any(matches(each, target) for each in run_state.records.values()):
             yield run_state
-            count += 1
-            if last is not None and count >= last:
-                return
 
 
 @click.command("coverage")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
 import click
+from click.core import ParameterSource
 
 from orchestrator.cli import options
 from orchestrator.cli.ending import end, explained, fail
@@ -56,8 +57,31 @@ if TYPE_CHECKING:
     "-o",
     "--output",
     type=options.FILE,
-    help="Write the plan here instead of printing it.",
+    help="Write the plan here instead of printing it; with --plan instead of "
+    "rehearsal/rehearsal.yaml.",
 )
+@click.option(
+    "--plan",
+    type=options.FILE,
+    help="Rehearse this plan: servers with the machines, jobs and checked files that it names.",
+)
+@click.option(
+    "--scenario",
+    type=options.FILE,
+    help="With --plan: YAML file that says what goes wrong.",
+)
+@click.option(
+    "--at",
+    metavar="TIME",
+    help="With --plan: what the clocks of the servers show when they start, RFC 3339. "
+    "Default: now.",
+)
+@click.option(
+    "--short-waits",
+    is_flag=True,
+    help="With --plan: shorten the pauses between attempts, and keep_failed.",
+)
+@options.set_option
 @explained()
 def simulate_command(**values: Any) -> None:
     """Start simulated Enterprise Managers over HTTPS on loopback, and a plan that fits them.
@@ -65,9 +89,39 @@ def simulate_command(**values: Any) -> None:
     They run until Ctrl-C. Run the plan from a second terminal. This command prints the
     environment variable with the password; set it there. At the end it prints the mounts that the
     servers made and those that are still open.
+
+    With --plan, the servers have what a plan of yours names, and a copy of it leads to them. No
+    secret of the plan is read, and nothing is sent to its servers or webhooks.
     """
     streams.never_wait()
-    anyio.run(_simulate, values)
+    given = _given()
+    if values["plan"] is None:
+        unfit = given & {"scenario", "at", "short_waits", "overrides"}
+        _refuse(unfit, "goes with --plan")
+        anyio.run(_simulate, values)
+        return
+    unfit = given & {"servers", "machines", "targets", "seed", "faults"}
+    _refuse(unfit, "does not go with --plan: the plan and the scenario say it")
+    from orchestrator.cli.rehearsing import rehearse_until_stopped
+
+    values["behaviour"] = _behaviour(values["behaviour"])
+    anyio.run(rehearse_until_stopped, values)
+
+
+def _given() -> set[str]:
+    """Return the names of the options that the command line has."""
+    context = click.get_current_context()
+    return {
+        name
+        for name in context.params
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+
+
+def _refuse(names: set[str], why: str) -> None:
+    for name in sorted(names):
+        shown = "set" if name == "overrides" else name.replace("_", "-")
+        fail(2, f"--{shown} {why}")
 
 
 async def _simulate(values: dict[str, Any]) -> None:
@@ -98,10 +152,15 @@ async def _simulate(values: dict[str, Any]) -> None:
             click.echo(f"# {name}: {url}", err=True)
         click.echo(f"# export {PASSWORD_VARIABLE}='{password}'", err=True)
         click.echo("# Ctrl-C ends the servers", err=True)
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async for _ in signals:
-                break
-        _show(await running.truth())
+        await until_stopped()
+        show_truth(await running.truth())
+
+
+async def until_stopped() -> None:
+    """Return when the user wants it: Ctrl-C, or SIGTERM."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            return
 
 
 def _faults(path: Path | None) -> list[dict[str, Any]]:
@@ -136,7 +195,8 @@ def _behaviour(pairs: Sequence[str]) -> dict[str, Any]:
     return behaviour
 
 
-def _show(truth: GroundTruth) -> None:
+def show_truth(truth: GroundTruth) -> None:
+    """Print what the servers counted, and the mounts that are still open."""
     open_mounts = truth.still_open()
     click.echo(
         f"# {counted(len(truth.mounts), 'mount')} made, {len(open_mounts)} still open, "

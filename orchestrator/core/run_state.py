@@ -97,6 +97,15 @@ class RunState(Struct):
         return self.resumed[-1].report_dir if self.resumed else self.started.report_dir
 
     @property
+    def simulated_servers(self) -> frozenset[ServerName]:
+        """The servers that said of themselves that they are simulated."""
+        return frozenset(
+            name
+            for name, server in self.servers.items()
+            if any(session.simulated for session in server.sessions)
+        )
+
+    @property
     def unaudited_sessions(self) -> dict[ServerName, dict[SessionId, str]]:
         """The sessions in which a mount of no target may be open, unseen, and why, by server.
 

@@ -41,6 +41,9 @@ def narrowed(state: RunState) -> str | None:
 def not_proven(state: RunState, results: Collection[Result]) -> tuple[str, ...]:
     """Return what a green report does not prove."""
     lines = ["The VMs were not booted, and their applications were not started."]
+    simulated = sorted(state.simulated_servers)
+    if simulated:
+        lines.insert(0, f"SIMULATED: {', '.join(simulated)}: nothing is said about a real server.")
     why = narrowed(state)
     if why is not None:
         lines.append(f"The run was narrowed {why}; nothing is said about the rest of the plan.")

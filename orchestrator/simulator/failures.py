@@ -26,6 +26,9 @@ def failure_of(manager: SimulatedManager, mount: SimMount) -> str | None:
     is_held = "file_restore" in at_work or _held_by_another(manager, mount)
     if machine.backup_server.exclusive and is_held:
         return "Failed to mount restore point: the backup file is locked by another mount."
+    if machine.mounts_to_fail > 0:
+        machine.mounts_to_fail -= 1
+        return "Failed to mount restore point: the mount service did not answer."
     return point.fails
 
 

@@ -57,7 +57,8 @@ class Machine:
     Linux names of any kind, `/` included. A `letterless` Windows machine is mounted by a Linux
     server: its volumes have random ids, which `files` need not know. Without `guest_credentials`
     the job knows none for the guest, so that nothing can be written into it unless the request
-    brings them.
+    brings them. The next `mounts_to_fail` mounts fail, whatever their point. Its job is at work
+    for `busy_s` seconds from the first logon to its server on.
     """
 
     name: str
@@ -73,6 +74,8 @@ class Machine:
     roots: tuple[str, ...] | None = None
     guest_credentials: bool = True
     letterless: bool = False
+    mounts_to_fail: int = 0
+    busy_s: float = 0.0
 
 
 @dataclass(slots=True, eq=False)

@@ -146,6 +146,7 @@ class SimulatedManager:
         self._queues: dict[str, deque[tuple[SimSession, SimTask]]] = {}
         self._listed: dict[str, Point] | None = None
         self._collected_at = float("-inf")
+        self._idle = [machine for machine in inventory.machines if machine.busy_s > 0]
 
     def clock(self) -> float:
         """Return the seconds on the server's clock."""
@@ -173,7 +174,15 @@ class SimulatedManager:
         self.sessions[token] = session
         self.truth.logons += 1
         self._expire_later(session)
+        self._begin_work()
         return session
+
+    def _begin_work(self) -> None:
+        """Let the jobs of busy machines work from the first logon on, for as long as they do."""
+        for machine in self._idle:
+            machine.job_active = True
+            asyncio.get_running_loop().call_later(machine.busy_s, _end_work, machine)
+        self._idle.clear()
 
     def session(self, token: str) -> SimSession | None:
         """Return the living session of a token and count this as its use."""
@@ -421,3 +430,7 @@ class SimulatedManager:
 def usual_duration(point: Point, rng: random.Random) -> float:
     """Return how long a mount takes this time: the machine's own time, give or take."""
     return point.machine.mount_s * rng.uniform(0.9, 1.1)
+
+
+def _end_work(machine: Machine) -> None:
+    machine.job_active = False

@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,14 @@ from orchestrator.simulator.certificates import Certificate, self_signed
 from orchestrator.simulator.faults import FaultScript
 from orchestrator.simulator.inventory import REPLICAS, Inventory, Point, generated
 from orchestrator.simulator.manager import SimulatedManager, User, usual_duration
+from orchestrator.simulator.rehearsal.stock import inventory_of
 from orchestrator.simulator.server import HttpFace
 from orchestrator.simulator.truth import GroundTruth
 
 ACCOUNT = "LAB\\svc-drill"
 PASSWORD_VARIABLE = "BULK_RESTORE_DEMO_PASSWORD"  # noqa: S105 - the name of a variable
 BACKLOG = 512
+ROLE = "File Restore Operator"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,10 @@ class Settings:
     or, where `duration_range` is given, evenly within it. `awkward` machines have names and
     points that go wrong; machines are of the `families` in turn. The newest restore points are
     less than a day older than `as_of`, RFC 3339.
+
+    `stock`, the plain values of a `rehearsal.stock.Stock`, is what the server has in place of
+    generated machines. `role` is that of its account, `starts_at` what its clock shows when it
+    starts, RFC 3339; by default it shows the real time.
     """
 
     name: str
@@ -64,9 +70,14 @@ class Settings:
     faults: Sequence[Mapping[str, Any]] = ()
     certificate: str = ""
     key: str = ""
+    stock: Mapping[str, Any] | None = None
+    role: str = ROLE
+    starts_at: str | None = None
 
     def inventory(self) -> Inventory:
         """Return what the server knows; the same in parent and child."""
+        if self.stock is not None:
+            return inventory_of(self.name, self.stock)
         return generated(
             self.seed,
             machines=self.machines,
@@ -77,6 +88,13 @@ class Settings:
             awkward=self.awkward,
             families=self.families,
         )
+
+    def epoch(self) -> datetime | None:
+        """Return what the server's clock showed when the running loop's was 0; None: no matter."""
+        if self.starts_at is None:
+            return None
+        now = asyncio.get_running_loop().time()
+        return datetime.fromisoformat(self.starts_at) - timedelta(seconds=now)
 
     def duration(self, point: Point, rng: random.Random) -> float:
         """Return how long one mount takes."""
@@ -102,11 +120,12 @@ async def listening(
     manager = manager_class(
         settings.name,
         settings.inventory(),
-        users={ACCOUNT: User(ACCOUNT, settings.password)},
+        users={ACCOUNT: User(ACCOUNT, settings.password, role=settings.role)},
         behaviour=Behaviour(**settings.behaviour),
         truth=truth,
         seed=settings.seed,
         duration=settings.duration,
+        epoch=settings.epoch(),
     )
     face = face_class(manager, FaultScript.from_json(settings.faults, seed=settings.seed))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

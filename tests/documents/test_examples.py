@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import yaml
 from orchestrator.cli import COMMANDS, command
 from orchestrator.plan.file.json_schema import plan_json_schema
 from orchestrator.plan.file.loading import load_plan_text
+from orchestrator.simulator.rehearsal.planned import rehearsed
+from orchestrator.simulator.rehearsal.scenario import apply_scenario
 from tests.documents.made import MARKED, ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -32,11 +35,12 @@ BASE: dict[str, Any] = {
 }
 
 
-def blocks() -> Iterator[tuple[Path, str]]:
-    """Yield every YAML block of the documents."""
+def blocks(*, scenarios: bool = False) -> Iterator[tuple[Path, str]]:
+    """Yield every YAML block of the documents that is of a plan, or each that is a scenario."""
     for page in PAGES:
         for match in YAML.finditer(page.read_text(encoding="utf-8")):
-            yield page, match[1]
+            if match[1].startswith("- ") is scenarios:
+                yield page, match[1]
 
 
 def lines() -> Iterator[tuple[Path, str]]:
@@ -67,6 +71,22 @@ def test_a_plan_or_a_part_of_one_that_is_shown_is_valid(page: Path, block: str) 
     loaded = load_plan_text(json.dumps(plan).encode(), Path(page.name))
 
     assert loaded.plan.entries()
+
+
+@pytest.mark.parametrize(("page", "block"), list(blocks(scenarios=True)))
+def test_a_scenario_that_is_shown_is_valid(page: Path, block: str, tmp_path: Path) -> None:
+    """For a plan with the machines that it names."""
+    other = {**BASE["servers"]["hq"], "url": "https://dr.example.net:9398"}
+    servers = {**BASE["servers"], "dr": other}
+    targets = [{"vm": vm, "server": "hq"} for vm in ("sql01", "web-1", "dc01")]
+    plan = {**BASE, "servers": servers, "targets": targets}
+    loaded = load_plan_text(json.dumps(plan).encode(), Path(page.name))
+    scenario = tmp_path / "scenario.yaml"
+    scenario.write_text(block, encoding="utf-8")
+
+    mishaps = apply_scenario(scenario, rehearsed(loaded.plan, datetime.now(UTC)))
+
+    assert mishaps["dr"].dead
 
 
 @pytest.mark.parametrize(("page", "line"), list(lines()), ids=lambda value: str(value)[-50:])

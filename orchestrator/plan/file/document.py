@@ -9,7 +9,7 @@ from the parser's events, so that nothing recurses and a hostile file meets the 
 from __future__ import annotations
 
 from collections.abc import Callable, ItemsView
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 import yaml
 
@@ -65,6 +65,7 @@ class Items(_LocatedNode, list[Any]):
 
 
 Tree = Text | Block | Items
+T = TypeVar("T")
 
 
 class NotReadable(Exception):
@@ -92,8 +93,22 @@ def read_document(
     Raises:
         NotReadable: no tree can be made of it; `problems` says why.
     """
+    return _read(lambda: _Builder(data, problems).read(wanted, empty), data, problems)
+
+
+def read_list(data: bytes, problems: Problems, words: str) -> Items:
+    """Return the list that `data` holds, of a file that is no plan; `words` say what it is to be.
+
+    Raises:
+        NotReadable: no tree can be made of it; `problems` says why.
+    """
+    return _read(lambda: _Builder(data, problems).read_items(words), data, problems)
+
+
+def _read(read: Callable[[], T], data: bytes, problems: Problems) -> T:
+    """Return what `read` does; what the parser refuses goes to `problems`."""
     try:
-        return _Builder(data, problems).read(wanted, empty)
+        return read()
     except yaml.reader.ReaderError as exc:
         problems.add(position_of_byte(data, exc), reader_words(exc))
     except yaml.MarkedYAMLError as exc:
@@ -116,15 +131,24 @@ class _Builder:
         self._root: Tree | None = None
 
     def read(self, wanted: str, empty: str) -> Block:
-        try:
-            self._follow()
-        finally:
-            self._loader.dispose()
+        self._follow_all()
         if self._root is None:
             self._refuse(START, empty)
         if not isinstance(self._root, Block):
             self._refuse(START, wanted)
         return self._root
+
+    def read_items(self, words: str) -> Items:
+        self._follow_all()
+        if not isinstance(self._root, Items):
+            self._refuse(START if self._root is None else self._root.position, words)
+        return self._root
+
+    def _follow_all(self) -> None:
+        try:
+            self._follow()
+        finally:
+            self._loader.dispose()
 
     def _refuse(self, position: Position, message: str) -> NoReturn:
         self._problems.add(position, message)

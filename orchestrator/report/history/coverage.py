@@ -129,7 +129,7 @@ def planned_machines(
     selectors = [entry for entry in entries if not is_named(entry) or id(entry) in drawn]
     if not selectors:
         return machines, []
-    whole = (each for each in earlier if _is_whole(each))
+    whole = (each for each in earlier if _is_whole(each) and not _is_simulation_of(each, plan))
     run = next(whole, None)
     if run is None or (only_newest and not _is_of(run, sha256)):
         note = "no run has expanded this plan's selectors yet: --ask asks the servers"
@@ -173,6 +173,13 @@ def _is_of(state: RunState, sha256: str) -> bool:
 def _is_whole(state: RunState) -> bool:
     """Return whether a run took all targets of its plan, and planned them."""
     return state.started.is_whole and bool(state.records)
+
+
+def _is_simulation_of(state: RunState, plan: RestorePlan) -> bool:
+    """Return whether a run asked simulated servers in place of those of the plan."""
+    simulated = state.simulated_servers
+    known = {server_address(each.url) for each in state.started.servers if each.name in simulated}
+    return bool(known - {server_address(each.url) for each in plan.servers.values()})
 
 
 def _belongs(record: MountRecord, entry: Entry, *, exactly: bool) -> bool:

@@ -61,6 +61,7 @@ def trend_of_plan(name: str, states: Iterable[RunState]) -> Trend:
             if count and result != "targets"
         ]
         marks = ["not ended"] * (state.finished is None)
+        marks += ["SIMULATED"] * bool(state.simulated_servers)
         marks += ["NARROWED"] * (report.run.narrowed is not None)
         compared = next((each for each in report.objectives if each.kind == "regression"), None)
         if compared is not None and not compared.met:
@@ -81,6 +82,20 @@ def trend_of_plan(name: str, states: Iterable[RunState]) -> Trend:
             )
         )
     return Trend(name=name, samples=tuple(reversed(samples)))
+
+
+def counting(states: Iterable[RunState], last: int) -> list[RunState]:
+    """Return the first `last` runs of real servers; where there is none, those of simulated ones.
+
+    A run over simulated servers says nothing of real ones.
+    """
+    real: list[RunState] = []
+    simulated: list[RunState] = []
+    for state in states:
+        (simulated if state.simulated_servers else real).append(state)
+        if len(real) == last:
+            break
+    return real or simulated[:last]
 
 
 def matches(record: MountRecord, glob: str) -> bool:

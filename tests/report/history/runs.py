@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
 from orchestrator.cli import command
-from orchestrator.core.events import Event, RunStarted
-from orchestrator.core.model import RunId
+from orchestrator.core.events import Event, RunStarted, SessionOpened
+from orchestrator.core.model import RunId, ServerName, SessionId
 from orchestrator.journal import State
 from tests.journal.sample import written
 from tests.report.builders import STARTED_AT, finished, started
@@ -50,6 +50,18 @@ def keep(
         events.append(replace(finished(at=seconds, exit_code=exit_code), finished_at=end))
     anyio.run(written, State(state), events, first)
     return first.run
+
+
+def logged_on(*, simulated: bool) -> Event:
+    """Return a logon; a simulated server says of itself that it is one."""
+    return SessionOpened(
+        at=0.0,
+        server=ServerName("hq"),
+        session=SessionId("1c7e94b2"),
+        user="u",
+        api_version="v1_7",
+        simulated=simulated,
+    )
 
 
 def called(state: Path, *arguments: str | Path) -> Result:

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from orchestrator.core.events import Event, SessionOpened, TargetPlanned
-from orchestrator.core.model import ServerName, SessionId
+from orchestrator.core.events import Event, TargetPlanned
 from tests.report.builders import HOSTILE, Fate, life
-from tests.report.history.runs import beginning, called, keep, run_id
+from tests.report.history.runs import beginning, called, keep, logged_on, run_id
 
 NOW = datetime.now(UTC)
 NAMED = """
@@ -207,16 +206,15 @@ def test_a_simulated_server_proves_nothing_of_a_real_one(tmp_path: Path) -> None
     assert (found["sql01"], found["SQL02"]) == ("proven", "never")
 
 
-def logged_on(*, simulated: bool) -> Event:
-    """Return a logon; a simulated server says of itself that it is one."""
-    return SessionOpened(
-        at=0.0,
-        server=ServerName("hq"),
-        session=SessionId("1c7e94b2"),
-        user="u",
-        api_version="v1_7",
-        simulated=simulated,
-    )
+def test_the_machines_of_a_rehearsal_are_not_those_of_the_plan(tmp_path: Path) -> None:
+    """Their names were made up: of a selector that no other run expanded nothing is known."""
+    state, path = tmp_path / "state", plan(tmp_path, SELECTED)
+    rehearsal = beginning(1, days_ago(1))
+    servers = tuple(replace(each, url="https://127.0.0.1:4711") for each in rehearsal.servers)
+    lives = [[logged_on(simulated=True)], life("replication-01")]
+    keep(state, replace(rehearsal, servers=servers), lives)
+
+    assert set(standings(state, path)[1]) == {"sql01", "job:Replication"}
 
 
 def test_a_selector_that_no_run_expanded_is_never_proven(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from orchestrator.core.events import WaveFinished, WaveStarted
 from orchestrator.core.makespan import PastMakespans
 from tests.report.builders import HOSTILE, Fate, life
-from tests.report.history.runs import beginning, called, keep, run_id
+from tests.report.history.runs import beginning, called, keep, logged_on, run_id
 
 DAY = 86_400.0
 
@@ -53,6 +53,22 @@ def test_a_narrowed_run_is_marked(tmp_path: Path) -> None:
     ]
     assert f"{run_id(1)}: 2 verified" in text
     assert f"{run_id(2)}: NARROWED; 1 verified" in text
+
+
+def test_runs_over_simulated_servers_count_only_among_themselves(tmp_path: Path) -> None:
+    """A rehearsal says nothing of the real servers, whatever their plan is called."""
+    rehearsed = [[logged_on(simulated=True)], life("dc01")]
+    keep(tmp_path, beginning(1), rehearsed, seconds=5)
+    alone = called(tmp_path, "trend", "--json").output
+    text = called(tmp_path, "trend").output
+    keep(tmp_path, beginning(2), [[logged_on(simulated=False)], life("dc01")], seconds=60)
+    keep(tmp_path, beginning(3), rehearsed, seconds=6)
+
+    both = called(tmp_path, "trend", "--last", "2", "--json").output
+
+    assert [each["run"] for each in json.loads(alone)[0]["runs"]] == [run_id(1)]
+    assert f"{run_id(1)}: SIMULATED; 1 verified" in text
+    assert [each["run"] for each in json.loads(both)[0]["runs"]] == [run_id(2)]
 
 
 def test_targets_are_followed_over_all_plans(state: Path) -> None:

@@ -1,0 +1,167 @@
+"""Rehearsals with real processes: the shipped plan, a scenario, the fixture for tests of plans."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from orchestrator.core.exit_codes import ExitCode
+from orchestrator.core.model import Result
+from orchestrator.simulator.process import PASSWORD_VARIABLE
+from tests.processes import PATIENCE_S, Place
+
+if TYPE_CHECKING:
+    from orchestrator.testing import Rehearse  # pytest imports it as a plugin
+
+pytestmark = pytest.mark.process
+pytest_plugins = ["orchestrator.testing"]
+
+PLANS = Path(__file__).parents[2] / "plans"
+AT = datetime(2026, 11, 20, 2, 10, tzinfo=UTC)
+SMALL = """\
+version: 1
+name: small
+servers:
+  hq: {url: 'https://em-hq.example.net:9398', username: x, password: {env: NOBODY_SETS_THIS}}
+  dr: {url: 'https://em-dr.example.net:9398', username: x, password: {env: NOBODY_SETS_THIS}}
+limits: {outage: 5s}
+defaults: {server: hq, retries: {attempts: 2}}
+checks:
+  boot: [{path: 'C:\\Windows\\System32\\config\\SYSTEM', min_size: 1MiB}]
+targets:
+  - {vm: dc01, checks: [boot]}
+  - {vm: dc02, server: dr}
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """Return a plan of two machines on two servers."""
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL, encoding="utf-8")
+    return path
+
+
+def test_the_complete_plan_goes_well(rehearse: Rehearse) -> None:
+    """Every selector, check, program, copy and policy of it, to exit code 0."""
+    outcome = rehearse(PLANS / "complete.yaml", at=AT)
+
+    assert outcome.code == ExitCode.GOOD, [t.message for t in outcome.report.targets]
+    assert outcome.report.totals["targets"] == 27
+    assert "SIMULATED: dr, hq: nothing is said about a real server." in outcome.report.not_proven
+
+
+@pytest.mark.parametrize("path", sorted((PLANS / "scenarios").glob("*.yaml")), ids=lambda p: p.stem)
+def test_a_shipped_scenario_ends_with_its_exit_code(rehearse: Rehearse, path: Path) -> None:
+    """It is written in the scenario."""
+    written = re.search(r"^# exit code: (\d+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert written is not None
+
+    outcome = rehearse(PLANS / path.name, scenario=path, at=AT)
+
+    assert outcome.code == int(written[1])
+    results = {target.label: target.result for target in outcome.report.targets}
+    assert (results["dc01"], results["sql01"]) == (Result.VERIFIED, Result.FAILED)
+    assert (results["proxy01"], results["files01"]) == (Result.SKIPPED, Result.VERIFIED)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "code", "results"),
+    [
+        ({"vm": "dc01", "fails": 1}, 0, ("verified", "mounted")),
+        ({"vm": "dc01", "fails": "always"}, 1, ("failed", "mounted")),
+        ({"vm": "dc02", "newest_bad": 1}, 1, ("verified", "failed")),
+        ({"vm": "dc01", "busy": "1h"}, 1, ("failed", "mounted")),
+        ({"server": "dr", "role": "Portal User"}, 1, ("verified", "failed")),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_what_goes_wrong_is_met(
+    rehearse: Rehearse,
+    small: Path,
+    scenario: Mapping[str, Any],
+    code: int,
+    results: tuple[str, str],
+) -> None:
+    """One mishap at a time."""
+    outcome = rehearse(small, scenario=[scenario])
+
+    assert tuple(target.result for target in outcome.report.targets) == results
+    assert outcome.code == code
+
+
+def test_the_command_says_how_to_run_the_plan(small: Path, place: Place, tmp_path: Path) -> None:
+    """What it prints is run as it is; a server said to be dead does not answer."""
+    scenario = tmp_path / "scenario.yaml"
+    scenario.write_text("- {server: dr, dead: true}\n", encoding="utf-8")
+    copy = tmp_path / "there" / "rehearsal.yaml"
+    arguments = ("--plan", small, "--scenario", scenario, "-o", copy, "--speed", "1000")
+    servers = place.start("simulate", *arguments)
+    assert servers.stdout is not None
+    exported, command = servers.stdout.readline(), servers.stdout.readline()
+    password = re.fullmatch(rf"export {PASSWORD_VARIABLE}='(.*)'\n", exported)
+    assert password is not None
+
+    try:
+        limits = place.call("validate", copy)
+        ended = subprocess.run(
+            [
+                *place.arguments("validate")[:3],
+                *command.split()[1:],
+                "--yes",
+                "--only",
+                "default/hq/*",
+            ],
+            env={**os.environ, PASSWORD_VARIABLE: password[1]},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S,
+        )
+    finally:
+        servers.send_signal(signal.SIGINT)
+        _, said = servers.communicate()
+
+    assert limits.returncode == 0
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads((copy.parent / "report" / "report.json").read_text())["not_proven"][0] == (
+        "SIMULATED: hq: nothing is said about a real server."
+    )
+    assert "1 machine, dead" in said
+    assert "# 1 mount made, 0 still open" in said
+
+
+def test_a_copy_replaces_no_other_file(small: Path, place: Place) -> None:
+    """Least of all the plan itself."""
+    ended = place.call("simulate", "--plan", small, "-o", small)
+
+    assert ended.returncode == 74
+    assert small.read_text(encoding="utf-8") == SMALL
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--scenario", "x.yaml"], "--scenario goes with --plan"),
+        (["--plan", "PLAN", "--servers", "2"], "--servers does not go with --plan"),
+        (["--plan", "PLAN", "--at", "noon"], "--at: 'noon' is not a time"),
+        (["--plan", "PLAN", "--scenario", "x.yaml"], "x.yaml:1:1: no scenario: there is no such"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    small: Path, place: Place, arguments: list[str], said: str
+) -> None:
+    """Before any server starts."""
+    ended = place.call("simulate", *[str(small) if a == "PLAN" else a for a in arguments])
+
+    assert ended.returncode == 2
+    assert said in ended.stderr
