@@ -66,8 +66,9 @@ def render(report: Report) -> str:
     lines += _section("Mounted, not checked", unchecked)
     unknown = (target for target in report.targets if target.result is Result.UNKNOWN)
     lines += _section("Unknown", unknown)
-    for title, targets in failures(report):
-        lines += _section(f"Failed, {escape_markdown(title)}", targets)
+    for name, hint, failed in failures(report):
+        lines += _section(f"Failed, {escape_markdown(name)}", failed)
+        lines += [escape_markdown(f"What to do: {hint}"), ""] if hint else []
     for result in (Result.SKIPPED, Result.CANCELLED):
         items = (target for target in report.targets if target.result is result)
         lines += _section(result.value.capitalize(), items)

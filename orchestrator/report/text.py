@@ -134,19 +134,19 @@ def _part(title: str, items: Sequence[T], line: Callable[[T], str]) -> list[str]
     return [title, *(f"  {line(each)}" for each in items[:SHOWN]), *more, ""]
 
 
-def failures(report: Report) -> Iterator[tuple[str, list[TargetReport]]]:
-    """Yield the failed targets by cause, each with a title that says what to do about it."""
+def failures(report: Report) -> Iterator[tuple[str, str, list[TargetReport]]]:
+    """Yield the failed targets by cause: its name, what to do about it ("" if unsaid), and they."""
     failed = _with(report, Result.FAILED)
     for cause in (*FailureCause, None):
         if of_cause := [each for each in failed if each.cause is cause]:
-            hints = list(dict.fromkeys(each.hint for each in of_cause if each.hint))
-            name = "cause not known" if cause is None else words(cause.value)
-            yield f"{name}, {len(of_cause)}: {'; '.join(hints[:1])}".removesuffix(": "), of_cause
+            hint = next((each.hint for each in of_cause if each.hint), "")
+            yield "cause not known" if cause is None else words(cause.value), hint, of_cause
 
 
 def _failed(report: Report) -> list[str]:
     lines: list[str] = []
-    for title, targets in failures(report):
+    for name, hint, targets in failures(report):
+        title = f"{name}, {len(targets)}: {hint}".removesuffix(": ")
         rows = _part(f"  {printable(title, 400)}", targets, lambda each: f"  {_target(each)}")
         lines += rows[:-1]
     return ["Failed:", *lines, ""] if lines else []
