@@ -121,6 +121,8 @@ def _still_wanted(attempt: Attempt) -> bool:
     """Return whether the POST should still be sent after waiting for its turn."""
     if attempt.connection.lost or attempt.ledger.broken is not None:
         return False
+    if not attempt.context.deadline.has_time(attempt.request):
+        return False  # it has waited for its turn
     return attempt.context.accepting() and attempt.server.gate.is_open
 
 
