@@ -93,15 +93,15 @@ def test_links_lead_somewhere(link: str) -> None:
 
 
 def test_what_a_deadline_does_is_said_once_and_everywhere() -> None:
-    """Help, schema and README agree, and with the engine: it ends no mount and no hold."""
+    """Help, schema and README agree, and with the engine: all is unmounted by then."""
     help_text = " ".join(CliRunner().invoke(command, ["run", "--help"]).output.split())
     schema = plan_json_schema()["$defs"]["Limits"]["properties"]["deadline"]
 
     assert DEADLINE in help_text
     assert schema["description"] == DEADLINE
+    assert DEADLINE.startswith("By when everything is unmounted")
     assert (
-        "nothing more is submitted after it, and open mounts are still finished and removed"
-        in WORDS
+        "By its deadline a run has unmounted everything, unless a server is out of reach" in WORDS
     )
 
 

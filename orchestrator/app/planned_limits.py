@@ -26,4 +26,6 @@ def limits_of(plan: RestorePlan, max_mounts: int | None = None) -> Limits:
         counting_others=frozenset(
             (name, each) for name, server in plan.servers.items() for each in server.counting_others
         ),
+        start_interval=plan.limits.start_interval or 0.0,
+        ramp=plan.limits.ramp,
     )

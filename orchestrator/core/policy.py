@@ -121,7 +121,7 @@ lives. Giving it up would leave its mounts open with nobody watching them.
 """
 
 DEADLINE = (
-    "How long the run may take, from its start or resume: 90m, 3h. After that no more mounts are "
-    "submitted; open mounts are still finished and removed. The deadline does not end a hold."
+    "By when everything is unmounted, from the start or resume of the run: 90m, 3h. A target that "
+    "cannot end in time is not begun (skipped: no time), and holds are cut short."
 )
 """What `--deadline` and `limits.deadline` do."""

@@ -10,6 +10,8 @@ The gate says whether a server may be asked at all, the pace how much it is aske
   that refusals become rare; growing past the level that failed makes it forget that.
 - After an outage the allowance ramps up from 1, doubling, to the level of before. A server
   that answered not even the probes was down, not overloaded: what was shrunk is taken back.
+- Where the plan has a ramp, the allowance grows with it from the first mount on, too: the
+  least of all counts.
 
 Mounts that are open above the allowance stay open; only nothing is added to them.
 """
@@ -20,6 +22,8 @@ import math
 from collections.abc import Callable
 
 import anyio
+
+from orchestrator.plan.file.settings import Ramp
 
 SHRINK = 0.8
 """What overload leaves of the number of open mounts."""
@@ -40,12 +44,20 @@ PROBES_OF_AN_OUTAGE = 4
 class AdaptiveLimit:
     """How many mounts one server may have open now. Times are the loop's seconds."""
 
-    def __init__(self, limit: int | None = None, in_use: Callable[[], int] = lambda: 0) -> None:
-        """`limit` is the plan's, if it names one; `in_use` counts the mounts open now."""
+    def __init__(
+        self,
+        limit: int | None = None,
+        in_use: Callable[[], int] = lambda: 0,
+        start: Ramp | None = None,
+    ) -> None:
+        """`limit` and `start` are the plan's, if it names them; `in_use` counts open mounts."""
         self._limit = math.inf if limit is None else float(limit)
         self._in_use = in_use
         self._level = self._limit
         self._ramp = math.inf
+        self._start, self._begun_at = start, math.inf
+        self._given = math.inf if start is None else float(start.mounts)
+        """What the plan's ramp has given by now."""
         self._step = 1.0
         self._grow_at = 0.0
         self._hold = HOLD_S
@@ -58,7 +70,7 @@ class AdaptiveLimit:
     @property
     def allowance(self) -> float:
         """Mounts that may be open now: whole, at least 1, at most the limit; inf without one."""
-        allowed = min(self._limit, self._level, self._ramp)
+        allowed = min(self._limit, self._level, self._ramp, self._given)
         return max(1.0, allowed if math.isinf(allowed) else math.floor(allowed))
 
     @property
@@ -70,6 +82,10 @@ class AdaptiveLimit:
     def has_failed(self) -> bool:
         """True while as many mounts are open as were too many, and never taken since."""
         return self._in_use() >= self._too_many
+
+    def begin(self, now: float) -> None:
+        """Note that the first mount is asked for: the plan's ramp counts from here. Repeatable."""
+        self._begun_at = min(self._begun_at, now)
 
     def took(self) -> None:
         """Note that the server took a mount with as many open as there are now."""
@@ -115,13 +131,22 @@ class AdaptiveLimit:
         """Ramp or grow if due, every `TICK` seconds while the server answers; True if it did."""
         before = self.allowance
         good, self._good = self._good, False
+        self._give_more(now)
         if self._ramp < self._level:
             self._ramp *= 2
-        elif good and now >= self._grow_at and self._in_use() >= before:
+        elif (
+            good and self._level < self._limit and now >= self._grow_at and self._in_use() >= before
+        ):
             self._grow(now)
         if self._ramp >= self._level:
             self._ramp = math.inf
         return self.allowance > before
+
+    def _give_more(self, now: float) -> None:
+        """Follow the plan's ramp; without a limit of the server it has no end."""
+        if self._start is not None and now >= self._begun_at:
+            steps = 1 + math.floor((now - self._begun_at) / self._start.every)
+            self._given = float(steps * self._start.mounts)
 
     def _grow(self, now: float) -> None:
         self._level = min(math.floor(self._level) + self._step, self._limit)

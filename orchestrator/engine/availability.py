@@ -31,6 +31,7 @@ from orchestrator.engine.connection import Connection, EarlierSession
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.reachability import Reachability
 from orchestrator.engine.silence import FROZEN_AFTER, Silence
+from orchestrator.engine.start_interval import StartInterval
 
 T = TypeVar("T")
 
@@ -76,6 +77,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     on_exhausted: Callable[[str], None] = lambda why: None
     """Told why when this machine itself could not do its part for as long."""
     pace: AdaptiveLimit = field(default_factory=AdaptiveLimit)
+    starts: StartInterval = field(default_factory=StartInterval)
     left: EarlierSession | None = None
     """The session of an earlier process, which alone is used; nobody logs on. None: new mounts."""
     reachability: Reachability | None = None
@@ -107,7 +109,7 @@ class Availability:
         self.bug: Exception | None = None
         """What nobody foresaw in one of its tasks; nothing more is mounted here then."""
         self.gate = CircuitBreaker(name, moved)
-        self.pace = terms.pace
+        self.pace, self.starts = terms.pace, terms.starts
         self.activity = terms.activity
         """What it shows of restores and replications; None where nothing new is mounted."""
         self._told_pace: int | None = None

@@ -18,7 +18,7 @@ from orchestrator.core.events import (
     WaveFinished,
     WaveStarted,
 )
-from orchestrator.core.lifecycle import FIRM_RESULTS, Phase
+from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord, Phase
 from orchestrator.core.model import MountKey, Result, ServerName, WaveName
 from orchestrator.core.run_state import NOT_GOOD, RunState
 from orchestrator.core.text import counted, duration
@@ -67,6 +67,18 @@ class Conductor(Ending):
             if not self._waves_over:
                 self.halt("deadline", f"the run took longer than {duration(deadline)}")
 
+    def _halt_without_time(self) -> None:
+        """Halt, now that all else is over, if there was no time for some targets."""
+        earlier = self._orders.earlier
+        since = earlier.begins.at if earlier is not None else 0.0
+        late = [
+            each
+            for each in self._ledger.records
+            if each.no_time and each.concluded_at is not None and each.concluded_at >= since
+        ]
+        if late:
+            self.halt("deadline", f"no time was left for {counted(len(late), 'target')}")
+
     # --- results -------------------------------------------------------------------------------
 
     def decide(self, key: MountKey) -> None:
@@ -79,7 +91,7 @@ class Conductor(Ending):
             result = self.waves.answer(record)
             if result in {Result.FAILED, Result.UNKNOWN}:
                 self._failed += 1
-            if self.accepting and result not in FIRM_RESULTS:
+            if self.accepting and result not in FIRM_RESULTS and not _had_no_time(record):
                 self._consider_halting(record.planned, result)
         self.waves.look_at(record.planned.wave)
 
@@ -95,7 +107,8 @@ class Conductor(Ending):
         for record in self._ledger.records:
             target = record.planned
             is_critical = target.critical or self.waves.is_critical(target.wave)
-            if is_critical and record.result in NOT_GOOD and target.key not in accepted:
+            is_bad = record.result in NOT_GOOD and not _had_no_time(record)
+            if is_critical and is_bad and target.key not in accepted:
                 self._consider_halting(target, record.result)
 
     def recall(self, state: RunState) -> None:
@@ -148,6 +161,7 @@ class Conductor(Ending):
         async with anyio.create_task_group() as waves:
             for wave in self.waves:
                 waves.start_soon(self._run_wave, wave)
+        self._halt_without_time()
         self._waves_over = True  # nothing is left that a deadline could stop
 
     async def _run_wave(self, name: WaveName) -> None:
@@ -170,3 +184,8 @@ class Conductor(Ending):
         self._watch_budget()
         for name in self.waves.under_way:
             self.waves.look_at(name)
+
+
+def _had_no_time(record: MountRecord) -> bool:
+    """Return whether a target was never begun because of the deadline: it has not gone wrong."""
+    return record.no_time and record.result is Result.SKIPPED

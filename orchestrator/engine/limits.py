@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from msgspec import Struct, field
 
 from orchestrator.core.model import BackupServerName, ServerName, WaveName
+from orchestrator.plan.file.settings import Ramp
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -23,6 +24,11 @@ class Limits(Struct, frozen=True, kw_only=True):
 
     Server and backup server, folded; "" for the limit of the server itself.
     """
+
+    start_interval: float = 0.0
+    """Seconds between the answer to a mount request and the next one to the same server."""
+    ramp: Ramp | None = None
+    """How each server is given its slots; None: all at once."""
 
     def by_folded_name(self) -> dict[tuple[ServerName, str], int]:
         """Return the limits of backup servers by names that are the same in any spelling."""

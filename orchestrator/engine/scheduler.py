@@ -102,20 +102,20 @@ class Scheduler:
         expected: Callable[[MountRequest], float],
         allowance: Callable[[ServerName], float] = lambda server: math.inf,
         others: OtherRuns | None = None,
+        has_time: Callable[[MountRequest], bool] = lambda request: True,
     ) -> None:
         """`waves` in the order of the plan; `expected` gives a mount's seconds, roughly.
 
         `allowance` says how many mounts a server bears now (see `pace`); the limits hold too.
-        Without `others`, only this run's own mounts count.
+        Without `others`, only this run's own mounts count. What never `has_time` any more gets no
+        slot, once it would be the next.
         """
-        self._limits = limits
-        self._run_limit = limits.run
+        self._limits, self._run_limit = limits, limits.run
         self._backup_limits = limits.by_folded_name()
         self._foreign: Mapping[tuple[ServerName, str], int] = {}
         """Open file-level restores of other people, where a limit counts them."""
-        self._expected = expected
-        self._allowance = allowance
-        self._others = others
+        self._expected, self._has_time = expected, has_time
+        self._allowance, self._others = allowance, others
         self._waiting = WaitingTargets(self, {wave: place for place, wave in enumerate(waves)})
         self._blocked: set[ServerName | Backup | Machine] = set()
         """What only other runs, or what the server bears now, keep from having room."""
@@ -129,8 +129,7 @@ class Scheduler:
         self._idle: Counter[ServerName] = Counter()
         self._closed_servers: set[ServerName] = set()
         self._lost_servers: set[ServerName] = set()
-        self._closed = False
-        self._number = 0
+        self._closed, self._number = False, 0
 
     @property
     def open_mounts(self) -> int:
@@ -194,8 +193,8 @@ class Scheduler:
         `points` says how many restore points each may still try, one after another.
 
         Without a slot it says that none will ever come: scheduler was closed, its server was
-        given up, or so many slots were forfeited, or are held without end, that the limits have
-        no room left.
+        given up, it has no time, or so many slots were forfeited, or are held without end, that
+        the limits have no room left.
         """
         machines: dict[Machine, None] = {}
         for request in requests:
@@ -266,10 +265,11 @@ class Scheduler:
     def _admit(self) -> None:
         while (best := self._best()) is not None:
             lane, machine, request = best
+            if not self._has_time(request):
+                self._refuse(lambda each: not self._has_time(each))
+                continue
             fits = partial(self._fits, lane, machine)
-            claim: int | None = None
-            if fits():
-                claim = self._others.claim(request, fits) if self._others else 0
+            claim = (self._others.claim(request, fits) if self._others else 0) if fits() else None
             if claim is None:  # what others have open, or the server bears, is known better now
                 self._waiting.refresh(machine)
                 continue

@@ -23,6 +23,7 @@ from orchestrator.engine.orders import Orders
 from orchestrator.engine.reachability import Reachability
 from orchestrator.engine.scheduler import Scheduler
 from orchestrator.engine.server_connection import ServerConnection
+from orchestrator.engine.start_interval import StartInterval
 
 SETTLE_S = 5.0
 """Seconds for what a look has shown to be judged and unmounted."""
@@ -131,6 +132,7 @@ class Servers:
         is_new = self._orders.earlier is None
         is_asked = is_new and left is None
         return Terms(
+            starts=StartInterval(self._orders.limits.start_interval),
             outage=self._orders.outage,
             watch=self._orders.watch,
             rng=random.Random(self._rng.random()),  # noqa: S311 - jitter, not a secret
@@ -156,7 +158,8 @@ class Servers:
 
     def _pace(self, server: ServerName) -> AdaptiveLimit:
         limit = self._orders.limits.servers.get(server)
-        return AdaptiveLimit(limit, partial(self._scheduler.working_on, server))
+        working = partial(self._scheduler.working_on, server)
+        return AdaptiveLimit(limit, working, self._orders.limits.ramp)
 
     def _left_in(self, session: SessionId) -> EarlierSession:
         """Return the journal's facts about a session that an earlier process left."""

@@ -35,6 +35,7 @@ from orchestrator.engine.mount.attempt import RunContext
 from orchestrator.engine.mount.holds import HoldRule, Holds
 from orchestrator.engine.offering import Offering
 from orchestrator.engine.orders import EarlierRun, Orders
+from orchestrator.engine.run_deadline import RunDeadline
 from orchestrator.engine.scheduler import Scheduler
 from orchestrator.engine.server_connection import ServerConnection
 from orchestrator.engine.servers import Servers
@@ -80,12 +81,14 @@ class Shard:
         """Nothing is sent before its tasks are started."""
         self._orders, self._board, self.ledger = orders, board, ledger
         self._around, self._others = around, around.others
+        self.deadline = self._made_deadline()
         self._scheduler = Scheduler(
             orders.limits,
             list(board.waves),
             self._expected_or_guess,
             lambda server: self.servers.by_name[server].pace.allowance,
             around.others,
+            self.deadline.has_time,
         )
         self._sharing = LimitSharing(around.others, self._scheduler, ledger)
         self.servers = Servers(
@@ -110,6 +113,19 @@ class Shard:
             orders, board, self.servers, self._listings, self.context, self._why_never
         )
 
+    def _made_deadline(self) -> RunDeadline:
+        """Return by when all is to be unmounted; a resume has all of its time again."""
+        earlier, durations = self._orders.earlier, self._around.durations
+        deadline = RunDeadline(
+            self._orders.deadline,
+            earlier.begins.at if earlier is not None else 0.0,
+            self.ledger.now,
+            lambda request: durations.expected(request.server, request.vm),
+        )
+        deadline.remember(self.ledger.records)
+        self.ledger.watch(deadline)
+        return deadline
+
     def _made_context(self) -> RunContext:
         """Return the parts that every mount of this shard uses."""
         around, started = self._around, self._orders.started
@@ -122,6 +138,8 @@ class Shard:
             rng=around.rng,
             expected=lambda request: around.durations.expected(request.server, request.vm),
             accepting=lambda: self._board.accepting,
+            deadline=self.deadline,
+            is_out_of_time=self._is_out_of_time,
             unless_ended=self._board.unless_ended,
             unsubmitted=self._unsubmitted,
             check_sets=started.check_sets,
@@ -360,7 +378,15 @@ class Shard:
         why = self._board.waves.why_skipped(request.wave)
         if why is not None:
             return Result.SKIPPED, why
+        if self._is_out_of_time(request):
+            return Result.SKIPPED, self.deadline.why_not(request)
         return self._why_never(request.server)
+
+    def _is_out_of_time(self, request: MountRequest) -> bool:
+        """Return whether the deadline alone is why a target is not begun now."""
+        is_open = self._board.accepting and self._board.waves.why_skipped(request.wave) is None
+        is_usable = self.servers.by_name[request.server].trouble_now is None
+        return is_open and is_usable and not self.deadline.has_time(request)
 
     def _why_never(self, server: ServerName) -> tuple[Result, str]:
         """Return result and reason for a target that was never submitted."""

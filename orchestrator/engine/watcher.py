@@ -180,6 +180,10 @@ class Watcher:
                 self._look_by(anyio.current_time() + self._policy.shortest)
                 await self._looked.wait()
 
+    def look_soon(self) -> None:
+        """Have all awaited tasks read now, whenever their next read would be due."""
+        self._look_by(anyio.current_time())
+
     def saw(self, tasks: Sequence[Task]) -> None:
         """Use what a read for another purpose showed: with all awaited tasks it counts as a look.
 

@@ -143,6 +143,8 @@ def plan_defaults() -> str:
         ("limits.failures", limits.failures),
         ("limits.deadline", limits.deadline),
         ("limits.outage", _duration(limits.outage)),
+        ("limits.start_interval", limits.start_interval),
+        ("limits.ramp", limits.ramp),
         ("servers.NAME.limits.mounts", server["mounts_limit"]),
         ("servers.NAME.backup_servers.NAME.mounts", server["default_backup_server_mounts"]),
         ("servers.NAME.stop_tasks", server["stop_tasks"]),

@@ -18,6 +18,7 @@ from orchestrator.engine.adaptive_limit import (
     TICK,
     AdaptiveLimit,
 )
+from orchestrator.plan.file.settings import Ramp
 
 
 @dataclass(slots=True)
@@ -27,10 +28,11 @@ class Server:
     limit: int | None = 100
     open: int = 100
     now: float = 0.0
+    ramp: Ramp | None = None
     pace: AdaptiveLimit = field(init=False)
 
     def __post_init__(self) -> None:
-        self.pace = AdaptiveLimit(self.limit, lambda: self.open)
+        self.pace = AdaptiveLimit(self.limit, lambda: self.open, self.ramp)
 
     @property
     def allowance(self) -> float:
@@ -251,3 +253,36 @@ async def test_who_waits_for_a_reason_to_step_up_is_woken_by_it() -> None:
         server.pace.reopened(0)
 
     assert woken == [began + 50]
+
+
+@pytest.mark.parametrize("limit", [7, None])
+def test_the_ramp_of_a_plan_counts_from_the_first_mount(limit: int | None) -> None:
+    """Before it nothing more is given; then as much again each time, up to the limit."""
+    server = Server(limit=limit, open=0, ramp=Ramp(mounts=2, every=60.0))
+
+    server.passes(300.0)
+    assert server.allowance == 2
+    server.pace.begin(server.now)
+    server.passes(59.0)
+    assert server.allowance == 2
+    server.passes(60.0)
+    assert server.allowance == 4
+    server.pace.begin(server.now)
+    server.passes(120.0)
+    assert server.allowance == min(limit or 8, 8)
+    assert server.pace.is_limiting is (limit is None)
+
+
+def test_overload_during_the_ramp_of_a_plan_holds_beside_it() -> None:
+    """The least of all counts: what was shrunk grows back at its own pace."""
+    server = Server(limit=100, open=2, ramp=Ramp(mounts=2, every=60.0))
+    server.pace.begin(0.0)
+    server.passes(300.0)
+    assert server.allowance == 12
+
+    server.overload()
+    server.passes(9.0)
+    assert server.allowance < 12
+    server.passes(3600.0)
+
+    assert server.allowance == 100

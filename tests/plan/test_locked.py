@@ -31,7 +31,8 @@ from orchestrator.plan.file.loading import LoadedPlan, load_plan
 from orchestrator.plan.file.selectors import SelectorKind
 from tests.plan.builders import DR, HQ, NOW, load, point
 
-BODY = """limits: {mounts: 9, failures: 20%, deadline: 3h}
+BODY = """limits:
+  {mounts: 9, failures: 20%, deadline: 3h, ramp: {from: 2, every: 60s}, start_interval: 2s}
 objectives: {rto: 45m}
 waves:
   - name: dir

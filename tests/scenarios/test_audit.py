@@ -122,7 +122,7 @@ async def test_a_mount_of_a_cancelled_target_that_came_late_is_named(
         Fault(kind="act_later", method="POST", path=MOUNTS, count=1, seconds=200.0),
         Fault(kind="forbidden", method="DELETE", path="/mounts/1$", from_s=195.0),
     ]
-    site = Site(machines=2, limit=2, mount_s=250.0, faults=faults)
+    site = Site(machines=2, limit=2, mount_s=250.0, faults=faults, stop_tasks="never")
     limits = "limits: {deadline: 100s}\n"
     async with staged(tmp_path, monkeypatch, [site], extra=limits) as stage:
         code, report = await conducted(stage)

@@ -266,7 +266,7 @@ async def test_a_stopped_run_tries_no_further_point(
     assert done.outcome.code == 130
 
 
-async def test_a_halt_while_the_next_point_waits_for_its_slot_says_so(
+async def test_the_next_point_that_has_no_time_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The result is about the point that was tried, not the one that was only chosen."""
@@ -283,7 +283,7 @@ async def test_a_halt_while_the_next_point_waits_for_its_slot_says_so(
     for target in failed:
         assert target["point"]["id"] == target["attempts"][-1]["point_id"]
         if len(tried(target)) < 3:
-            assert "the others were not tried: the run halted first" in target["message"]
+            assert "the others were not tried: no time" in target["message"]
     assert done.outcome.code == 5
 
 

@@ -249,23 +249,36 @@ async def test_a_stop_before_the_verdict_holds_nothing(
     assert Counter(done.results().values()) == {"mounted": 3}
 
 
-async def test_the_deadline_of_the_run_ends_no_hold(
+async def test_a_hold_ends_in_time_for_the_deadline_of_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And while only holds remain, there is nothing left that it could halt."""
+    """And says so; what was asked for has been done else, so nothing is halted."""
+    reasons = set()
+
+    class Reasons:
+        def observe(self, event: Event, record: MountRecord | None) -> None:
+            if isinstance(event, MountKept):
+                reasons.add(event.reason)
+
     done = await drill(
-        tmp_path, monkeypatch, [Site(machines=2)], choices={"hold": HOUR, "deadline": 1800.0}
+        tmp_path,
+        monkeypatch,
+        [Site(machines=2)],
+        choices={"hold": HOUR, "deadline": 1800.0},
+        observers=[Reasons()],
     )
 
     assert done.outcome.code == 0
     assert done.report["run"]["halted"] is None
-    assert all(seconds == pytest.approx(HOUR, abs=1) for seconds in held_s(done))
+    assert all(1400.0 < seconds < 1500.0 for seconds in held_s(done))
+    assert all(1500.0 <= (each.closed_at or 0.0) < 1800.0 for each in done.truth.mounts)
+    assert reasons == {"--hold, cut short by the deadline of the run"}
 
 
-async def test_what_waits_is_halted_by_the_deadline_while_others_are_held(
+async def test_what_waits_for_a_held_slot_until_the_deadline_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The held one stays for its hour."""
+    """There is no time for it when the hold is cut short."""
     done = await drill(
         tmp_path,
         monkeypatch,
@@ -275,7 +288,20 @@ async def test_what_waits_is_halted_by_the_deadline_while_others_are_held(
 
     assert done.outcome.code == 5
     assert Counter(done.results().values()) == {"mounted": 1, "skipped": 1}
-    assert max(held_s(done)) == pytest.approx(HOUR, abs=1)
+    assert 1400.0 < max(held_s(done)) < 1500.0
+    assert max(each.closed_at or HOUR for each in done.truth.mounts) < 1800.0
+
+
+async def test_a_hold_without_end_ends_in_time_for_the_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`unmount: never` and a deadline: by then all is unmounted."""
+    beginning_with(monkeypatch, unmount=Unmount.NEVER)
+
+    done = await drill(tmp_path, monkeypatch, [Site(machines=2)], choices={"deadline": HOUR})
+
+    assert done.outcome.code == 0
+    assert all(3300.0 <= (each.closed_at or 0.0) < HOUR for each in done.truth.mounts)
 
 
 async def test_what_gets_no_slot_for_endless_holds_is_skipped(

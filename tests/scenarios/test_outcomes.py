@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -221,18 +222,21 @@ async def test_the_failure_budget_stops_submitting(
     assert counts == {"failed": 4, "skipped": 26}
 
 
-async def test_the_deadline_stops_submitting_and_still_unmounts(
+async def test_what_cannot_end_by_the_deadline_is_not_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was submitted before the deadline ends properly; the rest is skipped."""
+    """The first two show how long a mount takes there: the rest is skipped."""
     site = Site(machines=12, limit=2, mount_s=100.0)
 
     done = await drill(tmp_path, monkeypatch, [site], extra="limits: {deadline: 150s}\n")
 
     counts = Counter(done.results().values())
     assert done.outcome.code == 5
-    assert counts["mounted"] == 4
-    assert counts["skipped"] == 8
+    assert counts == {"mounted": 2, "skipped": 10}
+    assert done.report["run"]["halted"] == "deadline: no time was left for 10 targets"
+    skipped = [each for each in done.report["targets"] if each["result"] == "skipped"]
+    assert all(each["message"].startswith("no time: it may need ") for each in skipped)
+    assert max(each.closed_at or math.inf for each in done.truth.mounts) < 150.0
 
 
 async def test_a_mount_past_its_deadline_failed_and_is_cleaned_up(

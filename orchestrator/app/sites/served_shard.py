@@ -105,6 +105,8 @@ class ServedShard(Served):
         """Act on what the newest renewal has said."""
         if self._board is not None and self._shard is not None:
             self._shard.allow(self.standing.quota)
+            if self.standing.deadline_s is not None:
+                self._shard.deadline.ends_in(self.standing.deadline_s)
             self._board.tell(_status(self.standing))
 
     async def work(self) -> None:

@@ -151,10 +151,14 @@ class TaskObserved(TargetEvent, frozen=True, kw_only=True):
 
 
 class DeadlinePassed(TargetEvent, frozen=True, kw_only=True):
-    """The phase took longer than the plan allows; the task is still watched, to clean up."""
+    """The phase took longer than the plan allows; the task is still watched, to clean up.
+
+    `by_run`: than the deadline of the whole run has left for it.
+    """
 
     phase: str
     allowed_s: float
+    by_run: bool = False
 
 
 class TaskStopAsked(TargetEvent, frozen=True, kw_only=True):
@@ -296,7 +300,8 @@ class TargetConcluded(TargetEvent, frozen=True, kw_only=True):
     """The final answer for this target.
 
     `point` is the one that the answer is about, where another was tried after it; `point_why`
-    says how it was found, where more is known by now than when it was chosen.
+    says how it was found, where more is known by now than when it was chosen. `no_time`: the
+    target, or another try of it, was not begun because of the run's deadline.
     """
 
     result: Result
@@ -304,6 +309,7 @@ class TargetConcluded(TargetEvent, frozen=True, kw_only=True):
     message: str | None = None
     point: RestorePointId | None = None
     point_why: str = ""
+    no_time: bool = False
 
 
 class TargetReopened(TargetEvent, frozen=True, kw_only=True):

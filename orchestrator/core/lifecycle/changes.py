@@ -134,6 +134,8 @@ def _task_failed(record: MountRecord, event: TaskFailed) -> MountRecord:
     words = event.message or "the server gave no reason"
     if stops.may_act(record):
         words = f"{words} (its task had been asked to stop)"
+        if record.overdue and record.message:
+            words = f"{record.message}: {words}"
     attempts = _attempt(
         record, outcome="failed", finished_at=event.at, message=event.message, fault=True
     )
@@ -318,6 +320,7 @@ def _concluded(record: MountRecord, event: TargetConcluded) -> MountRecord:
         mount_state=event.mount,
         message=event.message if event.message is not None else record.message,
         concluded_at=event.at,
+        no_time=event.no_time,
     )
 
 
@@ -350,6 +353,7 @@ def _reopened(record: MountRecord, event: TargetReopened) -> MountRecord:
         overdue=False,
         result=None,
         concluded_at=None,
+        no_time=False,
         message=None,
         anew_from=len(record.attempts),
     )
@@ -362,7 +366,8 @@ def _overdue(record: MountRecord, event: DeadlinePassed) -> MountRecord:
         attempts=_attempt(record, late=late),
         overdue=True,
         message=(
-            f"{event.phase} took longer than the {duration(event.allowed_s)} that the plan allows"
+            f"{event.phase} took longer than the {duration(event.allowed_s)} that "
+            f"{'the deadline of the run left' if event.by_run else 'the plan allows'}"
         ),
     )
 

@@ -151,6 +151,8 @@ class MountRecord(Struct, frozen=True, kw_only=True):
     result: Result | None = None
     concluded_at: float | None = None
     message: str | None = None
+    no_time: bool = False
+    """Whether it, or another try of it, was not begun because of the run's deadline."""
     anew_from: int = 0
     """How many attempts there were when the target was last taken up again."""
     os_found: OsKind | None = None

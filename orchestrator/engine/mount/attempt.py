@@ -11,7 +11,7 @@ from msgspec import Struct, field
 from orchestrator.core.earlier_runs.systems import NO_SYSTEMS
 from orchestrator.core.errors import EnterpriseManagerError, RequestRefused, ServerUnusable
 from orchestrator.core.events import OutOfReach, SubmissionInDoubt
-from orchestrator.core.lifecycle import MountRecord, Phase
+from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord, Phase
 from orchestrator.core.model import MountKey, MountRequest, OsKind, Result, ServerName, SessionId
 from orchestrator.core.ports.journal import Baselines, Systems
 from orchestrator.core.ports.local import FileStore, Offload, Programs, on_the_spot
@@ -22,6 +22,7 @@ from orchestrator.engine.forced_end import ForcedEnd
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.mount.holds import Holds
 from orchestrator.engine.mount.recover import Unsettled
+from orchestrator.engine.run_deadline import NO_DEADLINE, RunDeadline
 from orchestrator.engine.scheduler import Scheduler, Slot
 from orchestrator.engine.server_connection import ServerConnection
 from orchestrator.engine.watcher import TaskVanished
@@ -67,6 +68,10 @@ class RunContext(Struct, frozen=True, kw_only=True):
     """Whether a person wants the end at once."""
     may_write: bool
     """Whether files may be written into original guests."""
+    deadline: RunDeadline = NO_DEADLINE
+    """By when all mounts are to be gone."""
+    is_out_of_time: Callable[[MountRequest], bool] = lambda request: False
+    """Whether the deadline alone is why a target is not begun now."""
     unless_ended: Callable[[Wait], Awaitable[float | None]] = _at_once
     """Does something until it is done, or the run submits nothing more."""
     known_sessions: Callable[[], Container[str]] = tuple
@@ -147,6 +152,14 @@ class Attempt(Struct, frozen=True, kw_only=True):
             )
         except RequestRefused:
             return False
+
+
+def had_no_time(request: MountRequest, context: RunContext, *, withdrawn: bool) -> bool:
+    """Return whether a target, or another try of it, is not begun because of the deadline."""
+    record = context.ledger[request.key]
+    is_waiting = record.phase is Phase.QUEUED and (withdrawn or not record.ever_submitted)
+    is_open = record.standing not in FIRM_RESULTS
+    return is_waiting and is_open and context.is_out_of_time(request)
 
 
 def record_out_of_reach(

@@ -46,6 +46,7 @@ from orchestrator.engine.mount.attempt import (
     Attempt,
     NextStep,
     RunContext,
+    had_no_time,
     record_out_of_reach,
 )
 from orchestrator.engine.mount.busy import result_of as busy_result
@@ -367,6 +368,7 @@ def conclude(request: MountRequest, context: RunContext, *, withdrawn: bool = Fa
             message=message,
             point=None if record.point is None or about == record.point.id else about,
             point_why=point_search.found_how(record),
+            no_time=had_no_time(request, context, withdrawn=withdrawn),
         )
     )
 

@@ -207,7 +207,8 @@ async def prove(attempt: Attempt, mount: Mount) -> None:
 async def _judged(guest: Guest) -> bool:
     """Make every check and copy every file; False, recorded, if they took longer than allowed."""
     attempt = guest.attempt
-    allowed = attempt.request.timeouts.checks
+    left = attempt.context.deadline.left_for(attempt.request)
+    allowed = min(attempt.request.timeouts.checks, left)
 
     async def everything() -> bool:
         await examine(guest)
@@ -217,7 +218,13 @@ async def _judged(guest: Guest) -> bool:
     if await attempt.server.within(allowed, everything) is not None:
         return True
     attempt.ledger.record(
-        DeadlinePassed(at=attempt.now, key=attempt.key, phase="checks", allowed_s=allowed)
+        DeadlinePassed(
+            at=attempt.now,
+            key=attempt.key,
+            phase="checks",
+            allowed_s=allowed,
+            by_run=allowed == left,
+        )
     )
     return False
 

@@ -15,16 +15,20 @@ from orchestrator.core.point_search import next_point
 from orchestrator.engine.mount.attempt import Attempt
 from orchestrator.engine.mount.holds import HoldRequest
 
+NO_TIME = "the deadline of the run leaves no time for it"
+
 
 async def keep(attempt: Attempt) -> None:
     """Hold the mount of an attempt whose verdict is known; return when it is to be removed.
 
-    One that an earlier process held is held on until the time that was said then.
+    One that an earlier process held is held on until the time that was said then. No hold lasts
+    longer than the run's deadline allows, whatever was asked for.
 
     Raises:
         SessionLost: the logon session has ended, and the mount with it is out of reach.
     """
     holds, until = attempt.context.holds, attempt.record.kept_until
+    last = attempt.context.deadline.last_moment(attempt.request)
     if attempt.record.phase is not Phase.HELD:
         asked = _asked(attempt)
         if asked is None:
@@ -32,10 +36,18 @@ async def keep(attempt: Attempt) -> None:
         until = None if asked.is_endless else (attempt.record.verdict_at or 0.0) + asked.seconds
         if until is not None and until <= attempt.now:
             return  # an earlier process reached the verdict
+        reason = asked.reason
+        if last < (math.inf if until is None else until):
+            until, reason = last, f"{reason}, cut short by the deadline of the run"
+        if last <= attempt.now:
+            attempt.ledger.note(f"{attempt.key} was not held ({asked.reason}): {NO_TIME}")
+            return
         attempt.ledger.record(
-            MountKept(at=attempt.now, key=attempt.key, reason=asked.reason, until=until)
+            MountKept(at=attempt.now, key=attempt.key, reason=reason, until=until)
         )
         holds.on_hold(attempt.key)
+    elif last < (math.inf if until is None else until):
+        until = last  # it is about another process's deadline what was said then
     await _hold(attempt, until)
     if attempt.connection.lost:
         raise SessionLost("the logon session was lost while the mount was held")

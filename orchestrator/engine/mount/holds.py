@@ -1,7 +1,7 @@
 """Which mounts stay open after their verdict, and what ends that.
 
 A hold ends by its own time, by a person (`unmount` from another terminal), by a stop of the
-run, or with the logon session. A deadline of the run ends none: it only stops submitting.
+run, with the logon session, or in time for the deadline of the run.
 """
 
 from __future__ import annotations

@@ -66,6 +66,7 @@ async def submit(attempt: Attempt) -> TaskId | Mount | NextStep:
         SessionLost, ServerUnusable, Unsettled: sent, and what became of it cannot be known.
     """
     async with attempt.connection.posting:
+        await attempt.context.unless_ended(attempt.server.starts.turn)
         with attempt.context.forced_end.shielded() as whole:
             if not _still_wanted(attempt):
                 return NextStep.REQUEUE
@@ -122,16 +123,20 @@ def _still_wanted(attempt: Attempt) -> bool:
     """Return whether the POST should still be sent after waiting for its turn."""
     if attempt.connection.lost or attempt.ledger.broken is not None:
         return False
+    if not attempt.context.deadline.has_time(attempt.request):
+        return False  # it has waited for its turn
     return attempt.context.accepting() and attempt.server.gate.is_open
 
 
 async def _post(attempt: Attempt) -> TaskId | NextStep | HostExhausted | None:
     """Send the request, once; return None if its answer is lost."""
-    request = attempt.request
+    request, server = attempt.request, attempt.server
+    server.pace.begin(attempt.now)
     try:
-        task = await attempt.session.start_mount(
-            request.point.id, request.point.source, attempt.os_kind
-        )
+        with server.starts.sending():
+            task = await attempt.session.start_mount(
+                request.point.id, request.point.source, attempt.os_kind
+            )
     except HostExhausted as exc:
         _not_sent(attempt, str(exc))
         return exc

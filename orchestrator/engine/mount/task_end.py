@@ -10,11 +10,14 @@ from orchestrator.engine.mount import stop
 from orchestrator.engine.mount.attempt import Attempt
 from orchestrator.engine.watcher import TaskEndless, TaskVanished
 
+LAST_LOOK_S = 2.0
+"""Seconds for one more read of a task when the deadline of the run leaves it no more time."""
+
 MAY_BE = "it may yet be mounted"
 
 
 async def watch_to_end(attempt: Attempt, task: TaskId) -> Task:
-    """Return the finished task. Past its deadline it is watched once more as long, to clean up.
+    """Return the finished task. Past its time limit it is watched for as long again, to clean up.
 
     It is asked to stop then, if it may be and was not before; what it does is only observed.
 
@@ -42,11 +45,21 @@ async def watch_to_end(attempt: Attempt, task: TaskId) -> Task:
             raise TaskVanished(f"{task} was asked to stop and is gone; {MAY_BE}") from exc
 
     allowed, found = attempt.request.timeouts.mount, None
+    left = attempt.context.deadline.left_for(attempt.request)
     if attempt.record.attempts[-1].stop is None:  # else an earlier process has waited as long
-        found = await attempt.server.within(allowed, watched)
+        found = await attempt.server.within(min(allowed, left), watched)
+        if found is None and left < allowed:  # what has ended by now is not late
+            attempt.connection.watcher.look_soon()
+            found = await attempt.server.within(LAST_LOOK_S, watched)
         if found is None:
             attempt.ledger.record(
-                DeadlinePassed(at=attempt.now, key=attempt.key, phase="mount", allowed_s=allowed)
+                DeadlinePassed(
+                    at=attempt.now,
+                    key=attempt.key,
+                    phase="mount",
+                    allowed_s=min(allowed, left),
+                    by_run=left < allowed,
+                )
             )
             await stop.ask_to_stop(attempt, task)
     if found is None:

@@ -107,7 +107,9 @@ def _unknown_key(model: type[Section], loc: tuple[str | int, ...]) -> str:
     word = str(loc[-1])
     if word in _KNOWN_ELSEWHERE:
         return f"unknown key {shown(word)}: write {_KNOWN_ELSEWHERE[word]!r}"
-    advice = did_you_mean(word, _model_at(model, loc[:-1]).model_fields, noun="keys here")
+    fields = _model_at(model, loc[:-1]).model_fields
+    keys = [field.alias or name for name, field in fields.items()]
+    advice = did_you_mean(word, keys, noun="keys here")
     return f"unknown key {shown(word)}: {advice}"
 
 

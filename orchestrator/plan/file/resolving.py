@@ -22,7 +22,13 @@ from orchestrator.plan.file.quantities import shown
 from orchestrator.plan.file.reading import items_of, read_section
 from orchestrator.plan.file.references import check_order, check_same_files, check_twice
 from orchestrator.plan.file.scalars import absolute_path
-from orchestrator.plan.file.schema import DefaultsFile, NotificationFile, PlanFile, WaveFile
+from orchestrator.plan.file.schema import (
+    DefaultsFile,
+    LimitsFile,
+    NotificationFile,
+    PlanFile,
+    WaveFile,
+)
 from orchestrator.plan.file.servers import (
     Servers,
     absolute_reference,
@@ -33,6 +39,7 @@ from orchestrator.plan.file.settings import (
     Cleanup,
     Entry,
     Notification,
+    Ramp,
     RestorePlan,
     RunLimits,
     Wave,
@@ -94,7 +101,7 @@ def resolve(
         **header.values("name", "description", "mode", "reason", "every"),
         servers=servers.settings,
         waves=waves,
-        limits=merge(RunLimits(), header.limits),
+        limits=_limits(header.limits),
         objectives=objectives,
         regression=stated.regression if stated else None,
         checks=declared.sets,
@@ -102,6 +109,14 @@ def resolve(
         notifications=notifications,
     )
     return Resolved(plan=plan, files=around.files, left_out=tuple(around.left_out))
+
+
+def _limits(file: LimitsFile | None) -> RunLimits:
+    """Return the limits of the whole run."""
+    limits = merge(RunLimits(), file)
+    if file is None or file.ramp is None:
+        return limits
+    return replace(limits, ramp=Ramp(mounts=file.ramp.from_, every=file.ramp.every))
 
 
 def _may_write(tree: Block, problems: Problems) -> bool:

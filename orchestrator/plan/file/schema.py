@@ -323,6 +323,15 @@ class WaveFile(OverridableFile, of=Wave):
     )
 
 
+class RampFile(Section):
+    """How a server is given its slots, little by little."""
+
+    from_: kinds.Mounts = Field(
+        alias="from", description="Mounts at first, and so many more each time."
+    )
+    every: kinds.PositiveDuration = Field(description="How long until there are more.")
+
+
 class LimitsFile(Section, of=RunLimits):
     """Limits of the whole run."""
 
@@ -333,6 +342,13 @@ class LimitsFile(Section, of=RunLimits):
     )
     deadline: kinds.PositiveDuration | None = optional(DEADLINE)
     outage: kinds.Duration | None = optional("How long targets wait for an unreachable server.")
+    start_interval: kinds.PositiveDuration | None = optional(
+        "The least time between two mount requests to the same server, from answer to request."
+    )
+    ramp: RampFile | None = optional(
+        "Each server begins with `from` mounts, and is given `from` more each `every` until it "
+        "has its limit. Counts from its first mount; a resume begins anew."
+    )
 
 
 class CleanupFile(Section, of=Cleanup):

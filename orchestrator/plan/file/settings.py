@@ -120,14 +120,26 @@ class FailureBudget(Struct, frozen=True, kw_only=True):
         return str(self.count) if self.count is not None else f"{(self.fraction or 0) * 100:g}%"
 
 
+class Ramp(Struct, frozen=True, kw_only=True):
+    """How a server is given its slots: `mounts` at first, and as many more each `every` seconds."""
+
+    mounts: int
+    every: float
+
+
 class RunLimits(Struct, frozen=True, kw_only=True):
-    """Limits of the whole run; None is no limit. Durations in seconds."""
+    """Limits of the whole run; None is no limit. Durations in seconds.
+
+    `start_interval` and `ramp` hold for each server by itself.
+    """
 
     mounts: int | None = None
     mounts_per_vm: int = 1
     failures: FailureBudget | None = None
     deadline: float | None = None
     outage: float = 1800.0
+    start_interval: float | None = None
+    ramp: Ramp | None = None
 
 
 # --- targets -----------------------------------------------------------------------------
