@@ -127,6 +127,7 @@ DATABASE = "--state postgresql://127.0.0.1:1/none"
 BUGS = {
     "validate": ("orchestrator.plan.choose.locked.load_any", "validate PLAN"),
     "plan": ("orchestrator.plan.file.loading.load_plan", "plan PLAN"),
+    "forecast": ("orchestrator.plan.choose.locked.load_any", "forecast PLAN"),
     "check": ("orchestrator.plan.choose.locked.load_any", "check PLAN"),
     "run": ("orchestrator.plan.choose.locked.load_any", "run PLAN --yes"),
     "submit": ("orchestrator.app.sites.stored_plan.travelling_plan", f"submit PLAN {DATABASE}"),
@@ -142,6 +143,7 @@ BUGS = {
     "list": ("orchestrator.journal.State.summary", "list last"),
     "trend": ("orchestrator.journal.State.runs", "trend"),
     "coverage": ("orchestrator.plan.file.loading.load_plan", "coverage PLAN"),
+    "orphans": ("orchestrator.journal.State.summary", "orphans last"),
     "unmount": ("orchestrator.journal.State.summary", "unmount last"),
     "report": ("orchestrator.journal.State.summary", "report last"),
     "simulate": ("orchestrator.app.demo.settings_for", "simulate"),
@@ -186,7 +188,9 @@ def test_what_nobody_foresaw_ends_with_70_and_one_line(
         assert "hunter2" not in more.stderr
 
 
-@pytest.mark.parametrize("verb", ["plan PLAN", "check PLAN", "run PLAN --yes", "coverage PLAN"])
+@pytest.mark.parametrize(
+    "verb", ["plan PLAN", "forecast PLAN", "check PLAN", "run PLAN --yes", "coverage PLAN"]
+)
 def test_a_command_that_a_person_stops_says_so(
     verb: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
