@@ -17,6 +17,7 @@ from tests.bench import (
     arrangements,
     exchanges,
     few,
+    forecasts,
     forms,
     real,
     renderings,
@@ -44,6 +45,7 @@ def _all() -> Iterator[Figure]:
     for source in (
         start.figures,
         arrangements.figures,
+        forecasts.figures,
         virtual.figures,
         virtual.troubled,
         virtual.slow,
