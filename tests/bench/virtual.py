@@ -19,6 +19,7 @@ from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import MountKey, MountRequest
 from orchestrator.engine.limits import Limits
 from orchestrator.plan.file.loading import LoadedPlan, load_plan_text
+from orchestrator.report.values import Report
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault, FaultScript
 from orchestrator.simulator.inventory import generated
@@ -89,6 +90,7 @@ class Ran:
     ear: Ear
     limits: Limits
     loaded: LoadedPlan
+    report: Report
 
     def over_greedy(self, answer_s: float = 0.0) -> float:
         """Return the makespan over that of a perfect schedule with the true durations.
@@ -146,7 +148,12 @@ async def _drill(shape: Shape, answers: Answers, directory: Path) -> Ran:
     limits = limits_of(loaded.plan, None)
     assert_limits_held(truth, limits)
     return Ran(
-        took_s=anyio.current_time() - began, truth=truth, ear=ear, limits=limits, loaded=loaded
+        took_s=anyio.current_time() - began,
+        truth=truth,
+        ear=ear,
+        limits=limits,
+        loaded=loaded,
+        report=outcome.report,
     )
 
 

@@ -23,14 +23,14 @@ class Overheads(Struct, frozen=True, kw_only=True):
     run: RunId | None = None
 
 
-def measured_overheads(store: Store, plan: str) -> Overheads:
+def measured_overheads(store: Store, plan: str, *, besides: RunId | None = None) -> Overheads:
     """Return what the newest run of a plan took beside its mounts; nothing if none can be read.
 
-    A run that asked a person first is measured until it asked.
+    A run that asked a person first is measured until it asked. The run `besides` is left out.
     """
     try:
         for summary in store.runs():
-            if summary.plan == plan:
+            if summary.plan == plan and summary.run != besides:
                 found = _of_run(store, summary.run)
                 if found is not None:
                     return found

@@ -12,6 +12,7 @@ from statistics import median
 from orchestrator.core.model import MountKey, MountRequest
 from orchestrator.core.ports.journal import Durations
 from orchestrator.engine.forecast.play import Seconds
+from orchestrator.engine.limits import UNKNOWN_DURATION
 
 WITHOUT_HISTORY = 120.0
 """Seconds that a mount counts of which no earlier run knows anything."""
@@ -39,8 +40,8 @@ class MountHistory:
         return key in self._recent
 
     def expected(self, request: MountRequest) -> float:
-        """Return what the scheduler of a run expects, roughly."""
-        return self._usual.get(request.key, WITHOUT_HISTORY)
+        """Return what the scheduler of a run expects."""
+        return self._usual.get(request.key, UNKNOWN_DURATION)
 
     def as_before(self, runs_ago: int, unknown: float = WITHOUT_HISTORY) -> Seconds:
         """Return what each mount takes if it goes as it went so many times ago; 0: the last."""
