@@ -15,6 +15,7 @@ from orchestrator.core.model import ServerName, WaveFacts
 from orchestrator.engine.forecast.outlook import Forecast, Job, Range, forecast
 from orchestrator.engine.limits import Limits
 from orchestrator.journal import State
+from orchestrator.report.values import ForecastReport
 from tests.bench.drills import Shape
 from tests.bench.figures import Figure
 from tests.bench.schedule import heavy_tailed, request
@@ -44,6 +45,8 @@ class Compared:
 
     expected: Range
     took_s: float
+    recorded: ForecastReport | None
+    """What the run itself expected when it began."""
 
     @property
     def error(self) -> float:
@@ -66,7 +69,8 @@ def compared(shape: Shape, seed: int, latency_s: float = 0.02) -> Compared:
         found = answer(before.loaded, targets, State(directory / "state"), Wanted())
         (after,) = drills(shape, runs[HISTORY:], directory)
     assert found.forecast.without_history == 0
-    return Compared(expected=found.forecast.makespan, took_s=after.took_s)
+    recorded = after.report.run.forecast
+    return Compared(expected=found.forecast.makespan, took_s=after.took_s, recorded=recorded)
 
 
 def large(targets: int = 5000) -> tuple[float, Forecast]:

@@ -19,6 +19,9 @@ def test_after_five_runs_a_forecast_is_within_a_quarter_of_the_sixth(name: str) 
 
     assert found.error <= 0.25, found
     assert found.is_in_range, found
+    assert found.recorded is not None
+    assert found.recorded.makespan_s == pytest.approx(found.expected.about_s, rel=0.02)
+    assert found.recorded.actual_s == pytest.approx(found.took_s, abs=1.0)
 
 
 def test_slow_answers_are_part_of_the_forecast() -> None:
@@ -28,6 +31,8 @@ def test_slow_answers_are_part_of_the_forecast() -> None:
     found = compared(shape, seed=1, latency_s=3.0)
 
     assert found.error <= 0.25, found
+    assert found.recorded is not None
+    assert found.recorded.makespan_s == pytest.approx(found.expected.about_s, rel=0.05)
 
 
 def test_thousands_of_targets_are_played_as_often_as_few() -> None:
