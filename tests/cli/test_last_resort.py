@@ -43,6 +43,7 @@ def test_a_name_that_a_stream_cannot_say_ends_no_command(
     calls = {
         ("run", str(plan), "--yes"): 1,
         ("plan", str(plan)): 1,
+        ("forecast", str(plan)): 1,
         ("check", str(plan)): 4,
         ("status", "last"): 0,
         ("watch", "last"): 0,

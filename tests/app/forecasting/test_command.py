@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
+import defusedxml.ElementTree as SafeTree
 import pytest
 from click.testing import CliRunner, Result
 from msgspec.structs import replace
@@ -214,18 +215,20 @@ def test_holds_and_part_of_a_plan_are_forecast(tmp_path: Path) -> None:
     assert [each["targets"] for each in values["waves"]] == [0, 1]
 
 
-def test_the_page_has_a_picture_and_nothing_foreign(tmp_path: Path) -> None:
-    """No script, nothing from outside, and it says what the text says."""
-    body = PLAN.replace("name: rest", "name: rest-a").replace("name: first", "name: first-a")
-    plan = locked(tmp_path, body.replace("[first]", "[first-a]"))
+def test_the_page_has_pictures_and_nothing_foreign(tmp_path: Path) -> None:
+    """No script, nothing from outside; a hostile name is text."""
+    hostile = "<script>x</script>&amp;"
+    body = PLAN.replace("vm: web02", f"vm: '{hostile}'").replace("rest", "rest-a")
+    plan = locked(tmp_path, body, (*NAMES[:3], hostile))
     page = tmp_path / "forecast.html"
 
     found = called(plan, "--state", tmp_path / "none", "-q", "--html", page)
 
     text = page.read_text()
-    assert (found.exit_code, found.stdout) == (0, "")
-    assert text.count("<svg") == text.count("</svg>") == 2
+    pictures = [SafeTree.fromstring(each) for each in re.findall("<svg.*?</svg>", text)]
+    assert (found.exit_code, found.stdout, len(pictures)) == (0, "", 2)
     assert "rest-a: ends about 4 min" in text
-    assert "http" not in re.sub('http-equiv="Content-Security-Policy"', "", text)
+    assert "http" not in text.replace('http-equiv="Content-Security-Policy"', "")
     assert "<script" not in text
+    assert "&lt;script&gt;x&lt;/script&gt;&amp;amp;" in text
     assert "default-src 'none'" in text
