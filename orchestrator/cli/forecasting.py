@@ -69,10 +69,12 @@ def forecast_command(
     from orchestrator.app.forecasting.asking import answer, targets_of
     from orchestrator.app.forecasting.text import lines_of
     from orchestrator.app.forecasting.what_if import LimitUnknown, require_known
-    from orchestrator.plan.choose.locked import load_any
+    from orchestrator.plan.choose.locked import LockedPlan, load_any
 
     wanted = _wanted(limits, max_mounts, hold, seed, only)
     source = load_any(plan, overrides=overrides)
+    if seed is not None and isinstance(source, LockedPlan):
+        fail(ExitCode.USAGE, "--seed cannot change a locked plan: lock it again")
     store = options.journal_of(state)
     try:
         require_known(source.plan, wanted.changes)

@@ -202,6 +202,14 @@ def test_a_target_without_a_restore_point_is_named(tmp_path: Path) -> None:
     assert "1 of its targets has no restore point" in found.stdout
 
 
+def test_a_locked_plan_has_no_seed(tmp_path: Path) -> None:
+    """As for `run`: what was drawn is in the file."""
+    found = called(locked(tmp_path), "--state", tmp_path / "none", "--seed", "7")
+
+    assert (found.exit_code, found.stdout) == (2, "")
+    assert "--seed cannot change a locked plan" in found.stderr
+
+
 def test_holds_and_part_of_a_plan_are_forecast(tmp_path: Path) -> None:
     """--only takes what `run --only` takes; a hold keeps the slot after the verdict."""
     state = history(tmp_path, 58.0, 58.0, 58.0)
