@@ -45,7 +45,7 @@ PASSWORD = "n0t-a-real-password"
 STATEFUL = frozenset(
     {
         *("run", "resume", "status", "watch", "unmount", "report", "list", "trend", "coverage"),
-        *("submit", "work", "stop"),
+        *("submit", "work", "stop", "forecast"),
     }
 )
 """Commands that take --state."""

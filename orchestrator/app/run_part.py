@@ -10,6 +10,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from orchestrator.app.forecasting.overheads import measured_overheads
 from orchestrator.app.notify.command import tell_command
 from orchestrator.app.notify.composing import composed_end
 from orchestrator.app.notify.notifier import Notifier
@@ -305,6 +306,7 @@ class RunPart:
             around=Surroundings(
                 rng=self.world.rng,
                 durations=durations,
+                per_mount=self._per_mount,
                 baselines=self._baselines(naming),
                 systems=systems,
                 programs=self.world.programs or ChildProcesses(secret_variables(self.source.plan)),
@@ -316,6 +318,11 @@ class RunPart:
             on_holding=lambda: self._write_early_reports(journal),
         )
         return run
+
+    def _per_mount(self) -> float:
+        """Return how long a submission took in the newest run of the plan before this one."""
+        found = measured_overheads(self.state, self.started.plan, besides=self.started.run)
+        return found.per_mount
 
     def _wait_for_lock(self, journal: RunJournal, run: Run) -> None:
         """Wait for a journal that another process has locked like for a server, and note it.

@@ -15,6 +15,7 @@ COMMANDS = {
     "init": ("beginning", "Write a first plan from what the servers list."),
     "validate": ("planning", "Check plan files offline and show every error."),
     "plan": ("planning", "Log on and show which restore points a plan would mount."),
+    "forecast": ("forecasting", "Show how long a plan will take. Mounts nothing."),
     "check": ("checking", "Check whether a plan could run now. Changes nothing."),
     "run": ("running", "Mount the targets of a plan, check them, unmount them, report."),
     "submit": ("submitting", "Submit a run to the workers of several machines."),

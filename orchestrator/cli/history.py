@@ -56,7 +56,7 @@ def trend_command(
     state: Place | None,
     output: options.Output,
 ) -> None:
-    """Show durations, RTO, RPO and results over the last runs, with a small plot.
+    """Show durations, RTO, RPO, results and forecasts of the last runs, with a small plot.
 
     Without --plan or --target, shows the plan that ran last. Reads only the journal. Runs over
     simulated servers are shown only where there is no other. RTO is the

@@ -20,6 +20,7 @@ from orchestrator.core.events import (
     OutOfReach,
     PlaceholderReplaced,
     RunFinished,
+    RunForecast,
     RunHalted,
     RunNoted,
     RunResumed,
@@ -80,6 +81,8 @@ class RunState(Struct):
     notes: list[RunNoted] = field(default_factory=list)
     resumed: list[RunResumed] = field(default_factory=list)
     finished: RunFinished | None = None
+    forecast: RunForecast | None = None
+    """How long it was expected to take; None: its machines had hardly any history."""
     last_at: float = 0.0
     events: int = 1
     """How many events this is the fold of."""
@@ -210,6 +213,8 @@ class RunState(Struct):
                 del self.records[key]
             case RunNoted():
                 self.notes.append(event)
+            case RunForecast():
+                self.forecast = event
             case RunFinished():
                 self.finished = event
                 for each in self.servers.values():

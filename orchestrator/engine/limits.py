@@ -9,6 +9,9 @@ from msgspec import Struct, field
 from orchestrator.core.model import BackupServerName, ServerName, WaveName
 from orchestrator.plan.file.settings import Ramp
 
+UNKNOWN_DURATION = 180.0
+"""Seconds a machine without history is expected to be mounted; only comparisons matter."""
+
 
 class Limits(Struct, frozen=True, kw_only=True):
     """How many mounts may be open at once; None means that the plan names no limit."""

@@ -111,6 +111,8 @@ class Run:
             if not agreed and self._conductor.accepting:
                 self.stop("declined")
         await self.ledger.saved()
+        if self._conductor.accepting and not silent:
+            background.start_soon(self.shard.forecast, expansion.requests, self._now())
         await self.shard.mount(silent, self._conduct)
 
     async def _carry_on(self, earlier: EarlierRun, background: TaskGroup) -> None:

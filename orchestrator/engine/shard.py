@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.core.earlier_runs.systems import NO_SYSTEMS
 from orchestrator.core.errors import Fenced
@@ -27,8 +28,11 @@ from orchestrator.core.text import counted
 from orchestrator.engine import inventory
 from orchestrator.engine.board import Board
 from orchestrator.engine.closing_audit import ClosingAudit
+from orchestrator.engine.containment import harmless
 from orchestrator.engine.content.download import remember_saved
+from orchestrator.engine.forecast.recorded import recorded_forecast
 from orchestrator.engine.ledger import Ledger
+from orchestrator.engine.limits import UNKNOWN_DURATION
 from orchestrator.engine.listing import Listings
 from orchestrator.engine.mount import resume
 from orchestrator.engine.mount.attempt import RunContext
@@ -43,9 +47,6 @@ from orchestrator.engine.sharing import LimitSharing
 from orchestrator.plan.choose.expansion import Expansion
 from orchestrator.plan.choose.inventory import Listing
 
-UNKNOWN_DURATION = 180.0
-"""Seconds a machine without history is expected to be mounted; only comparisons matter."""
-
 HOLD_TICK = 1.0
 """Seconds between looks whether somebody wants the holds ended; none while nothing is held."""
 
@@ -55,6 +56,8 @@ class Surroundings(Struct, frozen=True, kw_only=True):
 
     rng: random.Random
     durations: Durations
+    per_mount: Callable[[], float] = lambda: 0.0
+    """Returns the seconds from a slot to the accepted task, as an earlier run measured them."""
     baselines: Baselines | None
     """None where no check compares with an earlier run."""
     systems: Systems = NO_SYSTEMS
@@ -258,6 +261,22 @@ class Shard:
         self._offering.plan(expansion)
         self._offering.expect(silent)
         return expansion, silent
+
+    async def forecast(self, requests: Sequence[MountRequest], begins: float) -> None:
+        """Record how long the run may take; beside the work, for thousands of targets take long."""
+        around = self._around
+        work = partial(
+            recorded_forecast,
+            self._orders,
+            requests,
+            around.durations,
+            begins=begins,
+            per_mount=around.per_mount,
+        )
+        with harmless("run.not_forecast"):
+            found = await around.aside(work)
+            if found is not None:
+                self.ledger.record(replace(found, at=self.ledger.now()))
 
     async def mount(
         self, silent: Sequence[ServerName], conduct: Callable[[], Awaitable[None]]

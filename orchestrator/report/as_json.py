@@ -44,6 +44,8 @@ def plain_values(value: Struct) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return timestamp(value)
+    if isinstance(value, Struct):
+        return plain_values(value)
     return seconds(value) if isinstance(value, float) else value
 
 

@@ -23,6 +23,7 @@ from orchestrator.report.causes import hint_of, seen_of, sessions_on
 from orchestrator.report.caveats import narrowed, not_proven, warnings
 from orchestrator.report.described import Moment, seconds
 from orchestrator.report.exit_codes import UNCHECKED, halted, is_unchecked, reasons
+from orchestrator.report.foreseen import forecast_of
 from orchestrator.report.objective_values import Reached, TargetObjectives
 from orchestrator.report.objectives import age_s, common_objectives, target_objectives
 from orchestrator.report.server_values import (
@@ -119,6 +120,7 @@ def _run(state: RunState, chain_head: str | None) -> RunReport:
         resumed_from=started.run if state.resumed else None,
         journal_head=chain_head,
         journal_records=state.events if chain_head is not None else None,
+        forecast=forecast_of(state),
         shards=shard_reports(state),
     )
 

@@ -14,6 +14,7 @@ from orchestrator.core.model import ASSUMED_OS, MountState, OsSource, Result
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.core.proof import Fate
 from orchestrator.core.text import counted, duration, moment, printable
+from orchestrator.report.foreseen import forecast_in_words
 from orchestrator.report.objective_values import Objective
 from orchestrator.report.server_values import StrayReport, UnreadReport
 from orchestrator.report.shards import served_by, shard_name
@@ -55,6 +56,8 @@ def text(report: Report) -> str:
     lines += [each for line in systems_lines(report) for each in (line, "")]
     lines += _part("Served by:", report.run.shards, _shard)
     lines += _part("Shards:", report.run.merged, merged_words)
+    if report.run.forecast is not None:
+        lines += [f"Forecast: {forecast_in_words(report.run.forecast)}", ""]
     lines += [_totals(report)]
     lines += [_end(report)]
     lines += ["Not proven:", *(f"  {line}" for line in report.not_proven)]

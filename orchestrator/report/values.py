@@ -239,6 +239,22 @@ class WaveReport(Struct, frozen=True, kw_only=True):
     targets: Annotated[Count, doc("targets of it in this run")]
 
 
+class ForecastReport(Struct, frozen=True, kw_only=True):
+    """How long the run was expected to take when its first wave began, and how long it took."""
+
+    makespan_s: Annotated[float, doc("seconds expected, from the start of the run")]
+    low_s: Annotated[float, doc("the least that was expected")]
+    high_s: Annotated[float, doc("the most that was expected")]
+    actual_s: Annotated[
+        float | None,
+        doc("seconds that it took; null: it was stopped, halted or resumed, or has not ended"),
+    ]
+    targets: Annotated[Count, doc("targets with a restore point")]
+    without_history: Annotated[
+        Count, doc("of these, targets whose machine no earlier run had mounted: 120 s each")
+    ]
+
+
 class StopReport(Struct, frozen=True, kw_only=True):
     """When the run was asked to stop, or halted itself."""
 
@@ -346,6 +362,10 @@ class PublishedRun(Struct, frozen=True, kw_only=True, omit_defaults=True):
         ),
     ]
     journal_records: Annotated[Count | None, doc("records that this head covers")]
+    forecast: Annotated[
+        ForecastReport | None,
+        doc("what was expected; absent: too few of its machines had a history", since=V3),
+    ] = None
     shards: Annotated[
         tuple[ShardReport, ...],
         doc("who served each server; absent: a run on one machine", since=V3),

@@ -35,6 +35,7 @@ _WRITTEN: Mapping[type[Event], tuple[str, str, tuple[str, ...]]] = {
     events.RunHalted: ("run", "halted", ("state", "reason", "detail")),
     events.StopRequested: ("run", "stopping", ("state", "signal", "forced")),
     events.RunNoted: ("run", "note", ("state", "message")),
+    events.RunForecast: ("run", "forecast", ("state", "makespan_s", "low_s", "high_s")),
     events.WaveStarted: ("wave", "started", ("wave", "state")),
     events.WaveFinished: ("wave", "finished", ("wave", "state")),
     events.SessionOpened: ("server", "session_opened", _SERVER),

@@ -18,7 +18,8 @@ from tests.bench.schedule import greedy_makespan
 class Shape:
     """Servers, machines and limits of each; `seconds` of a mount, None is realistic.
 
-    `api_format` is what the plan says of it.
+    `api_format` is what the plan says of it. Several `waves` follow each other, each with a part
+    of the machines.
     """
 
     servers: int = 3
@@ -29,6 +30,7 @@ class Shape:
     backup_server: int = 4
     seconds: tuple[float, float] | None = None
     api_format: str = "auto"
+    waves: int = 1
 
     @property
     def names(self) -> list[str]:
@@ -74,7 +76,20 @@ def plan_text(shape: Shape, servers: Mapping[str, Server]) -> str:
     if shape.run is not None:
         lines += [f"limits: {{mounts: {shape.run}}}"]
     random.Random(7).shuffle(targets)
-    return "\n".join([*lines, "defaults: {timeouts: {mount: 3h}}", "targets:", *targets, ""])
+    lines += ["defaults: {timeouts: {mount: 3h}}"]
+    return "\n".join([*lines, *_waves(targets, shape.waves), ""])
+
+
+def _waves(targets: Sequence[str], count: int) -> list[str]:
+    """Return targets as a list, or in waves that follow each other."""
+    if count == 1:
+        return ["targets:", *targets]
+    lines = ["waves:"]
+    for number in range(count):
+        after = f", after: [w{number - 1}]" if number else ""
+        own = ", ".join(target.strip().removeprefix("- ") for target in targets[number::count])
+        lines.append(f"  - {{name: w{number}{after}, targets: [{own}]}}")
+    return lines
 
 
 def greedy(

@@ -6,7 +6,7 @@ import os
 import random
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from orchestrator.core.events import Event, RunStarted, TaskFailed, TaskSucceede
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import MountKey, MountRequest
 from orchestrator.engine.limits import Limits
-from orchestrator.plan.file.loading import load_plan_text
+from orchestrator.plan.file.loading import LoadedPlan, load_plan_text
+from orchestrator.report.values import Report
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault, FaultScript
 from orchestrator.simulator.inventory import generated
@@ -37,11 +38,15 @@ from tests.virtual.sites import host, serving
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """How servers answer: after so many seconds, and which share with 503."""
+    """How servers answer: after so many seconds, and which share with 503.
+
+    `seed` makes the machines, `run` how long their mounts take in one of several runs.
+    """
 
     latency_s: float = 0.02
     refused: float = 0.0
     seed: int = 0
+    run: int = 0
 
     @property
     def faults(self) -> list[Fault]:
@@ -85,6 +90,8 @@ class Ran:
     truth: GroundTruth
     ear: Ear
     limits: Limits
+    loaded: LoadedPlan
+    report: Report
 
     def over_greedy(self, answer_s: float = 0.0) -> float:
         """Return the makespan over that of a perfect schedule with the true durations.
@@ -126,7 +133,7 @@ async def _drill(shape: Shape, answers: Answers, directory: Path) -> Ran:
             users={ACCOUNT: User(ACCOUNT, PASSWORD)},
             behaviour=Behaviour(latency_s=answers.latency_s),
             truth=truth,
-            seed=seed,
+            seed=seed + 1000 * answers.run,
             duration=shape.duration,
         )
     loaded = load_plan_text(plan_text(shape, servers).encode(), directory / "plan.yaml")
@@ -141,13 +148,25 @@ async def _drill(shape: Shape, answers: Answers, directory: Path) -> Ran:
     assert outcome.code == 0, outcome.report.totals
     limits = limits_of(loaded.plan, None)
     assert_limits_held(truth, limits)
-    return Ran(took_s=anyio.current_time() - began, truth=truth, ear=ear, limits=limits)
+    return Ran(
+        took_s=anyio.current_time() - began,
+        truth=truth,
+        ear=ear,
+        limits=limits,
+        loaded=loaded,
+        report=outcome.report,
+    )
 
 
 def drill(shape: Shape, answers: Answers = Answers()) -> Ran:
     """Carry out a drill on virtual time; its limits held, and it ended well."""
     with tempfile.TemporaryDirectory(prefix="bulk-restore-bench-") as temporary:
         return run_virtual(_drill, shape, answers, Path(temporary))
+
+
+def drills(shape: Shape, each: Sequence[Answers], directory: Path) -> list[Ran]:
+    """Carry out drills of one plan, one after another, with one state directory."""
+    return [run_virtual(_drill, shape, answers, directory) for answers in each]
 
 
 SHORT = Shape(servers=1, machines=100, server=50, backup_server=16, seconds=(2.0, 3.0))

@@ -43,6 +43,7 @@ def test_a_name_that_a_stream_cannot_say_ends_no_command(
     calls = {
         ("run", str(plan), "--yes"): 1,
         ("plan", str(plan)): 1,
+        ("forecast", str(plan)): 1,
         ("check", str(plan)): 4,
         ("status", "last"): 0,
         ("watch", "last"): 0,
@@ -131,6 +132,7 @@ BUGS = {
     ),
     "validate": ("orchestrator.plan.choose.locked.load_any", "validate PLAN"),
     "plan": ("orchestrator.plan.file.loading.load_plan", "plan PLAN"),
+    "forecast": ("orchestrator.plan.choose.locked.load_any", "forecast PLAN"),
     "check": ("orchestrator.plan.choose.locked.load_any", "check PLAN"),
     "run": ("orchestrator.plan.choose.locked.load_any", "run PLAN --yes"),
     "submit": ("orchestrator.app.sites.stored_plan.travelling_plan", f"submit PLAN {DATABASE}"),
@@ -193,7 +195,9 @@ def test_what_nobody_foresaw_ends_with_70_and_one_line(
         assert "hunter2" not in more.stderr
 
 
-@pytest.mark.parametrize("verb", ["plan PLAN", "check PLAN", "run PLAN --yes", "coverage PLAN"])
+@pytest.mark.parametrize(
+    "verb", ["plan PLAN", "forecast PLAN", "check PLAN", "run PLAN --yes", "coverage PLAN"]
+)
 def test_a_command_that_a_person_stops_says_so(
     verb: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -90,7 +90,7 @@ def test_two_signals_end_a_run_whose_mounts_are_in_doubt(tmp_path: Path) -> None
     assert run["out_of_reach"] == 0, "the session stays open for `unmount`"
 
 
-@pytest.mark.parametrize("verb", ["plan", "check", "coverage"])
+@pytest.mark.parametrize("verb", ["plan", "check", "coverage", "forecast"])
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_command_that_only_asks_logs_off_when_it_is_stopped(
     verb: str, sent: signal.Signals, code: int, tmp_path: Path

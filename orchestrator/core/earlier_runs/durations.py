@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
@@ -30,15 +30,20 @@ class PastDurations:
     """Expected durations from earlier runs; implements `ports.journal.Durations`."""
 
     def __init__(
-        self, seconds: Mapping[tuple[Known, str], float], naming: Naming = NO_NAMING
+        self, seconds: Mapping[tuple[Known, str], Sequence[float]], naming: Naming = NO_NAMING
     ) -> None:
-        """`seconds` by server and machine."""
+        """`seconds` of the last mounts by server and machine, the oldest first."""
         self._seconds, self._naming = seconds, naming
         self._known = {server for server, _vm in seconds}
 
     def expected(self, server: ServerName, vm: str) -> float | None:
         """Return the median of the machine's last mounts, or None if it never was mounted."""
-        return self._seconds.get((self._naming.known(server, self._known), vm))
+        recent = self.recent(server, vm)
+        return median(recent) if recent else None
+
+    def recent(self, server: ServerName, vm: str) -> Sequence[float]:
+        """Return how long the machine's last mounts took, the oldest first; none: never seen."""
+        return self._seconds.get((self._naming.known(server, self._known), vm), ())
 
 
 def past_durations(rows: Iterable[DurationRow], naming: Naming) -> PastDurations:
@@ -46,7 +51,7 @@ def past_durations(rows: Iterable[DurationRow], naming: Naming) -> PastDurations
     recent: defaultdict[tuple[Known, str], list[float]] = defaultdict(list)
     for server, vm, seconds in rows:
         recent[server, vm].append(seconds)
-    return PastDurations({key: median(seen[-RECENT:]) for key, seen in recent.items()}, naming)
+    return PastDurations({key: seen[-RECENT:] for key, seen in recent.items()}, naming)
 
 
 class MountTime(NamedTuple):

@@ -24,6 +24,7 @@ from orchestrator.core.events.run import (
     ChainPinned,
     PlaceholderReplaced,
     RunFinished,
+    RunForecast,
     RunHalted,
     RunNoted,
     RunResumed,

@@ -152,6 +152,20 @@ class RunNoted(Event, frozen=True, kw_only=True):
     message: str
 
 
+class RunForecast(Event, frozen=True, kw_only=True):
+    """How long the run was expected to take when its first wave began, from earlier runs.
+
+    Seconds since its start: `makespan_s`, and between which two. `without_history` of `targets`
+    were never mounted before.
+    """
+
+    makespan_s: float
+    low_s: float
+    high_s: float
+    targets: int
+    without_history: int
+
+
 class PlaceholderReplaced(Event, frozen=True, kw_only=True):
     """The placeholder of machines that could not be listed is replaced by the machines.
 

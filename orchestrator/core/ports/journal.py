@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -118,6 +118,9 @@ class Durations(Protocol):
 
     def expected(self, server: ServerName, vm: str) -> float | None:
         """Return the expected seconds from submission to release, or None if never seen."""
+
+    def recent(self, server: ServerName, vm: str) -> Sequence[float]:
+        """Return the seconds that its last few mounts took, the oldest first; none: never seen."""
 
 
 class Baselines(Protocol):

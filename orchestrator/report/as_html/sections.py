@@ -19,10 +19,11 @@ from orchestrator.report.as_html.markup import (
     shown,
     utc,
 )
+from orchestrator.report.foreseen import forecast_in_words
 from orchestrator.report.objective_values import Objective
 from orchestrator.report.shards import served_by, shard_name
 from orchestrator.report.text import words, written, written_words
-from orchestrator.report.values import PHASES, Report, TargetReport
+from orchestrator.report.values import PHASES, ForecastReport, Report, TargetReport
 
 NAMED = 500
 """Targets that are named as needing a person; the rest is counted."""
@@ -108,9 +109,14 @@ def run_facts(report: Report) -> str:
         ("Began", local_and_utc(run.started_at, run.utc_offset_s)),
         ("Ended", local_and_utc(run.finished_at, run.utc_offset_s)),
         ("Took", duration(run.duration_s)),
+        *_forecast(run.forecast),
         ("Plan file", f"<code>{shown(run.plan_path)}</code>"),
     ]
     return section("The run", facts(rows))
+
+
+def _forecast(forecast: ForecastReport | None) -> list[tuple[str, str]]:
+    return [] if forecast is None else [("Forecast", shown(forecast_in_words(forecast)))]
 
 
 def to_do(report: Report) -> str:

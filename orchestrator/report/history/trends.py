@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
+from statistics import median
 from typing import Any
 
 from msgspec import Struct
@@ -14,10 +15,12 @@ from orchestrator.core.run_state import RunState
 from orchestrator.core.text import counted, duration, printable, table_moment
 from orchestrator.report.as_json import plain_values
 from orchestrator.report.caveats import narrowed
+from orchestrator.report.foreseen import error_of
 from orchestrator.report.history.comparison import busy_s
 from orchestrator.report.objectives import makespan_s, measured, measured_over, usual_s
 from orchestrator.report.summary import summarize
 from orchestrator.report.text import words
+from orchestrator.report.values import ForecastReport
 
 WIDTH = 80
 BAR = 22
@@ -40,6 +43,8 @@ class Sample(Struct, frozen=True, kw_only=True):
     """From the first wave's beginning to the last one's end; only of whole runs."""
     usual_s: float | None = None
     """The median that this was compared with; None: the run was not compared."""
+    forecast: ForecastReport | None = None
+    """What was expected of the run; None: nothing, or this is a target."""
 
 
 class Trend(Struct, frozen=True, kw_only=True):
@@ -79,6 +84,7 @@ def trend_of_plan(name: str, states: Iterable[RunState]) -> Trend:
                 rpo_s=rpo,
                 makespan_s=None if narrowed(state) else makespan_s(state),
                 usual_s=usual_s(state),
+                forecast=report.run.forecast,
             )
         )
     return Trend(name=name, samples=tuple(reversed(samples)))
@@ -162,7 +168,21 @@ def _one(trend: Trend) -> list[str]:
         )
         lines.append(f"{table_moment(sample.started_at)} {times}{_bar(sample, longest)}".rstrip())
         lines.append(f"  {_cut(f'{sample.run}: {sample.outcome}', WIDTH - 2)}")
-    return lines
+    return [*lines, *_forecasts(trend)]
+
+
+def _forecasts(trend: Trend) -> list[str]:
+    """Return a line about how good the forecasts of the runs were, if there were any."""
+    made = [each.forecast for each in trend.samples if each.forecast is not None]
+    errors = {each: error for each in made if (error := error_of(each)) is not None}
+    if not errors:
+        return []
+    off = [abs(error) for error in errors.values()]
+    inside = sum(each.low_s <= (each.actual_s or 0.0) <= each.high_s for each in errors)
+    return [
+        f"forecasts of {counted(len(off), 'run')}: {median(off):.0%} off (median), "
+        f"{max(off):.0%} at most; {inside} of {len(off)} within the range"
+    ]
 
 
 def _cut(text: str, width: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +274,11 @@ class Known:
     def expected(self, server: ServerName, vm: str) -> float | None:
         _ = server
         return self._seconds.get(vm)
+
+    def recent(self, server: ServerName, vm: str) -> Sequence[float]:
+        """Return the same as a list."""
+        seconds = self.expected(server, vm)
+        return () if seconds is None else (seconds,)
 
 
 def waves(*after: tuple[str, ...]) -> tuple[Wave, ...]:

@@ -1,0 +1,209 @@
+"""One run without a clock: the real scheduler and the waves, each mount taking a given time."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from orchestrator.core.model import MountRequest, WaveFacts, WaveName
+from orchestrator.engine.limits import Limits
+from orchestrator.engine.scheduler import Scheduler, Slot
+from orchestrator.engine.waiting import Resource
+
+Seconds = Callable[[MountRequest], float]
+"""How long a mount of a target takes, from its slot to the end of the unmount."""
+
+
+class OfWave(NamedTuple):
+    """The limit of a wave."""
+
+    wave: WaveName
+
+
+Limited = Resource | OfWave
+"""What has a limit: None for the run, a wave, a server, a backup server or a machine."""
+
+
+class PlayedMount(Struct):
+    """One mount of a play; times in seconds since the start of the run."""
+
+    request: MountRequest
+    start: float
+    done: float
+    """When its target is decided; a hold comes after it."""
+    end: float
+    """When its slot is given back."""
+    after: PlayedMount | None = None
+    """The mount whose slot it got; None: there was room when its wave began."""
+    waited_for: tuple[Limited, ...] = ()
+    """The limits that were full until then, and that it shares with that mount."""
+
+
+class PlayedWave(Struct):
+    """When a wave began, and when its last target was decided.
+
+    `after` is the mount whose verdict let it begin; None: it waited for nothing.
+    """
+
+    name: WaveName
+    start: float
+    end: float
+    after: PlayedMount | None = None
+
+
+class Played(Struct):
+    """A run that was played to its end. An empty wave has `start` equal to `end`."""
+
+    waves: dict[WaveName, PlayedWave]
+    mounts: list[PlayedMount]
+    end: float
+    last: PlayedMount | None
+
+
+def play(
+    requests: Sequence[MountRequest],
+    waves: Sequence[WaveFacts],
+    limits: Limits,
+    takes: Seconds,
+    *,
+    expected: Seconds | None = None,
+    begins: float = 0.0,
+    hold: float = 0.0,
+) -> Played:
+    """Return how a run goes in which each mount takes as long as `takes` says.
+
+    The scheduler only knows what is `expected`. The first wave begins at `begins`, each mount is
+    held for `hold`, and nothing fails. Nothing waits for servers that slow down, or other runs.
+    """
+    return _Play(requests, waves, limits, takes, expected or takes, begins, hold).to_the_end()
+
+
+class _Play:
+    """The state between two events: what is open, what waits, and what is full."""
+
+    def __init__(
+        self,
+        requests: Sequence[MountRequest],
+        waves: Sequence[WaveFacts],
+        limits: Limits,
+        takes: Seconds,
+        expected: Seconds,
+        begins: float,
+        hold: float,
+    ) -> None:
+        self._takes, self._hold, self._now = takes, hold, begins
+        self._waiting = {wave.name: wave.after for wave in waves}
+        self._left = Counter(each.wave for each in requests)
+        self._requests: defaultdict[WaveName, list[MountRequest]] = defaultdict(list)
+        for request in requests:
+            self._requests[request.wave].append(request)
+        self._scheduler = Scheduler(limits, list(self._waiting), expected)
+        self._full = _Full(limits)
+        self._events: list[tuple[float, int, PlayedMount, Slot | None]] = []
+        self._number = 0
+        self._freed: PlayedMount | None = None
+        self._were_full: tuple[Limited, ...] = ()
+        self._played = Played(waves={}, mounts=[], end=begins, last=None)
+
+    def to_the_end(self) -> Played:
+        """Go from event to event until nothing is open."""
+        self._start_waves()
+        while self._events:
+            self._now, _, mount, slot = heapq.heappop(self._events)
+            if slot is not None:
+                self._release(mount, slot)
+            else:
+                self._decide(mount)
+        return self._played
+
+    def _release(self, mount: PlayedMount, slot: Slot) -> None:
+        self._played.end, self._played.last = self._now, mount
+        self._freed, self._were_full = mount, self._full.remove(mount.request)
+        slot.release()
+        self._freed, self._were_full = None, ()
+
+    def _decide(self, mount: PlayedMount) -> None:
+        name = mount.request.wave
+        self._left[name] -= 1
+        self._played.waves[name].end = self._now
+        if not self._left[name]:
+            self._start_waves(mount)
+
+    def _start_waves(self, after: PlayedMount | None = None) -> None:
+        """Offer every wave of which all predecessors have ended; an empty one ends at once."""
+        ready = [name for name, after in self._waiting.items() if all(map(self._is_over, after))]
+        for name in ready:
+            del self._waiting[name]
+            self._played.waves[name] = PlayedWave(name, self._now, self._now, after)
+        for name in ready:
+            self._scheduler.offer(self._requests[name], self._deliver)
+        if any(self._is_over(name) for name in ready):
+            self._start_waves(after)
+
+    def _is_over(self, wave: WaveName) -> bool:
+        return wave not in self._waiting and not self._left[wave]
+
+    def _deliver(self, request: MountRequest, slot: Slot | None) -> None:
+        if slot is None:
+            return  # no slot is ever forfeited here
+        done = self._now + self._takes(request)
+        shared: tuple[Limited, ...] = ()
+        if self._freed is not None:
+            own = self._full.resources(request)
+            shared = tuple(each for each in self._were_full if each in own)
+        mount = PlayedMount(request, self._now, done, done + self._hold, self._freed, shared)
+        self._full.add(request)
+        self._played.mounts.append(mount)
+        self._number += 2
+        heapq.heappush(self._events, (mount.done, self._number, mount, None))
+        heapq.heappush(self._events, (mount.end, self._number + 1, mount, slot))
+
+
+class _Full:
+    """Counts the open mounts of each resource, to say which limits are full."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._backup = limits.by_folded_name()
+        self._open: Counter[Limited] = Counter()
+
+    def resources(self, request: MountRequest) -> tuple[Limited, ...]:
+        """Return what has a limit that a mount counts in, the widest first."""
+        server, backup = request.server, request.backup_server
+        return (
+            None,
+            OfWave(request.wave),
+            server,
+            (server, backup),
+            (server, backup, request.vm),
+        )
+
+    def add(self, request: MountRequest) -> None:
+        """Count a mount."""
+        self._open.update(self.resources(request))
+
+    def remove(self, request: MountRequest) -> tuple[Limited, ...]:
+        """Count a mount no more; return its limits that were full with it."""
+        own = self.resources(request)
+        full = tuple(each for each in own if self._open[each] >= self._limit(each, request))
+        self._open.subtract(own)
+        return full
+
+    def _limit(self, resource: Limited, request: MountRequest) -> float:
+        limits = self._limits
+        if resource is None:
+            limit = limits.run
+        elif resource == request.server:
+            limit = limits.servers.get(request.server)
+        elif isinstance(resource, OfWave):
+            limit = limits.waves.get(request.wave)
+        elif resource == (request.server, request.backup_server):
+            name = request.server, request.backup_server.casefold()
+            limit = self._backup.get(name, limits.backup_server_default)
+        else:
+            limit = limits.per_vm
+        return float("inf") if limit is None else limit

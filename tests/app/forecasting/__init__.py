@@ -1,0 +1,1 @@
+"""Tests of `forecast`: other limits, what earlier runs took, and what is printed."""

@@ -1,0 +1,1 @@
+"""Tests of the forecast: plays, what binds, and what several plays say."""
