@@ -44,7 +44,18 @@ Face = Callable[[SimulatedManager, FaultScript], HttpFace]
 PASSWORD = "n0t-a-real-password"
 STATEFUL = frozenset(
     {
-        *("run", "resume", "status", "watch", "unmount", "report", "list", "trend", "coverage"),
+        *(
+            "run",
+            "resume",
+            "status",
+            "watch",
+            "ctl",
+            "unmount",
+            "report",
+            "list",
+            "trend",
+            "coverage",
+        ),
         *("submit", "work", "stop"),
     }
 )

@@ -44,6 +44,7 @@ from orchestrator.core.events import Event, RunNoted, RunResumed, RunStarted
 from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import ServerName, SessionId
+from orchestrator.core.ports.controls import Controls
 from orchestrator.core.ports.journal import (
     Baselines,
     Durations,
@@ -129,6 +130,7 @@ class RunPart:
         run = self.started.run
         self.tokens = SessionTokens(self.state.tokens(run), self.source.plan, self._ended_sessions)
         self.state.take_request(run)  # one from before was for a process that has ended
+        self.state.controls(run).clear()
 
     async def execute(
         self, view: View, observers: Sequence[Observer], background: Sequence[WebView] = ()
@@ -272,6 +274,7 @@ class RunPart:
             if run is not None and not run.may_have_left_mounts:
                 with suppress(OSError):  # they are closed, so whoever finds them cannot use them
                     self.tokens.forget()
+            self.state.controls(self.started.run).clear()
         return code, head, trouble_of(run), early_outcome
 
     def _engine_run(
@@ -312,10 +315,17 @@ class RunPart:
                 file_store=self.world.file_store or DiskFileStore(inline=self.world.inline),
                 others=self.others,
                 end_of_holds_requested=partial(self.state.take_request, self.started.run),
+                controls=self._controls(),
             ),
             on_holding=lambda: self._write_early_reports(journal),
         )
         return run
+
+    def _controls(self) -> Controls | None:
+        """Return where people steer the run: in virtual time only where that is given."""
+        if self.world.controls is not None or self.world.inline:
+            return self.world.controls
+        return self.state.controls(self.started.run)
 
     def _wait_for_lock(self, journal: RunJournal, run: Run) -> None:
         """Wait for a journal that another process has locked like for a server, and note it.

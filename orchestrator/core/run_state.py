@@ -8,13 +8,15 @@ servers belong to one chain; waves, halts, stops and the end to that of the run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from datetime import datetime, timedelta
 
 from msgspec import Struct, field
 
+from orchestrator.core.controls import Verb
 from orchestrator.core.errors import IllegalTransition, JournalDamaged
 from orchestrator.core.events import (
+    ControlApplied,
     Event,
     MountLeft,
     OutOfReach,
@@ -79,6 +81,8 @@ class RunState(Struct):
     stops: list[StopRequested] = field(default_factory=list)
     notes: list[RunNoted] = field(default_factory=list)
     resumed: list[RunResumed] = field(default_factory=list)
+    controls: list[ControlApplied] = field(default_factory=list)
+    """What people asked of the living run; a resume goes on with what still holds."""
     finished: RunFinished | None = None
     last_at: float = 0.0
     events: int = 1
@@ -95,6 +99,18 @@ class RunState(Struct):
     def report_dir(self) -> str:
         """Where the newest process of this run writes, or would have written, its reports."""
         return self.resumed[-1].report_dir if self.resumed else self.started.report_dir
+
+    @property
+    def pauses(self) -> list[tuple[float, float | None]]:
+        """When the run was paused, and until when, on its clock; None: it still is."""
+        found: list[tuple[float, float | None]] = []
+        for each in self.controls:
+            is_paused = bool(found) and found[-1][1] is None
+            if each.verb == Verb.PAUSE and not is_paused:
+                found.append((each.at, None))
+            elif each.verb == Verb.CONTINUE and is_paused:
+                found[-1] = found[-1][0], each.at
+        return found
 
     @property
     def unaudited_sessions(self) -> dict[ServerName, dict[SessionId, str]]:
@@ -144,10 +160,14 @@ class RunState(Struct):
 
     def is_anything_left(self, *, retry_failed: bool = False) -> bool:
         """Tell whether there is anything that a resume would go on with."""
+        skipped = skipped_keys(self.controls)
         return (
             self.finished is None
             or bool(self.left_open)
-            or any(is_left(each, retry_failed=retry_failed) for each in self.records.values())
+            or any(
+                is_left(each, retry_failed=retry_failed, skipped=skipped)
+                for each in self.records.values()
+            )
         )
 
     def clock_at(self, moment: datetime) -> float:
@@ -197,6 +217,8 @@ class RunState(Struct):
                 self.stops.append(event)
             case RunResumed():
                 self._begin_anew(event, last_at)
+            case ControlApplied():
+                self.controls.append(event)
             case PlaceholderReplaced(key=key):
                 del self.records[key]
             case RunNoted():
@@ -264,18 +286,30 @@ class RunState(Struct):
         self.notes.sort(key=lambda note: (note.at, note.message))
 
 
-def is_wanted_again(record: MountRecord, *, retry_failed: bool) -> bool:
+def skipped_keys(controls: Iterable[ControlApplied]) -> frozenset[MountKey]:
+    """Return the targets that people have skipped."""
+    return frozenset(
+        MountKey(key) for each in controls if each.verb == Verb.SKIP for key in each.words
+    )
+
+
+def is_wanted_again(
+    record: MountRecord, *, retry_failed: bool, skipped: Container[MountKey] = ()
+) -> bool:
     """Tell whether a resume takes up a concluded target: it was never submitted, or it may retry.
 
-    A mount that may be open forbids it; see `lifecycle`. A target that was mounted and has no
-    checks is not taken up, whatever the run requires: the same plan has none to make then either.
+    A mount that may be open forbids it; see `lifecycle`. One that a person skipped stays skipped.
+    A target that was mounted and has no checks is not taken up, whatever the run requires: the same
+    plan has none to make then either.
     """
+    if record.planned.key in skipped:
+        return False
     return record.result in NEVER_SUBMITTED or (retry_failed and record.result in NOT_GOOD)
 
 
-def is_left(record: MountRecord, *, retry_failed: bool) -> bool:
+def is_left(record: MountRecord, *, retry_failed: bool, skipped: Container[MountKey] = ()) -> bool:
     """Tell whether a resume has anything to do for a target."""
-    again = is_wanted_again(record, retry_failed=retry_failed)
+    again = is_wanted_again(record, retry_failed=retry_failed, skipped=skipped)
     return not record.is_final or record.may_be_open or again
 
 

@@ -23,6 +23,7 @@ from orchestrator.engine.conductor import Conductor
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.orders import EarlierRun, Orders
 from orchestrator.engine.shard import Shard, Surroundings
+from orchestrator.engine.steering import Steering
 
 
 class Run:
@@ -51,6 +52,7 @@ class Run:
         self._conductor = Conductor(orders, self.ledger)
         self.shard = Shard(orders, clients, self._conductor, self.ledger, around)
         self._conductor.join(self.shard)
+        self._steering = Steering(orders, self.ledger, self.shard, around.controls)
 
     def _start_clock(self) -> None:
         """Begin the run's clock; every event asks for it, so it is the loop's, without a detour."""
@@ -94,7 +96,7 @@ class Run:
             self.ledger.record(self._orders.started)
         await self.ledger.durable()
         work = self._carry_out if earlier is None else partial(self._carry_on, earlier)
-        await self.shard.execute(work, self._conductor.watch_deadline)
+        await self.shard.execute(work, self._conductor.watch_deadline, self._steering.watch)
         return await self._finish()
 
     async def _carry_out(self, background: TaskGroup) -> None:
@@ -111,6 +113,7 @@ class Run:
 
     async def _carry_on(self, earlier: EarlierRun, background: TaskGroup) -> None:
         """Continue after an earlier process."""
+        self._steering.recall()
         if earlier.broken_guard is not None:  # it was judged once, over all that was listed then
             self._conductor.halt("expect", earlier.broken_guard)
         remains = self.shard.sort_out(earlier)

@@ -19,7 +19,8 @@ from msgspec import Struct
 from orchestrator.core.earlier_runs.systems import NO_SYSTEMS
 from orchestrator.core.errors import Fenced
 from orchestrator.core.lifecycle import Phase
-from orchestrator.core.model import MountRequest, Result, ServerName, WaveName
+from orchestrator.core.model import MountKey, MountRequest, Result, ServerName, WaveName
+from orchestrator.core.ports.controls import Controls
 from orchestrator.core.ports.journal import Baselines, Durations, OtherRuns, Systems
 from orchestrator.core.ports.local import FileStore, Offload, Programs
 from orchestrator.core.ports.server import EnterpriseManager
@@ -29,6 +30,7 @@ from orchestrator.engine.board import Board
 from orchestrator.engine.closing_audit import ClosingAudit
 from orchestrator.engine.content.download import remember_saved
 from orchestrator.engine.ledger import Ledger
+from orchestrator.engine.limits import Limits
 from orchestrator.engine.listing import Listings
 from orchestrator.engine.mount import resume
 from orchestrator.engine.mount.attempt import RunContext
@@ -64,6 +66,8 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     """The runs whose mounts count in this one's limits, too."""
     end_of_holds_requested: Callable[[], bool]
     """Returns whether `unmount` asked for it since the last call."""
+    controls: Controls | None = None
+    """Where people ask something of the run; None: nobody can."""
 
 
 class Shard:
@@ -169,6 +173,24 @@ class Shard:
         """Offer the targets of a wave: its turn has come, be it to be skipped."""
         self._offering.offer(wave)
 
+    def pause(self, *, paused: bool) -> None:
+        """Begin no mount while `paused`; sessions and open mounts are kept."""
+        self._scheduler.pause(paused=paused)
+
+    def limit_to(self, limits: Limits) -> None:
+        """Change the limits from the next grant on."""
+        self._scheduler.limit_to(limits)
+        for name, mounts in limits.servers.items():
+            self.servers.by_name[name].pace.raise_to(mounts)
+
+    def is_waiting(self, key: MountKey) -> bool:
+        """Return whether a target has no slot yet."""
+        return self._offering.is_waiting(key)
+
+    def skip(self, key: MountKey, why: str) -> None:
+        """Never submit a target that has no slot yet; it is concluded in its wave's turn."""
+        self._offering.skip(key, why)
+
     def submit_nothing_more(self) -> None:
         """Take back what waits for a slot; it is concluded."""
         self._scheduler.close()
@@ -269,7 +291,9 @@ class Shard:
 
     def sort_out(self, earlier: EarlierRun) -> resume.RemainingWork:
         """Return what an earlier process left, and conclude what needs nothing else."""
-        return resume.sort_out(self.context, retry_failed=earlier.retry_failed)
+        return resume.sort_out(
+            self.context, retry_failed=earlier.retry_failed, skipped=earlier.skipped
+        )
 
     async def carry_on(
         self,
@@ -348,7 +372,8 @@ class Shard:
             return None
 
     def _unsubmitted(self, request: MountRequest) -> tuple[Result, str]:
-        why = self._board.waves.why_skipped(request.wave)
+        why = self._offering.skipped.get(request.key)
+        why = why or self._board.waves.why_skipped(request.wave)
         if why is not None:
             return Result.SKIPPED, why
         return self._why_never(request.server)

@@ -10,7 +10,8 @@ import msgspec
 from msgspec import UNSET
 
 from orchestrator.core.causes import cause_of
-from orchestrator.core.events import ServerFacts, StrayFound
+from orchestrator.core.controls import control_words
+from orchestrator.core.events import ControlApplied, ServerFacts, StrayFound
 from orchestrator.core.exit_codes import totals
 from orchestrator.core.left_open import LeftOpen
 from orchestrator.core.lifecycle import AttemptRecord, MountRecord, Phase, Span, TaskStop, Wait
@@ -37,6 +38,7 @@ from orchestrator.report.values import (
     SCHEMA_VERSION,
     AttemptReport,
     CheckReport,
+    ControlReport,
     CopyReport,
     MeasuredReport,
     PointReport,
@@ -90,6 +92,7 @@ def summarize(state: RunState, *, chain_head: str | None = None) -> Report:
         warnings=warnings(state, ((target.key, target.checks) for target in targets)),
         strays=_strays(state.strays),
         unread=_unread(state.left_open),
+        controls=tuple(_control(each, state) for each in state.controls),
         strays_removed=_strays(
             stray for server in state.servers.values() for stray in server.strays_removed
         ),
@@ -116,6 +119,15 @@ def _run(state: RunState, chain_head: str | None) -> RunReport:
         journal_head=chain_head,
         journal_records=state.events if chain_head is not None else None,
         shards=shard_reports(state),
+    )
+
+
+def _control(event: ControlApplied, state: RunState) -> ControlReport:
+    return _copy_fields(
+        ControlReport,
+        event,
+        at=Moment.of(state.moment(event.at)),
+        words=control_words(event.asked),
     )
 
 

@@ -274,6 +274,17 @@ class StopReport(Struct, frozen=True, kw_only=True):
     why: Annotated[str, doc("the cause")]
 
 
+class ControlReport(Struct, frozen=True, kw_only=True):
+    """What a person asked of the living run with `ctl`, and was done."""
+
+    at: Annotated[Moment, doc("when it was recorded")]
+    user: Annotated[str, doc("who asked")]
+    host: Annotated[str, doc("machine that it was asked from")]
+    verb: Annotated[str, doc("what was asked: pause, continue, limits, skip")]
+    words: Annotated[str, doc("the whole request, in words")]
+    reason: Annotated[str | None, doc("the person's words; null: none were given")]
+
+
 class WorkerReport(Struct, frozen=True, kw_only=True):
     """A worker that served a server of a run over several machines."""
 
@@ -376,6 +387,10 @@ class PublishedReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     unread: Annotated[
         tuple[UnreadReport, ...],
         doc("servers where a mount of no target may be open, unseen; absent: none", since=V3),
+    ] = ()
+    controls: Annotated[
+        tuple[ControlReport, ...],
+        doc("what people asked of the living run, in order; absent: nothing", since=V3),
     ] = ()
 
 

@@ -28,6 +28,7 @@ TYPES = ("run", "wave", "target", "check", "copy", "server", "progress", "error"
 LAST = frozenset({"error", "summary"})
 """Types that are written where others are dropped: nothing that matters comes after them."""
 
+_ASKED = ("verb", "words", "user", "host", "reason")
 _SERVER = ("server", "state", "reason")
 _WRITTEN: Mapping[type[Event], tuple[str, str, tuple[str, ...]]] = {
     events.RunStarted: ("run", "started", ("state", "plan", "mode", "version")),
@@ -35,6 +36,7 @@ _WRITTEN: Mapping[type[Event], tuple[str, str, tuple[str, ...]]] = {
     events.RunHalted: ("run", "halted", ("state", "reason", "detail")),
     events.StopRequested: ("run", "stopping", ("state", "signal", "forced")),
     events.RunNoted: ("run", "note", ("state", "message")),
+    events.ControlApplied: ("run", "control", ("state", *_ASKED)),
     events.WaveStarted: ("wave", "started", ("wave", "state")),
     events.WaveFinished: ("wave", "finished", ("wave", "state")),
     events.SessionOpened: ("server", "session_opened", _SERVER),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from orchestrator.core import events
+from orchestrator.core.controls import control_words
 from orchestrator.core.events import Event
 from orchestrator.core.exit_codes import exit_words
 from orchestrator.core.lifecycle import MountRecord, Phase
@@ -134,6 +135,8 @@ def _run_line(event: Event) -> str | None:
             return f"wave {printable(wave)} started"
         case events.WaveFinished(wave=wave):
             return f"wave {printable(wave)} finished"
+        case events.ControlApplied(asked=asked):
+            return f"{printable(asked.who)}: {printable(control_words(asked))}"
         case events.RunHalted(detail=detail):
             return f"HALTED: {printable(detail)}; open mounts are unmounted"
         case events.StopRequested(signal=signal, forced=forced):

@@ -13,7 +13,8 @@ from msgspec import Struct
 from orchestrator.core.model import MountRequest, WaveName
 from orchestrator.core.ports.journal import Durations
 from orchestrator.engine.limits import Limits
-from orchestrator.engine.scheduler import Scheduler, Slot
+from orchestrator.engine.scheduler import Scheduler
+from orchestrator.engine.slot import Slot
 from orchestrator.plan.file.settings import Wave
 
 

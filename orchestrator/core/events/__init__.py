@@ -22,6 +22,7 @@ from orchestrator.core.events import run, server, target
 from orchestrator.core.events.base import Event, ServerEvent, SessionEvent, TargetEvent
 from orchestrator.core.events.run import (
     ChainPinned,
+    ControlApplied,
     PlaceholderReplaced,
     RunFinished,
     RunHalted,

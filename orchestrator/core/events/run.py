@@ -6,6 +6,7 @@ from datetime import datetime
 
 from msgspec import Struct, field
 
+from orchestrator.core.controls import Control
 from orchestrator.core.events.base import Event
 from orchestrator.core.model import (
     MountKey,
@@ -16,6 +17,7 @@ from orchestrator.core.model import (
     Unmount,
     WaveFacts,
     WaveName,
+    same_fields,
 )
 from orchestrator.core.proof import BaselineCheck, CheckSets
 
@@ -137,6 +139,31 @@ class RunNoted(Event, frozen=True, kw_only=True):
     """A line for the report that belongs to no target."""
 
     message: str
+
+
+class ControlApplied(Event, frozen=True, kw_only=True):
+    """A person asked something of the living run with `ctl`, and it is done.
+
+    Durable before it is answered. `control` identifies the request.
+    """
+
+    control: str
+    verb: str
+    words: tuple[str, ...] = ()
+    user: str = ""
+    host: str = ""
+    reason: str | None = None
+    beyond_plan: bool = False
+
+    @classmethod
+    def of(cls, asked: Control, *, at: float) -> ControlApplied:
+        """Return the event of a request."""
+        return same_fields(cls, asked, at=at, control=asked.id)
+
+    @property
+    def asked(self) -> Control:
+        """The request."""
+        return same_fields(Control, self, id=self.control)
 
 
 class PlaceholderReplaced(Event, frozen=True, kw_only=True):

@@ -1,0 +1,14 @@
+"""Who uses this program: for the journal and the report."""
+
+from __future__ import annotations
+
+import getpass
+import os
+
+
+def user_name() -> str:
+    """Return the name of this process's user, or its number where it has none."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return str(os.getuid())

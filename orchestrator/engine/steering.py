@@ -1,0 +1,104 @@
+"""What people ask of a run while it lives: `ctl`. Recorded first, then done, then answered.
+
+A request is judged when it is taken: what it asks for may have become impossible since it was made.
+What is recorded is done again by whoever resumes the run; what was not answered may be recorded or
+not, and the journal tells.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import anyio
+
+from orchestrator.core.control_rules import why_refused
+from orchestrator.core.controls import Answer, Control, Verb, limit_change
+from orchestrator.core.events import ControlApplied
+from orchestrator.core.model import MountKey
+from orchestrator.core.ports.controls import Controls
+from orchestrator.engine.ledger import Ledger
+from orchestrator.engine.limits import Limits
+from orchestrator.engine.orders import Orders
+
+CONTROL_TICK = 1.0
+"""Seconds between looks whether somebody asks for anything."""
+
+
+class SteeredShard(Protocol):
+    """A shard, as far as people can steer it."""
+
+    def pause(self, *, paused: bool) -> None:
+        """Begin no mount while `paused`."""
+
+    def limit_to(self, limits: Limits) -> None:
+        """Change the limits from the next grant on."""
+
+    def is_waiting(self, key: MountKey) -> bool:
+        """Return whether a target has no slot yet."""
+
+    def skip(self, key: MountKey, why: str) -> None:
+        """Never submit a target that has no slot yet; it is concluded in its wave's turn."""
+
+
+class Steering:
+    """Carries out the requests to one run."""
+
+    def __init__(
+        self, orders: Orders, ledger: Ledger, shard: SteeredShard, controls: Controls | None
+    ) -> None:
+        """`controls` is where people ask; None: nobody can."""
+        self._orders, self._ledger, self._shard = orders, ledger, shard
+        self._controls, self._limits = controls, orders.limits
+
+    def recall(self) -> None:
+        """Do again what was asked of earlier processes of the run and still holds."""
+        for event in self._orders.earlier.controls if self._orders.earlier else ():
+            self._do(event.asked)
+
+    async def watch(self) -> None:
+        """Take requests, one after another, for as long as the run lives."""
+        while self._controls is not None:
+            await anyio.sleep(CONTROL_TICK)
+            for control in self._controls.take():
+                refused = await self._carry_out(control)
+                self._controls.answer(Answer(id=control.id, refused=refused))
+
+    async def _carry_out(self, control: Control) -> str | None:
+        """Record a request and do it; return why that is not possible, if it is not."""
+        why = self._why_refused(control)
+        if why is not None:
+            return why
+        self._ledger.record(ControlApplied.of(control, at=self._ledger.now()))
+        if control.verb == Verb.SKIP:
+            self._do(
+                control
+            )  # at once, or it might get a slot; what follows comes behind the record
+        if not await self._ledger.saved():
+            return f"the journal takes nothing any more: {self._ledger.broken}"
+        if control.verb != Verb.SKIP:
+            self._do(control)
+        return None
+
+    def _why_refused(self, control: Control) -> str | None:
+        if self._ledger.broken is not None:
+            return f"the journal takes nothing any more: {self._ledger.broken}"
+        why = why_refused(control, self._orders.started, self._ledger.records)
+        if why is None and control.verb == Verb.SKIP:
+            key = MountKey(control.words[0])
+            if not self._shard.is_waiting(key):
+                return f"{key} is about to be submitted: it has its slot already"
+        return why
+
+    def _do(self, control: Control) -> None:
+        match control.verb:
+            case Verb.PAUSE:
+                self._shard.pause(paused=True)
+            case Verb.CONTINUE:
+                self._shard.pause(paused=False)
+            case Verb.LIMITS:
+                for word in control.words:
+                    self._limits = self._limits.changed(limit_change(word))
+                self._shard.limit_to(self._limits)
+            case Verb.SKIP:
+                why = f"skipped by {control.who}: {control.reason}"
+                self._shard.skip(MountKey(control.words[0]), why)

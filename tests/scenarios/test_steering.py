@@ -1,0 +1,407 @@
+"""`ctl`: a living run is paused, its limits are changed, its targets are skipped."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from orchestrator.app.controlling import ControlOutcome, ask, asked_for
+from orchestrator.core.events import (
+    ControlApplied,
+    Event,
+    MountReleased,
+    SessionEnded,
+    SubmissionStarted,
+    TargetConcluded,
+)
+from orchestrator.core.lifecycle import HOLDING_PHASES, MountRecord, Phase
+from orchestrator.core.model import MountKey
+from orchestrator.core.run_state import RunState
+from orchestrator.engine.run import Run
+from orchestrator.engine.steering import CONTROL_TICK
+from orchestrator.journal import State
+from orchestrator.report.text import text
+from tests.scenarios.crash import Doom
+from tests.scenarios.drill import Drill, Site, Stage, staged
+
+pytestmark = pytest.mark.anyio
+
+HOUR = 3600.0
+
+
+class Watching:
+    """Counts the open mounts of a run, and what happens to them."""
+
+    def __init__(self) -> None:
+        """Before the first event."""
+        self.keys: set[MountKey] = set()
+        """What may be open now."""
+        self.grants: list[tuple[float, int]] = []
+        """When a mount was asked for, and how many were open before."""
+        self.applied: list[ControlApplied] = []
+        self.before: list[int] = []
+        """How many mounts had been asked for when each request was recorded."""
+        self.ends: list[SessionEnded] = []
+
+    def observe(self, event: Event, _record: MountRecord | None) -> None:
+        """Count."""
+        match event:
+            case SubmissionStarted(key=key):
+                self.grants.append((event.at, self.open))
+                self.keys.add(key)
+            case MountReleased(key=key) | TargetConcluded(key=key):
+                self.keys.discard(key)
+            case ControlApplied():
+                self.applied.append(event)
+                self.before.append(len(self.grants))
+            case SessionEnded():
+                self.ends.append(event)
+
+    @property
+    def open(self) -> int:
+        """How many may be open now."""
+        return len(self.keys)
+
+
+async def until(it_is_so: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    with anyio.fail_after(12 * HOUR):
+        while not it_is_so():  # noqa: ASYNC110 - the journal and the observer tell it
+            await anyio.sleep(0.1)
+
+
+async def told(stage: Stage, verb: str, *words: str, **options: Any) -> ControlOutcome:
+    """Ask the living run for something, as `ctl` does."""
+    state = State(stage.state)
+    return await ask(state, state.summary("last"), asked_for(verb, words, **options))
+
+
+def state_of(stage: Stage) -> RunState:
+    """Return what the journal tells of the run."""
+    state = State(stage.state)
+    return state.replay(state.summary("last").run)
+
+
+def is_anything_asked(state: Path) -> bool:
+    """Return whether a request or an answer is left in a state directory."""
+    return any(state.glob("ctl-*"))
+
+
+@asynccontextmanager
+async def steered(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, *sites: Site, **staging: Any
+) -> AsyncIterator[Stage]:
+    """Serve `sites` for runs that look for what `ctl` asks."""
+    async with staged(directory, monkeypatch, sites, **staging) as stage:
+        stage.steered = True
+        yield stage
+
+
+Person = Callable[[], Coroutine[Any, Any, None]]
+"""What somebody does at a second terminal while a run lives."""
+
+
+@asynccontextmanager
+async def beside(person: Person) -> AsyncIterator[Callable[[Run], None]]:
+    """Return what lets a person begin with the run; gone at the end of the context."""
+    async with anyio.create_task_group() as tasks:
+
+        def begin(_run: Run) -> None:
+            tasks.start_soon(person)
+
+        yield begin
+        tasks.cancel_scope.cancel()
+
+
+async def with_a_person(stage: Stage, person: Person, watching: Watching, **choices: Any) -> Drill:
+    """Run, with a person at a second terminal who comes to an end, too."""
+    is_over = False
+
+    async def to_the_end() -> None:
+        nonlocal is_over
+        await person()
+        is_over = True
+
+    async with beside(to_the_end) as begin:
+        done = await stage.run(observers=[watching], on_run=begin, **choices)
+    assert is_over
+    return done
+
+
+async def test_a_lowered_limit_counts_from_the_next_mount_on_and_a_raised_one_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """200 mounts: at 60 open, 4 are allowed: none begins above; 40 are reached in one tick."""
+    watching = Watching()
+    full = 0
+
+    async def person() -> None:
+        nonlocal full
+        await until(lambda: watching.open >= 60)
+        assert (await told(stage, "limits", "run.mounts=4", reason="less load")).code == 0
+        await until(lambda: watching.open <= 4)
+        await anyio.sleep(300.0)
+        assert (await told(stage, "limits", "run.mounts=40")).code == 0
+        full = watching.open
+
+    site = Site(machines=200, backup_servers=20, limit=60)
+    async with steered(tmp_path, monkeypatch, site) as stage:
+        done = await with_a_person(stage, person, watching)
+
+    low, high = watching.before
+    counts = [count for _, count in watching.grants]
+    raised_at = watching.applied[1].at
+    assert max(counts[:low]) == 59
+    assert max(counts[low:high], default=None) == 3
+    assert full == 40
+    assert max(counts[high:]) == 39
+    soon = [when for when, _ in watching.grants[high:] if when <= raised_at + CONTROL_TICK]
+    assert len(soon) >= 36
+    assert done.outcome.code == 0
+    first = done.report["controls"][0]
+    assert (first["verb"], first["words"]) == ("limits", "limits run.mounts=4: less load")
+    assert first["at"].startswith("2026-11-23T06:")
+    assert "Steered by people:" in text(done.outcome.report)
+
+
+async def test_a_pause_of_two_hours_loses_no_session_and_no_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """12 mounts are held for three hours; nothing begins in the pause; the RTO counts it."""
+    watching = Watching()
+
+    async def person() -> None:
+        await until(lambda: watching.open >= 12)
+        assert (await told(stage, "pause", reason="the storage is busy")).code == 0
+        await anyio.sleep(2 * HOUR)
+        held = [each for each in state_of(stage).records.values() if each.phase is Phase.HELD]
+        assert len(held) == 12
+        assert (await told(stage, "continue")).code == 0
+
+    site = Site(machines=30, backup_servers=6, limit=12)
+    extra = "objectives: {rto: 1h}\n"
+    async with steered(tmp_path, monkeypatch, site, extra=extra) as stage:
+        done = await with_a_person(stage, person, watching, hold=3 * HOUR)
+
+    paused, going_on = (event.at for event in watching.applied)
+    assert going_on - paused >= 2 * HOUR
+    assert not [when for when, _ in watching.grants if paused < when < going_on]
+    assert not [end for end in watching.ends if end.lost]
+    assert set(done.results().values()) == {"mounted"}
+    assert done.report["objectives"][0]["actual_s"] > 2 * HOUR
+    assert any("paused once, for 2 h" in line for line in done.report["warnings"])
+
+
+async def test_a_skipped_target_is_never_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is skipped with the person's words; one that is mounted is not, and nothing changes."""
+    watching = Watching()
+    answers: list[ControlOutcome] = []
+    keys: list[str] = []
+
+    async def person() -> None:
+        await until(lambda: watching.open >= 2)
+        records = state_of(stage).records.values()
+        waits = next(each.planned.key for each in records if not each.attempts)
+        mounted = next(each.planned.key for each in records if each.attempts)
+        keys.extend([waits, mounted])
+        answers.append(await told(stage, "skip", waits, reason="its disk is full"))
+        answers.append(await told(stage, "skip", mounted, reason="x"))
+        answers.append(await told(stage, "skip", waits, reason="again"))
+
+    async with steered(tmp_path, monkeypatch, Site(machines=6, limit=2)) as stage:
+        done = await with_a_person(stage, person, watching)
+
+    assert [each.code for each in answers] == [0, 2, 2]
+    assert "was submitted already" in answers[1].line
+    assert "has its result already: skipped" in answers[2].line
+    (skipped,) = (each for each in done.report["targets"] if each["result"] == "skipped")
+    assert (skipped["key"], skipped["attempts"]) == (keys[0], [])
+    assert skipped["message"].endswith("its disk is full")
+    assert [each["verb"] for each in done.report["controls"]] == ["skip"]
+    assert done.outcome.code == 1
+
+
+WAVES = """waves:
+  - {name: first, targets: [{vm: hq-app0000}]}
+  - {name: second, after: [first], targets: [{vm: hq-sql0001}, {vm: "hq-*2"}]}
+"""
+
+
+async def test_a_target_of_a_later_wave_is_skipped_in_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it is offered before, and the wave ends without it."""
+    watching = Watching()
+
+    async def person() -> None:
+        await until(lambda: watching.open >= 1)
+        records = state_of(stage).records.values()
+        later = next(each.planned.key for each in records if each.planned.wave == "second")
+        assert (await told(stage, "skip", later, reason="not today")).code == 0
+
+    async with steered(tmp_path, monkeypatch, Site(machines=4), plan=WAVES) as stage:
+        done = await with_a_person(stage, person, watching)
+
+    assert sorted(done.results().values()).count("skipped") == 1
+    assert all(wave["finished_at"] for wave in done.report["waves"])
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "options", "why"),
+    [
+        ("limits", (), {}, "something is missing; the form is: limits run.mounts=10"),
+        ("limits", ("hq.mount=2",), {}, "'hq.mount=2' is not a limit: write run.mounts=10"),
+        ("limits", ("hq.mounts=0",), {}, "1 or more (to begin none: pause)"),
+        ("limits", ("hq.mounts=2", "xx.mounts=1"), {}, "no server 'xx'; its servers: hq"),
+        ("limits", ("hq/vbr-99.mounts=1",), {}, "known there: "),
+        ("limits", ("hq.mounts=3",), {}, "the plan allows 2; add --beyond-plan"),
+        ("skip", ("nobody",), {"reason": "x"}, "has the key 'nobody'; see them with"),
+        ("skip", ("hq-app0000",), {"reason": "x"}, "is not a key; the keys of that machine: "),
+        ("skip", ("nobody",), {}, "a skip needs a reason"),
+        ("skip", (), {"reason": "x"}, "something is missing; the form is: skip KEY"),
+        ("pause", ("now",), {}, "'now' is one word too many; the form is: pause"),
+        ("pause", (), {"beyond_plan": True}, "--beyond-plan is for limits only"),
+        ("stop", (), {}, "there is no request 'stop'"),
+    ],
+)
+async def test_what_is_wrong_is_refused_with_the_right_form(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    verb: str,
+    words: tuple[str, ...],
+    options: dict[str, Any],
+    why: str,
+) -> None:
+    """Exit code 2, nothing is recorded, and nothing is left beside the journal."""
+    watching = Watching()
+    answers: list[ControlOutcome] = []
+
+    async def person() -> None:
+        await until(lambda: watching.open >= 2)
+        answers.append(await told(stage, verb, *words, **options))
+
+    async with steered(tmp_path, monkeypatch, Site(machines=4, limit=2)) as stage:
+        done = await with_a_person(stage, person, watching)
+
+    assert answers[0].code == 2
+    assert why in answers[0].line
+    assert answers[0].line.endswith("; nothing was changed")
+    assert not watching.applied
+    assert "controls" not in done.report
+    assert not is_anything_asked(tmp_path / "state")
+
+
+async def test_a_higher_limit_than_the_plan_s_is_taken_where_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With --beyond-plan 5 mounts are open where the plan allows 2."""
+    watching = Watching()
+
+    async def person() -> None:
+        await until(lambda: watching.open >= 2)
+        answer = await told(stage, "limits", "hq.mounts=5", beyond_plan=True)
+        assert answer.code == 0
+
+    async with steered(tmp_path, monkeypatch, Site(machines=12, limit=2)) as stage:
+        monkeypatch.setattr("tests.scenarios.drill.assert_invariants", lambda *_: None)
+        await with_a_person(stage, person, watching)
+
+    assert max(count for _, count in watching.grants) == 4
+
+
+async def test_nobody_is_asked_where_no_process_works_on_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 2, and how to go on."""
+    async with steered(tmp_path, monkeypatch, Site(machines=2)) as stage:
+        await stage.run()
+        answer = await told(stage, "pause")
+
+    assert answer.code == 2
+    assert "no process works on it" in answer.line
+
+
+async def test_a_process_that_does_not_look_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 6: the request is taken back."""
+    watching = Watching()
+    answers: list[ControlOutcome] = []
+
+    async def person() -> None:
+        await until(lambda: watching.open >= 2)
+        answers.append(await told(stage, "pause"))
+
+    async with staged(tmp_path, monkeypatch, [Site(machines=8, limit=2)]) as stage:
+        done = await with_a_person(stage, person, watching)
+
+    assert answers[0].code == 6
+    assert "taken back and nothing was changed" in answers[0].line
+    assert "controls" not in done.report
+
+
+@pytest.mark.parametrize("verb", ["limits", "pause", "skip"])
+async def test_a_resume_has_what_was_recorded_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """Killed at each step of a request: what was answered holds on, what is not there does not."""
+    outcomes: list[tuple[int, bool]] = []
+    for step in range(8):
+        directory = tmp_path / str(step)
+        directory.mkdir()
+        outcomes.append(await _killed_at(step, verb, directory, monkeypatch))
+
+    assert {code for code, _ in outcomes} >= {0}
+    assert any(not recorded for _, recorded in outcomes)
+
+
+async def _killed_at(
+    step: int, verb: str, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[int, bool]:
+    """Kill the run so many steps after a request was made; return its answer, and if it counts."""
+    watching, answers = Watching(), [1]
+    async with steered(directory, monkeypatch, Site(machines=12, limit=4), seed=step) as stage:
+        doom = Doom(stage, monkeypatch)
+
+        async def person() -> None:
+            await until(lambda: watching.open >= 4)
+            records = state_of(stage).records.values()
+            waits = [each.planned.key for each in records if not each.attempts][-1]
+            words: dict[str, list[str]] = {"limits": ["run.mounts=1"], "pause": [], "skip": [waits]}
+            doom.dies_after(step)
+            answers[0] = (await told(stage, verb, *words[verb], reason="x")).code
+
+        async with beside(person) as begin:
+            process = partial(stage.run, observers=[watching], on_run=begin)
+            assert await doom.lives(process) is None
+        monkeypatch.undo()
+        monkeypatch.setenv("SCENARIO_PASSWORD", "not-a-real-password")
+        recorded = bool(state_of(stage).controls)
+        assert answers[0] != 0 or recorded, "it was answered, and is forgotten"
+        again = Watching()
+        again.keys = {
+            key for key, each in state_of(stage).records.items() if each.phase in HOLDING_PHASES
+        }
+
+        async def second() -> None:
+            await anyio.sleep(HOUR)
+            await told(stage, "continue")
+
+        async with beside(second) as begin:
+            done = await stage.resume(observers=[again], on_run=begin)
+        if verb == "skip":
+            assert list(done.results().values()).count("skipped") == recorded
+        if verb == "pause":
+            waited = [when for when, _ in again.grants if when < HOUR / 2]
+            assert bool(waited) != recorded
+        if verb == "limits":
+            assert (max(count for _, count in again.grants) == 0) == recorded
+    return answers[0], recorded
