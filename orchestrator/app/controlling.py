@@ -37,7 +37,12 @@ class ControlOutcome(Struct, frozen=True, kw_only=True):
 
 
 def asked_for(
-    verb: str, words: tuple[str, ...], *, reason: str | None = None, beyond_plan: bool = False
+    verb: str,
+    words: tuple[str, ...],
+    *,
+    reason: str | None = None,
+    beyond_plan: bool = False,
+    reject: bool = False,
 ) -> Control:
     """Return a request of this user on this machine, with an id of its own."""
     return Control(
@@ -48,6 +53,7 @@ def asked_for(
         host=socket.gethostname(),
         reason=reason,
         beyond_plan=beyond_plan,
+        reject=reject,
     )
 
 

@@ -264,6 +264,7 @@ def beginning(source: Plan, choices: Choices, world: World) -> RunStarted:
             for name, server in plan.servers.items()
         ),
         waves=tuple(same_fields(WaveFacts, wave) for wave in plan.waves),
+        gates=plan.gates,
         objectives=plan.objectives,
         mounts_limit=limits.run,
         mounts_per_vm=plan.limits.mounts_per_vm,

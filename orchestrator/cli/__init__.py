@@ -27,7 +27,7 @@ COMMANDS = {
     "trend": ("history", "Show durations, RTO and RPO over the last runs."),
     "coverage": ("history", "Show which machines of a plan were proven lately, and which never."),
     "orphans": ("orphaning", "Show which open restores a run may have left. Changes nothing."),
-    "ctl": ("steering", "Pause a living run, change its limits, skip targets."),
+    "ctl": ("steering", "Steer a living run: pause, limits, skip, approve."),
     "unmount": ("continuing", "Remove the mounts that a run may have left open."),
     "report": ("reporting", "Rebuild, check or compare the reports of runs."),
     "simulate": ("simulating", "Start simulated Enterprise Managers on loopback."),

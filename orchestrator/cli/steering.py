@@ -37,11 +37,12 @@ def _readable(
     "--reason",
     metavar="TEXT",
     callback=options.readable,
-    help="Why; it is in the report. A skip needs it.",
+    help="Why; it is in the report. skip and approve need it.",
 )
 @click.option(
     "--beyond-plan", is_flag=True, help="Allow limits that are higher than those of the plan."
 )
+@click.option("--reject", is_flag=True, help="With approve: say no. The run halts then.")
 @options.state_option
 @options.output_options
 def ctl_command(
@@ -50,6 +51,7 @@ def ctl_command(
     words: tuple[str, ...],
     reason: str | None,
     beyond_plan: bool,
+    reject: bool,
     state: Place | None,
     output: options.Output,
 ) -> None:
@@ -60,6 +62,7 @@ def ctl_command(
     continue         go on
     limits NAME...   run.mounts=10 hq.mounts=2 hq/vbr-01.mounts=1
     skip KEY         never submit a target that still waits; needs --reason
+    approve WAVE     open the gate before a wave, or --reject it; needs --reason
 
     A limit that is lowered counts from the next mount on: what is open stays open. One that is
     raised counts at once, and is never above that of the plan without --beyond-plan. Each request
@@ -79,7 +82,7 @@ def ctl_command(
             "to stop such a run: bulk-restore stop RUN --state ADDRESS",
         )
     journal = State(state or options.default_state())
-    control = asked_for(verb, words, reason=reason, beyond_plan=beyond_plan)
+    control = asked_for(verb, words, reason=reason, beyond_plan=beyond_plan, reject=reject)
     outcome = anyio.run(partial(ask, journal, journal.summary(run), control))
     if outcome.code != ExitCode.GOOD:
         fail(outcome.code, outcome.line)

@@ -28,10 +28,14 @@ def why_refused(
             why = _why_no_limits(control, started, records)
         case Verb.SKIP:
             why = _why_no_skip(control, records)
+        case Verb.APPROVE:
+            why = _why_no_answer(control, started)
         case _:
             why = f"there is no request '{printable(control.verb)}': {_listed(Verb)}"
     if why is None and control.beyond_plan and control.verb != Verb.LIMITS:
         why = "--beyond-plan is for limits only"
+    if why is None and control.reject and control.verb != Verb.APPROVE:
+        why = "--reject is for approve only"
     return why
 
 
@@ -138,6 +142,23 @@ def why_not_skipped(record: MountRecord) -> str | None:
             f"{key} was submitted already (now {phase}): only a target that was never submitted "
             "is skipped"
         )
+    return None
+
+
+def _why_no_answer(control: Control, started: RunStarted) -> str | None:
+    form = "approve WAVE [--reject] --reason TEXT"
+    why = _too_many(control, 1, form)
+    if why is not None:
+        return why
+    wave, gated = control.words[0], [gate.before for gate in started.gates]
+    if wave not in {each.name for each in started.waves}:
+        known = _listed(each.name for each in started.waves)
+        return f"the plan has no wave '{printable(wave)}'; its waves: {known}"
+    if wave not in gated:
+        behind = f"gates are before: {_listed(gated)}" if gated else "the plan has no gates"
+        return f"there is no gate before '{printable(wave)}'; {behind}"
+    if not (control.reason or "").strip():
+        return f"an answer needs a reason, which is in the report: {form}"
     return None
 
 

@@ -17,6 +17,7 @@ class Verb(StrEnum):
     CONTINUE = "continue"
     LIMITS = "limits"
     SKIP = "skip"
+    APPROVE = "approve"
 
 
 class Control(Struct, frozen=True, kw_only=True):
@@ -30,6 +31,8 @@ class Control(Struct, frozen=True, kw_only=True):
     reason: str | None = None
     beyond_plan: bool = False
     """Whether limits may be set above those of the plan."""
+    reject: bool = False
+    """Whether an answer to a gate is no."""
 
     @property
     def who(self) -> str:
@@ -90,4 +93,5 @@ def control_words(control: Control) -> str:
     """Return a request in words, without who made it: `limits run.mounts=4: less load`."""
     said = [control.verb, *control.words]
     said += ["--beyond-plan"] if control.beyond_plan else []
+    said += ["--reject"] if control.reject else []
     return " ".join(said) + (f": {control.reason}" if control.reason else "")

@@ -16,6 +16,7 @@ from orchestrator.core.controls import Answer, Control, Verb, limit_change
 from orchestrator.core.events import ControlApplied
 from orchestrator.core.model import MountKey
 from orchestrator.core.ports.controls import Controls
+from orchestrator.engine.gates import Gates
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.limits import Limits
 from orchestrator.engine.orders import Orders
@@ -44,16 +45,24 @@ class Steering:
     """Carries out the requests to one run."""
 
     def __init__(
-        self, orders: Orders, ledger: Ledger, shard: SteeredShard, controls: Controls | None
+        self,
+        orders: Orders,
+        ledger: Ledger,
+        shard: SteeredShard,
+        gates: Gates,
+        controls: Controls | None,
     ) -> None:
         """`controls` is where people ask; None: nobody can."""
         self._orders, self._ledger, self._shard = orders, ledger, shard
-        self._controls, self._limits = controls, orders.limits
+        self._controls, self._limits, self._gates = controls, orders.limits, gates
 
     def recall(self) -> None:
         """Do again what was asked of earlier processes of the run and still holds."""
         for event in self._orders.earlier.controls if self._orders.earlier else ():
-            self._do(event.asked)
+            if event.verb == Verb.APPROVE:
+                self._gates.recall(event.asked)
+            else:
+                self._do(event.asked)
 
     async def watch(self) -> None:
         """Take requests, one after another, for as long as the run lives."""
@@ -87,6 +96,8 @@ class Steering:
             key = MountKey(control.words[0])
             if not self._shard.is_waiting(key):
                 return f"{key} is about to be submitted: it has its slot already"
+        if why is None and control.verb == Verb.APPROVE:
+            return self._gates.why_not(control)
         return why
 
     def _do(self, control: Control) -> None:
@@ -102,3 +113,5 @@ class Steering:
             case Verb.SKIP:
                 why = f"skipped by {control.who}: {control.reason}"
                 self._shard.skip(MountKey(control.words[0]), why)
+            case Verb.APPROVE:
+                self._gates.decide(control)

@@ -37,6 +37,7 @@ _WRITTEN: Mapping[type[Event], tuple[str, str, tuple[str, ...]]] = {
     events.StopRequested: ("run", "stopping", ("state", "signal", "forced")),
     events.RunNoted: ("run", "note", ("state", "message")),
     events.ControlApplied: ("run", "control", ("state", *_ASKED)),
+    events.ApprovalAwaited: ("wave", "awaits_approval", ("wave", "state", "approvals")),
     events.WaveStarted: ("wave", "started", ("wave", "state")),
     events.WaveFinished: ("wave", "finished", ("wave", "state")),
     events.SessionOpened: ("server", "session_opened", _SERVER),

@@ -137,6 +137,11 @@ def _run_line(event: Event) -> str | None:
             return f"wave {printable(wave)} finished"
         case events.ControlApplied(asked=asked):
             return f"{printable(asked.who)}: {printable(control_words(asked))}"
+        case events.ApprovalAwaited(wave=wave, approvals=approvals, until=until):
+            return (
+                f"wave {printable(wave)} WAITS for {counted(approvals, 'approval')}, until "
+                f"{clock(until)}: bulk-restore ctl RUN approve {printable(wave)} --reason TEXT"
+            )
         case events.RunHalted(detail=detail):
             return f"HALTED: {printable(detail)}; open mounts are unmounted"
         case events.StopRequested(signal=signal, forced=forced):

@@ -13,6 +13,7 @@ import pytest
 
 from orchestrator.app.controlling import ControlOutcome, ask, asked_for
 from orchestrator.core.events import (
+    ApprovalAwaited,
     ControlApplied,
     Event,
     MountReleased,
@@ -130,7 +131,8 @@ async def with_a_person(stage: Stage, person: Person, watching: Watching, **choi
 
     async with beside(to_the_end) as begin:
         done = await stage.run(observers=[watching], on_run=begin, **choices)
-    assert is_over
+        with anyio.fail_after(60.0):  # who asked at the end of the run has still to hear of it
+            await until(lambda: is_over)
     return done
 
 
@@ -179,17 +181,20 @@ async def test_a_pause_of_two_hours_loses_no_session_and_no_hold(
     async def person() -> None:
         await until(lambda: watching.open >= 12)
         assert (await told(stage, "pause", reason="the storage is busy")).code == 0
+        answer = await told(stage, "limits", "run.mounts=16", beyond_plan=True)
+        assert answer.code == 0  # there is room for four more, and nothing begins all the same
+        stage.max_mounts = 16
         await anyio.sleep(2 * HOUR)
         held = [each for each in state_of(stage).records.values() if each.phase is Phase.HELD]
         assert len(held) == 12
         assert (await told(stage, "continue")).code == 0
 
-    site = Site(machines=30, backup_servers=6, limit=12)
+    site = Site(machines=30, backup_servers=6, limit=16)
     extra = "objectives: {rto: 1h}\n"
     async with steered(tmp_path, monkeypatch, site, extra=extra) as stage:
-        done = await with_a_person(stage, person, watching, hold=3 * HOUR)
+        done = await with_a_person(stage, person, watching, hold=3 * HOUR, max_mounts=12)
 
-    paused, going_on = (event.at for event in watching.applied)
+    paused, _, going_on = (event.at for event in watching.applied)
     assert going_on - paused >= 2 * HOUR
     assert not [when for when, _ in watching.grants if paused < when < going_on]
     assert not [end for end in watching.ends if end.lost]
@@ -270,6 +275,10 @@ async def test_a_target_of_a_later_wave_is_skipped_in_its_turn(
         ("pause", ("now",), {}, "'now' is one word too many; the form is: pause"),
         ("pause", (), {"beyond_plan": True}, "--beyond-plan is for limits only"),
         ("stop", (), {}, "there is no request 'stop'"),
+        ("approve", ("firs",), {"reason": "x"}, "no wave 'firs'; its waves: default"),
+        ("approve", ("default",), {"reason": "x"}, "no gate before 'default'; the plan has no"),
+        ("skip", ("nobody",), {"reason": "x", "reject": True}, "has the key"),
+        ("continue", (), {"reject": True}, "--reject is for approve only"),
     ],
 )
 async def test_what_is_wrong_is_refused_with_the_right_form(
@@ -405,3 +414,122 @@ async def _killed_at(
         if verb == "limits":
             assert (max(count for _, count in again.grants) == 0) == recorded
     return answers[0], recorded
+
+
+GATED = """waves:
+  - {name: first, targets: [{vm: hq-app0000}]}
+  - {name: second, after: [first], targets: [{vm: hq-sql0001}]}
+gates: [{before: second, approvals: %s, timeout: 30m, on_timeout: %s}]
+"""
+
+
+def gated(approvals: int = 1, on_timeout: str = "halt") -> str:
+    """Return a plan whose second wave waits for people."""
+    return GATED % (approvals, on_timeout)
+
+
+def reached(stage: Stage) -> bool:
+    """Return whether the journal tells that a wave waits for people."""
+    state = State(stage.state)
+    return any(isinstance(e, ApprovalAwaited) for e in state.events(state.summary("last").run))
+
+
+async def test_a_wave_behind_a_gate_starts_once_enough_people_have_approved_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two different ones; not before it waits, and not without a reason."""
+    watching = Watching()
+    answers: list[ControlOutcome] = []
+
+    async def says(user: str, reason: str | None = "go") -> None:
+        monkeypatch.setattr("orchestrator.app.controlling.user_name", lambda: user)
+        answers.append(await told(stage, "approve", "second", reason=reason))
+
+    async def person() -> None:
+        await until(lambda: watching.open >= 1)
+        await says("anna")
+        await until(lambda: reached(stage))
+        await anyio.sleep(20 * 60.0)
+        await says("anna", None)
+        await says("anna")
+        await says("anna")
+        assert len(watching.grants) == 1
+        await says("ben")
+
+    async with steered(tmp_path, monkeypatch, Site(machines=4), plan=gated(2)) as stage:
+        done = await with_a_person(stage, person, watching)
+
+    assert [each.code for each in answers] == [2, 2, 0, 2, 0]
+    assert "does not wait for an approval yet" in answers[0].line
+    assert "needs a reason" in answers[1].line
+    assert "has approved second already; 1 more must come from others" in answers[3].line
+    assert [each["user"] for each in done.report["controls"]] == ["anna", "ben"]
+    assert set(done.results().values()) == {"mounted"}
+    assert done.outcome.code == 0
+
+
+@pytest.mark.parametrize(
+    ("on_timeout", "reject", "code", "why"),
+    [
+        ("halt", False, 5, "not approved within 30 min: 1 approval missing"),
+        ("skip", False, 1, "not approved within 30 min: 1 approval missing"),
+        ("halt", True, 5, "was rejected by "),
+        ("skip", True, 5, "was rejected by "),
+    ],
+)
+async def test_a_gate_that_stays_closed_ends_the_run_or_the_wave(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    on_timeout: str,
+    reject: bool,
+    code: int,
+    why: str,
+) -> None:
+    """As the plan says, after its time; whoever rejects halts the run at once."""
+    watching = Watching()
+
+    async def person() -> None:
+        await until(lambda: reached(stage))
+        if reject:
+            answer = await told(stage, "approve", "second", reason="no", reject=True)
+            assert answer.code == 0
+
+    async with steered(tmp_path, monkeypatch, Site(machines=4), plan=gated(1, on_timeout)) as stage:
+        done = await with_a_person(stage, person, watching)
+        assert done.outcome.code == code
+        assert why in done.target("hq-sql0001")["message"]
+        assert done.target("hq-sql0001")["result"] == "skipped"
+        assert (done.took_s > 1800.0) != reject
+
+
+async def test_a_resume_counts_approvals_and_forgets_a_rejection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of two has approved, the other one rejected: the resume asks both again."""
+    watching = Watching()
+
+    async def says(user: str, *, reject: bool = False) -> None:
+        monkeypatch.setattr("orchestrator.app.controlling.user_name", lambda: user)
+        assert (await told(stage, "approve", "second", reason="x", reject=reject)).code == 0
+
+    async def first() -> None:
+        await until(lambda: reached(stage))
+        await says("anna")
+
+    async def second() -> None:
+        await anyio.sleep(5.0)
+        await says("ben", reject=True)
+
+    async def third() -> None:
+        await anyio.sleep(5.0)
+        await says("anna")
+        await says("ben")
+
+    async with steered(tmp_path, monkeypatch, Site(machines=4), plan=gated(2)) as stage:
+        done = await with_a_person(stage, first, watching)
+        for person, code in ((second, 5), (third, 0)):
+            async with beside(person) as begin:
+                done = await stage.resume(on_run=begin)
+            assert done.outcome.code == code
+
+    assert [each["user"] for each in done.report["controls"]] == ["anna", "ben", "anna", "ben"]

@@ -21,6 +21,7 @@ from orchestrator.core.errors import JournalDamaged
 from orchestrator.core.events import run, server, target
 from orchestrator.core.events.base import Event, ServerEvent, SessionEvent, TargetEvent
 from orchestrator.core.events.run import (
+    ApprovalAwaited,
     ChainPinned,
     ControlApplied,
     PlaceholderReplaced,

@@ -9,6 +9,7 @@ from msgspec import Struct, field
 from orchestrator.core.controls import Control
 from orchestrator.core.events.base import Event
 from orchestrator.core.model import (
+    Gate,
     MountKey,
     Objectives,
     Result,
@@ -55,6 +56,7 @@ class RunStarted(Event, frozen=True, kw_only=True):
     report_dir: str = ""
     servers: tuple[ServerFacts, ...] = ()
     waves: tuple[WaveFacts, ...] = ()
+    gates: tuple[Gate, ...] = ()
     objectives: Objectives = Objectives()
     mounts_limit: int | None = None
     mounts_per_vm: int = 1
@@ -121,6 +123,14 @@ class WaveSkipped(Event, frozen=True, kw_only=True):
     reason: str
 
 
+class ApprovalAwaited(Event, frozen=True, kw_only=True):
+    """A wave waits for `approvals` more people; `until` on the run's clock."""
+
+    wave: WaveName
+    approvals: int
+    until: float
+
+
 class StopRequested(Event, frozen=True, kw_only=True):
     """A person or the system asked the run to stop. `forced`: the second time."""
 
@@ -154,6 +164,7 @@ class ControlApplied(Event, frozen=True, kw_only=True):
     host: str = ""
     reason: str | None = None
     beyond_plan: bool = False
+    reject: bool = False
 
     @classmethod
     def of(cls, asked: Control, *, at: float) -> ControlApplied:
