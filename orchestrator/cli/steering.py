@@ -62,6 +62,7 @@ def ctl_command(
     continue         go on
     limits NAME...   run.mounts=10 hq.mounts=2 hq/vbr-01.mounts=1
     skip KEY         never submit a target that still waits; needs --reason
+    retry KEY        mount a target once more that is not good, while its wave goes on
     approve WAVE     open the gate before a wave, or --reject it; needs --reason
 
     A limit that is lowered counts from the next mount on: what is open stays open. One that is

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 
 from orchestrator.core.controls import Control, LimitChange, Verb, limit_change
 from orchestrator.core.events import RunStarted
-from orchestrator.core.lifecycle import MountRecord, Phase
+from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord, Phase
 from orchestrator.core.model import MountKey
 from orchestrator.core.text import printable
 
@@ -28,6 +28,8 @@ def why_refused(
             why = _why_no_limits(control, started, records)
         case Verb.SKIP:
             why = _why_no_skip(control, records)
+        case Verb.RETRY:
+            why = _why_no_retry(control, records)
         case Verb.APPROVE:
             why = _why_no_answer(control, started)
         case _:
@@ -142,6 +144,25 @@ def why_not_skipped(record: MountRecord) -> str | None:
             f"{key} was submitted already (now {phase}): only a target that was never submitted "
             "is skipped"
         )
+    return None
+
+
+def _why_no_retry(control: Control, records: Collection[MountRecord]) -> str | None:
+    why = _too_many(control, 1, "retry KEY")
+    if why is not None:
+        return why
+    key = MountKey(control.words[0])
+    record = next((each for each in records if each.planned.key == key), None)
+    if record is None:
+        return _unknown_key(key, records)
+    if not record.is_final:
+        return f"{printable(key)} has no result yet: it is {record.phase.value.replace('_', ' ')}"
+    if record.result in FIRM_RESULTS:
+        return f"{printable(key)} is {record.result}: there is nothing to try again"
+    if record.may_be_open:
+        return f"a mount of {printable(key)} may still be open: it is not mounted a second time"
+    if record.planned.point is None:
+        return f"{printable(key)} has no restore point that could be mounted"
     return None
 
 

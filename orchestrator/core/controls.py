@@ -18,6 +18,7 @@ class Verb(StrEnum):
     LIMITS = "limits"
     SKIP = "skip"
     APPROVE = "approve"
+    RETRY = "retry"
 
 
 class Control(Struct, frozen=True, kw_only=True):

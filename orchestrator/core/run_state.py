@@ -16,6 +16,7 @@ from msgspec import Struct, field
 from orchestrator.core.controls import Verb
 from orchestrator.core.errors import IllegalTransition, JournalDamaged
 from orchestrator.core.events import (
+    ApprovalAwaited,
     ControlApplied,
     Event,
     MountLeft,
@@ -83,6 +84,8 @@ class RunState(Struct):
     resumed: list[RunResumed] = field(default_factory=list)
     controls: list[ControlApplied] = field(default_factory=list)
     """What people asked of the living run; a resume goes on with what still holds."""
+    awaited: dict[WaveName, ApprovalAwaited] = field(default_factory=dict)
+    """The waves that wait for people, or have waited for them in vain."""
     finished: RunFinished | None = None
     last_at: float = 0.0
     events: int = 1
@@ -202,7 +205,10 @@ class RunState(Struct):
 
     def _fold_run(self, event: Event, last_at: float) -> None:
         match event:
+            case ApprovalAwaited(wave=wave):
+                self.awaited[wave] = event
             case WaveStarted(wave=wave):
+                self.awaited.pop(wave, None)
                 if self.waves[wave].started_at is None:  # not where a resumed run takes it up
                     self.waves[wave].started_at = event.at
             case WaveFinished(wave=wave):
@@ -287,10 +293,14 @@ class RunState(Struct):
 
 
 def skipped_keys(controls: Iterable[ControlApplied]) -> frozenset[MountKey]:
-    """Return the targets that people have skipped."""
-    return frozenset(
-        MountKey(key) for each in controls if each.verb == Verb.SKIP for key in each.words
-    )
+    """Return the targets that people have skipped, and do not want to be tried again."""
+    skipped: set[MountKey] = set()
+    for each in controls:
+        if each.verb == Verb.SKIP:
+            skipped.update(map(MountKey, each.words))
+        elif each.verb == Verb.RETRY:
+            skipped.difference_update(map(MountKey, each.words))
+    return frozenset(skipped)
 
 
 def is_wanted_again(

@@ -85,6 +85,11 @@ class Conductor(Ending):
                 self._consider_halting(record.planned, result)
         self.waves.look_at(record.planned.wave)
 
+    def take_back(self, key: MountKey) -> None:
+        """Count the result of a target no more: it is tried once more."""
+        if self._ledger[key].result in NOT_GOOD:
+            self._failed -= 1
+
     def decided_before(self, key: MountKey) -> None:
         """Note that an earlier process has reacted to the verdict of a target."""
         self.waves.decide(key)

@@ -26,6 +26,7 @@ from orchestrator.engine.containment import harmless
 from orchestrator.engine.listing import Listings
 from orchestrator.engine.mount.attempt import RunContext, record_out_of_reach
 from orchestrator.engine.mount.drive import Work, conclude, drive
+from orchestrator.engine.mount.resume import reopen, request_of
 from orchestrator.engine.orders import Orders
 from orchestrator.engine.server_connection import ServerConnection
 from orchestrator.engine.servers import Servers
@@ -144,6 +145,15 @@ class Offering:
         """Never submit a target that has no slot yet; it is concluded in its wave's turn."""
         self.skipped[key] = why
         self._scheduler.withdraw(key=key)
+
+    def retry(self, key: MountKey) -> None:
+        """Offer a concluded target of a wave that is under way once more."""
+        self.skipped.pop(key, None)
+        reopen(self._ledger[key], self._context)
+        request = request_of(self._ledger[key])
+        self._board.waves.await_end(request.wave, key)
+        self._servers.by_name[request.server].want()
+        self._scheduler.offer([request], self._deliver)
 
     def cancel_all(self) -> None:
         """Cancel what is in work; the clean-up of each mount still happens."""

@@ -52,9 +52,7 @@ class Run:
         self._conductor = Conductor(orders, self.ledger)
         self.shard = Shard(orders, clients, self._conductor, self.ledger, around)
         self._conductor.join(self.shard)
-        self._steering = Steering(
-            orders, self.ledger, self.shard, self._conductor.gates, around.controls
-        )
+        self._steering = Steering(orders, self.ledger, self.shard, self._conductor, around.controls)
 
     def _start_clock(self) -> None:
         """Begin the run's clock; every event asks for it, so it is the loop's, without a detour."""

@@ -191,6 +191,21 @@ class Shard:
         """Never submit a target that has no slot yet; it is concluded in its wave's turn."""
         self._offering.skip(key, why)
 
+    def why_no_retry(self, key: MountKey) -> str | None:
+        """Return why a concluded target cannot be tried once more now; None: it can."""
+        planned = self.ledger[key].planned
+        again = "once the run has ended: bulk-restore resume RUN --retry-failed"
+        if not self._board.accepting:
+            return f"the run submits nothing more; {again}"
+        if not self._board.waves.is_under_way(planned.wave):
+            return f"wave {planned.wave} is over; {again}"
+        trouble = self.servers.by_name[planned.server].gate.given_up
+        return None if trouble is None else f"{planned.server} was given up: {trouble}"
+
+    def retry(self, key: MountKey) -> None:
+        """Try a concluded target once more."""
+        self._offering.retry(key)
+
     def submit_nothing_more(self) -> None:
         """Take back what waits for a slot; it is concluded."""
         self._scheduler.close()

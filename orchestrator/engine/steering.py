@@ -16,13 +16,23 @@ from orchestrator.core.controls import Answer, Control, Verb, limit_change
 from orchestrator.core.events import ControlApplied
 from orchestrator.core.model import MountKey
 from orchestrator.core.ports.controls import Controls
-from orchestrator.engine.gates import Gates
+from orchestrator.engine.conductor import Conductor
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.limits import Limits
 from orchestrator.engine.orders import Orders
+from orchestrator.log import Log
+
+log = Log(__name__)
 
 CONTROL_TICK = 1.0
 """Seconds between looks whether somebody asks for anything."""
+
+
+AT_ONCE = frozenset({Verb.SKIP, Verb.RETRY})
+"""What is done before it is durable: else a target might get a slot, or its wave might end.
+
+Whatever follows from it is behind it in the journal, so nothing of it is kept without it.
+"""
 
 
 class SteeredShard(Protocol):
@@ -37,6 +47,12 @@ class SteeredShard(Protocol):
     def is_waiting(self, key: MountKey) -> bool:
         """Return whether a target has no slot yet."""
 
+    def why_no_retry(self, key: MountKey) -> str | None:
+        """Return why a concluded target cannot be tried once more now; None: it can."""
+
+    def retry(self, key: MountKey) -> None:
+        """Try a concluded target once more."""
+
     def skip(self, key: MountKey, why: str) -> None:
         """Never submit a target that has no slot yet; it is concluded in its wave's turn."""
 
@@ -49,19 +65,25 @@ class Steering:
         orders: Orders,
         ledger: Ledger,
         shard: SteeredShard,
-        gates: Gates,
+        conductor: Conductor,
         controls: Controls | None,
     ) -> None:
         """`controls` is where people ask; None: nobody can."""
         self._orders, self._ledger, self._shard = orders, ledger, shard
-        self._controls, self._limits, self._gates = controls, orders.limits, gates
+        self._controls, self._limits = controls, orders.limits
+        self._conductor = conductor
 
     def recall(self) -> None:
         """Do again what was asked of earlier processes of the run and still holds."""
-        for event in self._orders.earlier.controls if self._orders.earlier else ():
+        earlier = self._orders.earlier
+        if earlier is None:
+            return
+        for event in earlier.controls:
             if event.verb == Verb.APPROVE:
-                self._gates.recall(event.asked)
-            else:
+                self._conductor.gates.recall(event.asked)
+            elif event.verb == Verb.RETRY:
+                continue  # what came of it is in the target's own records
+            elif event.verb != Verb.SKIP or MountKey(event.words[0]) in earlier.skipped:
                 self._do(event.asked)
 
     async def watch(self) -> None:
@@ -69,7 +91,11 @@ class Steering:
         while self._controls is not None:
             await anyio.sleep(CONTROL_TICK)
             for control in self._controls.take():
-                refused = await self._carry_out(control)
+                try:
+                    refused = await self._carry_out(control)
+                except Exception as exc:
+                    log.exception("control.internal_error", control=control.id)
+                    refused = f"internal error: {type(exc).__name__}; see the log of the run"
                 self._controls.answer(Answer(id=control.id, refused=refused))
 
     async def _carry_out(self, control: Control) -> str | None:
@@ -78,13 +104,11 @@ class Steering:
         if why is not None:
             return why
         self._ledger.record(ControlApplied.of(control, at=self._ledger.now()))
-        if control.verb == Verb.SKIP:
-            self._do(
-                control
-            )  # at once, or it might get a slot; what follows comes behind the record
+        if control.verb in AT_ONCE:
+            self._do(control)
         if not await self._ledger.saved():
             return f"the journal takes nothing any more: {self._ledger.broken}"
-        if control.verb != Verb.SKIP:
+        if control.verb not in AT_ONCE:
             self._do(control)
         return None
 
@@ -96,8 +120,10 @@ class Steering:
             key = MountKey(control.words[0])
             if not self._shard.is_waiting(key):
                 return f"{key} is about to be submitted: it has its slot already"
+        if why is None and control.verb == Verb.RETRY:
+            return self._shard.why_no_retry(MountKey(control.words[0]))
         if why is None and control.verb == Verb.APPROVE:
-            return self._gates.why_not(control)
+            return self._conductor.gates.why_not(control)
         return why
 
     def _do(self, control: Control) -> None:
@@ -114,4 +140,7 @@ class Steering:
                 why = f"skipped by {control.who}: {control.reason}"
                 self._shard.skip(MountKey(control.words[0]), why)
             case Verb.APPROVE:
-                self._gates.decide(control)
+                self._conductor.gates.decide(control)
+            case Verb.RETRY:
+                self._conductor.take_back(MountKey(control.words[0]))
+                self._shard.retry(MountKey(control.words[0]))

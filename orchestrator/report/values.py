@@ -280,7 +280,7 @@ class ControlReport(Struct, frozen=True, kw_only=True):
     at: Annotated[Moment, doc("when it was recorded")]
     user: Annotated[str, doc("who asked")]
     host: Annotated[str, doc("machine that it was asked from")]
-    verb: Annotated[str, doc("what was asked: pause, continue, limits, skip, approve")]
+    verb: Annotated[str, doc("what was asked: pause, continue, limits, skip, retry, approve")]
     words: Annotated[str, doc("the whole request, in words")]
     reason: Annotated[str | None, doc("the person's words; null: none were given")]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, timedelta
 
 from orchestrator.core import events
+from orchestrator.core.controls import Verb
 from orchestrator.core.events import Event, ServerFacts, TargetEvent
 from orchestrator.core.left_open import LeftOpen, unread_sessions
 from orchestrator.core.lifecycle import HOLDING_PHASES, MountRecord, Phase
@@ -67,6 +68,8 @@ class RunStatistics:
         """The signal that has stopped the run, while a second one would do more."""
         self.abandoned = False
         """Whether the run's process is gone although the run has not finished."""
+        self.is_paused = False
+        """Whether a person has paused it."""
         self.is_shared = False
         """Whether workers carry it out: then the next one goes on with it."""
         self.eta = Eta(expected)
@@ -96,6 +99,8 @@ class RunStatistics:
                 self.ending = f"stopping ({signal}): {how}"
                 self.stops.append((event.at, f"stop ({signal})"))
                 self._stopped_by = None if forced or signal == DECLINED else signal
+            case events.ControlApplied(verb=Verb.PAUSE | Verb.CONTINUE as verb):
+                self.is_paused = verb == Verb.PAUSE
             case events.RunHalted(detail=detail):
                 self.ending = f"halted: {detail}"
                 self.stops.append((event.at, f"halt: {detail}"))
@@ -369,7 +374,8 @@ class RunStatistics:
 
     def counts(self) -> str:
         """Return the totals in one line."""
-        parts = [f"{self.done}/{self.targets} done"]
+        parts = ["PAUSED"] * (self.is_paused and self.finished is None)
+        parts += [f"{self.done}/{self.targets} done"]
         parts += [f"{self.results[result]} {result}" for result in Result if self.results[result]]
         parts += [f"{len(self.running)} open", f"{self.waiting} waiting"]
         if self.phases[Phase.BUSY]:

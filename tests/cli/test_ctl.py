@@ -64,6 +64,7 @@ def test_a_living_run_is_steered_from_a_second_terminal(quick: Servers, place: P
     assert (wrong.returncode, "the plan has no server 'nowhere'" in wrong.stderr) == (2, True)
     assert unmounted.stdout.count("released: ") == 1
     assert HELD not in waiting
+    assert "PAUSED since " in waiting
     assert (skipped.returncode, going_on.returncode) == (0, 0), skipped.stderr + going_on.stderr
     report = place.values()
     assert [each["verb"] for each in report["controls"]] == ["pause", "skip", "continue"]
@@ -98,6 +99,7 @@ def test_a_paused_run_that_was_killed_is_paused_when_it_is_resumed(
 
     assert ended(again)[0] == 143
     assert HELD not in shown
+    assert "PAUSED since " in shown
     assert [each["verb"] for each in place.values()["controls"]] == ["pause", "continue"]
 
 

@@ -28,6 +28,7 @@ from orchestrator.engine.run import Run
 from orchestrator.engine.steering import CONTROL_TICK
 from orchestrator.journal import State
 from orchestrator.report.text import text
+from orchestrator.simulator.inventory import Inventory
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Drill, Site, Stage, staged
 
@@ -277,6 +278,8 @@ async def test_a_target_of_a_later_wave_is_skipped_in_its_turn(
         ("stop", (), {}, "there is no request 'stop'"),
         ("approve", ("firs",), {"reason": "x"}, "no wave 'firs'; its waves: default"),
         ("approve", ("default",), {"reason": "x"}, "no gate before 'default'; the plan has no"),
+        ("retry", ("nobody",), {}, "has the key 'nobody'"),
+        ("retry", (), {}, "something is missing; the form is: retry KEY"),
         ("skip", ("nobody",), {"reason": "x", "reject": True}, "has the key"),
         ("continue", (), {"reject": True}, "--reject is for approve only"),
     ],
@@ -449,6 +452,7 @@ async def test_a_wave_behind_a_gate_starts_once_enough_people_have_approved_it(
         await until(lambda: watching.open >= 1)
         await says("anna")
         await until(lambda: reached(stage))
+        assert [each.approvals for each in state_of(stage).awaited.values()] == [2]
         await anyio.sleep(20 * 60.0)
         await says("anna", None)
         await says("anna")
@@ -464,6 +468,7 @@ async def test_a_wave_behind_a_gate_starts_once_enough_people_have_approved_it(
     assert "needs a reason" in answers[1].line
     assert "has approved second already; 1 more must come from others" in answers[3].line
     assert [each["user"] for each in done.report["controls"]] == ["anna", "ben"]
+    assert not state_of(stage).awaited
     assert set(done.results().values()) == {"mounted"}
     assert done.outcome.code == 0
 
@@ -533,3 +538,61 @@ async def test_a_resume_counts_approvals_and_forgets_a_rejection(
             assert done.outcome.code == code
 
     assert [each["user"] for each in done.report["controls"]] == ["anna", "ben", "anna", "ben"]
+
+
+async def test_a_target_that_is_not_good_is_tried_again_while_its_wave_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its one failure is not counted twice; one that is good, or has no result, is left alone."""
+    watching = Watching()
+    answers: list[ControlOutcome] = []
+
+    def result_of(label: str) -> tuple[str, str | None]:
+        record = next(x for x in state_of(stage).records.values() if x.planned.label == label)
+        return record.planned.key, record.result
+
+    async def person() -> None:
+        await until(lambda: watching.open >= 2)
+        keys = [each.planned.key for each in state_of(stage).records.values()]
+        assert (await told(stage, "skip", keys[-1], reason="too early")).code == 0
+        await until(lambda: any(x.result for x in state_of(stage).records.values() if x.attempts))
+        records = state_of(stage).records.values()
+        good = next(x.planned.key for x in records if x.result == "mounted")
+        waits = next(x.planned.key for x in records if not x.is_final)
+        answers.extend([await told(stage, "retry", key) for key in (keys[-1], good, waits)])
+
+    async with steered(tmp_path, monkeypatch, Site(machines=8, limit=2)) as stage:
+        done = await with_a_person(stage, person, watching)
+
+    assert [each.code for each in answers] == [0, 2, 2], [each.line for each in answers]
+    assert set(done.results().values()) == {"mounted"}
+    assert [each["verb"] for each in done.report["controls"]] == ["skip", "retry"]
+    assert done.outcome.code == 0
+
+
+def failing(inventory: Inventory) -> None:
+    """Let every mount of the first machine fail."""
+    for point in inventory.machines[0].points:
+        point.fails = "Failed to mount restore point: broken."
+
+
+async def test_a_failure_that_is_tried_again_is_not_in_the_budget_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One failure is allowed: the same target fails twice, and the run does not halt."""
+    watching = Watching()
+
+    def failed() -> list[MountRecord]:
+        return [x for x in state_of(stage).records.values() if x.result == "failed"]
+
+    async def person() -> None:
+        await until(lambda: bool(failed()))
+        assert (await told(stage, "retry", failed()[0].planned.key)).code == 0
+
+    bad = Site(machines=40, limit=2, change=failing)
+    extra = "limits: {failures: 1}\ndefaults: {retries: {attempts: 1}}\n"
+    async with steered(tmp_path, monkeypatch, bad, extra=extra) as stage:
+        done = await with_a_person(stage, person, watching)
+
+    assert sorted(done.results().values()) == ["failed", *["mounted"] * 39]
+    assert done.report["run"]["halted"] is None
