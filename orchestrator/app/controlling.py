@@ -11,7 +11,7 @@ import socket
 import anyio
 from msgspec import Struct
 
-from orchestrator.app.user import user_name
+from orchestrator.app.user import person_name
 from orchestrator.core.control_rules import why_refused
 from orchestrator.core.controls import Control, control_words
 from orchestrator.core.exit_codes import ExitCode
@@ -49,7 +49,7 @@ def asked_for(
         id=new_control_id(),
         verb=verb,
         words=words,
-        user=user_name(),
+        user=person_name(),
         host=socket.gethostname(),
         reason=reason,
         beyond_plan=beyond_plan,

@@ -12,3 +12,11 @@ def user_name() -> str:
         return getpass.getuser()
     except (OSError, KeyError):
         return str(os.getuid())
+
+
+def person_name() -> str:
+    """Return who asks: the user that sudo came from, where the process runs as another one.
+
+    It is what the environment says, and proves nothing.
+    """
+    return os.environ.get("SUDO_USER") or user_name()

@@ -148,3 +148,15 @@ def test_a_run_of_several_machines_is_refused() -> None:
 
     assert refused.exit_code == 2
     assert "cannot be steered yet" in refused.output
+
+
+def test_whoever_comes_through_sudo_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several people share the account of the runs; each approves in the own name."""
+    from orchestrator.app.controlling import asked_for
+
+    monkeypatch.setenv("LOGNAME", "drill")
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    alone = asked_for("pause", ()).user
+    monkeypatch.setenv("SUDO_USER", "anna")
+
+    assert (alone, asked_for("pause", ()).user) == ("drill", "anna")

@@ -445,7 +445,7 @@ async def test_a_wave_behind_a_gate_starts_once_enough_people_have_approved_it(
     answers: list[ControlOutcome] = []
 
     async def says(user: str, reason: str | None = "go") -> None:
-        monkeypatch.setattr("orchestrator.app.controlling.user_name", lambda: user)
+        monkeypatch.setattr("orchestrator.app.controlling.person_name", lambda: user)
         answers.append(await told(stage, "approve", "second", reason=reason))
 
     async def person() -> None:
@@ -514,7 +514,7 @@ async def test_a_resume_counts_approvals_and_forgets_a_rejection(
     watching = Watching()
 
     async def says(user: str, *, reject: bool = False) -> None:
-        monkeypatch.setattr("orchestrator.app.controlling.user_name", lambda: user)
+        monkeypatch.setattr("orchestrator.app.controlling.person_name", lambda: user)
         assert (await told(stage, "approve", "second", reason="x", reject=reject)).code == 0
 
     async def first() -> None:
