@@ -44,8 +44,8 @@ Face = Callable[[SimulatedManager, FaultScript], HttpFace]
 PASSWORD = "n0t-a-real-password"
 STATEFUL = frozenset(
     {
-        *("run", "resume", "status", "watch", "unmount", "report", "list", "trend", "coverage"),
-        *("submit", "work", "stop", "forecast"),
+        *("run", "resume", "status", "watch", "ctl", "unmount", "report", "list", "trend"),
+        *("coverage", "submit", "work", "stop", "forecast"),
     }
 )
 """Commands that take --state."""

@@ -45,6 +45,7 @@ from orchestrator.core.events import Event, RunNoted, RunResumed, RunStarted
 from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import ServerName, SessionId
+from orchestrator.core.ports.controls import Controls
 from orchestrator.core.ports.journal import (
     Baselines,
     Durations,
@@ -58,7 +59,7 @@ from orchestrator.core.run_state import RunState, replay
 from orchestrator.em.credentials import resolve as resolve_secret
 from orchestrator.engine.orders import EarlierRun, Orders
 from orchestrator.engine.run import Run
-from orchestrator.engine.shard import Surroundings
+from orchestrator.engine.surroundings import Surroundings
 from orchestrator.journal import RunJournal, State
 from orchestrator.local.files.store import DiskFileStore
 from orchestrator.local.programs import ChildProcesses
@@ -130,6 +131,7 @@ class RunPart:
         run = self.started.run
         self.tokens = SessionTokens(self.state.tokens(run), self.source.plan, self._ended_sessions)
         self.state.take_request(run)  # one from before was for a process that has ended
+        self.state.controls(run).clear()
 
     async def execute(
         self, view: View, observers: Sequence[Observer], background: Sequence[WebView] = ()
@@ -273,6 +275,7 @@ class RunPart:
             if run is not None and not run.may_have_left_mounts:
                 with suppress(OSError):  # they are closed, so whoever finds them cannot use them
                     self.tokens.forget()
+            self.state.controls(self.started.run).clear()
         return code, head, trouble_of(run), early_outcome
 
     def _engine_run(
@@ -314,6 +317,7 @@ class RunPart:
                 file_store=self.world.file_store or DiskFileStore(inline=self.world.inline),
                 others=self.others,
                 end_of_holds_requested=partial(self.state.take_request, self.started.run),
+                controls=self._controls(),
             ),
             on_holding=lambda: self._write_early_reports(journal),
         )
@@ -323,6 +327,12 @@ class RunPart:
         """Return how long a submission took in the newest run of the plan before this one."""
         found = measured_overheads(self.state, self.started.plan, besides=self.started.run)
         return found.per_mount
+
+    def _controls(self) -> Controls | None:
+        """Return where people steer the run: in virtual time only where that is given."""
+        if self.world.controls is not None or self.world.inline:
+            return self.world.controls
+        return self.state.controls(self.started.run)
 
     def _wait_for_lock(self, journal: RunJournal, run: Run) -> None:
         """Wait for a journal that another process has locked like for a server, and note it.

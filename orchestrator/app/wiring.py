@@ -6,7 +6,6 @@ what is tested is what is run.
 
 from __future__ import annotations
 
-import getpass
 import os
 import random
 import secrets
@@ -22,6 +21,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from orchestrator.app.planned_limits import limits_of
+from orchestrator.app.user import user_name
 from orchestrator.core.clock import HAS_BOOT_CLOCK, boot_clock
 from orchestrator.core.errors import CannotResume, PlanError
 from orchestrator.core.events import RunResumed, RunStarted, ServerFacts
@@ -35,6 +35,7 @@ from orchestrator.core.model import (
 )
 from orchestrator.core.parts import Part
 from orchestrator.core.policy import SEEN_WITHIN, WatchPolicy
+from orchestrator.core.ports.controls import Controls
 from orchestrator.core.ports.fence import NO_FENCE, Fence
 from orchestrator.core.ports.journal import Proofs, Systems
 from orchestrator.core.ports.local import FileStore, Programs
@@ -124,6 +125,8 @@ class World(Struct, frozen=True, kw_only=True):
     """What runs the plan's own programs; None: child processes of this one."""
     file_store: FileStore | None = None
     """Where files of guests are saved; None: on the local disk."""
+    controls: Controls | None = None
+    """Where people steer the run; None: the state directory, unless `inline`."""
     on_run: Callable[[Run], None] = lambda run: None
     """Called with the run before it begins, so that an embedding program can stop it."""
 
@@ -224,7 +227,7 @@ def beginning(source: Plan, choices: Choices, world: World) -> RunStarted:
         mode=plan.mode,
         reason=choices.reason or plan.reason,
         version=__version__,
-        user=_user(),
+        user=user_name(),
         host=socket.gethostname(),
         pid=os.getpid(),
         report_dir=_text(directory.absolute()),
@@ -241,6 +244,7 @@ def beginning(source: Plan, choices: Choices, world: World) -> RunStarted:
             for name, server in plan.servers.items()
         ),
         waves=tuple(same_fields(WaveFacts, wave) for wave in plan.waves),
+        gates=plan.gates,
         objectives=plan.objectives,
         regression=plan.regression,
         mounts_limit=limits.run,
@@ -361,7 +365,7 @@ def going_on(
         used_until=used_until(run_state, seen_at, at),
         resumed_at=now,
         version=__version__,
-        user=_user(),
+        user=user_name(),
         host=socket.gethostname(),
         pid=os.getpid(),
         report_dir=_text(choices.report.absolute()) if choices.report else run_state.report_dir,
@@ -382,13 +386,6 @@ def used_until(run_state: RunState, seen_at: datetime | None, now: float) -> flo
 def _text(path: Path) -> str:
     """Return a path as text that can be journaled, whatever its bytes are."""
     return os.fsencode(path).decode("utf-8", errors="backslashreplace")
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return str(os.getuid())
 
 
 def selection_of(source: Plan, narrowing: Narrowing, now: datetime, draw: Draw) -> Selection:

@@ -31,6 +31,7 @@ COMMANDS = {
     "due": ("timing", "Show which plans are due, by their own `every` and the last proofs."),
     "units": ("timing", "Print a systemd service and timer for a plan."),
     "orphans": ("orphaning", "Show which open restores a run may have left. Changes nothing."),
+    "ctl": ("steering", "Steer a living run: pause, limits, skip, approve."),
     "unmount": ("continuing", "Remove the mounts that a run may have left open."),
     "report": ("reporting", "Rebuild, check or compare the reports of runs."),
     "simulate": ("simulating", "Start simulated Enterprise Managers on loopback."),

@@ -96,7 +96,7 @@ class _Attended(Struct, frozen=True, kw_only=True):
 
     def stalled_words(self, run_state: RunState) -> str:
         """Return who does not move, since when, and what to do about it."""
-        from orchestrator.views.statistics import continuing_words, stalled_words
+        from orchestrator.views.stalled import continuing_words, stalled_words
 
         if self.stall is None:
             return ""
@@ -282,6 +282,23 @@ def _progress(run_state: RunState) -> str:
     return f"{done} of {counted(len(records), 'target')} {have} result{more}"
 
 
+def _waiting_for_people(run_state: RunState) -> list[str]:
+    """Return what a living run waits for that only a person can do."""
+    run, paused = run_state.started.run, run_state.pauses[-1:]
+    lines = [
+        f"PAUSED since {moment(run_state.moment(start))}; go on: bulk-restore ctl {run} continue"
+        for start, end in paused
+        if end is None
+    ]
+    return lines + [
+        f"wave {printable(wave)} waits for {counted(each.approvals, 'approval')} until "
+        f"{moment(run_state.moment(each.until))}: bulk-restore ctl {run} approve "
+        f"{printable(wave)} --reason TEXT"
+        for wave, each in run_state.awaited.items()
+        if each.until > run_state.last_at and run_state.halted is None
+    ]
+
+
 def _show_run(run_state: RunState, attended: _Attended, as_json: bool) -> int:
     from orchestrator.report.as_json import as_values
     from orchestrator.report.summary import summarize
@@ -314,7 +331,7 @@ def _show_run(run_state: RunState, attended: _Attended, as_json: bool) -> int:
     if run_state.finished is not None:
         click.echo(text(report))
     else:
-        click.echo(_progress(run_state))
+        click.echo("\n".join([_progress(run_state), *_waiting_for_people(run_state)]))
     if left:
         title = "Open now:" if running else "May still be mounted (bulk-restore unmount RUN):"
         click.echo("\n".join([title, *left]))

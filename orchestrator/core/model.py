@@ -262,6 +262,24 @@ class WaveFacts(Struct, frozen=True, kw_only=True):
     objectives: Objectives = Objectives()
 
 
+class OnTimeout(StrEnum):
+    """What follows if a gate is not opened in time."""
+
+    HALT = "halt"
+    """Nothing more is submitted in the whole run."""
+    SKIP = "skip"
+    """The wave behind it is skipped, and so are those that wait for it."""
+
+
+class Gate(Struct, frozen=True, kw_only=True):
+    """A wave starts only once so many people have approved it, within `timeout` seconds."""
+
+    before: WaveName
+    approvals: int = 1
+    timeout: float
+    on_timeout: OnTimeout
+
+
 class Cause(StrEnum):
     """Why another restore point may be tried in place of one."""
 

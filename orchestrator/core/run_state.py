@@ -8,13 +8,16 @@ servers belong to one chain; waves, halts, stops and the end to that of the run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from datetime import datetime, timedelta
 
 from msgspec import Struct, field
 
+from orchestrator.core.controls import Verb
 from orchestrator.core.errors import IllegalTransition, JournalDamaged
 from orchestrator.core.events import (
+    ApprovalAwaited,
+    ControlApplied,
     Event,
     MountLeft,
     OutOfReach,
@@ -80,6 +83,10 @@ class RunState(Struct):
     stops: list[StopRequested] = field(default_factory=list)
     notes: list[RunNoted] = field(default_factory=list)
     resumed: list[RunResumed] = field(default_factory=list)
+    controls: list[ControlApplied] = field(default_factory=list)
+    """What people asked of the living run; a resume goes on with what still holds."""
+    awaited: dict[WaveName, ApprovalAwaited] = field(default_factory=dict)
+    """The waves that wait for people, or have waited for them in vain."""
     finished: RunFinished | None = None
     forecast: RunForecast | None = None
     """How long it was expected to take; None: its machines had hardly any history."""
@@ -107,6 +114,18 @@ class RunState(Struct):
             for name, server in self.servers.items()
             if any(session.simulated for session in server.sessions)
         )
+
+    @property
+    def pauses(self) -> list[tuple[float, float | None]]:
+        """When the run was paused, and until when, on its clock; None: it still is."""
+        found: list[tuple[float, float | None]] = []
+        for each in self.controls:
+            is_paused = bool(found) and found[-1][1] is None
+            if each.verb == Verb.PAUSE and not is_paused:
+                found.append((each.at, None))
+            elif each.verb == Verb.CONTINUE and is_paused:
+                found[-1] = found[-1][0], each.at
+        return found
 
     @property
     def unaudited_sessions(self) -> dict[ServerName, dict[SessionId, str]]:
@@ -156,10 +175,14 @@ class RunState(Struct):
 
     def is_anything_left(self, *, retry_failed: bool = False) -> bool:
         """Tell whether there is anything that a resume would go on with."""
+        skipped = skipped_keys(self.controls)
         return (
             self.finished is None
             or bool(self.left_open)
-            or any(is_left(each, retry_failed=retry_failed) for each in self.records.values())
+            or any(
+                is_left(each, retry_failed=retry_failed, skipped=skipped)
+                for each in self.records.values()
+            )
         )
 
     def clock_at(self, moment: datetime) -> float:
@@ -194,7 +217,10 @@ class RunState(Struct):
 
     def _fold_run(self, event: Event, last_at: float) -> None:
         match event:
+            case ApprovalAwaited(wave=wave):
+                self.awaited[wave] = event
             case WaveStarted(wave=wave):
+                self.awaited.pop(wave, None)
                 if self.waves[wave].started_at is None:  # not where a resumed run takes it up
                     self.waves[wave].started_at = event.at
             case WaveFinished(wave=wave):
@@ -209,6 +235,8 @@ class RunState(Struct):
                 self.stops.append(event)
             case RunResumed():
                 self._begin_anew(event, last_at)
+            case ControlApplied():
+                self.controls.append(event)
             case PlaceholderReplaced(key=key):
                 del self.records[key]
             case RunNoted():
@@ -278,18 +306,34 @@ class RunState(Struct):
         self.notes.sort(key=lambda note: (note.at, note.message))
 
 
-def is_wanted_again(record: MountRecord, *, retry_failed: bool) -> bool:
+def skipped_keys(controls: Iterable[ControlApplied]) -> frozenset[MountKey]:
+    """Return the targets that people have skipped, and do not want to be tried again."""
+    skipped: set[MountKey] = set()
+    for each in controls:
+        if each.verb == Verb.SKIP:
+            skipped.update(map(MountKey, each.words))
+        elif each.verb == Verb.RETRY:
+            skipped.difference_update(map(MountKey, each.words))
+    return frozenset(skipped)
+
+
+def is_wanted_again(
+    record: MountRecord, *, retry_failed: bool, skipped: Container[MountKey] = ()
+) -> bool:
     """Tell whether a resume takes up a concluded target: it was never submitted, or it may retry.
 
-    A mount that may be open forbids it; see `lifecycle`. A target that was mounted and has no
-    checks is not taken up, whatever the run requires: the same plan has none to make then either.
+    A mount that may be open forbids it; see `lifecycle`. One that a person skipped stays skipped.
+    A target that was mounted and has no checks is not taken up, whatever the run requires: the same
+    plan has none to make then either.
     """
+    if record.planned.key in skipped:
+        return False
     return record.result in NEVER_SUBMITTED or (retry_failed and record.result in NOT_GOOD)
 
 
-def is_left(record: MountRecord, *, retry_failed: bool) -> bool:
+def is_left(record: MountRecord, *, retry_failed: bool, skipped: Container[MountKey] = ()) -> bool:
     """Tell whether a resume has anything to do for a target."""
-    again = is_wanted_again(record, retry_failed=retry_failed)
+    again = is_wanted_again(record, retry_failed=retry_failed, skipped=skipped)
     return not record.is_final or record.may_be_open or again
 
 

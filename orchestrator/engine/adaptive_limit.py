@@ -73,6 +73,13 @@ class AdaptiveLimit:
         allowed = min(self._limit, self._level, self._ramp, self._given)
         return max(1.0, allowed if math.isinf(allowed) else math.floor(allowed))
 
+    def raise_to(self, limit: int) -> None:
+        """Allow up to `limit` where a person allows more than the plan; never less than now."""
+        if limit > self._limit:
+            if self._level >= self._limit:
+                self._level = float(limit)
+            self._limit = float(limit)
+
     @property
     def is_limiting(self) -> bool:
         """True while the server gets less than the plan would give it."""

@@ -23,6 +23,7 @@ from orchestrator.core.model import MountKey, Result, ServerName, WaveName
 from orchestrator.core.run_state import NOT_GOOD, RunState
 from orchestrator.core.text import counted, duration
 from orchestrator.engine.ending import Ending
+from orchestrator.engine.gates import Gates
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.orders import Orders
 from orchestrator.engine.silence import FROZEN_AFTER, overslept
@@ -38,6 +39,7 @@ class Conductor(Ending):
         self._orders, self._ledger = orders, ledger
         finished = orders.earlier.finished if orders.earlier else frozenset[WaveName]()
         self.waves = Waves(orders.started.waves, ledger, finished)
+        self.gates = Gates(orders.started.gates, ledger)
         self._waves_over = False
         self._failed = 0
 
@@ -94,6 +96,11 @@ class Conductor(Ending):
             if self.accepting and result not in FIRM_RESULTS and not _had_no_time(record):
                 self._consider_halting(record.planned, result)
         self.waves.look_at(record.planned.wave)
+
+    def take_back(self, key: MountKey) -> None:
+        """Count the result of a target no more: it is tried once more."""
+        if self._ledger[key].result in NOT_GOOD:
+            self._failed -= 1
 
     def decided_before(self, key: MountKey) -> None:
         """Note that an earlier process has reacted to the verdict of a target."""
@@ -167,7 +174,7 @@ class Conductor(Ending):
     async def _run_wave(self, name: WaveName) -> None:
         """Have a wave's targets offered when the waves before it are over, and await its end."""
         await self.waves.turn(name)
-        begun = self.accepting and self.waves.may_start(name)
+        begun = self.accepting and self.waves.may_start(name) and await self._is_approved(name)
         if begun:
             self._ledger.record(WaveStarted(at=self._ledger.now(), wave=name))
         self.waves.open(name)
@@ -177,6 +184,19 @@ class Conductor(Ending):
         await self.waves.is_over(name)
         if begun:
             self._ledger.record(WaveFinished(at=self._ledger.now(), wave=name))
+
+    async def _is_approved(self, name: WaveName) -> bool:
+        """Return whether a wave may start, once its gate is open or nobody waits for it any more.
+
+        Where it stays closed, the run halts, or only the wave is skipped, as the plan says.
+        """
+        why = await self.gates.opened(name, self.unless_ended)
+        if why is not None and self.accepting:
+            if self.gates.is_skipped(name):
+                self.waves.skip(name, why)
+            else:
+                self.halt("gate", why)
+        return why is None and self.accepting
 
     def heard_of(self, server: ServerName) -> None:
         """Note that the targets of such a server are known now, or never will be."""

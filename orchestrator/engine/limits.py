@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
+from orchestrator.core.controls import LimitChange
 from orchestrator.core.model import BackupServerName, ServerName, WaveName
 from orchestrator.plan.file.settings import Ramp
 
@@ -32,6 +34,39 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Seconds between the answer to a mount request and the next one to the same server."""
     ramp: Ramp | None = None
     """How each server is given its slots; None: all at once."""
+
+    def changed(self, change: LimitChange) -> Limits:
+        """Return the limits after a change that a person asked for."""
+        if change.server is None:
+            return replace(self, run=change.mounts)
+        if change.backup_server is None:
+            return replace(self, servers={**self.servers, change.server: change.mounts})
+        folded = change.backup_server.casefold()
+        others = {
+            key: limit
+            for key, limit in self.backup_servers.items()
+            if key[0] != change.server or key[1].casefold() != folded
+        }
+        own = {(change.server, change.backup_server): change.mounts}
+        return replace(self, backup_servers=others | own)
+
+    def or_more(self, other: Limits) -> Limits:
+        """Return these limits, each as high as `other` has it if that is more."""
+        run = None if self.run is None or other.run is None else max(self.run, other.run)
+        servers = {name: max(n, other.servers.get(name, n)) for name, n in self.servers.items()}
+        known, default = self.by_folded_name(), self.backup_server_default
+        higher = {
+            (server, name): limit
+            for (server, name), limit in other.backup_servers.items()
+            if limit > known.get((server, name.casefold()), default)
+        }
+        replaced = {(server, name.casefold()) for server, name in higher}
+        kept = {
+            key: limit
+            for key, limit in self.backup_servers.items()
+            if (key[0], key[1].casefold()) not in replaced
+        }
+        return replace(self, run=run, servers=servers, backup_servers=kept | higher)
 
     def by_folded_name(self) -> dict[tuple[ServerName, str], int]:
         """Return the limits of backup servers by names that are the same in any spelling."""

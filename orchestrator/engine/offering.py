@@ -26,10 +26,11 @@ from orchestrator.engine.containment import harmless
 from orchestrator.engine.listing import Listings
 from orchestrator.engine.mount.attempt import RunContext, record_out_of_reach
 from orchestrator.engine.mount.drive import Work, conclude, drive
+from orchestrator.engine.mount.resume import reopen, request_of
 from orchestrator.engine.orders import Orders
-from orchestrator.engine.scheduler import Slot
 from orchestrator.engine.server_connection import ServerConnection
 from orchestrator.engine.servers import Servers
+from orchestrator.engine.slot import Slot
 from orchestrator.log import Log
 from orchestrator.plan.choose.expansion import Expansion
 from orchestrator.plan.choose.inventory import Listing
@@ -60,6 +61,8 @@ class Offering:
         self._in_work: set[MountKey] = set()
         self._tasks: TaskGroup
         self._noted: set[str] = set()
+        self.skipped: dict[MountKey, str] = {}
+        """Targets that a person wants skipped, and why; none of them has a slot."""
         self.failure: Exception | None = None
         """An internal error that was contained in one target; the run exits 70."""
         self.matched: dict[str, int] = {}
@@ -132,8 +135,31 @@ class Offering:
                 self._deliver(request, None)
         else:
             for request in requests:
+                if request.key in self.skipped:
+                    self._deliver(request, None)
+            wanted = [request for request in requests if request.key not in self.skipped]
+            for request in wanted:
                 self._servers.by_name[request.server].want()
-            self._scheduler.offer(requests, self._deliver)
+            self._scheduler.offer(wanted, self._deliver)
+
+    def is_waiting(self, key: MountKey) -> bool:
+        """Return whether a target has no slot yet, be it that its wave had no turn."""
+        later = (request.key for requests in self._waiting.values() for request in requests)
+        return self._scheduler.waits(key) or key in later
+
+    def skip(self, key: MountKey, why: str) -> None:
+        """Never submit a target that has no slot yet; it is concluded in its wave's turn."""
+        self.skipped[key] = why
+        self._scheduler.withdraw(key=key)
+
+    def retry(self, key: MountKey) -> None:
+        """Offer a concluded target of a wave that is under way once more."""
+        self.skipped.pop(key, None)
+        reopen(self._ledger[key], self._context)
+        request = request_of(self._ledger[key])
+        self._board.waves.await_end(request.wave, key)
+        self._servers.by_name[request.server].want()
+        self._scheduler.offer([request], self._deliver)
 
     def cancel_all(self) -> None:
         """Cancel what is in work; the clean-up of each mount still happens."""

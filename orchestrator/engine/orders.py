@@ -7,11 +7,17 @@ from typing import Protocol
 
 from msgspec import Struct, field
 
-from orchestrator.core.events import Event, RunStarted, StrayFound, TasksAttributed
+from orchestrator.core.events import (
+    ControlApplied,
+    Event,
+    RunStarted,
+    StrayFound,
+    TasksAttributed,
+)
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import MountKey, ServerName, SessionId, UnresolvedTarget, WaveName
 from orchestrator.core.policy import WatchPolicy
-from orchestrator.core.run_state import RunState
+from orchestrator.core.run_state import RunState, skipped_keys
 from orchestrator.engine.limits import Limits
 from orchestrator.plan.choose.expansion import Expansion
 from orchestrator.plan.choose.inventory import InventoryNeeds, Listing
@@ -65,10 +71,17 @@ class EarlierRun(Struct, frozen=True, kw_only=True):
     """Targets for which an earlier process has halted, if they are critical."""
     broken_guard: str | None = None
     """Why the run may mount nothing more, if a guard of the plan was broken."""
+    controls: Sequence[ControlApplied] = ()
+    """What people asked of the run while earlier processes worked on it."""
     ended: frozenset[SessionId] = frozenset()
     """Sessions of which the journal says how they ended, those that were left open too."""
     unkept: Mapping[SessionId, float] = field(default_factory=dict)
     """When sessions were used last whose tokens only an earlier process had, which is gone."""
+
+    @property
+    def skipped(self) -> frozenset[MountKey]:
+        """Targets that people have skipped: they are not taken up again."""
+        return skipped_keys(self.controls)
 
     def last_used(self, session: SessionId) -> float:
         """Return when an earlier process may have used a session last, on the run's clock."""
@@ -95,6 +108,7 @@ class EarlierRun(Struct, frozen=True, kw_only=True):
             finished=frozenset(name for name, wave in waves if wave.finished_at is not None),
             attributed=[each for server in servers for each in server.attributed],
             strays=state.strays,
+            controls=tuple(state.controls),
             accepted=frozenset(state.accepted),
             broken_guard=state.broken_guard,
             over=frozenset().union(*(server.over for server in servers)),

@@ -22,7 +22,9 @@ from orchestrator.core.ports.server import EnterpriseManager
 from orchestrator.engine.conductor import Conductor
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.orders import EarlierRun, Orders
-from orchestrator.engine.shard import Shard, Surroundings
+from orchestrator.engine.shard import Shard
+from orchestrator.engine.steering import Steering
+from orchestrator.engine.surroundings import Surroundings
 
 
 class Run:
@@ -51,6 +53,7 @@ class Run:
         self._conductor = Conductor(orders, self.ledger)
         self.shard = Shard(orders, clients, self._conductor, self.ledger, around)
         self._conductor.join(self.shard)
+        self._steering = Steering(orders, self.ledger, self.shard, self._conductor, around.controls)
 
     def _start_clock(self) -> None:
         """Begin the run's clock; every event asks for it, so it is the loop's, without a detour."""
@@ -94,7 +97,7 @@ class Run:
             self.ledger.record(self._orders.started)
         await self.ledger.durable()
         work = self._carry_out if earlier is None else partial(self._carry_on, earlier)
-        await self.shard.execute(work, self._conductor.watch_deadline)
+        await self.shard.execute(work, self._conductor.watch_deadline, self._steering.watch)
         return await self._finish()
 
     async def _carry_out(self, background: TaskGroup) -> None:
@@ -117,6 +120,7 @@ class Run:
 
     async def _carry_on(self, earlier: EarlierRun, background: TaskGroup) -> None:
         """Continue after an earlier process."""
+        self._steering.recall()
         if earlier.broken_guard is not None:  # it was judged once, over all that was listed then
             self._conductor.halt("expect", earlier.broken_guard)
         remains = self.shard.sort_out(earlier)

@@ -15,81 +15,24 @@ no moment in which a slot is free and nobody has looked.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
-from orchestrator.core.model import BackupServerName, MountRequest, ServerName, WaveName
+from orchestrator.core.model import (
+    BackupServerName,
+    MountKey,
+    MountRequest,
+    ServerName,
+    WaveName,
+)
 from orchestrator.core.ports.journal import OtherRuns
 from orchestrator.engine.limits import Limits
+from orchestrator.engine.slot import Slot
 from orchestrator.engine.waiting import Backup, Entry, Lane, Machine, WaitingTargets, machine_of
 
-Deliver = Callable[[MountRequest, "Slot | None"], None]
-
-
-class Slot:
-    """The right to have one mount open. Hold it until the mount is known to be gone."""
-
-    __slots__ = ("_claim", "_idle", "_lane", "_scheduler", "_seconds", "request")
-
-    def __init__(
-        self, scheduler: Scheduler, request: MountRequest, lane: Lane, claim: int, seconds: float
-    ) -> None:
-        """Made by the scheduler only; `seconds` of work are counted for it."""
-        self.request = request
-        self._seconds = seconds
-        self._lane = lane
-        self._claim = claim
-        self._scheduler: Scheduler | None = scheduler
-        self._idle: bool | None = None
-
-    def idle(self, *, endless: bool) -> None:
-        """Note that its mount is only held open now: it counts in every limit, and is no load.
-
-        What waits for a limit that `endless` ones have used up gets no slot any more.
-        """
-        if self._scheduler is not None and self._idle is None:
-            self._idle = endless
-            self._scheduler._rest(self.request, self._lane, endless=endless)  # noqa: SLF001 - two halves of one thing
-
-    def wake(self) -> None:
-        """Note that its mount is worked on again. Repeatable."""
-        endless, self._idle = self._idle, None
-        if self._scheduler is not None and endless is not None:
-            self._scheduler._wake(self.request, self._lane, endless=endless)  # noqa: SLF001 - two halves of one thing
-
-    def release(self) -> None:
-        """Give the slot back; the next target is admitted before this returns. Safe to repeat."""
-        self.wake()
-        scheduler, self._scheduler = self._scheduler, None
-        if scheduler is not None:
-            scheduler._release(self.request, self._lane, self._claim, self._seconds)  # noqa: SLF001 - two halves of one thing
-
-    def release_after(self, remaining: Callable[[], float]) -> None:
-        """Give the slot back once `remaining` seconds are over; they are asked for again then.
-
-        For a mount in a session that the server denies: it is gone when the session must be. If
-        nothing is admitted any more by then, the slot is kept, and other runs count it on.
-        """
-
-        def look_again() -> None:
-            left, scheduler = remaining(), self._scheduler
-            if left > 0:
-                asyncio.get_running_loop().call_later(left, look_again)
-            elif scheduler is not None and not scheduler._closed:  # noqa: SLF001 - two halves of one thing
-                self.release()
-
-        self.wake()
-        look_again()
-
-    def forfeit(self) -> None:
-        """Never give it back: a mount that is out of reach may still be open."""
-        self.wake()
-        scheduler, self._scheduler = self._scheduler, None
-        if scheduler is not None:
-            scheduler._forfeit(self.request, self._lane, self._seconds)  # noqa: SLF001 - two halves of one thing
+Deliver = Callable[[MountRequest, Slot | None], None]
 
 
 class Scheduler:
@@ -110,8 +53,9 @@ class Scheduler:
         Without `others`, only this run's own mounts count. What never `has_time` any more gets no
         slot, once it would be the next.
         """
-        self._limits, self._run_limit = limits, limits.run
-        self._backup_limits = limits.by_folded_name()
+        self._limits = self._planned = self._at_most = limits
+        self._run_limit = limits.run
+        self._backup_limits = self._most_behind = limits.by_folded_name()
         self._foreign: Mapping[tuple[ServerName, str], int] = {}
         """Open file-level restores of other people, where a limit counts them."""
         self._expected, self._has_time = expected, has_time
@@ -129,7 +73,8 @@ class Scheduler:
         self._idle: Counter[ServerName] = Counter()
         self._closed_servers: set[ServerName] = set()
         self._lost_servers: set[ServerName] = set()
-        self._closed, self._number = False, 0
+        self._closed = self._paused = False
+        self._number = 0
 
     @property
     def open_mounts(self) -> int:
@@ -168,6 +113,19 @@ class Scheduler:
         if mounts != self._run_limit:
             self._run_limit = mounts
             self.look_again()
+
+    def limit_to(self, limits: Limits) -> None:
+        """Change the limits from the next grant on: what is open above them stays open."""
+        self._limits, self._run_limit = limits, limits.run
+        self._backup_limits = limits.by_folded_name()
+        self._at_most = self._planned.or_more(limits)
+        self._most_behind = self._at_most.by_folded_name()
+        self.look_again()
+
+    def pause(self, *, paused: bool) -> None:
+        """Admit nothing while `paused`; what is open goes on, and what waits keeps its place."""
+        self._paused = paused
+        self.look_again()
 
     @property
     def could_begin(self) -> int:
@@ -238,12 +196,14 @@ class Scheduler:
         self.close_server(server)
         self.withdraw(server)
 
-    def withdraw(self, server: ServerName | None = None) -> tuple[MountRequest, ...]:
-        """Take back everything that waits (on `server`, or all); each gets no slot.
+    def withdraw(
+        self, server: ServerName | None = None, key: MountKey | None = None
+    ) -> tuple[MountRequest, ...]:
+        """Take back everything that waits (on `server`, of one target, or all); each gets no slot.
 
         Returns the requests, in the order in which they were offered.
         """
-        return self._refuse(lambda request: server in (None, request.server))
+        return self._refuse(lambda each: server in (None, each.server) and key in (None, each.key))
 
     def _refuse(self, which: Callable[[MountRequest], bool]) -> tuple[MountRequest, ...]:
         """Take back what waits and is named by `which`; each gets no slot."""
@@ -254,6 +214,10 @@ class Scheduler:
         for entry in taken:
             entry.deliver(entry.request, None)
         return tuple(entry.request for entry in taken)
+
+    def waits(self, key: MountKey) -> bool:
+        """Return whether a target is offered and has no slot yet."""
+        return self._waiting.has(key)
 
     def close(self) -> None:
         """Admit nothing more; waiting targets are withdrawn."""
@@ -278,7 +242,7 @@ class Scheduler:
             entry.deliver(request, Slot(self, request, lane, claim, entry.seconds))
 
     def _best(self) -> tuple[Lane, Machine, MountRequest] | None:
-        if (self._others and self._others.is_unsure) or self._is_run_full:
+        if (self._others and self._others.is_unsure) or self._is_run_full or self._paused:
             return None
         blocked, self._blocked = self._blocked, set()
         for resource in blocked:
@@ -295,7 +259,7 @@ class Scheduler:
 
     def waiting_for_others(self) -> Iterator[MountRequest]:
         """Yield, of each lane and machine, one request that only waits for another run."""
-        if self._is_run_full:
+        if self._is_run_full or self._paused:
             return
         told: set[Lane] = set()
         for machine, lane, request in self._waiting.heads():
@@ -423,16 +387,20 @@ class Scheduler:
                 self._endless[resource] -= 1
 
     def _starved(self, request: MountRequest) -> bool:
-        """Return whether slots that nobody will give back have used up a limit it needs."""
+        """Return whether slots that nobody will give back have used up a limit it needs.
+
+        A limit that a person has lowered may be raised again: the plan's counts, or a higher one.
+        """
         if not self._forfeited and not self._endless[None]:
             return False
         backup = (request.server, request.backup_server)
+        folded, limits = (request.server, request.backup_server.casefold()), self._at_most
         bounds: tuple[tuple[object, int | None], ...] = (
-            (None, self._limits.run),
-            (request.wave, self._limits.waves.get(request.wave)),
-            (request.server, self._limits.servers.get(request.server)),
-            (backup, self.backup_limit(backup)),
-            (machine_of(request), self._limits.per_vm),
+            (None, limits.run),
+            (request.wave, limits.waves.get(request.wave)),
+            (request.server, limits.servers.get(request.server)),
+            (backup, self._most_behind.get(folded, limits.backup_server_default)),
+            (machine_of(request), limits.per_vm),
         )
         return any(
             limit is not None and self._forfeited[resource] + self._endless[resource] >= limit

@@ -7,22 +7,17 @@ wave, in its turn, offers its requests to the scheduler; every admitted request 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
-from msgspec import Struct
 from msgspec.structs import replace
 
-from orchestrator.core.earlier_runs.systems import NO_SYSTEMS
 from orchestrator.core.errors import Fenced
 from orchestrator.core.lifecycle import Phase
-from orchestrator.core.model import MountRequest, Result, ServerName, WaveName
-from orchestrator.core.ports.journal import Baselines, Durations, OtherRuns, Systems
-from orchestrator.core.ports.local import FileStore, Offload, Programs
+from orchestrator.core.model import MountKey, MountRequest, Result, ServerName, WaveName
 from orchestrator.core.ports.server import EnterpriseManager
 from orchestrator.core.text import counted
 from orchestrator.engine import inventory
@@ -32,7 +27,7 @@ from orchestrator.engine.containment import harmless
 from orchestrator.engine.content.download import remember_saved
 from orchestrator.engine.forecast.recorded import recorded_forecast
 from orchestrator.engine.ledger import Ledger
-from orchestrator.engine.limits import UNKNOWN_DURATION
+from orchestrator.engine.limits import UNKNOWN_DURATION, Limits
 from orchestrator.engine.listing import Listings
 from orchestrator.engine.mount import resume
 from orchestrator.engine.mount.attempt import RunContext
@@ -44,30 +39,12 @@ from orchestrator.engine.scheduler import Scheduler
 from orchestrator.engine.server_connection import ServerConnection
 from orchestrator.engine.servers import Servers
 from orchestrator.engine.sharing import LimitSharing
+from orchestrator.engine.surroundings import Surroundings
 from orchestrator.plan.choose.expansion import Expansion
 from orchestrator.plan.choose.inventory import Listing
 
 HOLD_TICK = 1.0
 """Seconds between looks whether somebody wants the holds ended; none while nothing is held."""
-
-
-class Surroundings(Struct, frozen=True, kw_only=True):
-    """What a shard uses beside its servers."""
-
-    rng: random.Random
-    durations: Durations
-    per_mount: Callable[[], float] = lambda: 0.0
-    """Returns the seconds from a slot to the accepted task, as an earlier run measured them."""
-    baselines: Baselines | None
-    """None where no check compares with an earlier run."""
-    systems: Systems = NO_SYSTEMS
-    programs: Programs
-    aside: Offload
-    file_store: FileStore
-    others: OtherRuns
-    """The runs whose mounts count in this one's limits, too."""
-    end_of_holds_requested: Callable[[], bool]
-    """Returns whether `unmount` asked for it since the last call."""
 
 
 class Shard:
@@ -189,6 +166,39 @@ class Shard:
     def offer(self, wave: WaveName) -> None:
         """Offer the targets of a wave: its turn has come, be it to be skipped."""
         self._offering.offer(wave)
+
+    def pause(self, *, paused: bool) -> None:
+        """Begin no mount while `paused`; sessions and open mounts are kept."""
+        self._scheduler.pause(paused=paused)
+
+    def limit_to(self, limits: Limits) -> None:
+        """Change the limits from the next grant on."""
+        self._scheduler.limit_to(limits)
+        for name, mounts in limits.servers.items():
+            self.servers.by_name[name].pace.raise_to(mounts)
+
+    def is_waiting(self, key: MountKey) -> bool:
+        """Return whether a target has no slot yet."""
+        return self._offering.is_waiting(key)
+
+    def skip(self, key: MountKey, why: str) -> None:
+        """Never submit a target that has no slot yet; it is concluded in its wave's turn."""
+        self._offering.skip(key, why)
+
+    def why_no_retry(self, key: MountKey) -> str | None:
+        """Return why a concluded target cannot be tried once more now; None: it can."""
+        planned = self.ledger[key].planned
+        again = "once the run has ended: bulk-restore resume RUN --retry-failed"
+        if not self._board.accepting:
+            return f"the run submits nothing more; {again}"
+        if not self._board.waves.is_under_way(planned.wave):
+            return f"wave {planned.wave} is over; {again}"
+        trouble = self.servers.by_name[planned.server].gate.given_up
+        return None if trouble is None else f"{planned.server} was given up: {trouble}"
+
+    def retry(self, key: MountKey) -> None:
+        """Try a concluded target once more."""
+        self._offering.retry(key)
 
     def submit_nothing_more(self) -> None:
         """Take back what waits for a slot; it is concluded."""
@@ -315,7 +325,9 @@ class Shard:
 
     def sort_out(self, earlier: EarlierRun) -> resume.RemainingWork:
         """Return what an earlier process left, and conclude what needs nothing else."""
-        return resume.sort_out(self.context, retry_failed=earlier.retry_failed)
+        return resume.sort_out(
+            self.context, retry_failed=earlier.retry_failed, skipped=earlier.skipped
+        )
 
     async def carry_on(
         self,
@@ -394,7 +406,8 @@ class Shard:
             return None
 
     def _unsubmitted(self, request: MountRequest) -> tuple[Result, str]:
-        why = self._board.waves.why_skipped(request.wave)
+        why = self._offering.skipped.get(request.key)
+        why = why or self._board.waves.why_skipped(request.wave)
         if why is not None:
             return Result.SKIPPED, why
         if self._is_out_of_time(request):

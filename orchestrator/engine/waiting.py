@@ -20,7 +20,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from orchestrator.core.model import BackupServerName, MountRequest, ServerName, WaveName
+from orchestrator.core.model import (
+    BackupServerName,
+    MountKey,
+    MountRequest,
+    ServerName,
+    WaveName,
+)
 
 K = TypeVar("K", bound=Hashable)
 
@@ -173,6 +179,11 @@ class WaitingTargets:
                 if not queue:
                     self._forget(Lane(wave, *machine[:2]), machine)
         return sorted(taken, key=lambda entry: entry.number)
+
+    def has(self, key: MountKey) -> bool:
+        """Return whether a target waits."""
+        queues = (queue for waves in self._queues.values() for queue in waves.values())
+        return any(entry.request.key == key for queue in queues for entry in queue)
 
     def heads(self) -> Iterator[tuple[Machine, Lane, MountRequest]]:
         """Yield the next request of each machine in each wave."""

@@ -106,6 +106,11 @@ class Waves:
         """Return why the targets of a wave are not submitted, if it is skipped."""
         return self._skipped.get(name)
 
+    def is_under_way(self, name: WaveName) -> bool:
+        """Return whether a wave has begun and waits for targets still."""
+        wave = self._waves[name]
+        return wave.is_open and not wave.over.is_set() and name not in self._skipped
+
     def open(self, name: WaveName) -> None:
         """Note that the turn of a wave has come: its targets are offered."""
         self._waves[name].is_open = True

@@ -1,4 +1,4 @@
-"""Files beside the journal: session tokens of a run, and a request to end its holds."""
+"""Files beside the journal: session tokens of a run, and what its process is asked."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from orchestrator.core.errors import JournalError
 from orchestrator.core.model import RunId, ServerName, SessionId, session_id
 from orchestrator.core.ports.tokens import StoredSession
 from orchestrator.core.token import KeptSession, Token
+from orchestrator.journal.controls import ControlFiles
 from orchestrator.journal.store import private_directory, private_file
 
 
@@ -90,6 +91,10 @@ class SideFiles:
         except OSError:
             return False
         return True
+
+    def controls(self, run: RunId) -> ControlFiles:
+        """Return where people ask something of a living run, and its process answers."""
+        return ControlFiles(self.directory / f"ctl-{run}")
 
     def _request_path(self, run: RunId) -> Path:
         return self.directory / f"unmount-{run}.request"

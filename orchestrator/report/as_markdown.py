@@ -8,9 +8,11 @@ from typing import TypeVar
 from orchestrator.core.exit_codes import exit_words
 from orchestrator.core.model import Result
 from orchestrator.core.text import duration, escape_markdown
+from orchestrator.report.part_values import MergedPart
 from orchestrator.report.shards import served_by, shard_name
 from orchestrator.report.stopped_tasks import stopped_tasks
 from orchestrator.report.text import (
+    control_line,
     failures,
     merged_words,
     ran_there,
@@ -21,7 +23,7 @@ from orchestrator.report.text import (
     written,
     written_words,
 )
-from orchestrator.report.values import CopyReport, MergedPart, Report, ShardReport, TargetReport
+from orchestrator.report.values import ControlReport, CopyReport, Report, ShardReport, TargetReport
 
 T = TypeVar("T")
 
@@ -72,6 +74,7 @@ def render(report: Report) -> str:
     for result in (Result.SKIPPED, Result.CANCELLED):
         items = (target for target in report.targets if target.result is result)
         lines += _section(result.value.capitalize(), items)
+    lines += _part("Steered by people", report.controls, ["what was asked"], _control)
     lines += _part("Asked to stop", list(stopped_tasks(report)), ["target", "task"], _stopped)
     lines += [each for line in removed_lines(report) for each in (escape_markdown(line), "")]
     if report.warnings:
@@ -100,6 +103,10 @@ def _row(target: TargetReport) -> list[str]:
 
 def _written(file: tuple[TargetReport, CopyReport]) -> list[str]:
     return [escape_markdown(file[0].key), escape_markdown(written_words(file[1]))]
+
+
+def _control(control: ControlReport) -> list[str]:
+    return [escape_markdown(control_line(control))]
 
 
 def _stopped(stopped: tuple[TargetReport, str]) -> list[str]:

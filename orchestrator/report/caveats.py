@@ -87,6 +87,7 @@ def warnings(
         if facts.tls == "insecure"
     ]
     lines += _stale(state)
+    lines += _paused(state)
     for name, server in state.servers.items():
         lines += [f"{name}: a session was lost: {end.reason}" for end in server.ended if end.lost]
         if server.given_up is not None:
@@ -113,6 +114,19 @@ def warnings(
         if check.warning
     ]
     return tuple(lines)
+
+
+def _paused(state: RunState) -> list[str]:
+    """Return a warning for a run that people have paused: its RTO counts that time."""
+    ends_at = state.finished.at if state.finished else state.last_at
+    spans = [(ends_at if end is None else end) - start for start, end in state.pauses]
+    if not spans:
+        return []
+    times = "once" if len(spans) == 1 else f"{len(spans)} times"
+    return [
+        f"the run was paused {times}, for {duration(sum(spans))} in all; RTO and durations count "
+        "that time"
+    ]
 
 
 def _stale(state: RunState) -> list[str]:

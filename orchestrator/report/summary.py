@@ -11,7 +11,8 @@ import msgspec
 from msgspec import UNSET
 
 from orchestrator.core.causes import cause_of
-from orchestrator.core.events import RunStarted, ServerFacts, StrayFound
+from orchestrator.core.controls import control_words
+from orchestrator.core.events import ControlApplied, RunStarted, ServerFacts, StrayFound
 from orchestrator.core.exit_codes import totals
 from orchestrator.core.left_open import LeftOpen
 from orchestrator.core.lifecycle import AttemptRecord, MountRecord, Phase, Span, TaskStop, Wait
@@ -26,6 +27,7 @@ from orchestrator.report.exit_codes import UNCHECKED, halted, is_unchecked, reas
 from orchestrator.report.foreseen import forecast_of
 from orchestrator.report.objective_values import Reached, TargetObjectives
 from orchestrator.report.objectives import age_s, common_objectives, target_objectives
+from orchestrator.report.part_values import PartReport
 from orchestrator.report.server_values import (
     NOT_VISIBLE,
     OutageReport,
@@ -40,9 +42,9 @@ from orchestrator.report.values import (
     SCHEMA_VERSION,
     AttemptReport,
     CheckReport,
+    ControlReport,
     CopyReport,
     MeasuredReport,
-    PartReport,
     PointReport,
     Report,
     RunReport,
@@ -92,6 +94,7 @@ def summarize(state: RunState, *, chain_head: str | None = None) -> Report:
         warnings=warnings(state, ((target.key, target.checks) for target in targets)),
         strays=_strays(state.strays),
         unread=_unread(state.left_open),
+        controls=tuple(_control(each, state) for each in state.controls),
         strays_removed=_strays(
             stray for server in state.servers.values() for stray in server.strays_removed
         ),
@@ -140,6 +143,15 @@ def _part(started: RunStarted) -> PartReport | None:
     )
     digest = sha256(msgspec.json.encode(deciding)).hexdigest()
     return PartReport(number=part.number, of=part.of, selection_sha256=digest)
+
+
+def _control(event: ControlApplied, state: RunState) -> ControlReport:
+    return _copy_fields(
+        ControlReport,
+        event,
+        at=Moment.of(state.moment(event.at)),
+        words=control_words(event.asked),
+    )
 
 
 def _strays(strays: Iterable[StrayFound]) -> tuple[StrayReport, ...]:

@@ -16,10 +16,11 @@ from orchestrator.core.proof import Fate
 from orchestrator.core.text import counted, duration, moment, printable
 from orchestrator.report.foreseen import forecast_in_words
 from orchestrator.report.objective_values import Objective
+from orchestrator.report.part_values import MergedPart
 from orchestrator.report.server_values import StrayReport, UnreadReport
 from orchestrator.report.shards import served_by, shard_name
 from orchestrator.report.stopped_tasks import stopped_tasks
-from orchestrator.report.values import CopyReport, MergedPart, Report, ShardReport, TargetReport
+from orchestrator.report.values import ControlReport, CopyReport, Report, ShardReport, TargetReport
 
 T = TypeVar("T")
 
@@ -48,6 +49,7 @@ def text(report: Report) -> str:
         ("Cancelled:", _with(report, Result.CANCELLED)),
     ):
         lines += _part(title, targets, _target)
+    lines += _part("Steered by people:", report.controls, _control)
     lines += _part("Asked to stop:", list(stopped_tasks(report)), _stopped)
     lines += _objectives(report)
     lines += [each for line in removed_lines(report) for each in (printable(line), "")]
@@ -176,6 +178,15 @@ def _shard(shard: ShardReport) -> str:
 
 def _unread(unread: UnreadReport) -> str:
     return printable(unread.message)
+
+
+def _control(control: ControlReport) -> str:
+    return printable(control_line(control), 600)
+
+
+def control_line(control: ControlReport) -> str:
+    """Return who asked what of the living run, and when."""
+    return f"{moment(control.at)}: {control.user} on {control.host}: {control.words}"
 
 
 def _stopped(stopped: tuple[TargetReport, str]) -> str:

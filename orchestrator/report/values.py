@@ -22,6 +22,7 @@ from orchestrator.core.model import MountState, OsSource, Result, Source
 from orchestrator.core.proof import Fate
 from orchestrator.report.described import SHA256, V2, V3, Count, Moment, counts, doc, one_of
 from orchestrator.report.objective_values import Objective, TargetObjectives
+from orchestrator.report.part_values import MergedPart, PartReport
 from orchestrator.report.server_values import ServerReport, StrayReport, UnreadReport
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -262,6 +263,17 @@ class StopReport(Struct, frozen=True, kw_only=True):
     why: Annotated[str, doc("the cause")]
 
 
+class ControlReport(Struct, frozen=True, kw_only=True):
+    """What a person asked of the living run with `ctl`, and was done."""
+
+    at: Annotated[Moment, doc("when it was recorded")]
+    user: Annotated[str, doc("who asked")]
+    host: Annotated[str, doc("machine that it was asked from")]
+    verb: Annotated[str, doc("what was asked: pause, continue, limits, skip, retry, approve")]
+    words: Annotated[str, doc("the whole request, in words")]
+    reason: Annotated[str | None, doc("the person's words; null: none were given")]
+
+
 class WorkerReport(Struct, frozen=True, kw_only=True):
     """A worker that served a server of a run over several machines."""
 
@@ -287,41 +299,6 @@ class ShardReport(Struct, frozen=True, kw_only=True):
         Count, doc("how often it was taken over from a worker that was heard of no more")
     ]
     workers: Annotated[tuple[WorkerReport, ...], doc("the workers that served it, in order")]
-
-
-class PartReport(Struct, frozen=True, kw_only=True):
-    """The part of a plan that a run of `--shard` took."""
-
-    number: Annotated[int, doc("which one, from 1", minimum=1)]
-    of: Annotated[int, doc("how many there are", minimum=1)]
-    selection_sha256: Annotated[
-        str,
-        doc(
-            "SHA-256 of everything that decides which targets the plan has: equal in all parts "
-            "that belong together",
-            **SHA256,
-        ),
-    ]
-
-
-EVIDENCE = ("none", "verified", "signed")
-
-
-class MergedPart(Struct, frozen=True, kw_only=True):
-    """A run of `--shard` whose report is in a merged one."""
-
-    number: Annotated[int, doc("which shard, from 1", minimum=1)]
-    run: Annotated[str, doc("identifies the run in its journal")]
-    host: Annotated[str, doc("machine that it ran on")]
-    exit_code: Annotated[int | None, doc("null: it has not ended")]
-    targets: Annotated[Count, doc("targets that it had")]
-    may_be_open: Annotated[Count, doc("mounts that are open or may be; servers not known")]
-    report_sha256: Annotated[str, doc("SHA-256 of its report.json", **SHA256)]
-    journal_head: Annotated[str | None, doc("hash of the last record of its journal")]
-    evidence: Annotated[
-        str,
-        one_of("whether its files were compared with its evidence, and a signature", EVIDENCE),
-    ]
 
 
 class PublishedRun(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -415,6 +392,10 @@ class PublishedReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     unread: Annotated[
         tuple[UnreadReport, ...],
         doc("servers where a mount of no target may be open, unseen; absent: none", since=V3),
+    ] = ()
+    controls: Annotated[
+        tuple[ControlReport, ...],
+        doc("what people asked of the living run, in order; absent: nothing", since=V3),
     ] = ()
 
 

@@ -28,6 +28,7 @@ TYPES = ("run", "wave", "target", "check", "copy", "server", "progress", "error"
 LAST = frozenset({"error", "summary"})
 """Types that are written where others are dropped: nothing that matters comes after them."""
 
+_ASKED = ("verb", "words", "user", "host", "reason")
 _SERVER = ("server", "state", "reason")
 _WRITTEN: Mapping[type[Event], tuple[str, str, tuple[str, ...]]] = {
     events.RunStarted: ("run", "started", ("state", "plan", "mode", "version")),
@@ -36,6 +37,8 @@ _WRITTEN: Mapping[type[Event], tuple[str, str, tuple[str, ...]]] = {
     events.StopRequested: ("run", "stopping", ("state", "signal", "forced")),
     events.RunNoted: ("run", "note", ("state", "message")),
     events.RunForecast: ("run", "forecast", ("state", "makespan_s", "low_s", "high_s")),
+    events.ControlApplied: ("run", "control", ("state", *_ASKED)),
+    events.ApprovalAwaited: ("wave", "awaits_approval", ("wave", "state", "approvals")),
     events.WaveStarted: ("wave", "started", ("wave", "state")),
     events.WaveFinished: ("wave", "finished", ("wave", "state")),
     events.SessionOpened: ("server", "session_opened", _SERVER),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from orchestrator.core import events
+from orchestrator.core.controls import control_words
 from orchestrator.core.events import Event
 from orchestrator.core.exit_codes import exit_words
 from orchestrator.core.lifecycle import MountRecord, Phase
@@ -147,6 +148,13 @@ def _run_line(event: Event) -> str | None:
             return f"wave {printable(wave)} started"
         case events.WaveFinished(wave=wave):
             return f"wave {printable(wave)} finished"
+        case events.ControlApplied(asked=asked):
+            return f"{printable(asked.who)}: {printable(control_words(asked))}"
+        case events.ApprovalAwaited(wave=wave, approvals=approvals, until=until):
+            return (
+                f"wave {printable(wave)} WAITS for {counted(approvals, 'approval')}, until "
+                f"{clock(until)}: bulk-restore ctl RUN approve {printable(wave)} --reason TEXT"
+            )
         case events.RunHalted(detail=detail):
             return f"HALTED: {printable(detail)}; open mounts are unmounted"
         case events.StopRequested(signal=signal, forced=forced):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, timedelta
 
 from orchestrator.core import events
+from orchestrator.core.controls import Verb
 from orchestrator.core.events import Event, ServerFacts, TargetEvent
 from orchestrator.core.left_open import LeftOpen, unread_sessions
 from orchestrator.core.lifecycle import HOLDING_PHASES, MountRecord, Phase
@@ -15,6 +16,7 @@ from orchestrator.core.proof import Fate
 from orchestrator.core.records import Stall
 from orchestrator.core.text import clock, counted, moment, time_of_day
 from orchestrator.views.eta import Eta, Expected, Situation, TimeLeft, nothing_known
+from orchestrator.views.stalled import continuing_words, stalled_words
 
 RECENT_FAILURES = 5
 DECLINED = "declined"
@@ -70,6 +72,8 @@ class RunStatistics:
         """Whether the run's process is gone although the run has not finished."""
         self.stall: Stall | None = None
         """Who works on the run and does not move, and since when."""
+        self.is_paused = False
+        """Whether a person has paused it."""
         self.is_shared = False
         """Whether workers carry it out: then the next one goes on with it."""
         self.eta = Eta(expected)
@@ -99,6 +103,8 @@ class RunStatistics:
                 self.ending = f"stopping ({signal}): {how}"
                 self.stops.append((event.at, f"stop ({signal})"))
                 self._stopped_by = None if forced or signal == DECLINED else signal
+            case events.ControlApplied(verb=Verb.PAUSE | Verb.CONTINUE as verb):
+                self.is_paused = verb == Verb.PAUSE
             case events.RunHalted(detail=detail):
                 self.ending = f"halted: {detail}"
                 self.stops.append((event.at, f"halt: {detail}"))
@@ -375,7 +381,8 @@ class RunStatistics:
 
     def counts(self) -> str:
         """Return the totals in one line."""
-        parts = [f"{self.done}/{self.targets} done"]
+        parts = ["PAUSED"] * (self.is_paused and self.finished is None)
+        parts += [f"{self.done}/{self.targets} done"]
         parts += [f"{self.results[result]} {result}" for result in Result if self.results[result]]
         parts += [f"{len(self.running)} open", f"{self.waiting} waiting"]
         if self.phases[Phase.BUSY]:
@@ -384,21 +391,6 @@ class RunStatistics:
         if self.phases[Phase.HELD]:
             parts.append(f"{self.phases[Phase.HELD]} held open ({in_words(self.held_verdicts)})")
         return ", ".join([*parts, *self.left_open.parts])
-
-
-def stalled_words(stall: Stall, *, is_shared: bool) -> str:
-    """Return since when nobody moves; over a database who is silent may be dead as well."""
-    does = "has not renewed its lease" if is_shared else "does not move"
-    return f"stalled since {moment(stall.since)}: {stall.who} {does}"
-
-
-def continuing_words(run: str, stall: Stall | None, *, is_shared: bool) -> str:
-    """Return what to do about a run on which nobody works, or nobody who moves."""
-    if is_shared:
-        return "the next worker goes on with it: bulk-restore work"
-    if stall is not None:
-        return f"it may go on; if it does not, kill it, then: bulk-restore resume {run}"
-    return f"continue it: bulk-restore resume {run}"
 
 
 def in_words(counts: Mapping[Result, int]) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from orchestrator.core.model import MountKey, MountRequest, ServerName
 from orchestrator.engine.limits import Limits
-from orchestrator.engine.scheduler import Scheduler, Slot
+from orchestrator.engine.scheduler import Scheduler
+from orchestrator.engine.slot import Slot
 from tests.bench.figures import Figure
 from tests.bench.schedule import greedy_makespan, heavy_tailed, lower_bound, request
 

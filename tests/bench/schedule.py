@@ -26,7 +26,8 @@ from orchestrator.core.model import (
     WaveName,
 )
 from orchestrator.engine.limits import Limits
-from orchestrator.engine.scheduler import Scheduler, Slot
+from orchestrator.engine.scheduler import Scheduler
+from orchestrator.engine.slot import Slot
 
 Truth = Callable[[MountRequest], float]
 

@@ -151,6 +151,7 @@ BUGS = {
     "due": ("orchestrator.plan.file.loading.load_plan", "due PLAN"),
     "units": ("orchestrator.plan.file.loading.load_plan", "units PLAN"),
     "orphans": ("orchestrator.journal.State.summary", "orphans last"),
+    "ctl": ("orchestrator.journal.State.summary", "ctl last pause"),
     "unmount": ("orchestrator.journal.State.summary", "unmount last"),
     "report": ("orchestrator.journal.State.summary", "report last"),
     "simulate": ("orchestrator.app.demo.settings_for", "simulate"),

@@ -66,7 +66,8 @@ def test_a_plan_or_a_part_of_one_that_is_shown_is_valid(page: Path, block: str) 
     plan.setdefault(
         "checks", {name: [{"path": "C:\\x"}] for name in asked} or {"a": [{"path": "C:\\x"}]}
     )
-    plan.setdefault("targets", [{"vm": "dc01", **target}])
+    if "waves" not in plan:
+        plan.setdefault("targets", [{"vm": "dc01", **target}])
 
     loaded = load_plan_text(json.dumps(plan).encode(), Path(page.name))
 

@@ -14,7 +14,8 @@ from msgspec.structs import replace
 
 from orchestrator.core.model import BackupServerName, MountRequest, ServerName, WaveName
 from orchestrator.engine.limits import Limits
-from orchestrator.engine.scheduler import Scheduler, Slot
+from orchestrator.engine.scheduler import Scheduler
+from orchestrator.engine.slot import Slot
 from tests.bench.schedule import greedy_makespan, heavy_tailed, lower_bound, request
 
 

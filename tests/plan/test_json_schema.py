@@ -94,6 +94,7 @@ STRUCTURAL = [
     *("sample-misplaced", "point-keys-misplaced", "label-on-a-match"),
     *("checks-as-a-list", "check-kinds", "check-paths", "check-values", "check-counts"),
     *("download-values", "download-write", "cleanup"),
+    *("gates", "gates-no-list"),
     *("variable-name", "variable-structure", "backup-server-limit"),
 ]
 

@@ -156,6 +156,8 @@ class Stage(Struct):
     history: int
     began: float
     max_mounts: int | None = None
+    steered: bool = False
+    """Whether its processes look for what `ctl` asks, once a second."""
     processes: int = 0
     """How many processes worked on the run so far."""
 
@@ -167,6 +169,7 @@ class Stage(Struct):
     def world(self, on_run: Callable[[Run], None] = lambda run: None) -> World:
         """Return what the next process finds: its own dice, the same network and clocks."""
         self.processes += 1
+        run = RunId(f"20261123T060000Z-{self.history:04x}")
         return World(
             connector=self.sites.network.connector,
             wall_clock=lambda: START + timedelta(seconds=self.now),
@@ -174,7 +177,8 @@ class Stage(Struct):
             inline=True,
             signals=False,
             watch=self.watch,
-            run_id=RunId(f"20261123T060000Z-{self.history:04x}"),
+            run_id=run,
+            controls=State(self.state).controls(run) if self.steered else None,
             on_run=on_run,
         )
 

@@ -39,7 +39,8 @@ from orchestrator.em.client import Client
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.orders import EarlierRun
 from orchestrator.engine.remote_board import RemoteBoard, RunStatus
-from orchestrator.engine.shard import Shard, Surroundings
+from orchestrator.engine.shard import Shard
+from orchestrator.engine.surroundings import Surroundings
 from orchestrator.local.files.store import DiskFileStore
 from orchestrator.local.programs import ChildProcesses
 from orchestrator.log import Log

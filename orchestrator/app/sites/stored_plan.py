@@ -41,11 +41,13 @@ def travelling_plan(path: Path, *, overrides: Mapping[str, str]) -> TravellingPl
     No secret is read, and nothing is sent.
 
     Raises:
-        PlanError: as `load_any`; also a secret with a relative path, or a `ca_file` that cannot be
-            read.
+        PlanError: as `load_any`; also a secret with a relative path, a `ca_file` that cannot be
+            read, or a gate, which nobody could open.
     """
     content, named = content_of(path), CollectedFiles()
     source = _loaded(content, path, overrides, named)
+    if source.plan.gates:
+        raise refusal(path, "a run over several machines has no gates yet: leave out 'gates'")
     return TravellingPlan(source=source, content=content, documents=named.contents)
 
 

@@ -21,7 +21,9 @@ from orchestrator.core.errors import JournalDamaged
 from orchestrator.core.events import run, server, target
 from orchestrator.core.events.base import Event, ServerEvent, SessionEvent, TargetEvent
 from orchestrator.core.events.run import (
+    ApprovalAwaited,
     ChainPinned,
+    ControlApplied,
     PlaceholderReplaced,
     RunFinished,
     RunForecast,

@@ -6,9 +6,11 @@ from datetime import datetime
 
 from msgspec import Struct, field
 
+from orchestrator.core.controls import Control
 from orchestrator.core.events.base import Event
 from orchestrator.core.makespan import PastMakespans
 from orchestrator.core.model import (
+    Gate,
     MountKey,
     Objectives,
     Result,
@@ -17,6 +19,7 @@ from orchestrator.core.model import (
     Unmount,
     WaveFacts,
     WaveName,
+    same_fields,
 )
 from orchestrator.core.parts import Part
 from orchestrator.core.proof import BaselineCheck, CheckSets
@@ -55,6 +58,7 @@ class RunStarted(Event, frozen=True, kw_only=True):
     report_dir: str = ""
     servers: tuple[ServerFacts, ...] = ()
     waves: tuple[WaveFacts, ...] = ()
+    gates: tuple[Gate, ...] = ()
     objectives: Objectives = Objectives()
     regression: float | None = None
     """By which fraction the run may take longer than the median of earlier ones; None: any."""
@@ -132,6 +136,14 @@ class WaveSkipped(Event, frozen=True, kw_only=True):
     reason: str
 
 
+class ApprovalAwaited(Event, frozen=True, kw_only=True):
+    """A wave waits for `approvals` more people; `until` on the run's clock."""
+
+    wave: WaveName
+    approvals: int
+    until: float
+
+
 class StopRequested(Event, frozen=True, kw_only=True):
     """A person or the system asked the run to stop. `forced`: the second time."""
 
@@ -164,6 +176,32 @@ class RunForecast(Event, frozen=True, kw_only=True):
     high_s: float
     targets: int
     without_history: int
+
+
+class ControlApplied(Event, frozen=True, kw_only=True):
+    """A person asked something of the living run with `ctl`, and it is done.
+
+    Durable before it is answered. `control` identifies the request.
+    """
+
+    control: str
+    verb: str
+    words: tuple[str, ...] = ()
+    user: str = ""
+    host: str = ""
+    reason: str | None = None
+    beyond_plan: bool = False
+    reject: bool = False
+
+    @classmethod
+    def of(cls, asked: Control, *, at: float) -> ControlApplied:
+        """Return the event of a request."""
+        return same_fields(cls, asked, at=at, control=asked.id)
+
+    @property
+    def asked(self) -> Control:
+        """The request."""
+        return same_fields(Control, self, id=self.control)
 
 
 class PlaceholderReplaced(Event, frozen=True, kw_only=True):

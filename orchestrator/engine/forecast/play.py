@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from orchestrator.core.model import MountRequest, WaveFacts, WaveName
 from orchestrator.engine.limits import Limits
-from orchestrator.engine.scheduler import Scheduler, Slot
+from orchestrator.engine.scheduler import Scheduler
+from orchestrator.engine.slot import Slot
 from orchestrator.engine.waiting import Resource
 
 Seconds = Callable[[MountRequest], float]

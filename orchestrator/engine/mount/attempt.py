@@ -23,8 +23,9 @@ from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.mount.holds import Holds
 from orchestrator.engine.mount.recover import Unsettled
 from orchestrator.engine.run_deadline import NO_DEADLINE, RunDeadline
-from orchestrator.engine.scheduler import Scheduler, Slot
+from orchestrator.engine.scheduler import Scheduler
 from orchestrator.engine.server_connection import ServerConnection
+from orchestrator.engine.slot import Slot
 from orchestrator.engine.watcher import TaskVanished
 
 OUT_OF_KNOWLEDGE = (EnterpriseManagerError, ServerUnusable, TaskVanished, Unsettled)

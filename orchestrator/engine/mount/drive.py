@@ -65,7 +65,7 @@ from orchestrator.engine.mount.recover import PROOF_AFTER, look
 from orchestrator.engine.mount.release import abandon, record_finished, release
 from orchestrator.engine.mount.submit import doubt_of, settle, submit, take
 from orchestrator.engine.mount.task_end import watch_to_end
-from orchestrator.engine.scheduler import Slot
+from orchestrator.engine.slot import Slot
 from orchestrator.engine.watcher import TaskEndless, TaskVanished
 
 Work = Callable[[MountRequest, Slot, RunContext], Awaitable[NextStep]]

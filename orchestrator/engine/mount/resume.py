@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 
 import anyio
@@ -25,6 +25,7 @@ from orchestrator.core.lifecycle import HOLDING_PHASES, MountRecord, Phase
 from orchestrator.core.model import (
     Href,
     Mount,
+    MountKey,
     MountRequest,
     MountState,
     ServerName,
@@ -66,8 +67,8 @@ from orchestrator.engine.mount.recover import Unsettled, hidden_tasks, outcome, 
 from orchestrator.engine.mount.release import remove
 from orchestrator.engine.mount.submit import doubt_of, settle
 from orchestrator.engine.orders import Orders
-from orchestrator.engine.scheduler import Slot
 from orchestrator.engine.sessions import PATIENCE
+from orchestrator.engine.slot import Slot
 from orchestrator.engine.watcher import TaskEndless, TaskVanished
 from orchestrator.log import Log
 
@@ -98,28 +99,34 @@ def is_wanted(client: EnterpriseManager, orders: Orders) -> bool:
         bool(client.kept)
         or (not records and orders.selection.wants(server))
         or bool(orders.selection.guarded_with(server))
-        or any(is_left(record, retry_failed=retry_failed) for record in records)
+        or any(
+            is_left(record, retry_failed=retry_failed, skipped=earlier.skipped)
+            for record in records
+        )
     )
 
 
-def sort_out(context: RunContext, *, retry_failed: bool) -> RemainingWork:
+def sort_out(
+    context: RunContext, *, retry_failed: bool, skipped: Container[MountKey] = ()
+) -> RemainingWork:
     """Return the work that is left, and conclude the targets that need nothing else.
 
-    Targets that were never submitted are taken up again. Those that failed, or whose outcome
-    is unknown, only with `retry_failed`, and never while a mount of theirs may be open; their
-    attempts and their restore points are then counted anew, from the first choice on.
+    Targets that were never submitted are taken up again, but for those that a person `skipped`.
+    Those that failed, or whose outcome is unknown, only with `retry_failed`, and never while a
+    mount of theirs may be open; their attempts and their restore points are then counted anew, from
+    the first choice on.
     """
     remains = RemainingWork()
     listed: set[ServerName] = set()
     for record in context.ledger.records:
         name = record.planned.server
         if record.planned.point is None:
-            if is_wanted_again(record, retry_failed=retry_failed):
+            if is_wanted_again(record, retry_failed=retry_failed, skipped=skipped):
                 remains.unlisted.append(name)
             listed.add(name)
             continue
         listed.add(name)
-        _sort(record, context, remains, retry_failed=retry_failed)
+        _sort(record, context, remains, retry_failed=retry_failed, skipped=skipped)
     remains.unlisted += [
         name
         for name, server in context.servers.items()
@@ -130,7 +137,12 @@ def sort_out(context: RunContext, *, retry_failed: bool) -> RemainingWork:
 
 
 def _sort(
-    record: MountRecord, context: RunContext, remains: RemainingWork, *, retry_failed: bool
+    record: MountRecord,
+    context: RunContext,
+    remains: RemainingWork,
+    *,
+    retry_failed: bool,
+    skipped: Container[MountKey],
 ) -> None:
     request = request_of(record)
     if record.phase is Phase.BUSY:  # whether it still is, is asked anew
@@ -152,7 +164,7 @@ def _sort(
         remains.waiting.append(request)
     elif record.may_be_open:
         remains.left.append(asked_for(record))
-    elif is_wanted_again(record, retry_failed=retry_failed):
+    elif is_wanted_again(record, retry_failed=retry_failed, skipped=skipped):
         reopen(record, context)
         remains.waiting.append(request_of(context.ledger[request.key]))
 

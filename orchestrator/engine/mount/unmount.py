@@ -51,8 +51,9 @@ from orchestrator.engine.mount.attempt import (
 from orchestrator.engine.mount.holds import HoldRule, Holds
 from orchestrator.engine.mount.recover import PROOF_AFTER, Unsettled
 from orchestrator.engine.reachability import Reachability
-from orchestrator.engine.scheduler import Scheduler, Slot
+from orchestrator.engine.scheduler import Scheduler
 from orchestrator.engine.server_connection import ServerConnection
+from orchestrator.engine.slot import Slot
 
 WAIT_FOR_TASKS = 600.0
 """Seconds that running mount tasks of a dead run are waited for, to unmount what they made."""

@@ -33,7 +33,7 @@ def plan_json_schema() -> dict[str, Any]:
         holder["targets"]["minItems"] = 1
     for name in ("Defaults", "Wave", "Target"):
         definitions[name]["properties"]["volumes"] |= {"propertyNames": {"pattern": "^[A-Za-z]$"}}
-    properties["waves"]["minItems"] = 1
+    properties["waves"]["minItems"] = properties["gates"]["minItems"] = 1
     definitions["Target"]["oneOf"] = _exactly_one(KEYS)
     definitions["Expect"]["minProperties"] = 1
     definitions["Notification"]["properties"]["on"]["minItems"] = 1

@@ -11,19 +11,20 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from orchestrator.core.model import Objectives, OnError, ServerName, WaveName
+from orchestrator.core.model import Gate, Objectives, OnError, ServerName, WaveName
 from orchestrator.plan.file.check_sets import DeclaredSets, resolve_check_sets
 from orchestrator.plan.file.document import Block, Items, Text
 from orchestrator.plan.file.inheritance import TargetDefaults, inherit, merge
 from orchestrator.plan.file.left_out import LeftOut
 from orchestrator.plan.file.named_files import NamedFiles
-from orchestrator.plan.file.problems import Problems
+from orchestrator.plan.file.problems import Problems, did_you_mean
 from orchestrator.plan.file.quantities import shown
 from orchestrator.plan.file.reading import items_of, read_section
 from orchestrator.plan.file.references import check_order, check_same_files, check_twice
 from orchestrator.plan.file.scalars import absolute_path
 from orchestrator.plan.file.schema import (
     DefaultsFile,
+    GateFile,
     LimitsFile,
     NotificationFile,
     PlanFile,
@@ -92,6 +93,7 @@ def resolve(
         named=named,
     )
     waves = () if only_servers else tuple(_waves(tree, around, problems))
+    gates = _gates(tree, problems)
     notifications = _notifications(tree.get("notifications"), problems, base, named)
     check_twice(around.placed)
     check_same_files(around.placed)
@@ -107,6 +109,7 @@ def resolve(
         checks=declared.sets,
         cleanup=merge(Cleanup(), header.cleanup),
         notifications=notifications,
+        gates=gates,
     )
     return Resolved(plan=plan, files=around.files, left_out=tuple(around.left_out))
 
@@ -227,6 +230,33 @@ def _on_error(file: WaveFile | None, node: Block, problems: Problems) -> OnError
             f"a critical wave halts the run, so it cannot {file.on_error}: leave one out",
         )
     return OnError.HALT
+
+
+def _gates(tree: Block, problems: Problems) -> tuple[Gate, ...]:
+    """Return the gates of the plan; each is before a wave of it, and no two before the same."""
+    nodes, waves = tree.get("gates"), tree.get("waves")
+    words = "'gates' is a list with one '- before: WAVE' or more"
+    known = [
+        str(wave["name"])
+        for wave in (waves if isinstance(waves, Items) else ())
+        if isinstance(wave, Block) and isinstance(wave.get("name"), Text)
+    ]
+    gates: dict[WaveName, Gate] = {}
+    for node in items_of(nodes, problems, words):
+        file = read_section(GateFile, node, problems, noun="a gate")
+        if file is None or not isinstance(node, Block):
+            continue
+        name = WaveName(file.before)
+        if name not in known:
+            advice = did_you_mean(name, known, noun="waves")
+            problems.add(node["before"].position, f"there is no wave {shown(name)}: {advice}")
+        elif name in gates:
+            problems.add(
+                node["before"].position, f"two gates are before wave {shown(name)}: keep one"
+            )
+        else:
+            gates[name] = Gate(**{**file.values(), "before": name})
+    return tuple(gates.values())
 
 
 def _notifications(

@@ -20,6 +20,7 @@ from orchestrator.core.model import (
     Cause,
     Conflict,
     OnError,
+    OnTimeout,
     Order,
     OsKind,
     OsSource,
@@ -276,6 +277,7 @@ CauseWord = Annotated[Cause, *choice(Cause, "causes")]
 Filter = Annotated[str, scalar(filter_text), text_schema()]
 StopTasksWord = Annotated[StopTasks, *choice(StopTasks, "rules for stopping tasks")]
 OnErrorWord = Annotated[OnError, *choice(OnError, "reactions to an error")]
+OnTimeoutWord = Annotated[OnTimeout, *choice(OnTimeout, "reactions to a timeout")]
 HookKindWord = Annotated[HookKind, *choice(HookKind, "kinds of webhooks")]
 NotifyOnWord = Annotated[NotifyOn, *choice(NotifyOn, "events")]
 Os = Annotated[OsChoice, *choice(OS_CHOICES, "operating systems")]

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from orchestrator.core.model import AttemptPolicy, PhaseTimeouts
+from orchestrator.core.model import AttemptPolicy, Gate, PhaseTimeouts
 from orchestrator.core.policy import DEADLINE
 from orchestrator.core.proof import Download
 from orchestrator.core.text import plan_size
@@ -363,6 +363,20 @@ class CleanupFile(Section, of=Cleanup):
     )
 
 
+class GateFile(Section, of=Gate):
+    """A wave that starts only once people have approved it."""
+
+    before: kinds.Line = Field(description="The wave that waits.")
+    approvals: kinds.Mounts | None = optional("How many people must approve it, each once.")
+    timeout: kinds.PositiveDuration = Field(
+        description="How long it waits once the waves before it are over."
+    )
+    on_timeout: kinds.OnTimeoutWord = Field(
+        description="What follows then: halt (the run submits nothing more), skip (the wave, and "
+        "those that wait for it, are skipped)."
+    )
+
+
 class WebhookFile(Section, of=Notification):
     """A webhook that messages are posted to, over https."""
 
@@ -420,6 +434,10 @@ class PlanFile(Section, of=RestorePlan):
     )
     waves: Annotated[list[WaveFile], ReadLater()] | None = optional(
         "What to mount, in waves that may wait for one another."
+    )
+    gates: Annotated[list[GateFile], ReadLater()] | None = optional(
+        "Waves that wait for people: `bulk-restore ctl RUN approve WAVE --reason TEXT`. Not for "
+        "runs over several machines."
     )
     cleanup: CleanupFile | None = optional("What happens to mounts at the end.")
     notifications: Annotated[list[NotificationFile], ReadLater()] | None = optional(

@@ -19,6 +19,7 @@ from orchestrator.core.model import (
     BackupServerName,
     Cause,
     Conflict,
+    Gate,
     Objectives,
     Order,
     OsKind,
@@ -352,6 +353,7 @@ class RestorePlan(Struct, frozen=True, kw_only=True):
     checks: CheckSets = field(default_factory=CheckSets)
     cleanup: Cleanup = Cleanup()
     notifications: tuple[Notification, ...] = ()
+    gates: tuple[Gate, ...] = ()
 
     def entries(self, server: ServerName | None = None) -> tuple[Entry, ...]:
         """Return the entries of all waves in order, or those of one server."""

@@ -50,6 +50,7 @@ def render(report: Report) -> str:
     )
     second = "".join(
         (
+            sections.controls(report),
             sections.warnings(report),
             sections.waves(report),
             sections.phases(report),

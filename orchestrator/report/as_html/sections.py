@@ -191,6 +191,22 @@ def written_files(report: Report) -> str:
     return section("Written into guests", inner, more(len(rows) - NAMED))
 
 
+def controls(report: Report) -> str:
+    """Return what people asked of the living run."""
+    rows = [
+        (
+            local_and_utc(each.at, report.run.utc_offset_s),
+            f"{shown(each.user)} on {shown(each.host)}",
+            f"<b>{shown(each.words, 600)}</b>",
+        )
+        for each in report.controls
+    ]
+    if not rows:
+        return ""
+    inner = cards(("When", "Who", "What"), rows[:NAMED], kind="narrow")
+    return section("Steered by people", inner, more(len(rows) - NAMED))
+
+
 def objectives(report: Report) -> str:
     """Return the objectives of run and waves, and those that single targets missed.
 

@@ -18,12 +18,8 @@ from orchestrator.report.described import Moment
 from orchestrator.report.evidence import manifest
 from orchestrator.report.evidence.manifest import MANIFEST
 from orchestrator.report.evidence.verifying import Made, verify
-from orchestrator.report.values import (
-    MergedPart,
-    PartReport,
-    PublishedReport,
-    PublishedTarget,
-)
+from orchestrator.report.part_values import MergedPart, PartReport
+from orchestrator.report.values import PublishedReport, PublishedTarget
 
 AS_JSON = "report.json"
 MOST_BYTES = 1 << 30

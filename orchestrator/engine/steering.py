@@ -1,0 +1,146 @@
+"""What people ask of a run while it lives: `ctl`. Recorded first, then done, then answered.
+
+A request is judged when it is taken: what it asks for may have become impossible since it was made.
+What is recorded is done again by whoever resumes the run; what was not answered may be recorded or
+not, and the journal tells.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import anyio
+
+from orchestrator.core.control_rules import why_refused
+from orchestrator.core.controls import Answer, Control, Verb, limit_change
+from orchestrator.core.events import ControlApplied
+from orchestrator.core.model import MountKey
+from orchestrator.core.ports.controls import Controls
+from orchestrator.engine.conductor import Conductor
+from orchestrator.engine.ledger import Ledger
+from orchestrator.engine.limits import Limits
+from orchestrator.engine.orders import Orders
+from orchestrator.log import Log
+
+log = Log(__name__)
+
+CONTROL_TICK = 1.0
+"""Seconds between looks whether somebody asks for anything."""
+
+
+AT_ONCE = frozenset({Verb.SKIP, Verb.RETRY})
+"""What is done before it is durable: else a target might get a slot, or its wave might end.
+
+Whatever follows from it is behind it in the journal, so nothing of it is kept without it.
+"""
+
+
+class SteeredShard(Protocol):
+    """A shard, as far as people can steer it."""
+
+    def pause(self, *, paused: bool) -> None:
+        """Begin no mount while `paused`."""
+
+    def limit_to(self, limits: Limits) -> None:
+        """Change the limits from the next grant on."""
+
+    def is_waiting(self, key: MountKey) -> bool:
+        """Return whether a target has no slot yet."""
+
+    def why_no_retry(self, key: MountKey) -> str | None:
+        """Return why a concluded target cannot be tried once more now; None: it can."""
+
+    def retry(self, key: MountKey) -> None:
+        """Try a concluded target once more."""
+
+    def skip(self, key: MountKey, why: str) -> None:
+        """Never submit a target that has no slot yet; it is concluded in its wave's turn."""
+
+
+class Steering:
+    """Carries out the requests to one run."""
+
+    def __init__(
+        self,
+        orders: Orders,
+        ledger: Ledger,
+        shard: SteeredShard,
+        conductor: Conductor,
+        controls: Controls | None,
+    ) -> None:
+        """`controls` is where people ask; None: nobody can."""
+        self._orders, self._ledger, self._shard = orders, ledger, shard
+        self._controls, self._limits = controls, orders.limits
+        self._conductor = conductor
+
+    def recall(self) -> None:
+        """Do again what was asked of earlier processes of the run and still holds."""
+        earlier = self._orders.earlier
+        if earlier is None:
+            return
+        for event in earlier.controls:
+            if event.verb == Verb.APPROVE:
+                self._conductor.gates.recall(event.asked)
+            elif event.verb == Verb.RETRY:
+                continue  # what came of it is in the target's own records
+            elif event.verb != Verb.SKIP or MountKey(event.words[0]) in earlier.skipped:
+                self._do(event.asked)
+
+    async def watch(self) -> None:
+        """Take requests, one after another, for as long as the run lives."""
+        while self._controls is not None:
+            await anyio.sleep(CONTROL_TICK)
+            for control in self._controls.take():
+                try:
+                    refused = await self._carry_out(control)
+                except Exception as exc:
+                    log.exception("control.internal_error", control=control.id)
+                    refused = f"internal error: {type(exc).__name__}; see the log of the run"
+                self._controls.answer(Answer(id=control.id, refused=refused))
+
+    async def _carry_out(self, control: Control) -> str | None:
+        """Record a request and do it; return why that is not possible, if it is not."""
+        why = self._why_refused(control)
+        if why is not None:
+            return why
+        self._ledger.record(ControlApplied.of(control, at=self._ledger.now()))
+        if control.verb in AT_ONCE:
+            self._do(control)
+        if not await self._ledger.saved():
+            return f"the journal takes nothing any more: {self._ledger.broken}"
+        if control.verb not in AT_ONCE:
+            self._do(control)
+        return None
+
+    def _why_refused(self, control: Control) -> str | None:
+        if self._ledger.broken is not None:
+            return f"the journal takes nothing any more: {self._ledger.broken}"
+        why = why_refused(control, self._orders.started, self._ledger.records)
+        if why is None and control.verb == Verb.SKIP:
+            key = MountKey(control.words[0])
+            if not self._shard.is_waiting(key):
+                return f"{key} is about to be submitted: it has its slot already"
+        if why is None and control.verb == Verb.RETRY:
+            return self._shard.why_no_retry(MountKey(control.words[0]))
+        if why is None and control.verb == Verb.APPROVE:
+            return self._conductor.gates.why_not(control)
+        return why
+
+    def _do(self, control: Control) -> None:
+        match control.verb:
+            case Verb.PAUSE:
+                self._shard.pause(paused=True)
+            case Verb.CONTINUE:
+                self._shard.pause(paused=False)
+            case Verb.LIMITS:
+                for word in control.words:
+                    self._limits = self._limits.changed(limit_change(word))
+                self._shard.limit_to(self._limits)
+            case Verb.SKIP:
+                why = f"skipped by {control.who}: {control.reason}"
+                self._shard.skip(MountKey(control.words[0]), why)
+            case Verb.APPROVE:
+                self._conductor.gates.decide(control)
+            case Verb.RETRY:
+                self._conductor.take_back(MountKey(control.words[0]))
+                self._shard.retry(MountKey(control.words[0]))
