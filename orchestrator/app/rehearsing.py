@@ -36,7 +36,7 @@ from orchestrator.simulator.rehearsal.scenario import ServerMishaps, apply_scena
 COPY = "rehearsal.yaml"
 NO_KNOBS: Mapping[str, Any] = MappingProxyType({})
 FAST = 1200.0
-WATCH = WatchPolicy(longest=0.5)
+WATCH = WatchPolicy(longest=0.5, activity=1.0)
 """What takes a moment is looked at in a moment."""
 
 

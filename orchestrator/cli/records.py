@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from orchestrator.cli import options
 from orchestrator.cli.ending import end
+from orchestrator.core.controls import Verb
 from orchestrator.core.errors import IllegalTransition, JournalDamaged
 from orchestrator.core.text import counted, inert, moment, printable, timestamp
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.app.sites.overview import ServedRun
     from orchestrator.app.stores import Place
     from orchestrator.core.lifecycle import MountRecord
-    from orchestrator.core.model import ServerName, SessionId
+    from orchestrator.core.model import ServerName, SessionId, WaveName
     from orchestrator.core.ports.store import Store
     from orchestrator.core.records import RunSummary, Stall
     from orchestrator.core.run_state import RunState
@@ -282,6 +283,16 @@ def _progress(run_state: RunState) -> str:
     return f"{done} of {counted(len(records), 'target')} {have} result{more}"
 
 
+def _given(run_state: RunState, wave: WaveName, since: float) -> str:
+    """Return who has approved already, where more than one must."""
+    users = {
+        each.user
+        for each in run_state.controls
+        if each.verb == Verb.APPROVE and each.words[:1] == (wave,) and each.at >= since
+    }
+    return f" ({', '.join(printable(user) for user in sorted(users))} gave one)" if users else ""
+
+
 def _waiting_for_people(run_state: RunState) -> list[str]:
     """Return what a living run waits for that only a person can do."""
     run, paused = run_state.started.run, run_state.pauses[-1:]
@@ -291,7 +302,8 @@ def _waiting_for_people(run_state: RunState) -> list[str]:
         if end is None
     ]
     return lines + [
-        f"wave {printable(wave)} waits for {counted(each.approvals, 'approval')} until "
+        f"wave {printable(wave)} waits for "
+        f"{counted(each.approvals, 'approval')}{_given(run_state, wave, each.at)} until "
         f"{moment(run_state.moment(each.until))}: bulk-restore ctl {run} approve "
         f"{printable(wave)} --reason TEXT"
         for wave, each in run_state.awaited.items()

@@ -53,6 +53,8 @@ class WatchPolicy(Struct, frozen=True, kw_only=True):
     calm: float = 2.5
     few: int = 7
     brief: float = 12.0
+    activity: float = 60.0
+    """Seconds between two looks at what else is at work on a server, at least."""
 
     def interval(self, *, in_flight: int, expected: float, nearest: float = 0.0) -> float:
         """Return the pause until the next read of `in_flight` tasks of `expected` seconds.

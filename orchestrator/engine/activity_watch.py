@@ -95,6 +95,7 @@ class ActivityWatch:
         *,
         count_others: bool = False,
         on_others: Callable[[Counter[BackupServerName]], None] = lambda others: None,
+        every_s: float = EVERY_S,
     ) -> None:
         """`started_at` is the time at second 0 of the run's clock.
 
@@ -116,7 +117,7 @@ class ActivityWatch:
         self._known = anyio.Event()
         self._told: ActivitySeen | None = None
         self._followed: set[MountKey] = set()
-        self.every_s = EVERY_S
+        self.every_s = every_s
         """Seconds between two looks, at least."""
 
     # --- what is known -------------------------------------------------------------------------
@@ -210,7 +211,7 @@ class ActivityWatch:
         if not askable:
             return
         question = askable[0]
-        with self._wanting(question), anyio.move_on_after(EVERY_S + ANSWER_S):
+        with self._wanting(question), anyio.move_on_after(self.every_s + ANSWER_S):
             while self._asked_at.get(question, -1.0) < second and question in self._askable:
                 await self.looked()
 
@@ -239,7 +240,7 @@ class ActivityWatch:
         while self._askable:
             await anyio.sleep(max(0.0, self._next_at - self._ledger.now()))
             await self._needed()
-            self._next_at = self._ledger.now() + EVERY_S
+            self._next_at = self._ledger.now() + self.every_s
             await self._ask(session, self._chosen())
             self._known.set()
             looked, self._looked = self._looked, anyio.Event()
@@ -259,7 +260,7 @@ class ActivityWatch:
         """Return once somebody waits for an answer, or a target may be mounted yet."""
         while not self._wanted.total() and not self._has_waiting_targets():
             self._wish = anyio.Event()
-            with anyio.move_on_after(EVERY_S):
+            with anyio.move_on_after(self.every_s):
                 await self._wish.wait()
 
     def _has_waiting_targets(self) -> bool:

@@ -188,8 +188,11 @@ class Conductor(Ending):
     async def _is_approved(self, name: WaveName) -> bool:
         """Return whether a wave may start, once its gate is open or nobody waits for it any more.
 
-        Where it stays closed, the run halts, or only the wave is skipped, as the plan says.
+        Where it stays closed, the run halts, or only the wave is skipped, as the plan says. Nobody
+        is asked where this run, or this part of one, has no target behind the gate.
         """
+        if self.waves.is_empty(name):
+            return True
         why = await self.gates.opened(name, self.unless_ended)
         if why is not None and self.accepting:
             if self.gates.is_skipped(name):

@@ -127,6 +127,19 @@ class Scheduler:
         self._paused = paused
         self.look_again()
 
+    def holds_back(self, request: MountRequest) -> bool:
+        """Return whether a slot that is held and not used yet must be given back.
+
+        So it is while the run is paused, and where more is open than a limit that was lowered.
+        """
+        if self._paused or (self._run_limit is not None and self._open_run > self._run_limit):
+            return True
+        limit = self._limits.servers.get(request.server)
+        if limit is not None and self._open_server[request.server] > limit:
+            return True
+        backup = request.server, request.backup_server
+        return self._open_backup[backup] > self.backup_limit(backup)
+
     @property
     def could_begin(self) -> int:
         """How many of the targets that wait would fit now if the run had no limit."""

@@ -154,6 +154,7 @@ class Servers:
             started.started_at,
             count_others=self._scheduler.counts_others(server),
             on_others=partial(self._scheduler.count_others, server),
+            every_s=self._orders.watch.activity,
         )
 
     def _pace(self, server: ServerName) -> AdaptiveLimit:

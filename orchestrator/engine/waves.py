@@ -96,7 +96,12 @@ class Waves:
         if why is not None:
             self.skip(name, why)
             return False
-        return name not in self._finished or bool(wave.open or wave.silent)
+        return name not in self._finished or not self.is_empty(name)
+
+    def is_empty(self, name: WaveName) -> bool:
+        """Return whether a wave has no target that is open, and no server yet to say which."""
+        wave = self._waves[name]
+        return not (wave.open or wave.silent)
 
     def skip(self, name: WaveName, why: str) -> None:
         """Submit nothing of a wave."""

@@ -79,8 +79,10 @@ def why_not_compared(state: RunState) -> str | None:
     What was not compared has missed nothing; the report names it.
     """
     started = state.started
-    if started.only or started.keys is not None:
+    if started.only or started.keys is not None or started.part is not None:
         return "the run was narrowed"
+    if state.controls:
+        return "people steered the run"
     if state.resumed:
         return "the run was resumed, and somebody may have waited with that"
     found = len(earlier_makespans(state))

@@ -14,7 +14,7 @@ from orchestrator.core.lifecycle import HOLDING_PHASES, MountRecord, Phase
 from orchestrator.core.model import MountKey, Result, ServerName, SessionId, TaskId, WaveName
 from orchestrator.core.proof import Fate
 from orchestrator.core.records import Stall
-from orchestrator.core.text import clock, counted, moment, time_of_day
+from orchestrator.core.text import clock, counted, moment, printable, time_of_day
 from orchestrator.views.eta import Eta, Expected, Situation, TimeLeft, nothing_known
 from orchestrator.views.stalled import continuing_words, stalled_words
 
@@ -72,6 +72,8 @@ class RunStatistics:
         """Whether the run's process is gone although the run has not finished."""
         self.stall: Stall | None = None
         """Who works on the run and does not move, and since when."""
+        self.gates: dict[WaveName, int] = {}
+        """The waves that wait for people, with how many approvals each needs."""
         self.is_paused = False
         """Whether a person has paused it."""
         self.is_shared = False
@@ -93,7 +95,10 @@ class RunStatistics:
                 self.eta.begin(event)
             case events.RunResumed():
                 self.start_process(event.at)
+            case events.ApprovalAwaited(wave=wave, approvals=approvals):
+                self.gates[wave] = approvals
             case events.WaveStarted(wave=wave):
+                self.gates.pop(wave, None)
                 self.waves_started[wave] = None
                 self.eta.wave_started(wave)
             case events.WaveFinished(wave=wave):
@@ -106,6 +111,7 @@ class RunStatistics:
             case events.ControlApplied(verb=Verb.PAUSE | Verb.CONTINUE as verb):
                 self.is_paused = verb == Verb.PAUSE
             case events.RunHalted(detail=detail):
+                self.gates.clear()
                 self.ending = f"halted: {detail}"
                 self.stops.append((event.at, f"halt: {detail}"))
             case events.PlaceholderReplaced():
@@ -382,6 +388,8 @@ class RunStatistics:
     def counts(self) -> str:
         """Return the totals in one line."""
         parts = ["PAUSED"] * (self.is_paused and self.finished is None)
+        if self.finished is None:
+            parts += [f"WAITS for approval of wave {printable(name)}" for name in self.gates]
         parts += [f"{self.done}/{self.targets} done"]
         parts += [f"{self.results[result]} {result}" for result in Result if self.results[result]]
         parts += [f"{len(self.running)} open", f"{self.waiting} waiting"]

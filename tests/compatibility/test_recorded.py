@@ -62,6 +62,8 @@ def lost(older: Any, newer: Any, place: str = "") -> Iterator[str]:
     elif isinstance(older, list) and isinstance(newer, list) and len(older) == len(newer):
         for number, (old, new) in enumerate(zip(older, newer, strict=True)):
             yield from lost(old, new, f"{place}/{number}")
+    elif isinstance(older, list) and isinstance(newer, list):
+        yield from (f"{place}: {each!r} is gone" for each in older if each not in newer)
     elif older != newer:
         yield f"{place}: {older!r} became {newer!r}"
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from orchestrator.core.events import (
+    ControlApplied,
     Event,
     RunResumed,
     RunStarted,
@@ -19,6 +20,7 @@ from orchestrator.core.events import (
 from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.makespan import PastMakespans
 from orchestrator.core.model import Objectives, ServerName, SessionId
+from orchestrator.core.parts import Part
 from orchestrator.core.run_state import RunState
 from orchestrator.report.exit_codes import exit_code
 from orchestrator.report.objective_values import Objective
@@ -226,9 +228,10 @@ def test_a_run_is_compared_with_the_median_of_earlier_ones(seconds: float, met: 
         compared(),
         compared(simulated=(1.0, 1.0, 1.0)),
         replace(compared(1.0, 1.0, 1.0), only=("sql*",)),
+        replace(compared(1.0, 1.0, 1.0), part=Part(number=1, of=2)),
         replace(compared(1.0, 1.0, 1.0), regression=None),
     ],
-    ids=["too few", "the first run", "simulated ones", "narrowed", "not asked"],
+    ids=["too few", "the first run", "simulated ones", "narrowed", "a shard", "not asked"],
 )
 def test_what_cannot_be_compared_has_missed_nothing(first: RunStarted) -> None:
     """It is not judged, and the report says why; a real run is none of the simulated ones."""
@@ -239,6 +242,14 @@ def test_what_cannot_be_compared_has_missed_nothing(first: RunStarted) -> None:
     assert exit_code(state) is ExitCode.GOOD
     said = any("longer than usual was not judged" in line for line in report.not_proven)
     assert said is (first.regression is not None)
+
+
+def test_a_run_that_people_held_up_is_not_compared() -> None:
+    """How long they took says nothing of its machines."""
+    state = took(500.0, ControlApplied(at=20.0, control="c", verb="pause"), first=compared(1, 1, 1))
+
+    assert summarize(state).objectives == ()
+    assert exit_code(state) is ExitCode.GOOD
 
 
 def test_a_simulated_run_is_compared_with_simulated_ones() -> None:

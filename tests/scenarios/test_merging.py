@@ -104,6 +104,42 @@ async def test_the_reports_of_all_parts_are_one_report_of_the_plan(shards: Shard
     assert {path.name for path in shards.merged.iterdir()} == set(RENDERINGS)
 
 
+async def test_what_people_asked_of_a_part_is_in_the_merged_report(shards: Shards) -> None:
+    """With its part. A forecast of one part says nothing of the whole."""
+    directories = await shards.run()
+    for number, directory in enumerate(directories, 1):
+        path = directory / "report.json"
+        values = json.loads(path.read_bytes())
+        values["controls"] = [
+            {
+                "at": f"2026-11-23T06:0{5 - number}:00.000000Z",
+                "user": "anna",
+                "host": "admin",
+                "verb": "pause",
+                "words": "pause",
+                "reason": None,
+            }
+        ]
+        values["run"]["forecast"] = {
+            "makespan_s": 1.0,
+            "low_s": 1.0,
+            "high_s": 1.0,
+            "actual_s": 9.0,
+            "targets": 3,
+            "without_history": 0,
+        }
+        path.write_text(json.dumps(values), encoding="utf-8")
+        (directory / "evidence.json").unlink(missing_ok=True)
+
+    result = shards.merge(*directories)
+
+    assert result.exit_code == 0, result.output
+    merged = shards.values()
+    words = [each["words"] for each in merged["controls"]]
+    assert words == ["shard 3/3: pause", "shard 2/3: pause", "shard 1/3: pause"]
+    assert "forecast" not in merged["run"]
+
+
 async def test_the_order_of_the_directories_changes_nothing(shards: Shards) -> None:
     """A glob of a shell may give them in any order."""
     directories = await shards.run()

@@ -204,6 +204,35 @@ async def test_a_pause_of_two_hours_loses_no_session_and_no_hold(
     assert any("paused once, for 2 h" in line for line in done.report["warnings"])
 
 
+async def test_what_waits_for_its_turn_with_a_slot_in_hand_is_held_back_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a start interval many have slots and wait: a pause and a lower limit hold for them."""
+    watching = Watching()
+    lowered = [0]
+
+    async def person() -> None:
+        await until(lambda: watching.open >= 3)
+        assert (await told(stage, "pause")).code == 0
+        await anyio.sleep(HOUR)
+        assert (await told(stage, "limits", "run.mounts=2")).code == 0
+        assert (await told(stage, "continue")).code == 0
+        await until(lambda: len(watching.grants) >= 6)
+        lowered[0] = len(watching.grants)
+        assert (await told(stage, "limits", "hq.mounts=1")).code == 0
+
+    site = Site(machines=12, backup_servers=4, limit=8)
+    extra = "limits: {start_interval: 20s}\n"
+    async with steered(tmp_path, monkeypatch, site, extra=extra) as stage:
+        done = await with_a_person(stage, person, watching)
+
+    paused, _, going_on, last = (event.at for event in watching.applied)
+    assert not [when for when, _ in watching.grants if paused < when < going_on]
+    assert max(count for when, count in watching.grants if when > going_on) == 1
+    assert max(count for when, count in watching.grants if when > last) == 0
+    assert set(done.results().values()) == {"mounted"}
+
+
 async def test_a_skipped_target_is_never_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -505,6 +534,18 @@ async def test_a_gate_that_stays_closed_ends_the_run_or_the_wave(
         assert why in done.target("hq-sql0001")["message"]
         assert done.target("hq-sql0001")["result"] == "skipped"
         assert (done.took_s > 1800.0) != reject
+
+
+async def test_nobody_is_asked_before_a_wave_without_a_target_in_this_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of one wave, or a shard without a machine behind the gate, comes to its end."""
+    async with steered(tmp_path, monkeypatch, Site(machines=4), plan=gated()) as stage:
+        done = await stage.run(only=("hq-app0000",))
+        assert not reached(stage)
+
+    assert done.outcome.code == 0
+    assert done.results() == {"hq-app0000": "mounted"}
 
 
 async def test_a_resume_counts_approvals_and_forgets_a_rejection(

@@ -7,7 +7,14 @@ from statistics import median
 from msgspec import Struct
 
 from orchestrator.core.errors import JournalError
-from orchestrator.core.events import RunStarted, SubmissionStarted, TargetPlanned, TaskAccepted
+from orchestrator.core.events import (
+    ApprovalAwaited,
+    ControlApplied,
+    RunStarted,
+    SubmissionStarted,
+    TargetPlanned,
+    TaskAccepted,
+)
 from orchestrator.core.model import MountKey, RunId
 from orchestrator.core.ports.store import Store
 
@@ -48,6 +55,8 @@ def _of_run(store: Store, run: RunId) -> Overheads | None:
         match event:
             case RunStarted():
                 asked = not event.confirmed
+            case ApprovalAwaited() | ControlApplied() if first is None:
+                asked = True  # people took their time
             case TargetPlanned() if first is None:
                 planned_at = event.at
             case SubmissionStarted(key=key):

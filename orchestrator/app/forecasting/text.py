@@ -26,7 +26,7 @@ def lines_of(answer: Answer) -> Iterator[str]:
     if answer.as_planned is not None:
         yield f"with {printable(in_words(answer.changes))}; {compared(answer.as_planned, found)}"
     if answer.deadline is not None:
-        words = "it is expected to end the run" if answer.exceeds_deadline else "kept"
+        words = "it is expected to end the run" if answer.exceeds_deadline else IN_TIME
         unsure = answer.forecast.makespan.high_s > answer.deadline and not answer.exceeds_deadline
         yield f"deadline {duration(answer.deadline)}: {'it may end the run' if unsure else words}"
     yield ""
@@ -37,6 +37,9 @@ def lines_of(answer: Answer) -> Iterator[str]:
     if not found.limits:
         yield "no limit delays the end: its longest mounts and the order of the waves decide"
     yield from grounds(answer)
+
+
+IN_TIME = "the expected end is before it; a target that begins late may get no time"
 
 
 def in_range(each: Range) -> str:

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from orchestrator.core.errors import JournalDamaged
 from orchestrator.core.events import (
+    ControlApplied,
     RunFinished,
     RunHalted,
     RunResumed,
@@ -38,6 +39,7 @@ TELLING = (
     RunHalted,
     StopRequested,
     RunResumed,
+    ControlApplied,
     RunFinished,
 )
 """The events from which a makespan follows."""
@@ -76,9 +78,9 @@ def _whole(run: RunId, records: Iterable[tuple[str, bytes]]) -> tuple[bool, floa
     is_simulated = has_ended = False
     for kind, body in records:
         match read_event(kind, body, f"a record of run {run}"):
-            case RunStarted(only=only, keys=keys) if only or keys is not None:
+            case RunStarted(only=only, keys=keys, part=part) if only or keys is not None or part:
                 return None
-            case RunHalted() | StopRequested() | RunResumed():
+            case RunHalted() | StopRequested() | RunResumed() | ControlApplied():
                 return None
             case TargetConcluded(result=result) if result in NOT_TRIED:
                 return None

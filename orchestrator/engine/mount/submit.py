@@ -115,7 +115,7 @@ async def _intend_and_post(
         _not_sent(attempt, "stopped before it was sent")
         raise
     if not _still_wanted(attempt):
-        return _not_sent(attempt, "the run or its session ended before the POST")
+        return _not_sent(attempt, "the run, a person or its session ended the wait for the POST")
     return await _post(attempt)
 
 
@@ -125,6 +125,8 @@ def _still_wanted(attempt: Attempt) -> bool:
         return False
     if not attempt.context.deadline.has_time(attempt.request):
         return False  # it has waited for its turn
+    if attempt.context.scheduler.holds_back(attempt.request):
+        return False  # a person has paused the run or lowered a limit meanwhile
     return attempt.context.accepting() and attempt.server.gate.is_open
 
 

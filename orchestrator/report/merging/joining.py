@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from msgspec import structs
+from msgspec.structs import replace
 
 from orchestrator.core.exit_codes import ExitCode, totals
 from orchestrator.core.lifecycle import FIRM_RESULTS
@@ -25,6 +26,7 @@ from orchestrator.report.merging.reading import Parts
 from orchestrator.report.objective_values import Objective
 from orchestrator.report.server_values import OutageReport, ServerReport
 from orchestrator.report.values import (
+    ControlReport,
     PublishedReport,
     PublishedTarget,
     Report,
@@ -65,7 +67,18 @@ def join(parts: Parts) -> Report:
         warnings=tuple(_warnings(parts)),
         unread=tuple(unread for each in reports for unread in each.unread),
         strays_removed=(),
+        controls=tuple(_controls(parts)),
     )
+
+
+def _controls(parts: Parts) -> Sequence[ControlReport]:
+    """Return what people asked of the parts, in the order of time, each with its part."""
+    found = (
+        replace(each, words=f"shard {part.part.number}/{part.part.of}: {each.words}")
+        for part in parts.parts
+        for each in part.report.controls
+    )
+    return sorted(found, key=lambda each: each.at)
 
 
 def exit_code_of(parts: Parts, targets: Sequence[object]) -> ExitCode:
@@ -141,6 +154,7 @@ def _run(parts: Parts, targets: Sequence[TargetReport], lacking: str | None) -> 
             "journal_head": None,
             "journal_records": None,
             "part": None,
+            "forecast": None,
             "merged": tuple(each.merged() for each in parts.parts),
             "missing": tuple(parts.missing),
         },
