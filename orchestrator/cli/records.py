@@ -195,7 +195,8 @@ def _progress_of(state: str, overview: RunOverview) -> str:
     left = overview.open
     mounted = f", {left.mounts} mounted" if left.mounts else ""
     words = mounted if state == RUNNING else left.short()
-    return f"{state}{code}, {counted(overview.targets, 'target')}{words}"
+    waits = ", WAITS for people" if state == RUNNING and overview.is_held_up else ""
+    return f"{state}{code}{waits}, {counted(overview.targets, 'target')}{words}"
 
 
 def _state_of(run_state: RunState | RunOverview, attended: _Attended, *, is_shared: bool) -> str:

@@ -128,6 +128,14 @@ class RunState(Struct):
         return found
 
     @property
+    def is_held_up(self) -> bool:
+        """Whether the run waits for people: it is paused, or a wave needs their approval."""
+        is_paused = any(until is None for _, until in self.pauses)
+        return is_paused or any(
+            each.until > self.last_at and self.halted is None for each in self.awaited.values()
+        )
+
+    @property
     def unaudited_sessions(self) -> dict[ServerName, dict[SessionId, str]]:
         """The sessions in which a mount of no target may be open, unseen, and why, by server.
 

@@ -53,6 +53,7 @@ def test_a_living_run_is_steered_from_a_second_terminal(quick: Servers, place: P
     wrong = place.call("ctl", "last", "limits", "nowhere.mounts=1")
     unmounted = place.call("unmount", "last")
     waiting = place.call("status", "last").stdout
+    listed = place.call("status").stdout
     skipped = place.call("ctl", "last", "skip", keys[-1], "--reason", "not today")
     going_on = place.call("ctl", "last", "continue")
     until_held(place, process)
@@ -65,6 +66,7 @@ def test_a_living_run_is_steered_from_a_second_terminal(quick: Servers, place: P
     assert unmounted.stdout.count("released: ") == 1
     assert HELD not in waiting
     assert "PAUSED since " in waiting
+    assert "running, WAITS for people, " in listed
     assert (skipped.returncode, going_on.returncode) == (0, 0), skipped.stderr + going_on.stderr
     report = place.values()
     assert [each["verb"] for each in report["controls"]] == ["pause", "skip", "continue"]

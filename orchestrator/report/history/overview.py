@@ -32,6 +32,8 @@ class RunOverview(Struct, frozen=True, kw_only=True):
     targets: int
     report_dir: str
     open: LeftOpen = LeftOpen()
+    is_held_up: bool = False
+    """Whether a living run waits for people: it is paused, or a wave needs their approval."""
 
 
 def overview_of(
@@ -65,6 +67,7 @@ def overview_of(
         targets=len(state.records),
         report_dir=state.report_dir,
         open=state.left_open,
+        is_held_up=state.is_held_up,
     )
 
 
