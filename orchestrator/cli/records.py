@@ -22,8 +22,9 @@ from orchestrator.core.text import counted, inert, moment, printable, timestamp
 if TYPE_CHECKING:
     from orchestrator.app.sites.overview import ServedRun
     from orchestrator.app.stores import Place
+    from orchestrator.core.events import ApprovalAwaited
     from orchestrator.core.lifecycle import MountRecord
-    from orchestrator.core.model import ServerName, SessionId, WaveName
+    from orchestrator.core.model import ServerName, SessionId
     from orchestrator.core.ports.store import Store
     from orchestrator.core.records import RunSummary, Stall
     from orchestrator.core.run_state import RunState
@@ -284,12 +285,12 @@ def _progress(run_state: RunState) -> str:
     return f"{done} of {counted(len(records), 'target')} {have} result{more}"
 
 
-def _given(run_state: RunState, wave: WaveName, since: float) -> str:
+def _given(run_state: RunState, gate: ApprovalAwaited) -> str:
     """Return who has approved already, where more than one must."""
     users = {
         each.user
         for each in run_state.controls
-        if each.verb == Verb.APPROVE and each.words[:1] == (wave,) and each.at >= since
+        if each.verb == Verb.APPROVE and each.words[:1] == (gate.wave,) and each.at >= gate.at
     }
     return f" ({', '.join(printable(user) for user in sorted(users))} gave one)" if users else ""
 
@@ -303,12 +304,11 @@ def _waiting_for_people(run_state: RunState) -> list[str]:
         if end is None
     ]
     return lines + [
-        f"wave {printable(wave)} waits for "
-        f"{counted(each.approvals, 'approval')}{_given(run_state, wave, each.at)} until "
+        f"wave {printable(each.wave)} waits for "
+        f"{counted(each.approvals, 'approval')}{_given(run_state, each)} until "
         f"{moment(run_state.moment(each.until))}: bulk-restore ctl {run} approve "
-        f"{printable(wave)} --reason TEXT"
-        for wave, each in run_state.awaited.items()
-        if each.until > run_state.last_at and run_state.halted is None
+        f"{printable(each.wave)} --reason TEXT"
+        for each in run_state.closed_gates
     ]
 
 

@@ -130,10 +130,14 @@ class RunState(Struct):
     @property
     def is_held_up(self) -> bool:
         """Whether the run waits for people: it is paused, or a wave needs their approval."""
-        is_paused = any(until is None for _, until in self.pauses)
-        return is_paused or any(
-            each.until > self.last_at and self.halted is None for each in self.awaited.values()
-        )
+        return any(until is None for _, until in self.pauses) or bool(self.closed_gates)
+
+    @property
+    def closed_gates(self) -> list[ApprovalAwaited]:
+        """The waves that people may still approve."""
+        if self.halted is not None or self.stops:
+            return []
+        return [each for each in self.awaited.values() if each.until > self.last_at]
 
     @property
     def unaudited_sessions(self) -> dict[ServerName, dict[SessionId, str]]:
@@ -290,6 +294,7 @@ class RunState(Struct):
         self.resumed.append(event)
         self.halted = None
         self.stops = []
+        self.awaited = {}
         self.finished = None
         self.process_gone = False
         for server in self.servers.values():

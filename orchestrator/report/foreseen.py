@@ -11,8 +11,8 @@ from orchestrator.report.values import ForecastReport
 def forecast_of(state: RunState) -> ForecastReport | None:
     """Return what was expected, and what came; nothing if nothing was expected.
 
-    A run that was stopped, halted or resumed took another time than was forecast, and says nothing
-    about the forecast.
+    A run that was stopped, halted, resumed or steered took another time than was forecast, and says
+    nothing about the forecast.
     """
     expected, ended = state.forecast, state.finished
     if expected is None:

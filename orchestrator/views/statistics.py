@@ -72,8 +72,8 @@ class RunStatistics:
         """Whether the run's process is gone although the run has not finished."""
         self.stall: Stall | None = None
         """Who works on the run and does not move, and since when."""
-        self.gates: dict[WaveName, int] = {}
-        """The waves that wait for people, with how many approvals each needs."""
+        self.gates: dict[WaveName, float] = {}
+        """The waves that wait for people, and until when."""
         self.is_paused = False
         """Whether a person has paused it."""
         self.is_shared = False
@@ -95,8 +95,8 @@ class RunStatistics:
                 self.eta.begin(event)
             case events.RunResumed():
                 self.start_process(event.at)
-            case events.ApprovalAwaited(wave=wave, approvals=approvals):
-                self.gates[wave] = approvals
+            case events.ApprovalAwaited(wave=wave, until=until):
+                self.gates[wave] = until
             case events.WaveStarted(wave=wave):
                 self.gates.pop(wave, None)
                 self.waves_started[wave] = None
@@ -104,6 +104,7 @@ class RunStatistics:
             case events.WaveFinished(wave=wave):
                 self.waves_finished.add(wave)
             case events.StopRequested(signal=signal, forced=forced):
+                self.gates.clear()
                 how = "what is mounted is unmounted" if forced else "running mounts end first"
                 self.ending = f"stopping ({signal}): {how}"
                 self.stops.append((event.at, f"stop ({signal})"))
@@ -125,7 +126,7 @@ class RunStatistics:
         """Reset what belongs to one process; safe to repeat."""
         self.trouble, self.parked_at, self.allowed, self.awaited = {}, {}, {}, {}
         self.ending = self.finished = self._stopped_by = None
-        self.stops = []
+        self.stops, self.gates = [], {}
         self.abandoned, self.stall = False, None
         self.eta.start_process(at)
 
@@ -389,7 +390,8 @@ class RunStatistics:
         """Return the totals in one line."""
         parts = ["PAUSED"] * (self.is_paused and self.finished is None)
         if self.finished is None:
-            parts += [f"WAITS for approval of wave {printable(name)}" for name in self.gates]
+            closed = [name for name, until in self.gates.items() if until > self.now]
+            parts += [f"WAITS for approval of wave {printable(name)}" for name in closed]
         parts += [f"{self.done}/{self.targets} done"]
         parts += [f"{self.results[result]} {result}" for result in Result if self.results[result]]
         parts += [f"{len(self.running)} open", f"{self.waiting} waiting"]

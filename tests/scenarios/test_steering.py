@@ -23,12 +23,14 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.lifecycle import HOLDING_PHASES, MountRecord, Phase
 from orchestrator.core.model import MountKey
+from orchestrator.core.ports.journal import Observer
 from orchestrator.core.run_state import RunState
 from orchestrator.engine.run import Run
 from orchestrator.engine.steering import CONTROL_TICK
 from orchestrator.journal import State
 from orchestrator.report.text import text
 from orchestrator.simulator.inventory import Inventory
+from orchestrator.views.statistics import RunStatistics
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Drill, Site, Stage, staged
 
@@ -69,6 +71,21 @@ class Watching:
     def open(self) -> int:
         """How many may be open now."""
         return len(self.keys)
+
+
+class Shown:
+    """What the view says after each event, until the run has finished."""
+
+    def __init__(self) -> None:
+        """Before the first event."""
+        self.lines: list[str] = []
+        self._statistics = RunStatistics()
+
+    def observe(self, event: Event, record: MountRecord | None) -> None:
+        """Note it."""
+        self._statistics.observe(event, record)
+        if self._statistics.finished is None:
+            self.lines.append(self._statistics.counts())
 
 
 async def until(it_is_so: Callable[[], bool]) -> None:
@@ -121,7 +138,9 @@ async def beside(person: Person) -> AsyncIterator[Callable[[Run], None]]:
         tasks.cancel_scope.cancel()
 
 
-async def with_a_person(stage: Stage, person: Person, watching: Watching, **choices: Any) -> Drill:
+async def with_a_person(
+    stage: Stage, person: Person, *observers: Observer, **choices: Any
+) -> Drill:
     """Run, with a person at a second terminal who comes to an end, too."""
     is_over = False
 
@@ -131,7 +150,7 @@ async def with_a_person(stage: Stage, person: Person, watching: Watching, **choi
         is_over = True
 
     async with beside(to_the_end) as begin:
-        done = await stage.run(observers=[watching], on_run=begin, **choices)
+        done = await stage.run(observers=observers, on_run=begin, **choices)
         with anyio.fail_after(60.0):  # who asked at the end of the run has still to hear of it
             await until(lambda: is_over)
     return done
@@ -520,7 +539,7 @@ async def test_a_gate_that_stays_closed_ends_the_run_or_the_wave(
     why: str,
 ) -> None:
     """As the plan says, after its time; whoever rejects halts the run at once."""
-    watching = Watching()
+    watching, seen = Watching(), Shown()
 
     async def person() -> None:
         await until(lambda: reached(stage))
@@ -529,7 +548,10 @@ async def test_a_gate_that_stays_closed_ends_the_run_or_the_wave(
             assert answer.code == 0
 
     async with steered(tmp_path, monkeypatch, Site(machines=4), plan=gated(1, on_timeout)) as stage:
-        done = await with_a_person(stage, person, watching)
+        done = await with_a_person(stage, person, watching, seen)
+        assert any("WAITS for approval of wave second" in line for line in seen.lines)
+        assert "WAITS" not in seen.lines[-1]
+        assert not state_of(stage).closed_gates
         assert done.outcome.code == code
         assert why in done.target("hq-sql0001")["message"]
         assert done.target("hq-sql0001")["result"] == "skipped"
