@@ -45,7 +45,7 @@ PASSWORD = "n0t-a-real-password"
 STATEFUL = frozenset(
     {
         *("run", "resume", "status", "watch", "ctl", "unmount", "report", "list", "trend"),
-        *("coverage", "submit", "work", "stop", "forecast"),
+        *("coverage", "submit", "work", "stop", "forecast", "browse"),
     }
 )
 """Commands that take --state."""

@@ -7,13 +7,14 @@ where the process died before it could answer.
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
 import anyio
 from msgspec import Struct
 
 from orchestrator.app.user import person_name
 from orchestrator.core.control_rules import why_refused
-from orchestrator.core.controls import Control, control_words
+from orchestrator.core.controls import Answer, Control, control_words
 from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.records import RunSummary
 from orchestrator.core.text import duration, printable
@@ -65,36 +66,61 @@ async def ask(state: State, summary: RunSummary, control: Control) -> ControlOut
     Raises:
         JournalError: the state directory cannot be read or written.
     """
-    run, said = summary.run, printable(control_words(control), 600)
-    if not state.is_running(summary):
-        return ControlOutcome(
-            line=f"{run}: refused: no process works on it; nothing was changed. To go on with it: "
-            f"bulk-restore resume {run}",
-            code=ExitCode.USAGE,
-        )
-    run_state = state.replay(run)
-    why = why_refused(control, run_state.started, run_state.records.values())
+    why = refused_at_once(state, summary, control)
     if why is not None:
-        return _refused(run, why)
-    files = state.controls(run)
+        return refused(summary.run, why)
+    answer, is_taken = await answer_to(state, summary, control, after_taking=AFTER_TAKING)
+    if answer is None:
+        return _unanswered(state, summary, control, is_taken=is_taken)
+    if answer.refused is not None:
+        return refused(summary.run, answer.refused)
+    said = printable(control_words(control), 600)
+    return ControlOutcome(line=f"{summary.run}: applied: {said}", code=ExitCode.GOOD)
+
+
+def refused_at_once(state: State, summary: RunSummary, control: Control) -> str | None:
+    """Return why the run's process need not be asked, by the journal; None: it is to be asked."""
+    if not state.is_running(summary):
+        return f"no process works on it; to go on with it: bulk-restore resume {summary.run}"
+    run_state = state.replay(summary.run)
+    return why_refused(control, run_state.started, run_state.records.values())
+
+
+async def answer_to(
+    state: State,
+    summary: RunSummary,
+    control: Control,
+    *,
+    after_taking: float,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> tuple[Answer | None, bool]:
+    """Ask the process of a run, and return its answer, and whether it has taken the request.
+
+    Once taken, the answer is waited for `after_taking` seconds more, as long as the process lives.
+    `meanwhile` is called between two looks.
+
+    Raises:
+        JournalError: the state directory does not take the request.
+    """
+    files = state.controls(summary.run)
     files.ask(control)
     is_taken = False
-    for patience in (ANSWER_WITHIN, AFTER_TAKING):
+    for patience in (ANSWER_WITHIN, after_taking):
         with anyio.move_on_after(patience):
             while state.is_running(summary):
                 answer = files.answer_to(control.id)
-                if answer is not None and answer.refused is not None:
-                    return _refused(run, answer.refused)
                 if answer is not None:
-                    return ControlOutcome(line=f"{run}: applied: {said}", code=ExitCode.GOOD)
+                    return answer, True
+                meanwhile()
                 await anyio.sleep(TICK)
         is_taken = not files.withdraw(control.id)
         if not is_taken:
             break
-    return _unanswered(state, summary, control, is_taken=is_taken)
+    return None, is_taken
 
 
-def _refused(run: str, why: str) -> ControlOutcome:
+def refused(run: str, why: str) -> ControlOutcome:
+    """Return the outcome of what was not done."""
     return ControlOutcome(
         line=f"{run}: refused: {printable(why, 1000)}; nothing was changed", code=ExitCode.USAGE
     )
@@ -110,17 +136,22 @@ def _unanswered(
             line=f"{run}: applied: {printable(control_words(control), 600)}", code=ExitCode.GOOD
         )
     if not is_alive:
-        return _refused(run, "its process ended first")
+        return refused(run, "its process ended first")
     if not is_taken:
-        return ControlOutcome(
-            line=f"{run}: no answer in {duration(ANSWER_WITHIN)}: its process does not move, or is "
-            "of a version without ctl; the request was taken back and nothing was changed",
-            code=ExitCode.LOCKED,
-        )
+        return does_not_move(run)
     return ControlOutcome(
         line=f"{run}: no answer: its process has taken the request and may still do it; see "
         f"controls in the report, or: bulk-restore status {run}",
         code=ExitCode.IN_DOUBT,
+    )
+
+
+def does_not_move(run: str) -> ControlOutcome:
+    """Return the outcome of a request that nobody has taken."""
+    return ControlOutcome(
+        line=f"{run}: no answer in {duration(ANSWER_WITHIN)}: its process does not move, or is "
+        "of a version without ctl; the request was taken back and nothing was changed",
+        code=ExitCode.LOCKED,
     )
 
 

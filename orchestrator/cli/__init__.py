@@ -32,6 +32,7 @@ COMMANDS = {
     "units": ("timing", "Print a systemd service and timer for a plan."),
     "orphans": ("orphaning", "Show which open restores a run may have left. Changes nothing."),
     "ctl": ("steering", "Steer a living run: pause, limits, skip, approve."),
+    "browse": ("browsing", "Look into a held mount: list its files, copy some out."),
     "unmount": ("continuing", "Remove the mounts that a run may have left open."),
     "report": ("reporting", "Rebuild, check or compare the reports of runs."),
     "simulate": ("simulating", "Start simulated Enterprise Managers on loopback."),

@@ -20,19 +20,10 @@ if TYPE_CHECKING:
     from orchestrator.app.stores import Place
 
 
-def _readable(
-    ctx: click.Context, option: click.Parameter, values: tuple[str, ...]
-) -> tuple[str, ...]:
-    """Refuse words that are not UTF-8: they could not be journaled."""
-    for value in values:
-        options.readable(ctx, option, value)
-    return values
-
-
 @click.command("ctl")
 @options.run_argument
 @click.argument("verb", type=click.Choice([each.value for each in Verb]))
-@click.argument("words", nargs=-1, callback=_readable)
+@click.argument("words", nargs=-1, callback=options.all_readable)
 @click.option(
     "--reason",
     metavar="TEXT",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from orchestrator.core.controls import Control, LimitChange, Verb, limit_change
+from orchestrator.core.controls import Control, LimitChange, Look, Verb, limit_change
 from orchestrator.core.events import RunStarted
 from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord, Phase
 from orchestrator.core.model import MountKey
@@ -32,6 +32,8 @@ def why_refused(
             why = _why_no_retry(control, records)
         case Verb.APPROVE:
             why = _why_no_answer(control, started)
+        case Look.BROWSE | Look.GET:
+            why = _why_no_look(control, records)
         case _:
             why = f"there is no request '{printable(control.verb)}': {_listed(Verb)}"
     if why is None and control.beyond_plan and control.verb != Verb.LIMITS:
@@ -181,6 +183,28 @@ def _why_no_answer(control: Control, started: RunStarted) -> str | None:
     if not (control.reason or "").strip():
         return f"an answer needs a reason, which is in the report: {form}"
     return None
+
+
+def _why_no_look(control: Control, records: Collection[MountRecord]) -> str | None:
+    if control.verb == Look.GET or len(control.words) != 1:  # of a listing the path may be missing
+        why = _too_many(control, 2, f"{control.verb} KEY PATH")
+        if why is not None:
+            return why
+    key = MountKey(control.words[0])
+    record = next((each for each in records if each.planned.key == key), None)
+    return _unknown_key(key, records) if record is None else why_not_seen(record)
+
+
+def why_not_seen(record: MountRecord) -> str | None:
+    """Return why nobody can look into a target's mount: it is not held; None: it is."""
+    if record.phase is Phase.HELD:
+        return None
+    now = f"its result is {record.result}" if record.is_final else record.phase.value
+    return (
+        f"{printable(record.planned.key)} is not held ({now.replace('_', ' ')}): only a held mount "
+        "can be looked into; mounts are held with: bulk-restore run PLAN --hold 1h, or "
+        "cleanup: {keep_failed: 30m} in the plan"
+    )
 
 
 def _unknown_key(key: MountKey, records: Collection[MountRecord]) -> str:

@@ -1,7 +1,8 @@
-"""What a person asks of a living run with `ctl`: the request, and what it would change."""
+"""What a person asks of a living run with `ctl` or `browse`: the request, and its answer."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 
 from msgspec import Struct
@@ -19,6 +20,17 @@ class Verb(StrEnum):
     SKIP = "skip"
     APPROVE = "approve"
     RETRY = "retry"
+
+
+class Look(StrEnum):
+    """What `browse` asks for: to see a held guest's files. It changes nothing about the run."""
+
+    BROWSE = "browse"
+    GET = "get"
+
+
+LOOKS = frozenset(Look)
+"""The verbs that steer nothing."""
 
 
 class Control(Struct, frozen=True, kw_only=True):
@@ -41,11 +53,27 @@ class Control(Struct, frozen=True, kw_only=True):
         return f"{self.user or 'somebody'} on {self.host or 'an unknown machine'}"
 
 
+class SeenEntry(Struct, frozen=True, kw_only=True):
+    """A file or directory of a held guest. `size` in bytes, None where it is not told."""
+
+    name: str
+    is_directory: bool
+    size: int | None = None
+    modified_at: datetime | None = None
+
+
 class Answer(Struct, frozen=True, kw_only=True):
-    """What came of a request. `refused` says why nothing was changed; None: it is done."""
+    """What came of a request. `refused` says why nothing was changed; None: it is done.
+
+    `entries` answer `browse`. `size` in bytes and `sha256` in hex are of the file that `get`
+    asked for; its bytes lie beside the answer.
+    """
 
     id: str
     refused: str | None = None
+    entries: tuple[SeenEntry, ...] = ()
+    size: int | None = None
+    sha256: str | None = None
 
 
 class LimitChange(Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from msgspec import Struct, field
 
-from orchestrator.core.controls import Verb
+from orchestrator.core.controls import LOOKS, Verb
 from orchestrator.core.errors import IllegalTransition, JournalDamaged
 from orchestrator.core.events import (
     ApprovalAwaited,
@@ -114,6 +114,11 @@ class RunState(Struct):
             for name, server in self.servers.items()
             if any(session.simulated for session in server.sessions)
         )
+
+    @property
+    def steered(self) -> tuple[ControlApplied, ...]:
+        """What people asked that changed the run; to look into a held mount changes nothing."""
+        return tuple(each for each in self.controls if each.verb not in LOOKS)
 
     @property
     def pauses(self) -> list[tuple[float, float | None]]:

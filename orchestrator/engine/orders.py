@@ -108,7 +108,7 @@ class EarlierRun(Struct, frozen=True, kw_only=True):
             finished=frozenset(name for name, wave in waves if wave.finished_at is not None),
             attributed=[each for server in servers for each in server.attributed],
             strays=state.strays,
-            controls=tuple(state.controls),
+            controls=state.steered,
             accepted=frozenset(state.accepted),
             broken_guard=state.broken_guard,
             over=frozenset().union(*(server.over for server in servers)),

@@ -26,6 +26,7 @@ from orchestrator.engine.closing_audit import ClosingAudit
 from orchestrator.engine.containment import harmless
 from orchestrator.engine.content.download import remember_saved
 from orchestrator.engine.forecast.recorded import recorded_forecast
+from orchestrator.engine.held_files import HeldFiles
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.limits import UNKNOWN_DURATION, Limits
 from orchestrator.engine.listing import Listings
@@ -84,6 +85,7 @@ class Shard:
         plan = orders.started
         rule = HoldRule(every_s=plan.hold_s, failed_s=plan.keep_failed_s, unmount=plan.unmount)
         self._holds = Holds(rule, board.decide)
+        self.held_files = HeldFiles()
         if orders.earlier is not None:
             remember_saved(around.file_store, orders.earlier.records)
         self._listings = Listings(self._listing)
@@ -131,6 +133,7 @@ class Shard:
             may_write=self._orders.may_write and started.mode == "recovery",
             holds=self._holds,
             forced_end=self._board.forced_end,
+            readable=self.held_files.readable,
         )
 
     def _expected_or_guess(self, request: MountRequest) -> float:

@@ -1,4 +1,4 @@
-"""What people ask of a run while it lives: `ctl`. Recorded first, then done, then answered.
+"""What people ask of a run while it lives: `ctl`, `browse`. Recorded, then done, then answered.
 
 A request is judged when it is taken: what it asks for may have become impossible since it was made.
 What is recorded is done again by whoever resumes the run; what was not answered may be recorded or
@@ -7,16 +7,18 @@ not, and the journal tells.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import anyio
 
 from orchestrator.core.control_rules import why_refused
-from orchestrator.core.controls import Answer, Control, Verb, limit_change
+from orchestrator.core.controls import LOOKS, Answer, Control, Verb, limit_change
 from orchestrator.core.events import ControlApplied
 from orchestrator.core.model import MountKey
 from orchestrator.core.ports.controls import Controls
 from orchestrator.engine.conductor import Conductor
+from orchestrator.engine.held_files import HeldFiles
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.limits import Limits
 from orchestrator.engine.orders import Orders
@@ -36,7 +38,11 @@ Whatever follows from it is behind it in the journal, so nothing of it is kept w
 
 
 class SteeredShard(Protocol):
-    """A shard, as far as people can steer it."""
+    """A shard, as far as people can steer it, and look into its mounts."""
+
+    @property
+    def held_files(self) -> HeldFiles:
+        """The files of the mounts that are held."""
 
     def pause(self, *, paused: bool) -> None:
         """Begin no mount while `paused`."""
@@ -88,18 +94,46 @@ class Steering:
 
     async def watch(self) -> None:
         """Take requests, one after another, for as long as the run lives."""
-        while self._controls is not None:
-            await anyio.sleep(CONTROL_TICK)
-            for control in self._controls.take():
-                try:
-                    refused = await self._carry_out(control)
-                except Exception as exc:
-                    log.exception("control.internal_error", control=control.id)
-                    refused = f"internal error: {type(exc).__name__}; see the log of the run"
-                self._controls.answer(Answer(id=control.id, refused=refused))
+        if self._controls is None:
+            return
+        async with anyio.create_task_group() as looks:
+            while True:
+                await anyio.sleep(CONTROL_TICK)
+                for control in self._controls.take():
+                    if control.verb in LOOKS:
+                        looks.start_soon(self._answer, control, self._controls, self._look)
+                    else:
+                        await self._answer(control, self._controls, self._carry_out)
 
-    async def _carry_out(self, control: Control) -> str | None:
-        """Record a request and do it; return why that is not possible, if it is not."""
+    async def _answer(
+        self, control: Control, controls: Controls, work: Callable[[Control], Awaitable[Answer]]
+    ) -> None:
+        """Do what is asked for, and tell who asked."""
+        try:
+            answer = await work(control)
+        except Exception as exc:
+            log.exception("control.internal_error", control=control.id)
+            why = f"internal error: {type(exc).__name__}; see the log of the run"
+            answer = Answer(id=control.id, refused=why)
+        controls.answer(answer)
+        if control.verb in LOOKS and not controls.is_awaited(control.id):
+            controls.drop(control.id)
+
+    async def _look(self, control: Control) -> Answer:
+        """Record that somebody looks into a held mount, and read what they ask for."""
+        why, held = self._why_refused(control), self._shard.held_files
+        if why is None and self._controls is not None and MountKey(control.words[0]) in held:
+            self._ledger.record(ControlApplied.of(control, at=self._ledger.now()))
+            if await self._ledger.saved():
+                return await held.answer(control, self._controls)
+            why = f"the journal takes nothing any more: {self._ledger.broken}"
+        return Answer(id=control.id, refused=why or "its mount is not taken up yet: try again soon")
+
+    async def _carry_out(self, control: Control) -> Answer:
+        """Record a request and do it, if that is possible."""
+        return Answer(id=control.id, refused=await self._why_not_done(control))
+
+    async def _why_not_done(self, control: Control) -> str | None:
         why = self._why_refused(control)
         if why is not None:
             return why

@@ -12,7 +12,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from msgspec import DecodeError, Struct
@@ -20,12 +20,15 @@ from msgspec.json import decode, encode
 
 from orchestrator.core.controls import Answer, Control
 from orchestrator.core.errors import JournalError
+from orchestrator.journal.locking import is_held, taken
 from orchestrator.journal.store import private_directory, private_file
 from orchestrator.log import Log
 
 log = Log(__name__)
 
 REQUEST, ANSWER = ".request", ".answer"
+AWAITED, CONTENT = ".awaited", ".content"
+"""A file that is locked as long as somebody waits, and the bytes of a file that was asked for."""
 LARGEST = 65_536
 """Bytes of a request that is read."""
 
@@ -75,6 +78,40 @@ class ControlFiles:
         path.unlink(missing_ok=True)
         return found
 
+    @contextmanager
+    def waiting(self, control: str) -> Iterator[None]:
+        """Let the run's process see that somebody waits for an answer, until this ends.
+
+        It ends with this process, too, however that dies: it is a lock. What was put beside the
+        answer is removed.
+
+        Raises:
+            JournalError: the state directory does not take it, or its file system has no locks.
+        """
+        private_directory(self._directory.parent)
+        private_directory(self._directory)
+        path = self._directory / (control + AWAITED)
+        try:
+            private_file(path)
+            file = path.open("w", encoding="utf-8")
+        except OSError as exc:
+            raise JournalError(f"{path} cannot be written: {exc.strerror}") from exc
+        with file:
+            try:
+                taken(file, self._directory)
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+                self.withdraw(control)
+                self.drop(control)
+
+    def content_size(self, control: str) -> int:
+        """Return how many bytes of the file that is asked for are there so far."""
+        for name in (control + CONTENT, control + CONTENT + ".part"):
+            with suppress(OSError):
+                return (self._directory / name).stat().st_size
+        return 0
+
     # --- the run's process -------------------------------------------------------------------
 
     def take(self) -> Iterator[Control]:
@@ -104,8 +141,26 @@ class ControlFiles:
         """Put the answer where whoever asked looks; a failure is logged."""
         try:
             self._put(answer.id + ANSWER, answer)
-        except OSError as exc:
+        except (OSError, UnicodeError) as exc:
             log.warning("control.not_answered", control=answer.id, why=str(exc))
+
+    def is_awaited(self, control: str) -> bool:
+        """Return whether whoever asked still waits: their lock is held."""
+        try:
+            with (self._directory / (control + AWAITED)).open(encoding="utf-8") as file:
+                return is_held(file)
+        except OSError:
+            return False
+
+    def content_path(self, control: str) -> str:
+        """Return the path of the file that is put beside an answer; no part of it is a link."""
+        return str(self._directory.resolve() / (control + CONTENT))
+
+    def drop(self, control: str) -> None:
+        """Remove the answer and the file beside it."""
+        for suffix in (ANSWER, CONTENT):
+            with suppress(OSError):
+                (self._directory / (control + suffix)).unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Forget everything: it was for a process that has ended."""

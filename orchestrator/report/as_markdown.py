@@ -12,6 +12,7 @@ from orchestrator.report.part_values import MergedPart
 from orchestrator.report.shards import served_by, shard_name
 from orchestrator.report.stopped_tasks import stopped_tasks
 from orchestrator.report.text import (
+    asked_by_people,
     control_line,
     failures,
     merged_words,
@@ -74,7 +75,7 @@ def render(report: Report) -> str:
     for result in (Result.SKIPPED, Result.CANCELLED):
         items = (target for target in report.targets if target.result is result)
         lines += _section(result.value.capitalize(), items)
-    lines += _part("Steered by people", report.controls, ["what was asked"], _control)
+    lines += _part("Asked by people", asked_by_people(report), ["what was asked"], _control)
     lines += _part("Asked to stop", list(stopped_tasks(report)), ["target", "task"], _stopped)
     lines += [each for line in removed_lines(report) for each in (escape_markdown(line), "")]
     if report.warnings:

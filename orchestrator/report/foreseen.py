@@ -17,7 +17,7 @@ def forecast_of(state: RunState) -> ForecastReport | None:
     expected, ended = state.forecast, state.finished
     if expected is None:
         return None
-    is_whole = not (state.stops or state.halted or state.resumed or state.controls)
+    is_whole = not (state.stops or state.halted or state.resumed or state.steered)
     return ForecastReport(
         makespan_s=seconds(expected.makespan_s),
         low_s=seconds(expected.low_s),

@@ -81,7 +81,7 @@ def why_not_compared(state: RunState) -> str | None:
     started = state.started
     if started.only or started.keys is not None or started.part is not None:
         return "the run was narrowed"
-    if state.controls:
+    if state.steered:
         return "people steered the run"
     if state.resumed:
         return "the run was resumed, and somebody may have waited with that"

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from orchestrator.core.causes import FailureCause
+from orchestrator.core.controls import LOOKS
 from orchestrator.core.exit_codes import exit_words
 from orchestrator.core.left_open import out_of_reach_words
 from orchestrator.core.model import ASSUMED_OS, MountState, OsSource, Result
@@ -49,7 +50,7 @@ def text(report: Report) -> str:
         ("Cancelled:", _with(report, Result.CANCELLED)),
     ):
         lines += _part(title, targets, _target)
-    lines += _part("Steered by people:", report.controls, _control)
+    lines += _part("Asked by people:", asked_by_people(report), _control)
     lines += _part("Asked to stop:", list(stopped_tasks(report)), _stopped)
     lines += _objectives(report)
     lines += [each for line in removed_lines(report) for each in (printable(line), "")]
@@ -182,6 +183,11 @@ def _unread(unread: UnreadReport) -> str:
 
 def _control(control: ControlReport) -> str:
     return printable(control_line(control), 600)
+
+
+def asked_by_people(report: Report) -> list[ControlReport]:
+    """Return what people asked of the living run: first what steered it, then who looked."""
+    return sorted(report.controls, key=lambda each: each.verb in LOOKS)
 
 
 def control_line(control: ControlReport) -> str:

@@ -264,12 +264,14 @@ class StopReport(Struct, frozen=True, kw_only=True):
 
 
 class ControlReport(Struct, frozen=True, kw_only=True):
-    """What a person asked of the living run with `ctl`, and was done."""
+    """What a person asked of the living run with `ctl` or `browse`, and was done."""
 
     at: Annotated[Moment, doc("when it was recorded")]
     user: Annotated[str, doc("who asked")]
     host: Annotated[str, doc("machine that it was asked from")]
-    verb: Annotated[str, doc("what was asked: pause, continue, limits, skip, retry, approve")]
+    verb: Annotated[
+        str, doc("what was asked: pause, continue, limits, skip, retry, approve, browse, get")
+    ]
     words: Annotated[str, doc("the whole request, in words")]
     reason: Annotated[str | None, doc("the person's words; null: none were given")]
 

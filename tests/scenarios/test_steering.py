@@ -189,7 +189,7 @@ async def test_a_lowered_limit_counts_from_the_next_mount_on_and_a_raised_one_at
     first = done.report["controls"][0]
     assert (first["verb"], first["words"]) == ("limits", "limits run.mounts=4: less load")
     assert first["at"].startswith("2026-11-23T06:")
-    assert "Steered by people:" in text(done.outcome.report)
+    assert "Asked by people:" in text(done.outcome.report)
 
 
 async def test_a_pause_of_two_hours_loses_no_session_and_no_hold(

@@ -179,7 +179,7 @@ class RunForecast(Event, frozen=True, kw_only=True):
 
 
 class ControlApplied(Event, frozen=True, kw_only=True):
-    """A person asked something of the living run with `ctl`, and it is done.
+    """A person asked something of the living run with `ctl` or `browse`, and it is done.
 
     Durable before it is answered. `control` identifies the request.
     """

@@ -16,3 +16,12 @@ class Controls(Protocol):
 
     def answer(self, answer: Answer) -> None:
         """Tell who asked. Never raises: what is done is in the journal."""
+
+    def is_awaited(self, control: str) -> bool:
+        """Return whether whoever asked still waits for the answer to what takes its time."""
+
+    def content_path(self, control: str) -> str:
+        """Return the absolute path at which a file that is asked for is put beside its answer."""
+
+    def drop(self, control: str) -> None:
+        """Remove the answer and the file that nobody waits for any more. Never raises."""

@@ -133,7 +133,7 @@ async def _save(
             owner=_owner(attempt.record, attempt.request.point.id, file.path),
             overwrite=download.overwrite,
         ) as place:
-            await _fetched(attempt, file, place)
+            await fetched(attempt, file, place)
             kept = await place.keep()
     except (NotCopied, FileNotSaved, NotFound) as exc:  # it was listed a moment ago
         _say(attempt, file.path, path, Fate.FAILED, message=str(exc))
@@ -157,7 +157,7 @@ def remember_saved(file_store: FileStore, records: Iterable[MountRecord]) -> Non
 # --- one file ------------------------------------------------------------------------------
 
 
-async def _fetched(attempt: Attempt, file: WantedFile, place: StoredFile) -> None:
+async def fetched(attempt: Attempt, file: WantedFile, place: StoredFile) -> None:
     """Stage the file and fetch it into `place`, from the start as often as it takes.
 
     Raises:

@@ -57,12 +57,12 @@ async def wanted_files(guest: Guest, download: Download) -> list[WantedFile]:
         NotCopied: there are none, or more or larger ones than the plan allows.
         SessionLost, ServerUnusable: nobody can say any more.
     """
-    single = None if download.glob is not None else _seen(await guest.entry(download.path))
+    single = None if download.glob is not None else seen(await guest.entry(download.path))
     if single is not None and not single.is_directory:
         found: Sequence[FileSystemEntry] = [single]
     else:
         single, glob = None, download.glob or "*"
-        listed = _seen(await guest.listing(download.path))
+        listed = seen(await guest.listing(download.path))
         found = [entry for entry in listed if guest.names.matches(entry.name, glob)]
     files = sorted((entry for entry in found if not entry.is_directory), key=lambda each: each.path)
     if not files:
@@ -96,7 +96,7 @@ def _path_of(guest: Guest, download: Download, entry: FileSystemEntry) -> str:
     return entry.path if key(entry.path) == key(planned) else planned
 
 
-def _seen(found: T | Unreadable) -> T:
+def seen(found: T | Unreadable) -> T:
     """Return what was read of the guest, by the same rules as for checks.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Container, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from enum import Enum, auto
 
 from msgspec import Struct, field
@@ -33,6 +34,10 @@ OUT_OF_KNOWLEDGE = (EnterpriseManagerError, ServerUnusable, TaskVanished, Unsett
 
 
 Wait = Callable[[], Awaitable[float | None]]
+
+
+def _by_nobody(_attempt: object) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 async def _at_once(wait: Wait) -> float | None:
@@ -67,6 +72,8 @@ class RunContext(Struct, frozen=True, kw_only=True):
     holds: Holds
     forced_end: ForcedEnd
     """Whether a person wants the end at once."""
+    readable: Callable[[Attempt], AbstractContextManager[None]] = _by_nobody
+    """Lets people read the files of a mount while it is held."""
     may_write: bool
     """Whether files may be written into original guests."""
     deadline: RunDeadline = NO_DEADLINE

@@ -77,7 +77,8 @@ async def _hold(attempt: Attempt, until: float | None) -> None:
         attempt.connection.held.add(mount)
     attempt.slot.idle(endless=until is None)
     try:
-        await attempt.context.holds.wait(seconds, attempt.connection.over)
+        with attempt.context.readable(attempt):
+            await attempt.context.holds.wait(seconds, attempt.connection.over)
     finally:
         attempt.slot.wake()
         if mount is not None:

@@ -22,7 +22,7 @@ from orchestrator.report.as_html.markup import (
 from orchestrator.report.foreseen import forecast_in_words
 from orchestrator.report.objective_values import Objective
 from orchestrator.report.shards import served_by, shard_name
-from orchestrator.report.text import words, written, written_words
+from orchestrator.report.text import asked_by_people, words, written, written_words
 from orchestrator.report.values import PHASES, ForecastReport, Report, TargetReport
 
 NAMED = 500
@@ -199,12 +199,12 @@ def controls(report: Report) -> str:
             f"{shown(each.user)} on {shown(each.host)}",
             f"<b>{shown(each.words, 600)}</b>",
         )
-        for each in report.controls
+        for each in asked_by_people(report)
     ]
     if not rows:
         return ""
     inner = cards(("When", "Who", "What"), rows[:NAMED], kind="narrow")
-    return section("Steered by people", inner, more(len(rows) - NAMED))
+    return section("Asked by people", inner, more(len(rows) - NAMED))
 
 
 def objectives(report: Report) -> str:
