@@ -57,6 +57,9 @@ async def listed(state: State, summary: RunSummary, control: Control) -> Seen | 
     Raises:
         JournalError: the state directory cannot be read or written.
     """
+    why = refused_at_once(state, summary, control)
+    if why is not None:
+        return _not_read(summary, why)
     with state.controls(summary.run).waiting(control.id):
         answer = await _answered(state, summary, control, lambda: None)
     return Seen(answer=answer) if isinstance(answer, Answer) else answer
@@ -106,9 +109,6 @@ async def _answered(
     state: State, summary: RunSummary, control: Control, meanwhile: Callable[[], None]
 ) -> Answer | ControlOutcome:
     """Return the answer of the run's process, however long it reads, or why there is none."""
-    why = refused_at_once(state, summary, control)
-    if why is not None:
-        return _not_read(summary, why)
     answer, _ = await answer_to(state, summary, control, after_taking=math.inf, meanwhile=meanwhile)
     if answer is None:
         ended = not state.is_running(summary)

@@ -190,6 +190,8 @@ async def test_only_what_is_held_can_be_looked_into(
     assert "no target of the run has the key 'nobody'" in said[1]
     assert "is not a key; the keys of that machine: " in said[2]
     assert len(done.report["controls"]) <= 1  # what was refused at once is not recorded
+    assert "no process works on it" in refusal(await look(stage, "nobody"))
+    assert leftovers(stage) == []
 
 
 async def test_the_end_of_a_hold_breaks_a_reading_off(
