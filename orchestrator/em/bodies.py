@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 import aiohttp
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from orchestrator.core.errors import EmptyAnswer, MalformedResponse
 from orchestrator.em.elements import Reading
@@ -54,7 +55,9 @@ async def feed_body(
 ) -> T:
     """Feed the body to `reading` as it comes, up to `cap` bytes; a file as it is.
 
-    Nearly every body is small and has come with the headers: that one is read at once.
+    Nearly every body is small and has come with the headers: that one is read at once. In a long
+    one data may be there at every turn of the event loop; anyio then never cancels by itself, for
+    it cancels only a task that waits. So it is asked for with each piece.
     """
     is_file = isinstance(reading, CountedBody)
     if masks and not is_file:
@@ -69,6 +72,7 @@ async def feed_body(
             response.close()
             raise MalformedResponse(f"the answer is larger than {cap} bytes")
         reading.feed(chunk)
+        await checkpoint_if_cancelled()
     if not size and not is_file:
         raise EmptyAnswer(f"the answer is empty, with status {response.status}")
     return reading.close()
