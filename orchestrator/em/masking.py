@@ -182,8 +182,8 @@ def _cores(secret: str) -> Iterable[tuple[bytes, Sequence[bytes]]]:
 
 
 def _wide(word: str) -> bytes:
-    """Return a word as it is in UTF-16, without its outer zero."""
-    return b"\x00".join(bytes([char]) for char in word.encode())
+    """Return a word of ASCII as it is in UTF-16, without its outer zero."""
+    return word.encode("utf-16-le")[:-1]
 
 
 def _pattern(secret: str, *, wide: bool) -> bytes:
@@ -227,8 +227,12 @@ def _escapes(char: str) -> tuple[bytes, ...]:
 
 def _longest(secret: str) -> int:
     """Return the bytes of the longest spelling, which is one in UTF-16."""
-    plain = sum(
-        1 if char.isascii() and char.isalnum() else max(len(each) for each in _escapes(char))
-        for char in secret
-    )
-    return 2 * plain + 1
+    return 2 * sum(map(_length, secret)) + 1
+
+
+@lru_cache(maxsize=1024)
+def _length(char: str) -> int:
+    """Return the bytes of the longest spelling of one character, but in UTF-16."""
+    if char.isascii() and char.isalnum():
+        return 1
+    return max(len(each) for each in _escapes(char))

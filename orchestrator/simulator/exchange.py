@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import defusedxml.ElementTree as SafeTree
@@ -18,6 +20,9 @@ NO_ROOT = "Node [root] does not exist."
 NO_NODE = "Object reference not set to an instance of an object."
 """Observed texts: a body that is not understood, and one that lacks a required node."""
 INVALID = "The request body is not valid."
+
+POINT = re.compile(r"points/[^/]+/?$", re.IGNORECASE)
+"""How the path of a restore point ends."""
 
 
 class Refusal(Exception):
@@ -49,6 +54,14 @@ class Call:
     def wants_entity(self) -> bool:
         """True if entities are asked for in place of references."""
         return self.query.get("format", "").lower() == "entity"
+
+
+@lru_cache(maxsize=4096)
+def kind_of(path: str) -> str:
+    """Return what a path addresses, without its ids."""
+    kind = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "{id}", path, flags=re.IGNORECASE)
+    kind = re.sub(r"task-\d+", "{task}", kind)
+    return re.sub(r"/mounts/\d+.*", "/mounts/{n}", kind)
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ from urllib.parse import parse_qsl, unquote
 from aiohttp import web
 
 from orchestrator.simulator import answers
-from orchestrator.simulator.exchange import Call, Refusal, Reply
+from orchestrator.simulator.exchange import POINT, Call, Refusal, Reply, kind_of
 from orchestrator.simulator.faults import DISGUISES, SPOILS, Fault, FaultScript
 from orchestrator.simulator.json_form import as_json
 from orchestrator.simulator.manager import SimSession, SimulatedManager
@@ -374,14 +374,14 @@ class HttpFace:
 
     def _count(self, call: Call) -> None:
         truth = self.manager.truth
-        truth.requests[f"{call.method} {_kind(call.path)}"] += 1
+        truth.requests[f"{call.method} {kind_of(call.path)}"] += 1
         if "/sessionmngr" in call.path.lower():
             truth.logon_attempts.append((self.manager.name, self.manager.clock()))
         if "/failoverplans" in call.path.lower() and call.method != "GET":
             truth.dangerous += 1
         action = call.query.get("action", "").lower()
-        on_a_point = re.search(r"points/[^/]+/?$", call.path, re.IGNORECASE)
-        if action == "failover" or (action == "restore" and on_a_point):
+        on_a_point = action == "restore" and POINT.search(call.path)
+        if action == "failover" or on_a_point:
             truth.dangerous += 1
 
     def _check_media_types(self, call: Call) -> None:
@@ -434,13 +434,6 @@ class HttpFace:
             if quoted and self.manager.behaviour.quoted_cookie_is_refused:
                 return None
         return self.manager.session(token)
-
-
-def _kind(path: str) -> str:
-    """Return what a path addresses, without its ids."""
-    kind = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "{id}", path, flags=re.IGNORECASE)
-    kind = re.sub(r"task-\d+", "{task}", kind)
-    return re.sub(r"/mounts/\d+.*", "/mounts/{n}", kind)
 
 
 def _will_be_refused(fault: Fault) -> bool:

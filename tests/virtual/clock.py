@@ -13,7 +13,7 @@ from asyncio.events import Handle, TimerHandle
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from contextvars import Context
+from contextvars import Context, copy_context
 from heapq import heapify, heappop, heappush
 from typing import Any, TypeVar
 
@@ -27,6 +27,49 @@ MANY = 100
 
 class Deadlock(RuntimeError):
     """Nothing is ready and no timer is set: in virtual time that would wait for ever."""
+
+
+class Soon(Handle):
+    """A callback of the next turn, made without asking whether anybody debugs."""
+
+    __slots__ = ()
+
+    def __init__(self, callback: Any, args: Any, loop: VirtualTimeLoop, context: Context) -> None:
+        # As asyncio's: there are thousands in each story.
+        self._context = context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = self._source_traceback = None
+
+
+class Timer(TimerHandle):
+    """A callback at a time, made and cancelled without asking whether anybody debugs."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, when: float, callback: Any, args: Any, loop: VirtualTimeLoop, context: Context
+    ) -> None:
+        # As asyncio's, see above.
+        self._context = context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = self._source_traceback = None
+        self._when = when
+        self._scheduled = False
+
+    def cancel(self) -> None:
+        """Call nothing."""
+        if not self._cancelled:
+            if self._scheduled:
+                self._loop._timer_cancelled_count += 1
+            self._cancelled = True
+            self._callback = None
+            self._args = None  # type: ignore[assignment]  # as asyncio does
 
 
 class _Polling(selectors.DefaultSelector):
@@ -66,7 +109,27 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Put the clock forward; every timer that this passes is late."""
         self.now += seconds
 
-    def call_at(  # type: ignore[override]  # as asyncio's, which only names what it takes
+    def call_soon(  # type: ignore[override]  # as asyncio's, which only names what it takes
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> Handle:
+        """Call in the next turn."""
+        if self._closed:
+            self._check_closed()
+        handle = Soon(callback, args, self, copy_context() if context is None else context)
+        self._ready.append(handle)
+        return handle
+
+    def call_later(  # type: ignore[override]
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> TimerHandle:
+        """Call after some seconds."""
+        return self.call_at(self.now + delay, callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]
         self,
         when: float,
         callback: Callable[..., object],
@@ -74,7 +137,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         context: Context | None = None,
     ) -> TimerHandle:
         """Call at a time."""
-        timer = TimerHandle(when, callback, args, self, context)
+        timer = Timer(when, callback, args, self, copy_context() if context is None else context)
         self._set(timer, when)
         return timer
 
@@ -100,12 +163,31 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
                 timer = heappop(timers)[1]
                 timer._scheduled = False  # type: ignore[attr-defined]
                 ready.append(timer)
-            for _ in range(len(ready)):
-                handle = ready.popleft()
-                if not handle._cancelled:
-                    handle._run()
+            self._run_ready(len(ready))
             if self._stopping:
                 return
+
+    def _run_ready(self, count: int) -> None:
+        """Run as many of the callbacks that are ready."""
+        ready = self._ready
+        handle: Any = None
+        while count:
+            try:
+                while count:
+                    count -= 1
+                    handle = ready.popleft()
+                    if not handle._cancelled:
+                        handle._context.run(handle._callback, *handle._args)
+            except BaseException as exc:  # noqa: BLE001 - as asyncio does
+                self._failed(handle, exc)
+
+    def _failed(self, handle: Handle, exc: BaseException) -> None:
+        """Tell what a callback has raised, as asyncio does."""
+        if isinstance(exc, SystemExit | KeyboardInterrupt):
+            raise exc
+        self.call_exception_handler(
+            {"message": f"Exception in callback {handle!r}", "exception": exc, "handle": handle}
+        )
 
     def _poll(self) -> None:
         """Take in what sockets say while there is something else to do."""

@@ -50,7 +50,7 @@ class ChainReader:
         behind: dict[ServerName, ChainHead] = {}
         found: dict[ServerName, Sequence[Event]] = {}
         for chain, head in known.items():
-            before = self.heads.get(chain, ChainHead(0, genesis(chain)))
+            before = self.heads.get(chain) or ChainHead(0, genesis(chain))
             if before == head or not head.seq or (chain == CONDUCTOR and not own):
                 continue
             if before.seq < head.seq:

@@ -6,10 +6,15 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.core.errors import DatabaseAway, RunNotFound
+from orchestrator.core.lifecycle import Phase
+from orchestrator.database.address import read_address
+from orchestrator.database.store import DatabaseStore
 from tests.processes import PATIENCE_S, Place, Servers
 
 LOOK_S = 0.2
@@ -61,19 +66,33 @@ class Site(Place):
 
 
 def until(is_so: Callable[[], bool]) -> None:
-    """Wait for something that must come."""
-    gives_up_at = time.monotonic() + PATIENCE_S
+    """Wait for something that must come; a look that takes long is made less often."""
+    gives_up_at = (began := time.monotonic()) + PATIENCE_S
     while not is_so():
-        assert time.monotonic() < gives_up_at, "it did not come"
-        time.sleep(LOOK_S)
+        now = time.monotonic()
+        assert now < gives_up_at, "it did not come"
+        time.sleep(max(LOOK_S, 2 * (now - began)))
+        began = time.monotonic()
 
 
 def until_running(site: Site, mounts: int) -> None:
     """Wait until so many mounts are under way: none is only about to be asked for.
 
-    Whoever dies in between leaves a doubt, of which nobody can be sure for minutes.
+    Whoever dies in between leaves a doubt, of which nobody can be sure for minutes. It is read
+    here as `status` reads it: a process for each look takes more than the workers do.
     """
-    until(lambda: site.call("status", "last").stdout.count(": running; ") >= mounts)
+    assert site.address is not None
+    with closing(DatabaseStore(read_address(site.address))) as store:
+        until(lambda: _running(store) >= mounts)
+
+
+def _running(store: DatabaseStore) -> int:
+    """Return how many mounts of the last run are under way; 0 while nobody can say."""
+    try:
+        records = store.replay(store.find("last")).records.values()
+    except (DatabaseAway, RunNotFound):
+        return 0
+    return sum(each.phase is Phase.RUNNING for each in records)
 
 
 MOST = 10

@@ -61,15 +61,16 @@ class _Way:
         self._link, self._loop = link, asyncio.get_running_loop()
         self.sent: _Statement | None = None
         """What is under way."""
-        self._is_taken = False
+        self.is_taken = False
+        """Whether it is somebody's, from `free` to `leave`."""
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._until = 0.0
         self._looks = False
 
     async def free(self) -> None:
         """Return once nothing is under way, in turn; it is the caller's then, until `leave`."""
-        if not self._is_taken:
-            self._is_taken = True
+        if not self.is_taken:
+            self.is_taken = True
             return
         turn = self._loop.create_future()
         self._waiting.append(turn)
@@ -88,7 +89,7 @@ class _Way:
             if not turn.done():
                 turn.set_result(None)
                 return
-        self._is_taken = False
+        self.is_taken = False
 
     def be_patient(self) -> None:
         """Give up what is under way unless its answer comes in time."""
@@ -135,7 +136,9 @@ class Link:
         way = self._ways.get(connection)
         if way is None:
             way = self._ways[connection] = _Way(self)
-        await way.free()
+        if way.is_taken:
+            await way.free()
+        way.is_taken = True
         try:
             sent = way.sent = _Statement(statement, self._loop.create_future(), 0)
             self._send(sent)

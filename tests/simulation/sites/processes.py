@@ -13,11 +13,12 @@ from asyncio.events import Handle, TimerHandle
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from enum import Enum
+from heapq import heappush
 from typing import Any, TypeVar
 
 import anyio
 
-from tests.virtual.clock import VirtualTimeLoop
+from tests.virtual.clock import Soon, Timer, VirtualTimeLoop
 
 T = TypeVar("T")
 
@@ -170,7 +171,7 @@ def _go_on(thread: Thread) -> None:
     _loop().take_back(waiting)
 
 
-class _Handle(Handle):
+class _Handle(Soon):
     """A callback of a thread, or of nobody: it runs while that may.
 
     What may not is dropped if its process is dead, and kept for later if it stands still.
@@ -178,76 +179,30 @@ class _Handle(Handle):
 
     __slots__ = ("thread",)
 
-    def __init__(self, callback: Any, args: Any, loop: ProcessLoop, context: Context) -> None:
-        # As asyncio's, which looks whether anybody debugs: there are thousands in each story.
-        self._context = context
-        self._loop = loop
-        self._callback = callback
-        self._args = args
-        self._cancelled = False
-        self._repr = self._source_traceback = None
-        self.thread = context.get(_CURRENT)
-
-    def _run(self) -> None:
-        thread = self.thread
-        if thread is not None:
-            if thread.process.is_dead:
-                return
-            if thread.stands_still:
-                thread.waiting.append(self)
-                return
-        try:
-            self._context.run(self._callback, *self._args)
-        except BaseException as exc:  # noqa: BLE001 - as asyncio does
-            _failed(self._loop, self, exc)
+    def __init__(
+        self, callback: Any, args: Any, loop: ProcessLoop, context: Context, thread: Thread | None
+    ) -> None:
+        super().__init__(callback, args, loop, context)
+        self.thread = thread
 
 
-class _Timer(TimerHandle):
+class _Timer(Timer):
     """The same at a time, by the clock of its process."""
 
     __slots__ = ("due", "thread")
 
     def __init__(
-        self, when: float, callback: Any, args: Any, loop: ProcessLoop, context: Context
+        self,
+        when: float,
+        callback: Any,
+        args: Any,
+        loop: ProcessLoop,
+        context: Context,
+        thread: Thread | None,
     ) -> None:
-        # As asyncio's, see above.
-        self._context = context
-        self._loop = loop
-        self._callback = callback
-        self._args = args
-        self._cancelled = False
-        self._repr = self._source_traceback = None
-        self._when = when
-        self._scheduled = False
-        self.thread = thread = context.get(_CURRENT)
+        super().__init__(when, callback, args, loop, context)
+        self.thread = thread
         self.due = when if thread is None else when - thread.process.stood_still_s
-
-    def _run(self) -> None:
-        thread = self.thread
-        if thread is not None:
-            process, loop = thread.process, self._loop
-            if process.is_dead:
-                return
-            if thread.stands_still:
-                thread.waiting.append(self)
-                return
-            when = self.due + process.stood_still_s
-            if when - loop.now > 2 * ROUNDING_S:  # its process stood still meanwhile
-                loop.put_off(self, when)
-                return
-        try:
-            self._context.run(self._callback, *self._args)
-        except BaseException as exc:  # noqa: BLE001 - as asyncio does
-            _failed(self._loop, self, exc)
-
-
-def _failed(loop: ProcessLoop, handle: Handle, exc: BaseException) -> None:
-    """Tell what a callback has raised, as asyncio does."""
-    if isinstance(exc, SystemExit | KeyboardInterrupt):
-        raise exc
-    loop.call_exception_handler(
-        {"message": f"Exception in callback {handle!r}", "exception": exc, "handle": handle}
-    )
 
 
 class ProcessLoop(VirtualTimeLoop):
@@ -278,12 +233,16 @@ class ProcessLoop(VirtualTimeLoop):
         """Call in the next turn."""
         if self._closed:
             self._check_closed()
-        return self._call_soon(callback, args, context)
-
-    def _call_soon(self, callback: Any, args: Any, context: Context | None) -> Handle:
-        handle = _Handle(callback, args, self, copy_context() if context is None else context)
+        if context is None:
+            context, thread = copy_context(), _CURRENT.get()
+        else:
+            thread = context.get(_CURRENT)
+        handle = _Handle(callback, args, self, context, thread)
         self._ready.append(handle)
         return handle
+
+    def _call_soon(self, callback: Any, args: Any, context: Context | None) -> Handle:
+        return self.call_soon(callback, *args, context=context)
 
     def call_later(  # type: ignore[override]
         self,
@@ -293,6 +252,9 @@ class ProcessLoop(VirtualTimeLoop):
         context: Context | None = None,
     ) -> TimerHandle:
         """Call after some seconds by the clock of who asks."""
+        thread = _CURRENT.get()
+        if thread is None or not thread.process.stood_still_s:
+            return self._timer(self.now + delay, callback, args, context, thread)
         return self.call_at(self.time() + delay, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]
@@ -306,14 +268,57 @@ class ProcessLoop(VirtualTimeLoop):
         thread = _CURRENT.get()
         if thread is not None:
             when += thread.process.stood_still_s
-        timer = _Timer(when, callback, args, self, copy_context() if context is None else context)
-        self._set(timer, when)
+        return self._timer(when, callback, args, context, thread)
+
+    def _timer(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: Any,
+        context: Context | None,
+        thread: Thread | None,
+    ) -> TimerHandle:
+        """Return a timer that is set by a thread, and belongs to whom its context does."""
+        if context is None:
+            context = copy_context()
+        else:
+            thread = context.get(_CURRENT)
+        timer = _Timer(when, callback, args, self, context, thread)
+        heappush(self._scheduled, (when, timer))
+        timer._scheduled = True
         return timer
 
-    def put_off(self, timer: _Timer, when: float) -> None:
-        """Let a timer that is due by the loop's clock, and not by its own, wait on."""
-        timer._when = when
-        self._set(timer, when)
+    def _run_ready(self, count: int) -> None:
+        """Run as many of the callbacks that are ready, and whose threads run."""
+        ready = self._ready
+        handle: Any = None
+        while count:
+            try:
+                while count:
+                    count -= 1
+                    handle = ready.popleft()
+                    if not handle._cancelled and (
+                        handle.thread is None or self._may_run(handle, handle.thread)
+                    ):
+                        handle._context.run(handle._callback, *handle._args)
+            except BaseException as exc:  # noqa: BLE001 - as asyncio does
+                self._failed(handle, exc)
+
+    def _may_run(self, handle: _Handle | _Timer, thread: Thread) -> bool:
+        """Return whether a thread may do now what is ready; what it may do later is kept."""
+        process = thread.process
+        if process.is_dead:
+            return False
+        if thread.stands_still:
+            thread.waiting.append(handle)
+            return False
+        if process.stood_still_s and isinstance(handle, _Timer):
+            when = handle.due + process.stood_still_s
+            if when - self.now > 2 * ROUNDING_S:  # its process stood still meanwhile
+                handle._when = when
+                self._set(handle, when)
+                return False
+        return True
 
     def _poll(self) -> None:
         """Nothing comes from sockets, for stories have none."""

@@ -358,7 +358,7 @@ class Tables:
         free = [
             shard
             for shard, row in self.shards.items()
-            if self._is_offered(shard, sites, run) and self._is_free(row, now, expired=expired)
+            if self._is_free(row, now, expired=expired) and self._is_offered(shard, sites, run)
         ]
         taken, posting = list[Taken](), set[str]()
         servers = [shard for shard in sorted(free, key=self._rank) if shard[1] != CONDUCTOR]

@@ -71,9 +71,10 @@ class Scene:
             process = site.start("work", *arguments, stdout=subprocess.DEVNULL, stderr=stderr)
         self.exits.callback(_end, process)
         self.witness.pids.append(process.pid)
-        for _ in until_overdue("a worker that enters"):
-            if self.one("SELECT count(*) FROM worker") > known:
-                break
+        with Owner(self.url) as owner:
+            for _ in until_overdue("a worker that enters"):
+                if owner.one("SELECT count(*) FROM worker") > known:
+                    break
         return Worker(process, path)
 
     def _beside(self) -> tuple[Site, Proxy]:

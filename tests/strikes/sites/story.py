@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.database.private_server import PrivateServer, private_server
+from tests.database.owner import Owner
 from tests.database.template import make_template
 from tests.processes import ended
 from tests.strikes.sites.account import Account, account_of
@@ -115,9 +116,10 @@ def _played(kind: str, where: Scene, dice: random.Random) -> Account:
     """Play a story to its end; return an account of it."""
     workers, following = _begun(kind, where)
     wanted = dice.randint(*RECORDS)
-    for _ in until_overdue(f"record {wanted}"):
-        if where.one("SELECT count(*) FROM event WHERE chain <> ''") >= wanted:
-            break
+    with Owner(where.url) as owner:
+        for _ in until_overdue(f"record {wanted}"):
+            if owner.one("SELECT count(*) FROM event WHERE chain <> ''") >= wanted:
+                break
     time.sleep(dice.uniform(0, WITHIN_RECORD_S))
     victim, held = _victim(kind, where, workers)
     blow = BLOWS[kind](where, victim, dice)
