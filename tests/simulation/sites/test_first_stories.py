@@ -350,6 +350,31 @@ def test_who_has_no_room_for_a_server_conducts_all_the_same() -> None:
     assert results(run_processes(story)) == {"mounted": 10}
 
 
+def test_a_new_conductor_knows_that_a_server_has_planned() -> None:
+    """It begins there, though nobody serves the other one yet, and though it never saw that."""
+
+    async def story() -> dict[str, Any]:
+        with pytest.MonkeyPatch.context() as patch, no_errors():
+            async with staged(patch, SERVERS, of_sites=["main", "far"]) as stage:
+                carl = stage.begin("carl", "moon", room=1)  # conducts, and serves nothing else
+                await anyio.sleep(0.05)
+                stage.begin("anna", "main", room=1)
+                await stage.until(lambda: "ShardPlanned" in kinds(stage, HQ))
+                stage.kill(carl)
+                mounts = stage.sites.truth.mounts
+                await stage.until(lambda: sum(each.server == HQ for each in mounts) == 6, 600.0)
+                stage.begin("bert", "far")
+                await stage.over()
+                return judged(stage)
+
+    assert results(run_processes(story)) == {"mounted": 10}
+
+
+def kinds(stage: Stage, server: ServerName) -> set[str]:
+    """Return the kinds of what is in the chain of a server."""
+    return {record.kind for record, _ in stage.database.tables.events.get((RUN, server), ())}
+
+
 def served_by(stage: Stage) -> set[str]:
     """Return the workers that serve something."""
     return {row.worker for row in stage.database.tables.shards.values() if row.worker}
