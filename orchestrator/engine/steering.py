@@ -28,6 +28,12 @@ CONTROL_TICK = 1.0
 """Seconds between looks whether somebody asks for anything."""
 
 
+WAITS_FOR_PEOPLE = (
+    "targets wait for a limit that ctl has lowered, and mounts that stay open use it up: raise it, "
+    "as in: bulk-restore ctl RUN limits hq.mounts=4, or stop the run"
+)
+"""What is said of a run that goes on only once somebody raises a limit."""
+
 AT_ONCE = frozenset({Verb.SKIP, Verb.RETRY})
 """What is done before it is durable: else a target might get a slot, or its wave might end.
 
@@ -43,6 +49,10 @@ class SteeredShard(Protocol):
 
     def limit_to(self, limits: Limits) -> None:
         """Change the limits from the next grant on."""
+
+    @property
+    def waits_for_higher_limits(self) -> bool:
+        """True while targets wait for a lowered limit that only mounts without an end use up."""
 
     def is_waiting(self, key: MountKey) -> bool:
         """Return whether a target has no slot yet."""
@@ -72,6 +82,7 @@ class Steering:
         self._orders, self._ledger, self._shard = orders, ledger, shard
         self._controls, self._limits = controls, orders.limits
         self._conductor = conductor
+        self._has_told_of_waiting = False
 
     def recall(self) -> None:
         """Do again what was asked of earlier processes of the run and still holds."""
@@ -90,6 +101,7 @@ class Steering:
         """Take requests, one after another, for as long as the run lives."""
         while self._controls is not None:
             await anyio.sleep(CONTROL_TICK)
+            self._tell_what_waits()
             for control in self._controls.take():
                 try:
                     refused = await self._carry_out(control)
@@ -97,6 +109,13 @@ class Steering:
                     log.exception("control.internal_error", control=control.id)
                     refused = f"internal error: {type(exc).__name__}; see the log of the run"
                 self._controls.answer(Answer(id=control.id, refused=refused))
+
+    def _tell_what_waits(self) -> None:
+        """Note, once each time, that a lowered limit keeps targets waiting for people only."""
+        waits = self._shard.waits_for_higher_limits
+        if waits and not self._has_told_of_waiting:
+            self._ledger.note(WAITS_FOR_PEOPLE)
+        self._has_told_of_waiting = waits
 
     async def _carry_out(self, control: Control) -> str | None:
         """Record a request and do it; return why that is not possible, if it is not."""
