@@ -11,7 +11,7 @@ from anyio.abc import TaskGroup
 
 from orchestrator.app.controlling import ask
 from orchestrator.core.controls import Control
-from orchestrator.core.errors import RunNotFound
+from orchestrator.core.errors import JournalError, RunNotFound
 from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import RunId
@@ -52,7 +52,10 @@ class People:
                 if place not in self._asked:
                     await anyio.sleep(max(0.0, request.at - anyio.current_time()))
                     self._asked.add(place)
-                    await self._make(request, tasks)
+                    if request.verb == "retry":
+                        tasks.start_soon(self._try_again, request, tasks)
+                    else:
+                        await self._make(request, tasks)
             await anyio.sleep(LATER_S)
             await self._raise_again()
 
@@ -72,6 +75,12 @@ class People:
         code = await self._ask(request.verb, words, beyond_plan=request.beyond_plan)
         if code == ExitCode.GOOD and request.verb == "pause":
             tasks.start_soon(self._continue_after, request.pause_s)
+
+    async def _try_again(self, request: Request, tasks: TaskGroup) -> None:
+        """Wait until some target is not good: there is something to try again."""
+        while not self._overseer.has_failed:  # noqa: ASYNC110 - the journal tells it
+            await anyio.sleep(2.0)
+        await self._make(request, tasks)
 
     async def _let_go_on(self) -> None:
         """Let a run go on that another process left paused."""
@@ -107,11 +116,12 @@ class People:
         state = State(self._directory)
         try:
             summary = state.summary(self._run)
-        except RunNotFound:
+        except (RunNotFound, JournalError):
             return None
         self._answers[reason] = None
         done = await ask(state, summary, control)
-        self._answers[reason] = done.code
+        if self._overseer.hears():  # else what it read is thrown away with its process
+            self._answers[reason] = done.code
         self._overseer.hits["control_unanswered"] += done.code not in {0, 2}
         return done.code
 
@@ -135,7 +145,7 @@ class People:
         """Return what the journal tells; None where there is no run."""
         try:
             return State(self._directory).replay(self._run)
-        except RunNotFound:
+        except (RunNotFound, JournalError):
             return None
 
     def judge(self, report: Mapping[str, Any]) -> None:

@@ -108,6 +108,8 @@ class Overseer:
         self._targets: dict[str, _Target] = {}
         self._by_point: dict[tuple[str, str], _Target] = {}
         self._recorded: dict[str, ControlApplied] = {}
+        self._done: set[str] = set()
+        """What was answered as done, by whatever process."""
         self._posts: dict[str, float] = {}
         self._began: dict[str, float] = {}
         self.limits = limits
@@ -145,6 +147,7 @@ class Overseer:
         if event is None:
             self._demand(False, f"answered as done, and never recorded: {answer}")
             return
+        self._done.add(answer.id)
         self._narrow(event)
 
     def _narrow(self, event: ControlApplied) -> None:
@@ -313,6 +316,11 @@ class Overseer:
         return _highest([allowed(each, place) for each in (*within, self.limits)])
 
     @property
+    def has_failed(self) -> bool:
+        """Whether a target has a result that is not good."""
+        return any(each.result not in {None, *GOOD} for each in self._targets.values())
+
+    @property
     def lowered(self) -> tuple[str, ...]:
         """What to ask for, so that no limit is below the plan's."""
         words = []
@@ -385,6 +393,7 @@ class Overseer:
         """Go on with what a journal holds: a process has died, and another one comes."""
         kept = {each.control: each for each in controls}
         self._demand(kept.keys() <= self._recorded.keys(), f"nobody asked for {kept}")
+        self._demand(self._done <= kept.keys(), f"answered, and not kept: {self._done}")
         self._recorded, self.limits, self._coming = kept, self.planned, None
         self.paused, self.skipped, self._skipping = False, {}, {}
         self.approved, self._rejected = set(), False
@@ -410,6 +419,7 @@ class Overseer:
             (each["user"], each["reason"], each["words"]) for each in report.get("controls", ())
         ]
         asked = [(each.user, each.reason) for each in self._recorded.values()]
+        assert self._done <= self._recorded.keys(), f"answered, and not kept: {self._done}"
         assert [each[:2] for each in told] == asked, f"told: {told}, recorded: {asked}"
         times = [each["at"] for each in report.get("controls", ())]
         assert times == sorted(times), times

@@ -107,13 +107,14 @@ def steers(
     *,
     has_waves: bool,
     backups: Mapping[str, str] | None = None,
+    share: float = SHARE,
 ) -> Steers | None:
     """Draw what people want of a story, if anything.
 
     `servers` are the plan's limits by server; `backups` names one backup server of each. A gate
     needs two waves, called first and second.
     """
-    if rng.random() >= SHARE:
+    if rng.random() >= share:
         return None
     drawn = Steers(
         ramp=(rng.choice([1, 1, 2, 3]), rng.choice([20.0, 60.0])) if rng.random() < 0.3 else None,
