@@ -34,8 +34,8 @@ WAITS_FOR_PEOPLE = (
 )
 """What is said of a run that goes on only once somebody raises a limit."""
 
-AT_ONCE = frozenset({Verb.SKIP, Verb.RETRY})
-"""What is done before it is durable: else a target might get a slot, or its wave might end.
+AT_ONCE = frozenset({Verb.SKIP, Verb.RETRY, Verb.APPROVE})
+"""What is done before it is durable: else a target might get a slot, or its wave or gate might end.
 
 Whatever follows from it is behind it in the journal, so nothing of it is kept without it.
 """
