@@ -15,6 +15,7 @@ Traps of the protocol reference (section 11) that stories play, by number:
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from orchestrator.core.model import Cause, Order, Unmount
@@ -117,6 +118,9 @@ WEIGHTS = {
     "odd_state": 2.0,
 }
 """Weights other than 1: the fewer strikes come of a fault, the more such faults there are."""
+
+RARE = ("delete_proxy_page", "delete_proxy_page", "unmount_slow", "post_500_after")
+"""What is added where people steer: fewer mounts are made while faults are on."""
 
 RETRY_AFTER = {
     "busy_seconds": ("1", "7", "45"),
@@ -336,6 +340,9 @@ def _steer(rng: random.Random, story: Story) -> None:
     story.settings = story.settings.replace("limits: {", f"limits: {{{story.steers.limits}")
     if story.steers.deadline_s is not None and rng.random() < 0.5:
         _be_punctual(story)
+    dice = random.Random(f"{story.seed}:rare")
+    if dice.random() < 0.25 and not (story.punctual or story.is_mild):
+        _trouble(dice, dice.choice(story.places), RARE)
 
 
 def _be_punctual(story: Story) -> None:
@@ -480,9 +487,8 @@ def _settings(rng: random.Random) -> str:
     )
 
 
-def _trouble(rng: random.Random, place: Place) -> None:
-    kinds = list(RULES)
-    hit = rng.choices(kinds, [WEIGHTS.get(kind, 1.0) for kind in kinds])[0]
+def _trouble(rng: random.Random, place: Place, among: Sequence[str] = tuple(RULES)) -> None:
+    hit = rng.choices(among, [WEIGHTS.get(kind, 1.0) for kind in among])[0]
     alternatives, method, path = RULES[hit]
     kind = rng.choice(alternatives)
     seconds = {"clock_jump": 1000.0, "drip": 40.0}.get(kind, rng.choice([5.0, 30.0, 100.0]))
