@@ -29,7 +29,7 @@ class _Wait:
         self.approved: dict[str, Control] = {}
         """By the person: nobody approves twice."""
         self.rejected: Control | None = None
-        self.is_reached = False
+        self.is_reached = self.is_over = False
         self.decided = anyio.Event()
 
     @property
@@ -59,6 +59,8 @@ class Gates:
         wait = self._waits[wave]
         if wait.rejected is not None or wait.is_open:
             return f"the gate before {wave} is decided already"
+        if wait.is_over:
+            return f"nobody waits for an approval of {wave} any more: its time is over"
         if not wait.is_reached:
             return f"{wave} does not wait for an approval yet: what comes before it goes on"
         if control.user in wait.approved and not control.reject:
@@ -93,7 +95,7 @@ class Gates:
         wait.is_reached = True
         with anyio.move_on_after(gate.timeout):
             await unless_ended(wait.decided.wait)
-        wait.is_reached = False
+        wait.is_reached, wait.is_over = False, True
         if wait.is_open:
             return None
         if wait.rejected is not None:

@@ -120,7 +120,7 @@ class Scheduler:
         self._backup_limits = limits.by_folded_name()
         self._at_most = self._planned.or_more(limits)
         self._most_behind = self._at_most.by_folded_name()
-        self.look_again()
+        self._withdraw_starved()
 
     def pause(self, *, paused: bool) -> None:
         """Admit nothing while `paused`; what is open goes on, and what waits keeps its place."""
@@ -139,6 +139,14 @@ class Scheduler:
             return True
         backup = request.server, request.backup_server
         return self._open_backup[backup] > self.backup_limit(backup)
+
+    @property
+    def waits_for_higher_limits(self) -> bool:
+        """True while something waits for a lowered limit that only mounts without an end use up."""
+        return self._limits is not self._planned and any(
+            self._starved(request, self._limits, self._backup_limits)
+            for _, _, request in self._waiting.heads()
+        )
 
     @property
     def could_begin(self) -> int:
@@ -170,7 +178,7 @@ class Scheduler:
         machines: dict[Machine, None] = {}
         for request in requests:
             lost = request.server in self._lost_servers
-            if self._closed or lost or self._starved(request):
+            if self._closed or lost or self._is_hopeless(request):
                 deliver(request, None)
                 continue
             self._number += 1
@@ -399,20 +407,25 @@ class Scheduler:
             for resource in _resources(request, lane):
                 self._endless[resource] -= 1
 
-    def _starved(self, request: MountRequest) -> bool:
+    def _is_hopeless(self, request: MountRequest) -> bool:
         """Return whether slots that nobody will give back have used up a limit it needs.
 
         A limit that a person has lowered may be raised again: the plan's counts, or a higher one.
         """
+        return self._starved(request, self._at_most, self._most_behind)
+
+    def _starved(
+        self, request: MountRequest, limits: Limits, behind: Mapping[tuple[ServerName, str], int]
+    ) -> bool:
         if not self._forfeited and not self._endless[None]:
             return False
         backup = (request.server, request.backup_server)
-        folded, limits = (request.server, request.backup_server.casefold()), self._at_most
+        folded = (request.server, request.backup_server.casefold())
         bounds: tuple[tuple[object, int | None], ...] = (
             (None, limits.run),
             (request.wave, limits.waves.get(request.wave)),
             (request.server, limits.servers.get(request.server)),
-            (backup, self._most_behind.get(folded, limits.backup_server_default)),
+            (backup, behind.get(folded, limits.backup_server_default)),
             (machine_of(request), limits.per_vm),
         )
         return any(
@@ -421,7 +434,7 @@ class Scheduler:
         )
 
     def _withdraw_starved(self) -> None:
-        self._refuse(self._starved)
+        self._refuse(self._is_hopeless)
         self._waiting.refresh_all()
         self._admit()
 

@@ -180,6 +180,11 @@ class Shard:
         for name, mounts in limits.servers.items():
             self.servers.by_name[name].pace.raise_to(mounts)
 
+    @property
+    def waits_for_higher_limits(self) -> bool:
+        """True while targets wait for a lowered limit that only mounts without an end use up."""
+        return self._scheduler.waits_for_higher_limits
+
     def is_waiting(self, key: MountKey) -> bool:
         """Return whether a target has no slot yet."""
         return self._offering.is_waiting(key)

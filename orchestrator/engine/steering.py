@@ -30,8 +30,14 @@ CONTROL_TICK = 1.0
 """Seconds between looks whether somebody asks for anything."""
 
 
-AT_ONCE = frozenset({Verb.SKIP, Verb.RETRY})
-"""What is done before it is durable: else a target might get a slot, or its wave might end.
+WAITS_FOR_PEOPLE = (
+    "targets wait for a limit that ctl has lowered, and mounts that stay open use it up: raise it, "
+    "as in: bulk-restore ctl RUN limits hq.mounts=4, or stop the run"
+)
+"""What is said of a run that goes on only once somebody raises a limit."""
+
+AT_ONCE = frozenset({Verb.SKIP, Verb.RETRY, Verb.APPROVE})
+"""What is done before it is durable: else a target might get a slot, or its wave or gate might end.
 
 Whatever follows from it is behind it in the journal, so nothing of it is kept without it.
 """
@@ -49,6 +55,10 @@ class SteeredShard(Protocol):
 
     def limit_to(self, limits: Limits) -> None:
         """Change the limits from the next grant on."""
+
+    @property
+    def waits_for_higher_limits(self) -> bool:
+        """True while targets wait for a lowered limit that only mounts without an end use up."""
 
     def is_waiting(self, key: MountKey) -> bool:
         """Return whether a target has no slot yet."""
@@ -78,6 +88,7 @@ class Steering:
         self._orders, self._ledger, self._shard = orders, ledger, shard
         self._controls, self._limits = controls, orders.limits
         self._conductor = conductor
+        self._has_told_of_waiting = False
 
     def recall(self) -> None:
         """Do again what was asked of earlier processes of the run and still holds."""
@@ -99,11 +110,19 @@ class Steering:
         async with anyio.create_task_group() as looks:
             while True:
                 await anyio.sleep(CONTROL_TICK)
+                self._tell_what_waits()
                 for control in self._controls.take():
                     if control.verb in LOOKS:
                         looks.start_soon(self._answer, control, self._controls, self._look)
                     else:
                         await self._answer(control, self._controls, self._carry_out)
+
+    def _tell_what_waits(self) -> None:
+        """Note, once each time, that a lowered limit keeps targets waiting for people only."""
+        waits = self._shard.waits_for_higher_limits
+        if waits and not self._has_told_of_waiting:
+            self._ledger.note(WAITS_FOR_PEOPLE)
+        self._has_told_of_waiting = waits
 
     async def _answer(
         self, control: Control, controls: Controls, work: Callable[[Control], Awaitable[Answer]]

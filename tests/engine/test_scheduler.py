@@ -175,6 +175,23 @@ def test_a_forfeited_slot_never_comes_back() -> None:
     assert door.open_mounts == 1
 
 
+def test_a_limit_that_goes_back_to_the_plan_s_turns_away_those_who_can_never_start() -> None:
+    """A lower one than the plan's may be raised again: they wait for that."""
+    room, planned = Room(), Limits(servers={ServerName("hq"): 2})
+    door = scheduler(planned)
+    door.limit_to(replace(planned, servers={ServerName("hq"): 3}, run=2))
+    door.offer([request(n, "hq", "b") for n in (1, 2, 3)], room)
+    for slot in room.slots.values():
+        slot.forfeit()
+    before = list(room.refused), door.waits_for_higher_limits
+
+    door.limit_to(planned)
+
+    assert before == ([], True)
+    assert (room.order, room.refused) == (["vm00001", "vm00002"], ["vm00003"])
+    assert not door.waits_for_higher_limits
+
+
 def test_a_slot_held_without_end_counts_and_turns_away_those_who_can_never_start() -> None:
     """It is in every limit, no work of the server, and free for others once its hold is over."""
     room = Room()

@@ -25,6 +25,7 @@ from orchestrator.app.wiring import Choices, Plan, World
 from orchestrator.core.model import RunId
 from orchestrator.core.policy import WatchPolicy
 from orchestrator.core.ports.journal import Observer
+from orchestrator.engine.limits import Limits
 from orchestrator.engine.run import Run
 from orchestrator.journal import State
 from orchestrator.plan.file.loading import load_plan_text
@@ -158,8 +159,16 @@ class Stage(Struct):
     max_mounts: int | None = None
     steered: bool = False
     """Whether its processes look for what `ctl` asks, once a second."""
+    highest: Callable[[], Limits] | None = None
+    """Gives the highest limits that were ever in force, where people have changed them."""
     processes: int = 0
     """How many processes worked on the run so far."""
+
+    @property
+    def limits(self) -> Limits:
+        """How many mounts may be open at most."""
+        planned = limits_of(self.loaded.plan, self.max_mounts)
+        return planned if self.highest is None else self.highest()
 
     @property
     def now(self) -> float:
@@ -216,8 +225,7 @@ class Stage(Struct):
         """Compare what was reported with what the servers know."""
         place = outcome.directory if outcome.written else self.report
         report = json.loads((place / "report.json").read_text())
-        limits = limits_of(self.loaded.plan, self.max_mounts)
-        assert_invariants(self.sites.truth, report, limits)
+        assert_invariants(self.sites.truth, report, self.limits)
         assert report["run"]["exit_code"] == outcome.code
         return Drill(outcome, report, self.sites.truth, self.sites, State(self.state), self.now)
 

@@ -25,6 +25,7 @@ from orchestrator.core.lifecycle import HOLDING_PHASES, MountRecord, Phase
 from orchestrator.core.model import MountKey
 from orchestrator.core.ports.journal import Observer
 from orchestrator.core.run_state import RunState
+from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.run import Run
 from orchestrator.engine.steering import CONTROL_TICK
 from orchestrator.journal import State
@@ -556,6 +557,53 @@ async def test_a_gate_that_stays_closed_ends_the_run_or_the_wave(
         assert why in done.target("hq-sql0001")["message"]
         assert done.target("hq-sql0001")["result"] == "skipped"
         assert (done.took_s > 1800.0) != reject
+
+
+async def test_an_approval_in_time_counts_however_long_its_record_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gate's time ends while the journal is locked: the wave starts, and the answer is true."""
+    watching, saved = Watching(), Ledger.saved
+    answers: list[ControlOutcome] = []
+
+    async def slow(ledger: Ledger) -> bool:
+        if len(watching.applied) == 1 and not answers:
+            await anyio.sleep(8.0)
+        return await saved(ledger)
+
+    async def person() -> None:
+        await until(lambda: reached(stage))
+        await anyio.sleep(30 * 60.0 - 4.0)
+        answers.append(await told(stage, "approve", "second", reason="go"))
+
+    monkeypatch.setattr(Ledger, "saved", slow)
+    async with steered(tmp_path, monkeypatch, Site(machines=4), plan=gated()) as stage:
+        done = await with_a_person(stage, person, watching)
+
+    assert [each.code for each in answers] == [0]
+    assert set(done.results().values()) == {"mounted"}
+
+
+async def test_an_approval_that_comes_too_late_is_refused_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wave was skipped while another one goes on: nothing before it is waited for."""
+    watching = Watching()
+    answers: list[ControlOutcome] = []
+
+    async def person() -> None:
+        await until(lambda: reached(stage))
+        await anyio.sleep(40 * 60.0)
+        answers.append(await told(stage, "approve", "second", reason="go"))
+
+    plan = gated(1, "skip").replace(
+        "gates:", "  - {name: third, targets: [{vm: hq-web0002}]}\ngates:"
+    )
+    async with steered(tmp_path, monkeypatch, Site(machines=4), plan=plan) as stage:
+        await with_a_person(stage, person, watching, hold=HOUR)
+
+    assert [each.code for each in answers] == [2]
+    assert "nobody waits for an approval of second any more" in answers[0].line
 
 
 async def test_nobody_is_asked_before_a_wave_without_a_target_in_this_run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -398,3 +399,36 @@ async def test_a_read_that_took_long_says_nothing_of_now(
 
     assert all(stop[3] == 0.0 for stop in done.truth.stops)
     assert done.target(NAME)["mount"] == "released"
+
+
+async def test_the_mount_of_an_earlier_request_is_not_that_of_a_task_that_runs_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refused request has mounted all the same: its mount is removed, and the task's may come."""
+    lie = Fault(kind="answer_after", method="POST", path="/mounts$", count=1, status=503)
+    lie = replace(lie, body="service")
+    site = Site(
+        machines=1,
+        backup_servers=1,
+        behaviour=Behaviour(task_stop="goes_on", purge_finished_after=0.0),
+        faults=[lie],
+    )
+
+    async def stop(run: Run) -> None:
+        await anyio.sleep(120.0)
+        run.stop("SIGTERM")
+        run.stop("SIGTERM")
+
+    def begin(run: Run) -> None:
+        tasks.start_soon(stop, run)
+
+    async with staged(tmp_path, monkeypatch, [site]) as stage:
+        seconds = iter([5.0, STUCK_S])
+        manager = stage.sites.managers["hq"]
+        monkeypatch.setattr(manager, "_duration", lambda _point, _rng: next(seconds))
+        async with anyio.create_task_group() as tasks:
+            done = await stage.run(on_run=begin)
+
+    assert [each.closed_by for each in done.truth.mounts] == ["unmounted", None]
+    assert done.target(NAME)["mount"] == "unknown"
+    assert done.outcome.code == 3

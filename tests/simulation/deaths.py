@@ -12,27 +12,37 @@ import math
 import random
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import anyio
 import pytest
+from aiohttp import web
 
 from orchestrator.app import logs
 from orchestrator.app.planned_limits import limits_of
 from orchestrator.app.unmount import UnmountOutcome, release_leftovers
 from orchestrator.core.errors import RunNotFound
-from orchestrator.core.model import MountState
+from orchestrator.core.events import Event
+from orchestrator.core.lifecycle import MountRecord
+from orchestrator.core.model import MountState, RunId
 from orchestrator.core.policy import SESSION_IDLE_LIMIT, WatchPolicy
+from orchestrator.engine.run import Run
 from orchestrator.journal import State
 from orchestrator.simulator.behaviour import Behaviour
+from orchestrator.simulator.server import HttpFace
 from tests.invariants import assert_calls_are_harmless, assert_limits_held
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Drill, Site, Stage, staged
 from tests.simulation.nemesis import scratch
+from tests.simulation.people import People
+from tests.simulation.steered import Overseer
+from tests.simulation.steers import Steers, steers
 from tests.simulation.troubles import ALL, PLAYED, one_mood, one_more
+from tests.simulation.witness import MOUNTS_OF
 from tests.virtual.clock import run_virtual, uncollected
 
 ENDS_S = 6 * 3600.0
@@ -44,6 +54,9 @@ SETTINGS = (
     "defaults: {timeouts: {mount: 4m, unmount: 3m}, retries: {attempts: 2, delay: 5s}}\n"
     "limits: {outage: 10m}\n"
 )
+STEERED = 3
+"""Of each four stories, the one in which people may steer the run."""
+
 SAID_OPEN = {MountState.LEFT, MountState.KEPT, MountState.UNKNOWN}
 
 
@@ -61,6 +74,7 @@ class Death:
     after: list[str]
     """What comes after each death: "resume" or "unmount"."""
     hits: Counter[str] = field(default_factory=Counter)
+    steers: Steers | None = None
 
 
 def told(number: int, more: frozenset[str] = PLAYED) -> Death:
@@ -72,7 +86,7 @@ def told(number: int, more: frozenset[str] = PLAYED) -> Death:
         _stops(random.Random(f"stops:{number}"), sites)
     late = SESSION_IDLE_LIMIT + 300.0
     by_time = dice.random() < 0.3
-    return Death(
+    death = Death(
         number,
         sites,
         [
@@ -83,6 +97,42 @@ def told(number: int, more: frozenset[str] = PLAYED) -> Death:
         dice.uniform(0.0, 120.0) if by_time else math.inf,
         [late if dice.random() < 0.15 else dice.choice([1.0, 20.0, 90.0, 400.0]) for _ in "12"],
         [dice.choice(["resume", "unmount"]) for _ in "12"],
+    )
+    if number % 4 == STEERED:
+        _steer(random.Random(f"people:{number}"), death)
+    return death
+
+
+def _steer(dice: random.Random, death: Death) -> None:
+    """Let people steer the run, which often dies soon after somebody has asked for something."""
+    places = {site.name: site.limit for site in death.sites}
+    death.steers = steers(dice, places, has_waves=True, share=1.0)
+    for site in death.sites:
+        site.machines += dice.choice([0, 2, 4])
+    if dice.random() < 0.8:
+        death.after = ["resume", "resume"]
+    if death.steers is not None and death.steers.requests and dice.random() < 0.6:
+        death.steps[0] = math.inf
+        death.at_s = dice.choice(death.steers.requests).at + dice.uniform(0.0, 3.0)
+
+
+def plan_of(death: Death) -> str | None:
+    """Return the targets of a plan in two waves, with a gate between them; None: the usual ones."""
+    if death.steers is None:
+        return None
+    rows = [
+        f"      - {{vm: {name}, server: {site.name}, os: {os}}}\n"
+        for place, site in enumerate(death.sites)
+        for name, os in site.listed(place)
+    ]
+    cut = (len(rows) + 1) // 2
+    first, second = "".join(rows[:cut]), "".join(rows[cut:])
+    if not second:
+        death.steers.gate = None
+        return f"waves:\n  - name: first\n    targets:\n{first}"
+    return (
+        f"waves:\n  - name: first\n    targets:\n{first}"
+        f"  - name: second\n    after: [first]\n    targets:\n{second}{death.steers.gates}"
     )
 
 
@@ -135,10 +185,16 @@ def died(number: int, more: frozenset[str] = PLAYED) -> Death:
 
     async def whole() -> None:
         with scratch() as place, pytest.MonkeyPatch.context() as patch, anyio.fail_after(ENDS_S):
+            plan, extra = plan_of(death), SETTINGS
+            if death.steers is not None:
+                extra = extra.replace("limits: {", f"limits: {{{death.steers.limits}")
             async with staged(
-                place, patch, death.sites, extra=SETTINGS, watch=CALM, seed=number % 1000
+                place, patch, death.sites, plan, extra=extra, watch=CALM, seed=number % 1000
             ) as stage:
-                await _play(death, stage, Doom(stage, patch))
+                steered = None
+                if death.steers is not None:
+                    steered = _Steered(death.steers, stage, patch)
+                await _play(death, stage, Doom(stage, patch), steered)
 
     try:
         run_virtual(whole)
@@ -153,13 +209,92 @@ def died(number: int, more: frozenset[str] = PLAYED) -> Death:
     return death
 
 
-async def _play(death: Death, stage: Stage, doom: Doom) -> None:
+class _Steered:
+    """The people of a story, through all its processes, and who judges what comes of them."""
+
+    def __init__(self, wanted: Steers, stage: Stage, patch: pytest.MonkeyPatch) -> None:
+        stage.steered = True
+        self._stage, self._wrong = stage, list[str]()
+        self.overseer = Overseer(
+            wanted, limits_of(stage.loaded.plan), stage.sites.truth, self._demand
+        )
+        self.overseer.listen(patch)
+        stage.highest = lambda: self.overseer.highest
+        self.people = People(self.overseer, stage.state, RunId("20261123T060000Z-0001"))
+        for face in stage.sites.faces.values():
+            _see_posts(face, self.overseer)
+
+    def _demand(self, holds: bool, what: str) -> None:
+        if not holds:
+            self._wrong.append(f"after {anyio.current_time():g} s: {what}")
+
+    async def steering(self, process: Callable[..., Awaitable[Drill]], doom: Doom) -> Drill:
+        """Let people steer a process of the run for as long as it lives."""
+        state = self.people.state()
+        if state is not None:
+            records = {str(key): each for key, each in state.records.items()}
+            self.overseer.reborn(state.controls, records)
+        self.overseer.hears = lambda: not doom.dead
+        done: Drill | None = None
+        missing: RunNotFound | None = None
+        async with anyio.create_task_group() as tasks:
+
+            def begin(_run: Run) -> None:
+                tasks.start_soon(self.people.steer)
+
+            try:
+                done = await process(observers=[_Living(self.overseer, doom)], on_run=begin)
+            except RunNotFound as exc:  # raised again, outside of the group
+                missing = exc
+            tasks.cancel_scope.cancel()
+        if done is None:
+            raise missing or AssertionError("it has neither ended nor died")
+        return done
+
+    def judge(self, report: Mapping[str, Any] | None) -> None:
+        """Raise what was wrong on the way, or is in the report."""
+        assert not self._wrong, self._wrong[0]
+        if report is not None:
+            self.overseer.judge(report)
+            self.people.judge(report)
+
+
+class _Living:
+    """Shows events to the overseer while their process lives."""
+
+    def __init__(self, overseer: Overseer, doom: Doom) -> None:
+        self._overseer, self._doom = overseer, doom
+
+    def observe(self, event: Event, record: MountRecord | None) -> None:
+        if not self._doom.dead:
+            self._overseer.observe(event, record)
+
+
+def _see_posts(face: HttpFace, overseer: Overseer) -> None:
+    """Show the overseer each mount POST that reaches a server."""
+    handle = face.handle
+
+    async def seeing(request: web.BaseRequest) -> web.StreamResponse:
+        place = MOUNTS_OF.search(request.raw_path.partition("?")[0])
+        if request.method == "POST" and place is not None:
+            overseer.posted(face.manager.name, place[1].lower())
+        return await handle(request)
+
+    face.handle = seeing  # type: ignore[method-assign]  # as a proxy in front of it would
+
+
+async def _play(death: Death, stage: Stage, doom: Doom, steered: _Steered | None) -> None:
     """Let processes come and die until one has said how it ended."""
+    run: Callable[[], Awaitable[object]] = stage.run
+    resume: Callable[[], Awaitable[object]] = stage.resume
+    if steered is not None:
+        run = partial(steered.steering, stage.run, doom)
+        resume = partial(steered.steering, stage.resume, doom)
     kinds: dict[str, Callable[[], Awaitable[object]]] = {
-        "resume": stage.resume,
+        "resume": resume,
         "unmount": partial(_unmounted, stage),
     }
-    processes = [stage.run, *(kinds[kind] for kind in death.after)]
+    processes = [run, *(kinds[kind] for kind in death.after)]
     done: object | None = None
     for place, process in enumerate(processes):
         if place:
@@ -177,6 +312,9 @@ async def _play(death: Death, stage: Stage, doom: Doom) -> None:
         if name == "unmount":
             _forgive(stage)
     assert done is not None
+    if steered is not None:
+        steered.judge(done.report if isinstance(done, Drill) else None)
+        death.hits.update(steered.overseer.hits)
     await anyio.sleep(LATEST_S)
     if isinstance(done, Drill):
         stage.checked(done.outcome)
@@ -223,7 +361,7 @@ def _judged(stage: Stage, released: UnmountOutcome) -> None:
         assert known, f"silent leftover of unmount: {fate}\n{said}"
     if released.code == 0:
         assert not named, f"unmount ended with 0, and not known is {named}\n{said}"
-    assert_limits_held(truth, limits_of(stage.loaded.plan))
+    assert_limits_held(truth, stage.limits)
     assert_calls_are_harmless(truth)
 
 

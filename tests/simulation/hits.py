@@ -119,13 +119,34 @@ STOPS: Mapping[str, str] = {
 }
 """What comes of "stopped"."""
 
-EVERY: Mapping[str, str] = {**KINDS, **MORE, **STOPS}
+STEERING: Mapping[str, str] = {
+    "control_pause": "a run is paused",
+    "control_continue": "a paused run goes on",
+    "control_limits": "limits are changed",
+    "control_skip": "a target is skipped",
+    "control_retry": "a target that is not good is tried again",
+    "control_approve": "somebody approves a wave",
+    "control_reject": "somebody rejects a wave",
+    "control_refused": "a request of `ctl` is refused",
+    "gate_reached": "a wave waits for people",
+    "gate_opened": "a wave starts that people have approved",
+    "ramp": "a mount is asked for while a ramp holds others back",
+    "interval": "a mount is asked for after a start interval",
+    "no_time": "a target is not begun, for the run's deadline",
+    "deadline_kept": "a deadline that nothing speaks against",
+}
+"""What people want of a run; see `steers`."""
+
+EVERY: Mapping[str, str] = {**KINDS, **MORE, **STOPS, **STEERING}
 
 LEAST = 0.07
 """How often every kind must have struck, per seed that was played: 70 times over `make test`."""
 
 LEAST_OF_STOPS = LEAST / 2
 """The same for each that comes of a stop: more late tasks would leave too many doubts unsettled."""
+
+LEAST_OF_STEERING = LEAST / 7
+"""The same for each that people want: about a third of the stories have people."""
 
 CERTAIN = 0.95
 """Share of the POSTs in doubt that must end certain: those with a living session and no stop.
@@ -164,5 +185,8 @@ def assert_enough(hits: Counter[str], more: frozenset[str] = PLAYED) -> None:
     least = LEAST_OF_STOPS * hits["seeds"] if "stopped" in more else 0
     rare = {kind: hits[kind] for kind in STOPS if hits[kind] < least}
     assert not rare, f"came of a stop fewer than {least:.0f} times: {rare}"
+    least = LEAST_OF_STEERING * hits["seeds"]
+    rare = {kind: hits[kind] for kind in STEERING if hits[kind] < least}
+    assert not rare, f"happened fewer than {least:.0f} times: {rare}"
     certain, unsure = hits["doubt_certain"], hits["doubt_uncertain"]
     assert certain >= CERTAIN * (certain + unsure), f"{unsure} of {certain + unsure} POSTs unsure"

@@ -36,8 +36,10 @@ from orchestrator.app.runner import run_plan
 from orchestrator.app.wiring import Choices, World
 from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.model import RunId
+from orchestrator.engine.limits import Limits
 from orchestrator.engine.run import Run
 from orchestrator.journal import State
+from orchestrator.journal.controls import ControlFiles
 from orchestrator.plan.file.loading import load_plan_text
 from orchestrator.simulator.activity import SimActivity
 from orchestrator.simulator.faults import FaultScript
@@ -46,6 +48,8 @@ from orchestrator.simulator.manager import SimMount, SimSession, SimTask, Simula
 from orchestrator.simulator.server import HttpFace
 from tests.invariants import assert_invariants
 from tests.scenarios import asking
+from tests.simulation.people import People
+from tests.simulation.steered import Overseer
 from tests.simulation.story import ACCOUNT, PASSWORD, Place, Story, plan_of, told
 from tests.simulation.troubles import PLAYED
 from tests.simulation.witness import Witness
@@ -184,7 +188,7 @@ def played(seed: int, directory: Path, more: frozenset[str] = PLAYED) -> Played:
             _ask(story, patch)
 
             async def play() -> Played:
-                return await _Play(story, directory).play()
+                return await _Play(story, directory, patch).play()
 
             return run_virtual(play)
     except Exception as exc:
@@ -212,9 +216,11 @@ def _ask(story: Story, patch: pytest.MonkeyPatch) -> None:
 class _Play:
     """One story being played."""
 
-    def __init__(self, story: Story, directory: Path) -> None:
+    def __init__(self, story: Story, directory: Path, patch: pytest.MonkeyPatch) -> None:
         self.story = story
         self.directory = directory
+        self._patch = patch
+        self._people: People | None = None
         self.scope = anyio.CancelScope()
         self.managers: dict[str, SimulatedManager] = {}
         self._run = RunId(f"20261123T060000Z-{story.seed % 65536:04x}")
@@ -233,6 +239,7 @@ class _Play:
         limits = limits_of(plan.plan)
         self.witness = witness = Witness(limits, self.managers, self.scope.cancel)
         witness.asks = story.asks
+        self._people_of(limits)
         for place in story.places:
             self.managers[place.name] = self._manager(place, inventories[place.name])
         self.network = _Network(witness)
@@ -254,6 +261,7 @@ class _Play:
                         signals=False,
                         watch=story.watch,
                         run_id=self._run,
+                        controls=self._controls,
                         on_run=partial(self._begin, tasks),
                     )
                     outcome = await run_plan(
@@ -270,6 +278,20 @@ class _Play:
             raise Violation(f"not over after {story.ends_s:g} s")
         return self._judged(outcome, now)
 
+    def _people_of(self, limits: Limits) -> None:
+        """Let there be people who steer the run, if the story has any."""
+        steers, state = self.story.steers, self.directory / "state"
+        if steers is not None:
+            overseer = Overseer(steers, limits, self.witness, self.witness.demand)
+            overseer.listen(self._patch)
+            self.witness.overseer = overseer
+            self._people = People(overseer, state, self._run)
+
+    @property
+    def _controls(self) -> ControlFiles | None:
+        steered = self.story.steers is not None
+        return State(self.directory / "state").controls(self._run) if steered else None
+
     def _os_of(self, os: str, place: int) -> str:
         wrong = self.story.wrong_os and place == 0
         if wrong:
@@ -278,7 +300,14 @@ class _Play:
 
     def _judged(self, outcome: Outcome, now: float) -> Played:
         report = json.loads((self.directory / "report" / "report.json").read_text())
-        assert_invariants(self.witness.ours(), report, self.witness.limits)
+        overseer = self.witness.overseer
+        limits = overseer.highest if overseer is not None else self.witness.limits
+        assert_invariants(self.witness.ours(), report, limits)
+        if overseer is not None and self._people is not None:
+            overseer.judge(report)
+            self._people.judge(report)
+            self._judge_deadline()
+            self.witness.hits.update(overseer.hits)
         assert report["run"]["exit_code"] == outcome.code
         assert outcome.code not in {ExitCode.INTERNAL, ExitCode.LOCAL_IO}, outcome.trouble
         if self.story.is_calm:
@@ -294,6 +323,20 @@ class _Play:
             hits["targets"] += 1
             hits[f"result_{target['result']}"] += 1
         return Played(self.story, outcome, report, hits, now)
+
+    def _judge_deadline(self) -> None:
+        """Check that nothing was open at the deadline, where nothing speaks against that."""
+        steers = self.story.steers
+        if steers is None or steers.deadline_s is None or not self.story.punctual:
+            return
+        at, mounts = steers.deadline_s, self.witness.ours().mounts
+        late = [
+            each
+            for each in mounts
+            if each.requested_at <= at and (each.closed_at is None or each.closed_at > at)
+        ]
+        assert not late, f"open at the deadline, {at:g} s: {late}"
+        self.witness.hits["deadline_kept"] += bool(mounts)
 
     # --- the servers -------------------------------------------------------------------------
 
@@ -334,6 +377,8 @@ class _Play:
 
     def _begin(self, tasks: TaskGroup, run: Run) -> None:
         tasks.start_soon(self._happen, run)
+        if self._people is not None:
+            tasks.start_soon(self._people.steer)
 
     async def _happen(self, run: Run) -> None:
         """Let what the story foresees happen, each at its time."""

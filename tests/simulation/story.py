@@ -15,12 +15,14 @@ Traps of the protocol reference (section 11) that stories play, by number:
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from orchestrator.core.model import Cause, Order, Unmount
 from orchestrator.core.policy import WatchPolicy
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
+from tests.simulation.steers import Steers, steers
 from tests.simulation.troubles import (
     CALM_S,
     IN_JSON,
@@ -116,6 +118,9 @@ WEIGHTS = {
     "odd_state": 2.0,
 }
 """Weights other than 1: the fewer strikes come of a fault, the more such faults there are."""
+
+RARE = ("delete_proxy_page", "delete_proxy_page", "unmount_slow", "post_500_after")
+"""What is added where people steer: fewer mounts are made while faults are on."""
 
 RETRY_AFTER = {
     "busy_seconds": ("1", "7", "45"),
@@ -243,6 +248,9 @@ class Story:
     asks: Asks | None = None
     open_os: bool = False
     """The plan leaves it open which systems the machines have."""
+    steers: Steers | None = None
+    punctual: bool = False
+    """Nothing keeps the run from having unmounted everything by its deadline."""
 
     @property
     def is_calm(self) -> bool:
@@ -260,12 +268,15 @@ class Story:
         rounds = max(
             -(-place.machines // min(place.limit, place.backup_limit)) for place in self.places
         )
+        machines, later = sum(place.machines for place in self.places), 0.0
+        if self.steers is not None:
+            rounds, later = self.steers.rounds(machines, rounds), self.steers.later_s(machines)
         more = self.asks.longest_s if self.asks is not None else 0.0
         more += 900.0 * self.open_os
         frozen = sum(seconds for _at, seconds in self.freezes)
         busy = any(place.neighbours for place in self.places) or self.consoles
         waiting = rounds * (BUSY_S + 900.0) + 900.0 if busy else 0.0
-        return CALM_S + 900.0 + rounds * (900.0 + more) + frozen + waiting
+        return CALM_S + 900.0 + rounds * (900.0 + more) + frozen + waiting + later
 
 
 def told(seed: int, more: frozenset[str] = PLAYED) -> Story:
@@ -311,9 +322,47 @@ def told(seed: int, more: frozenset[str] = PLAYED) -> Story:
         _stops(random.Random(f"stops:{seed}"), story)
     if seed % 5 in ASKING:
         story.asks = _asks(random.Random(f"asks:{seed}"), seed)
-        if story.asks.unmount is not Unmount.ALWAYS:
-            story.asks.requests += [EVERY_S * n for n in range(1, int(story.ends_s / EVERY_S))]
+    _steer(random.Random(f"{seed}:controls"), story)
+    if story.asks is not None and story.asks.unmount is not Unmount.ALWAYS:
+        story.asks.requests += [EVERY_S * n for n in range(1, int(story.ends_s / EVERY_S))]
     return story
+
+
+def _steer(rng: random.Random, story: Story) -> None:
+    """Let people want something of the story; some with a deadline go wrong in nothing else."""
+    places = {place.name: place.limit for place in story.places}
+    has_waves = story.waves or random.Random(f"{story.seed}:gate").random() < 0.5
+    backups = {name: f"vbr-{name}-01" for name in places}
+    story.steers = steers(rng, places, has_waves=has_waves, backups=backups)
+    if story.steers is None:
+        return
+    story.waves = has_waves
+    story.settings = story.settings.replace("limits: {", f"limits: {{{story.steers.limits}")
+    if story.steers.deadline_s is not None and rng.random() < 0.5:
+        _be_punctual(story)
+    dice = random.Random(f"{story.seed}:rare")
+    if dice.random() < 0.25 and not (story.punctual or story.is_mild):
+        _trouble(dice, dice.choice(story.places), RARE)
+
+
+def _be_punctual(story: Story) -> None:
+    """Leave out what no deadline can be kept with: outages, lost answers, tasks without an end."""
+    story.punctual = True
+    for happening in (story.network, story.signals, story.strangers, story.consoles):
+        happening.clear()
+    story.freezes.clear()
+    for place in story.places:
+        place.rules.clear()
+        place.faults.clear()
+        place.neighbours.clear()
+        place.stuck = 0.0
+        place.behaviour = replace(
+            place.behaviour,
+            task_stop="ended",
+            stopped_mount_after_s=None,
+            cancel_leaves_mount=False,
+            purge_finished_after=None,
+        )
 
 
 def _leave_open(rng: random.Random, story: Story) -> None:
@@ -438,9 +487,8 @@ def _settings(rng: random.Random) -> str:
     )
 
 
-def _trouble(rng: random.Random, place: Place) -> None:
-    kinds = list(RULES)
-    hit = rng.choices(kinds, [WEIGHTS.get(kind, 1.0) for kind in kinds])[0]
+def _trouble(rng: random.Random, place: Place, among: Sequence[str] = tuple(RULES)) -> None:
+    hit = rng.choices(among, [WEIGHTS.get(kind, 1.0) for kind in among])[0]
     alternatives, method, path = RULES[hit]
     kind = rng.choice(alternatives)
     seconds = {"clock_jump": 1000.0, "drip": 40.0}.get(kind, rng.choice([5.0, 30.0, 100.0]))
@@ -579,6 +627,7 @@ def plan_of(story: Story, machines: dict[str, list[tuple[str, str]]]) -> str:
     if story.missing:
         rows.append(f"{{vm: nowhere, server: {story.places[0].name}}}")
     head = "\n".join(lines) + "\n" + story.settings
+    gates = story.steers.gates if story.steers is not None else ""
     if not story.waves or len(rows) < 2:
         return head + "targets:\n" + "".join(f"  - {row}\n" for row in rows)
     half = len(rows) // 2
@@ -588,5 +637,5 @@ def plan_of(story: Story, machines: dict[str, list[tuple[str, str]]]) -> str:
     return (
         f"{head}waves:\n"
         f"  - name: first\n    critical: {critical}\n    targets:\n{first}"
-        f"  - name: second\n    after: [first]\n    targets:\n{second}"
+        f"  - name: second\n    after: [first]\n    targets:\n{second}{gates}"
     )

@@ -27,9 +27,10 @@ FOUND_FIRST = (9, 63, 173, 462, 550, 742, 796)
 waited for ever for a server that was given up, a purged task taken for proof that nothing was
 mounted, and a passing 401 taken for the end of a session."""
 
-FOUND = (20, 21, 1066, 1772)
+FOUND = (20, 21, 1066, 1772, 3475)
 """Seeds whose stories once broke an invariant: a Finished task without its Result taken for a
-failed one, a POST repeated although it was only late, and doubts that were given up."""
+failed one, a POST repeated although it was only late, doubts that were given up, and a task
+that ran on and was called released when the mount of an earlier request was gone."""
 
 
 @pytest.mark.parametrize("seed", FOUND_FIRST)

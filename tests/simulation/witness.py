@@ -39,6 +39,7 @@ from orchestrator.core.events import (
     TargetConcluded,
     TargetEvent,
     TargetPlanned,
+    TargetReopened,
     TaskAccepted,
     TaskFailed,
     TaskStopAsked,
@@ -53,6 +54,7 @@ from orchestrator.simulator.activity import session_of_mount
 from orchestrator.simulator.manager import SimSession, SimulatedManager
 from orchestrator.simulator.truth import GroundTruth, MountFate
 from tests.invariants import allowed
+from tests.simulation.steered import Overseer
 from tests.simulation.story import Asks
 
 GOOD = {Result.MOUNTED, Result.VERIFIED}
@@ -73,6 +75,8 @@ class _Aim:
     point: str
     """The one that is tried now."""
     vm: str = ""
+    planned: str = ""
+    """The point that is tried first."""
     candidates: tuple[str, ...] = ()
     points: set[str] = field(default_factory=set)
     """All that were tried."""
@@ -119,6 +123,8 @@ class Witness(GroundTruth):
         self.denials: Counter[str] = Counter()
         """How often a living session was answered with 401."""
         self.asks: Asks | None = None
+        self.overseer: Overseer | None = None
+        """Judges what people want of the run, if they do."""
         self.limits = limits
         self._managers = managers
         self._on_violation = on_violation
@@ -183,6 +189,8 @@ class Witness(GroundTruth):
             self.hits["unforeseen"] += 1
         for place, count in self.open_now.items():
             most = allowed(self.limits, place)
+            if self.overseer is not None:
+                most = self.overseer.most_with(place, fate)
             self.demand(most is None or count <= most, f"{place}: {count} open, {most} allowed")
         aim = self._by_point.get((fate.server, fate.point))
         expected = aim is not None and (aim.pending or aim.unknown)
@@ -270,6 +278,8 @@ class Witness(GroundTruth):
         self.demand(before is None or before is aim, f"{server}: two POSTs unanswered at once")
         self._asking[session.id] = aim
         aim.posted = True
+        if self.overseer is not None:
+            self.overseer.posted(server, point)
 
     def _unmount_arrived(self, server: str, point: str, number: int, session: SimSession) -> None:
         if (server, session.id, point, number) in {*self._excused(), *self._announced}:
@@ -316,6 +326,8 @@ class Witness(GroundTruth):
 
     def observe(self, event: Event, record: MountRecord | None) -> None:
         """Compare an event with what the servers know, the moment it is recorded."""
+        if self.overseer is not None:
+            self.overseer.observe(event, record)
         match event:
             case TargetPlanned(key=key):
                 point = event.point.id if event.point is not None else ""
@@ -323,6 +335,7 @@ class Witness(GroundTruth):
                     event.server,
                     point,
                     event.vm,
+                    point,
                     tuple(each.id for each in event.search.candidates),
                     {point},
                 )
@@ -380,6 +393,9 @@ class Witness(GroundTruth):
     def _target(self, aim: _Aim, event: TargetEvent) -> None:
         if aim.concluded and isinstance(event, (MountLeft, MountReleased, OutOfReach)):
             self._audited(aim, event)
+            return
+        if isinstance(event, TargetReopened):
+            self._reopened(aim, event)
             return
         self.demand(not aim.concluded, f"{event} after the target's result")
         fate = aim.made
@@ -464,6 +480,15 @@ class Witness(GroundTruth):
             case TargetConcluded():
                 self._concluded(aim, event)
 
+    def _reopened(self, aim: _Aim, event: TargetReopened) -> None:
+        """Begin a target anew that somebody wants to be tried again."""
+        is_open = aim.made is not None and aim.made.is_open and not aim.made.is_excused
+        self.demand(aim.concluded and not is_open, f"{event}, but {aim.made} is open")
+        aim.concluded, aim.point, aim.made, aim.borrowed = False, aim.planned, None, None
+        aim.points, aim.proven, aim.unread = {aim.planned}, set(), set()
+        aim.posted = aim.pending = aim.doubtful = aim.unknown = aim.unmounting = False
+        self._by_point[aim.server, aim.planned] = aim
+
     def _was_at_work(self, aim: _Aim, activity: Activity) -> bool:
         """Tell whether somebody else's session with this id has ever been there."""
         manager = self._managers[aim.server]
@@ -539,6 +564,12 @@ class Witness(GroundTruth):
             return
         endless = asks.unmount is Unmount.NEVER
         endless = endless or (asks.unmount is Unmount.ON_SUCCESS and not good)
+        deadline = self.overseer.steers.deadline_s if self.overseer is not None else None
+        if endless and deadline is not None:
+            cut = event.until is not None and event.until <= deadline
+            self.demand(cut, f"{event}: the deadline is {deadline:g}")
+            self.hits["held"] += 1
+            return
         self.demand((event.until is None) is endless, f"{event}: the plan says {asks.unmount}")
         if event.until is not None:
             longest = max(asks.hold_s or 0.0, 0.0 if good else asks.keep_failed_s or 0.0)

@@ -404,9 +404,19 @@ class _Audit(Struct):
         why_not = await take_down(
             self.connection, self.server, mount, allowed=self._allowed(key), rng=self.context.rng
         )
-        if why_not is None:
+        if why_not is None and await self._runs_on(record):
+            why_not = "its task runs on: another request had made the mount that was removed"
+            ledger.record(OutOfReach(at=ledger.now(), key=key, reason=why_not))
+        elif why_not is None:
             ledger.record(MountReleased(at=ledger.now(), key=key))
         return why_not is None
+
+    async def _runs_on(self, record: MountRecord) -> bool:
+        task, session = record.attempts[-1].task, self.connection.session
+        try:
+            return task is not None and not (await session.task(task)).is_final
+        except RequestRefused:
+            return False
 
     async def _is_alone(self) -> bool:
         """Return whether the server shows no other logon session than ours."""

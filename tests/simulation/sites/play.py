@@ -111,6 +111,8 @@ class _Play:
             deadline=story.deadline,
         ) as self.stage:
             self.stage.witness.on_moment = self._comes_to
+            self.stage.witness.ramp = story.ramp
+            self.stage.witness.interval_s = story.interval_s
             for crew in story.crews:
                 for _ in range(crew.workers):
                     self._begin(crew)
@@ -273,6 +275,10 @@ def plan_of(story: SitesStory) -> str:
         limits.append(f"mounts: {story.run_limit}")
     if story.failures is not None:
         limits.append(f"failures: '{story.failures}'")
+    if story.ramp is not None:
+        limits.append(f"ramp: {{from: {story.ramp[0]}, every: {story.ramp[1]:g}s}}")
+    if story.interval_s:
+        limits.append(f"start_interval: {story.interval_s:g}s")
     head = (
         "defaults: {timeouts: {mount: 4m, unmount: 3m}, retries: {attempts: 2, delay: 5s}}\n"
         f"limits: {{{', '.join(limits)}}}\n"

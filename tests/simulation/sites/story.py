@@ -50,6 +50,9 @@ STRIKES = (
 LASTING = (0.5, 2.0, 4.0, 5.5, 7.0, 12.0, 30.0, 120.0)
 """Seconds that a freeze, a cut or an outage lasts."""
 
+GENTLE = (1, 2, 5, 8, 13, 17, 19)
+"""Of each twenty seeds, those whose plans may give servers their mounts little by little."""
+
 CALM, ONLY_SITES, FAILOVER = (0,), (1, 2, 3, 4, 5), (6,)
 """Of each ten seeds: nothing goes wrong; servers are well and machines are not; commits are lost.
 In the others both servers and machines have trouble."""
@@ -103,6 +106,10 @@ class SitesStory:
     sealed: bool = True
     open_os: bool = False
     """The plan leaves it open which systems the machines have."""
+    ramp: tuple[int, float] | None = None
+    """So many mounts, and the seconds after which as many more are given."""
+    interval_s: float = 0.0
+    """Least time between two mount requests to a server."""
 
     @property
     def is_calm(self) -> bool:
@@ -124,7 +131,10 @@ class SitesStory:
         """When everything must be over."""
         rounds = sum(-(-server.machines // server.limit) for server in self.servers)
         lasting = sum(strike.seconds + self.replaced_after_s for strike in self.strikes)
-        return 2400.0 + 1000.0 * rounds * (1 + self.open_os) + 4 * lasting
+        machines = sum(server.machines for server in self.servers)
+        rounds = machines if self.ramp is not None else rounds
+        gentle = 4 * machines * self.interval_s
+        return 2400.0 + 1000.0 * rounds * (1 + self.open_os) + 4 * lasting + gentle
 
 
 def told(seed: int) -> SitesStory:
@@ -147,6 +157,8 @@ def told(seed: int) -> SitesStory:
         open_os=random.Random(f"os:{seed}").random() < 0.3,
     )
     story.crews = _crews(rng, story)
+    if seed % 20 in GENTLE:
+        _go_gently(random.Random(f"gentle:{seed}"), story)
     if story.is_calm:
         story.link = Trouble()
         story.failures = story.deadline = None
@@ -162,6 +174,13 @@ def told(seed: int) -> SitesStory:
         if strike.what == "freeze_paused" and not story.sealed:
             strike.what = "freeze_stopped"  # who has no clock and no token proves nothing
     return story
+
+
+def _go_gently(rng: random.Random, story: SitesStory) -> None:
+    """Draw a ramp, or a start interval, or both; some have neither."""
+    ramp = rng.choice([1, 1, 2]), rng.choice([20.0, 60.0])
+    story.ramp = ramp if rng.random() < 0.6 else None
+    story.interval_s = rng.choice([3.0, 10.0, 25.0]) if rng.random() < 0.6 else 0.0
 
 
 def _server(rng: random.Random, name: str) -> Site:

@@ -5,6 +5,7 @@ What can only be judged at the end is in `judging`.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from aiohttp import web
 
 from orchestrator.core.events import (
     Event,
+    MountLeft,
+    OutOfReach,
     SessionOpened,
     SubmissionInDoubt,
     SubmissionNotSent,
@@ -60,6 +63,8 @@ class _Aim:
     wave: WaveName
     asked: tuple[str, str] | None = None
     """Session and restore point of an intent whose outcome is not recorded."""
+    last: tuple[SessionId, str] | None = None
+    """Those of the newest intent."""
 
 
 @dataclass(slots=True)
@@ -79,9 +84,18 @@ class Witness:
     """Second, server, worker, method and path of every request that changes a server."""
     lost_takings: bool = False
     """Whether a failover has lost that a shard was taken."""
+    ramp: tuple[int, float] | None = None
+    """So many mounts of a server, and the seconds after which as many more are given."""
+    interval_s: float = 0.0
+    """Least time between two mount requests of a worker to a server."""
     on_moment: Callable[[str, str], None] = lambda moment, worker: None
     """Told when a worker comes to a moment at which a fault would hurt."""
     _aims: dict[tuple[ServerName, MountKey], _Aim] = field(default_factory=dict)
+    _posts: dict[tuple[ServerName, int], float] = field(default_factory=dict)
+    """When the last mount request came, by server and epoch."""
+    _began: dict[tuple[ServerName, int], float] = field(default_factory=dict)
+    _aside: set[tuple[SessionId, str]] = field(default_factory=set)
+    """Sessions and restore points of mounts that were given up."""
     _read: Counter[ServerName] = field(default_factory=Counter)
     _opened: set[WaveName] = field(default_factory=set)
     _logged_on: dict[SessionId, int] = field(default_factory=dict)
@@ -125,6 +139,8 @@ class Witness:
             for record, epoch in events[read:]:
                 event = from_json(record.kind, record.body)
                 self._saw(shard[1], event)
+                if isinstance(event, SubmissionStarted):
+                    self._began.setdefault((shard[1], epoch), self.database.clock())
                 if isinstance(event, SessionOpened):
                     self._logged_on[event.session] = epoch
                 moment = MOMENTS.get(record.kind)
@@ -148,13 +164,17 @@ class Witness:
             case SubmissionStarted(key=key):
                 aim = self._aims[server, key]
                 self.demand(aim.wave in self._opened, f"{key} was granted before its wave")
-                aim.asked = event.session, event.point
+                aim.asked = aim.last = event.session, event.point
+                self._aside.discard(aim.last)
                 self.hits["intents"] += 1
             case TaskAccepted(key=key) | SubmissionNotSent(key=key) | SubmissionRefused(key=key):
                 self._aims[server, key].asked = None
             case SubmissionInDoubt(key=key):
                 self.hits["doubts"] += 1
                 self._aims[server, key].asked = None
+            case MountLeft(key=key) | OutOfReach(key=key):
+                last = self._aims[server, key].last
+                self._aside.update([last] if last is not None else [])
             case WaveStarted(wave=wave):
                 self._opened.add(wave)
             case _:
@@ -181,11 +201,35 @@ class Witness:
         point = POINT_OF.search(path)
         if method == "POST" and point is not None:
             self._posted(server, name, point[1].lower(), SessionId(by), excused=not is_holder)
+            if is_holder:
+                self._judge_pace(manager, server, shard.epoch)
             self.on_moment("posted", name)
         if method == "DELETE":
             self.on_moment(
                 "logging_off" if "/logonsessions/" in path.lower() else "unmounting", name
             )
+
+    def _judge_pace(self, manager: SimulatedManager, server: ServerName, epoch: int) -> None:
+        """Check that a mount request keeps the plan's start interval and ramp."""
+        now, place = self.database.clock(), (server, epoch)
+        apart = now - self._posts.get(place, -math.inf)
+        self.demand(apart >= self.interval_s - 1e-6, f"{server}: two POSTs {apart:g} s apart")
+        self.hits["intervals"] += place in self._posts and self.interval_s > 0
+        self._posts[place] = now
+        if self.ramp is None or place not in self._began:
+            return
+        mounts, every = self.ramp
+        given = mounts * (1 + math.floor((now - self._began[place]) / every))
+        count = sum(
+            fate.is_open
+            and not (fate.is_excused or fate.orphaned)
+            and fate.server == server
+            and self._logged_on.get(session_id(fate.session)) == epoch
+            and (session_id(fate.session), fate.point) not in self._aside
+            for fate in manager.truth.mounts
+        )
+        self.demand(count < given, f"{server}: {count} in work, and the ramp gives {given}")
+        self.hits["ramps"] += given <= 2 * mounts
 
     def answered(self, process: Process | None, method: str, target: str) -> None:
         """Look at an answer before it leaves a server."""
