@@ -137,7 +137,10 @@ class WaveSkipped(Event, frozen=True, kw_only=True):
 
 
 class ApprovalAwaited(Event, frozen=True, kw_only=True):
-    """A wave waits for `approvals` more people; `until` on the run's clock."""
+    """A wave waits for `approvals` more people; `until` on the run's clock.
+
+    That is the end of the gate's time, or the run's deadline if it is earlier.
+    """
 
     wave: WaveName
     approvals: int
