@@ -11,8 +11,10 @@ import anyio
 import defusedxml.ElementTree as SafeTree
 import pytest
 from click.testing import CliRunner, Result
+from jsonschema import Draft202012Validator
 from msgspec.structs import replace
 
+from orchestrator.app.forecasting.json_schema import forecast_json_schema
 from orchestrator.cli import command
 from orchestrator.core.events import (
     Event,
@@ -98,6 +100,42 @@ def test_the_waves_and_the_end_come_from_earlier_runs(tmp_path: Path) -> None:
     assert values["overheads_of_run"] == "run2"
     assert values["objectives"][0]["status"] == "met"
     assert "as_planned" not in values
+
+
+SCHEMA = forecast_json_schema()
+
+
+@pytest.mark.parametrize(
+    ("options", "machines"),
+    [
+        ((), NAMES),
+        (("--limit", "run.mounts=1", "--limit", "waves/rest.mounts=1"), NAMES),
+        ((), NAMES[:2]),  # two of the targets have no restore point
+        (("--only", "web02"), ("dc01",)),  # nothing is left
+    ],
+)
+@pytest.mark.parametrize("runs", [0, 4])
+def test_the_json_form_is_what_its_schema_says(
+    tmp_path: Path, options: tuple[str, ...], machines: Sequence[str], runs: int
+) -> None:
+    """Every field of it is there, and every value is of its kind."""
+    state = history(tmp_path, *[60.0] * runs) if runs else tmp_path / "state"
+    body = f"limits: {{deadline: 3m, mounts: 3}}\n{PLAN.replace('limits: {mounts: 3}', '')}"
+
+    plan = locked(tmp_path, body, machines)
+    found = called(plan, "--state", state, "--json", *options)
+    values = json.loads(found.stdout)
+
+    Draft202012Validator.check_schema(SCHEMA)
+    Draft202012Validator(SCHEMA).validate(values)
+    assert set(values) | {"as_planned"} == set(SCHEMA["properties"])
+
+
+def test_the_schema_is_printed() -> None:
+    """With the others."""
+    printed = CliRunner().invoke(command, ["schema", "forecast"])
+
+    assert json.loads(printed.stdout) == SCHEMA
 
 
 def test_a_person_who_was_asked_takes_no_time(tmp_path: Path) -> None:
