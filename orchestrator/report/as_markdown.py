@@ -8,6 +8,7 @@ from typing import TypeVar
 from orchestrator.core.exit_codes import exit_words
 from orchestrator.core.model import Result
 from orchestrator.core.text import duration, escape_markdown
+from orchestrator.report.foreseen import forecast_in_words
 from orchestrator.report.part_values import MergedPart
 from orchestrator.report.shards import served_by, shard_name
 from orchestrator.report.stopped_tasks import stopped_tasks
@@ -87,6 +88,8 @@ def render(report: Report) -> str:
     lines += [each for line in systems_lines(report) for each in (line, "")]
     lines += _part("Served by", report.run.shards, ["server", "workers"], _shard)
     lines += _part("Shards", report.run.merged, ["shard"], _merged)
+    if run.forecast is not None:
+        lines += [f"Forecast: {escape_markdown(forecast_in_words(run.forecast))}", ""]
     lines += ["## Not proven", "", *(f"- {escape_markdown(line)}" for line in report.not_proven)]
     return "\n".join(lines) + "\n"
 
