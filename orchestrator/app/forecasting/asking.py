@@ -50,6 +50,8 @@ class Answer(Struct, frozen=True, kw_only=True):
     deadline: float | None
     forecast: Forecast
     as_planned: Forecast | None = None
+    is_paced: bool = False
+    """Whether a start interval or a ramp of the plan is counted."""
 
     @property
     def exceeds_deadline(self) -> bool:
@@ -112,5 +114,6 @@ def answer(source: Plan, targets: Targets, store: Store, wanted: Wanted) -> Answ
         changes=wanted.changes,
         deadline=plan.limits.deadline,
         forecast=forecast(job(limits=other), durations),
+        is_paced=bool(own.start_interval) or own.ramp is not None,
         as_planned=forecast(job(limits=own), durations) if wanted.changes else None,
     )

@@ -148,6 +148,7 @@ def _plays(job: Job, history: MountHistory, unknown: int) -> list[Played]:
             takes,
             expected=history.expected,
             begins=job.begins,
+            answer=job.per_mount,
             hold=job.hold,
         )
 

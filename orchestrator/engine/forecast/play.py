@@ -5,11 +5,12 @@ from __future__ import annotations
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from math import inf
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from orchestrator.core.model import MountRequest, WaveFacts, WaveName
+from orchestrator.core.model import MountRequest, ServerName, WaveFacts, WaveName
 from orchestrator.engine.limits import Limits
 from orchestrator.engine.scheduler import Scheduler
 from orchestrator.engine.slot import Slot
@@ -34,6 +35,7 @@ class PlayedMount(Struct):
 
     request: MountRequest
     start: float
+    """When it got its slot; a start interval may let it wait before it is asked for."""
     done: float
     """When its target is decided; a hold comes after it."""
     end: float
@@ -73,14 +75,17 @@ def play(
     *,
     expected: Seconds | None = None,
     begins: float = 0.0,
+    answer: float = 0.0,
     hold: float = 0.0,
 ) -> Played:
     """Return how a run goes in which each mount takes as long as `takes` says.
 
-    The scheduler only knows what is `expected`. The first wave begins at `begins`, each mount is
-    held for `hold`, and nothing fails. Nothing waits for servers that slow down, or other runs.
+    The scheduler only knows what is `expected`. The first wave begins at `begins`, each mount
+    request is answered within `answer`, each mount is held for `hold`, and nothing fails. Nothing
+    waits for servers that slow down, or other runs.
     """
-    return _Play(requests, waves, limits, takes, expected or takes, begins, hold).to_the_end()
+    pace = _Pace(limits, answer, Counter(each.server for each in requests))
+    return _Play(requests, waves, limits, takes, expected or takes, begins, hold, pace).to_the_end()
 
 
 class _Play:
@@ -95,16 +100,17 @@ class _Play:
         expected: Seconds,
         begins: float,
         hold: float,
+        pace: _Pace,
     ) -> None:
-        self._takes, self._hold, self._now = takes, hold, begins
+        self._takes, self._hold, self._now, self._pace = takes, hold, begins, pace
         self._waiting = {wave.name: wave.after for wave in waves}
         self._left = Counter(each.wave for each in requests)
         self._requests: defaultdict[WaveName, list[MountRequest]] = defaultdict(list)
         for request in requests:
             self._requests[request.wave].append(request)
-        self._scheduler = Scheduler(limits, list(self._waiting), expected)
+        self._scheduler = Scheduler(limits, list(self._waiting), expected, pace.allowance)
         self._full = _Full(limits)
-        self._events: list[tuple[float, int, PlayedMount, Slot | None]] = []
+        self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._number = 0
         self._freed: PlayedMount | None = None
         self._were_full: tuple[Limited, ...] = ()
@@ -114,12 +120,32 @@ class _Play:
         """Go from event to event until nothing is open."""
         self._start_waves()
         while self._events:
-            self._now, _, mount, slot = heapq.heappop(self._events)
-            if slot is not None:
-                self._release(mount, slot)
-            else:
-                self._decide(mount)
+            self._now, _, do, what = heapq.heappop(self._events)
+            do(*what)
         return self._played
+
+    def _later(self, at: float, do: Callable[..., None], *what: Any) -> None:
+        self._number += 1
+        heapq.heappush(self._events, (at, self._number, do, what))
+
+    def _end(self, mount: PlayedMount, slot: Slot) -> None:
+        self._decide(mount)
+        self._release(mount, slot)
+
+    def _begin_hold(self, mount: PlayedMount, slot: Slot) -> None:
+        slot.idle(endless=False)
+        self._decide(mount)
+
+    def _give_more(self, server: ServerName) -> None:
+        """Go one step up the ramp of a server, and on while something waits there."""
+        self._pace.step(server)
+        self._scheduler.open_server(server)
+        self._climb(server)
+
+    def _climb(self, server: ServerName) -> None:
+        next_step = self._pace.next_step(server)
+        if next_step is not None:
+            self._later(self._now + next_step, self._give_more, server)
 
     def _release(self, mount: PlayedMount, slot: Slot) -> None:
         self._played.end, self._played.last = self._now, mount
@@ -151,7 +177,8 @@ class _Play:
     def _deliver(self, request: MountRequest, slot: Slot | None) -> None:
         if slot is None:
             return  # no slot is ever forfeited here
-        done = self._now + self._takes(request)
+        is_first, wait = self._pace.begin(request.server, self._now)
+        done = self._now + wait + self._takes(request)
         shared: tuple[Limited, ...] = ()
         if self._freed is not None:
             own = self._full.resources(request)
@@ -159,9 +186,47 @@ class _Play:
         mount = PlayedMount(request, self._now, done, done + self._hold, self._freed, shared)
         self._full.add(request)
         self._played.mounts.append(mount)
-        self._number += 2
-        heapq.heappush(self._events, (mount.done, self._number, mount, None))
-        heapq.heappush(self._events, (mount.end, self._number + 1, mount, slot))
+        if self._hold:
+            self._later(mount.done, self._begin_hold, mount, slot)
+            self._later(mount.end, self._release, mount, slot)
+        else:
+            self._later(mount.done, self._end, mount, slot)
+        if is_first:
+            self._climb(request.server)
+
+
+class _Pace:
+    """How fast each server is given mounts: the start interval and the ramp of the plan."""
+
+    def __init__(self, limits: Limits, answer: float, to_come: Counter[ServerName]) -> None:
+        """`to_come` counts the mounts that each server will be asked for."""
+        self._ramp, self._limits, self._to_come = limits.ramp, limits.servers, to_come
+        self._apart = answer + limits.start_interval if limits.start_interval else 0.0
+        self._turn: dict[ServerName, float] = {}
+        self._steps: Counter[ServerName] = Counter()
+
+    def allowance(self, server: ServerName) -> float:
+        """Return how many mounts the server is given now."""
+        return inf if self._ramp is None else self._ramp.mounts * (1 + self._steps[server])
+
+    def begin(self, server: ServerName, now: float) -> tuple[bool, float]:
+        """Return whether a mount is the first of its server, and how long it waits for its turn."""
+        turn = self._turn.get(server)
+        wait = 0.0 if turn is None else max(0.0, turn - now)
+        self._turn[server] = now + wait + self._apart
+        self._to_come[server] -= 1
+        return turn is None, wait
+
+    def step(self, server: ServerName) -> None:
+        """Give the server more."""
+        self._steps[server] += 1
+
+    def next_step(self, server: ServerName) -> float | None:
+        """Return the seconds until the server is given more; None: no matter any more."""
+        if self._ramp is None or self._to_come[server] <= 0:
+            return None
+        limit = self._limits.get(server, inf)
+        return self._ramp.every if self.allowance(server) < limit else None
 
 
 class _Full:
@@ -207,4 +272,4 @@ class _Full:
             limit = self._backup.get(name, limits.backup_server_default)
         else:
             limit = limits.per_vm
-        return float("inf") if limit is None else limit
+        return inf if limit is None else limit

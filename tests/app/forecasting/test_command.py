@@ -102,6 +102,19 @@ def test_the_waves_and_the_end_come_from_earlier_runs(tmp_path: Path) -> None:
     assert "as_planned" not in values
 
 
+def test_start_interval_and_ramp_are_counted_and_named(tmp_path: Path) -> None:
+    """Three mounts of the last wave, one each 100 s, from 2 s after the answer before it."""
+    state = history(tmp_path, 60.0, 60.0, 60.0)
+    body = PLAN.replace("{mounts: 3}", "{mounts: 3, start_interval: 98s}")
+
+    found = called(locked(tmp_path, body), "--state", state)
+    values = json.loads(called(locked(tmp_path, body), "--state", state, "--json").stdout)
+
+    assert values["makespan"]["about_s"] == 5.0 + 100.0 + 2 * 100.0 + 62.0
+    assert "the start interval and the ramp decide" in " ".join(found.stdout.split())
+    assert "with the plan's start interval and ramp" in found.stdout
+
+
 SCHEMA = forecast_json_schema()
 
 
