@@ -13,6 +13,7 @@ from orchestrator.core.model import (
     Gate,
     MountKey,
     Objectives,
+    Ramp,
     Result,
     RunId,
     ServerName,
@@ -90,6 +91,10 @@ class RunStarted(Event, frozen=True, kw_only=True):
     """How long a mount whose checks failed is held for a person."""
     hold_s: float | None = None
     """How long every mount is held; None: not."""
+    start_interval_s: float | None = None
+    """The least time between two mount requests to one server."""
+    ramp: Ramp | None = None
+    """How each server is given its slots; None: all at once."""
 
     @property
     def is_whole(self) -> bool:
