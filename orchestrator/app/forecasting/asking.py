@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 from msgspec import Struct, field
@@ -107,13 +109,29 @@ def answer(source: Plan, targets: Targets, store: Store, wanted: Wanted) -> Answ
         hold=wanted.hold,
     )
     durations = store.durations(naming)
+    with _without_collections():
+        forecasts = [forecast(job(limits=other), durations)]
+        if wanted.changes:
+            forecasts.append(forecast(job(limits=own), durations))
     return Answer(
         plan=plan.name,
         targets=targets,
         overheads=overheads,
         changes=wanted.changes,
         deadline=plan.limits.deadline,
-        forecast=forecast(job(limits=other), durations),
+        forecast=forecasts[0],
         is_paced=bool(own.start_interval) or own.ramp is not None,
-        as_planned=forecast(job(limits=own), durations) if wanted.changes else None,
+        as_planned=forecasts[1] if wanted.changes else None,
     )
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Look for no garbage in the context: plays make many values, and hardly any of it."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

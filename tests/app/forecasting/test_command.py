@@ -12,23 +12,14 @@ import defusedxml.ElementTree as SafeTree
 import pytest
 from click.testing import CliRunner, Result
 from jsonschema import Draft202012Validator
-from msgspec.structs import replace
 
 from orchestrator.app.forecasting.json_schema import forecast_json_schema
 from orchestrator.cli import command
-from orchestrator.core.events import (
-    Event,
-    RunStarted,
-    ServerFacts,
-    SubmissionStarted,
-    TaskAccepted,
-)
 from orchestrator.journal import State
-from orchestrator.plan.choose.expansion import expand
-from orchestrator.plan.choose.inventory import Inventory
-from orchestrator.plan.choose.locked import lock
-from tests.journal.sample import mounted, started, written
-from tests.plan.builders import HQ, NOW, load, point
+from tests.app.forecasting import recorded
+from tests.app.forecasting.recorded import first, life
+from tests.journal.sample import written
+from tests.plan.builders import point
 
 NAMES = ("dc01", "sql01", "web01", "web02")
 PLAN = """objectives: {rto: 10m}
@@ -44,38 +35,17 @@ waves:
 
 def locked(directory: Path, body: str = PLAN, names: Sequence[str] = NAMES) -> Path:
     """Save a locked plan, with the points of machines that are listed."""
-    loaded = load(body)
-    expansion = expand(loaded.plan, {HQ: Inventory([point(name) for name in names])}, now=NOW)
-    path = directory / "drill.lock.json"
-    path.write_bytes(lock(loaded, expansion, created_at=NOW, version="1.0.0"))
-    return path
-
-
-def first(number: int, *, confirmed: bool = True) -> RunStarted:
-    """Return the beginning of an earlier run of the plan, on its server."""
-    hq = ServerFacts(
-        name=HQ, url="https://hq.example.net:9398", tls="system", api_version="latest",
-        backup_server_limits={},
-    )  # fmt: skip
-    run = started(f"run{number}", plan="test", hours=number)
-    return replace(run, servers=(hq,), confirmed=confirmed)
+    return recorded.locked(directory, body, [point(name) for name in names])
 
 
 def history(directory: Path, *seconds: float, names: Sequence[str] = NAMES) -> Path:
     """Record a run for each of `seconds` a mount; every submission took 2 s, after 5 s."""
     state = State(directory / "state")
     for number, each in enumerate(seconds):
-        events = [event for name in names for event in _life(name, each)]
+        events = [event for name in names for event in life(name, each)]
         events.sort(key=lambda event: event.at)
         anyio.run(written, state, events, first(number))
     return state.directory
-
-
-def _life(name: str, seconds: float) -> list[Event]:
-    planned, submitted, accepted, *others = mounted(name, begin=7.0, seconds=seconds)
-    assert isinstance(submitted, SubmissionStarted)
-    assert isinstance(accepted, TaskAccepted)
-    return [replace(planned, at=1.0), replace(submitted, at=5.0), accepted, *others]
 
 
 def called(*arguments: str | Path) -> Result:
@@ -154,7 +124,7 @@ def test_the_schema_is_printed() -> None:
 def test_a_person_who_was_asked_takes_no_time(tmp_path: Path) -> None:
     """What lies between the listing and the first submission was the person's."""
     state = State(tmp_path / "state")
-    anyio.run(written, state, _life("dc01", 60.0), first(0, confirmed=False))
+    anyio.run(written, state, life("dc01", 60.0), first(0, confirmed=False))
 
     values = json.loads(called(locked(tmp_path), "--state", state.directory, "--json").stdout)
 
