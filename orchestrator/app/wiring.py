@@ -263,6 +263,8 @@ def beginning(source: Plan, choices: Choices, world: World) -> RunStarted:
         unmount=plan.cleanup.unmount,
         keep_failed_s=plan.cleanup.keep_failed,
         hold_s=choices.hold,
+        start_interval_s=limits.start_interval or None,
+        ramp=limits.ramp,
         seed=locked.seed if locked else seed_of(plan, choices.seed, world.rng),
     )
 

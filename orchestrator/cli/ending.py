@@ -85,6 +85,8 @@ def _explain(error: Exception) -> None:
             fail(ExitCode.LOCAL_IO, f"{error}\n{_advice(error)}")
         case errors.ServerUnusable() | errors.EnterpriseManagerError() | errors.CredentialError():
             fail(ExitCode.UNUSABLE, f"{error}\n{_advice(error)}")
+        case errors.SimulatedServerEnded():
+            fail(ExitCode.LOCAL_IO, str(error))
         case errors.OrchestratorError():
             fail(ExitCode.INTERNAL, str(error))
         case OSError():

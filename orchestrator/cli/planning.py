@@ -60,6 +60,7 @@ SCHEMAS = {
     "plan": ("plan.file.json_schema", "plan_json_schema"),
     "report": ("report.as_json", "report_json_schema"),
     "events": ("views.json_events", "events_json_schema"),
+    "forecast": ("app.forecasting.json_schema", "forecast_json_schema"),
     "check": ("app.readiness.as_json", "readiness_json_schema"),
 }
 """What `schema` prints, by name: the module, which is imported late, and its function."""

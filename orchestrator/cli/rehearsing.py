@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.ending import fail
-from orchestrator.cli.simulating import show_truth, until_stopped
+from orchestrator.cli.simulating import serve_until_stopped
 from orchestrator.core.text import counted, printable
 
 if TYPE_CHECKING:
     from orchestrator.app.rehearsing import Rehearsal
+    from orchestrator.simulator.process import Simulation
     from orchestrator.simulator.rehearsal.planned import RehearsedServer
 
 SHOWN = 6
@@ -35,10 +36,7 @@ async def rehearse_until_stopped(values: dict[str, Any]) -> None:
         short_waits=values["short_waits"],
         behaviour=values["behaviour"],
     )
-    async with started as rehearsal:
-        _show(rehearsal)
-        await until_stopped()
-        show_truth(await rehearsal.simulation.truth())
+    await serve_until_stopped(started, _shown)
 
 
 def _time(text: str | None) -> datetime | None:
@@ -50,8 +48,8 @@ def _time(text: str | None) -> datetime | None:
         fail(2, f"--at: {exc}")
 
 
-def _show(rehearsal: Rehearsal) -> None:
-    """Print what there is, what could not be made, and the commands that run the plan."""
+def _shown(rehearsal: Rehearsal) -> Simulation:
+    """Print what there is, what could not be made, the commands that run the plan."""
     from orchestrator.simulator.process import PASSWORD_VARIABLE
 
     path = rehearsal.path
@@ -67,6 +65,7 @@ def _show(rehearsal: Rehearsal) -> None:
     state, report = (shlex.quote(str(path.parent / name)) for name in ("state", "report"))
     command = f"bulk-restore run {shlex.quote(str(path))} --state {state} --report {report}"
     click.echo(command)
+    return rehearsal.simulation
 
 
 def _details(server: RehearsedServer) -> list[str]:

@@ -127,7 +127,7 @@ def _merge(
 ) -> NoReturn:
     from orchestrator.report.evidence.manifest import MANIFEST
     from orchestrator.report.evidence.signing import load_public_key
-    from orchestrator.report.merging.joining import join
+    from orchestrator.report.merging.joining import join, unfinished_parts
     from orchestrator.report.merging.reading import read_parts
     from orchestrator.report.text import text
     from orchestrator.report.writing import write
@@ -145,6 +145,8 @@ def _merge(
         click.echo(inert(f"Reports: {place}"))
     for number in parts.missing:
         click.echo(f"bulk-restore: shard {number}/{parts.parts[0].part.of} has no report", err=True)
+    for line in unfinished_parts(parts):
+        click.echo(inert(f"bulk-restore: {line}"), err=True)
     end(report.run.exit_code or 0)
 
 

@@ -7,11 +7,12 @@ import os
 import re
 import secrets
 import signal
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import anyio
 import click
@@ -24,7 +25,13 @@ from orchestrator.views import streams
 
 if TYPE_CHECKING:
     from orchestrator.app.outcome import Outcome
+    from orchestrator.simulator.process import Simulation
     from orchestrator.simulator.truth import GroundTruth
+
+T = TypeVar("T")
+
+SIGNAL_WITHIN_S = 0.2
+"""Seconds after the end of a server in which a signal is taken for its cause."""
 
 
 @click.command("simulate")
@@ -142,7 +149,8 @@ async def _simulate(values: dict[str, Any]) -> None:
             duration_scale=1.0 / values["speed"],
         )
     ]
-    async with simulation(chosen, password=password) as running:
+
+    def show(running: Simulation) -> Simulation:
         text = plan_for(running, targets=values["targets"])
         if values["output"] is None:
             click.echo(text)
@@ -152,15 +160,45 @@ async def _simulate(values: dict[str, Any]) -> None:
             click.echo(f"# {name}: {url}", err=True)
         click.echo(f"# export {PASSWORD_VARIABLE}='{password}'", err=True)
         click.echo("# Ctrl-C ends the servers", err=True)
-        await until_stopped()
-        show_truth(await running.truth())
+        return running
+
+    await serve_until_stopped(simulation(chosen, password=password), show)
 
 
-async def until_stopped() -> None:
-    """Return when the user wants it: Ctrl-C, or SIGTERM."""
+async def serve_until_stopped(
+    starting: AbstractAsyncContextManager[T], show: Callable[[T], Simulation]
+) -> None:
+    """Start servers, `show` them, and end them when the user wants it: Ctrl-C, or SIGTERM.
+
+    What they counted is printed then. A signal before they all answer ends the command.
+    """
+    came: list[signal.Signals] = []
+    stopped, serving = anyio.Event(), False
+
+    async def until_signalled(signals: AsyncIterator[signal.Signals]) -> None:
+        async for number in signals:
+            came.append(number)
+            stopped.set()
+            if not serving:
+                tasks.cancel_scope.cancel()
+
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            return
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(until_signalled, signals)
+                async with starting as servers:
+                    simulation, serving = show(servers), True
+                    await stopped.wait()
+                    show_truth(await simulation.truth())
+                tasks.cancel_scope.cancel()
+        except Exception:
+            if not came:  # what ends all processes of a service may reach a server first
+                with anyio.move_on_after(SIGNAL_WITHIN_S):
+                    came.append(await anext(aiter(signals)))
+            if serving or not came:
+                raise
+    if not serving:
+        fail(128 + came[0], f"stopped by {came[0].name}")
 
 
 def _faults(path: Path | None) -> list[dict[str, Any]]:

@@ -320,6 +320,15 @@ class ForeignAnswer(MalformedResponse):
     """A success that is no document of the service's own: a page, JSON, or other XML."""
 
 
+class SimulatedServerEnded(OrchestratorError):
+    """The process of a simulated server has ended by itself: nobody knows what it had counted."""
+
+    def __init__(self, server: str, code: int) -> None:
+        """`code` is that of the process; below 0: the signal that ended it."""
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        super().__init__(f"the simulated server {server} has ended ({how}), with what it counted")
+
+
 class CannotMerge(OrchestratorError):
     """Reports that do not belong together, or are not what their runs wrote."""
 

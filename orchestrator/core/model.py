@@ -280,6 +280,13 @@ class Gate(Struct, frozen=True, kw_only=True):
     on_timeout: OnTimeout
 
 
+class Ramp(Struct, frozen=True, kw_only=True):
+    """How a server is given its slots: `mounts` at first, and as many more each `every` seconds."""
+
+    mounts: int
+    every: float
+
+
 class Cause(StrEnum):
     """Why another restore point may be tried in place of one."""
 

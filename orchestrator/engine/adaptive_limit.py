@@ -23,7 +23,7 @@ from collections.abc import Callable
 
 import anyio
 
-from orchestrator.plan.file.settings import Ramp
+from orchestrator.core.model import Ramp
 
 SHRINK = 0.8
 """What overload leaves of the number of open mounts."""

@@ -7,6 +7,7 @@ verdict: the waves after it start, budget and critical targets react.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container
 
 import anyio
@@ -59,15 +60,21 @@ class Conductor(Ending):
 
     async def watch_deadline(self) -> None:
         """Halt when the run has taken as long as its plan allows."""
-        deadline, earlier = self._orders.deadline, self._orders.earlier
+        deadline = self._orders.deadline
         if deadline is not None:
-            resumed_at = earlier.begins.at if earlier is not None else 0.0
-            late = await overslept(max(0.0, resumed_at + deadline - self._ledger.now()))
+            late = await overslept(max(0.0, self._ends_at - self._ledger.now()))
             if late > FROZEN_AFTER:
                 for shard in self.shards:
                     await shard.look_once()
             if not self._waves_over:
                 self.halt("deadline", f"the run took longer than {duration(deadline)}")
+
+    @property
+    def _ends_at(self) -> float:
+        """When the deadline is, on the run's clock: each process has it anew. inf: none."""
+        deadline, earlier = self._orders.deadline, self._orders.earlier
+        resumed_at = earlier.begins.at if earlier is not None else 0.0
+        return math.inf if deadline is None else resumed_at + deadline
 
     def _halt_without_time(self) -> None:
         """Halt, now that all else is over, if there was no time for some targets."""
@@ -193,7 +200,7 @@ class Conductor(Ending):
         """
         if self.waves.is_empty(name):
             return True
-        why = await self.gates.opened(name, self.unless_ended)
+        why = await self.gates.opened(name, self.unless_ended, self._ends_at)
         if why is not None and self.accepting:
             if self.gates.is_skipped(name):
                 self.waves.skip(name, why)

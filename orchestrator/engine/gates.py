@@ -78,8 +78,13 @@ class Gates:
         if wait.is_open or control.reject:
             wait.decided.set()
 
-    async def opened(self, wave: WaveName, unless_ended: UnlessEnded) -> str | None:
-        """Return once a wave may start, or why it may not: rejected, or nobody came in time."""
+    async def opened(
+        self, wave: WaveName, unless_ended: UnlessEnded, run_ends_at: float
+    ) -> str | None:
+        """Return once a wave may start, or why it may not: rejected, or nobody came in time.
+
+        Nobody is waited for longer than the run lasts: to its deadline `run_ends_at`.
+        """
         wait = self._waits.get(wave)
         if wait is None or wait.is_open:
             return None
@@ -89,7 +94,7 @@ class Gates:
                 at=now,
                 wave=wave,
                 approvals=gate.approvals - len(wait.approved),
-                until=now + gate.timeout,
+                until=min(now + gate.timeout, run_ends_at),
             )
         )
         wait.is_reached = True

@@ -8,8 +8,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from orchestrator.core.controls import LimitChange
-from orchestrator.core.model import BackupServerName, ServerName, WaveName
-from orchestrator.plan.file.settings import Ramp
+from orchestrator.core.model import BackupServerName, Ramp, ServerName, WaveName
 
 UNKNOWN_DURATION = 180.0
 """Seconds a machine without history is expected to be mounted; only comparisons matter."""

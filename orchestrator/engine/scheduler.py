@@ -16,7 +16,7 @@ no moment in which a slot is free and nobody has looked.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
@@ -28,6 +28,7 @@ from orchestrator.core.model import (
     WaveName,
 )
 from orchestrator.core.ports.journal import OtherRuns
+from orchestrator.engine.kept_slots import KeptSlots
 from orchestrator.engine.limits import Limits
 from orchestrator.engine.slot import Slot
 from orchestrator.engine.waiting import Backup, Entry, Lane, Machine, WaitingTargets, machine_of
@@ -56,6 +57,8 @@ class Scheduler:
         self._limits = self._planned = self._at_most = limits
         self._run_limit = limits.run
         self._backup_limits = self._most_behind = limits.by_folded_name()
+        self._known_limits: dict[Backup, int] = {}
+        """Limits of backup servers by their names as targets spell them."""
         self._foreign: Mapping[tuple[ServerName, str], int] = {}
         """Open file-level restores of other people, where a limit counts them."""
         self._expected, self._has_time = expected, has_time
@@ -64,12 +67,11 @@ class Scheduler:
         self._blocked: set[ServerName | Backup | Machine] = set()
         """What only other runs, or what the server bears now, keep from having room."""
         self._open_run = 0
-        self._open_wave: Counter[WaveName] = Counter()
-        self._open_server: Counter[ServerName] = Counter()
-        self._open_backup: Counter[Backup] = Counter()
-        self._open_machine: Counter[Machine] = Counter()
-        self._forfeited: Counter[object] = Counter()
-        self._endless: Counter[object] = Counter()
+        self._open_wave: defaultdict[WaveName, int] = defaultdict(int)
+        self._open_server: defaultdict[ServerName, int] = defaultdict(int)
+        self._open_backup: defaultdict[Backup, int] = defaultdict(int)
+        self._open_machine: defaultdict[Machine, int] = defaultdict(int)
+        self._kept = KeptSlots()
         self._idle: Counter[ServerName] = Counter()
         self._closed_servers: set[ServerName] = set()
         self._lost_servers: set[ServerName] = set()
@@ -87,7 +89,10 @@ class Scheduler:
 
     def working_on(self, server: ServerName) -> int:
         """Slots with a mount in work there: neither held ones nor lost ones."""
-        return self._open_server[server] - self._forfeited[server] - self._idle[server]
+        count = self._open_server[server]
+        if self._kept.forfeited or self._idle:
+            count -= self._kept.forfeited[server] + self._idle[server]
+        return count
 
     def counts_others(self, server: ServerName) -> bool:
         """Return whether a limit of a server, or behind it, counts other people's restores."""
@@ -117,7 +122,7 @@ class Scheduler:
     def limit_to(self, limits: Limits) -> None:
         """Change the limits from the next grant on: what is open above them stays open."""
         self._limits, self._run_limit = limits, limits.run
-        self._backup_limits = limits.by_folded_name()
+        self._backup_limits, self._known_limits = limits.by_folded_name(), {}
         self._at_most = self._planned.or_more(limits)
         self._most_behind = self._at_most.by_folded_name()
         self._withdraw_starved()
@@ -144,7 +149,7 @@ class Scheduler:
     def waits_for_higher_limits(self) -> bool:
         """True while something waits for a lowered limit that only mounts without an end use up."""
         return self._limits is not self._planned and any(
-            self._starved(request, self._limits, self._backup_limits)
+            self._kept.have_used_up(request, self._limits, self._backup_limits)
             for _, _, request in self._waiting.heads()
         )
 
@@ -164,7 +169,7 @@ class Scheduler:
     @property
     def is_held_full(self) -> bool:
         """True while mounts that are held without end take slots."""
-        return self._endless[None] > 0
+        return self._kept.endless[None] > 0
 
     def offer(self, requests: Iterable[MountRequest], deliver: Deliver, *, points: int = 1) -> None:
         """Queue `requests`; `deliver` gets each one with its slot, now or later.
@@ -195,10 +200,11 @@ class Scheduler:
         """Return the slot of a mount that may be open already; it counts, whatever the limits."""
         lane = Lane(request.wave, request.server, request.backup_server)
         seconds = self._expected(request)
-        self._waiting.count_work(machine_of(request), seconds)
-        self._count(request, lane, 1)
+        machine = machine_of(request)
+        self._waiting.count_work(machine, seconds)
+        self._count(lane, machine, 1)
         claim = self._others.occupy(request) if self._others else 0
-        return Slot(self, request, lane, claim, seconds)
+        return Slot(self, request, lane, machine, claim, seconds)
 
     def close_server(self, server: ServerName) -> None:
         """Admit nothing more on this server until it is opened again."""
@@ -259,15 +265,16 @@ class Scheduler:
                 self._waiting.refresh(machine)
                 continue
             entry = self._waiting.take(lane, machine)
-            self._count(request, lane, 1)
-            entry.deliver(request, Slot(self, request, lane, claim, entry.seconds))
+            self._count(lane, machine, 1)
+            entry.deliver(request, Slot(self, request, lane, machine, claim, entry.seconds))
 
     def _best(self) -> tuple[Lane, Machine, MountRequest] | None:
         if (self._others and self._others.is_unsure) or self._is_run_full or self._paused:
             return None
-        blocked, self._blocked = self._blocked, set()
-        for resource in blocked:
-            self._waiting.refresh_resource(resource)
+        if self._blocked:
+            blocked, self._blocked = self._blocked, set()
+            for resource in blocked:
+                self._waiting.refresh_resource(resource)
         return self._waiting.best()
 
     def _fits(self, lane: Lane, machine: Machine) -> bool:
@@ -317,7 +324,8 @@ class Scheduler:
             return False
         limit, is_open = self._limits.servers.get(server), self._open_server[server]
         there = self._others.on_server(server) if self._others and not alone else 0
-        there += self._foreign.get((server, ""), 0)
+        if self._foreign:
+            there += self._foreign.get((server, ""), 0)
         is_within = limit is None or is_open + there < limit
         has_room = is_within and self.working_on(server) < self._allowance(server)
         if not has_room and (limit is None or is_open < limit):
@@ -363,39 +371,39 @@ class Scheduler:
 
     def backup_limit(self, backup: Backup) -> int:
         """Return the limit of a backup server."""
-        server, name = backup
-        default = self._limits.backup_server_default
-        return self._backup_limits.get((server, name.casefold()), default)
+        limit = self._known_limits.get(backup)
+        if limit is None:
+            default, folded = self._limits.backup_server_default, backup[1].casefold()
+            limit = self._backup_limits.get((backup[0], folded), default)
+            self._known_limits[backup] = limit
+        return limit
 
     # --- counting ----------------------------------------------------------------------
 
-    def _count(self, request: MountRequest, lane: Lane, change: int) -> None:
-        machine = machine_of(request)
+    def _count(self, lane: Lane, machine: Machine, change: int) -> None:
         self._open_run += change
         self._open_wave[lane.wave] += change
         self._open_server[lane.server] += change
-        self._open_backup[lane.server, lane.backup_server] += change
+        self._open_backup[machine[:2]] += change
         self._open_machine[machine] += change
-        self._waiting.refresh(machine)
+        self._waiting.refresh_one(machine)
 
-    def _release(self, request: MountRequest, lane: Lane, claim: int, seconds: float) -> None:
+    def _release(self, lane: Lane, machine: Machine, claim: int, seconds: float) -> None:
         if self._others:
             self._others.release(claim)
-        self._waiting.count_work(machine_of(request), -seconds)
-        self._count(request, lane, -1)
+        self._waiting.count_work(machine, -seconds)
+        self._count(lane, machine, -1)
         self._admit()
 
     def _forfeit(self, request: MountRequest, lane: Lane, seconds: float) -> None:
         self._waiting.count_work(machine_of(request), -seconds)
-        for resource in _resources(request, lane):
-            self._forfeited[resource] += 1
+        self._kept.forfeit(request, lane)
         self._withdraw_starved()
 
     def _rest(self, request: MountRequest, lane: Lane, *, endless: bool) -> None:
         self._idle[lane.server] += 1
         if endless:
-            for resource in _resources(request, lane):
-                self._endless[resource] += 1
+            self._kept.hold(request, lane, 1)
             self._withdraw_starved()
         else:
             self._waiting.refresh_server(lane.server)
@@ -404,41 +412,16 @@ class Scheduler:
     def _wake(self, request: MountRequest, lane: Lane, *, endless: bool) -> None:
         self._idle[lane.server] -= 1
         if endless:
-            for resource in _resources(request, lane):
-                self._endless[resource] -= 1
+            self._kept.hold(request, lane, -1)
 
     def _is_hopeless(self, request: MountRequest) -> bool:
         """Return whether slots that nobody will give back have used up a limit it needs.
 
         A limit that a person has lowered may be raised again: the plan's counts, or a higher one.
         """
-        return self._starved(request, self._at_most, self._most_behind)
-
-    def _starved(
-        self, request: MountRequest, limits: Limits, behind: Mapping[tuple[ServerName, str], int]
-    ) -> bool:
-        if not self._forfeited and not self._endless[None]:
-            return False
-        backup = (request.server, request.backup_server)
-        folded = (request.server, request.backup_server.casefold())
-        bounds: tuple[tuple[object, int | None], ...] = (
-            (None, limits.run),
-            (request.wave, limits.waves.get(request.wave)),
-            (request.server, limits.servers.get(request.server)),
-            (backup, behind.get(folded, limits.backup_server_default)),
-            (machine_of(request), limits.per_vm),
-        )
-        return any(
-            limit is not None and self._forfeited[resource] + self._endless[resource] >= limit
-            for resource, limit in bounds
-        )
+        return self._kept.have_used_up(request, self._at_most, self._most_behind)
 
     def _withdraw_starved(self) -> None:
         self._refuse(self._is_hopeless)
         self._waiting.refresh_all()
         self._admit()
-
-
-def _resources(request: MountRequest, lane: Lane) -> tuple[object, ...]:
-    """Return what a slot counts for in the limits: run, wave, server, backup server, machine."""
-    return (None, lane.wave, lane.server, lane[1:], machine_of(request))

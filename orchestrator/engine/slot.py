@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from orchestrator.core.model import MountRequest
-from orchestrator.engine.waiting import Lane
+from orchestrator.engine.waiting import Lane, Machine
 
 if TYPE_CHECKING:
     from orchestrator.engine.scheduler import Scheduler
@@ -16,15 +16,21 @@ if TYPE_CHECKING:
 class Slot:
     """The right to have one mount open. Hold it until the mount is known to be gone."""
 
-    __slots__ = ("_claim", "_idle", "_lane", "_scheduler", "_seconds", "request")
+    __slots__ = ("_claim", "_idle", "_lane", "_machine", "_scheduler", "_seconds", "request")
 
     def __init__(
-        self, scheduler: Scheduler, request: MountRequest, lane: Lane, claim: int, seconds: float
+        self,
+        scheduler: Scheduler,
+        request: MountRequest,
+        lane: Lane,
+        machine: Machine,
+        claim: int,
+        seconds: float,
     ) -> None:
         """Made by the scheduler only; `seconds` of work are counted for it."""
         self.request = request
         self._seconds = seconds
-        self._lane = lane
+        self._lane, self._machine = lane, machine
         self._claim = claim
         self._scheduler: Scheduler | None = scheduler
         self._idle: bool | None = None
@@ -49,7 +55,7 @@ class Slot:
         self.wake()
         scheduler, self._scheduler = self._scheduler, None
         if scheduler is not None:
-            scheduler._release(self.request, self._lane, self._claim, self._seconds)  # noqa: SLF001 - two halves of one thing
+            scheduler._release(self._lane, self._machine, self._claim, self._seconds)  # noqa: SLF001 - two halves of one thing
 
     def release_after(self, remaining: Callable[[], float]) -> None:
         """Give the slot back once `remaining` seconds are over; they are asked for again then.

@@ -231,6 +231,12 @@ class WaitingTargets:
         for server in {machine[0] for machine in machines}:
             self.refresh_server(server)
 
+    def refresh_one(self, machine: Machine) -> None:
+        """Order one machine anew, and what it is part of."""
+        self._refresh_machine(machine)
+        self._refresh_backup(machine[:2])
+        self.refresh_server(machine[0])
+
     def refresh_resource(self, resource: ServerName | Backup | Machine) -> None:
         """Order one resource anew, and what it is part of."""
         if isinstance(resource, str):
@@ -239,7 +245,7 @@ class WaitingTargets:
             self._refresh_backup(resource)
             self.refresh_server(resource[0])
         else:
-            self.refresh(resource)
+            self.refresh_one(resource)
 
     def refresh_server(self, server: ServerName) -> None:
         """Order an Enterprise Manager anew."""
@@ -249,7 +255,7 @@ class WaitingTargets:
             first = lanes.first()
             rank = first[0] if first is not None and has_room else None
             if rank is not None and drain < rank.urgency:
-                rank = rank._replace(urgency=drain)
+                rank = Rank(rank.criticality, drain, rank.chain, rank.number)
             self._servers[wave].put(server, rank)
 
     def _refresh_machine(self, machine: Machine) -> None:
@@ -270,7 +276,7 @@ class WaitingTargets:
             first = machines.first()
             rank = first[0] if first is not None and has_room else None
             if rank is not None and drain < rank.urgency:
-                rank = rank._replace(urgency=drain)
+                rank = Rank(rank.criticality, drain, rank.chain, rank.number)
             self._lanes[backup[0]][wave].put(backup, rank)
 
     def _forget(self, lane: Lane, machine: Machine) -> None:

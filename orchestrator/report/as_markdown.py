@@ -8,6 +8,8 @@ from typing import TypeVar
 from orchestrator.core.exit_codes import exit_words
 from orchestrator.core.model import Result
 from orchestrator.core.text import duration, escape_markdown
+from orchestrator.report.foreseen import forecast_in_words
+from orchestrator.report.gates import gate_words
 from orchestrator.report.part_values import MergedPart
 from orchestrator.report.shards import served_by, shard_name
 from orchestrator.report.stopped_tasks import stopped_tasks
@@ -34,27 +36,7 @@ SHOWN = 50
 
 def render(report: Report) -> str:
     """Return the summary: answer, totals, objectives, and the first targets that are not good."""
-    run = report.run
-    name, took = escape_markdown(run.id), escape_markdown(duration(run.duration_s))
-    code = "none yet" if run.exit_code is None else str(run.exit_code)
-    why = "" if run.exit_code is None else f": {escape_markdown(exit_words(run.exit_code))}"
-    lines = [
-        f"# {escape_markdown(run.plan)}",
-        "",
-        f"**Exit code {code}**{why}"
-        + (f": {escape_markdown('; '.join(run.reasons))}" if run.reasons else ""),
-        "",
-        f"Run {name}, {took}, mode {escape_markdown(run.mode)}"
-        + (f", reason: {escape_markdown(run.reason)}" if run.reason else "")
-        + (f", **NARROWED** {escape_markdown(run.narrowed)}" if run.narrowed else "")
-        + (f", **HALTED**: {escape_markdown(run.halted)}" if run.halted else "")
-        + (", interrupted" if run.interrupted else ""),
-        "",
-        *_table(
-            [words(name) for name in report.totals],
-            [[str(count) for count in report.totals.values()]],
-        ),
-    ]
+    run, lines = report.run, _head(report)
     lines += _objectives(report)
     if report.strays:
         rows = [[escape_markdown(stray_words(stray))] for stray in report.strays[:SHOWN]]
@@ -88,8 +70,36 @@ def render(report: Report) -> str:
     lines += [each for line in systems_lines(report) for each in (line, "")]
     lines += _part("Served by", report.run.shards, ["server", "workers"], _shard)
     lines += _part("Shards", report.run.merged, ["shard"], _merged)
+    if run.forecast is not None:
+        lines += [f"Forecast: {escape_markdown(forecast_in_words(run.forecast))}", ""]
     lines += ["## Not proven", "", *(f"- {escape_markdown(line)}" for line in report.not_proven)]
     return "\n".join(lines) + "\n"
+
+
+def _head(report: Report) -> list[str]:
+    """Return the answer, what the run was, and the totals."""
+    run = report.run
+    name, took = escape_markdown(run.id), escape_markdown(duration(run.duration_s))
+    code = "none yet" if run.exit_code is None else str(run.exit_code)
+    why = "" if run.exit_code is None else f": {escape_markdown(exit_words(run.exit_code))}"
+    return [
+        f"# {escape_markdown(run.plan)}",
+        "",
+        f"**Exit code {code}**{why}"
+        + (f": {escape_markdown('; '.join(run.reasons))}" if run.reasons else ""),
+        "",
+        f"Run {name}, {took}, mode {escape_markdown(run.mode)}"
+        + (f", reason: {escape_markdown(run.reason)}" if run.reason else "")
+        + (f", **NARROWED** {escape_markdown(run.narrowed)}" if run.narrowed else "")
+        + (f", **HALTED**: {escape_markdown(run.halted)}" if run.halted else "")
+        + (", interrupted" if run.interrupted else ""),
+        "",
+        *(f"{escape_markdown(gate_words(each))}\n" for each in run.waits_for),
+        *_table(
+            [words(name) for name in report.totals],
+            [[str(count) for count in report.totals.values()]],
+        ),
+    ]
 
 
 def _section(title: str, targets: Iterable[TargetReport]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Struct
 
-from orchestrator.report.described import SHA256, Count, doc, one_of
+from orchestrator.report.described import SHA256, V3, Count, Moment, doc, one_of
 
 
 class PartReport(Struct, frozen=True, kw_only=True):
@@ -24,10 +24,18 @@ class PartReport(Struct, frozen=True, kw_only=True):
     ]
 
 
+class GateReport(Struct, frozen=True, kw_only=True):
+    """A wave of a living run that waits for people."""
+
+    wave: Annotated[str, doc("name in the plan")]
+    approvals: Annotated[int, doc("how many more must approve it", minimum=1)]
+    until: Annotated[Moment, doc("when nobody is waited for any more")]
+
+
 EVIDENCE = ("none", "verified", "signed")
 
 
-class MergedPart(Struct, frozen=True, kw_only=True):
+class MergedPart(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A run of `--shard` whose report is in a merged one."""
 
     number: Annotated[int, doc("which shard, from 1", minimum=1)]
@@ -42,3 +50,6 @@ class MergedPart(Struct, frozen=True, kw_only=True):
         str,
         one_of("whether its files were compared with its evidence, and a signature", EVIDENCE),
     ]
+    waits_for: Annotated[
+        tuple[GateReport, ...], doc("its waves that wait for people; absent: none", since=V3)
+    ] = ()

@@ -25,6 +25,7 @@ from orchestrator.report.caveats import narrowed, not_proven, warnings
 from orchestrator.report.described import Moment, seconds
 from orchestrator.report.exit_codes import UNCHECKED, halted, is_unchecked, reasons
 from orchestrator.report.foreseen import forecast_of
+from orchestrator.report.gates import gates_of
 from orchestrator.report.objective_values import Reached, TargetObjectives
 from orchestrator.report.objectives import age_s, common_objectives, target_objectives
 from orchestrator.report.part_values import PartReport
@@ -124,6 +125,7 @@ def _run(state: RunState, chain_head: str | None) -> RunReport:
         journal_head=chain_head,
         journal_records=state.events if chain_head is not None else None,
         forecast=forecast_of(state),
+        waits_for=gates_of(state),
         shards=shard_reports(state),
     )
 

@@ -16,6 +16,7 @@ from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.core.proof import Fate
 from orchestrator.core.text import counted, duration, moment, printable
 from orchestrator.report.foreseen import forecast_in_words
+from orchestrator.report.gates import gate_words
 from orchestrator.report.objective_values import Objective
 from orchestrator.report.part_values import MergedPart
 from orchestrator.report.server_values import StrayReport, UnreadReport
@@ -109,6 +110,7 @@ def merged_words(part: MergedPart) -> str:
     return (
         f"{part.number}: run {printable(part.run)} on {printable(part.host)}, exit code {code}, "
         f"{counted(part.targets, 'target')}, evidence: {part.evidence}"
+        + "".join(f", {gate_words(each)}" for each in part.waits_for)
     )
 
 

@@ -22,7 +22,7 @@ from orchestrator.core.model import MountState, OsSource, Result, Source
 from orchestrator.core.proof import Fate
 from orchestrator.report.described import SHA256, V2, V3, Count, Moment, counts, doc, one_of
 from orchestrator.report.objective_values import Objective, TargetObjectives
-from orchestrator.report.part_values import MergedPart, PartReport
+from orchestrator.report.part_values import GateReport, MergedPart, PartReport
 from orchestrator.report.server_values import ServerReport, StrayReport, UnreadReport
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -345,6 +345,9 @@ class PublishedRun(Struct, frozen=True, kw_only=True, omit_defaults=True):
         ForecastReport | None,
         doc("what was expected; absent: too few of its machines had a history", since=V3),
     ] = None
+    waits_for: Annotated[
+        tuple[GateReport, ...], doc("waves that wait for people; absent: none", since=V3)
+    ] = ()
     shards: Annotated[
         tuple[ShardReport, ...],
         doc("who served each server; absent: a run on one machine", since=V3),

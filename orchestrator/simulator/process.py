@@ -2,7 +2,8 @@
 
 The parent writes one JSON line of settings to the child's stdin and reads its port; later
 lines ask for the ground truth. That pipe is the side channel: it is not HTTP, and when it
-closes the child ends, so no server outlives its parent.
+closes the child ends, so no server outlives its parent. Nothing else asks a child to end: it is in
+a session of its own and ignores Ctrl-C and SIGTERM, since its parent still has questions.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
+from orchestrator.core.errors import SimulatedServerEnded
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.certificates import Certificate, self_signed
 from orchestrator.simulator.faults import FaultScript
@@ -158,12 +160,16 @@ async def _serve(settings: Settings) -> None:
 
 def main() -> None:
     """Serve one simulated Enterprise Manager until stdin closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to end
+    for each in (signal.SIGINT, signal.SIGTERM):  # the parent decides when to end
+        signal.signal(each, signal.SIG_IGN)
     with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as unbuffered:
-        raw = json.loads(unbuffered.readline())
+        line = unbuffered.readline()
+    if not line.endswith(b"\n"):
+        return  # the parent is gone already
+    raw = json.loads(line)
     if raw.get("duration_range"):
         raw["duration_range"] = tuple(raw["duration_range"])
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(BrokenPipeError):  # the parent is gone, and reads nothing
         asyncio.run(_serve(Settings(**raw)))
 
 
@@ -177,21 +183,33 @@ class _Child:
     port: int = 0
 
     def ask(self) -> dict[str, Any]:
-        """Return the child's ground truth."""
+        """Return the child's ground truth.
+
+        Raises:
+            SimulatedServerEnded: it has ended, and with it what it counted.
+        """
         self.tell(b"truth")
-        truth: dict[str, Any] = json.loads(self.read())
-        return truth
+        return self.read()
 
     def tell(self, line: bytes) -> None:
-        """Write one line to the side channel."""
+        """Write one line to the side channel; a child that has ended gets nothing."""
         assert self.process.stdin is not None  # noqa: S101 - made with pipes
-        self.process.stdin.write(line + b"\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(line + b"\n")
+            self.process.stdin.flush()
 
-    def read(self) -> bytes:
-        """Return the next line of the side channel; nothing where the process has ended."""
+    def read(self) -> dict[str, Any]:
+        """Return what the child says next on the side channel.
+
+        Raises:
+            SimulatedServerEnded: it has ended and says no more, or not to the end of its line.
+        """
         assert self.process.stdout is not None  # noqa: S101 - made with pipes
-        return self.process.stdout.readline()
+        line = self.process.stdout.readline()
+        if not line.endswith(b"\n"):
+            raise SimulatedServerEnded(self.settings.name, self.process.wait())
+        said: dict[str, Any] = json.loads(line)
+        return said
 
     def end(self) -> None:
         """Close the side channel and wait for the end of the process."""
@@ -226,7 +244,11 @@ class Simulation:
         return [child.settings for child in self.children]
 
     async def truth(self) -> GroundTruth:
-        """Return what really happened so far, over all servers."""
+        """Return what really happened so far, over all servers.
+
+        Raises:
+            SimulatedServerEnded: one of them has ended.
+        """
         parts = [await anyio.to_thread.run_sync(child.ask) for child in self.children]
         return GroundTruth.from_json(parts)
 
@@ -238,6 +260,9 @@ async def simulation(
     """Start the servers, wait until they answer, and end them on the way out.
 
     The certificate is kept in `directory`, or in a temporary one.
+
+    Raises:
+        SimulatedServerEnded: one of them did not start.
     """
     with tempfile.TemporaryDirectory(prefix="bulk-restore-") as temporary:
         certificate = self_signed(directory or Path(temporary))
@@ -258,6 +283,7 @@ def _started(settings: Settings, certificate: Certificate) -> _Child:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
     )
     child = _Child(settings, process)
     values = asdict(settings)
@@ -267,8 +293,5 @@ def _started(settings: Settings, certificate: Certificate) -> _Child:
 
 
 def _port_of(child: _Child) -> int:
-    line = child.read()
-    if not line:
-        raise RuntimeError(f"the simulated server {child.settings.name} did not start")
-    port: int = json.loads(line)["port"]
+    port: int = child.read()["port"]
     return port

@@ -2,7 +2,8 @@
 
 What is left is work, the seconds that mounts keep their slots, over slots: of each backup
 server, each server, each wave and the run, whichever takes longest, and waves that wait for
-each other one after the other. A machine is expected to take what it took in earlier runs,
+each other one after the other. A server takes no more at once than its ramp gives it by then,
+and no two within the start interval. A machine is expected to take what it took in earlier runs,
 else what mounts of its server have taken in this one. The other end of the range is the rate
 at which targets have been done so far.
 """
@@ -21,6 +22,7 @@ from orchestrator.core.events import RunStarted, ServerFacts
 from orchestrator.core.lifecycle import HOLDING_PHASES, MountRecord, Phase
 from orchestrator.core.model import BackupServerName, MountKey, ServerName, WaveName
 from orchestrator.core.text import counted, rough
+from orchestrator.views.pacing import Pacing
 
 ENOUGH = 3
 """Mounts that must have ended before this run's own durations mean anything."""
@@ -137,11 +139,29 @@ class Situation(Struct):
     """Nothing more is submitted."""
 
 
+class _Starts(Struct):
+    """What waits to be asked for on a server: how many mounts, and their seconds."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+    def add(self, count: int, seconds: float) -> None:
+        self.count += count
+        self.seconds += seconds
+
+    def least(self, interval_s: float) -> float:
+        """Return how long it takes to ask for them one after another, and for the last to end."""
+        return self.count * interval_s + self.seconds / self.count if interval_s else 0.0
+
+
 class _SlotWork(Struct):
     """Seconds of slots that are needed, per lane, and the longest single mount among them."""
 
     seconds: defaultdict[Lane, float] = field(default_factory=lambda: defaultdict(float))
     longest: defaultdict[WaveName, float] = field(default_factory=lambda: defaultdict(float))
+    waiting: defaultdict[tuple[WaveName, ServerName], _Starts] = field(
+        default_factory=lambda: defaultdict(_Starts)
+    )
     straggling: float = 0.0
     """Age of the oldest mount that takes far too long: it may take as long again."""
 
@@ -155,7 +175,7 @@ class Eta:
 
     def __init__(self, expected: Expected) -> None:
         """Before the first event; `expected` is what earlier runs say."""
-        self._expected = expected
+        self._expected, self._pacing = expected, Pacing()
         self._servers: dict[ServerName, ServerFacts] = {}
         self._wave_limits: dict[WaveName, float] = {}
         self._after: dict[WaveName, tuple[WaveName, ...]] = {}
@@ -184,10 +204,12 @@ class Eta:
             self._order = list(self._after)
         self._run_limit = started.mounts_limit or inf
         self._hold = started.hold_s or 0.0
+        self._pacing.begin(started)
 
     def start_process(self, at: float) -> None:
         """Start measuring again: another process goes on with the run."""
         self._began, self._first, self._done = at, None, 0
+        self._pacing.start_process()
 
     def wave_started(self, wave: WaveName) -> None:
         """Start measuring the rate again: it may change with the wave."""
@@ -204,6 +226,8 @@ class Eta:
         key = record.planned.key
         if before is Phase.QUEUED:
             self.forget(key)
+        if after is Phase.SUBMITTING:
+            self._pacing.submitted(record.planned.server, record.attempts[-1].submitted_at)
         if after is Phase.QUEUED:
             lane, seconds = self._lane(record), self._history(record)
             self._waiting[key] = lane, seconds
@@ -230,7 +254,7 @@ class Eta:
         work = self._work(now, running)
         if work is None or (not left and not running):
             return TimeLeft()
-        bound = self._bound(work, now.allowed)
+        bound = self._bound(work, now)
         error = self._error(left)
         why = self._open_end(now, running)
         if why:
@@ -307,6 +331,7 @@ class Eta:
             if count:
                 seconds = queue.known_s + queue.new * (each or 0.0) + count * self._hold
                 work.add(lane, seconds, seconds / count)
+                work.waiting[lane.wave, lane.server].add(count, seconds)
         return work
 
     def _rest_of(self, record: MountRecord, expected: float | None, at: float) -> float | None:
@@ -318,7 +343,7 @@ class Eta:
         age = _age(record, at)
         return max(expected - age, 0.2 * age if age > expected else 0.0) + self._hold
 
-    def _bound(self, work: _SlotWork, allowed: Mapping[ServerName, int]) -> float:
+    def _bound(self, work: _SlotWork, now: Situation) -> float:
         """Return the seconds that the work takes at the least, under all limits."""
         by_wave: defaultdict[WaveName, defaultdict[object, float]]
         by_wave = defaultdict(lambda: defaultdict(float))
@@ -327,21 +352,39 @@ class Eta:
             for resource in ((lane.server, lane.backup_server), lane.server, None):
                 by_wave[lane.wave][resource] += seconds
                 in_all[resource] += seconds
-        whole = self._longest(in_all, allowed)
+        starts = self._starts(work)
+        whole = max(self._longest(in_all, now, 0.0), *starts.values(), 0.0)
         ends: dict[WaveName, float] = {}
         for wave in self._order:
-            most = max(self._longest(by_wave[wave], allowed), work.longest[wave])
+            begin = max((ends.get(w, 0.0) for w in self._after.get(wave, ())), default=0)
+            most = max(self._longest(by_wave[wave], now, begin), work.longest[wave])
             most = max(most, by_wave[wave][None] / self._wave_limits.get(wave, inf))
-            ends[wave] = most + max(
-                (ends.get(w, 0.0) for w in self._after.get(wave, ())), default=0
-            )
+            ends[wave] = begin + max(most, starts.get(wave, 0.0))
         return max([whole, *ends.values(), *work.longest.values()])
 
-    def _longest(self, work: Mapping[object, float], allowed: Mapping[ServerName, int]) -> float:
+    def _starts(self, work: _SlotWork) -> dict[WaveName, float]:
+        """Return how long it takes, in each wave, until all that waits is asked for and ends."""
+        found: dict[WaveName, float] = {}
+        for (wave, _server), starts in work.waiting.items():
+            found[wave] = max(found.get(wave, 0.0), starts.least(self._pacing.interval_s))
+        return found
+
+    def _longest(self, work: Mapping[object, float], now: Situation, later: float) -> float:
+        """Return how long the work takes that begins `later` seconds from now."""
         return max(
-            (seconds / self._slots(resource, allowed) for resource, seconds in work.items()),
+            (self._takes(resource, seconds, now, later) for resource, seconds in work.items()),
             default=0.0,
         )
+
+    def _takes(self, resource: object, seconds: float, now: Situation, later: float) -> float:
+        slots = self._slots(resource, now.allowed)
+        if not isinstance(resource, str):
+            return seconds / slots
+        server, allowed = ServerName(resource), now.allowed.get(ServerName(resource))
+        if allowed is not None and not self._pacing.is_ramp(server, allowed, now.at):
+            return seconds / slots  # it is in trouble, and nobody knows for how long
+        slots = self._slots(resource, {})
+        return self._pacing.seconds(server, seconds, slots, now.at + later)
 
     def _slots(self, resource: object, allowed: Mapping[ServerName, int]) -> float:
         """Return how many mounts a backup server, a server or (None) the run may have open."""

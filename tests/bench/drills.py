@@ -31,6 +31,8 @@ class Shape:
     seconds: tuple[float, float] | None = None
     api_format: str = "auto"
     waves: int = 1
+    pace: str = ""
+    """More limits of the run, as a plan has them: start interval and ramp."""
 
     @property
     def names(self) -> list[str]:
@@ -73,8 +75,10 @@ def plan_text(shape: Shape, servers: Mapping[str, Server]) -> str:
         targets += [
             f"  - {{vm: '{vm}', server: {name}, os: {os.lower()}}}" for vm, os in server.machines
         ]
-    if shape.run is not None:
-        lines += [f"limits: {{mounts: {shape.run}}}"]
+    limits = [f"mounts: {shape.run}"] if shape.run is not None else []
+    limits += [shape.pace] if shape.pace else []
+    if limits:
+        lines += [f"limits: {{{', '.join(limits)}}}"]
     random.Random(7).shuffle(targets)
     lines += ["defaults: {timeouts: {mount: 3h}}"]
     return "\n".join([*lines, *_waves(targets, shape.waves), ""])

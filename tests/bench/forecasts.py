@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import random
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import anyio
 
 from orchestrator.app.forecasting.asking import Targets, Wanted, answer
 from orchestrator.core.model import ServerName, WaveFacts
@@ -16,11 +20,14 @@ from orchestrator.engine.forecast.outlook import Forecast, Job, Range, forecast
 from orchestrator.engine.limits import Limits
 from orchestrator.journal import State
 from orchestrator.report.values import ForecastReport
+from tests.app.forecasting.recorded import first, life, locked
 from tests.bench.drills import Shape
 from tests.bench.figures import Figure
 from tests.bench.schedule import heavy_tailed, request
 from tests.bench.virtual import Answers, drills
 from tests.engine.forecast.past import Past
+from tests.journal.sample import written
+from tests.plan.builders import point
 
 HISTORY = 5
 SEEDS = range(5)
@@ -89,6 +96,33 @@ def large(targets: int = 5000) -> tuple[float, Forecast]:
     return time.process_time() - began, found
 
 
+def planned_and_recorded(directory: Path, targets: int = 5000) -> list[str | Path]:
+    """Write a locked plan over 20 backup servers and five runs of it; return the arguments."""
+    names = [f"vm{number:04}" for number in range(targets)]
+    body = "".join(f"  - {{vm: {name}, server: hq}}\n" for name in names)
+    points = [point(name, behind=f"vbr-{number % 20:02}") for number, name in enumerate(names)]
+    plan = locked(directory, f"limits: {{mounts: 150}}\ntargets:\n{body}", points)
+    state, rng = State(directory / "state"), random.Random(1)
+    for number in range(HISTORY):
+        seconds = heavy_tailed(rng, targets)
+        lives = [life(name, each) for name, each in zip(names, seconds, strict=True)]
+        events = sorted((event for each in lives for event in each), key=lambda event: event.at)
+        anyio.run(written, state, events, first(number))
+    return ["forecast", plan, "--state", state.directory]
+
+
+def commanded(arguments: Sequence[str | Path]) -> float:
+    """Return the seconds that the command takes, with its start: the best of three."""
+
+    def once() -> float:
+        began = time.perf_counter()
+        command = [sys.executable, "-m", "orchestrator", *map(str, arguments)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - began
+
+    return min(once() for _ in range(3))
+
+
 def figures() -> Iterator[Figure]:
     """Measure the errors over all arrangements and seeds, and the time that a large one takes."""
     all_of_them = [compared(shape, seed) for shape in ARRANGEMENTS.values() for seed in SEEDS]
@@ -112,3 +146,18 @@ def figures() -> Iterator[Figure]:
         limit=3,
         unit="s",
     )
+    with tempfile.TemporaryDirectory(prefix="bulk-restore-bench-") as temporary:
+        arguments = planned_and_recorded(Path(temporary))
+        yield Figure(
+            what="`forecast` of a locked plan of 5,000 targets, 5 runs of history, with its start, "
+            "best of three",
+            value=commanded(arguments),
+            limit=3,
+            unit="s",
+        )
+        yield Figure(
+            what="… with `--limit run.mounts=70`: two forecasts",
+            value=commanded([*arguments, "--limit", "run.mounts=70"]),
+            limit=3,
+            unit="s",
+        )

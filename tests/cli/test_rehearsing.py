@@ -7,7 +7,9 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ import pytest
 from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.model import Result
 from orchestrator.simulator.process import PASSWORD_VARIABLE
-from tests.processes import PATIENCE_S, Place
+from tests.processes import PATIENCE_S, Place, ended, until_said
 
 if TYPE_CHECKING:
     from orchestrator.testing import Rehearse  # pytest imports it as a plugin
@@ -138,6 +140,82 @@ def test_the_command_says_how_to_run_the_plan(small: Path, place: Place, tmp_pat
     )
     assert "1 machine, dead" in said
     assert "# 1 mount made, 0 still open" in said
+
+
+def test_a_signal_to_its_whole_process_group_ends_it_with_what_was_counted(
+    small: Path, place: Place, tmp_path: Path
+) -> None:
+    """Its servers answer to the end, and nothing of them is left."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        process = _rehearsal(small, place, tmp_path)
+        until_said(process, "Ctrl-C ends the servers")
+        os.killpg(process.pid, number)
+        code, _, said = ended(process)  # its servers hold the same stderr: all have ended
+
+        assert code == 0, said
+        assert said.endswith("0 requests, 0 dangerous calls\n")
+
+
+@pytest.mark.parametrize("after_s", [0.3, 0.6, 0.9, 1.2, 1.5, 2.0])
+def test_a_signal_to_all_of_its_processes_while_they_start_is_no_error(
+    small: Path, place: Place, tmp_path: Path, after_s: float
+) -> None:
+    """As a service manager ends them: wherever it meets them, nothing but the signal is named."""
+    process = _rehearsal(small, place, tmp_path)
+    time.sleep(after_s)
+    for pid in [*_children(process.pid), process.pid]:
+        os.kill(pid, signal.SIGTERM)
+    code, _, said = ended(process)
+
+    if code == 0:  # it served already
+        assert said.endswith("0 requests, 0 dangerous calls\n")
+    elif code == ExitCode.SIGTERM:
+        assert said.endswith("bulk-restore: stopped by SIGTERM\n")
+    else:  # the command had not begun to look for signals
+        assert (code, said) == (-signal.SIGTERM, "")
+
+
+def test_a_server_that_is_killed_is_named_at_the_end(
+    small: Path, place: Place, tmp_path: Path
+) -> None:
+    """Its counts are gone: exit code 74."""
+    process = _rehearsal(small, place, tmp_path)
+    until_said(process, "Ctrl-C ends the servers")
+    os.kill(_children(process.pid)[1], signal.SIGKILL)
+    process.send_signal(signal.SIGINT)
+    code, _, said = ended(process)
+
+    assert code == ExitCode.LOCAL_IO
+    assert said.endswith("server dr has ended (signal 9), with what it counted\n")
+
+
+def test_a_signal_to_the_whole_process_group_of_a_demo_leaves_its_servers_to_it(
+    place: Place, tmp_path: Path
+) -> None:
+    """They are still there to unmount what was mounted, and to say what they counted."""
+    demo = place.start("demo", "--directory", tmp_path / "demo", start_new_session=True)
+    until_said(demo, "wave ")
+    os.killpg(demo.pid, signal.SIGTERM)
+    code, shown, said = ended(demo)
+
+    assert code == ExitCode.SIGTERM, said
+    assert re.search(r"The servers counted: \d+ mounts? made, 0 still open", shown)
+
+
+def _rehearsal(plan: Path, place: Place, directory: Path) -> subprocess.Popen[str]:
+    """Start one as the leader of a process group."""
+    copy = directory / "there" / "rehearsal.yaml"
+    return place.start("simulate", "--plan", plan, "-o", copy, start_new_session=True)
+
+
+def _children(parent: int) -> list[int]:
+    """Return the processes that a process has started, the first of them first."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            if int(path.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(path.parent.name))
+    return sorted(found)
 
 
 def test_a_copy_replaces_no_other_file(small: Path, place: Place) -> None:

@@ -19,6 +19,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "plan-keys": schemas.plan_keys,
     "report-fields": schemas.report_fields,
     "check-fields": schemas.check_fields,
+    "forecast-fields": schemas.forecast_fields,
     "event-fields": schemas.event_fields,
     "journal-events": journaled.events,
     "transitions": journaled.transitions,

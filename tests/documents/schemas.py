@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from orchestrator.app.forecasting.json_schema import forecast_json_schema
 from orchestrator.app.readiness.as_json import readiness_json_schema
 from orchestrator.plan.file.json_schema import plan_json_schema
 from orchestrator.report.as_json import report_json_schema
@@ -46,6 +47,11 @@ def report_fields() -> str:
 def check_fields() -> str:
     """Return every field of `check --json`."""
     return _fields(readiness_json_schema())
+
+
+def forecast_fields() -> str:
+    """Return every field of `forecast --json`."""
+    return _fields(forecast_json_schema())
 
 
 def event_fields() -> str:

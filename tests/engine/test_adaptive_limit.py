@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.core.model import Ramp
 from orchestrator.engine.adaptive_limit import (
     GROWTH_S,
     HOLD_S,
@@ -18,7 +19,6 @@ from orchestrator.engine.adaptive_limit import (
     TICK,
     AdaptiveLimit,
 )
-from orchestrator.plan.file.settings import Ramp
 
 
 @dataclass(slots=True)

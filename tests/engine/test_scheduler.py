@@ -59,6 +59,24 @@ def test_a_full_narrow_limit_is_skipped_and_not_waited_for() -> None:
     assert sorted(room.order) == ["vm00000", "vm00009"]
 
 
+def test_a_changed_limit_of_a_backup_server_counts_from_the_next_grant_on() -> None:
+    """In any spelling of its name, down and up."""
+    room, allowed = Room(), Limits(backup_server_default=2)
+    door = scheduler(allowed)
+    door.offer([request(n, "hq", "VBR") for n in range(6)], room)
+
+    def changed(mounts: int) -> None:
+        limits = {(ServerName("hq"), BackupServerName("vbr")): mounts}
+        door.limit_to(replace(allowed, backup_servers=limits))
+
+    changed(1)
+    room.release(room.order[0])
+    lowered = len(room.order)
+    changed(4)
+
+    assert (lowered, len(room.order)) == (2, 5)
+
+
 def test_one_machine_is_mounted_once_at_a_time() -> None:
     """A second request for the same machine waits for the first one's release."""
     room = Room()

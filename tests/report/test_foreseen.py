@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.core.events import Event, RunForecast, RunHalted, RunResumed, StopRequested
-from orchestrator.report import as_html
+from orchestrator.core.text import escape_markdown
+from orchestrator.report import as_html, as_markdown
 from orchestrator.report.summary import summarize
 from orchestrator.report.text import text
 from tests.report.builders import STARTED_AT, finished, life, run_of, values
@@ -19,7 +20,7 @@ EXPECTED = RunForecast(
 
 
 def test_the_report_shows_what_was_expected_beside_what_came() -> None:
-    """In JSON, text and HTML."""
+    """In JSON, text, HTML and Markdown, and as a value of the Python API."""
     report = summarize(run_of([EXPECTED], life("dc01"), [finished(at=120.0)]))
 
     assert values(report)["run"]["forecast"] == {
@@ -33,6 +34,9 @@ def test_the_report_shows_what_was_expected_beside_what_came() -> None:
     words = "1 min 40 s (1 min 30 s to 2 min 5 s); it took 2 min, 20% longer"
     assert f"Forecast: {words}" in text(report)
     assert words in as_html.render(report)
+    assert f"Forecast: {escape_markdown(words)}\n" in as_markdown.render(report)
+    assert report.run.forecast is not None
+    assert (report.run.forecast.makespan_s, report.run.forecast.actual_s) == (100.0, 120.0)
 
 
 def test_a_run_without_a_forecast_says_nothing_of_one() -> None:
@@ -40,7 +44,7 @@ def test_a_run_without_a_forecast_says_nothing_of_one() -> None:
     report = summarize(run_of(life("dc01"), [finished(at=120.0)]))
 
     assert "forecast" not in values(report)["run"]
-    assert "orecast" not in text(report) + as_html.render(report)
+    assert "orecast" not in text(report) + as_html.render(report) + as_markdown.render(report)
 
 
 @pytest.mark.parametrize(

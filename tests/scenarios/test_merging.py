@@ -14,16 +14,24 @@ from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from orchestrator.app.rebuilding import rebuild
 from orchestrator.cli import command
 from orchestrator.core.parts import Part
+from orchestrator.journal import State
 from orchestrator.report.as_json import report_json_schema
 from orchestrator.report.writing import RENDERINGS
 from orchestrator.simulator.faults import Fault
 from tests.scenarios.drill import Drill, Site, drill, every_machine
+from tests.scenarios.test_steering import reached, steered, told, until, with_a_person
 
 pytestmark = pytest.mark.anyio
 
 COUNT = 3
+GATED = """waves:
+  - {name: first, targets: [{match: "hq-*[0-4]"}]}
+  - {name: second, after: [first], targets: [{match: "hq-*[5-9]"}]}
+gates: [{before: second, timeout: 1h, on_timeout: halt}]
+"""
 
 
 class Shards:
@@ -170,6 +178,42 @@ async def test_a_missing_part_is_named_and_never_green(shards: Shards) -> None:
     for name in RENDERINGS:
         if name != "report.csv":
             assert "2/3" in (shards.merged / name).read_text().replace("\\/", "/")
+
+
+async def test_a_part_that_waits_at_a_gate_is_named_and_never_green(
+    shards: Shards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its report was made while it waited: each rendering names the wave, and until when."""
+    site, living = Site(machines=9), shards.directory / "living"
+    (ended,) = await shards.run([1], of=2, plan=GATED)
+
+    async def report_and_approve() -> None:
+        await until(lambda: reached(stage))
+        state = State(stage.state)
+        rebuild(state, state.summary("last").run, living)
+        assert (await told(stage, "approve", "second", reason="go")).code == 0
+
+    place = shards.directory / "2"
+    place.mkdir()
+    async with steered(place, monkeypatch, site, plan=GATED) as stage:
+        done = await with_a_person(stage, report_and_approve, part=Part(number=2, of=2))
+    result = shards.merge(ended, living)
+
+    waits = "wave second waits for 1 approval until 2026"
+    alone = json.loads((living / "report.json").read_bytes())
+    assert [each["wave"] for each in alone["run"]["waits_for"]] == ["second"]
+    for name in ("report.md", "report.html"):
+        assert waits in (living / name).read_text().replace("\\", "")
+    assert "waits_for" not in done.report["run"]
+    assert result.exit_code == 3
+    assert f"shard 2/2 has not ended; {waits}" in result.stderr
+    values = shards.values()
+    jsonschema.validate(values, report_json_schema())
+    assert values["run"]["reasons"][0].startswith(f"shard 2/2 has not ended; {waits}")
+    assert values["run"]["merged"][1]["waits_for"] == alone["run"]["waits_for"]
+    assert values["run"]["finished_at"] is None
+    for name in ("report.txt", "report.md", "report.html"):
+        assert waits in (shards.merged / name).read_text().replace("\\", "")
 
 
 async def test_the_worst_exit_code_is_that_of_the_whole(shards: Shards) -> None:

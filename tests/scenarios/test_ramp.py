@@ -11,9 +11,12 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
+from orchestrator.core.events import Event, TaskAccepted, TaskSucceeded
+from orchestrator.core.lifecycle import MountRecord
 from orchestrator.engine.run import Run
 from orchestrator.simulator.faults import Fault
 from orchestrator.simulator.truth import MountFate
+from orchestrator.views.statistics import RunStatistics
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Drill, Site, drill, staged
 from tests.virtual.sites import Sites
@@ -58,6 +61,40 @@ async def test_a_server_begins_with_few_mounts_and_is_given_more(
     for server, at_least in (("hq", 12), ("dr", 3)):
         mounts = mounts_on(done, server)
         assert_ramped(mounts, mounts[0].requested_at, at_least)
+
+
+@pytest.mark.parametrize("pace", [RAMP, "limits: {start_interval: 90s}\n"])
+async def test_the_time_left_counts_how_fast_servers_are_given_mounts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pace: str
+) -> None:
+    """From the first wave on the end lies in the range, or next to it."""
+    seconds = {"hq": 600.0, "dr": 90.0}
+    watching = Watching(RunStatistics(lambda server, _vm: seconds[server]))
+
+    done = await drill(tmp_path, monkeypatch, [HQ, DR], extra=pace, observers=[watching])
+
+    looks = [(low, high, done.took_s - at) for at, low, high in watching.looks]
+    close = [look for look in looks if 0.8 * look[0] <= look[2] <= 1.2 * look[1] + 60.0]
+    assert len(looks) > 50
+    assert len(close) > 0.9 * len(looks), looks
+
+
+class Watching:
+    """Notes the time left after each event, from the first accepted mount on."""
+
+    def __init__(self, statistics: RunStatistics) -> None:
+        """Before the first event."""
+        self._statistics = statistics
+        self.looks: list[tuple[float, float, float]] = []
+
+    def observe(self, event: Event, record: MountRecord | None) -> None:
+        """Look."""
+        self._statistics.observe(event, record)
+        left = self._statistics.time_left()
+        if isinstance(event, TaskAccepted | TaskSucceeded):
+            assert left.low is not None
+            assert left.high is not None
+            self.looks.append((event.at, left.low, left.high))
 
 
 async def test_a_resume_begins_the_ramp_anew(

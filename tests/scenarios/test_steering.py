@@ -606,6 +606,36 @@ async def test_an_approval_that_comes_too_late_is_refused_with_the_reason(
     assert "nobody waits for an approval of second any more" in answers[0].line
 
 
+async def test_a_gate_waits_no_longer_than_the_run_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Journal, view and page name the run's deadline; a resumed run has it anew."""
+    ends: list[float] = []
+    statistics = RunStatistics()
+
+    async def person() -> None:
+        await until(lambda: reached(stage))
+        ends.extend(each.until for each in state_of(stage).closed_gates)
+        assert list(statistics.gates.values()) == ends
+
+    async def second() -> None:
+        await anyio.sleep(5.0)
+        (gate,) = state_of(stage).closed_gates
+        ends.append(gate.until - state_of(stage).last_at)
+
+    extra = "limits: {deadline: 20m}\n"
+    async with steered(tmp_path, monkeypatch, Site(machines=4), plan=gated(), extra=extra) as stage:
+        done = await with_a_person(stage, person, statistics)
+        async with beside(second) as begin:
+            again = await stage.resume(on_run=begin)
+
+    assert ends[0] == 20 * 60.0
+    assert 1190.0 < ends[1] <= 1200.0
+    for each in (done, again):
+        assert each.outcome.code == 5
+        assert "longer than 20 min" in each.report["run"]["halted"]
+
+
 async def test_nobody_is_asked_before_a_wave_without_a_target_in_this_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

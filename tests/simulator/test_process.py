@@ -17,8 +17,9 @@ import aiohttp
 import anyio
 import pytest
 
+from orchestrator.core.errors import SimulatedServerEnded
 from orchestrator.simulator.certificates import self_signed
-from orchestrator.simulator.process import ACCOUNT, Settings, simulation
+from orchestrator.simulator.process import ACCOUNT, Settings, _Child, simulation
 from tests.processes import Place, ended, until_said
 from tests.simulator.wire import DOWNLOAD_SPEC, NS, SPEC, TOKEN, Answer
 from tests.virtual.guests import read
@@ -162,6 +163,46 @@ def test_the_key_is_for_its_owner_only(tmp_path: Path) -> None:
     made = self_signed(tmp_path)
 
     assert made.key.stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_server_that_has_ended_is_named(tmp_path: Path) -> None:
+    """Its counts are gone: whoever asks for them is told so, also if it ends in the middle."""
+    async with simulation(
+        [settings("hq", 1), settings("dr", 2)], password=PASSWORD, directory=tmp_path
+    ) as running:
+        process = running.children[1].process
+        process.send_signal(signal.SIGTERM)  # is not for it
+        process.send_signal(signal.SIGINT)
+        assert (await running.truth()).logons == 0
+        process.kill()
+        process.wait()
+        for _ in range(2):
+            with pytest.raises(SimulatedServerEnded, match=r"server dr has ended \(signal 9\)"):
+                await running.truth()
+
+
+def test_half_a_line_is_not_read(tmp_path: Path) -> None:
+    """A server that ends while it answers is named as one that has ended."""
+    child = _Child(settings("hq", 1), _saying("printf '{\"port\": 1'; exit 3"))
+
+    with pytest.raises(SimulatedServerEnded, match=r"server hq has ended \(exit code 3\)"):
+        child.read()
+    child.end()
+
+
+def _saying(script: str) -> subprocess.Popen[bytes]:
+    """Return a process in place of a server."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(["/bin/sh", "-c", script], stdin=pipe, stdout=pipe)
+
+
+@pytest.mark.parametrize("said", [b"", b'{"name": "hq"'])
+def test_a_server_that_is_not_told_what_to_serve_ends(said: bytes) -> None:
+    """Its parent has ended before: nothing is wrong with the server."""
+    command = [sys.executable, "-m", "orchestrator.simulator"]
+    ended = subprocess.run(command, input=said, capture_output=True, timeout=120, check=False)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
 
 
 def test_a_server_ends_with_its_parent(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from orchestrator.core.events import (
     StopRequested,
 )
 from orchestrator.core.model import (
+    Ramp,
     ServerName,
     WaveFacts,
     WaveName,
@@ -144,6 +145,46 @@ def test_a_servers_trouble_is_accounted_for(trouble: Event, words: str) -> None:
         assert time_left.words.startswith("at least")
     else:
         assert time_left.low > 3 * usual.low
+
+
+def around(time_left: TimeLeft, seconds: float) -> bool:
+    """Return whether a range holds a number, and is no wider than its half to its double."""
+    assert time_left.low is not None
+    assert time_left.high is not None
+    return seconds / 2 < time_left.low < seconds < time_left.high < 2 * seconds
+
+
+def test_a_ramp_gives_a_server_more_by_and_by() -> None:
+    """20 mounts of 60 s, 4 at once in the end: 1 in the first minute, and one more in each."""
+    begun, *others = many(20)
+    assert isinstance(begun, RunStarted)
+    run = replace(begun, ramp=Ramp(mounts=1, every=60.0))
+    given = ServerPaced(at=0, server=HQ, allowed=1)
+
+    before = tallied(run, *others, given, expected=of(60)).time_left()
+    first = [planned("v99"), *verified("v99", 0.0)[:2]]
+    stats = tallied(run, *others, given, *first, expected=of(60))
+    stats.now = 150.0
+
+    assert around(before, 60 + 60 + 60 + (1200 - 60 - 120 - 180) / 4)
+    paced = ServerPaced(at=150, server=HQ, allowed=3)
+    stats.observe(paced, None)
+    usual = stats.time_left()
+    assert around(usual, 30 + (1200 - 90) / 4)
+    stats.observe(replace(paced, allowed=2), None)  # it is in trouble: less than the ramp gives
+    slowed = stats.time_left()
+    assert usual.low is not None
+    assert slowed.low is not None
+    assert slowed.low > 1.5 * usual.low
+
+
+def test_a_start_interval_bounds_what_a_server_may_begin() -> None:
+    """20 mounts of 60 s, one each 30 s: the limit of 4 is never reached."""
+    begun, *others = many(20)
+    assert isinstance(begun, RunStarted)
+    run = replace(begun, start_interval_s=30.0)
+
+    assert around(tallied(run, *others, expected=of(60)).time_left(), 19 * 30 + 60)
 
 
 def test_a_server_that_is_not_needed_any_more_hides_no_end() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import to_builtins
 
 from orchestrator.app.forecasting.asking import Answer
+from orchestrator.app.forecasting.json_schema import VERSION
 from orchestrator.engine.forecast.history import WITHOUT_HISTORY
 from orchestrator.engine.forecast.outlook import Forecast
 
@@ -17,8 +18,9 @@ DIGITS = 3
 
 
 def as_values(answer: Answer) -> dict[str, Any]:
-    """Return a forecast; all times are seconds since the start of the run."""
+    """Return a forecast as its published schema says; times are seconds since the run's start."""
     values = {
+        "v": VERSION,
         "plan": answer.plan,
         "limits_changed": dict(answer.changes),
         **_values(answer.forecast),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 from msgspec import Struct, field
@@ -50,6 +52,8 @@ class Answer(Struct, frozen=True, kw_only=True):
     deadline: float | None
     forecast: Forecast
     as_planned: Forecast | None = None
+    is_paced: bool = False
+    """Whether a start interval or a ramp of the plan is counted."""
 
     @property
     def exceeds_deadline(self) -> bool:
@@ -105,12 +109,29 @@ def answer(source: Plan, targets: Targets, store: Store, wanted: Wanted) -> Answ
         hold=wanted.hold,
     )
     durations = store.durations(naming)
+    with _without_collections():
+        forecasts = [forecast(job(limits=other), durations)]
+        if wanted.changes:
+            forecasts.append(forecast(job(limits=own), durations))
     return Answer(
         plan=plan.name,
         targets=targets,
         overheads=overheads,
         changes=wanted.changes,
         deadline=plan.limits.deadline,
-        forecast=forecast(job(limits=other), durations),
-        as_planned=forecast(job(limits=own), durations) if wanted.changes else None,
+        forecast=forecasts[0],
+        is_paced=bool(own.start_interval) or own.ramp is not None,
+        as_planned=forecasts[1] if wanted.changes else None,
     )
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Look for no garbage in the context: plays make many values, and hardly any of it."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -35,8 +35,15 @@ def lines_of(answer: Answer) -> Iterator[str]:
     yield ""
     yield from (binding(each) for each in found.limits[:3])
     if not found.limits:
-        yield "no limit delays the end: its longest mounts and the order of the waves decide"
+        yield NOTHING_PACED if answer.is_paced else NOTHING_BINDS
     yield from grounds(answer)
+
+
+NOTHING_BINDS = "no limit delays the end: its longest mounts and the order of the waves decide"
+NOTHING_PACED = (
+    "no number of mounts delays the end: its longest mounts, the order of the waves, the start "
+    "interval and the ramp decide"
+)
 
 
 IN_TIME = "the expected end is before it; a target that begins late may get no time"
@@ -121,4 +128,6 @@ def grounds(answer: Answer) -> Iterator[str]:
         if run is not None
         else "without logon, listing and submissions: no run of this plan has mounted anything"
     )
+    if answer.is_paced:
+        yield "with the plan's start interval and ramp, which `--limit` does not change"
     yield "without failures, retries, overload and other runs"

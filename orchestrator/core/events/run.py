@@ -13,6 +13,7 @@ from orchestrator.core.model import (
     Gate,
     MountKey,
     Objectives,
+    Ramp,
     Result,
     RunId,
     ServerName,
@@ -90,6 +91,10 @@ class RunStarted(Event, frozen=True, kw_only=True):
     """How long a mount whose checks failed is held for a person."""
     hold_s: float | None = None
     """How long every mount is held; None: not."""
+    start_interval_s: float | None = None
+    """The least time between two mount requests to one server."""
+    ramp: Ramp | None = None
+    """How each server is given its slots; None: all at once."""
 
     @property
     def is_whole(self) -> bool:
@@ -137,7 +142,10 @@ class WaveSkipped(Event, frozen=True, kw_only=True):
 
 
 class ApprovalAwaited(Event, frozen=True, kw_only=True):
-    """A wave waits for `approvals` more people; `until` on the run's clock."""
+    """A wave waits for `approvals` more people; `until` on the run's clock.
+
+    That is the end of the gate's time, or the run's deadline if it is earlier.
+    """
 
     wave: WaveName
     approvals: int

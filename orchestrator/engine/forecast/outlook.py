@@ -19,7 +19,7 @@ from orchestrator.core.model import (
 from orchestrator.core.ports.journal import Durations
 from orchestrator.engine.forecast.binding import BindingLimit, binding_limits
 from orchestrator.engine.forecast.history import HALF_OR_TWICE, WITHOUT_HISTORY, MountHistory
-from orchestrator.engine.forecast.play import Played, play
+from orchestrator.engine.forecast.play import Bounds, Played, play
 from orchestrator.engine.limits import Limits
 
 ENOUGH = 3
@@ -139,6 +139,8 @@ def forecast(job: Job, durations: Durations) -> Forecast:
 def _plays(job: Job, history: MountHistory, unknown: int) -> list[Played]:
     """Return the plays, the shortest first; the ends of the range last what is not known, too."""
 
+    bounds = Bounds(job.limits)
+
     def one(runs_ago: int, each_unknown: float = WITHOUT_HISTORY) -> Played:
         takes = history.as_before(runs_ago, each_unknown)
         return play(
@@ -148,7 +150,9 @@ def _plays(job: Job, history: MountHistory, unknown: int) -> list[Played]:
             takes,
             expected=history.expected,
             begins=job.begins,
+            answer=job.per_mount,
             hold=job.hold,
+            bounds=bounds,
         )
 
     found = sorted(

@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from orchestrator.core.model import Gate, Objectives, OnError, ServerName, WaveName
+from orchestrator.core.model import Gate, Objectives, OnError, Ramp, ServerName, WaveName
 from orchestrator.plan.file.check_sets import DeclaredSets, resolve_check_sets
 from orchestrator.plan.file.document import Block, Items, Text
 from orchestrator.plan.file.inheritance import TargetDefaults, inherit, merge
@@ -40,7 +40,6 @@ from orchestrator.plan.file.settings import (
     Cleanup,
     Entry,
     Notification,
-    Ramp,
     RestorePlan,
     RunLimits,
     Wave,

@@ -25,6 +25,7 @@ from orchestrator.core.model import (
     OsKind,
     OsSource,
     PhaseTimeouts,
+    Ramp,
     RestorePointId,
     ServerName,
     Source,
@@ -119,13 +120,6 @@ class FailureBudget(Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         """Return the budget as the plan writes it."""
         return str(self.count) if self.count is not None else f"{(self.fraction or 0) * 100:g}%"
-
-
-class Ramp(Struct, frozen=True, kw_only=True):
-    """How a server is given its slots: `mounts` at first, and as many more each `every` seconds."""
-
-    mounts: int
-    every: float
 
 
 class RunLimits(Struct, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from orchestrator.report.as_html.markup import (
     utc,
 )
 from orchestrator.report.foreseen import forecast_in_words
+from orchestrator.report.gates import gate_words
 from orchestrator.report.objective_values import Objective
 from orchestrator.report.shards import served_by, shard_name
 from orchestrator.report.text import asked_by_people, words, written, written_words
@@ -109,6 +110,7 @@ def run_facts(report: Report) -> str:
         ("Began", local_and_utc(run.started_at, run.utc_offset_s)),
         ("Ended", local_and_utc(run.finished_at, run.utc_offset_s)),
         ("Took", duration(run.duration_s)),
+        *(("Waits", shown(gate_words(each))) for each in run.waits_for),
         *_forecast(run.forecast),
         ("Plan file", f"<code>{shown(run.plan_path)}</code>"),
     ]
@@ -323,7 +325,7 @@ def merged(report: Report) -> str:
         (
             f"<b>{each.number}</b>",
             f"<code>{shown(each.run)}</code><br>{shown(each.host)}",
-            ABSENT if each.exit_code is None else str(each.exit_code),
+            "none yet" if each.exit_code is None else str(each.exit_code),
             str(each.targets),
             f"{each.evidence}<br><code>{shown(each.journal_head)}</code>",
         )

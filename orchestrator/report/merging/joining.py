@@ -22,6 +22,7 @@ from orchestrator.core.run_state import good_results
 from orchestrator.core.text import counted
 from orchestrator.report.described import Moment, seconds
 from orchestrator.report.exit_codes import PRECEDENCE
+from orchestrator.report.gates import gate_words
 from orchestrator.report.merging.reading import Parts
 from orchestrator.report.objective_values import Objective
 from orchestrator.report.server_values import OutageReport, ServerReport
@@ -47,11 +48,11 @@ def join(parts: Parts) -> Report:
     reports = [each.report for each in parts.parts]
     targets = tuple(_targets(reports))
     strays = tuple(stray for each in reports for stray in each.strays)
-    lacking = _lacking(parts)
+    lacking, unfinished = _lacking(parts), unfinished_parts(parts)
     objectives = tuple(_objectives(reports, is_whole=not parts.missing))
     return Report(
         schema_version=reports[0].schema_version,
-        run=_run(parts, targets, lacking),
+        run=_run(parts, targets, lacking, unfinished),
         totals=totals(
             len(targets),
             (each.result for each in targets),
@@ -62,7 +63,7 @@ def join(parts: Parts) -> Report:
         waves=tuple(_waves(reports, targets)),
         targets=targets,
         objectives=objectives,
-        not_proven=_not_proven(reports, lacking),
+        not_proven=_not_proven(reports, lacking, unfinished),
         strays=strays,
         warnings=tuple(_warnings(parts)),
         unread=tuple(unread for each in reports for unread in each.unread),
@@ -107,6 +108,16 @@ def _lacking(parts: Parts) -> str | None:
     return f"{counted(len(missing), 'shard')} {have} no report: {named}{more}"
 
 
+def unfinished_parts(parts: Parts) -> list[str]:
+    """Return which parts had not ended when their reports were made, and what they waited for."""
+    return [
+        f"shard {each.part.number}/{each.part.of} has not ended"
+        + "".join(f"; {gate_words(gate)}" for gate in each.report.run.waits_for)
+        for each in parts.parts
+        if each.report.run.exit_code is None
+    ]
+
+
 def _of_each(parts: Parts, words: Callable[[PublishedReport], Iterable[str]]) -> Iterator[str]:
     """Yield the words of each part with its number; once where all parts say the same."""
     said = [list(words(each.report)) for each in parts.parts]
@@ -120,14 +131,17 @@ def _of_each(parts: Parts, words: Callable[[PublishedReport], Iterable[str]]) ->
 # --- the run -------------------------------------------------------------------------------------
 
 
-def _run(parts: Parts, targets: Sequence[TargetReport], lacking: str | None) -> RunReport:
+def _run(
+    parts: Parts, targets: Sequence[TargetReport], lacking: str | None, unfinished: Sequence[str]
+) -> RunReport:
     runs = [each.report.run for each in parts.parts]
     first, began = runs[0], min(run.started_at for run in runs)
     ended = [run.finished_at for run in runs if run.finished_at is not None]
     is_over = len(ended) == len(runs) and lacking is None
     until = max((*ended, began))
     halts = list(_of_each(parts, lambda each: [each.run.halted] if each.run.halted else []))
-    reasons = [*([lacking] if lacking else []), *_of_each(parts, lambda each: each.run.reasons)]
+    reasons = [*([lacking] if lacking else []), *unfinished]
+    reasons += _of_each(parts, lambda each: each.run.reasons)
     if not targets:
         reasons.append("no target is selected: nothing is proven")
     names = "\0".join(run.id for run in runs)
@@ -155,6 +169,7 @@ def _run(parts: Parts, targets: Sequence[TargetReport], lacking: str | None) -> 
             "journal_records": None,
             "part": None,
             "forecast": None,
+            "waits_for": (),
             "merged": tuple(each.merged() for each in parts.parts),
             "missing": tuple(parts.missing),
         },
@@ -179,7 +194,9 @@ def _stops(parts: Parts, began: Moment) -> Iterator[StopReport]:
             yield StopReport(at_s=seconds(stop.at_s + later), why=f"{name}: {stop.why}")
 
 
-def _not_proven(reports: Sequence[PublishedReport], lacking: str | None) -> tuple[str, ...]:
+def _not_proven(
+    reports: Sequence[PublishedReport], lacking: str | None, unfinished: Iterable[str]
+) -> tuple[str, ...]:
     """Return what the whole does not prove: what all of it is, no part says of itself."""
     lines = dict.fromkeys(
         line
@@ -194,6 +211,8 @@ def _not_proven(reports: Sequence[PublishedReport], lacking: str | None) -> tupl
         lines["What --only left out: nothing is said about the rest of the plan."] = None
     if lacking is not None:
         lines[f"{lacking}; nobody can say from here what became of its targets."] = None
+    for line in unfinished:
+        lines[f"{line}: this report has only what it had done by then."] = None
     return tuple(lines)
 
 

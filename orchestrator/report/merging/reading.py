@@ -48,6 +48,7 @@ class PartOfReport(Struct, frozen=True, kw_only=True):
             report_sha256=self.sha256,
             journal_head=run.journal_head,
             evidence=self.evidence,
+            waits_for=run.waits_for,
         )
 
 

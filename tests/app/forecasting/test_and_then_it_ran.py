@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.engine.forecast.history import WITHOUT_HISTORY
@@ -22,6 +24,24 @@ def test_after_five_runs_a_forecast_is_within_a_quarter_of_the_sixth(name: str) 
     assert found.recorded is not None
     assert found.recorded.makespan_s == pytest.approx(found.expected.about_s, rel=0.02)
     assert found.recorded.actual_s == pytest.approx(found.took_s, abs=1.0)
+
+
+@pytest.mark.parametrize(
+    "pace", ["start_interval: 25s", "ramp: {from: 1, every: 3m}"], ids=["start interval", "ramp"]
+)
+def test_how_fast_servers_are_given_mounts_is_part_of_the_forecast(pace: str) -> None:
+    """Without it the forecast would be far too short."""
+    shape = Shape(
+        servers=2, machines=30, server=20, backup_server=20, seconds=(60.0, 120.0), pace=pace
+    )
+
+    found = compared(shape, seed=3)
+    at_once = compared(replace(shape, pace=""), seed=3)
+
+    assert found.error <= 0.25, found
+    assert found.recorded is not None
+    assert found.recorded.makespan_s == pytest.approx(found.expected.about_s, rel=0.05)
+    assert found.took_s > 1.25 * at_once.took_s
 
 
 def test_slow_answers_are_part_of_the_forecast() -> None:

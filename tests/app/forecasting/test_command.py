@@ -11,22 +11,15 @@ import anyio
 import defusedxml.ElementTree as SafeTree
 import pytest
 from click.testing import CliRunner, Result
-from msgspec.structs import replace
+from jsonschema import Draft202012Validator
 
+from orchestrator.app.forecasting.json_schema import forecast_json_schema
 from orchestrator.cli import command
-from orchestrator.core.events import (
-    Event,
-    RunStarted,
-    ServerFacts,
-    SubmissionStarted,
-    TaskAccepted,
-)
 from orchestrator.journal import State
-from orchestrator.plan.choose.expansion import expand
-from orchestrator.plan.choose.inventory import Inventory
-from orchestrator.plan.choose.locked import lock
-from tests.journal.sample import mounted, started, written
-from tests.plan.builders import HQ, NOW, load, point
+from tests.app.forecasting import recorded
+from tests.app.forecasting.recorded import first, life
+from tests.journal.sample import written
+from tests.plan.builders import point
 
 NAMES = ("dc01", "sql01", "web01", "web02")
 PLAN = """objectives: {rto: 10m}
@@ -42,38 +35,17 @@ waves:
 
 def locked(directory: Path, body: str = PLAN, names: Sequence[str] = NAMES) -> Path:
     """Save a locked plan, with the points of machines that are listed."""
-    loaded = load(body)
-    expansion = expand(loaded.plan, {HQ: Inventory([point(name) for name in names])}, now=NOW)
-    path = directory / "drill.lock.json"
-    path.write_bytes(lock(loaded, expansion, created_at=NOW, version="1.0.0"))
-    return path
-
-
-def first(number: int, *, confirmed: bool = True) -> RunStarted:
-    """Return the beginning of an earlier run of the plan, on its server."""
-    hq = ServerFacts(
-        name=HQ, url="https://hq.example.net:9398", tls="system", api_version="latest",
-        backup_server_limits={},
-    )  # fmt: skip
-    run = started(f"run{number}", plan="test", hours=number)
-    return replace(run, servers=(hq,), confirmed=confirmed)
+    return recorded.locked(directory, body, [point(name) for name in names])
 
 
 def history(directory: Path, *seconds: float, names: Sequence[str] = NAMES) -> Path:
     """Record a run for each of `seconds` a mount; every submission took 2 s, after 5 s."""
     state = State(directory / "state")
     for number, each in enumerate(seconds):
-        events = [event for name in names for event in _life(name, each)]
+        events = [event for name in names for event in life(name, each)]
         events.sort(key=lambda event: event.at)
         anyio.run(written, state, events, first(number))
     return state.directory
-
-
-def _life(name: str, seconds: float) -> list[Event]:
-    planned, submitted, accepted, *others = mounted(name, begin=7.0, seconds=seconds)
-    assert isinstance(submitted, SubmissionStarted)
-    assert isinstance(accepted, TaskAccepted)
-    return [replace(planned, at=1.0), replace(submitted, at=5.0), accepted, *others]
 
 
 def called(*arguments: str | Path) -> Result:
@@ -100,10 +72,59 @@ def test_the_waves_and_the_end_come_from_earlier_runs(tmp_path: Path) -> None:
     assert "as_planned" not in values
 
 
+def test_start_interval_and_ramp_are_counted_and_named(tmp_path: Path) -> None:
+    """Three mounts of the last wave, one each 100 s, from 2 s after the answer before it."""
+    state = history(tmp_path, 60.0, 60.0, 60.0)
+    body = PLAN.replace("{mounts: 3}", "{mounts: 3, start_interval: 98s}")
+
+    found = called(locked(tmp_path, body), "--state", state)
+    values = json.loads(called(locked(tmp_path, body), "--state", state, "--json").stdout)
+
+    assert values["makespan"]["about_s"] == 5.0 + 100.0 + 2 * 100.0 + 62.0
+    assert "the start interval and the ramp decide" in " ".join(found.stdout.split())
+    assert "with the plan's start interval and ramp" in found.stdout
+
+
+SCHEMA = forecast_json_schema()
+
+
+@pytest.mark.parametrize(
+    ("options", "machines"),
+    [
+        ((), NAMES),
+        (("--limit", "run.mounts=1", "--limit", "waves/rest.mounts=1"), NAMES),
+        ((), NAMES[:2]),  # two of the targets have no restore point
+        (("--only", "web02"), ("dc01",)),  # nothing is left
+    ],
+)
+@pytest.mark.parametrize("runs", [0, 4])
+def test_the_json_form_is_what_its_schema_says(
+    tmp_path: Path, options: tuple[str, ...], machines: Sequence[str], runs: int
+) -> None:
+    """Every field of it is there, and every value is of its kind."""
+    state = history(tmp_path, *[60.0] * runs) if runs else tmp_path / "state"
+    body = f"limits: {{deadline: 3m, mounts: 3}}\n{PLAN.replace('limits: {mounts: 3}', '')}"
+
+    plan = locked(tmp_path, body, machines)
+    found = called(plan, "--state", state, "--json", *options)
+    values = json.loads(found.stdout)
+
+    Draft202012Validator.check_schema(SCHEMA)
+    Draft202012Validator(SCHEMA).validate(values)
+    assert set(values) | {"as_planned"} == set(SCHEMA["properties"])
+
+
+def test_the_schema_is_printed() -> None:
+    """With the others."""
+    printed = CliRunner().invoke(command, ["schema", "forecast"])
+
+    assert json.loads(printed.stdout) == SCHEMA
+
+
 def test_a_person_who_was_asked_takes_no_time(tmp_path: Path) -> None:
     """What lies between the listing and the first submission was the person's."""
     state = State(tmp_path / "state")
-    anyio.run(written, state, _life("dc01", 60.0), first(0, confirmed=False))
+    anyio.run(written, state, life("dc01", 60.0), first(0, confirmed=False))
 
     values = json.loads(called(locked(tmp_path), "--state", state.directory, "--json").stdout)
 

@@ -331,6 +331,17 @@ def test_waves_wait_for_those_before_them_also_for_empty_ones() -> None:
     assert found.seconds == 35.0
 
 
+def test_a_start_interval_makes_the_run_longer() -> None:
+    """As in `forecast`: the third mount is asked for a minute after the second."""
+    requests = [in_wave(name) for name in "abc"]
+
+    found = expected_duration(
+        requests, waves(()), Limits(start_interval=60.0), Known(a=30.0, b=30.0, c=30.0)
+    )
+
+    assert found.seconds == 150.0
+
+
 def test_thousands_of_targets_are_forecast_at_once() -> None:
     """5,000 mounts on four at a time: the sum over the limit, as nearly as they can be packed."""
     one = in_wave("a")

@@ -10,6 +10,7 @@ from orchestrator.core.model import (
     BackupServerName,
     MountKey,
     MountRequest,
+    Ramp,
     ServerName,
     WaveFacts,
     WaveName,
@@ -72,6 +73,40 @@ def test_a_wave_waits_for_verdicts_and_slots_for_the_end_of_holds() -> None:
     assert (first.start, first.end) == (5.0, 125.0)  # the second mount waits for the hold
     assert (second.start, second.end) == (125.0, 135.0)
     assert played.end == 235.0
+
+
+def test_a_start_interval_keeps_mount_requests_apart_on_each_server() -> None:
+    """Counted from the answer to one to the next; who waits has its slot."""
+    requests = [request(n, server, f"b{n}") for n in range(4) for server in ("a", "z")]
+    limits = Limits(start_interval=20.0)
+
+    played = play(requests, waves(w=""), limits, lambda _: 100.0, begins=5.0, answer=3.0)
+
+    ends = sorted(each.end for each in played.mounts)
+    assert ends == [each for each in (105.0, 128.0, 151.0, 174.0) for _ in range(2)]
+
+
+def test_a_ramp_gives_each_server_more_from_its_first_mount_on() -> None:
+    """One mount at first, one more each minute, to the limit of the server."""
+    requests = [request(n, "a", f"b{n}") for n in range(6)]
+    limits = Limits(servers={A: 3}, ramp=Ramp(mounts=1, every=60.0))
+
+    played = play(requests, waves(w=""), limits, lambda _: 100.0, begins=5.0)
+
+    starts = sorted(each.start for each in played.mounts)
+    assert starts == [5.0, 65.0, 105.0, 125.0, 165.0, 205.0]
+    assert played.end == 305.0
+
+
+def test_a_ramp_does_not_count_mounts_that_are_held() -> None:
+    """They are no load: with one at a time the next begins with the hold of the one before."""
+    requests = [request(n, "a", f"b{n}") for n in range(3)]
+    limits = Limits(ramp=Ramp(mounts=1, every=9000.0))
+
+    played = play(requests, waves(w=""), limits, lambda _: 10.0, hold=500.0)
+
+    assert [each.start for each in played.mounts] == [0.0, 10.0, 20.0]
+    assert played.end == 530.0
 
 
 def test_an_empty_wave_ends_at_once() -> None:
