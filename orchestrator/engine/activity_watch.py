@@ -133,8 +133,9 @@ class ActivityWatch:
 
     async def known(self) -> None:
         """Return when the first question was answered, or nobody waits for it any longer."""
-        with anyio.move_on_after(ANSWER_S):
-            await self._known.wait()
+        if not self._known.is_set():
+            with anyio.move_on_after(ANSWER_S):
+                await self._known.wait()
 
     def at_work_on(self, request: MountRequest, *, has_failed: bool = False) -> Seen | None:
         """Return what was last seen at work on a machine so that it cannot be mounted, if any is.

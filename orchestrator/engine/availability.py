@@ -25,7 +25,7 @@ from orchestrator.core.policy import RECONNECT, Backoff, WatchPolicy
 from orchestrator.core.text import duration
 from orchestrator.engine.activity_watch import ActivityWatch
 from orchestrator.engine.adaptive_limit import AdaptiveLimit
-from orchestrator.engine.bounded import ended_after
+from orchestrator.engine.bounded import EndedAfter
 from orchestrator.engine.circuit_breaker import CircuitBreaker, Refusals
 from orchestrator.engine.connection import Connection, EarlierSession
 from orchestrator.engine.ledger import Ledger
@@ -259,7 +259,7 @@ class Availability:
             allowed, granted = parked - granted, max(parked, granted)
             return max(allowed, LOOK_AGAIN) if late > FROZEN_AFTER else allowed
 
-        with ended_after(seconds, more):
+        with EndedAfter(seconds, more):
             return await ask()
         return None
 

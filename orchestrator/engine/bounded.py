@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from types import TracebackType
 from typing import TypeVar
 
 import anyio
@@ -35,32 +35,38 @@ async def before(
     return answers[0] if answers else None
 
 
-@contextmanager
-def ended_after(seconds: float, more: Callable[[float], float]) -> Iterator[None]:
-    """Cancel the block after `seconds`, unless `more` grants further ones when they are over.
+class EndedAfter:
+    """Cancels the block after `seconds`, unless `more` grants further ones when they are over.
 
     `more` is told how many seconds too late it is asked. A timer does this, and no task: there is
-    a block for every mount that is watched.
+    a block for every mount that is watched. Once left it keeps nothing alive, itself included.
     """
-    loop = asyncio.get_running_loop()
-    timer: asyncio.TimerHandle | None = None
-    with anyio.CancelScope() as scope:
 
-        def begin(allowed: float) -> None:
-            nonlocal timer
-            due = loop.time() + max(0.0, allowed)
-            timer = loop.call_at(due, over, due)
+    __slots__ = ("_loop", "_more", "_scope", "_seconds", "_timer")
 
-        def over(due: float) -> None:
-            allowed = more(loop.time() - due)
-            if allowed > 0:
-                begin(allowed)
-            else:
-                scope.cancel()
+    def __init__(self, seconds: float, more: Callable[[float], float]) -> None:
+        """The time begins when the block is entered."""
+        self._loop = asyncio.get_running_loop()
+        self._seconds, self._more = seconds, more
+        self._scope = anyio.CancelScope()
 
-        begin(seconds)
-        try:
-            yield
-        finally:
-            if timer is not None:
-                timer.cancel()
+    def __enter__(self) -> None:
+        self._begin(self._seconds)
+        self._scope.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> bool:
+        self._timer.cancel()
+        return self._scope.__exit__(kind, exc, tb)
+
+    def _begin(self, allowed: float) -> None:
+        due = self._loop.time() + max(0.0, allowed)
+        self._timer = self._loop.call_at(due, self._over, due)
+
+    def _over(self, due: float) -> None:
+        allowed = self._more(self._loop.time() - due)
+        if allowed > 0:
+            self._begin(allowed)
+        else:
+            self._scope.cancel()

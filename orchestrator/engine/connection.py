@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import anyio
 from msgspec import Struct, field
@@ -30,7 +31,7 @@ class Connection(Struct):
     """When its logon was answered, on the run's clock."""
     answered: bool = False
     """Whether anything has been answered inside it: only then the logon was worth something."""
-    posting: anyio.Lock = field(default_factory=anyio.Lock)
+    posting: anyio.Lock = field(default_factory=partial(anyio.Lock, fast_acquire=True))
     """Held from a mount POST until its fate is known: one unanswered POST per session."""
     over: anyio.Event = field(default_factory=anyio.Event)
     """Set when the session is lost, given up, or not needed any more."""

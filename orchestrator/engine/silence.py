@@ -29,25 +29,28 @@ class Silence:
         """No read is waiting yet."""
         self._clock = clock
         self._asked: dict[object, float] = {}
-        self._owing = anyio.Event()
+        self._begun: anyio.Event | None = None
+        """Set with the next read; there only while somebody waits for one."""
         self._not_before = 0.0
 
     def begin(self) -> object:
         """Count one read as unanswered until `end` is called with what this returns."""
         mark = object()
         self._asked[mark] = self._clock()
-        self._owing.set()
+        if self._begun is not None:
+            self._begun.set()
+            self._begun = None
         return mark
 
     def end(self, mark: object) -> None:
         """Count that read no more: it was answered, or given up."""
         del self._asked[mark]
-        if not self._asked:
-            self._owing = anyio.Event()
 
     async def owing(self) -> None:
         """Return as soon as a read has no answer yet."""
-        await self._owing.wait()
+        if not self._asked:
+            self._begun = self._begun or anyio.Event()
+            await self._begun.wait()
 
     def began(self, asked_at: float, idle_s: float) -> float:
         """Return since when the server has been silent to what was asked at `asked_at`.

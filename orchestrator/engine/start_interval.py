@@ -20,9 +20,14 @@ class StartInterval:
         """The first request need not wait."""
         self._seconds, self._last = seconds, -math.inf
 
+    @property
+    def left_s(self) -> float:
+        """Seconds until the next request may be sent; none are left if it is not above 0."""
+        return self._last + self._seconds - anyio.current_time()
+
     async def turn(self) -> None:
         """Return when the next request may be sent. Only one may wait at a time."""
-        left = self._last + self._seconds - anyio.current_time()
+        left = self.left_s
         if left > 0:
             await anyio.sleep(left)
 

@@ -232,9 +232,9 @@ class Watcher:
         """Sleep until the next read is due; that may change meanwhile."""
         self._look_by(anyio.current_time() + self._pause(self._watched.values()))
         while (left := self._due - anyio.current_time()) > 0:
+            self._sooner = anyio.Event()
             with anyio.move_on_after(left):
                 await self._sooner.wait()
-                self._sooner = anyio.Event()
         self._due = math.inf
 
     def _look_by(self, due: float) -> None:

@@ -314,8 +314,8 @@ async def _written(
     connection: sqlite3.Connection, run: RunId, end: Position, *, inline: bool
 ) -> AsyncIterator[RunJournal]:
     """Write a journal from `end` on: flush beside the run, and once more, however it ends."""
-    with closing(connection):
-        journal = RunJournal(connection, run, end.seq, end.hash, inline=inline)
+    journal = RunJournal(connection, run, end.seq, end.hash, inline=inline)
+    with closing(connection), closing(journal):
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(journal.flush_now_and_then)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import anyio
 import pytest
 
-from orchestrator.engine.bounded import ended_after
+from orchestrator.engine.bounded import EndedAfter
 
 pytestmark = pytest.mark.anyio
 
@@ -19,7 +22,7 @@ async def test_a_block_ends_when_no_more_time_is_granted() -> None:
     grants = [4.0, 2.5, 0.0]
     began = anyio.current_time()
 
-    with ended_after(10.0, lambda late: grants.pop(0)):
+    with EndedAfter(10.0, lambda late: grants.pop(0)):
         await anyio.sleep_forever()
 
     assert anyio.current_time() - began == 16.5
@@ -34,7 +37,7 @@ async def test_a_block_that_is_done_leaves_no_timer() -> None:
         asked.append(late)
         return 0.0
 
-    with ended_after(10.0, more):
+    with EndedAfter(10.0, more):
         await anyio.sleep(9.0)
     await anyio.sleep(20.0)
 
@@ -50,7 +53,7 @@ async def test_an_error_at_the_end_of_the_time_passes_through() -> None:
         except anyio.get_cancelled_exc_class():
             raise Failed from None
 
-    with pytest.raises(Failed), ended_after(10.0, lambda late: 0.0):
+    with pytest.raises(Failed), EndedAfter(10.0, lambda late: 0.0):
         await work()
 
 
@@ -64,9 +67,26 @@ async def test_an_outer_cancellation_is_no_end_of_the_time() -> None:
             outer.cancel()
             return 0.0
 
-        with ended_after(10.0, more):
+        with EndedAfter(10.0, more):
             await anyio.sleep_forever()
         reached = True
 
     assert outer.cancelled_caught
     assert not reached
+
+
+async def test_a_block_that_is_left_keeps_nothing_alive() -> None:
+    """There is one for every mount: no search for garbage is needed to be rid of it."""
+
+    def more(late: float) -> float:
+        return 0.0
+
+    kept = weakref.ref(more)
+    gc.disable()
+    try:
+        with EndedAfter(10.0, more):
+            await anyio.sleep(1.0)
+        del more
+        assert kept() is None
+    finally:
+        gc.enable()

@@ -66,7 +66,8 @@ async def submit(attempt: Attempt) -> TaskId | Mount | NextStep:
         SessionLost, ServerUnusable, Unsettled: sent, and what became of it cannot be known.
     """
     async with attempt.connection.posting:
-        await attempt.context.unless_ended(attempt.server.starts.turn)
+        if attempt.server.starts.left_s > 0:  # nearly never; a wait that may end early costs a task
+            await attempt.context.unless_ended(attempt.server.starts.turn)
         with attempt.context.forced_end.shielded() as whole:
             if not _still_wanted(attempt):
                 return NextStep.REQUEUE
