@@ -127,6 +127,7 @@ STEERING: Mapping[str, str] = {
     "control_retry": "a target that is not good is tried again",
     "control_approve": "somebody approves a wave",
     "control_reject": "somebody rejects a wave",
+    "control_browse": "somebody looks into a held mount",
     "control_refused": "a request of `ctl` is refused",
     "gate_reached": "a wave waits for people",
     "gate_opened": "a wave starts that people have approved",

@@ -9,16 +9,17 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
+from orchestrator.app.browsing import Seen, listed
 from orchestrator.app.controlling import ask
-from orchestrator.core.controls import Control
+from orchestrator.core.controls import Control, Look
 from orchestrator.core.errors import JournalError, RunNotFound
 from orchestrator.core.exit_codes import ExitCode
-from orchestrator.core.lifecycle import MountRecord
+from orchestrator.core.lifecycle import MountRecord, Phase
 from orchestrator.core.model import RunId
 from orchestrator.core.run_state import RunState
 from orchestrator.journal import State
 from tests.simulation.steered import Overseer
-from tests.simulation.steers import Answerer, Request
+from tests.simulation.steers import Answerer, Peek, Request
 
 ANSWERED = frozenset({ExitCode.GOOD, ExitCode.USAGE})
 
@@ -48,6 +49,8 @@ class People:
                 for answerer in self._steers.gate.people:
                     tasks.start_soon(self._approve, answerer)
             tasks.start_soon(self._let_go_on)
+            for peek in self._steers.peeks:
+                tasks.start_soon(self._peek, peek)
             for place, request in enumerate(self._steers.requests):
                 if place not in self._asked:
                     await anyio.sleep(max(0.0, request.at - anyio.current_time()))
@@ -102,28 +105,48 @@ class People:
         self, verb: str, words: tuple[str, ...], user: str = "dora", **options: Any
     ) -> int | None:
         """Ask for something; return the exit code, or None where there is no run yet."""
-        self._number += 1
-        reason = f"request {self._number}"
-        control = Control(
-            id=f"{self._number:020d}-{0:08x}",
-            verb=verb,
-            words=words,
-            user=user,
-            host="terminal",
-            reason=reason,
-            **options,
-        )
-        state = State(self._directory)
+        control, state = self._control(verb, words, user, **options), State(self._directory)
         try:
             summary = state.summary(self._run)
         except (RunNotFound, JournalError):
             return None
-        self._answers[reason] = None
+        self._answers[control.id] = None
         done = await ask(state, summary, control)
         if self._overseer.hears():  # else what it read is thrown away with its process
-            self._answers[reason] = done.code
+            self._answers[control.id] = done.code
         self._overseer.hits["control_unanswered"] += done.code not in {0, 2}
         return done.code
+
+    def _control(self, verb: str, words: tuple[str, ...], user: str, **options: Any) -> Control:
+        """Return a request, whose reason tells it from all others."""
+        self._number += 1
+        made_id = f"{self._number:020d}-{0:08x}"
+        return Control(
+            id=made_id,
+            verb=verb,
+            words=words,
+            user=user,
+            host="terminal",
+            reason=made_id,
+            **options,
+        )
+
+    async def _peek(self, peek: Peek) -> None:
+        """Look into a mount that is held now, or into any other target in vain."""
+        await anyio.sleep(max(0.0, peek.at - anyio.current_time()))
+        records = self._records()
+        held = [key for key, each in records.items() if each.phase is Phase.HELD]
+        among = sorted(held or records)
+        if not among:
+            return
+        key = among[int(peek.dice * 1000) % len(among)]
+        words = (key,) if peek.path is None else (key, peek.path)
+        control, state = self._control(Look.BROWSE, words, "dora"), State(self._directory)
+        self._answers[control.id] = None
+        found = await listed(state, state.summary(self._run), control)
+        if self._overseer.hears():
+            is_seen = isinstance(found, Seen)
+            self._answers[control.id] = ExitCode.GOOD if is_seen else None
 
     def _chosen(self, request: Request) -> str | None:
         """Return the key of a target: one that can be skipped or tried again, or any other."""

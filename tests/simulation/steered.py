@@ -17,7 +17,7 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
-from orchestrator.core.controls import Answer
+from orchestrator.core.controls import LOOKS, Answer
 from orchestrator.core.events import (
     ApprovalAwaited,
     ControlApplied,
@@ -142,7 +142,8 @@ class Overseer:
         event = self._recorded.get(answer.id)
         if answer.refused is not None:
             self.hits["control_refused"] += 1
-            self._demand(event is None, f"refused, and recorded all the same: {event}")
+            looks = event is not None and event.verb in LOOKS  # recorded before it is tried
+            self._demand(event is None or looks, f"refused, and recorded all the same: {event}")
             return
         if event is None:
             self._demand(False, f"answered as done, and never recorded: {answer}")

@@ -32,6 +32,15 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Peek:
+    """Somebody looks into a held mount, with `browse`; without a path the volumes are listed."""
+
+    at: float
+    path: str | None
+    dice: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answerer:
     """What one person says once the wave behind the gate waits, and how long after."""
 
@@ -60,6 +69,7 @@ class Steers:
     deadline_s: float | None = None
     gate: Gated | None = None
     requests: list[Request] = field(default_factory=list)
+    peeks: Sequence[Peek] = ()
 
     @property
     def limits(self) -> str:
@@ -126,6 +136,13 @@ def steers(
         drawn.requests.append(_request(rng, servers, backups or {}))
     drawn.requests.sort(key=lambda request: request.at)
     return drawn
+
+
+def peeks(rng: random.Random) -> Sequence[Peek]:
+    """Draw when people look into what is held; some paths are not in every guest."""
+    paths = [None, None, "C:/Windows", "/etc", "C:/nowhere", "E:/Data"]
+    times = [rng.uniform(20.0, 500.0) for _ in range(rng.choice([1, 2, 4]))]
+    return [Peek(at=at, path=rng.choice(paths), dice=rng.random()) for at in sorted(times)]
 
 
 def _gate(rng: random.Random) -> Gated:

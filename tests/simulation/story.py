@@ -22,7 +22,7 @@ from orchestrator.core.model import Cause, Order, Unmount
 from orchestrator.core.policy import WatchPolicy
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
-from tests.simulation.steers import Steers, steers
+from tests.simulation.steers import Steers, peeks, steers
 from tests.simulation.troubles import (
     CALM_S,
     IN_JSON,
@@ -336,6 +336,8 @@ def _steer(rng: random.Random, story: Story) -> None:
     story.steers = steers(rng, places, has_waves=has_waves, backups=backups)
     if story.steers is None:
         return
+    if story.asks is not None and story.asks.is_holding:
+        story.steers.peeks = peeks(random.Random(f"{story.seed}:peeks"))
     story.waves = has_waves
     story.settings = story.settings.replace("limits: {", f"limits: {{{story.steers.limits}")
     if story.steers.deadline_s is not None and rng.random() < 0.5:
