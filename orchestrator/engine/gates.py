@@ -6,6 +6,7 @@ A rejection is over once the run is resumed: the wave is asked for again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -30,6 +31,8 @@ class _Wait:
         """By the person: nobody approves twice."""
         self.rejected: Control | None = None
         self.is_reached = self.is_over = False
+        self.until = math.inf
+        """Until when it is waited, on the run's clock, once it is reached."""
         self.decided = anyio.Event()
 
     @property
@@ -59,7 +62,7 @@ class Gates:
         wait = self._waits[wave]
         if wait.rejected is not None or wait.is_open:
             return f"the gate before {wave} is decided already"
-        if wait.is_over:
+        if wait.is_over or self._ledger.now() > wait.until:
             return f"nobody waits for an approval of {wave} any more: its time is over"
         if not wait.is_reached:
             return f"{wave} does not wait for an approval yet: what comes before it goes on"
@@ -83,20 +86,19 @@ class Gates:
     ) -> str | None:
         """Return once a wave may start, or why it may not: rejected, or nobody came in time.
 
-        Nobody is waited for longer than the run lasts: to its deadline `run_ends_at`.
+        Nobody is waited for longer than the run lasts: to its deadline `run_ends_at`; and nobody is
+        asked if that was before now, for a process that was frozen halts only after a look.
         """
         wait = self._waits.get(wave)
         if wait is None or wait.is_open:
             return None
         gate, now = wait.gate, self._ledger.now()
-        self._ledger.record(
-            ApprovalAwaited(
-                at=now,
-                wave=wave,
-                approvals=gate.approvals - len(wait.approved),
-                until=min(now + gate.timeout, run_ends_at),
+        wait.until = min(now + gate.timeout, run_ends_at)
+        if now < wait.until:
+            missing = gate.approvals - len(wait.approved)
+            self._ledger.record(
+                ApprovalAwaited(at=now, wave=wave, approvals=missing, until=wait.until)
             )
-        )
         wait.is_reached = True
         with anyio.move_on_after(gate.timeout):
             await unless_ended(wait.decided.wait)

@@ -27,6 +27,7 @@ from orchestrator.core.ports.journal import Observer
 from orchestrator.core.run_state import RunState
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.run import Run
+from orchestrator.engine.shard import Shard
 from orchestrator.engine.steering import CONTROL_TICK
 from orchestrator.journal import State
 from orchestrator.report.text import text
@@ -34,6 +35,7 @@ from orchestrator.simulator.inventory import Inventory
 from orchestrator.views.statistics import RunStatistics
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Drill, Site, Stage, staged
+from tests.virtual.clock import freeze
 
 pytestmark = pytest.mark.anyio
 
@@ -604,6 +606,34 @@ async def test_an_approval_that_comes_too_late_is_refused_with_the_reason(
 
     assert [each.code for each in answers] == [2]
     assert "nobody waits for an approval of second any more" in answers[0].line
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_run_that_was_frozen_over_its_deadline_takes_no_approval(
+    waits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not before it halts either: nobody waits, and where none did before, nobody is asked."""
+    watching = Watching()
+    answers: list[ControlOutcome] = []
+
+    async def slowly(_shard: Shard) -> None:
+        await anyio.sleep(120.0)
+
+    async def person() -> None:
+        await until((lambda: reached(stage)) if waits else (lambda: watching.open > 0))
+        freeze(4 * 60.0)
+        await anyio.sleep(80.0)
+        answers.append(await told(stage, "approve", "second", reason="go"))
+
+    monkeypatch.setattr(Shard, "look_once", slowly)
+    extra = "limits: {deadline: 3m}\n"
+    async with steered(tmp_path, monkeypatch, Site(machines=4), plan=gated(), extra=extra) as stage:
+        done = await with_a_person(stage, person, watching)
+        assert reached(stage) == waits
+
+    assert [each.code for each in answers] == [2]
+    assert "nobody waits for an approval of second any more" in answers[0].line
+    assert (done.outcome.code, "controls" in done.report) == (5, False)
 
 
 async def test_a_gate_waits_no_longer_than_the_run_and_says_so(
