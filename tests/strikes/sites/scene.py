@@ -59,14 +59,14 @@ class Scene:
     witness: Witness
     exits: ExitStack
 
-    def work(self, *more: str, own_path: bool = False) -> Worker:
+    def work(self, of_site: str = "default", *, own_path: bool = False) -> Worker:
         """Start a worker, perhaps on a path of its own; return once it has entered."""
         known = self.one("SELECT count(*) FROM worker")
         site, path = self.site, None
         if own_path:
             site, path = self._beside()
         log = self.site.directory / f"worker-{known}.log"
-        arguments = ["--site", "default", "--token-key", str(site.key), "-v", *more]
+        arguments = ["--site", of_site, "--token-key", str(site.key), "-v"]
         with log.open("w") as stderr:
             process = site.start("work", *arguments, stdout=subprocess.DEVNULL, stderr=stderr)
         self.exits.callback(_end, process)

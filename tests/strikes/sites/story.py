@@ -144,12 +144,13 @@ def _played(kind: str, where: Scene, dice: random.Random) -> Account:
 def _begun(kind: str, where: Scene) -> tuple[list[Worker], subprocess.Popen[str]]:
     """Begin a run; return its two workers, and the command that follows it.
 
-    Whoever looks first serves all of it, except where one of them is to conduct it only.
+    Whoever looks first serves all of it, except where one of them is to conduct it only: it is of
+    a site that has no server.
     """
     if kind != "conductor":
         workers = [where.work(own_path=kind == "cut") for _ in range(2)]
         return workers, where.submit()
-    conducting = where.work("--shards", "1")
+    conducting = where.work("elsewhere")
     following = where.submit()
     for _ in until_overdue("a conductor"):
         if where.one("SELECT count(worker) FROM lease WHERE server = ''"):
