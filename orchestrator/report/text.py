@@ -51,6 +51,7 @@ def text(report: Report) -> str:
         ("Cancelled:", _with(report, Result.CANCELLED)),
     ):
         lines += _part(title, targets, _target)
+    lines += _part("Waits for people:", report.run.waits_for, gate_words)
     lines += _part("Asked by people:", asked_by_people(report), _control)
     lines += _part("Asked to stop:", list(stopped_tasks(report)), _stopped)
     lines += _objectives(report)

@@ -30,6 +30,7 @@ from orchestrator.engine.run import Run
 from orchestrator.engine.shard import Shard
 from orchestrator.engine.steering import CONTROL_TICK
 from orchestrator.journal import State
+from orchestrator.report.summary import summarize
 from orchestrator.report.text import text
 from orchestrator.simulator.inventory import Inventory
 from orchestrator.views.statistics import RunStatistics
@@ -647,6 +648,8 @@ async def test_a_gate_waits_no_longer_than_the_run_and_says_so(
         await until(lambda: reached(stage))
         ends.extend(each.until for each in state_of(stage).closed_gates)
         assert list(statistics.gates.values()) == ends
+        told = text(summarize(state_of(stage)))
+        assert "Waits for people:\n  wave second waits for 1 approval until 2026-" in told
 
     async def second() -> None:
         await anyio.sleep(5.0)
