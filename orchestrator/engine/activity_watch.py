@@ -217,7 +217,9 @@ class ActivityWatch:
                 await self.looked()
 
     async def looked(self) -> None:
-        """Return after the next answer, or refusal."""
+        """Return after the next answer, or refusal; never, if nothing can be asked any more."""
+        if self._looked.is_set():
+            await anyio.sleep_forever()
         await self._looked.wait()
 
     @contextmanager

@@ -12,10 +12,11 @@ import anyio
 import pytest
 from aiohttp import web
 
+from orchestrator.engine.activity_watch import ActivityWatch
 from orchestrator.engine.run import Run
 from orchestrator.simulator.activity import SimActivity
 from orchestrator.simulator.behaviour import Behaviour
-from orchestrator.simulator.faults import FaultScript
+from orchestrator.simulator.faults import Fault, FaultScript
 from orchestrator.simulator.inventory import Inventory
 from orchestrator.simulator.manager import SimulatedManager
 from orchestrator.simulator.server import HttpFace
@@ -195,6 +196,36 @@ async def test_after_as_long_as_the_plan_allows_it_is_mounted_all_the_same(
     assert wait["for"] == f'job "{failed_job(done)}"'
     assert not wait["is_free"]
     assert failed["phases_s"]["busy"] == pytest.approx(600.0, abs=10.0)
+
+
+async def test_a_machine_that_is_shown_no_more_is_waited_for_in_peace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The role loses its rights meanwhile: nothing more is asked, and nothing turns in a circle."""
+    waits = 0
+    looked = ActivityWatch.looked
+
+    async def counted_looked(watch: ActivityWatch) -> None:
+        nonlocal waits
+        waits += 1
+        assert waits < 1000, "it waits for nothing, again and again"
+        await looked(watch)
+
+    monkeypatch.setattr(ActivityWatch, "looked", counted_looked)
+    around = Neighbourhood(1, JOB_S)
+    denied = Fault(kind="forbidden", query="type=.*Session", from_s=30.0)
+    done = await run(
+        tmp_path,
+        monkeypatch,
+        around,
+        faults=[denied],
+        extra="defaults: {timeouts: {busy: 10m}}\n",
+    )
+
+    assert counted(done) == {"mounted": 12}
+    assert attempts(done) == [1] * 12
+    assert len(around.looks) <= 4
+    assert max(each["phases_s"]["busy"] for each in done.report["targets"]) >= 590.0
 
 
 async def test_a_stop_does_not_wait_for_a_busy_machine(
