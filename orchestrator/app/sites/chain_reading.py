@@ -28,12 +28,20 @@ class ChainReader:
     def __init__(self, database: SitesDatabase, run: RunId, asked: Asked) -> None:
         """Nothing was read yet."""
         self._database, self._run, self._asked = database, run, asked
-        self.heads: dict[ServerName, ChainHead] = {}
+        self._read_to: dict[ServerName, ChainHead] = {}
         """Where each chain was read to."""
+        self.heads: dict[ServerName, ChainHead] = {}
+        """The same, without those of which the database has lost something since: what is written
+        in its place may be another worker's, and something else."""
         self.unreadable: dict[ServerName, str] = {}
         """Chains of servers that are not what was written, and why."""
         self.is_readable = True
         """Whether the run's own chain is what was written."""
+
+    @property
+    def misses_some(self) -> bool:
+        """Whether the database has lost something that was read, and has it not again yet."""
+        return len(self.heads) < len(self._read_to)
 
     async def new_events(self, *, own: bool) -> Sequence[Event]:
         """Return what was not read; what is recorded from now on is later.
@@ -49,16 +57,23 @@ class ChainReader:
         )
         behind: dict[ServerName, ChainHead] = {}
         found: dict[ServerName, Sequence[Event]] = {}
+        for chain in self._read_to:
+            if chain not in known:
+                self.heads.pop(chain, None)
         for chain, head in known.items():
-            before = self.heads.get(chain) or ChainHead(0, genesis(chain))
-            if before == head or not head.seq or (chain == CONDUCTOR and not own):
+            before = self._read_to.get(chain) or ChainHead(0, genesis(chain))
+            if before == head and head.seq:
+                self.heads[chain] = head
+            if before == head or (chain == CONDUCTOR and not own):
                 continue
             if before.seq < head.seq:
                 behind[chain] = before
                 continue
-            found[chain] = await self._last_words(chain, head)
-            if found[chain]:  # else what the database has lost is written again
-                self.heads[chain] = head
+            found[chain] = await self._last_words(chain, head) if head.seq else ()
+            if found[chain]:
+                self._note(chain, head)
+            else:  # what the database has lost is written again
+                self.heads.pop(chain, None)
         try:
             found.update(await self._read(behind))
         except JournalDamaged:
@@ -77,7 +92,8 @@ class ChainReader:
         read: Mapping[ServerName, tuple[Sequence[Event], ChainHead]] = await self._asked(
             partial(new_events, self._database, self._run, behind)
         )
-        self.heads.update((chain, end) for chain, (_, end) in read.items())
+        for chain, (_, end) in read.items():
+            self._note(chain, end)
         return {chain: events for chain, (events, _) in read.items()}
 
     async def _read_alone(
@@ -90,11 +106,14 @@ class ChainReader:
             if chain == CONDUCTOR:
                 self.is_readable = False
                 raise
-            self.heads[chain] = head
+            self._note(chain, head)
             words = await self._last_words(chain, head)
             if not words:
                 self.unreadable[chain] = str(exc)
             return words
+
+    def _note(self, chain: ServerName, head: ChainHead) -> None:
+        self._read_to[chain] = self.heads[chain] = head
 
     async def _last_words(self, chain: ServerName, head: ChainHead) -> Sequence[Event]:
         """Return how a chain ends that nobody goes on with; nothing if it does not end so."""

@@ -18,7 +18,7 @@ class Pins:
     """
 
     def __init__(self, ledger: Ledger, heads: Mapping[ServerName, ChainHead]) -> None:
-        """`heads` is where each chain was read to by now."""
+        """`heads` is where each chain was read to, without those that cannot be pinned now."""
         self._ledger, self._heads = ledger, heads
         self._pinned: dict[ServerName, ChainHead] = {}
 
@@ -39,8 +39,8 @@ class Pins:
                 self._pin(chain)
 
     def _pin(self, chain: ServerName) -> None:
-        head = self._heads[chain]
-        if self._pinned.get(chain) == head:
+        head = self._heads.get(chain)
+        if head is None or self._pinned.get(chain) == head:
             return
         self._pinned[chain] = head
         pin = ChainPinned(at=self._ledger.now(), chain=chain, seq=head.seq, hash=head.hash.hex())

@@ -350,9 +350,11 @@ class ServedConductor(Served):
     # --- the end -------------------------------------------------------------------------------
 
     async def _all_finished(self) -> None:
-        """Return when nothing is left to do on any server."""
-        servers = self._state.servers.values()
-        await self._until(lambda: all(server.is_finished for server in servers))
+        """Return when nothing is left to do on any server, and every chain can be pinned."""
+        servers, reader = self._state.servers.values(), self._reader
+        await self._until(
+            lambda: all(server.is_finished for server in servers) and not reader.misses_some
+        )
 
     async def _until(self, is_so: Callable[[], bool]) -> None:
         """Return when something is so, by what the chains say."""

@@ -56,6 +56,18 @@ def test_a_chain_is_pinned_when_another_worker_takes_it() -> None:
     assert stage.pinned == [("dr", 7, "64" * 32)]
 
 
+def test_a_chain_that_was_read_and_lost_is_pinned_once_it_is_there_again() -> None:
+    """A pin of what another worker writes otherwise would make the evidence look forged."""
+    stage = Stage()
+
+    lost = stage.heads.pop(HQ)
+    stage.ledger.record(ENDED)
+    stage.heads[HQ] = lost
+    stage.pins.pin()
+
+    assert [chain for chain, _, _ in stage.pinned] == ["dr", "hq"]
+
+
 def test_a_chain_that_has_not_gone_on_is_not_pinned_again() -> None:
     """A hundred servers are not pinned a hundred times at each of a hundred takings."""
     stage = Stage()
