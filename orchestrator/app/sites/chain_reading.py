@@ -22,6 +22,10 @@ class Asked(Protocol):
         """Ask."""
 
 
+class ChainReplaced(Exception):
+    """Others stand where records were read that a failover has lost: who read them begins anew."""
+
+
 class ChainReader:
     """Reads what the chains of a run have that was not read yet."""
 
@@ -51,6 +55,7 @@ class ChainReader:
         Raises:
             Fenced: another worker conducts.
             JournalDamaged: the run's own chain is not what was written.
+            ChainReplaced: a server's is whole, and not what was read before.
         """
         known: Mapping[ServerName, ChainHead] = await self._asked(
             partial(self._database.heads, self._run)
@@ -106,11 +111,22 @@ class ChainReader:
             if chain == CONDUCTOR:
                 self.is_readable = False
                 raise
+            if before.seq and await self._is_whole(chain):
+                raise ChainReplaced(str(exc)) from exc
             self._note(chain, head)
             words = await self._last_words(chain, head)
             if not words:
                 self.unreadable[chain] = str(exc)
             return words
+
+    async def _is_whole(self, chain: ServerName) -> bool:
+        """Return whether all of a chain is what was written, though not what was read of it."""
+        start = {chain: ChainHead(0, genesis(chain))}
+        try:
+            await self._asked(partial(new_events, self._database, self._run, start))
+        except JournalDamaged:
+            return False
+        return True
 
     def _note(self, chain: ServerName, head: ChainHead) -> None:
         self._read_to[chain] = self.heads[chain] = head

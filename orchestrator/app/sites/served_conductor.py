@@ -18,7 +18,7 @@ import anyio
 from orchestrator.app.notify.notifier import Notifier
 from orchestrator.app.outcome import ending_of, outcome_of
 from orchestrator.app.sites.chain import Chain
-from orchestrator.app.sites.chain_reading import ChainReader
+from orchestrator.app.sites.chain_reading import ChainReader, ChainReplaced
 from orchestrator.app.sites.pins import Pins
 from orchestrator.app.sites.served import Served
 from orchestrator.app.wiring import orders_of, secret_variables
@@ -173,8 +173,17 @@ class ServedConductor(Served):
     # --- from the chains -----------------------------------------------------------------------
 
     async def _new_events(self) -> Sequence[Event]:
-        """Return what the chains have that was not read; what is recorded from now on is later."""
-        events = await self._reader.new_events(own=self.chain is None)
+        """Return what the chains have that was not read; what is recorded from now on is later.
+
+        Where a failover has replaced what was read, its successor conducts, who reads all anew.
+        """
+        try:
+            events = await self._reader.new_events(own=self.chain is None)
+        except ChainReplaced as exc:
+            log.warning("chain.replaced", run=self.lease.run, why=str(exc))
+            self._scope.cancel()
+            await anyio.sleep_forever()
+            raise  # it was cancelled before
         latest = max((event.at for event in events), default=0.0)
         self.clock.least(math.nextafter(latest, math.inf))
         return events
