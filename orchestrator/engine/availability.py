@@ -286,7 +286,7 @@ class Availability:
             now = self._ledger.now()
             self._unanswered = 0
             self._down_since = now if since is None else since
-            self._reachability.parked(self, str(exc), self._down_since)
+            self._reachability.parked(self, exc, self._down_since)
         self.gate.close()
 
     def _is_lone_refusal(self, exc: Exception, *, of_mount: bool) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from orchestrator.core.errors import LogonTooSoon
 from orchestrator.core.events import ServerGivenUp, ServerParked, ServerResumed
 from orchestrator.core.model import ServerName
 from orchestrator.engine.ledger import Ledger
@@ -36,14 +37,20 @@ class Reachability:
         self._down: set[ReachableServer] = set()
         self._since = 0.0
 
-    def parked(self, server: ReachableServer, reason: str, since: float) -> None:
+    def parked(self, server: ReachableServer, trouble: Exception, since: float) -> None:
         """Note that a connection cannot use the server, `since` then."""
         now = self._ledger.now()
         if not self._down:
             self._since = since
-            earlier = since if since < now else None
+            waits = trouble.wait_s if isinstance(trouble, LogonTooSoon) else None
             self._ledger.record(
-                ServerParked(at=now, server=self._server, reason=reason, since=earlier)
+                ServerParked(
+                    at=now,
+                    server=self._server,
+                    reason=str(trouble),
+                    since=since if since < now else None,
+                    not_before=None if waits is None else now + waits,
+                )
             )
         self._up.discard(server)
         self._down.add(server)

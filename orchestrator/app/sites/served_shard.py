@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
@@ -336,23 +337,27 @@ def logons_of(events: Iterable[Event], now: float) -> Iterator[float]:
     """Yield when earlier workers have logged on at the latest, on the run's clock.
 
     One that recorded no session may have sent a logon until it was taken over, and one before that
-    if it recorded trouble: an answer may have been lost.
+    if it recorded trouble: an answer may have been lost. Who had to wait with it has sent none
+    before the end of that wait.
     """
-    is_unsure = False
+    unsure_from = math.inf
     for event in events:
         match event:
-            case ShardTaken():
-                if is_unsure:
-                    yield event.at
-                is_unsure = True
-            case SessionOpened():
-                yield event.at
-                is_unsure = False
-            case ServerParked() if is_unsure:
-                yield event.at
+            case ShardTaken(at=at):
+                if unsure_from <= at:
+                    yield at
+                unsure_from = at
+            case SessionOpened(at=at):
+                yield at
+                unsure_from = math.inf
+            case ServerParked(at=at) if unsure_from <= at:
+                if event.not_before is None:
+                    yield at
+                else:
+                    unsure_from = event.not_before
             case _:
                 pass
-    if is_unsure:
+    if unsure_from <= now:
         yield now
 
 

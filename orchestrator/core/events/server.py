@@ -97,11 +97,13 @@ class SessionEnded(SessionEvent, frozen=True, kw_only=True):
 class ServerParked(ServerEvent, frozen=True, kw_only=True):
     """A server cannot be used for now; its targets wait.
 
-    `since` is when it fell silent, on the run's clock, where that was noticed only later.
+    `since` is when it fell silent, on the run's clock, where that was noticed only later. Before
+    `not_before` no logon is sent, for there were too many; None: one may have been.
     """
 
     reason: str
     since: float | None = None
+    not_before: float | None = None
 
 
 class ServerResumed(ServerEvent, frozen=True, kw_only=True):

@@ -19,9 +19,9 @@ def opened(at: float) -> SessionOpened:
     return SessionOpened(at=at, server=HQ, session=SessionId("one"), user="drill", api_version="1")
 
 
-def parked(at: float) -> ServerParked:
+def parked(at: float, not_before: float | None = None) -> ServerParked:
     """Return that the server could not be used."""
-    return ServerParked(at=at, server=HQ, reason="no answer came")
+    return ServerParked(at=at, server=HQ, reason="no answer came", not_before=not_before)
 
 
 def logons(*events: Event) -> list[float]:
@@ -45,3 +45,11 @@ def test_a_logon_whose_answer_was_lost_counts() -> None:
     """And it may have been repeated until the worker was taken over."""
     assert logons(taken(1.0), parked(2.0)) == [2.0, 100.0]
     assert logons(taken(1.0), parked(2.0), opened(30.0)) == [2.0, 30.0]
+
+
+def test_who_has_to_wait_with_a_logon_has_sent_none() -> None:
+    """Else each taking would count as one, and the wait of who takes over would never end."""
+    assert logons(taken(1.0), parked(2.0, 300.0)) == []
+    assert logons(taken(1.0), parked(2.0, 60.0)) == [100.0]
+    assert logons(taken(1.0), parked(2.0, 60.0), taken(50.0), parked(51.0, 60.0)) == [100.0]
+    assert logons(taken(1.0), parked(2.0, 40.0), taken(50.0), opened(51.0)) == [50.0, 51.0]

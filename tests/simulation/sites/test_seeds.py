@@ -42,8 +42,8 @@ their shard, a logoff without a record of the session's end, a limit shared anew
 had written again what a failover had lost, a worker that a failover had made unknown, workers
 without room for a conductor, a seventh logon within ten minutes after one whose answer was lost,
 and slots that were never free again because each worker believed that the one before it had used a
-session that nobody could, a pin of records that a failover had lost, and a conductor that read on
-where a failover had put others in their place."""
+session that nobody could, a pin of records that a failover had lost, a conductor that read on where
+a failover had put others in their place, and waits for a logon that counted as logons."""
 
 
 @pytest.mark.parametrize("seed", FOUND)
