@@ -182,7 +182,8 @@ class _Audit(Struct):
             return False
         newest = record.attempts[-1]
         is_here = newest.session == self.connection.session.id
-        is_gone = newest.stop is not None and newest.stop.seen is StopSeen.VANISHED
+        seen = None if newest.stop is None else newest.stop.seen
+        is_gone = seen in {StopSeen.VANISHED, StopSeen.ENDED}
         unseen = newest.outcome in {"failed", "unknown"}
         return is_here and (unseen or is_gone) and stop.has_acted(record)
 

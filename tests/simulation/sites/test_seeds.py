@@ -43,7 +43,8 @@ had written again what a failover had lost, a worker that a failover had made un
 without room for a conductor, a seventh logon within ten minutes after one whose answer was lost,
 and slots that were never free again because each worker believed that the one before it had used a
 session that nobody could, a pin of records that a failover had lost, a conductor that read on where
-a failover had put others in their place, and waits for a logon that counted as logons."""
+a failover had put others in their place, waits for a logon that counted as logons,
+and a second late mount of a request that had arrived twice."""
 
 
 @pytest.mark.parametrize("seed", FOUND)
