@@ -83,6 +83,8 @@ class Worker:
         self._on_long_away = on_long_away
         self._serving, self._renewals, self._terms = serving, renewals, terms
         self._served: dict[tuple[RunId, str], Served] = {}
+        self._epochs: dict[tuple[RunId, str], int] = {}
+        """Of each shard the latest that was served here."""
         self._runs: dict[RunId, SubmittedRun] = {}
         self._turns = Turns()
         self._is_outage_told = False
@@ -250,9 +252,15 @@ class Worker:
         except DatabaseAway:
             return  # it expires
         kind = ServedConductor if lease.server == CONDUCTOR else ServedShard
-        before = self._served.get((lease.run, lease.server))
+        shard = lease.run, lease.server
+        before = self._served.get(shard)
         if before is not None:
             before.lose()  # this worker was late to renew, and has taken it from itself
+        if lease.epoch <= self._epochs.get(shard, 0):
+            # A failover has lost that taking: what was sent then may yet be written under this one.
+            await self._give_back(lease)
+            return
+        self._epochs[shard] = lease.epoch
         served = kind(taken, self._runs[lease.run], self._serving, sent_at)
         self._served[lease.run, lease.server] = served
         shards.start_soon(self._serve, served)
