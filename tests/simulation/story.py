@@ -580,6 +580,8 @@ def _neighbours(rng: random.Random, story: Story) -> None:
             )
         if rng.random() < 0.4:
             story.consoles.append((rng.uniform(100.0, CALM_S), place.name))
+        if place.counts_others:  # what no session can reach would keep a slot for ever
+            story.consoles.append((CALM_S + 300.0, place.name))
 
 
 def _skip(rng: random.Random, hit: str, method: str) -> int:
