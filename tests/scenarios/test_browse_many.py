@@ -1,0 +1,56 @@
+"""`browse` by many at once, and where something is in the way: nobody else has to wait for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from orchestrator.simulator.faults import Fault
+from tests.scenarios.drill import Site
+from tests.scenarios.test_browse import (
+    HOUR,
+    OUT,
+    content,
+    fetch,
+    held_keys,
+    leftovers,
+    refusal,
+)
+from tests.scenarios.test_steering import steered, until, with_a_person
+
+pytestmark = pytest.mark.anyio
+
+MANY = 12
+"""More files at once than a client keeps connections to a server."""
+
+
+@pytest.mark.parametrize("many", [0, MANY])
+async def test_many_files_at_once_delay_no_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    """The other mounts of the server are seen to be ready as soon as if nobody read anything."""
+    outcomes: list[Any] = []
+
+    async def person() -> None:
+        await until(lambda: held_keys(stage) != [])
+        key = held_keys(stage)[0]
+
+        async def one(number: int) -> None:
+            outcomes.append(await fetch(stage, key, OUT + "\\ledger.csv", tmp_path / str(number)))
+
+        async with anyio.create_task_group() as all_of_them:
+            for number in range(many):
+                all_of_them.start_soon(one, number)
+
+    slow = Fault(kind="drip", path="/staged/", seconds=2 * HOUR)
+    site = Site(machines=8, limit=4, mount_s=None, faults=[slow])
+    async with steered(tmp_path, monkeypatch, site, face=content().face) as stage:
+        done = await with_a_person(stage, person, hold=600.0)
+
+    assert len(outcomes) == many
+    assert all("ended before all was read" in refusal(each) for each in outcomes)
+    assert done.took_s < 1930.0
+    assert (done.outcome.code, leftovers(stage)) == (0, [])
