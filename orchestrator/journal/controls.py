@@ -115,7 +115,7 @@ class ControlFiles:
     # --- the run's process -------------------------------------------------------------------
 
     def take(self) -> Iterator[Control]:
-        """Yield what is asked for, the oldest first; what cannot be read is logged and dropped."""
+        """Yield what is asked for, the oldest first; what cannot be read is refused."""
         try:
             names = sorted(each for each in os.listdir(self._directory) if each.endswith(REQUEST))  # noqa: PTH208 - the cheapest look, once a second
         except OSError:
@@ -133,6 +133,8 @@ class ControlFiles:
                 log.warning("control.unreadable", file=name, why=str(exc))
                 with suppress(OSError):
                     path.unlink()
+                why = f"the request cannot be read, of which {LARGEST} bytes are: {exc}"
+                self.answer(Answer(id=name.removesuffix(REQUEST), refused=why))
                 continue
             if control.id + REQUEST == name:
                 yield control

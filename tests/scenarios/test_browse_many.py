@@ -17,6 +17,7 @@ from tests.scenarios.test_browse import (
     fetch,
     held_keys,
     leftovers,
+    look,
     refusal,
 )
 from tests.scenarios.test_steering import steered, until, with_a_person
@@ -53,4 +54,22 @@ async def test_many_files_at_once_delay_no_mount(
     assert len(outcomes) == many
     assert all("ended before all was read" in refusal(each) for each in outcomes)
     assert done.took_s < 1930.0
+    assert (done.outcome.code, leftovers(stage)) == (0, [])
+
+
+async def test_a_path_that_is_too_long_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, and not only when the run ends."""
+    said: list[str] = []
+
+    async def person() -> None:
+        await until(lambda: held_keys(stage) != [])
+        with anyio.fail_after(10.0):
+            said.append(refusal(await look(stage, held_keys(stage)[0], "C:/" + "a" * 70_000)))
+
+    async with steered(tmp_path, monkeypatch, Site(machines=1)) as stage:
+        done = await with_a_person(stage, person, hold=HOUR)
+
+    assert "the request cannot be read" in said[0]
     assert (done.outcome.code, leftovers(stage)) == (0, [])
