@@ -101,8 +101,6 @@ class ControlFiles:
                 taken(file, self._directory)
                 yield
             finally:
-                path.unlink(missing_ok=True)
-                self.withdraw(control)
                 self.drop(control)
 
     def content_size(self, control: str) -> int:
@@ -159,10 +157,11 @@ class ControlFiles:
         return str(self._directory.resolve() / (control + CONTENT))
 
     def drop(self, control: str) -> None:
-        """Remove the answer and the file beside it."""
-        for suffix in (ANSWER, CONTENT):
-            with suppress(OSError):
-                (self._directory / (control + suffix)).unlink(missing_ok=True)
+        """Remove all that is there of a request, also what a process left that was killed."""
+        with suppress(OSError):
+            for path in self._directory.iterdir():
+                if path.name.startswith(f"{control}."):
+                    path.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Forget everything: it was for a process that has ended."""

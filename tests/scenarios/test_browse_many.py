@@ -8,10 +8,13 @@ from typing import Any
 import anyio
 import pytest
 
+from orchestrator.app.unmount import release_leftovers
+from orchestrator.journal import State
 from orchestrator.simulator.faults import Fault
 from tests.scenarios.drill import Site
 from tests.scenarios.test_browse import (
     HOUR,
+    LEDGER,
     OUT,
     content,
     fetch,
@@ -20,6 +23,7 @@ from tests.scenarios.test_browse import (
     look,
     refusal,
 )
+from tests.scenarios.test_hold import killed_holding
 from tests.scenarios.test_steering import steered, until, with_a_person
 
 pytestmark = pytest.mark.anyio
@@ -73,3 +77,21 @@ async def test_a_path_that_is_too_long_is_refused(
 
     assert "the request cannot be read" in said[0]
     assert (done.outcome.code, leftovers(stage)) == (0, [])
+
+
+async def test_unmount_removes_what_a_killed_run_had_begun_to_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes of a guest do not stay in the state directory, whoever cleans up after it."""
+    async with steered(tmp_path, monkeypatch, Site(machines=1), face=content().face) as stage:
+        await killed_holding(stage, monkeypatch, hold=HOUR)
+        directory = stage.state / f"ctl-{State(stage.state).find('last')}"
+        directory.mkdir(exist_ok=True)
+        (directory / "1-2.content.part").write_bytes(LEDGER)
+
+        outcome = await release_leftovers(
+            stage.state, "last", lambda begun: stage.loaded.plan, world=stage.world()
+        )
+
+    assert outcome.code == 0
+    assert leftovers(stage) == []
