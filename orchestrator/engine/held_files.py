@@ -76,8 +76,10 @@ class HeldFiles:
 
         try:
             answer = await before(until_over, lambda: _read(held.attempt, control, controls, turns))
-        except (NotCopied, FileNotSaved) as exc:
+        except NotCopied as exc:
             return Answer(id=control.id, refused=str(exc))
+        except FileNotSaved as exc:
+            return Answer(id=control.id, refused=str(exc), is_not_saved=True)
         except NotFound:
             return Answer(id=control.id, refused="the server does not show it any more")
         except OUT_OF_KNOWLEDGE as exc:
@@ -154,7 +156,7 @@ async def _copied(guest: Guest, path: str, control: Control, controls: Controls)
         limit=entry.size if entry.size is not None else UNLISTED,
     )
     where = controls.content_path(control.id)
-    with store.place(where, entry.size, owner=control.id, overwrite=False) as place:
+    with store.place(where, file.limit, owner=control.id, overwrite=False) as place:
         await fetched(guest.attempt, file, place)
         kept = await place.keep()
     return Answer(id=control.id, size=kept.size, sha256=kept.sha256)

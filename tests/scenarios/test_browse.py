@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from orchestrator.app.browsing import Got, Seen, got, listed, wanted
+from orchestrator.app.browsing import Got, Seen, got, listed, places, wanted
 from orchestrator.app.controlling import ControlOutcome
 from orchestrator.core.controls import Look
 from orchestrator.core.errors import FileNotSaved
@@ -48,7 +48,8 @@ async def fetch(
 ) -> Got | ControlOutcome:
     """Get a file, as `browse --get` does."""
     state = State(stage.state)
-    work = partial(got, state, state.summary("last"), wanted(Look.GET, key, path), to)
+    place = places(str(to), [path])[path]
+    work = partial(got, state, state.summary("last"), wanted(Look.GET, key, path), place)
     return await work(overwrite=overwrite, tell=lambda _: None)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
+from orchestrator.app.browsing import places
 from orchestrator.app.unmount import release_leftovers
+from orchestrator.core.errors import FileNotSaved
 from orchestrator.journal import State
+from orchestrator.local.files.store import RESERVE
 from orchestrator.simulator.faults import Fault
 from tests.scenarios.drill import Site
 from tests.scenarios.test_browse import (
@@ -95,3 +99,42 @@ async def test_unmount_removes_what_a_killed_run_had_begun_to_read(
 
     assert outcome.code == 0
     assert leftovers(stage) == []
+
+
+@pytest.mark.parametrize("full", ["state", "to"])
+async def test_room_stays_free_on_each_disk_that_a_file_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    """What does not fit beside the reserve is not begun; the guest is not to blame for it."""
+    said: list[str] = []
+    original = os.fstatvfs
+
+    def nearly_full(descriptor: int) -> os.statvfs_result:
+        found, where = original(descriptor), Path(f"/proc/self/fd/{descriptor}").readlink()
+        is_full = full in where.relative_to(tmp_path).parts
+        free = (RESERVE + len(LEDGER) // 2 if is_full else 4 * RESERVE) // found.f_frsize
+        return os.statvfs_result([*found[:4], free, *found[5:]])
+
+    async def person() -> None:
+        await until(lambda: held_keys(stage) != [])
+        monkeypatch.setattr(os, "fstatvfs", nearly_full)
+        with pytest.raises(FileNotSaved) as refused:
+            await fetch(stage, held_keys(stage)[0], OUT + "\\ledger.csv", tmp_path / "to")
+        said.append(str(refused.value))
+
+    async with steered(tmp_path, monkeypatch, Site(machines=1), face=content().face) as stage:
+        done = await with_a_person(stage, person, hold=HOUR)
+
+    assert f"no room: {len(LEDGER)} bytes are needed" in said[0]
+    assert f"/{full}/" in said[0]
+    assert (done.outcome.code, leftovers(stage)) == (0, [])
+    assert not [*(tmp_path / "to").iterdir()]
+
+
+def test_files_of_one_name_are_not_saved_into_one_directory() -> None:
+    """The second would replace the first where people ask for --overwrite, or be refused late."""
+    found = places("/evidence", ["C:\\a\\x.txt", "C:/a/y.txt"])
+
+    assert found == {"C:\\a\\x.txt": "/evidence/x.txt", "C:/a/y.txt": "/evidence/y.txt"}
+    with pytest.raises(ValueError, match="have the same name"):
+        places("/evidence", ["C:\\a\\x.txt", "C:\\b\\X.txt"])
