@@ -113,12 +113,13 @@ async def _answered(
     Raises:
         FileNotSaved: the state directory cannot take the file.
     """
-    answer, _ = await answer_to(state, summary, control, after_taking=math.inf, meanwhile=meanwhile)
+    answer, is_taken = await answer_to(
+        state, summary, control, after_taking=math.inf, meanwhile=meanwhile
+    )
     if answer is None:
-        ended = not state.is_running(summary)
-        return (
-            _not_read(summary, "its process ended first") if ended else does_not_move(summary.run)
-        )
+        if not state.is_running(summary):
+            return _not_read(summary, "its process ended first")
+        return _stalled(summary) if is_taken else does_not_move(summary.run)
     if answer.refused is None:
         return answer
     if answer.is_not_saved:
@@ -144,6 +145,13 @@ def places(directory: str, paths: Iterable[str]) -> Mapping[str, str]:
                 "the other, into different directories"
             )
     return found
+
+
+def _stalled(summary: RunSummary) -> ControlOutcome:
+    return ControlOutcome(
+        line=f"{summary.run}: not read: its process has begun and does not move any more",
+        code=ExitCode.LOCKED,
+    )
 
 
 def _not_read(summary: RunSummary, why: str) -> ControlOutcome:

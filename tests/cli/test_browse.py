@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.test_ctl import until_held
+from tests.cli.test_stalled import standing_still
 from tests.processes import Place, Servers, ended, servers
 
 pytestmark = pytest.mark.process
@@ -106,3 +108,27 @@ def test_a_directory_that_cannot_be_written_is_named(quick: Servers, place: Plac
     assert (unseen[0], "No space left on device" in unseen[2]) == (74, True), unseen
     assert (twice.returncode, "have the same name" in twice.stderr) == (2, True), twice.stderr
     assert not (place.directory / "to").exists()
+
+
+def test_a_process_that_stops_while_it_reads_is_not_waited_for(
+    quick: Servers, place: Place
+) -> None:
+    """Exit code 6, as for one that never took the request; the run goes on once it moves again."""
+    process = place.start(
+        "run", quick.plan(place.directory, targets=1), "--yes", "--json", "--hold", "1h"
+    )
+    until_held(place, process)
+    (target,) = json.loads(place.call("list", "last", "--json").stdout)
+    path = "C:/Windows/System32/config/SOFTWARE"
+    browse = place.start("browse", "last", target["key"], "--get", path, "--to", place.report)
+    deadline = time.monotonic() + 60
+    while not list((place.directory / "state").glob("ctl-*/*.content.part")):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    with standing_still(process, place):
+        code, _, err = ended(browse)
+    process.terminate()
+
+    assert (code, "does not move any more" in err) == (6, True), err
+    assert ended(process)[0] == 143
+    assert not list((place.directory / "state").glob("ctl-*"))
