@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -28,6 +28,7 @@ from orchestrator.core.ports.local import SavedFile, StoredFile
 from orchestrator.core.records import RunSummary
 from orchestrator.core.text import printable
 from orchestrator.journal import State
+from orchestrator.local.files.naming import folded
 from orchestrator.local.files.store import DiskFileStore
 
 PIECE = 1024 * 1024
@@ -69,12 +70,12 @@ async def got(
     state: State,
     summary: RunSummary,
     control: Control,
-    directory: Path,
+    path: str,
     *,
     overwrite: bool,
     tell: Callable[[int], None],
 ) -> Got | ControlOutcome:
-    """Copy a file of a held guest into a directory, an absolute path. Safe to repeat.
+    """Copy a file of a held guest to a path of `places`. Safe to repeat.
 
     It is there whole, and its hash is that of the bytes that the server sent, or it is not there.
     `tell` hears now and then how many bytes are there so far.
@@ -84,8 +85,6 @@ async def got(
         JournalError: the state directory cannot be read or written.
     """
     files, store = state.controls(summary.run), DiskFileStore(inline=True)
-    name = _last_name(control.words[-1])
-    path = store.layout(f"{directory}/", [name], many=True)[name]
     why = refused_at_once(state, summary, control)
     if why is not None:
         return _not_read(summary, why)
@@ -98,6 +97,7 @@ async def got(
         )
         if isinstance(answer, ControlOutcome):
             return answer
+        store.expect(place, answer.size or 0)
         _copy(Path(files.content_path(control.id)), place)
         kept = await place.keep()
     if kept.sha256 != answer.sha256:
@@ -108,14 +108,50 @@ async def got(
 async def _answered(
     state: State, summary: RunSummary, control: Control, meanwhile: Callable[[], None]
 ) -> Answer | ControlOutcome:
-    """Return the answer of the run's process, however long it reads, or why there is none."""
-    answer, _ = await answer_to(state, summary, control, after_taking=math.inf, meanwhile=meanwhile)
+    """Return the answer of the run's process, however long it reads, or why there is none.
+
+    Raises:
+        FileNotSaved: the state directory cannot take the file.
+    """
+    answer, is_taken = await answer_to(
+        state, summary, control, after_taking=math.inf, meanwhile=meanwhile
+    )
     if answer is None:
-        ended = not state.is_running(summary)
-        return (
-            _not_read(summary, "its process ended first") if ended else does_not_move(summary.run)
-        )
-    return answer if answer.refused is None else _not_read(summary, answer.refused)
+        if not state.is_running(summary):
+            return _not_read(summary, "its process ended first")
+        return _stalled(summary) if is_taken else does_not_move(summary.run)
+    if answer.refused is None:
+        return answer
+    if answer.is_not_saved:
+        raise FileNotSaved(answer.refused)
+    return _not_read(summary, answer.refused)
+
+
+def places(directory: str, paths: Iterable[str]) -> Mapping[str, str]:
+    """Return where each of the guest's files is to be saved in an absolute directory.
+
+    Raises:
+        ValueError: two of them would have the same name there.
+    """
+    store, found = DiskFileStore(inline=True), dict[str, str]()
+    taken: dict[str, str] = {}
+    for path in paths:
+        name = _last_name(path)
+        found[path] = store.layout(f"{directory}/", [name], many=True)[name]
+        other = taken.setdefault(folded(found[path]), path)
+        if other != path:
+            raise ValueError(
+                f"{printable(other)} and {printable(path)} have the same name: get them one after "
+                "the other, into different directories"
+            )
+    return found
+
+
+def _stalled(summary: RunSummary) -> ControlOutcome:
+    return ControlOutcome(
+        line=f"{summary.run}: not read: its process has begun and does not move any more",
+        code=ExitCode.LOCKED,
+    )
 
 
 def _not_read(summary: RunSummary, why: str) -> ControlOutcome:

@@ -96,8 +96,8 @@ async def answer_to(
 ) -> tuple[Answer | None, bool]:
     """Ask the process of a run, and return its answer, and whether it has taken the request.
 
-    Once taken, the answer is waited for `after_taking` seconds more, as long as the process lives.
-    `meanwhile` is called between two looks.
+    Once taken, the answer is waited for `after_taking` seconds more, as long as the process lives
+    and moves. `meanwhile` is called between two looks.
 
     Raises:
         JournalError: the state directory does not take the request.
@@ -107,7 +107,7 @@ async def answer_to(
     is_taken = False
     for patience in (ANSWER_WITHIN, after_taking):
         with anyio.move_on_after(patience):
-            while state.is_running(summary):
+            while state.is_running(summary) and not (is_taken and state.stall(summary)):
                 answer = files.answer_to(control.id)
                 if answer is not None:
                     return answer, True

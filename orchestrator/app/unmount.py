@@ -89,6 +89,7 @@ async def release_leftovers(
             state.run_lock(summary.plan, summary.run, signs_s=None if world.inline else SIGN_EVERY),
             signs_of_life(signs, inline=world.inline),
         ):
+            state.controls(summary.run).clear()  # it was for the process that has ended
             return await _released(state, summary.run, plan_of, world, say)
     except RunLocked:
         held = _held(state, summary.run) if state.is_running(summary) else {}

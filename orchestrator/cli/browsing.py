@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,6 @@ from orchestrator.core.controls import Look, SeenEntry
 from orchestrator.core.errors import FileNotSaved
 from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.text import counted, inert, printable, size, table_moment, timestamp
-from orchestrator.views import streams
 
 if TYPE_CHECKING:
     from orchestrator.app.stores import Place
@@ -69,7 +69,6 @@ def browse_command(
     """
     from orchestrator.journal import State
 
-    streams.never_wait()
     if state is not None and not isinstance(state, Path):
         fail(
             ExitCode.USAGE,
@@ -90,7 +89,7 @@ def browse_command(
             summary,
             key,
             files,
-            directory.resolve(),
+            os.path.realpath(directory),
             overwrite=overwrite,
             as_json=as_json,
             is_quiet=output.quiet,
@@ -151,22 +150,26 @@ def _get(
     summary: RunSummary,
     key: str,
     files: tuple[str, ...],
-    directory: Path,
+    directory: str,
     *,
     overwrite: bool,
     as_json: bool,
     is_quiet: bool,
 ) -> None:
-    from orchestrator.app.browsing import Got, got, wanted
+    from orchestrator.app.browsing import Got, got, places, wanted
 
     saved: list[dict[str, object]] = []
-    for file in files:
+    try:
+        paths = places(directory, files)
+    except ValueError as exc:
+        fail(ExitCode.USAGE, f"browse: {exc}")
+    for file, path in paths.items():
         work = partial(
             got,
             journal,
             summary,
             wanted(Look.GET, key, file),
-            directory,
+            path,
             overwrite=overwrite,
             tell=_Progress(file) if sys.stderr.isatty() and not is_quiet else lambda _: None,
         )

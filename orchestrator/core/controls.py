@@ -66,7 +66,8 @@ class Answer(Struct, frozen=True, kw_only=True):
     """What came of a request. `refused` says why nothing was changed; None: it is done.
 
     `entries` answer `browse`. `size` in bytes and `sha256` in hex are of the file that `get`
-    asked for; its bytes lie beside the answer.
+    asked for; its bytes lie beside the answer. `is_not_saved`: the guest's file can be read, and
+    the run's machine cannot keep it.
     """
 
     id: str
@@ -74,6 +75,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     entries: tuple[SeenEntry, ...] = ()
     size: int | None = None
     sha256: str | None = None
+    is_not_saved: bool = False
 
 
 class LimitChange(Struct, frozen=True, kw_only=True):

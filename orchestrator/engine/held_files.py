@@ -15,7 +15,7 @@ from msgspec import Struct, field
 
 from orchestrator.core.controls import Answer, Control, Look, SeenEntry
 from orchestrator.core.errors import FileNotSaved, NotFound
-from orchestrator.core.model import FileSystemEntry, Mount, MountKey
+from orchestrator.core.model import FileSystemEntry, Mount, MountKey, ServerName
 from orchestrator.core.ports.controls import Controls
 from orchestrator.core.text import printable
 from orchestrator.engine.bounded import before
@@ -30,6 +30,10 @@ UNLISTED = 1024**3
 GLANCE = 1.0
 """Seconds between looks whether somebody still waits for the answer."""
 
+FILES_AT_ONCE = 2
+"""Files that are fetched from a server at the same time: each keeps one of the few connections
+that the looks at tasks and mounts need, too."""
+
 
 class _Held(Struct):
     attempt: Attempt
@@ -42,6 +46,7 @@ class HeldFiles:
     def __init__(self) -> None:
         """Nothing is held yet."""
         self._held: dict[MountKey, _Held] = {}
+        self._turns: dict[ServerName, anyio.Semaphore] = {}
 
     @contextmanager
     def readable(self, attempt: Attempt) -> Iterator[None]:
@@ -63,15 +68,18 @@ class HeldFiles:
         held = self._held.get(key)
         if held is None:
             return Answer(id=control.id, refused=f"{printable(key)} is not held any more")
-        over = held.over
+        over, server = held.over, held.attempt.request.server
+        turns = self._turns.setdefault(server, anyio.Semaphore(FILES_AT_ONCE))
 
         async def until_over() -> None:
             await before(over.wait, lambda: _until_nobody_waits(control, controls))
 
         try:
-            answer = await before(until_over, lambda: _read(held.attempt, control, controls))
-        except (NotCopied, FileNotSaved) as exc:
+            answer = await before(until_over, lambda: _read(held.attempt, control, controls, turns))
+        except NotCopied as exc:
             return Answer(id=control.id, refused=str(exc))
+        except FileNotSaved as exc:
+            return Answer(id=control.id, refused=str(exc), is_not_saved=True)
         except NotFound:
             return Answer(id=control.id, refused="the server does not show it any more")
         except OUT_OF_KNOWLEDGE as exc:
@@ -86,8 +94,10 @@ async def _until_nobody_waits(control: Control, controls: Controls) -> None:
         await anyio.sleep(GLANCE)
 
 
-async def _read(attempt: Attempt, control: Control, controls: Controls) -> Answer:
-    """Read a directory or a file.
+async def _read(
+    attempt: Attempt, control: Control, controls: Controls, turns: anyio.Semaphore
+) -> Answer:
+    """Read a directory, or a file once it is its turn.
 
     Raises:
         NotCopied, FileNotSaved: it is not there, not readable, or cannot be kept.
@@ -97,7 +107,8 @@ async def _read(attempt: Attempt, control: Control, controls: Controls) -> Answe
     guest = Guest(attempt, await _mount_of(attempt))
     path = control.words[1] if len(control.words) > 1 else ""
     if control.verb == Look.GET:
-        return await _copied(guest, path, control, controls)
+        async with turns:
+            return await _copied(guest, path, control, controls)
     entries = sorted(await _listed(guest, path), key=_place)
     return Answer(id=control.id, entries=tuple(map(_shown, entries)))
 
@@ -145,7 +156,7 @@ async def _copied(guest: Guest, path: str, control: Control, controls: Controls)
         limit=entry.size if entry.size is not None else UNLISTED,
     )
     where = controls.content_path(control.id)
-    with store.place(where, entry.size, owner=control.id, overwrite=False) as place:
+    with store.place(where, file.limit, owner=control.id, overwrite=False) as place:
         await fetched(guest.attempt, file, place)
         kept = await place.keep()
     return Answer(id=control.id, size=kept.size, sha256=kept.sha256)

@@ -101,8 +101,6 @@ class ControlFiles:
                 taken(file, self._directory)
                 yield
             finally:
-                path.unlink(missing_ok=True)
-                self.withdraw(control)
                 self.drop(control)
 
     def content_size(self, control: str) -> int:
@@ -115,7 +113,7 @@ class ControlFiles:
     # --- the run's process -------------------------------------------------------------------
 
     def take(self) -> Iterator[Control]:
-        """Yield what is asked for, the oldest first; what cannot be read is logged and dropped."""
+        """Yield what is asked for, the oldest first; what cannot be read is refused."""
         try:
             names = sorted(each for each in os.listdir(self._directory) if each.endswith(REQUEST))  # noqa: PTH208 - the cheapest look, once a second
         except OSError:
@@ -133,6 +131,8 @@ class ControlFiles:
                 log.warning("control.unreadable", file=name, why=str(exc))
                 with suppress(OSError):
                     path.unlink()
+                why = f"the request cannot be read, of which {LARGEST} bytes are: {exc}"
+                self.answer(Answer(id=name.removesuffix(REQUEST), refused=why))
                 continue
             if control.id + REQUEST == name:
                 yield control
@@ -157,10 +157,11 @@ class ControlFiles:
         return str(self._directory.resolve() / (control + CONTENT))
 
     def drop(self, control: str) -> None:
-        """Remove the answer and the file beside it."""
-        for suffix in (ANSWER, CONTENT):
-            with suppress(OSError):
-                (self._directory / (control + suffix)).unlink(missing_ok=True)
+        """Remove all that is there of a request, also what a process left that was killed."""
+        with suppress(OSError):
+            for path in self._directory.iterdir():
+                if path.name.startswith(f"{control}."):
+                    path.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Forget everything: it was for a process that has ended."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.test_ctl import until_held
+from tests.cli.test_stalled import standing_still
 from tests.processes import Place, Servers, ended, servers
 
 pytestmark = pytest.mark.process
@@ -85,15 +87,48 @@ def test_a_database_is_refused(place: Place) -> None:
 
 
 def test_a_directory_that_cannot_be_written_is_named(quick: Servers, place: Place) -> None:
-    """Exit code 74: the guest is well, this machine is not."""
+    """Exit code 74: the guest is well, this machine is not; so where the output is full."""
     plan = quick.plan(place.directory, targets=1)
     process = place.start("run", plan, "--yes", "--json", "--hold", "1h")
     until_held(place, process)
     (target,) = json.loads(place.call("list", "last", "--json").stdout)
-    blocked = Path(place.directory / "file")
+    blocked, loop = Path(place.directory / "file"), Path(place.directory / "loop")
     blocked.write_text("x")
-    done = place.call("browse", "last", target["key"], "--get", "C:/x", "--to", blocked / "below")
+    loop.symlink_to(loop)
+    get = ("browse", "last", target["key"], "--get", "C:/x", "--to")
+    done, looping = place.call(*get, blocked / "below"), place.call(*get, loop)
+    full = ["sh", "-c", 'exec "$@" > /dev/full', "sh"]
+    unseen = ended(place.start("browse", "last", target["key"], through=full))
+    twice = place.call(*get, place.directory / "to", "--get", "D:/X")
     process.terminate()
 
     assert ended(process)[0] == 143
     assert (done.returncode, "is not a directory" in done.stderr) == (74, True), done.stderr
+    assert (looping.returncode, "symbolic link" in looping.stderr) == (74, True)
+    assert (unseen[0], "No space left on device" in unseen[2]) == (74, True), unseen
+    assert (twice.returncode, "have the same name" in twice.stderr) == (2, True), twice.stderr
+    assert not (place.directory / "to").exists()
+
+
+def test_a_process_that_stops_while_it_reads_is_not_waited_for(
+    quick: Servers, place: Place
+) -> None:
+    """Exit code 6, as for one that never took the request; the run goes on once it moves again."""
+    process = place.start(
+        "run", quick.plan(place.directory, targets=1), "--yes", "--json", "--hold", "1h"
+    )
+    until_held(place, process)
+    (target,) = json.loads(place.call("list", "last", "--json").stdout)
+    path = "C:/Windows/System32/config/SOFTWARE"
+    browse = place.start("browse", "last", target["key"], "--get", path, "--to", place.report)
+    deadline = time.monotonic() + 60
+    while not list((place.directory / "state").glob("ctl-*/*.content.part")):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    with standing_still(process, place):
+        code, _, err = ended(browse)
+    process.terminate()
+
+    assert (code, "does not move any more" in err) == (6, True), err
+    assert ended(process)[0] == 143
+    assert not list((place.directory / "state").glob("ctl-*"))

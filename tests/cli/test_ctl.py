@@ -122,8 +122,8 @@ def test_a_request_is_its_owners_alone(tmp_path: Path) -> None:
     assert [list(files.take()) for _ in range(2)] == [[control], []]
 
 
-def test_what_cannot_be_read_is_dropped(tmp_path: Path) -> None:
-    """A file of any other content ends neither the run nor the queue."""
+def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    """A file of any other content ends neither the run nor the queue; a false name is ignored."""
     from orchestrator.app.controlling import asked_for
     from orchestrator.core.model import RunId
     from orchestrator.journal import State
@@ -136,7 +136,7 @@ def test_what_cannot_be_read_is_dropped(tmp_path: Path) -> None:
         (directory / name).write_text(content)
 
     assert list(files.take()) == [control]
-    assert not list(directory.iterdir())
+    assert [each.name for each in directory.iterdir()] == ["1.answer"]
 
 
 def test_a_run_of_several_machines_is_refused() -> None:

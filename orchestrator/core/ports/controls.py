@@ -24,4 +24,4 @@ class Controls(Protocol):
         """Return the absolute path at which a file that is asked for is put beside its answer."""
 
     def drop(self, control: str) -> None:
-        """Remove the answer and the file that nobody waits for any more. Never raises."""
+        """Remove all that is there of a request that nobody waits for any more. Never raises."""

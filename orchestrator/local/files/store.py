@@ -88,6 +88,16 @@ class DiskFileStore:
         finally:
             os.close(here)
 
+    def expect(self, file: _File, size: int) -> None:
+        """Make room for a file whose size was not known when it was placed, before it is written.
+
+        Raises:
+            FileNotSaved: there is none.
+        """
+        with _explained(file.path):
+            self._require_room(file.here, file.device, size)
+        file.expected = size
+
     def _begun(
         self, here: int, name: str, path: str, size: int | None, *, owner: str, overwrite: bool
     ) -> _File:
