@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from orchestrator.app.stores import Place
     from orchestrator.core.records import RunSummary
     from orchestrator.journal import State
+
+
+PROGRESS_S = 3.0
+"""Seconds between two lines about a file that is being copied."""
 
 
 @click.command("browse")
@@ -163,6 +168,12 @@ def _get(
         paths = places(directory, files)
     except ValueError as exc:
         fail(ExitCode.USAGE, f"browse: {exc}")
+
+    def tell() -> None:
+        """Print as JSON what is saved by now."""
+        if as_json:
+            options.echo_json({"run": summary.run, "key": key, "files": saved})
+
     for file, path in paths.items():
         work = partial(
             got,
@@ -176,24 +187,25 @@ def _get(
         try:
             found = anyio.run(work)
         except FileNotSaved as exc:
+            tell()
             fail(ExitCode.LOCAL_IO, f"{file}: {exc}")
         if not isinstance(found, Got):
+            tell()
             fail(found.code, f"{file}: {found.line}")
         facts = {"path": file, "to": found.path, "size": found.file.size}
         saved.append({**facts, "sha256": found.file.sha256})
         if not as_json and not is_quiet:
             click.echo(inert(f"{found.path}: {size(found.file.size)}, sha256 {found.file.sha256}"))
-    if as_json:
-        options.echo_json({"run": summary.run, "key": key, "files": saved})
+    tell()
 
 
 class _Progress:
-    """Says on a terminal how much of a file is there, each time that more is."""
+    """Says on a terminal how much of a file is there, every few seconds if more is."""
 
     def __init__(self, file: str) -> None:
-        self._file, self._said = file, 0
+        self._file, self._said, self._next_at = file, 0, time.monotonic() + PROGRESS_S
 
     def __call__(self, count: int) -> None:
-        if count > self._said:
-            self._said = count
+        if count > self._said and time.monotonic() >= self._next_at:
+            self._said, self._next_at = count, time.monotonic() + PROGRESS_S
             click.echo(inert(f"{self._file}: {size(count)} so far"), err=True)
