@@ -152,6 +152,7 @@ BUGS = {
     "units": ("orchestrator.plan.file.loading.load_plan", "units PLAN"),
     "orphans": ("orchestrator.journal.State.summary", "orphans last"),
     "ctl": ("orchestrator.journal.State.summary", "ctl last pause"),
+    "browse": ("orchestrator.journal.State.summary", "browse last key"),
     "unmount": ("orchestrator.journal.State.summary", "unmount last"),
     "report": ("orchestrator.journal.State.summary", "report last"),
     "simulate": ("orchestrator.app.demo.settings_for", "simulate"),
