@@ -343,7 +343,7 @@ def _steer(rng: random.Random, story: Story) -> None:
     if story.steers.deadline_s is not None and rng.random() < 0.5:
         _be_punctual(story)
     dice = random.Random(f"{story.seed}:rare")
-    if dice.random() < 0.25 and not (story.punctual or story.is_mild):
+    if dice.random() < 0.4 and not (story.punctual or story.is_mild):
         _trouble(dice, dice.choice(story.places), RARE)
 
 

@@ -31,7 +31,6 @@ from orchestrator.core.model import (
     Task,
     TaskId,
 )
-from orchestrator.core.stops import StopSeen
 from orchestrator.core.text import counted
 from orchestrator.engine.connection import Connection
 from orchestrator.engine.mount import stop
@@ -140,7 +139,11 @@ class _Audit(Struct):
     async def is_clean(self, tasks: list[Task], wait: float) -> bool:
         """Remove what these tasks have mounted, or name it; True if nothing is left."""
         doubtful = [each for each in self.context.ledger.records if self._is_doubtful(each)]
-        stopped = [each for each in self.context.ledger.records if self._was_stopped(each)]
+        stopped = [
+            each
+            for each in self.context.ledger.records
+            if stop.may_mount_yet(each, self.connection.session.id)
+        ]
         if not (tasks or self.connection.strays or doubtful or stopped):
             return True
         self.took_time = True
@@ -158,7 +161,7 @@ class _Audit(Struct):
         for record in doubtful:
             await self._settle(record)
         for record in stopped:
-            clean = await self._has_no_late_mount(record, tasks=tasks) and clean
+            clean = await self._has_no_late_mount(record, wait, tasks=tasks) and clean
         self._name(running)
         self.known.update(task.id for task in tasks)
         return clean and not running and not self.connection.strays
@@ -172,20 +175,6 @@ class _Audit(Struct):
             and record.attempts[-1].task is None
             and record.mount is None
         )
-
-    def _was_stopped(self, record: MountRecord) -> bool:
-        """Return whether a target's task was asked to stop here, and may mount something yet.
-
-        Also where one was seen and removed: it may have been that of a request which arrived twice.
-        """
-        if not record.is_final or not record.attempts:
-            return False
-        newest = record.attempts[-1]
-        is_here = newest.session == self.connection.session.id
-        seen = None if newest.stop is None else newest.stop.seen
-        is_gone = seen in {StopSeen.VANISHED, StopSeen.ENDED}
-        unseen = newest.outcome in {"failed", "unknown"}
-        return is_here and (unseen or is_gone) and stop.has_acted(record)
 
     async def _awaited(self, tasks: list[Task], wait: float) -> list[Task]:
         """Return the tasks without a target once all have ended, or after `wait` seconds."""
@@ -385,14 +374,20 @@ class _Audit(Struct):
         if not await self._listed(point):
             ledger.record(MountReleased(at=ledger.now(), key=record.planned.key))
 
-    async def _has_no_late_mount(self, record: MountRecord, *, tasks: Sequence[Task]) -> bool:
+    async def _has_no_late_mount(
+        self, record: MountRecord, wait: float, *, tasks: Sequence[Task]
+    ) -> bool:
         """Remove a mount that appeared after the time for which it was looked for; True if gone.
 
         One that may be somebody else's, or that of one of the session's `tasks` without a target,
         is named with the target, and not touched.
         """
         point, key, ledger = record.open_point, record.planned.key, self.context.ledger
-        mounts = await self._listed(point) if point is not None else ()
+        if point is None:
+            return True
+        mounts = await stop.shown_in_the_end(
+            lambda: self._listed(point), record, ledger.now, at_once=not wait
+        )
         if not mounts:
             return True
         if len(mounts) > 1 or tasks or not await self._is_alone():

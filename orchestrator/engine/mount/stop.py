@@ -15,6 +15,8 @@ Source: reference 5.3.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import anyio
@@ -30,7 +32,7 @@ from orchestrator.core.errors import (
 )
 from orchestrator.core.events import TaskStopAsked, TaskStopSeen
 from orchestrator.core.lifecycle import MountRecord
-from orchestrator.core.model import Mount, Task, TaskId, TaskState
+from orchestrator.core.model import Mount, PhaseTimeouts, SessionId, Task, TaskId, TaskState
 from orchestrator.core.stops import StopSeen
 from orchestrator.core.text import duration
 from orchestrator.engine.mount.attempt import Attempt
@@ -142,13 +144,13 @@ async def late_mount(attempt: Attempt, *, within: float | None = None) -> Mount 
             seconds more, or as long as the server does not show the point's list.
         SessionLost, ServerUnusable: nobody can say any more.
     """
-    left = _ends_at(attempt) - attempt.now
+    left = _ends_at(attempt.record, attempt.request.timeouts) - attempt.now
     if within is not None and left > within:
         mount = await attempt.server.within(within, partial(_appearing, attempt))
         if mount is None:
             raise Unsettled(
                 f"its task was asked to stop; a mount of it may yet appear, within "
-                f"{duration(_ends_at(attempt) - attempt.now)}"
+                f"{duration(_ends_at(attempt.record, attempt.request.timeouts) - attempt.now)}"
             )
         return mount
     if left > 0:
@@ -163,17 +165,35 @@ async def late_mount(attempt: Attempt, *, within: float | None = None) -> Mount 
         ) from exc
 
 
-def _ends_at(attempt: Attempt) -> float:
+async def shown_in_the_end(
+    listed: Callable[[], Awaitable[Sequence[Mount]]],
+    record: MountRecord,
+    now: Callable[[], float],
+    *,
+    at_once: bool,
+) -> Sequence[Mount]:
+    """Return the mounts of a point as soon as there are any, or none once none can appear any more.
+
+    A first one may have been removed that was not the task's own: of a request that arrived twice,
+    or in spite of its refusal. `at_once`: what is shown now, for somebody wants the end.
+    """
+    until = -math.inf if at_once else _ends_at(record, record.planned.timeouts)
+    while not (mounts := await listed()) and now() < until:  # noqa: ASYNC110 - the server tells
+        await anyio.sleep(LOOK_TICK)
+    return mounts
+
+
+def _ends_at(record: MountRecord, timeouts: PhaseTimeouts) -> float:
     """Return until when a mount may appear, on the run's clock.
 
     What is asked for without an answer may be carried out late, as a mount request may.
     """
-    newest = attempt.record.attempts[-1]
+    newest = record.attempts[-1]
     assert newest.stop is not None  # noqa: S101 - nobody waits for anything else
     acted_at = newest.stop.asked_at + PROOF_AFTER
     if newest.stop.answer is StopSeen.ACCEPTED and newest.stop.answered_at is not None:
         acted_at = newest.stop.answered_at
-    return acted_at + attempt.request.timeouts.mount
+    return acted_at + timeouts.mount
 
 
 async def _appearing(attempt: Attempt) -> Mount:
@@ -241,6 +261,20 @@ def has_acted(record: MountRecord) -> bool:
     """Return whether the newest attempt's task may have been stopped."""
     asked = record.attempts[-1].stop
     return asked is not None and asked.may_act
+
+
+def may_mount_yet(record: MountRecord, session: SessionId) -> bool:
+    """Return whether a concluded target's task was asked to stop there, and may mount something.
+
+    Also where a mount was seen and removed: it may have been that of a request that arrived twice.
+    """
+    if not record.is_final or not record.attempts:
+        return False
+    newest = record.attempts[-1]
+    seen = None if newest.stop is None else newest.stop.seen
+    is_gone = seen in {StopSeen.VANISHED, StopSeen.ENDED}
+    unseen = newest.outcome in {"failed", "unknown"}
+    return newest.session == session and (unseen or is_gone) and has_acted(record)
 
 
 def has_gone(record: MountRecord, task: Task | None, *, vanished: bool = False) -> bool:
