@@ -20,6 +20,9 @@ from orchestrator.engine.activity_watch import ActivityWatch, Seen
 from orchestrator.engine.circuit_breaker import CircuitBreaker
 from orchestrator.engine.mount.attempt import RunContext
 
+LEAST_S = 1.0
+"""The shortest wait that is begun."""
+
 TICK_S = 5.0
 """Seconds between looks whether the server has been given up meanwhile; no request is sent."""
 
@@ -107,8 +110,12 @@ def _watch(request: MountRequest, context: RunContext) -> ActivityWatch | None:
 
 
 def _left(request: MountRequest, context: RunContext) -> float:
-    """Return how many seconds the target may wait yet; what it has waited counts."""
+    """Return how many seconds the target may wait yet; what it has waited counts.
+
+    A rest of less than a second is none: sums of times are not exact, and it would begin again.
+    """
     now = context.ledger.now()
     waits = context.ledger[request.key].waits
     spent = sum((now if each.end is None else each.end) - each.start for each in waits)
-    return request.timeouts.busy - spent
+    left = request.timeouts.busy - spent
+    return left if left >= LEAST_S else 0.0
