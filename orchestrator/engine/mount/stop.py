@@ -174,10 +174,13 @@ async def shown_in_the_end(
 ) -> Sequence[Mount]:
     """Return the mounts of a point as soon as there are any, or none once none can appear any more.
 
-    A first one may have been removed that was not the task's own: of a request that arrived twice,
-    or in spite of its refusal. `at_once`: what is shown now, for somebody wants the end.
+    They are waited for where one of an overdue task was found and removed: it may not have been
+    the task's own, but of a request that arrived twice, or in spite of its refusal. Where none was
+    found that wait is over, or a person has ended it. `at_once`: what is shown now.
     """
-    until = -math.inf if at_once else _ends_at(record, record.planned.timeouts)
+    is_found = record.overdue and record.attempts[-1].outcome == "success"
+    waits = is_found and not at_once
+    until = _ends_at(record, record.planned.timeouts) if waits else -math.inf
     while not (mounts := await listed()) and now() < until:  # noqa: ASYNC110 - the server tells
         await anyio.sleep(LOOK_TICK)
     return mounts
