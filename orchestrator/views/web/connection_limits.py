@@ -36,6 +36,7 @@ class ConnectionLimits:
         self._inner, self._now, self.most = inner, now, most
         self._open: set[LimitedConnection] = set()
         self.refused = 0
+        self._is_over = False
 
     def __len__(self) -> int:
         """Connections that are open now."""
@@ -50,7 +51,9 @@ class ConnectionLimits:
         return LimitedConnection(self, self._inner())
 
     def admit(self, connection: LimitedConnection) -> bool:
-        """Return whether one more connection is accepted."""
+        """Return whether one more connection is accepted; none is any more after `close`."""
+        if self._is_over:
+            return False
         if len(self._open) >= self.most:
             self.refused += 1
             return False
@@ -79,7 +82,8 @@ class ConnectionLimits:
                 connection.close()
 
     def close(self) -> None:
-        """End all connections."""
+        """End all connections, also one that the system has accepted and that comes after this."""
+        self._is_over = True
         for connection in list(self._open):
             connection.close()
 
