@@ -31,7 +31,7 @@ from orchestrator.core.errors import (
     SessionLost,
 )
 from orchestrator.core.events import TaskStopAsked, TaskStopSeen
-from orchestrator.core.lifecycle import MountRecord
+from orchestrator.core.lifecycle import MountRecord, Phase
 from orchestrator.core.model import Mount, PhaseTimeouts, SessionId, Task, TaskId, TaskState
 from orchestrator.core.stops import StopSeen
 from orchestrator.core.text import duration
@@ -174,11 +174,16 @@ async def shown_in_the_end(
 ) -> Sequence[Mount]:
     """Return the mounts of a point as soon as there are any, or none once none can appear any more.
 
-    They are waited for where one of an overdue task was found and removed: it may not have been
-    the task's own, but of a request that arrived twice, or in spite of its refusal. Where none was
-    found that wait is over, or a person has ended it. `at_once`: what is shown now.
+    They are waited for where a mount was found and removed although the overdue task said nothing
+    of one: it may have been of a request that arrived twice, or in spite of its refusal. Where none
+    was found that wait is over, or a person has ended it. `at_once`: what is shown now.
     """
-    is_found = record.overdue and record.attempts[-1].outcome == "success"
+    newest = record.attempts[-1]
+    of_its_task = any(
+        span.phase is Phase.COLLECTING and span.start >= newest.submitted_at
+        for span in record.spans
+    )
+    is_found = record.overdue and newest.outcome == "success" and not of_its_task
     waits = is_found and not at_once
     until = _ends_at(record, record.planned.timeouts) if waits else -math.inf
     while not (mounts := await listed()) and now() < until:  # noqa: ASYNC110 - the server tells
