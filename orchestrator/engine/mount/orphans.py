@@ -41,6 +41,7 @@ from orchestrator.engine.mount.recover import (
     SubmittedPoint,
     asked_in,
     hidden_tasks,
+    mount_named_by,
     number_of,
     point_of,
     unclaimed_mounts,
@@ -211,8 +212,8 @@ class _Audit(Struct):
                     for mount in await self._listed(asked.point)
                     if number_of(mount.href) == number
                 ]
-            elif await self._answers(task.mount.href):
-                found.append((task, task.mount.href))
+            elif named := await mount_named_by(self.connection, self.server, task.mount):
+                found.append((task, named))
             else:
                 unplaced.append(task)
         return found + await self._unplaced(unplaced, {href for _task, href in found})
@@ -240,15 +241,6 @@ class _Audit(Struct):
     async def _listed(self, point: RestorePoint) -> Sequence[Mount]:
         """Return the mounts of a point that belong to no target."""
         return await unclaimed_mounts(self.connection, self.server, point)
-
-    async def _answers(self, mount: Href) -> bool:
-        try:
-            await self.server.persistently(
-                self.connection, lambda: self.connection.session.mount(mount)
-            )
-        except RequestRefused:
-            return False
-        return True
 
     # --- what becomes of them ------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ Source: reference section 4, "Reconcile", and traps 43, 47 and 48.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -25,12 +26,14 @@ from msgspec import Struct
 
 from orchestrator.core.errors import NotFound, RequestRefused
 from orchestrator.core.model import (
+    Href,
     Mount,
     MountKey,
     MountLink,
     RestorePoint,
     RestorePointId,
     SessionId,
+    Source,
     Task,
     TaskId,
 )
@@ -282,6 +285,22 @@ async def unclaimed_mounts(
         connection, lambda: connection.session.mounts(point.id, point.source), patience=patience
     )
     return [mount for mount in listed if mount.href not in connection.mounts]
+
+
+async def mount_named_by(
+    connection: Connection, server: ServerConnection, link: MountLink
+) -> Href | None:
+    """Return where the mount of a task's link is, for a point that by the records nobody requested.
+
+    The link may name the wrong family (reference, 2.7), so its point is looked for in all of them.
+    """
+    session, number, point = connection.session, link.number or number_of(link.href), point_of(link)
+    others = [session.mount_href(point, source, number) for source in Source] if point else []
+    for address in dict.fromkeys((link.href, *others)):
+        with suppress(RequestRefused):
+            await server.persistently(connection, partial(session.mount, address))
+            return address
+    return None
 
 
 async def unclaimed_tasks(connection: Connection, server: ServerConnection) -> list[Task]:

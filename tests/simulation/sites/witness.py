@@ -84,6 +84,8 @@ class Witness:
     """Second, server, worker, method and path of every request that changes a server."""
     lost_takings: bool = False
     """Whether a failover has lost that a shard was taken."""
+    lost_intents: set[bytes] = field(default_factory=set)
+    """Hashes of intents that a failover has lost: one may have been acted on by who is fenced."""
     ramp: tuple[int, float] | None = None
     """So many mounts of a server, and the seconds after which as many more are given."""
     interval_s: float = 0.0
@@ -156,6 +158,19 @@ class Witness:
         for shard, events in tables.events.items():
             self._read[shard[1]] = min(self._read[shard[1]], len(events))
             self.lost_takings |= before.shards[shard].epoch != tables.shards[shard].epoch
+            self.lost_intents.update(
+                record.hash
+                for record, _ in before.events[shard][len(events) :]
+                if record.kind == SubmissionStarted.__name__
+            )
+
+    @property
+    def has_lost_intents(self) -> bool:
+        """Whether an intent is lost for good: its mount counts against no limit."""
+        written = {
+            record.hash for events in self.database.tables.events.values() for record, _ in events
+        }
+        return not self.lost_intents <= written
 
     def _saw(self, server: ServerName, event: Event) -> None:
         match event:
