@@ -295,7 +295,7 @@ class Outcome(StrEnum):
 
 
 class Refusal(StrEnum):
-    """Why an intent is not granted."""
+    """Why an intent is not granted, or a pin not recorded."""
 
     CLOSED = "closed"
     """The run is over."""
@@ -308,7 +308,10 @@ class Refusal(StrEnum):
     ADDRESS = "address"
     """Another run has the right to post on this server, or the shard only holds."""
     SETTLING = "settling"
-    """The database has just failed over: what is open is written again before more is given."""
+    """The database has just failed over: what is open is written again before more is given.
+
+    Also of a pin: what it covers is not there, or not the same.
+    """
     QUOTA = "quota"
 
 

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from orchestrator.core.errors import Fenced, RunLocked, RunNotFound
+from orchestrator.core.events import ChainPinned
 from orchestrator.core.model import RunId, SessionId
 from orchestrator.core.ports.sites import SitesDatabase
 from orchestrator.core.records import genesis
@@ -318,6 +319,23 @@ async def test_what_is_left_to_do_at_some_sites(anna: Worker) -> None:
     assert await undone(["east"], run=RUN) == []
     await anna.database.ask(RUN, Ask.UNMOUNT, {})
     assert len(await undone(["east"], run=RUN)) == 3
+
+
+async def test_a_pin_of_what_is_not_there_is_refused(anna: Worker) -> None:
+    """A failover may have lost it since it was read; nothing that follows is written either."""
+    hq, run = await anna.serve(HQ), await conductor(anna)
+    await anna.append(hq, note("one"), note("two"))
+    there = (await recorded(anna.database, RUN, HQ))[-1]
+
+    async def pinned(seq: int, hash_: bytes) -> Appended:
+        pin = ChainPinned(at=1.0, chain=HQ, seq=seq, hash=hash_.hex())
+        return await anna.append(run, (pin, None), (note()[0], Ended()))
+
+    for seq, hash_ in ((there.seq + 1, there.hash), (there.seq, genesis(HQ)), (0, genesis(HQ))):
+        refused = await pinned(seq, hash_)
+        assert (refused.outcome, refused.refusal) == (Outcome.REFUSED, Refusal.SETTLING)
+        assert not await recorded(anna.database, RUN, CONDUCTOR, after=1)
+    assert (await pinned(there.seq, there.hash)).outcome is Outcome.WRITTEN
 
 
 async def test_to_unmount_offers_what_is_done_once_more(anna: Worker, bert: Worker) -> None:

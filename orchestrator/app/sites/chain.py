@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from orchestrator.core.earlier_runs.durations import MountTimes
 from orchestrator.core.errors import Fenced, JournalDamaged
 from orchestrator.core.events import (
+    ChainPinned,
     Event,
     MountForgotten,
     MountReleased,
@@ -127,7 +128,7 @@ class Chain:
         for something else, `soon` for what nobody waits for.
 
         `on_fenced` is called at once when a commit says that another worker has the lease,
-        `on_damaged` when the database has lost what cannot be written again.
+        `on_damaged` when the database has lost what cannot be written again, or what a pin covers.
 
         `waves` are those of the targets that are planned already, `slots` the targets that
         count against the run's limit, `over` the sessions in which nothing is left. `times` knows
@@ -341,6 +342,9 @@ class Chain:
             self._on_fenced()
         elif answer.outcome is Outcome.UNFIT:
             self._mend(answer)
+        elif _is_refused_pin(piece, answer):  # a failover has lost what it covers
+            self.lose()
+            self._on_damaged()
         elif answer.outcome is not Outcome.STALE and answer.head is not None:
             if self._again:
                 self._given_again(answer, now)
@@ -412,6 +416,13 @@ class Chain:
             self._has_moved()
             if why is not None:
                 self._on_damaged()
+
+
+def _is_refused_pin(piece: Piece, answer: Appended) -> bool:
+    if answer.outcome is not Outcome.REFUSED or answer.head is None:
+        return False
+    refused = next(each for each in piece.entries if each.record.seq == answer.head.seq + 1)
+    return refused.record.kind == ChainPinned.__name__
 
 
 def _granted(entry: Entry) -> Entry:

@@ -115,6 +115,16 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- Whether the records are there that a pin covers: a failover may have lost them since they were read.
+CREATE FUNCTION is_true_pin(p_run text, p_body bytea) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = bulk_restore, pg_temp
+AS $$
+    SELECT EXISTS (
+        SELECT FROM (SELECT convert_from(p_body, 'UTF8')::jsonb) AS p (pin), event
+        WHERE run = p_run AND chain = pin ->> 'chain' AND seq = (pin ->> 'seq')::bigint
+            AND hash = decode(pin ->> 'hash', 'hex'))
+$$;
+
 -- Whether this chain may have such a record. What posts is an intent, however it is sent here.
 CREATE FUNCTION is_allowed(p_chain text, p_kind text, p_effect jsonb) RETURNS boolean
 LANGUAGE sql IMMUTABLE SET search_path = bulk_restore, pg_temp
@@ -162,12 +172,14 @@ BEGIN
             outcome := 'unfit';
             EXIT;
         END IF;
-        IF e.effect IS NOT NULL THEN
+        IF e.kind = 'ChainPinned' AND NOT is_true_pin(p_run, e.body) THEN
+            why := 'settling';
+        ELSIF e.effect IS NOT NULL THEN
             why := take_effect(p_run, p_chain, e.effect);
-            IF why IS NOT NULL THEN
-                outcome := 'refused';
-                EXIT;
-            END IF;
+        END IF;
+        IF why IS NOT NULL THEN
+            outcome := 'refused';
+            EXIT;
         END IF;
         INSERT INTO event VALUES
             (p_run, p_chain, e.seq, e.at, e.kind, e.body, e.hash, p_epoch);

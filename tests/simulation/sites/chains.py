@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
-from orchestrator.core.events import SubmissionStarted
+from orchestrator.core.events import ChainPinned, SubmissionStarted, from_json
 from orchestrator.core.model import MountKey, ServerName
 from orchestrator.core.records import chain_hash
 from orchestrator.core.sites import (
@@ -75,7 +75,10 @@ def _append_chain(
         if misfit is not None:
             outcome = Outcome.UNFIT
             break
-        refusal = _take_effect(tables, shard, entry.effect, now)
+        if _is_true(tables, shard, entry):
+            refusal = _take_effect(tables, shard, entry.effect, now)
+        else:
+            refusal = Refusal.SETTLING
         if refusal is not None:
             outcome = Outcome.REFUSED
             break
@@ -92,6 +95,16 @@ def _is_there(tables: Tables, shard: Shard, head: Head, entry: Entry) -> bool:
     if not 0 < record.seq <= head.seq:
         return False
     return tables.events[shard][record.seq - 1][0].hash == record.hash
+
+
+def _is_true(tables: Tables, shard: Shard, entry: Entry) -> bool:
+    """Return False for a pin of records that are not there."""
+    if entry.record.kind != ChainPinned.__name__:
+        return True
+    pin = from_json(entry.record.kind, entry.record.body)
+    assert isinstance(pin, ChainPinned)
+    covered = tables.events[shard[0], pin.chain]
+    return len(covered) >= pin.seq and covered[pin.seq - 1][0].hash.hex() == pin.hash
 
 
 def _misfit(shard: Shard, head: Head, entry: Entry) -> Misfit | None:
