@@ -33,7 +33,7 @@ from orchestrator.core.events import (
 from orchestrator.core.model import MountKey, ServerName, SessionId
 from orchestrator.core.ports.local import on_the_spot
 from orchestrator.core.run_state import RunState, fold
-from orchestrator.core.sites import Ask, Standing, Stop
+from orchestrator.core.sites import LEASE_LIFE_S, Ask, Standing, Stop
 from orchestrator.core.text import printable
 from orchestrator.core.token import KeptSession
 from orchestrator.em.client import Client
@@ -50,8 +50,12 @@ log = Log(__name__)
 
 LATE = "the run took longer than its deadline"
 
-APART_S = 3.0
-"""Seconds by which the clocks of two workers, each read over its own link, may differ."""
+APART_S = LEASE_LIFE_S
+"""Seconds by which the clocks of two workers may differ.
+
+Each is behind by as long as the answer took that it was read from; one that took longer than a
+lease lives gives none.
+"""
 
 
 class ServedShard(Served):
