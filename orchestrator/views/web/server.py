@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from importlib.resources import files
 
 import anyio
+import anyio.lowlevel
 from aiohttp import web
 
 from orchestrator.log import Log
@@ -32,6 +33,11 @@ STALLED_S = 30.0
 """Seconds after which a subscriber that has not read what was sent loses its connection."""
 GLANCE_S = 0.1
 """Seconds between looks at a subscriber that is behind."""
+ROUNDS_OF_AN_ACCEPT = 4
+"""Rounds of the loop from a connection that is accepted to its protocol, and some more.
+
+asyncio has no call that waits for it.
+"""
 
 _FILES: Mapping[str, tuple[str, str]] = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -251,8 +257,11 @@ async def serve_page(
     try:
         yield site
     finally:
-        server.close()
+        loop.remove_reader(listening.fileno())  # a closed server forgets whom it has just accepted
         with anyio.CancelScope(shield=True):
+            for _ in range(ROUNDS_OF_AN_ACCEPT):
+                await anyio.lowlevel.checkpoint()
+            server.close()
             await site.close(grace_s)
 
 

@@ -53,7 +53,7 @@ TEXT = "document.body.innerText.replace(/\\s+/g, ' ')"
 
 DRAWN = (
     "[...document.querySelectorAll('#timeline path[class^=p-]')]"
-    ".map((each) => each.getAttribute('d').split('M').length - 1).reduce((a, b) => a + b)"
+    ".map((each) => (each.getAttribute('d') ?? '').split('M').length - 1).reduce((a, b) => a + b)"
 )
 """Bars of the timeline."""
 
