@@ -182,10 +182,10 @@ class WebView:
             return
         try:
             if not self._has_read_old_file:
-                self._has_read_old_file = True
                 self.page_state.earlier_success = await anyio.to_thread.run_sync(
                     _last_success, path, started.plan, abandon_on_cancel=True
                 )
+                self._has_read_old_file = True  # and not before: a run may end meanwhile
             self.page_state.advance(now())
             self._written_state = self._urgent_state()
             text = metrics(self.page_state)

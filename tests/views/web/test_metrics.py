@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +299,29 @@ def test_two_plans_share_no_series() -> None:
     assert series[0]
     assert not series[0] & series[1]
     assert len(series[0]) == len(series[1])
+
+
+@pytest.mark.anyio
+async def test_the_last_success_outlives_a_run_that_is_over_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk was slow at its start: it is read at the end."""
+    path, over, is_slow = tmp_path / "run.prom", threading.Event(), iter([True])
+
+    def slow(*_: object) -> float:
+        if next(is_slow, False):
+            over.wait(10)
+        return 1_700_000_000.5
+
+    monkeypatch.setattr(module, "_last_success", slow)
+    web_view = WebView(page=None, metrics_file=path, show_line=pytest.fail)
+    tell(web_view, STARTED, finished(9, 1))
+    with anyio.move_on_after(0.05):
+        await web_view.serve(lambda: 9.0)
+    over.set()
+    found = read(path.read_text())["bulk_restore_run_last_success_timestamp_seconds"]
+
+    assert list(found.samples.values()) == [1_700_000_000.5]
 
 
 @pytest.mark.anyio
