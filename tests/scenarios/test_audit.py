@@ -147,6 +147,29 @@ async def test_a_healthy_run_pays_one_request_for_its_audit(
     assert done.truth.requests["GET /api/tasks"] == 2
 
 
+async def test_a_server_whose_audit_is_old_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one's took a minute: a request that acted meanwhile is found before the logoff."""
+    sites = [Site(machines=1, mount_s=60.0), Site(name="dr", machines=1, mount_s=10.0)]
+    async with staged(tmp_path, monkeypatch, sites) as stage, anyio.create_task_group() as tasks:
+
+        async def late(name: str, seconds: float) -> None:
+            await anyio.sleep(seconds)
+            manager = stage.sites.managers[name]
+            (session,) = manager.sessions.values()
+            machine = manager.inventory.machines[0]
+            point = machine.points[0]
+            manager.start_mount(session, REPLICAS, point, machine.os, unforeseen=True)
+
+        tasks.start_soon(late, "hq", 40.0)
+        tasks.start_soon(late, "dr", 90.0)
+        code, report = await conducted(stage)
+
+        assert len(stage.sites.truth.mounts) == 4
+        nothing_is_open(stage.sites.truth, code, report)
+
+
 @pytest.mark.parametrize("seconds", [20.0, 60.0, 120.0, 175.0])
 async def test_a_request_that_acts_late_keeps_its_slot_and_is_not_repeated(
     seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
