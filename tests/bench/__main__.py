@@ -58,6 +58,7 @@ def _all() -> Iterator[Figure]:
         real.figures,
         real.pages,
         real.growth,
+        real.beside_naive,
         few.figures,
         sites.figures,
     ):
