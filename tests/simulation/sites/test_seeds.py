@@ -15,7 +15,7 @@ IN_ONE_TEST = 10
 
 FOUND = (
     *(32, 66, 74, 92, 147, 383, 446, 614, 329, 471, 1016, 1216, 1236, 1658, 1709, 2335),
-    *(2466, 4406, 4779, 5176, 6487, 7377),
+    *(2466, 4406, 4779, 5176, 6487, 7377, 8153, 15241),
 )
 """Seeds whose stories once broke an invariant: a wait for a token that never came, a failed-over
 database that had lost intents that were acted on, slots that an unserved shard held, a token
@@ -27,9 +27,9 @@ had written again what a failover had lost, a worker that a failover had made un
 without room for a conductor, a seventh logon within ten minutes after one whose answer was lost,
 and slots that were never free again because each worker believed that the one before it had used a
 session that nobody could, a pin of records that a failover had lost, a conductor that read on where
-a failover had put others in their place, waits for a logon that counted as logons,
-a worker that forked its own chain after a failover had lost its taking, and second late mounts of
-requests that had arrived twice, soon and late."""
+a failover had put others in their place, waits for a logon that counted as logons, a worker that
+forked its own chain after a failover had lost its taking, second late mounts of requests that had
+arrived twice, soon and late, and slots of forgotten sessions that each worker took anew."""
 
 
 @pytest.mark.parametrize("seed", FOUND)
