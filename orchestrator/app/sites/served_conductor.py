@@ -141,7 +141,8 @@ class ServedConductor(Served):
             Fenced: another worker conducts it.
         """
         started = self.run.started
-        self._reader = ChainReader(self.serving.database, self.lease.run, self.asked)
+        serving = self.serving
+        self._reader = ChainReader(serving.database, self.lease.run, self.asked, serving.clock)
         self._written_off: set[ServerName] = set()
         self._state, self._first, self._news = RunState(started), anyio.Event(), anyio.Event()
         history = await self._new_events()
