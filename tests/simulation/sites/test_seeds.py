@@ -15,7 +15,7 @@ IN_ONE_TEST = 10
 
 FOUND = (
     *(32, 66, 74, 92, 147, 383, 446, 614, 329, 471, 1016, 1216, 1236, 1658, 1709, 2335),
-    *(2466, 4406, 4779, 5176, 6487, 7377, 8153, 15126, 15241),
+    *(2466, 4406, 4779, 5176, 6487, 7377, 8153, 11087, 15126, 15241),
 )
 """Seeds whose stories once broke an invariant: a wait for a token that never came, a failed-over
 database that had lost intents that were acted on, slots that an unserved shard held, a token
@@ -29,8 +29,8 @@ and slots that were never free again because each worker believed that the one b
 session that nobody could, a pin of records that a failover had lost, a conductor that read on where
 a failover had put others in their place, waits for a logon that counted as logons, a worker that
 forked its own chain after a failover had lost its taking, second late mounts of requests that had
-arrived twice, soon and late, slots of forgotten sessions that each worker took anew, and a chain
-that a failover had replaced by a shorter one."""
+arrived twice, soon and late, slots of forgotten sessions that each worker took anew, a chain that
+a failover had replaced by a shorter one, and a late request that kept its session alive."""
 
 
 @pytest.mark.parametrize("seed", FOUND)
