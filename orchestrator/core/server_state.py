@@ -60,7 +60,11 @@ class ServerState(Struct):
     By session; one that nobody used until the server must have forgotten it has none.
     """
     unattended: dict[SessionId, float] = field(default_factory=dict)
-    """Sessions that are denied, or of a process that is gone: when they were used last."""
+    """Sessions that are denied, or of a process that is gone: when they were used last.
+
+    Those too that the server must have forgotten by now: whoever goes on later must not think that
+    they were in use until then.
+    """
     peak_mounts: int = 0
     """The most of them at a time, over all processes of the run."""
     outages: list[Outage] = field(default_factory=list)
@@ -165,11 +169,9 @@ class ServerState(Struct):
 
     def count_mount(self, session: SessionId, key: MountKey, *, at: float) -> None:
         """Count a target whose mount may be open in a session from now on."""
-        for idle in [
-            each for each, since in self.unattended.items() if at - since > SESSION_IDLE_LIMIT
-        ]:
-            self.open_mounts.pop(idle, None)
-            del self.unattended[idle]
+        for left, since in self.unattended.items():
+            if at - since > SESSION_IDLE_LIMIT:
+                self.open_mounts.pop(left, None)
         self.open_mounts.setdefault(session, set()).add(key)
         self.peak_mounts = max(self.peak_mounts, sum(map(len, self.open_mounts.values())))
 

@@ -19,6 +19,7 @@ from orchestrator.core.model import MountKey, ServerName, SessionId, UnresolvedT
 from orchestrator.core.policy import WatchPolicy
 from orchestrator.core.run_state import RunState, skipped_keys
 from orchestrator.engine.limits import Limits
+from orchestrator.engine.mount.recover import PROOF_AFTER
 from orchestrator.plan.choose.expansion import Expansion
 from orchestrator.plan.choose.inventory import InventoryNeeds, Listing
 from orchestrator.plan.file.settings import FailureBudget
@@ -77,6 +78,8 @@ class EarlierRun(Struct, frozen=True, kw_only=True):
     """Sessions of which the journal says how they ended, those that were left open too."""
     unkept: Mapping[SessionId, float] = field(default_factory=dict)
     """When sessions were used last whose tokens only an earlier process had, which is gone."""
+    doubted: frozenset[SessionId] = frozenset()
+    """Sessions in which a mount was asked for, and neither task nor refusal is recorded."""
 
     @property
     def skipped(self) -> frozenset[MountKey]:
@@ -84,8 +87,12 @@ class EarlierRun(Struct, frozen=True, kw_only=True):
         return skipped_keys(self.controls)
 
     def last_used(self, session: SessionId) -> float:
-        """Return when an earlier process may have used a session last, on the run's clock."""
-        return self.unkept.get(session, self.used_until)
+        """Return when an earlier process may have used a session last, on the run's clock.
+
+        A request that it sent may be acted on later: that uses the session, too.
+        """
+        used = self.unkept.get(session, self.used_until)
+        return used + PROOF_AFTER if session in self.doubted else used
 
     @classmethod
     def of(
@@ -105,6 +112,12 @@ class EarlierRun(Struct, frozen=True, kw_only=True):
             used_until=used_until,
             retry_failed=retry_failed,
             unkept=unkept or {},
+            doubted=frozenset(
+                attempt.session
+                for record in state.records.values()
+                for attempt in record.attempts
+                if attempt.task is None and attempt.outcome == "unknown"
+            ),
             finished=frozenset(name for name, wave in waves if wave.finished_at is not None),
             attributed=[each for server in servers for each in server.attributed],
             strays=state.strays,

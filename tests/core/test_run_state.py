@@ -213,3 +213,15 @@ def test_the_peak_is_of_mounts_that_may_be_open() -> None:
     assert peak(*killed, lost, *_asked(5.0, 3, "b")) == 3
     assert peak(*killed, lost, *_asked(905.0, 3, "b")) == 2
     assert peak(*killed, replace(lost, lost=False), *_asked(5.0, 3, "b")) == 3
+
+
+def test_who_goes_on_knows_when_a_forgotten_session_was_used_last() -> None:
+    """Else each process would take its slot anew, for as long as if it had been used just now."""
+    first = [*_asked(2.0, 1, "a"), RunResumed(at=60.0, resumed_at=BEGAN, version="1")]
+    later = [RunResumed(at=1100.0, resumed_at=BEGAN, version="1", used_until=1099.0)]
+
+    state = fold([STARTED, *first, *_asked(1000.0, 2, "b"), *later])
+
+    left = fold([STARTED, *first]).servers[HQ].unattended
+    assert list(left) == ["a"]
+    assert state.servers[HQ].unattended == {**left, SessionId("b"): 1099.0}

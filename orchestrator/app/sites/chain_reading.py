@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+from orchestrator.app.sites.chain import KEPT_S
 from orchestrator.app.sites.serving import new_events
 from orchestrator.core.errors import JournalDamaged
 from orchestrator.core.events import Event, ShardDamaged, from_json
@@ -23,20 +24,24 @@ class Asked(Protocol):
 
 
 class ChainReplaced(Exception):
-    """Others stand where records were read that a failover has lost: who read them begins anew."""
+    """Records were read that a failover has lost, and others stand there, or nobody writes them
+    again: who read them begins anew."""
 
 
 class ChainReader:
     """Reads what the chains of a run have that was not read yet."""
 
-    def __init__(self, database: SitesDatabase, run: RunId, asked: Asked) -> None:
-        """Nothing was read yet."""
-        self._database, self._run, self._asked = database, run, asked
+    def __init__(
+        self, database: SitesDatabase, run: RunId, asked: Asked, clock: Callable[[], float]
+    ) -> None:
+        """Nothing was read yet. `clock` is this machine's, in seconds."""
+        self._database, self._run, self._asked, self._clock = database, run, asked, clock
         self._read_to: dict[ServerName, ChainHead] = {}
         """Where each chain was read to."""
         self.heads: dict[ServerName, ChainHead] = {}
         """The same, without those of which the database has lost something since: what is written
         in its place may be another worker's, and something else."""
+        self._missing_since: dict[ServerName, float] = {}
         self.unreadable: dict[ServerName, str] = {}
         """Chains of servers that are not what was written, and why."""
         self.is_readable = True
@@ -55,7 +60,7 @@ class ChainReader:
         Raises:
             Fenced: another worker conducts.
             JournalDamaged: the run's own chain is not what was written.
-            ChainReplaced: a server's is whole, and not what was read before.
+            ChainReplaced: a server's is whole, and not what was read before, or stays shorter.
         """
         known: Mapping[ServerName, ChainHead] = await self._asked(
             partial(self._database.heads, self._run)
@@ -68,7 +73,7 @@ class ChainReader:
         for chain, head in known.items():
             before = self._read_to.get(chain) or ChainHead(0, genesis(chain))
             if before == head and head.seq:
-                self.heads[chain] = head
+                self._note(chain, head)
             if before == head or (chain == CONDUCTOR and not own):
                 continue
             if before.seq < head.seq:
@@ -77,8 +82,8 @@ class ChainReader:
             found[chain] = await self._last_words(chain, head) if head.seq else ()
             if found[chain]:
                 self._note(chain, head)
-            else:  # what the database has lost is written again
-                self.heads.pop(chain, None)
+            else:
+                self._miss(chain)
         try:
             found.update(await self._read(behind))
         except JournalDamaged:
@@ -130,6 +135,18 @@ class ChainReader:
 
     def _note(self, chain: ServerName, head: ChainHead) -> None:
         self._read_to[chain] = self.heads[chain] = head
+        self._missing_since.pop(chain, None)
+
+    def _miss(self, chain: ServerName) -> None:
+        """Wait until what the database has lost is written again, while its writer may know it.
+
+        Raises:
+            ChainReplaced: it knows it no more: another one has gone on from what was left.
+        """
+        self.heads.pop(chain, None)
+        now = self._clock()
+        if now - self._missing_since.setdefault(chain, now) > KEPT_S:
+            raise ChainReplaced(f"nobody has written again what was lost of {chain}")
 
     async def _last_words(self, chain: ServerName, head: ChainHead) -> Sequence[Event]:
         """Return how a chain ends that nobody goes on with; nothing if it does not end so."""

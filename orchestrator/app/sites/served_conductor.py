@@ -48,6 +48,7 @@ from orchestrator.em.credentials import resolve as resolve_secret
 from orchestrator.engine.conductor import Conductor
 from orchestrator.engine.connection import FORGOTTEN_AFTER
 from orchestrator.engine.ledger import Ledger
+from orchestrator.engine.mount.recover import PROOF_AFTER
 from orchestrator.engine.orders import EarlierRun, Orders, Selection
 from orchestrator.log import Log
 from orchestrator.plan.file.access import SecretReference
@@ -68,7 +69,7 @@ GRACE_S = 4.0
 LEFT_AFTER = 30.0
 """Seconds after its result when the shard of a target whose mount is left has more to do."""
 
-UNKNOWN_AFTER = FORGOTTEN_AFTER + 60.0
+UNKNOWN_AFTER = FORGOTTEN_AFTER + PROOF_AFTER + 60.0
 """Seconds after its result when a target whose mount is unknown must have given its slot back."""
 
 
@@ -141,7 +142,8 @@ class ServedConductor(Served):
             Fenced: another worker conducts it.
         """
         started = self.run.started
-        self._reader = ChainReader(self.serving.database, self.lease.run, self.asked)
+        serving = self.serving
+        self._reader = ChainReader(serving.database, self.lease.run, self.asked, serving.clock)
         self._written_off: set[ServerName] = set()
         self._state, self._first, self._news = RunState(started), anyio.Event(), anyio.Event()
         history = await self._new_events()

@@ -15,7 +15,7 @@ IN_ONE_TEST = 10
 
 FOUND = (
     *(32, 66, 74, 92, 147, 383, 446, 614, 329, 471, 1016, 1216, 1236, 1658, 1709, 2335),
-    *(2466, 4406, 4779, 5176, 6487, 7377, 8826, 9346, 17226),
+    *(2466, 4406, 4779, 5176, 6487, 7377, 8153, 8826, 9346, 11087, 15126, 15241, 17226),
 )
 """Seeds whose stories once broke an invariant: a wait for a token that never came, a failed-over
 database that had lost intents that were acted on, slots that an unserved shard held, a token
@@ -27,11 +27,12 @@ had written again what a failover had lost, a worker that a failover had made un
 without room for a conductor, a seventh logon within ten minutes after one whose answer was lost,
 and slots that were never free again because each worker believed that the one before it had used a
 session that nobody could, a pin of records that a failover had lost, a conductor that read on where
-a failover had put others in their place, waits for a logon that counted as logons,
-a worker that forked its own chain after a failover had lost its taking, second late mounts of
-requests that had arrived twice, soon and late, a mount whose intent a failover had lost, in a
-session that was asked for others, a pin that was sent after a failover had lost what it covers,
-and a logon whose time a slow line had put too early."""
+a failover had put others in their place, waits for a logon that counted as logons, a worker that
+forked its own chain after a failover had lost its taking, second late mounts of requests that had
+arrived twice, soon and late, slots of forgotten sessions that each worker took anew, a chain that
+a failover had replaced by a shorter one, a late request that kept its session alive, a mount whose
+intent a failover had lost, in a session that was asked for others, a pin that was sent after a
+failover had lost what it covers, and a logon whose time a slow line had put too early."""
 
 
 @pytest.mark.parametrize("seed", FOUND)
