@@ -419,7 +419,8 @@ class Witness(GroundTruth):
                 if mine is not None and mine is not fate and self._is_twin(mine, aim):
                     fate = aim.made = mine
                 # what an extra mount's task is taken for, its mount must disprove (reference 4)
-                aim.borrowed = mine if event.adopted and self._is_extra(mine) else None
+                is_free = self._is_extra(mine) or self._is_displaced(mine)
+                aim.borrowed = mine if event.adopted and is_free else None
                 known = mine is fate or aim.borrowed is not None
                 self.demand(mine is not None and known, f"{event}, but it made {fate}")
                 self._tasks.setdefault(aim.session, set()).add(task)
@@ -514,6 +515,11 @@ class Witness(GroundTruth):
         ]
         return any(each.is_excused for each in twins)
 
+    def _is_displaced(self, fate: MountFate | None) -> bool:
+        """Tell whether the target that asked for a mount goes by the task of an extra one."""
+        owner = None if fate is None else self._by_point.get((fate.server, fate.point))
+        return owner is not None and owner.made is fate and owner.borrowed is not None
+
     def _is_twin(self, fate: MountFate, aim: _Aim) -> bool:
         return fate.point == aim.point and self._is_extra(fate)
 
@@ -536,8 +542,11 @@ class Witness(GroundTruth):
                 and not self._is_extra(fate)  # each is named and released on its own
             ]
             self.demand(not mine, f"{event}, but {mine} is open")
-        else:
-            aim.unmounting = True
+            return
+        if isinstance(event, MountLeft):  # it may be another of those that one request has made
+            place = MOUNTS_OF.search(event.mount)
+            aim.made = self._twin_of(aim, int(place[2] or 0) if place else 0) or aim.made
+        aim.unmounting = True
 
     def _passes(self, aim: _Aim) -> bool:
         """Tell whether the point that is tried now is one whose check passes."""
