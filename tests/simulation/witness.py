@@ -43,16 +43,18 @@ from orchestrator.core.events import (
     TaskAccepted,
     TaskFailed,
     TaskStopAsked,
+    TaskStopSeen,
     TaskSucceeded,
     UnmountStarted,
     VerdictReached,
 )
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import MountState, OsSource, Result, Unmount, session_id
+from orchestrator.core.stops import StopSeen
 from orchestrator.engine.limits import Limits
 from orchestrator.simulator.activity import session_of_mount
 from orchestrator.simulator.manager import SimSession, SimulatedManager
-from orchestrator.simulator.truth import GroundTruth, MountFate
+from orchestrator.simulator.truth import PATIENCE_S, GroundTruth, MountFate
 from tests.invariants import allowed
 from tests.simulation.steered import Overseer
 from tests.simulation.story import Asks
@@ -139,6 +141,8 @@ class Witness(GroundTruth):
         """Tasks that were shown as those of a mount that is ready, by session."""
         self._stopped_tasks: dict[tuple[str, str], bool] = {}
         """Tasks that are to be asked to stop, by session; true once that has arrived."""
+        self._looked_until: dict[tuple[str, str], float] = {}
+        """Until when a mount of a task that was asked to stop is promised to be looked for."""
         self._announced: set[tuple[str, str, str, int]] = set()
         self._opened: dict[str, str] = {}
         self._lost: set[str] = set()
@@ -353,6 +357,8 @@ class Witness(GroundTruth):
                 if lost:
                     self._lost.add(session)
                     self._denied(server, session, event.at)
+                else:
+                    self._looked_long_enough(server, session, event.at)
             case StrayFound(server=server, session=name, mount=mount) if mount is not None:
                 place = MOUNTS_OF.search(mount)
                 if place is not None:
@@ -367,7 +373,30 @@ class Witness(GroundTruth):
             case TargetEvent(key=key):
                 if isinstance(event, SubmissionStarted) and record is not None:
                     self._aims[key].readable = self._aims[key].os == record.os_kind
+                if record is not None:
+                    self._note_looks(event, record)
                 self._target(self._aims[key], event)
+
+    def _note_looks(self, event: TargetEvent, record: MountRecord) -> None:
+        """Note until when the mount of a stopped task is looked for."""
+        until = event.at + record.planned.timeouts.mount
+        if isinstance(event, TaskStopAsked):
+            self._looked_until[self._aims[event.key].session, event.task] = until + PATIENCE_S
+        elif isinstance(event, TaskStopSeen) and event.seen is StopSeen.ACCEPTED:
+            self._looked_until[self._aims[event.key].session, event.task] = until
+
+    def _looked_long_enough(self, server: str, session: str, at: float) -> None:
+        """Let go of the double of a mount whose stopped task is not shown and may go on for ever.
+
+        Only if the session ends after the time for which the run has to look for it.
+        """
+        living = (one for one in self._managers[server].sessions.values() if one.id == session)
+        shown = {task for one in living for task in one.tasks}
+        for fate in self.still_open():
+            until = self._looked_until.get((fate.session, fate.task))
+            over = until is not None and at >= until and fate.session == session
+            if over and fate.unforeseen and fate.task not in shown:
+                fate.forgotten = fate.purged = True
 
     def _denied(self, server: str, session: str, at: float) -> None:
         """Let go of a session that the server itself has denied again and again while it lived.
