@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 
 from orchestrator.core.activity import Activity
 from orchestrator.core.events import (
+    DeadlinePassed,
     Event,
     MachineBusy,
     MachineFree,
@@ -141,6 +142,8 @@ class Witness(GroundTruth):
         """Tasks that were shown as those of a mount that is ready, by session."""
         self._stopped_tasks: dict[tuple[str, str], bool] = {}
         """Tasks that are to be asked to stop, by session; true once that has arrived."""
+        self.unstoppable: set[tuple[str, str]] = set()
+        """Tasks, by session, that were past Running when the run's deadline left them no time."""
         self._looked_until: dict[tuple[str, str], float] = {}
         """Until when a mount of a task that was asked to stop is promised to be looked for."""
         self._announced: set[tuple[str, str, str, int]] = set()
@@ -416,6 +419,12 @@ class Witness(GroundTruth):
             self._guids.update((session_id(one.id), one.id) for one in manager.sessions.values())
         return self._guids.get(name, name)
 
+    def _is_past_running(self, fate: MountFate) -> bool:
+        """Tell whether a task is in the state in which it is not asked to stop any more."""
+        living = self._managers[fate.server].sessions.values()
+        tasks = [one.tasks.get(fate.task) for one in living if one.id == fate.session]
+        return any(task is not None and task.state == "OperationFinished" for task in tasks)
+
     def _lives(self, server: str, session: str) -> bool:
         return any(each.id == session for each in self._managers[server].sessions.values())
 
@@ -466,6 +475,9 @@ class Witness(GroundTruth):
                 self.demand(mine is not None and mine is fate, f"{event}, but it made {fate}")
                 self.demand((aim.session, task) not in self._stopped_tasks, f"{event}, again")
                 self._stopped_tasks[aim.session, task] = False
+            case DeadlinePassed(by_run=True) if fate is not None:
+                if self._is_past_running(fate):
+                    self.unstoppable.add((fate.session, fate.task))
             case TaskSucceeded() | TaskFailed() if aim.borrowed is not None:
                 good = isinstance(event, TaskSucceeded)
                 self.demand(aim.borrowed.succeeded is good, f"{event}, but {aim.borrowed}")
