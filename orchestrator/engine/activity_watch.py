@@ -50,7 +50,7 @@ REFUSALS = 3
 """Refusals in a row after which a question counts as one that this server does not answer."""
 
 LOST_WITHIN_S = 10.0
-"""Seconds by which the session of a lost mount may begin before its request."""
+"""Seconds by which the session of a lost mount may begin before its request, or after its task."""
 
 MOST_SHOWN = 200
 """Sessions that are recorded of one look: those on machines of targets in trouble come first."""
@@ -167,8 +167,9 @@ class ActivityWatch:
     def fate_of(self, record: MountRecord) -> tuple[Fate, float]:
         """Return what is shown of the mount that a target has lost, and when that was shown.
 
-        Only one session that began when the mount was asked for can be it; several cannot be told
-        apart, and are open as long as any of them is.
+        Only a session that began when the mount was asked for can be it: where mounts make none,
+        or the server's clock has jumped, a later one is somebody else's. Several cannot be told
+        apart, and are open as long as any is that began before the task's end.
         """
         at = self._shown_at.get(Question.RESTORES, 0.0)
         now, offset = self._ledger.now(), self._clock_offset_s
@@ -179,7 +180,10 @@ class ActivityWatch:
             and is_of(each, record)
             and began_in(each, record, self._started_at, offset, now, LOST_WITHIN_S)
         ]
-        if not own:
+        accepted_at = record.attempts[-1].accepted_at
+        if accepted_at is None or not any(
+            self._second_of(each) <= accepted_at + LOST_WITHIN_S for each in own
+        ):
             return Fate.NOT_SHOWN, at
         is_over = all(each.is_over for each in own) and at > record.since
         return (Fate.OVER if is_over else Fate.OPEN), at
@@ -335,11 +339,15 @@ class ActivityWatch:
     def _is_at_work(self, activity: Activity) -> bool:
         return not activity.is_over and not self._is_ours(activity)
 
+    def _second_of(self, activity: Activity) -> float:
+        """Return when an activity began, on the run's clock."""
+        return (activity.began_at - self._started_at).total_seconds() - self._clock_offset_s
+
     def _is_ours(self, activity: Activity) -> bool:
         """Return whether a file-level restore is probably a mount of this run."""
         if activity.kind is not ActivityKind.FILE_RESTORE:
             return False
-        began = (activity.began_at - self._started_at).total_seconds() - self._clock_offset_s
+        began = self._second_of(activity)
         return any(
             attempt.submitted_at - OWN_WITHIN_S <= began <= ended + OWN_WITHIN_S
             for record in self._ledger.records

@@ -22,7 +22,7 @@ from orchestrator.core.events import (
     StrayFound,
     TasksAttributed,
 )
-from orchestrator.core.lifecycle import AttemptRecord
+from orchestrator.core.lifecycle import AttemptRecord, MountRecord
 from orchestrator.core.model import Href, SessionId, TaskId, same_fields
 from orchestrator.core.ports.fence import NoFence
 from orchestrator.core.ports.server import EnterpriseManager, GuestSession
@@ -31,6 +31,7 @@ from orchestrator.engine.accounting import is_accounted, last_asked, may_hold
 from orchestrator.engine.availability import Availability, Terms
 from orchestrator.engine.connection import Connection, EarlierSession
 from orchestrator.engine.ledger import Ledger
+from orchestrator.engine.overdue import ends_at, may_have_a_double, may_mount_yet
 from orchestrator.engine.watcher import Watcher
 from orchestrator.log import Log
 from orchestrator.plan.choose.inventory import set_aside_words
@@ -194,6 +195,22 @@ class Sessions(Availability):
             )
             self.stray(connection, stray)
         connection.audited = not found and not unread
+        for record in self._ledger.records:
+            if may_mount_yet(record, session.id) and await self._may_come(session, record):
+                connection.audited = False
+                connection.unaudited = "a task that was asked to stop may have mounted something"
+
+    async def _may_come(self, session: GuestSession, record: MountRecord) -> bool:
+        """Return whether a mount of a stopped task, or of its double, is there or may come.
+
+        Raises:
+            EnterpriseManagerError: as for any request.
+        """
+        ends = ends_at(record, record.planned.timeouts)
+        if may_have_a_double(record) and self._ledger.now() < ends:
+            return True
+        point = record.open_point
+        return point is not None and bool(await session.mounts(point.id, point.source))
 
     def _end_found(self, connection: Connection) -> None:
         """Record that a denied session has answered, and what may be open there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -11,6 +12,7 @@ import pytest
 from orchestrator.app.orphans import as_json, as_lines, find_orphans
 from orchestrator.engine.run import Run
 from orchestrator.journal import State
+from orchestrator.simulator.activity import SimActivity
 from orchestrator.simulator.behaviour import Behaviour
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Drill, Site, drill, staged
@@ -65,6 +67,27 @@ async def test_a_lost_mount_is_tried_again_once_its_end_is_seen(
     for fate in orphaned:
         again = [each for each in done.truth.mounts if each.vm == fate.vm and each is not fate]
         assert all(fate.closed_at is not None for _ in again), "mounted twice at once"
+
+
+async def test_a_later_restore_of_others_is_not_taken_for_a_lost_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where mounts make no restore session, somebody's on their machines proves nothing."""
+
+    async def lose(sites: Sites, run: Run) -> None:
+        (manager,) = sites.managers.values()
+        for machine in manager.inventory.machines:
+            restore = SimActivity(kind="file_restore", machine=machine, from_s=160.0, until_s=300.0)
+            manager.activities.append(restore)
+        await lose_the_session(sites, run, orphans_end=False)
+
+    behaviour = replace(SEEN, shows_own_mounts=False)
+    sites = [Site(machines=25, behaviour=behaviour, limit=5, mount_s=60.0)]
+    done = await drill(tmp_path, monkeypatch, sites, meanwhile=lose)
+
+    orphaned = {fate.vm for fate in done.truth.mounts if fate.orphaned}
+    assert orphaned
+    assert {vm for vm, result in done.results().items() if result == "unknown"} == orphaned
 
 
 async def test_orphans_names_what_is_open_and_removes_nothing(

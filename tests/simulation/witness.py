@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 
 from orchestrator.core.activity import Activity
 from orchestrator.core.events import (
+    DeadlinePassed,
     Event,
     MachineBusy,
     MachineFree,
@@ -43,16 +44,18 @@ from orchestrator.core.events import (
     TaskAccepted,
     TaskFailed,
     TaskStopAsked,
+    TaskStopSeen,
     TaskSucceeded,
     UnmountStarted,
     VerdictReached,
 )
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import MountState, OsSource, Result, Unmount, session_id
+from orchestrator.core.stops import StopSeen
 from orchestrator.engine.limits import Limits
 from orchestrator.simulator.activity import session_of_mount
 from orchestrator.simulator.manager import SimSession, SimulatedManager
-from orchestrator.simulator.truth import GroundTruth, MountFate
+from orchestrator.simulator.truth import PATIENCE_S, GroundTruth, MountFate
 from tests.invariants import allowed
 from tests.simulation.steered import Overseer
 from tests.simulation.story import Asks
@@ -139,6 +142,10 @@ class Witness(GroundTruth):
         """Tasks that were shown as those of a mount that is ready, by session."""
         self._stopped_tasks: dict[tuple[str, str], bool] = {}
         """Tasks that are to be asked to stop, by session; true once that has arrived."""
+        self.unstoppable: set[tuple[str, str]] = set()
+        """Tasks, by session, that were past Running when the run's deadline left them no time."""
+        self._looked_until: dict[tuple[str, str], float] = {}
+        """Until when a mount of a task that was asked to stop is promised to be looked for."""
         self._announced: set[tuple[str, str, str, int]] = set()
         self._opened: dict[str, str] = {}
         self._lost: set[str] = set()
@@ -353,6 +360,8 @@ class Witness(GroundTruth):
                 if lost:
                     self._lost.add(session)
                     self._denied(server, session, event.at)
+                else:
+                    self._looked_long_enough(server, session, event.at)
             case StrayFound(server=server, session=name, mount=mount) if mount is not None:
                 place = MOUNTS_OF.search(mount)
                 if place is not None:
@@ -367,7 +376,30 @@ class Witness(GroundTruth):
             case TargetEvent(key=key):
                 if isinstance(event, SubmissionStarted) and record is not None:
                     self._aims[key].readable = self._aims[key].os == record.os_kind
+                if record is not None:
+                    self._note_looks(event, record)
                 self._target(self._aims[key], event)
+
+    def _note_looks(self, event: TargetEvent, record: MountRecord) -> None:
+        """Note until when the mount of a stopped task is looked for."""
+        until = event.at + record.planned.timeouts.mount
+        if isinstance(event, TaskStopAsked):
+            self._looked_until[self._aims[event.key].session, event.task] = until + PATIENCE_S
+        elif isinstance(event, TaskStopSeen) and event.seen is StopSeen.ACCEPTED:
+            self._looked_until[self._aims[event.key].session, event.task] = until
+
+    def _looked_long_enough(self, server: str, session: str, at: float) -> None:
+        """Let go of the double of a mount whose stopped task is not shown and may go on for ever.
+
+        Only if the session ends after the time for which the run has to look for it.
+        """
+        living = (one for one in self._managers[server].sessions.values() if one.id == session)
+        shown = {task for one in living for task in one.tasks}
+        for fate in self.still_open():
+            until = self._looked_until.get((fate.session, fate.task))
+            over = until is not None and at >= until and fate.session == session
+            if over and fate.unforeseen and fate.task not in shown:
+                fate.forgotten = fate.purged = True
 
     def _denied(self, server: str, session: str, at: float) -> None:
         """Let go of a session that the server itself has denied again and again while it lived.
@@ -386,6 +418,12 @@ class Witness(GroundTruth):
         for manager in self._managers.values():
             self._guids.update((session_id(one.id), one.id) for one in manager.sessions.values())
         return self._guids.get(name, name)
+
+    def _is_past_running(self, fate: MountFate) -> bool:
+        """Tell whether a task is in the state in which it is not asked to stop any more."""
+        living = self._managers[fate.server].sessions.values()
+        tasks = [one.tasks.get(fate.task) for one in living if one.id == fate.session]
+        return any(task is not None and task.state == "OperationFinished" for task in tasks)
 
     def _lives(self, server: str, session: str) -> bool:
         return any(each.id == session for each in self._managers[server].sessions.values())
@@ -419,7 +457,8 @@ class Witness(GroundTruth):
                 if mine is not None and mine is not fate and self._is_twin(mine, aim):
                     fate = aim.made = mine
                 # what an extra mount's task is taken for, its mount must disprove (reference 4)
-                aim.borrowed = mine if event.adopted and self._is_extra(mine) else None
+                is_free = self._is_extra(mine) or self._is_displaced(mine)
+                aim.borrowed = mine if event.adopted and is_free else None
                 known = mine is fate or aim.borrowed is not None
                 self.demand(mine is not None and known, f"{event}, but it made {fate}")
                 self._tasks.setdefault(aim.session, set()).add(task)
@@ -436,6 +475,9 @@ class Witness(GroundTruth):
                 self.demand(mine is not None and mine is fate, f"{event}, but it made {fate}")
                 self.demand((aim.session, task) not in self._stopped_tasks, f"{event}, again")
                 self._stopped_tasks[aim.session, task] = False
+            case DeadlinePassed(by_run=True) if fate is not None:
+                if self._is_past_running(fate):
+                    self.unstoppable.add((fate.session, fate.task))
             case TaskSucceeded() | TaskFailed() if aim.borrowed is not None:
                 good = isinstance(event, TaskSucceeded)
                 self.demand(aim.borrowed.succeeded is good, f"{event}, but {aim.borrowed}")
@@ -514,6 +556,11 @@ class Witness(GroundTruth):
         ]
         return any(each.is_excused for each in twins)
 
+    def _is_displaced(self, fate: MountFate | None) -> bool:
+        """Tell whether the target that asked for a mount goes by the task of an extra one."""
+        owner = None if fate is None else self._by_point.get((fate.server, fate.point))
+        return owner is not None and owner.made is fate and owner.borrowed is not None
+
     def _is_twin(self, fate: MountFate, aim: _Aim) -> bool:
         return fate.point == aim.point and self._is_extra(fate)
 
@@ -536,8 +583,11 @@ class Witness(GroundTruth):
                 and not self._is_extra(fate)  # each is named and released on its own
             ]
             self.demand(not mine, f"{event}, but {mine} is open")
-        else:
-            aim.unmounting = True
+            return
+        if isinstance(event, MountLeft):  # it may be another of those that one request has made
+            place = MOUNTS_OF.search(event.mount)
+            aim.made = self._twin_of(aim, int(place[2] or 0) if place else 0) or aim.made
+        aim.unmounting = True
 
     def _passes(self, aim: _Aim) -> bool:
         """Tell whether the point that is tried now is one whose check passes."""

@@ -48,6 +48,7 @@ from orchestrator.engine.mount.recover import (
     unclaimed_tasks,
 )
 from orchestrator.engine.mount.release import take_down
+from orchestrator.engine.overdue import may_mount_yet
 from orchestrator.engine.server_connection import ServerConnection
 from orchestrator.log import Log
 
@@ -143,7 +144,7 @@ class _Audit(Struct):
         stopped = [
             each
             for each in self.context.ledger.records
-            if stop.may_mount_yet(each, self.connection.session.id)
+            if may_mount_yet(each, self.connection.session.id)
         ]
         if not (tasks or self.connection.strays or doubtful or stopped):
             return True

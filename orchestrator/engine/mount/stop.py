@@ -31,13 +31,14 @@ from orchestrator.core.errors import (
     SessionLost,
 )
 from orchestrator.core.events import TaskStopAsked, TaskStopSeen
-from orchestrator.core.lifecycle import MountRecord, Phase
-from orchestrator.core.model import Mount, PhaseTimeouts, SessionId, Task, TaskId, TaskState
+from orchestrator.core.lifecycle import MountRecord
+from orchestrator.core.model import Mount, Task, TaskId, TaskState
 from orchestrator.core.stops import StopSeen
 from orchestrator.core.text import duration
+from orchestrator.engine import overdue
 from orchestrator.engine.mount.attempt import Attempt
 from orchestrator.engine.mount.find import has_unclaimed_tasks
-from orchestrator.engine.mount.recover import PROOF_AFTER, Unsettled, unclaimed_mounts
+from orchestrator.engine.mount.recover import Unsettled, unclaimed_mounts
 from orchestrator.engine.sessions import PATIENCE
 
 FRESH_S = 10.0
@@ -144,13 +145,14 @@ async def late_mount(attempt: Attempt, *, within: float | None = None) -> Mount 
             seconds more, or as long as the server does not show the point's list.
         SessionLost, ServerUnusable: nobody can say any more.
     """
-    left = _ends_at(attempt.record, attempt.request.timeouts) - attempt.now
+    ends = overdue.ends_at(attempt.record, attempt.request.timeouts)
+    left = ends - attempt.now
     if within is not None and left > within:
         mount = await attempt.server.within(within, partial(_appearing, attempt))
         if mount is None:
             raise Unsettled(
                 f"its task was asked to stop; a mount of it may yet appear, within "
-                f"{duration(_ends_at(attempt.record, attempt.request.timeouts) - attempt.now)}"
+                f"{duration(ends - attempt.now)}"
             )
         return mount
     if left > 0:
@@ -178,30 +180,11 @@ async def shown_in_the_end(
     of one: it may have been of a request that arrived twice, or in spite of its refusal. Where none
     was found that wait is over, or a person has ended it. `at_once`: what is shown now.
     """
-    newest = record.attempts[-1]
-    of_its_task = any(
-        span.phase is Phase.COLLECTING and span.start >= newest.submitted_at
-        for span in record.spans
-    )
-    is_found = record.overdue and newest.outcome == "success" and not of_its_task
-    waits = is_found and not at_once
-    until = _ends_at(record, record.planned.timeouts) if waits else -math.inf
+    waits = overdue.may_have_a_double(record) and not at_once
+    until = overdue.ends_at(record, record.planned.timeouts) if waits else -math.inf
     while not (mounts := await listed()) and now() < until:  # noqa: ASYNC110 - the server tells
         await anyio.sleep(LOOK_TICK)
     return mounts
-
-
-def _ends_at(record: MountRecord, timeouts: PhaseTimeouts) -> float:
-    """Return until when a mount may appear, on the run's clock.
-
-    What is asked for without an answer may be carried out late, as a mount request may.
-    """
-    newest = record.attempts[-1]
-    assert newest.stop is not None  # noqa: S101 - nobody waits for anything else
-    acted_at = newest.stop.asked_at + PROOF_AFTER
-    if newest.stop.answer is StopSeen.ACCEPTED and newest.stop.answered_at is not None:
-        acted_at = newest.stop.answered_at
-    return acted_at + timeouts.mount
 
 
 async def _appearing(attempt: Attempt) -> Mount:
@@ -263,26 +246,6 @@ async def stop_now(attempt: Attempt, task: TaskId) -> Task | None:
         return None
     note(attempt, StopSeen.ENDED if shown.is_final else StopSeen.GOES_ON, shown.message)
     return shown if shown.is_final else None
-
-
-def has_acted(record: MountRecord) -> bool:
-    """Return whether the newest attempt's task may have been stopped."""
-    asked = record.attempts[-1].stop
-    return asked is not None and asked.may_act
-
-
-def may_mount_yet(record: MountRecord, session: SessionId) -> bool:
-    """Return whether a concluded target's task was asked to stop there, and may mount something.
-
-    Also where a mount was seen and removed: it may have been that of a request that arrived twice.
-    """
-    if not record.is_final or not record.attempts:
-        return False
-    newest = record.attempts[-1]
-    seen = None if newest.stop is None else newest.stop.seen
-    is_gone = seen in {StopSeen.VANISHED, StopSeen.ENDED}
-    unseen = newest.outcome in {"failed", "unknown"}
-    return newest.session == session and (unseen or is_gone) and has_acted(record)
 
 
 def has_gone(record: MountRecord, task: Task | None, *, vanished: bool = False) -> bool:
