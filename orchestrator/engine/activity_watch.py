@@ -282,19 +282,31 @@ class ActivityWatch:
         try:
             with anyio.fail_after(ANSWER_S):
                 self._shown[question] = await ask()
-        except AccessDenied:
-            self._unanswered[question] = REFUSALS
+        except AccessDenied as exc:
+            self._not_shown(question, REFUSALS, exc)
         except ServiceBusy as exc:
             log.info("activity.not_answered", server=self._server, asked=question, why=str(exc))
         except RequestRefused as exc:
-            self._unanswered[question] += 1
-            log.info("activity.not_shown", server=self._server, asked=question, why=str(exc))
+            self._not_shown(question, 1, exc)
         except (EnterpriseManagerError, TimeoutError) as exc:
             log.info("activity.not_answered", server=self._server, asked=question, why=str(exc))
         else:
             self._unanswered[question] = 0
             self._shown_at[question] = self._ledger.now()
             self._tell()
+
+    def _not_shown(self, question: Question, refusals: int, exc: RequestRefused) -> None:
+        """Count refusals; what was shown counts no more once the question is asked no more."""
+        self._unanswered[question] += refusals
+        log.info("activity.not_shown", server=self._server, asked=question, why=str(exc))
+        if question in self._askable or self._shown.pop(question, None) is None:
+            return
+        self._tell()
+        if question is Question.RESTORES and self._count_others:
+            self._ledger.note(
+                f"{self._server} shows no restores any more, so those of other people "
+                f"use up no limit from now on: {exc}"
+            )
 
     def _since(self) -> datetime | None:
         """Return since when restores that are over are wanted, too; None: they are not."""

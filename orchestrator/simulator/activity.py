@@ -55,7 +55,8 @@ def sessions(manager: SimulatedManager, entity: str) -> list[SimActivity]:
         kinds = {"file_restore", "restore"}
         known = list(manager.activities)
         if manager.behaviour.shows_own_mounts:
-            known += [_of_mount(manager, fate) for fate in manager.truth.mounts]
+            here = (fate for fate in manager.truth.mounts if fate.server == manager.name)
+            known += [_of_mount(manager, fate) for fate in here]
     collected = manager.clock() - manager.behaviour.activity_delay_s
     return [each for each in known if each.kind in kinds and each.from_s <= collected]
 

@@ -114,8 +114,11 @@ class HttpFace:
         finally:
             self._in_work -= 1
         if not response.prepared:
-            response.headers["Date"] = format_datetime(self.manager.wall_clock(), usegmt=True)
+            self._date(response)
         return response
+
+    def _date(self, response: web.StreamResponse) -> None:
+        response.headers["Date"] = format_datetime(self.manager.wall_clock(), usegmt=True)
 
     async def _handled(self, request: web.BaseRequest) -> web.StreamResponse:
         behaviour = self.manager.behaviour
@@ -325,6 +328,7 @@ class HttpFace:
         self, fault: Fault, request: web.BaseRequest, response: web.StreamResponse
     ) -> web.StreamResponse:
         """Do what the fault does once the request was acted on."""
+        self._date(response)  # some are sent here, and would get the real time
         body = getattr(response, "body", b"") or b""
         if fault.kind in {"drop_after", "close_after"}:
             return dropped(request, in_order=fault.kind == "close_after")

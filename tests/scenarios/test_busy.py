@@ -314,6 +314,34 @@ async def test_restores_of_others_use_up_the_same_limit(
     assert done.took_s <= 1.25 * 29 * 62.0 / 5  # its own mounts count once
 
 
+@pytest.mark.parametrize("kind", ["forbidden", "error_500"])
+async def test_restores_that_are_shown_no_more_use_up_no_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Nobody would see them end: the run goes on, and says that it counts them no more."""
+    site = Site(
+        machines=3,
+        behaviour=SEEN,
+        limit=1,
+        faults=[Fault(kind=kind, query="type=RestoreSession", from_s=30.0)],
+    )
+
+    def face(manager: SimulatedManager, faults: FaultScript | None) -> HttpFace:
+        stranger = manager.inventory.machines[-1]
+        manager.activities.append(SimActivity(kind="file_restore", machine=stranger, from_s=-9.0))
+        return Neighbourhood(0, None).face(manager, faults)
+
+    text = "\n".join(every_machine([site]).splitlines()[:-1]) + "\n"  # not the stranger's machine
+    counting = "    limits: {mounts: 1, count_others: true}\n"
+    monkeypatch.setattr("tests.scenarios.drill.servers_yaml", lambda sites: _servers(counting))
+    with anyio.fail_after(3600.0):
+        done = await drill(tmp_path, monkeypatch, [site], text, face=face)
+
+    assert counted(done) == {"mounted": 2}
+    said = [line for line in done.report["warnings"] if "use up no limit from now on" in line]
+    assert len(said) == 1
+
+
 def _servers(limits: str) -> str:
     return (
         "version: 1\nname: scenario\nservers:\n  hq:\n"

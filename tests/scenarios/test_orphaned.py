@@ -90,6 +90,25 @@ async def test_a_later_restore_of_others_is_not_taken_for_a_lost_mount(
     assert {vm for vm, result in done.results().items() if result == "unknown"} == orphaned
 
 
+@pytest.mark.parametrize("conflict", ["skip", "fail"])
+async def test_a_plan_that_waits_for_no_machine_waits_for_no_lost_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conflict: str
+) -> None:
+    """Such a plan cannot say for how long: what was lost is unknown at once."""
+
+    async def lose(sites: Sites, run: Run) -> None:
+        await lose_the_session(sites, run, orphans_end=False)
+
+    sites = [Site(machines=25, behaviour=SEEN, limit=5, mount_s=60.0)]
+    extra = f"defaults: {{conflict: {conflict}}}\n"
+    done = await drill(tmp_path, monkeypatch, sites, extra=extra, meanwhile=lose)
+
+    orphaned = [fate for fate in done.truth.mounts if fate.orphaned]
+    assert orphaned
+    assert counted(done) == {"mounted": 25 - len(orphaned), "unknown": len(orphaned)}
+    assert done.took_s < 1800.0  # its slots come back when the server must have forgotten them
+
+
 async def test_orphans_names_what_is_open_and_removes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

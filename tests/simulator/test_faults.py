@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from email.utils import parsedate_to_datetime
+
 import aiohttp
 import anyio
 import defusedxml.ElementTree as SafeTree
@@ -68,6 +70,16 @@ async def test_a_dripping_answer_is_whole_in_the_end() -> None:
 
         assert (answer.status, answer.texts("TaskId")) == (200, [])
         assert anyio.current_time() == pytest.approx(30.0)
+
+
+async def test_a_dripping_answer_has_the_time_of_its_server() -> None:
+    """Its Date header is as far from the real time as that of any other answer."""
+    async with wired(faults=[Fault(kind="drip", path="/tasks", count=1)]) as wire:
+        wire.manager.skew = 1_000_000.0
+        slow, usual = [await wire.get("tasks") for _ in range(2)]
+
+        times = [parsedate_to_datetime(answer.headers["Date"]) for answer in (slow, usual)]
+        assert abs((times[1] - times[0]).total_seconds()) < 100.0
 
 
 async def test_a_server_with_enough_mounts_open_refuses_one_more() -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import anyio
 import pytest
 
+from orchestrator.simulator.activity import sessions
+from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.inventory import Inventory, Machine, generated
+from orchestrator.simulator.manager import SimulatedManager, User
 from orchestrator.simulator.truth import GroundTruth
 from tests.simulator.wire import MOUNT_S, TOKEN, wired
 
@@ -96,3 +99,26 @@ def test_an_inventory_is_the_same_for_the_same_seed() -> None:
 
     assert told(generated(3, machines=40)) == told(generated(3, machines=40))
     assert told(generated(3, machines=40)) != told(generated(4, machines=40))
+
+
+async def test_servers_with_one_truth_show_their_own_mounts_only() -> None:
+    """A server knows nothing of what another one has mounted."""
+    truth = GroundTruth()
+    user = User("a", "b")
+    one, other = (
+        SimulatedManager(
+            name,
+            generated(number, machines=2),
+            users={"a": user},
+            truth=truth,
+            behaviour=Behaviour(shows_activity="all"),
+        )
+        for number, name in enumerate(("one", "other"))
+    )
+    session = one.logon("a", "b")
+    assert session is not None
+    point = one.inventory.machines[0].points[0]
+    one.start_mount(session, point.family, point, "Windows")
+
+    assert [each.machine for each in sessions(one, "RestoreSession")] == [point.machine]
+    assert sessions(other, "RestoreSession") == []

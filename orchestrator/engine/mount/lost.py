@@ -14,7 +14,7 @@ import anyio
 from orchestrator.core.activity import COLLECTED_WITHIN_S
 from orchestrator.core.events import OrphanEnded
 from orchestrator.core.lifecycle import Phase
-from orchestrator.core.model import MountRequest
+from orchestrator.core.model import Conflict, MountRequest
 from orchestrator.engine.activity_watch import ActivityWatch, Fate
 from orchestrator.engine.mount.attempt import RunContext
 
@@ -25,9 +25,11 @@ APART_S = 120.0
 async def tried_again(request: MountRequest, context: RunContext) -> bool:
     """Wait until a lost mount is seen to have ended, and return whether that was seen.
 
-    For as long as the plan lets a target wait for a busy machine; where nothing of the mount is
-    shown, for as long as a server may take to show it.
+    For as long as the plan lets a target wait for a busy machine, so not at all where it skips or
+    fails one; where nothing of the mount is shown, for as long as a server may take to show it.
     """
+    if request.conflict is not Conflict.WAIT:
+        return False
     record = context.ledger[request.key]
     watch = context.servers[request.server].activity
     if record.phase is not Phase.OUT_OF_REACH or watch is None or record.standing is not None:
