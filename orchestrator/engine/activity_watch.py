@@ -295,6 +295,8 @@ class ActivityWatch:
             self._unanswered[question] = 0
             self._shown_at[question] = self._ledger.now()
             self._tell()
+        if question not in self._askable and self._shown.pop(question, None) is not None:
+            self._tell()  # what it showed last may be over, and no answer will say so
 
     def _since(self) -> datetime | None:
         """Return since when restores that are over are wanted, too; None: they are not."""
