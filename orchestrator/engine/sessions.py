@@ -180,8 +180,6 @@ class Sessions(Availability):
             EnterpriseManagerError: as for any request.
         """
         tasks, unread = await session.tasks(), session.unread_tasks
-        why = f"{counted(unread, 'task')} of its session cannot be read"
-        connection.unaudited = why if unread else None
         found = [task for task in tasks if connection.is_nobodys(task)]
         found = [task for task in found if task.may_be_mounted or not task.is_final]
         for task in found:
@@ -194,11 +192,11 @@ class Sessions(Availability):
                 mount=task.mount.href if task.mount is not None else None,
             )
             self.stray(connection, stray)
-        connection.audited = not found and not unread
+        why = f"{counted(unread, 'task')} of its session cannot be read" if unread else None
         for record in self._ledger.records:
             if may_mount_yet(record, session.id) and await self._may_come(session, record):
-                connection.audited = False
-                connection.unaudited = "a task that was asked to stop may have mounted something"
+                why = "a task that was asked to stop may have mounted something"
+        connection.unaudited, connection.audited = why, not found and why is None
 
     async def _may_come(self, session: GuestSession, record: MountRecord) -> bool:
         """Return whether a mount of a stopped task, or of its double, is there or may come.

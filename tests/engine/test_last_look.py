@@ -1,0 +1,50 @@
+"""The last look at a session whose server was given up, where the server stops answering in it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+
+from orchestrator.core.errors import RequestRefused
+from orchestrator.engine import sessions
+from orchestrator.engine.sessions import Sessions
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("answer", ["refused", "none"])
+async def test_a_look_that_is_cut_short_is_none(
+    answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tasks were read, and the mounts of a stopped one were not: the session stays open."""
+
+    async def tasks() -> list[object]:
+        return []
+
+    async def mounts(*_: object) -> list[object]:
+        if answer == "refused":
+            raise RequestRefused("500")
+        await anyio.sleep(60.0)
+        return []
+
+    monkeypatch.setattr(sessions, "may_mount_yet", lambda *_: True)
+    monkeypatch.setattr(sessions, "may_have_a_double", lambda _: False)
+    monkeypatch.setattr(sessions, "ends_at", lambda *_: 0.0)
+    stopped = SimpleNamespace(
+        planned=SimpleNamespace(timeouts=None), open_point=SimpleNamespace(id="p", source="s")
+    )
+    session = SimpleNamespace(id="one", tasks=tasks, mounts=mounts, unread_tasks=0)
+    connection: Any = SimpleNamespace(session=session, audited=None, unaudited=None)
+    server: Any = SimpleNamespace(
+        name="hq", _ledger=SimpleNamespace(records=[stopped], now=lambda: 1.0)
+    )
+    server._see_tasks = Sessions._see_tasks.__get__(server)
+    server._may_come = Sessions._may_come.__get__(server)
+
+    await Sessions._last_look(server, connection)
+
+    assert connection.audited is False
+    assert connection.unaudited == {"refused": "500", "none": "no answer in time"}[answer]
