@@ -194,13 +194,13 @@ class _Audit(Struct):
         """Return the mounts that these tasks account for and that are still there.
 
         None stands for one that is there, and nobody can say which of several it is, or that may
-        be there: by the records nothing was requested in this session. A database that failed
-        over may have lost them; so it is named, and not touched.
+        be there: by the records nothing was requested in this session, or the server does not say.
+        A database that failed over may have lost them; so it is named, and not touched.
         """
         if not self.asked:
             return [(task, None) for task in tasks]
         found: list[tuple[Task, Href | None]] = []
-        unplaced: list[Task] = []
+        unplaced, unsaid = list[Task](), list[Task]()
         for task in tasks:
             if task.mount is None:
                 unplaced.append(task)
@@ -213,11 +213,18 @@ class _Audit(Struct):
                     for mount in await self._listed(asked.point)
                     if number_of(mount.href) == number
                 ]
-            elif named := await mount_named_by(self.connection, self.server, task.mount):
+                continue
+            try:
+                named = await mount_named_by(self.connection, self.server, task.mount)
+            except RequestRefused:
+                named, unsaid = None, [*unsaid, task]
+            if named is not None:
                 found.append((task, named))
             else:
                 unplaced.append(task)
-        return found + await self._unplaced(unplaced, {href for _task, href in found})
+        found += await self._unplaced(unplaced, {href for _task, href in found})
+        placed = {task.id for task, _ in found}
+        return found + [(task, None) for task in unsaid if task.id not in placed]
 
     async def _unplaced(
         self, tasks: list[Task], placed: set[Href | None]

@@ -17,7 +17,6 @@ Source: reference section 4, "Reconcile", and traps 43, 47 and 48.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -292,14 +291,25 @@ async def mount_named_by(
 ) -> Href | None:
     """Return where the mount of a task's link is, for a point that by the records nobody requested.
 
-    The link may name the wrong family (reference, 2.7), so its point is looked for in all of them.
+    The link may name the wrong family (reference, 5.2), so its point is looked for in all of them.
+
+    Raises:
+        RequestRefused: it is in none, and of one the server did not say.
     """
     session, number, point = connection.session, link.number or number_of(link.href), point_of(link)
     others = [session.mount_href(point, source, number) for source in Source] if point else []
+    unsaid: RequestRefused | None = None
     for address in dict.fromkeys((link.href, *others)):
-        with suppress(RequestRefused):
+        try:
             await server.persistently(connection, partial(session.mount, address))
+        except NotFound:
+            continue
+        except RequestRefused as exc:
+            unsaid = exc
+        else:
             return address
+    if unsaid is not None:
+        raise unsaid
     return None
 
 
