@@ -342,7 +342,7 @@ class Chain:
             self._on_fenced()
         elif answer.outcome is Outcome.UNFIT:
             self._mend(answer)
-        elif _is_refused_pin(piece, answer):  # a failover has lost what it covers
+        elif not self._again and _is_refused_pin(piece, answer):  # a failover has lost its records
             self.lose()
             self._on_damaged()
         elif answer.outcome is not Outcome.STALE and answer.head is not None:

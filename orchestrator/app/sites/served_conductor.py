@@ -161,6 +161,7 @@ class ServedConductor(Served):
         self._pins = Pins(ledger, self._reader.heads)
         ledger.watch(self._pins)
         self._pins.pin()  # what was taken while nobody conducted
+        self._judge_guards()
         self.heard()
         async with notifier.delivering(ledger.note), anyio.create_task_group() as tasks:
             tasks.start_soon(self._look)
