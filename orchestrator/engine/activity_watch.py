@@ -287,6 +287,7 @@ class ActivityWatch:
         except ServiceBusy as exc:
             log.info("activity.not_answered", server=self._server, asked=question, why=str(exc))
         except RequestRefused as exc:
+            log.info("activity.not_shown", server=self._server, asked=question, why=str(exc))
             self._not_shown(question, 1, exc)
         except (EnterpriseManagerError, TimeoutError) as exc:
             log.info("activity.not_answered", server=self._server, asked=question, why=str(exc))
@@ -298,7 +299,6 @@ class ActivityWatch:
     def _not_shown(self, question: Question, refusals: int, exc: RequestRefused) -> None:
         """Count refusals; what was shown counts no more once the question is asked no more."""
         self._unanswered[question] += refusals
-        log.info("activity.not_shown", server=self._server, asked=question, why=str(exc))
         if question in self._askable or self._shown.pop(question, None) is None:
             return
         self._tell()
