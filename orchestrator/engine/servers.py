@@ -174,7 +174,7 @@ class Servers:
             earlier.strays,
             ended=earlier.ended,
             over=earlier.over,
-            used_until=earlier.used_until,
+            used_until=earlier.last_used(session),
         )
 
     def _gate_moved(self, server: ServerConnection) -> None:
