@@ -11,6 +11,7 @@ from orchestrator.app.sites.chain import KEPT_S, Chain
 from orchestrator.core.earlier_runs.durations import MountTimes
 from orchestrator.core.errors import Fenced, JournalDamaged
 from orchestrator.core.events import (
+    ChainPinned,
     Event,
     MountReleased,
     RunNoted,
@@ -279,6 +280,47 @@ async def test_what_a_failed_over_database_has_lost_is_written_again() -> None:
     assert again.entries == before.entries[1:]
     desk.answer(again, Outcome.WRITTEN, 1)
     assert [entry.record.body for entry in desk.write().entries] == [to_json(note("c"))]
+
+
+def pin() -> ChainPinned:
+    return ChainPinned(at=0.5, chain=ServerName("dr"), seq=7, hash="00")
+
+
+async def test_a_pin_of_what_the_database_has_not_got_leaves_the_rest_to_a_successor() -> None:
+    """It was read before a failover: the end of the run, which follows, is not written without."""
+    desk = Desk()
+    desk.chain.append(pin())
+    desk.chain.append(note())
+    piece = desk.chain.piece()
+    assert piece is not None
+
+    desk.answer(piece, Outcome.REFUSED, refusal=Refusal.SETTLING, head=START)
+
+    assert desk.chain.piece() is None
+    assert desk.chain.damage is None
+    with pytest.raises(Fenced):
+        await desk.chain.durable()
+
+
+async def test_a_pin_that_is_written_again_waits_for_what_it_covers() -> None:
+    """What follows it, such as a halt, is not lost: the shard may be about to write that again."""
+    desk = Desk()
+    desk.chain.append(pin())
+    desk.chain.append(note("halted"))
+    before = desk.write()
+    desk.chain.compare(desk.chain.head)
+    desk.chain.compare(START)
+    again = desk.chain.piece()
+    assert again is not None
+
+    desk.answer(again, Outcome.REFUSED, refusal=Refusal.SETTLING, head=START)
+
+    assert desk.chain.is_put_off
+    repeated = desk.chain.piece()
+    assert repeated is not None
+    assert repeated.entries == before.entries
+    desk.answer(repeated, Outcome.WRITTEN, 2)
+    assert not desk.chain.is_behind
 
 
 @pytest.mark.parametrize("why", ["too long ago", "another record", "not taken again"])
