@@ -92,6 +92,12 @@ KEEP_HELD_AFTER = 120.0
 SESSION_IDLE_LIMIT = 900.0
 """Idle seconds after which the server forgets a session (documented: 15 minutes)."""
 
+PROOF_AFTER = 180.0
+"""Seconds after a mount POST before nothing can come of it any more: the client's own patience.
+
+The same for a request to stop a task.
+"""
+
 LEASE_LIFE = 6.0
 """Seconds for which a lease is its holder's after each renewal, on the database's clock.
 

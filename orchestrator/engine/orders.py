@@ -16,10 +16,9 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import MountKey, ServerName, SessionId, UnresolvedTarget, WaveName
-from orchestrator.core.policy import WatchPolicy
+from orchestrator.core.policy import PROOF_AFTER, WatchPolicy
 from orchestrator.core.run_state import RunState, skipped_keys
 from orchestrator.engine.limits import Limits
-from orchestrator.engine.mount.recover import PROOF_AFTER
 from orchestrator.plan.choose.expansion import Expansion
 from orchestrator.plan.choose.inventory import InventoryNeeds, Listing
 from orchestrator.plan.file.settings import FailureBudget

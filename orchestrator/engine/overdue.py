@@ -7,13 +7,8 @@ from __future__ import annotations
 
 from orchestrator.core.lifecycle import MountRecord, Phase
 from orchestrator.core.model import PhaseTimeouts, SessionId
+from orchestrator.core.policy import PROOF_AFTER
 from orchestrator.core.stops import StopSeen
-
-CARRIED_OUT_WITHIN = 180.0
-"""Seconds within which a request to stop whose answer was lost may be carried out.
-
-As long as a mount request: `mount.recover.PROOF_AFTER`.
-"""
 
 
 def has_acted(record: MountRecord) -> bool:
@@ -43,7 +38,7 @@ def ends_at(record: MountRecord, timeouts: PhaseTimeouts) -> float:
     """
     newest = record.attempts[-1]
     assert newest.stop is not None  # noqa: S101 - nobody waits for anything else
-    acted_at = newest.stop.asked_at + CARRIED_OUT_WITHIN
+    acted_at = newest.stop.asked_at + PROOF_AFTER
     if newest.stop.answer is StopSeen.ACCEPTED and newest.stop.answered_at is not None:
         acted_at = newest.stop.answered_at
     return acted_at + timeouts.mount

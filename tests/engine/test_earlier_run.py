@@ -12,8 +12,8 @@ from orchestrator.core.events import (
     TaskAccepted,
 )
 from orchestrator.core.model import RestorePointId, SessionId, TaskId
+from orchestrator.core.policy import PROOF_AFTER
 from orchestrator.core.run_state import fold
-from orchestrator.engine.mount.recover import PROOF_AFTER
 from orchestrator.engine.orders import EarlierRun
 from tests.core.test_run_state import BEGAN, KEY, PLANNED, STARTED
 

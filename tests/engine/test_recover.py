@@ -38,7 +38,7 @@ from orchestrator.core.model import (
     SessionId,
     TaskId,
 )
-from orchestrator.core.policy import WatchPolicy
+from orchestrator.core.policy import PROOF_AFTER, WatchPolicy
 from orchestrator.core.ports.fence import NO_FENCE, Fence
 from orchestrator.core.ports.server import GuestSession
 from orchestrator.database.fence import LeaseFence
@@ -48,7 +48,6 @@ from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.mount import recover
 from orchestrator.engine.mount.recover import (
     LOOKS,
-    PROOF_AFTER,
     Doubt,
     Unsettled,
     first_looks,

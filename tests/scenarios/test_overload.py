@@ -17,8 +17,7 @@ from orchestrator.core.events import (
     SubmissionStarted,
 )
 from orchestrator.core.lifecycle import MountRecord
-from orchestrator.core.policy import WatchPolicy
-from orchestrator.engine.mount.recover import PROOF_AFTER
+from orchestrator.core.policy import PROOF_AFTER, WatchPolicy
 from orchestrator.engine.run import Run
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault

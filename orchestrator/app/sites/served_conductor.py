@@ -41,6 +41,7 @@ from orchestrator.core.events import (
 from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import MountState, ServerName, WaveName
+from orchestrator.core.policy import PROOF_AFTER
 from orchestrator.core.run_state import RunState
 from orchestrator.core.sites import CONDUCTOR, Ask, ShardRow, ShardState, Stop
 from orchestrator.core.version import __version__
@@ -48,7 +49,6 @@ from orchestrator.em.credentials import resolve as resolve_secret
 from orchestrator.engine.conductor import Conductor
 from orchestrator.engine.connection import FORGOTTEN_AFTER
 from orchestrator.engine.ledger import Ledger
-from orchestrator.engine.mount.recover import PROOF_AFTER
 from orchestrator.engine.orders import EarlierRun, Orders, Selection
 from orchestrator.log import Log
 from orchestrator.plan.file.access import SecretReference

@@ -36,7 +36,7 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord, Phase
 from orchestrator.core.model import Href, Mount, MountRequest, Result, Task, TaskId
-from orchestrator.core.policy import Backoff
+from orchestrator.core.policy import PROOF_AFTER, Backoff
 from orchestrator.engine.containment import harmless
 from orchestrator.engine.content.system import words_of_wrong_system
 from orchestrator.engine.content.write_back import in_doubt
@@ -61,7 +61,7 @@ from orchestrator.engine.mount.find import (
 )
 from orchestrator.engine.mount.hold import keep
 from orchestrator.engine.mount.lost import tried_again
-from orchestrator.engine.mount.recover import PROOF_AFTER, look
+from orchestrator.engine.mount.recover import look
 from orchestrator.engine.mount.release import abandon, record_finished, release
 from orchestrator.engine.mount.submit import doubt_of, settle, submit, take
 from orchestrator.engine.mount.task_end import watch_to_end

@@ -31,12 +31,12 @@ from orchestrator.core.model import (
     Task,
     TaskId,
 )
+from orchestrator.core.policy import PROOF_AFTER
 from orchestrator.core.text import counted
 from orchestrator.engine.connection import Connection
 from orchestrator.engine.mount import stop
 from orchestrator.engine.mount.attempt import OUT_OF_KNOWLEDGE, RunContext
 from orchestrator.engine.mount.recover import (
-    PROOF_AFTER,
     SETTLING_TICK,
     SubmittedPoint,
     asked_in,

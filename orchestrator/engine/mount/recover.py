@@ -36,6 +36,7 @@ from orchestrator.core.model import (
     Task,
     TaskId,
 )
+from orchestrator.core.policy import PROOF_AFTER
 from orchestrator.engine.connection import Connection
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.server_connection import ServerConnection
@@ -48,9 +49,6 @@ SETTLING_TICK = 5.0
 
 ASIDE_TICK = 15.0
 """Seconds between looks for a request that waits aside."""
-
-PROOF_AFTER = 180.0
-"""Seconds after a mount POST before nothing can come of it any more: the client's own patience."""
 
 
 class Unsettled(Exception):

@@ -21,14 +21,14 @@ from orchestrator.core.events import (
 )
 from orchestrator.core.lifecycle import HOLDING_PHASES, Phase
 from orchestrator.core.model import Href, Mount, Task
-from orchestrator.core.policy import RELEASE
+from orchestrator.core.policy import PROOF_AFTER, RELEASE
 from orchestrator.core.stops import StopSeen
 from orchestrator.core.text import duration
 from orchestrator.engine.connection import Connection
 from orchestrator.engine.mount import stop
 from orchestrator.engine.mount.attempt import OUT_OF_KNOWLEDGE, Attempt, record_out_of_reach
 from orchestrator.engine.mount.find import judge_unseen, mount_of, record_found
-from orchestrator.engine.mount.recover import PROOF_AFTER, Unsettled, look
+from orchestrator.engine.mount.recover import Unsettled, look
 from orchestrator.engine.mount.submit import doubt_of, record_absent, take
 from orchestrator.engine.server_connection import ServerConnection
 

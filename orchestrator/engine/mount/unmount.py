@@ -29,7 +29,7 @@ from orchestrator.core.model import (
     Unmount,
 )
 from orchestrator.core.point_search import about, found_how
-from orchestrator.core.policy import WatchPolicy
+from orchestrator.core.policy import PROOF_AFTER, WatchPolicy
 from orchestrator.core.ports.journal import Journal, Observer, OtherRuns
 from orchestrator.core.ports.server import EnterpriseManager
 from orchestrator.core.run_state import RunState
@@ -49,7 +49,7 @@ from orchestrator.engine.mount.attempt import (
     record_out_of_reach,
 )
 from orchestrator.engine.mount.holds import HoldRule, Holds
-from orchestrator.engine.mount.recover import PROOF_AFTER, Unsettled
+from orchestrator.engine.mount.recover import Unsettled
 from orchestrator.engine.reachability import Reachability
 from orchestrator.engine.scheduler import Scheduler
 from orchestrator.engine.server_connection import ServerConnection
