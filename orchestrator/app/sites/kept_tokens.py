@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 import anyio
@@ -50,10 +50,11 @@ class KeptTokens:
         self._stored = anyio.Event()
         self._stored.set()
 
-    async def usable(self, over: Container[SessionId]) -> Sequence[KeptSession]:
+    async def usable(self) -> Sequence[KeptSession]:
         """Return the sessions that earlier workers have stored, as far as this key opens them.
 
-        Those that are `over` by what is recorded are dropped: who ended one died before that.
+        Also those that are over by what is recorded: who ended one may have died before its logoff,
+        so that a late request can still act in it.
 
         Raises:
             Fenced: another worker has the lease.
@@ -69,9 +70,6 @@ class KeptTokens:
 
         found: list[KeptSession] = []
         for each in sealed:
-            if each.session in over:
-                self._drop(each.session)
-                continue
             binding = Binding(
                 run=lease.run, server=lease.server, session=each.session, epoch=each.epoch
             )
@@ -94,11 +92,7 @@ class KeptTokens:
         """Drop the token of a session that is over: nothing can be open in it any more."""
         _ = record
         if isinstance(event, SessionEnded) and event.is_over:
-            self._drop(event.session)
-
-    def _drop(self, session: SessionId) -> None:
-        if session not in self._to_drop:
-            self._to_drop.append(session)
+            self._to_drop.append(event.session)
             self._woken.set()
 
     def give_up(self) -> None:

@@ -138,8 +138,7 @@ class ServedShard(Served):
             lambda reason, detail: _ask_to_halt(ledger, self.server, reason, detail),
             self._planned,
         )
-        over = state.servers[self.server].over
-        client = self._client(tokens, await self.asked(partial(tokens.usable, over)))
+        client = self._client(tokens, await self.asked(tokens.usable))
         begins, retries_failed = self._begins(), await self._retries_failed(state)
         earlier = self._earlier(state, begins, tokens.known, retry_failed=retries_failed)
         now = self.clock()
