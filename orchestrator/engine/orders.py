@@ -75,8 +75,8 @@ class EarlierRun(Struct, frozen=True, kw_only=True):
     """What people asked of the run while earlier processes worked on it."""
     ended: frozenset[SessionId] = frozenset()
     """Sessions of which the journal says how they ended, those that were left open too."""
-    unkept: Mapping[SessionId, float] = field(default_factory=dict)
-    """When sessions were used last whose tokens only an earlier process had, which is gone."""
+    last_uses: Mapping[SessionId, float] = field(default_factory=dict)
+    """When sessions were used last: of which that is known, for nobody has used them since."""
     doubted: frozenset[SessionId] = frozenset()
     """Sessions in which a mount was asked for, and neither task nor refusal is recorded."""
 
@@ -90,7 +90,7 @@ class EarlierRun(Struct, frozen=True, kw_only=True):
 
         A request that it sent may be acted on later: that uses the session, too.
         """
-        used = self.unkept.get(session, self.used_until)
+        used = self.last_uses.get(session, self.used_until)
         return used + PROOF_AFTER if session in self.doubted else used
 
     @classmethod
@@ -101,7 +101,7 @@ class EarlierRun(Struct, frozen=True, kw_only=True):
         *,
         used_until: float,
         retry_failed: bool,
-        unkept: Mapping[SessionId, float] | None = None,
+        last_uses: Mapping[SessionId, float] | None = None,
     ) -> EarlierRun:
         """Return what the engine must know of a run that a process goes on with from `begins`."""
         servers, waves = state.servers.values(), state.waves.items()
@@ -110,7 +110,7 @@ class EarlierRun(Struct, frozen=True, kw_only=True):
             begins=begins,
             used_until=used_until,
             retry_failed=retry_failed,
-            unkept=unkept or {},
+            last_uses=last_uses or {},
             doubted=frozenset(
                 attempt.session
                 for record in state.records.values()

@@ -33,6 +33,7 @@ from orchestrator.core.events import (
 from orchestrator.core.model import MountKey, ServerName, SessionId
 from orchestrator.core.ports.local import on_the_spot
 from orchestrator.core.run_state import RunState, fold
+from orchestrator.core.server_state import ServerState
 from orchestrator.core.sites import LEASE_LIFE_S, Ask, Standing, Stop
 from orchestrator.core.text import printable
 from orchestrator.core.token import KeptSession
@@ -220,7 +221,7 @@ class ServedShard(Served):
             begins,
             used_until=begins.used_until,
             retry_failed=retry_failed,
-            unkept={at: used for at, used in known.unattended.items() if at not in kept},
+            last_uses=_last_uses(known, kept),
         )
 
     @property
@@ -362,6 +363,22 @@ def logons_of(events: Iterable[Event], now: float) -> Iterator[float]:
                 pass
     if unsure_from <= now:
         yield now
+
+
+def _last_uses(known: ServerState, kept: Container[SessionId]) -> dict[SessionId, float]:
+    """Return when sessions were used last, of which that is recorded.
+
+    One whose token is kept may have been used until now, without a record; unless who had the shard
+    last says itself that it was left open then.
+    """
+    taken_at = known.workers[-1].at
+    ends = known.last_ends.items()
+    left = {each for each, end in ends if end.left_open and not end.lost and end.at >= taken_at}
+    return {
+        session: used
+        for session, used in known.unattended.items()
+        if session in left or session not in kept
+    }
 
 
 def _status(standing: Standing) -> RunStatus:
