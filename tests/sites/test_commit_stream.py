@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from orchestrator.app.sites.chain import MOST, Chain
-from orchestrator.app.sites.commit_stream import FLUSH_S, CommitStream
+from orchestrator.app.sites.commit_stream import FEW, FLUSH_S, CommitStream
 from orchestrator.core.earlier_runs.durations import MountTimes
 from orchestrator.core.events import RunNoted, SubmissionStarted
 from orchestrator.core.model import (
@@ -58,23 +58,34 @@ class Database:
 @asynccontextmanager
 async def written() -> AsyncIterator[tuple[Database, Chain]]:
     """Write one chain; yield the database and the chain."""
+    async with all_written(1) as (database, chains):
+        yield database, chains[0]
+
+
+@asynccontextmanager
+async def all_written(shards: int) -> AsyncIterator[tuple[Database, list[Chain]]]:
+    """Write the chains of some shards; yield the database and the chains."""
     database = Database()
     stream = CommitStream(cast("SitesDatabase", database), WorkerId("anna"), anyio.current_time)
-    chain = Chain(
-        Lease(run=RunId("r"), server=HQ, epoch=1),
-        ChainHead(0, genesis(HQ)),
-        wake=stream.wake,
-        shortly=stream.shortly,
-        soon=stream.soon,
-        waves={KEY: WaveName("w")},
-        wave_limits={},
-        times=MountTimes(),
-    )
-    stream.add(chain)
+    chains = [
+        Chain(
+            Lease(run=RunId("r"), server=server, epoch=1),
+            ChainHead(0, genesis(server)),
+            wake=stream.wake,
+            shortly=stream.shortly,
+            soon=stream.soon,
+            waves={KEY: WaveName("w")},
+            wave_limits={},
+            times=MountTimes(),
+        )
+        for server in [HQ, *(ServerName(f"hq{number}") for number in range(1, shards))]
+    ]
+    for chain in chains:
+        stream.add(chain)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(stream.serve)
         await anyio.sleep(1.0)
-        yield database, chain
+        yield database, chains
         tasks.cancel_scope.cancel()
 
 
@@ -122,6 +133,23 @@ async def test_an_intent_waits_for_the_commit_under_way_alone() -> None:
 
         assert anyio.current_time() - began == pytest.approx(2 * COMMIT_S)
     assert [records for _, records in database.commits] == [1, 1, 2]
+
+
+@pytest.mark.parametrize(("shards", "waits_s"), [(1, 0), (FEW, 0), (FEW + 8, 0.02), (500, 0.1)])
+async def test_an_intent_waits_a_moment_for_those_of_many_other_shards(
+    shards: int, waits_s: float
+) -> None:
+    """What each of few shards asks for goes alone; it would wait for nothing most of the time."""
+    async with all_written(shards) as (database, chains):
+        began = anyio.current_time()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(granted, chains[0])
+            await anyio.sleep(0.015)
+            tasks.start_soon(granted, chains[-1])
+
+    together = waits_s > 0.015
+    assert [records for _, records in database.commits] == ([2] if together else [1, 1])
+    assert database.commits[0][0] - began == pytest.approx(waits_s)
 
 
 async def test_who_waits_for_no_mount_is_written_with_the_others_of_a_moment() -> None:

@@ -1,9 +1,10 @@
 """The commits of one worker: one at a time, each with all that its shards have to write.
 
 While one is under way the next gathers, so a worker of a hundred shards makes no more commits
-than a worker of one. An intent is written at once. An unmount waits a moment for others, or for an
-intent to go with; what nobody waits for goes with either, or half a second later. A commit whose
-answer is lost is repeated: what is there is found.
+than a worker of one. An intent is written at once, and with many shards after a moment in which
+those of others come, too. An unmount waits a moment for others, or for an intent to go with; what
+nobody waits for goes with either, or half a second later. A commit whose answer is lost is
+repeated: what is there is found.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ to go with. Sent by itself, the next mount would wait for it, and then for its o
 GATHER_AT_MOST_S = 0.25
 """However long a commit takes."""
 
+FEW, SHARE_S, CROWDED_S = 10, 0.0025, 0.1
+"""With more than so many shards an intent waits so many seconds for each of the others, and no
+longer than that. By then others mount whatever one waits for, and a commit each would be costly."""
+
 
 class CommitStream:
     """Writes the chains of a worker."""
@@ -55,12 +60,18 @@ class CommitStream:
         """Since when the database has not answered, on this machine's clock."""
 
     def wake(self) -> None:
-        """Write what the chains have, at once: a mount waits for it."""
-        self._write_within(0.0)
+        """Write what the chains have, at once or nearly: a mount waits for it."""
+        self._write_within(self._gathers_s)
 
     def shortly(self) -> None:
         """Write what the chains have, with what others have in a moment: somebody waits for it."""
-        self._write_within(min(*self._took, GATHER_AT_MOST_S) if self._took else 0.0)
+        best = min(*self._took, GATHER_AT_MOST_S) if self._took else 0.0
+        self._write_within(max(best, self._gathers_s))
+
+    @property
+    def _gathers_s(self) -> float:
+        """For how long an intent waits for those of other shards."""
+        return min(max(len(self._chains) - FEW, 0) * SHARE_S, CROWDED_S)
 
     def soon(self) -> None:
         """Write what the chains have, with what follows: nobody waits for it."""
