@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from sys import intern
 from typing import Any, ClassVar, Generic, TypeVar
 
 from msgspec import Struct
@@ -323,6 +324,7 @@ def _mount_link(link: Mapping[str, str]) -> MountLink | None:
 def _point(node: Element, family: Family) -> RestorePoint:
     """Make a RestorePoint from an entity; the machine's name falls back to the point's name.
 
+    What many points have in common is in memory once.
     Source: reference 3.1; Name is `<vm>@<time>`, split at the last `@`.
     """
     uid = node.attribute("UID")
@@ -339,7 +341,9 @@ def _point(node: Element, family: Family) -> RestorePoint:
     return RestorePoint(
         id=RestorePointId(point),
         name=name,
-        vm=node.attribute("VmDisplayName") or node.value("VmName") or name.rpartition("@")[0],
+        vm=intern(
+            node.attribute("VmDisplayName") or node.value("VmName") or name.rpartition("@")[0]
+        ),
         created_at=created,
         source=family.source,
         backup_server=BackupServerName(backup_server[0]),
@@ -355,7 +359,8 @@ def _parents(links: Sequence[Mapping[str, str]]) -> tuple[tuple[str, str], tuple
     for link in links:
         if link.get("Rel") != "Up":
             continue
-        named = (link.get("Name", ""), link.get("Href", "").rpartition("/")[2].lower())
+        href = link.get("Href", "").rpartition("/")[2]
+        named = (intern(link.get("Name", "")), intern(href.lower()))
         kind = link.get("Type", "")
         if kind.startswith("BackupServer"):
             backup_server = named

@@ -32,6 +32,7 @@ class Listings:
         self._some = anyio.Event()
         self.found: dict[ServerName, Listing] = {}
         """What has been listed so far."""
+        self._listed: set[ServerName] = set()
 
     def begin(self, servers: Iterable[ServerConnection], tasks: TaskGroup) -> None:
         """Ask these servers, in `tasks`."""
@@ -45,6 +46,7 @@ class Listings:
             listing = await self._ask(server)
             if listing is not None:
                 self.found[server.name] = listing
+                self._listed.add(server.name)
                 self._some.set()
         finally:
             self._done[server.name].set()
@@ -71,7 +73,11 @@ class Listings:
     @property
     def missing(self) -> list[ServerName]:
         """The servers that have not listed so far."""
-        return [name for name in self._servers if name not in self.found]
+        return [name for name in self._servers if name not in self._listed]
+
+    def forget(self) -> None:
+        """Forget what was listed: all of it is planned, and most of its points nobody wants."""
+        self.found.clear()
 
     async def of(self, server: ServerName) -> Listing | None:
         """Return what a server lists, or None once it cannot be used any more."""

@@ -274,6 +274,8 @@ class Shard:
         await self._board.unless_ended(self._listings.first)
         silent = self._listings.missing
         expansion = self._orders.selection.expand(self._listings.found)
+        if not silent:  # else a guard may count them together
+            self._listings.forget()
         if expansion.broken:
             self._board.halt("expect", "; ".join(expansion.broken))
         self._offering.plan(expansion)
