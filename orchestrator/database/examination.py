@@ -13,13 +13,14 @@ from msgspec import Struct
 
 from orchestrator.core.text import duration
 from orchestrator.database.address import Address
-from orchestrator.database.failures import explain
+from orchestrator.database.failures import INIT, explain
 from orchestrator.database.hearing import NOT_HEARD, PATIENCE_S, Connection, connecting, is_heard
 from orchestrator.database.installation import (
     OPERATOR,
     READER,
     VERSION,
     WORKER,
+    code_hash,
     connected,
 )
 
@@ -66,6 +67,7 @@ async def examine(address: Address) -> list[Fact]:
             return [
                 await _server(asking, address),
                 await _tables(asking),
+                await _functions(asking),
                 await _rights(asking),
                 await _writable(asking),
                 await _clock(asking),
@@ -103,6 +105,19 @@ async def _tables(connection: Connection) -> Fact:
         status=Status.OK if fits else Status.PROBLEM,
         value=version,
         words=f"version {version}" + ("" if fits else f"; this program needs {VERSION}"),
+    )
+
+
+async def _functions(connection: Connection) -> Fact:
+    """Say whether the functions are this program's; those of older ones do not show whose."""
+    (code,) = await _row(connection, "SELECT to_jsonb(about) ->> 'code' FROM bulk_restore.about")
+    fits = code == code_hash()
+    other = f"another program's; for this one's, the owner runs: {INIT}"
+    return Fact(
+        name="functions",
+        status=Status.OK if fits else Status.WARNING,
+        value=fits,
+        words="this program's" if fits else other,
     )
 
 

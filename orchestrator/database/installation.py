@@ -130,7 +130,7 @@ async def _installed(connection: AsyncConnection[TupleRow], address: Address) ->
     )
     for name in MIGRATIONS[before:]:
         await connection.execute(_text(name))
-    if code != _code_hash():
+    if code != code_hash():
         await connection.execute(DROP_CODE)
         for name in CODE:
             await connection.execute(_text(name))
@@ -139,7 +139,7 @@ async def _installed(connection: AsyncConnection[TupleRow], address: Address) ->
         "VALUES (%(version)s, %(code)s, make_interval(secs => %(life)s)) "
         "ON CONFLICT (only_row) DO UPDATE SET version = excluded.version, code = excluded.code, "
         "lease_life = excluded.lease_life",
-        {"version": VERSION, "code": _code_hash(), "life": LEASE_LIFE_S},
+        {"version": VERSION, "code": code_hash(), "life": LEASE_LIFE_S},
     )
     await connection.execute(_text("rights.sql"))
     return Installed(before=before, version=VERSION, owner=owner)
@@ -200,7 +200,8 @@ def _text(name: str) -> bytes:
     return resources.files("orchestrator.database").joinpath("schema", name).read_bytes()
 
 
-def _code_hash() -> str:
+def code_hash() -> str:
+    """Return by what the functions and views of this program are known."""
     return hashlib.sha256(b"".join(map(_text, CODE))).hexdigest()
 
 

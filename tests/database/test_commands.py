@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import LiteralString
 
 import pytest
 from click.testing import CliRunner, Result
@@ -18,6 +19,7 @@ from orchestrator.core.exit_codes import ExitCode
 from orchestrator.database.address import Address, read_address
 from orchestrator.database.examination import Fact, Status, examine
 from orchestrator.database.hearing import notifications_are_heard
+from orchestrator.database.installation import init
 from orchestrator.database.private_server import PrivateServer
 from tests.database.owner import Owner
 from tests.database.patience import until_overdue
@@ -26,7 +28,7 @@ from tests.database.proxy import Proxy, proxied
 pytestmark = [pytest.mark.anyio, pytest.mark.process]
 
 FACTS = {
-    *("server", "tables", "rights", "writable", "clock"),
+    *("server", "tables", "functions", "rights", "writable", "clock"),
     *("round_trip", "commits", "standby", "durability", "notify"),
 }
 
@@ -153,6 +155,32 @@ async def test_a_reader_may_check(address: Address) -> None:
     assert found["rights"].value == {"login": "reader", "roles": ["bulk_restore_reader"]}
     assert found["standby"].status is Status.WARNING
     assert {each.status for name, each in found.items() if name != "standby"} == {Status.OK}
+
+
+@pytest.mark.parametrize(
+    "older",
+    [
+        "UPDATE meta SET code = 'an older one'",
+        "DROP VIEW about; CREATE VIEW about AS SELECT version, lease_life FROM meta; "
+        "GRANT SELECT ON about TO bulk_restore_reader",
+    ],
+    ids=["another program", "one that did not show it"],
+)
+async def test_functions_of_another_program_are_told(
+    older: LiteralString, owner: Owner, address: Address, server: PrivateServer, name: str
+) -> None:
+    """Runs go on with them, and `init` brings those of this program."""
+    owner.rows(older)
+    if "meta SET" not in older:
+        owner.rows("UPDATE meta SET code = 'an older one'")
+
+    before = by_name(await examine(address))
+    await init(read_address(server.url(name)))
+    after = by_name(await examine(address))
+
+    assert before["functions"].status is Status.WARNING
+    assert "database init" in before["functions"].words
+    assert after["functions"].status is Status.OK
 
 
 @pytest.fixture

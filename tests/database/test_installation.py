@@ -128,7 +128,8 @@ OF_A_DEVELOPMENT_VERSION = (
     "CREATE TABLE bulk_restore_queue.procrastinate_jobs (id bigint)",
     "INSERT INTO bulk_restore_queue.procrastinate_jobs VALUES (7)",
     "GRANT USAGE ON SCHEMA bulk_restore_queue TO bulk_restore_worker",
-    "CREATE OR REPLACE VIEW about AS SELECT version, lease_life, queue FROM meta",
+    "DROP VIEW about",
+    "CREATE VIEW about AS SELECT version, lease_life, queue FROM meta",
 )
 """What versions before 0.3.0 also made: a queue that nobody used."""
 

@@ -1,6 +1,6 @@
 -- What everybody with a role may read. No sealed token is among it.
 
-CREATE VIEW about AS SELECT version, lease_life FROM meta;
+CREATE VIEW about AS SELECT version, code, lease_life FROM meta;
 
 CREATE VIEW runs AS
 SELECT id AS run, plan, mode, submitted_at, submitted_by, deadline_at, state, halted, stopped,
