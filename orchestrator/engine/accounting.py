@@ -3,7 +3,8 @@
 A server may forget a session, or deny it for a while. What was mounted there by a request that
 a proxy sent twice, or that the service carried out and refused, is nobody's then. It is known
 that there is none only if all the session's tasks were read in one list after its last mount
-request was answered, and each belonged to a target. Another session shows nothing of it.
+request was answered, and each belonged to a target: by its answer, by its link, or as the only one
+of a server that keeps its tasks. Another session shows nothing of it.
 Source: reference 2.4, 5.5 and 6.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import math
 
 from orchestrator.core.model import SessionId
+from orchestrator.engine.adopted import unproven
 from orchestrator.engine.connection import Connection
 from orchestrator.engine.ledger import Ledger
 
@@ -54,8 +56,11 @@ async def take_account(connection: Connection, ledger: Ledger) -> None:
     if asking:
         return
     connection.read_at = began
+    shown = {task.id for task in tasks}
     connection.accounted = not (
-        connection.session.unread_tasks or any(connection.is_nobodys(task) for task in tasks)
+        connection.session.unread_tasks
+        or any(connection.is_nobodys(task) for task in tasks)
+        or unproven(ledger, connection.session.id, tasks, shown)
     )
 
 

@@ -28,6 +28,7 @@ from orchestrator.core.ports.fence import NoFence
 from orchestrator.core.ports.server import EnterpriseManager, GuestSession
 from orchestrator.core.text import counted
 from orchestrator.engine.accounting import is_accounted, last_asked, may_hold
+from orchestrator.engine.adopted import unproven
 from orchestrator.engine.availability import Availability, Terms
 from orchestrator.engine.connection import Connection, EarlierSession
 from orchestrator.engine.ledger import Ledger
@@ -193,6 +194,8 @@ class Sessions(Availability):
             )
             self.stray(connection, stray)
         why = f"{counted(unread, 'task')} of its session cannot be read" if unread else None
+        if unproven(self._ledger, session.id, tasks, {task.id for task in tasks}):
+            why = why or "a task that was taken for a lost request's may be another's"
         for record in self._ledger.records:
             if may_mount_yet(record, session.id) and await self._may_come(session, record):
                 why = "a task that was asked to stop may have mounted something"

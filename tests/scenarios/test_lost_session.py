@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
+from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.faults import Fault
 from tests.scenarios.crash import Doom
 from tests.scenarios.drill import Drill, Site, Stage, staged
@@ -75,6 +76,24 @@ async def test_a_session_that_is_lost_with_a_mount_of_no_target_is_named(
         assert NAMED in str(done.report)
         again = await unmounted(stage)
         assert again.code == 3, again.lines
+
+
+async def test_a_session_that_is_lost_with_a_task_that_may_be_another_s_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lost request's target has taken the task of one that was sent twice: no link says so."""
+    late = Fault(kind="act_later", method="POST", path="/mounts$", count=1, seconds=5.0)
+    look = Behaviour(related="absent", purge_finished_after=60.0, backup_server_slots=6)
+    sites = [Site("hq", machines=2, faults=[twice(), late], behaviour=look), two()[1]]
+    async with staged(tmp_path, monkeypatch, sites) as stage:
+        durations = iter([200.0, 2.0, 2.0])
+        stage.sites.managers["hq"]._duration = lambda _point, _rng: next(durations)
+        done = await run_beside(stage, restarting(stage, 250.0))
+
+        assert all_good(done)
+        assert len(done.truth.still_open()) == 1
+        assert done.outcome.code == 3
+        assert NAMED in str(done.report)
 
 
 async def test_a_session_that_was_idle_when_it_was_lost_costs_nothing(

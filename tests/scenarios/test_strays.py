@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -274,3 +275,26 @@ async def test_an_adopted_task_whose_link_was_left_out_hides_no_mount(
         assert code == 3
         assert len(mounts) == 3
         assert all(mount in named for mount in mounts)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "purged_after"), [(0.0, 10.0), (5.0, 30.0)], ids=["both shown", "adopted"]
+)
+async def test_a_task_without_a_link_is_not_settled_by_the_mount_of_one_that_is_forgotten(
+    seconds: float, purged_after: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repeated request's task ends long after the lost one's, which the server shows no more.
+
+    The mount of the lost one's point is its own; what the other has mounted is removed as well.
+    """
+    lost = Fault(kind="act_later", method="POST", path="/mounts$", seconds=seconds, count=1)
+    site = repeated(3, lost)
+    site.behaviour = replace(site.behaviour, related="absent", purge_finished_after=purged_after)
+    async with staged(tmp_path, monkeypatch, [site], TWO_WAVES) as stage:
+        durations = iter([230.0, 2.0, 2.0, 2.0])
+        stage.sites.managers["hq"]._duration = lambda _point, _rng: next(durations)
+        code, report = await conducted(stage)
+
+        assert [target["result"] for target in report["targets"]] == ["mounted"] * 3
+        assert code == 0
+        assert not left(stage.sites.truth)

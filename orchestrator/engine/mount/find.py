@@ -13,6 +13,7 @@ from orchestrator.core.events import DeadlinePassed, MountFound, VerdictReached
 from orchestrator.core.lifecycle import AttemptRecord
 from orchestrator.core.model import Href, Mount, MountLink, Result, Task
 from orchestrator.core.proof import Fate
+from orchestrator.engine.adopted import point_of
 from orchestrator.engine.content.checks import examine
 from orchestrator.engine.content.download import copy_out
 from orchestrator.engine.content.guest import Guest
@@ -26,7 +27,6 @@ from orchestrator.engine.content.write_back import in_doubt
 from orchestrator.engine.mount.attempt import Attempt
 from orchestrator.engine.mount.recover import (
     asked_in,
-    point_of,
     unclaimed_mounts,
     unclaimed_tasks,
     with_links,

@@ -33,6 +33,7 @@ from orchestrator.core.model import (
 )
 from orchestrator.core.policy import PROOF_AFTER
 from orchestrator.core.text import counted
+from orchestrator.engine.adopted import point_of
 from orchestrator.engine.connection import Connection
 from orchestrator.engine.mount import stop
 from orchestrator.engine.mount.attempt import OUT_OF_KNOWLEDGE, RunContext
@@ -43,7 +44,6 @@ from orchestrator.engine.mount.recover import (
     hidden_tasks,
     mount_named_by,
     number_of,
-    point_of,
     unclaimed_mounts,
     unclaimed_tasks,
 )
@@ -122,9 +122,9 @@ class _Audit(Struct):
     async def read_tasks(self) -> list[Task]:
         """Return the tasks without a target that were not dealt with yet; TimeoutError."""
         with anyio.fail_after(READ_WITHIN):
-            tasks = await unclaimed_tasks(self.connection, self.server)
+            tasks = await unclaimed_tasks(self.connection, self.server, last=True)
             if self.connection.session.unread_tasks:  # another answer may show them
-                tasks = await unclaimed_tasks(self.connection, self.server)
+                tasks = await unclaimed_tasks(self.connection, self.server, last=True)
             self.hidden = await hidden_tasks(self.connection, self.server, tasks)
         return self._unknown(tasks)
 
@@ -185,7 +185,7 @@ class _Audit(Struct):
             if anyio.current_time() - began >= wait:
                 break
             await anyio.sleep(SETTLING_TICK)
-            tasks = self._unknown(await unclaimed_tasks(self.connection, self.server))
+            tasks = self._unknown(await unclaimed_tasks(self.connection, self.server, last=True))
         return tasks
 
     # --- whose mounts they are -----------------------------------------------------------------

@@ -9,6 +9,8 @@ point. Settling happens in the same session; another session proves nothing. Wha
 3. the point's own list, where the server forgets tasks, or links nothing and shows no other logon
    session: a mount that was first listed after a task of nobody's was shown.
 
+Only a link, or a server that keeps its tasks, proves that a task has made the mount (`adopted`).
+Without that the mount is the target's, and what the task has made is looked for in the end.
 A mount that no task of the session accounts for may be a stranger's, and is never taken. That
 nothing was begun is said only once nothing can begin any more.
 Source: reference section 4, "Reconcile", and traps 43, 47 and 48.
@@ -22,6 +24,7 @@ from typing import NamedTuple
 
 import anyio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.core.errors import NotFound, RequestRefused
 from orchestrator.core.model import (
@@ -30,13 +33,13 @@ from orchestrator.core.model import (
     MountKey,
     MountLink,
     RestorePoint,
-    RestorePointId,
     SessionId,
     Source,
     Task,
     TaskId,
 )
 from orchestrator.core.policy import PROOF_AFTER
+from orchestrator.engine.adopted import adopted_in, keeps_tasks, point_of, unproven
 from orchestrator.engine.connection import Connection
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.server_connection import ServerConnection
@@ -193,8 +196,11 @@ async def look(connection: Connection, server: ServerConnection, doubt: Doubt) -
     alone = len(mounts) == 1 and connection.doubts <= {doubt.key} and not connection.strangers
     own = accounted(doubt.point, mounts, makers, asked, alone=alone)
     linkless = [task.id for task in makers if task.may_be_mounted and task.mount is None]
+    shown = {task.id for task in tasks}
+    keeps = keeps_tasks(server.ledger, connection.session.id, shown, doubt.sent_at)
     if own is None and alone and len(linkless) == 1 and await doubt.is_alone():
-        own = mounts[0], linkless
+        counted = keeps and not connection.session.unread_tasks  # else its own may be forgotten
+        own = mounts[0], linkless if counted else []
     if own is not None:
         mount, accounting = own
         server.attribute(connection, accounting, mount.href)
@@ -203,9 +209,8 @@ async def look(connection: Connection, server: ServerConnection, doubt: Doubt) -
     running = running or bool(await hidden_tasks(connection, server, unclaimed))
     if not mounts:
         return LookResult(running=running)
-    shown = {task.id for task in tasks}
     perhaps = any(task.may_be_mounted for task in unclaimed)
-    if not perhaps and _keeps(connection, shown, doubt, server.ledger):  # they are somebody else's
+    if not perhaps and keeps:  # they are somebody else's
         connection.strangers = True
         return LookResult(running=running)
     forgotten = connection.lost_sight_of(doubt.sent_at, before=connection.listed[mounts[0].href])
@@ -241,18 +246,6 @@ def accounted(
     return None
 
 
-def _keeps(connection: Connection, shown: set[TaskId], doubt: Doubt, ledger: Ledger) -> bool:
-    """Return whether a task is shown that ended before the POST: then a later one would be, too."""
-    return any(
-        attempt.task in shown
-        and attempt.session == connection.session.id
-        and attempt.finished_at is not None
-        and attempt.finished_at <= doubt.sent_at
-        for record in ledger.records
-        for attempt in record.attempts
-    )
-
-
 def asked_in(ledger: Ledger, session: SessionId) -> Iterator[SubmittedPoint]:
     """Yield every restore point that was requested in a session, from the journal."""
     for record in ledger.records:
@@ -260,13 +253,6 @@ def asked_in(ledger: Ledger, session: SessionId) -> Iterator[SubmittedPoint]:
         for attempt in record.attempts:
             if attempt.session == session and attempt.point in points:
                 yield SubmittedPoint(record.planned.key, points[attempt.point])
-
-
-def point_of(link: MountLink | None) -> RestorePointId | None:
-    """Return the restore point that a finished task's link names, in its Name or its address."""
-    if link is None:
-        return None
-    return link.point or RestorePointId(link.href.split("/")[-3].lower())
 
 
 def number_of(mount: str) -> str:
@@ -311,26 +297,29 @@ async def mount_named_by(
     return None
 
 
-async def unclaimed_tasks(connection: Connection, server: ServerConnection) -> list[Task]:
+async def unclaimed_tasks(
+    connection: Connection, server: ServerConnection, *, last: bool = False
+) -> list[Task]:
     """Return the mount tasks of this session that belong to no target yet.
 
     Among them are those that a target took for its own, and whose link now names another one's
-    restore point: an earlier answer may have left the link out.
+    restore point: an earlier answer may have left the link out. At the `last` look so are those
+    whose link does not prove it; what it leads to may be the target's own, so it is left out.
     """
-    tasks = await _tasks(connection, server)
-    asked = {each.point.id for each in asked_in(server.ledger, connection.session.id)}
-    adopted = {
-        attempt.task: attempt.point
-        for record in server.ledger.records
-        for attempt in record.attempts
-        if attempt.adopted and attempt.session == connection.session.id
-    }
+    tasks, session = await _tasks(connection, server), connection.session.id
+    asked = {each.point.id for each in asked_in(server.ledger, session)}
+    adopted = adopted_in(server.ledger, session)
     ours = [task for task in tasks if task.id in adopted or connection.is_nobodys(task)]
     ours = await with_links(connection, server, ours)
     for task in ours:
         named = point_of(task.mount)
-        if task.id in adopted and named in asked and named != adopted[task.id]:
+        if task.id in adopted and named in asked and named != adopted[task.id].point:
             connection.watcher.claimed.discard(task.id)
+    if last:
+        unnamed = [task for task in ours if point_of(task.mount) not in asked]
+        loose = unproven(server.ledger, session, unnamed, {task.id for task in tasks})
+        connection.watcher.claimed -= loose
+        ours = [replace(task, mount=None) if task.id in loose else task for task in ours]
     return [task for task in ours if connection.is_nobodys(task)]
 
 
