@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from orchestrator.app.sites.chain import MOST, Chain
-from orchestrator.app.sites.commit_stream import FEW, FLUSH_S, CommitStream
+from orchestrator.app.sites.commit_stream import FEW, FLUSH_S, LATELY_S, CommitStream
 from orchestrator.core.earlier_runs.durations import MountTimes
 from orchestrator.core.events import RunNoted, SubmissionStarted
 from orchestrator.core.model import (
@@ -141,6 +141,10 @@ async def test_an_intent_waits_a_moment_for_those_of_many_other_shards(
 ) -> None:
     """What each of few shards asks for goes alone; it would wait for nothing most of the time."""
     async with all_written(shards) as (database, chains):
+        for chain in chains:
+            note(chain)
+        await anyio.sleep(1.0)
+        del database.commits[:]
         began = anyio.current_time()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(granted, chains[0])
@@ -150,6 +154,19 @@ async def test_an_intent_waits_a_moment_for_those_of_many_other_shards(
     together = waits_s > 0.015
     assert [records for _, records in database.commits] == ([2] if together else [1, 1])
     assert database.commits[0][0] - began == pytest.approx(waits_s)
+
+
+async def test_an_intent_waits_for_no_shard_that_is_silent() -> None:
+    """A hundred of them may have nothing to do while one mounts."""
+    async with all_written(100) as (database, chains):
+        for chain in chains:
+            note(chain)
+        await anyio.sleep(LATELY_S + 1.0)
+        await granted(chains[0])
+        began = anyio.current_time()
+        await granted(chains[0])
+
+    assert database.commits[-1][0] == pytest.approx(began)
 
 
 async def test_who_waits_for_no_mount_is_written_with_the_others_of_a_moment() -> None:

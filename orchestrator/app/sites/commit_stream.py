@@ -37,8 +37,10 @@ GATHER_AT_MOST_S = 0.25
 """However long a commit takes."""
 
 FEW, SHARE_S, CROWDED_S = 10, 0.0025, 0.1
-"""With more than so many shards an intent waits so many seconds for each of the others, and no
-longer than that. By then others mount whatever one waits for, and a commit each would be costly."""
+"""Where more than so many shards had something to write lately, an intent waits so many seconds
+for each one above that, and no longer than the last. A commit for each would be costly."""
+
+LATELY_S = 30.0
 
 
 class CommitStream:
@@ -54,6 +56,9 @@ class CommitStream:
         self._write_at = math.inf
         self._sooner = anyio.Event()
         self._took: deque[float] = deque(maxlen=NEWEST)
+        self._written_at: dict[Chain, float] = {}
+        self._gathers_s = 0.0
+        """For how long an intent waits for those of other shards."""
         self.commits = 0
         """How many were made."""
         self.away_since: float | None = None
@@ -67,11 +72,6 @@ class CommitStream:
         """Write what the chains have, with what others have in a moment: somebody waits for it."""
         best = min(*self._took, GATHER_AT_MOST_S) if self._took else 0.0
         self._write_within(max(best, self._gathers_s))
-
-    @property
-    def _gathers_s(self) -> float:
-        """For how long an intent waits for those of other shards."""
-        return min(max(len(self._chains) - FEW, 0) * SHARE_S, CROWDED_S)
 
     def soon(self) -> None:
         """Write what the chains have, with what follows: nobody waits for it."""
@@ -91,6 +91,7 @@ class CommitStream:
     def remove(self, chain: Chain) -> None:
         """Write nothing more of a chain."""
         self._chains.remove(chain)
+        self._written_at.pop(chain, None)
 
     async def serve(self) -> None:
         """Write until cancelled.
@@ -117,11 +118,14 @@ class CommitStream:
         if self.away_since is not None:
             log.info("database.back", after_s=round(self._clock() - self.away_since, 1))
             self.away_since = None
-        now = self._clock()
+        now, at = self._clock(), anyio.current_time()
+        self._written_at.update((chain, at) for chain, _ in chains)
+        busy = sum(at - written < LATELY_S for written in self._written_at.values())
+        self._gathers_s = min(max(busy - FEW, 0) * SHARE_S, CROWDED_S)
         for (chain, piece), answer in zip(chains, answers, strict=True):
             chain.answered(piece, answer, now)
             if chain.is_owed:
-                self.wake()
+                self._write_within(0.0)
             elif chain.is_behind:
                 self.soon()
         if any(chain.is_put_off for chain, _ in chains):
