@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from msgspec import Struct, field
 from msgspec.structs import replace
 
@@ -65,6 +67,8 @@ class ServerState(Struct):
     Those too that the server must have forgotten by now: whoever goes on later must not think that
     they were in use until then.
     """
+    denied: dict[SessionId, float] = field(default_factory=dict)
+    """Sessions that were left open, and denied since to each worker: when that was first said."""
     peak_mounts: int = 0
     """The most of them at a time, over all processes of the run."""
     outages: list[Outage] = field(default_factory=list)
@@ -113,6 +117,7 @@ class ServerState(Struct):
             case SessionTakenUp():
                 self.taken_up += 1
                 self.unattended.pop(event.session, None)
+                self.denied.pop(event.session, None)
             case TasksAttributed():
                 self.attributed.append(event)
             case StrayFound():
@@ -126,6 +131,10 @@ class ServerState(Struct):
                 if not event.lost and event.unaudited is None:  # it has answered just now
                     self.unattended.pop(event.session, None)
                 self.deny(event.session, event.at)
+                if event.lost and event.left_open:
+                    self.denied.setdefault(event.session, event.at)
+                else:
+                    self.denied.pop(event.session, None)
             case ServerParked():
                 self.back(event.at)
                 self.parked = event
@@ -142,6 +151,8 @@ class ServerState(Struct):
             case ServerMeasured():
                 self.measured = _joined(self.measured, event)
             case ShardTaken():
+                said = self.last_said()
+                self.denied = {each: at for each, at in self.denied.items() if each in said}
                 self.workers.append(event)
                 self.is_finished = False
                 self._use_anew(event.at, event.used_until)
@@ -161,6 +172,12 @@ class ServerState(Struct):
                 self.failure = event.failure or self.failure
             case _:
                 pass
+
+    def last_said(self) -> dict[SessionId, SessionEnded]:
+        """Return how sessions ended that its last worker has left open, or found denied."""
+        since = self.workers[-1].at if self.workers else -math.inf
+        ends = self.last_ends.items()
+        return {each: end for each, end in ends if end.left_open and end.at >= since}
 
     def deny(self, session: SessionId, at: float) -> None:
         """Note that a session is used no more: its mounts count until it must be forgotten."""

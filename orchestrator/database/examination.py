@@ -109,10 +109,10 @@ async def _tables(connection: Connection) -> Fact:
 
 
 async def _functions(connection: Connection) -> Fact:
-    """Say whether the functions are this program's; those of older ones do not show whose."""
+    """Say whether the functions are this program's; those of older ones do not say whose."""
     (code,) = await _row(connection, "SELECT to_jsonb(about) ->> 'code' FROM bulk_restore.about")
     fits = code == code_hash()
-    other = f"another program's; for this one's, the owner runs: {INIT}"
+    other = f"another program's; their owner runs, with the newest of them: {INIT}"
     return Fact(
         name="functions",
         status=Status.OK if fits else Status.WARNING,

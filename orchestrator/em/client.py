@@ -189,6 +189,20 @@ class Client:
         async with self._used(transport, taken_up(transport, self._format, kept)) as again:
             yield again
 
+    async def log_off(self, kept: KeptSession) -> None:
+        """End a session in which nothing is open, within a time limit and with any answer.
+
+        Safe to repeat.
+        """
+        from orchestrator.em.logon import logged_off_again
+
+        transport = self._transport()
+        try:
+            await logged_off_again(transport, self._format, kept)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await transport.close()
+
     @asynccontextmanager
     async def _used(
         self, transport: Transport, opening: AbstractAsyncContextManager[OpenedSession]

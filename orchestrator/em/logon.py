@@ -136,6 +136,12 @@ async def taken_up(
             await log_off(transport, form, kept.guid)
 
 
+async def logged_off_again(transport: Transport, form: Format, kept: KeptSession) -> None:
+    """End a session that may have been ended before, within a time limit and with any answer."""
+    _use(transport, kept)
+    await log_off(transport, form, kept.guid)
+
+
 def _use(transport: Transport, kept: KeptSession) -> None:
     """Send the token from now on, and mask it and the session's id in every answer."""
     transport.hide(kept.guid.reveal(), unless_asked_for=True)

@@ -9,7 +9,7 @@ from functools import partial
 import anyio
 from msgspec import Struct, field
 
-from orchestrator.core.events import StrayFound
+from orchestrator.core.events import SessionEnded, StrayFound
 from orchestrator.core.model import Href, Mount, MountKey, SessionId, Task, TaskId
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.core.ports.server import GuestSession
@@ -122,8 +122,8 @@ class EarlierSession(Struct, frozen=True, kw_only=True):
     """Mounts of no target that the earlier process could not remove."""
     unended: bool = False
     """Whether mounts were asked for in it, and the journal does not say how it ended."""
-    untold: bool = False
-    """Whether the journal does not say how it ended, with or without mounts."""
+    end: SessionEnded | None = None
+    """How it ended, with or without mounts, where the journal says that."""
     over: bool = False
     """Whether the journal says that nothing is open in it any more, or that it is lost."""
     used_until: float = -math.inf

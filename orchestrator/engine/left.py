@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 
-from orchestrator.core.events import StrayFound, TasksAttributed
+from orchestrator.core.events import SessionEnded, StrayFound, TasksAttributed
 from orchestrator.core.lifecycle import MountRecord, Phase
 from orchestrator.core.model import Href, MountState, RestorePointId, SessionId, TaskId
 from orchestrator.engine.connection import EarlierSession
@@ -19,15 +19,16 @@ def left_in(
     attributed: Iterable[TasksAttributed] = (),
     strays: Iterable[StrayFound] = (),
     *,
-    ended: Container[SessionId] = (),
+    ends: Mapping[SessionId, SessionEnded] | None = None,
     over: Container[SessionId] = (),
     used_until: float = -math.inf,
 ) -> EarlierSession:
     """Return the journal's facts about a session.
 
-    `ended` are the sessions whose end it tells, `over` those in which nothing can be left;
-    `used_until` is when a process may have used one last.
+    `ends` says how sessions ended, as far as is told, `over` are those in which nothing can be
+    left; `used_until` is when a process may have used one last.
     """
+    end = None if ends is None else ends.get(session)
     untold: set[RestorePointId] = set()
     mounts: set[Href] = set()
     tasks: set[TaskId] = set()
@@ -57,9 +58,9 @@ def left_in(
         mounts=frozenset(mounts),
         in_doubt=bool(doubts),
         strays=tuple(each for each in strays if each.session == session),
-        unended=used and session not in ended,
-        untold=session not in ended,
-        over=session in over or not (used or session in ended),
+        unended=used and end is None,
+        end=end,
+        over=session in over or not (used or end is not None),
         used_until=used_until,
     )
 

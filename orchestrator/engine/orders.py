@@ -11,6 +11,7 @@ from orchestrator.core.events import (
     ControlApplied,
     Event,
     RunStarted,
+    SessionEnded,
     StrayFound,
     TasksAttributed,
 )
@@ -73,8 +74,8 @@ class EarlierRun(Struct, frozen=True, kw_only=True):
     """Why the run may mount nothing more, if a guard of the plan was broken."""
     controls: Sequence[ControlApplied] = ()
     """What people asked of the run while earlier processes worked on it."""
-    ended: frozenset[SessionId] = frozenset()
-    """Sessions of which the journal says how they ended, those that were left open too."""
+    ends: Mapping[SessionId, SessionEnded] = field(default_factory=dict)
+    """How sessions ended, as far as the journal says; those that were left open, too."""
     last_uses: Mapping[SessionId, float] = field(default_factory=dict)
     """When sessions were used last: of which that is known, for nobody has used them since."""
     doubted: frozenset[SessionId] = frozenset()
@@ -124,7 +125,7 @@ class EarlierRun(Struct, frozen=True, kw_only=True):
             accepted=frozenset(state.accepted),
             broken_guard=state.broken_guard,
             over=frozenset().union(*(server.over for server in servers)),
-            ended=frozenset().union(*(server.last_ends for server in servers)),
+            ends={each.session: each for server in servers for each in server.ended},
         )
 
 

@@ -122,7 +122,7 @@ class Servers:
             attempt.session: record.planned.server
             for record in earlier.records
             for attempt in record.attempts
-            if attempt.session not in earlier.ended
+            if attempt.session not in earlier.ends
         }
         for session, server in unread.items():
             if session not in self.of_earlier:
@@ -172,7 +172,7 @@ class Servers:
             earlier.records,
             earlier.attributed,
             earlier.strays,
-            ended=earlier.ended,
+            ends=earlier.ends,
             over=earlier.over,
             used_until=earlier.last_used(session),
         )

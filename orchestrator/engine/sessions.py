@@ -261,11 +261,15 @@ class Sessions(Availability):
         self._ledger.note(f"{self.name}: the session of an earlier process: {UNAUDITED} ({why})")
 
     def _end_forgotten(self, left: EarlierSession) -> None:
-        """Record that the session of an earlier process is gone, unless its end is recorded."""
+        """Record that the session of an earlier process is gone, or denied and may live."""
         if left.unended:
             self._end_unseen(left, DENIED, lost=True)
-        elif left.untold:  # nothing was mounted in it: it is over
+        elif left.end is None:  # nothing was mounted in it: it is over
             self._record_end(left.session, FORGOTTEN, None, lost=True, left_open=False)
+        elif not left.over:
+            may_live = left.may_live(self._ledger.now())
+            why = left.end.unaudited
+            self._record_end(left.session, FORGOTTEN, why, lost=True, left_open=may_live)
 
     async def _log_off_if_recorded(self, connection: Connection) -> None:
         """Return once the record of a session's end is durable; without it, let there be no logoff.

@@ -89,7 +89,11 @@ def warnings(
     lines += _stale(state)
     lines += _paused(state)
     for name, server in state.servers.items():
-        lines += [f"{name}: a session was lost: {end.reason}" for end in server.ended if end.lost]
+        lines += [
+            f"{name}: a session was lost: {end.reason}"
+            for end in server.ended
+            if end.lost and not end.left_open
+        ]
         if server.given_up is not None:
             lines.append(f"{name} was given up: {server.given_up.reason}")
         lines += [

@@ -122,7 +122,7 @@ def _run_line(event: Event) -> str | None:
             return f"{printable(server)}: logged on as {printable(user)}"
         case events.SessionTakenUp(server=server):
             return f"{printable(server)}: the earlier process's logon session goes on"
-        case events.SessionEnded(server=server, lost=True, reason=reason):
+        case events.SessionEnded(server=server, lost=True, left_open=False, reason=reason):
             return f"{printable(server)}: SESSION LOST: {printable(reason)}"
         case events.ServerParked(server=server, reason=reason):
             return f"{printable(server)}: waiting for it: {printable(reason)}"

@@ -1,16 +1,19 @@
-"""The tokens of a shard's sessions, sealed in the database: with them another worker goes on."""
+"""The tokens of a shard's sessions, sealed in the database: with them another worker goes on.
+
+Who ends a session records that before its logoff, and may die between them: a request of its own
+that acts late would then find a session in which nobody looks any more. So the tokens of sessions
+that are over stay until the shard ends, or another worker has sent the logoff again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from typing import TYPE_CHECKING
 
 import anyio
 
 from orchestrator.app.sites.serving import Serving
 from orchestrator.core.errors import DatabaseAway, Fenced, TokenUnusable
-from orchestrator.core.events import Event, SessionEnded
-from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import SessionId
 from orchestrator.core.sites import Lease
 from orchestrator.core.token import KeptSession, Token
@@ -23,38 +26,38 @@ log = Log(__name__)
 
 AGAIN_S = 1.0
 
+LogOff = Callable[[KeptSession], Awaitable[None]]
+"""Sends a logoff, within a time limit and with any answer."""
+
 
 class KeptTokens:
-    """Seals and stores the tokens of one shard; an observer that drops those that are over."""
+    """Seals and stores the tokens of one shard."""
 
     def __init__(
         self,
         serving: Serving,
         lease: Lease,
         *,
-        recorded: Callable[[], Awaitable[None]],
         on_fenced: Callable[[], None],
     ) -> None:
         """Without a key nothing is stored, and nothing is found.
 
-        `recorded` returns when everything that was recorded until now is in the database.
         `on_fenced` is called at once when the database says that another worker has the lease.
         """
         self._serving, self._lease, self._on_fenced = serving, lease, on_fenced
-        self._recorded = recorded
         self.known: frozenset[SessionId] = frozenset()
         """The sessions whose tokens earlier workers have stored, whoever can open them."""
         self._to_keep: dict[SessionId, KeptSession] = {}
+        self._to_log_off: list[KeptSession] = []
         self._to_drop: list[SessionId] = []
         self._woken = anyio.Event()
         self._stored = anyio.Event()
         self._stored.set()
 
-    async def usable(self) -> Sequence[KeptSession]:
+    async def usable(self, over: Container[SessionId]) -> Sequence[KeptSession]:
         """Return the sessions that earlier workers have stored, as far as this key opens them.
 
-        Also those that are over by what is recorded: who ended one may have died before its logoff,
-        so that a late request can still act in it.
+        Those that are `over` by what is recorded are not among them: they are logged off again.
 
         Raises:
             Fenced: another worker has the lease.
@@ -78,7 +81,8 @@ class KeptTokens:
             except (TokenUnusable, ValueError) as exc:
                 log.warning("token.unusable", server=lease.server, why=str(exc))
             else:
-                found.append(KeptSession(guid=Token(guid), token=Token(token)))
+                kept = self._to_log_off if each.session in over else found
+                kept.append(KeptSession(guid=Token(guid), token=Token(token)))
         return found
 
     def keep(self, session: Session) -> None:
@@ -86,13 +90,6 @@ class KeptTokens:
         if self._serving.sealer is not None:
             self._to_keep[session.id] = session.kept
             self._stored = anyio.Event()
-            self._woken.set()
-
-    def observe(self, event: Event, record: MountRecord | None) -> None:
-        """Drop the token of a session that is over: nothing can be open in it any more."""
-        _ = record
-        if isinstance(event, SessionEnded) and event.is_over:
-            self._to_drop.append(event.session)
             self._woken.set()
 
     def give_up(self) -> None:
@@ -103,16 +100,25 @@ class KeptTokens:
         """Return when every token that was kept is in the database, or never will be."""
         await self._stored.wait()
 
-    async def serve(self) -> None:
-        """Store and drop until cancelled.
+    async def serve(self, log_off: LogOff) -> None:
+        """Store what is kept, and end what is over with `log_off`, until cancelled.
 
         Raises:
             Fenced: another worker has the lease.
         """
-        while True:
-            await self._woken.wait()
-            self._woken = anyio.Event()
-            await self.settle()
+        async with anyio.create_task_group() as tasks:
+            for session in self._to_log_off:
+                tasks.start_soon(self._end, session, log_off)
+            while True:
+                await self._woken.wait()
+                self._woken = anyio.Event()
+                await self.settle()
+
+    async def _end(self, session: KeptSession, log_off: LogOff) -> None:
+        """Log off from a session that is over, with any answer, and drop its token."""
+        await log_off(session)
+        self._to_drop.append(session.id)
+        self._woken.set()
 
     async def settle(self) -> None:
         """Store and drop what is to be, however long the database is away.
@@ -145,6 +151,5 @@ class KeptTokens:
             del self._to_keep[session]
         self._stored.set()
         for session in list(self._to_drop):
-            await self._recorded()  # that the session has ended: else a successor would look for it
             await database.drop_token(worker, lease, session)
             self._to_drop.remove(session)

@@ -129,17 +129,18 @@ class ServedShard(Served):
         if damaged is not None:  # also of a run that was resumed: nobody knows what it left
             raise JournalDamaged(damaged)
         chain = self.chain = self._opened_chain(state, events)
-        tokens = KeptTokens(self.serving, self.lease, recorded=chain.durable, on_fenced=self.lose)
+        tokens = KeptTokens(self.serving, self.lease, on_fenced=self.lose)
         chain.before_intents = tokens.stored
         self.fence.when_lost(tokens.give_up)
-        ledger = Ledger(chain, (tokens,), self.clock, state.records.values())
+        ledger = Ledger(chain, (), self.clock, state.records.values())
         board = RemoteBoard(
             self.run.started.waves,
             ledger,
             lambda reason, detail: _ask_to_halt(ledger, self.server, reason, detail),
             self._planned,
         )
-        client = self._client(tokens, await self.asked(tokens.usable))
+        over = state.servers[self.server].over
+        client = self._client(tokens, await self.asked(partial(tokens.usable, over)))
         begins, retries_failed = self._begins(), await self._retries_failed(state)
         earlier = self._earlier(state, begins, tokens.known, retry_failed=retries_failed)
         now = self.clock()
@@ -150,7 +151,8 @@ class ServedShard(Served):
         ledger.record(begins)
         await ledger.durable()
         self.heard()
-        await shard.execute(partial(self._mount, shard, board, earlier), tokens.serve)
+        ends = partial(tokens.serve, client.log_off)
+        await shard.execute(partial(self._mount, shard, board, earlier), ends)
         await tokens.settle()
         failure = None if shard.failure is None else repr(shard.failure)
         ledger.record(ShardFinished(at=ledger.now(), server=self.server, failure=failure))
@@ -221,7 +223,7 @@ class ServedShard(Served):
             begins,
             used_until=begins.used_until,
             retry_failed=retry_failed,
-            last_uses=_last_uses(known, kept),
+            last_uses=last_uses(known, kept),
         )
 
     @property
@@ -365,20 +367,19 @@ def logons_of(events: Iterable[Event], now: float) -> Iterator[float]:
         yield now
 
 
-def _last_uses(known: ServerState, kept: Container[SessionId]) -> dict[SessionId, float]:
+def last_uses(known: ServerState, kept: Container[SessionId]) -> dict[SessionId, float]:
     """Return when sessions were used last, of which that is recorded.
 
     One whose token is kept may have been used until now, without a record; unless who had the shard
-    last says itself that it was left open then.
+    last says itself that it was left open then, or denied: to that worker, and to all before it
+    since that was said first.
     """
-    taken_at = known.workers[-1].at
-    ends = known.last_ends.items()
-    left = {each for each, end in ends if end.left_open and not end.lost and end.at >= taken_at}
-    return {
-        session: used
-        for session, used in known.unattended.items()
-        if session in left or session not in kept
-    }
+    used = {each: at for each, at in known.unattended.items() if each not in kept}
+    for session, end in known.last_said().items():
+        if session in kept:
+            at = max(end.at, known.unattended.get(session, end.at))
+            used[session] = known.denied.get(session, at) + APART_S
+    return used
 
 
 def _status(standing: Standing) -> RunStatus:

@@ -77,7 +77,8 @@ class SessionEnded(SessionEvent, frozen=True, kw_only=True):
     `unaudited`: why it is unknown whether a mount of no target is open in it; None where it is
     known. One that was denied and has answered again is recorded a second time; the last counts.
     With `left_open` only our use of it ended: it lives on until its idle limit, and what may be
-    mounted in it can still be released.
+    mounted in it can still be released. If it was lost, too, the server denies it, but has not had
+    the time to forget it.
     """
 
     lost: bool
@@ -91,7 +92,8 @@ class SessionEnded(SessionEvent, frozen=True, kw_only=True):
 
         One that was lost with something unknown in it may be denied for a while only.
         """
-        return (self.lost and self.unaudited is None) or self.reason == LOGGED_OFF
+        is_gone = self.lost and not self.left_open and self.unaudited is None
+        return is_gone or self.reason == LOGGED_OFF
 
 
 class ServerParked(ServerEvent, frozen=True, kw_only=True):

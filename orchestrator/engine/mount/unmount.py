@@ -277,7 +277,7 @@ def _left_in(
         found.records.values(),
         server.attributed,
         found.strays,
-        ended=server.last_ends,
+        ends=server.last_ends,
         over=server.over,
         used_until=used_until,
     )
