@@ -38,6 +38,7 @@ from orchestrator.simulator.plans import ServedManagers, plan_for
 from orchestrator.simulator.process import PASSWORD_VARIABLE, Settings, listening, simulation
 from orchestrator.simulator.server import HttpFace
 from orchestrator.simulator.truth import GroundTruth
+from tests.warm import WarmProcess, can_start
 
 Face = Callable[[SimulatedManager, FaultScript], HttpFace]
 
@@ -49,6 +50,8 @@ STATEFUL = frozenset(
     }
 )
 """Commands that take --state."""
+
+STREAMS = {"stdin", "stdout", "stderr"}
 
 PATIENCE_S = 120.0
 """A command that says nothing for so long, or does not end, hangs. No test measures by it."""
@@ -229,6 +232,8 @@ class Place:
     environment: Mapping[str, str] = field(default_factory=dict)
     address: str | None = None
     """The database where runs are recorded; None: a directory of this place."""
+    is_cold: bool = False
+    """Whether each command starts as users start it, and none as a copy: see `tests.warm`."""
 
     @property
     def report(self) -> Path:
@@ -255,9 +260,10 @@ class Place:
         """Start a command with pipes; `through` is a program that goes on as the command."""
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **options}
         options.setdefault("stderr", subprocess.PIPE)
-        process: subprocess.Popen[str] = subprocess.Popen(
-            [*through, *self.arguments(verb, *more)], text=True, env=self.environ(), **options
-        )
+        argv, env = [*through, *self.arguments(verb, *more)], self.environ()
+        is_cold = self.is_cold or through or options.keys() != STREAMS or not can_start(env)
+        kind = subprocess.Popen[str] if is_cold else WarmProcess
+        process = kind(argv, text=True, env=env, **options)
         _started.append(process)
         return process
 
@@ -265,15 +271,13 @@ class Place:
         self, verb: str, *more: str | Path, within: float = PATIENCE_S
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
-        return subprocess.run(
-            self.arguments(verb, *more),
-            text=True,
-            env=self.environ(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            timeout=within,
-        )
+        with self.start(verb, *more) as process:
+            try:
+                out, err = process.communicate(timeout=within)
+            except BaseException:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def environ(self) -> dict[str, str]:
         """Return the environment of its commands."""

@@ -15,6 +15,7 @@ import pytest
 
 from orchestrator.app.planned_limits import limits_of
 from orchestrator.plan.file.loading import load_plan
+from tests.cli.sites.site import until
 from tests.invariants import assert_invariants
 from tests.processes import (
     PASSWORD,
@@ -382,6 +383,7 @@ def test_a_second_run_of_the_same_plan_is_refused(stalled: Servers, place: Place
     until_running(first, 1)
 
     second = place.call("run", plan, "--yes")
+    until(lambda: ": running; " in place.call("status", "last").stdout)  # it is in the journal
     status = place.call("status", "last")
 
     assert second.returncode == 6

@@ -34,4 +34,4 @@ def stalled() -> Iterator[Servers]:
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     """Return this test's own journal and report directory."""
-    return Place(tmp_path)
+    return Place(tmp_path, is_cold=True)

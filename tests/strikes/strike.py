@@ -84,7 +84,7 @@ def strike(kind: str, number: int) -> Struck:
 @contextmanager
 def _scene() -> Iterator[tuple[Servers, Place]]:
     with TemporaryDirectory(prefix="bulk-restore-strike-") as directory, servers() as running:
-        yield running, Place(Path(directory))
+        yield running, Place(Path(directory), is_cold=True)
 
 
 def _killed(running: Servers, place: Place, dice: random.Random) -> Struck:
