@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TypeVar
@@ -33,6 +34,22 @@ async def before(
     for failure in failures:
         raise failure
     return answers[0] if answers else None
+
+
+async def set_within(event: anyio.Event, seconds: float) -> None:
+    """Return once an event is set; after so many seconds it is set here.
+
+    A timer does this, and no cancel scope, which costs twice as much: loops wait so that come
+    round every second.
+    """
+    if seconds == math.inf:
+        await event.wait()
+        return
+    timer = asyncio.get_running_loop().call_later(seconds, event.set)
+    try:
+        await event.wait()
+    finally:
+        timer.cancel()
 
 
 class EndedAfter:

@@ -37,6 +37,7 @@ from orchestrator.core.errors import (
 from orchestrator.core.model import Task, TaskId, TaskState
 from orchestrator.core.policy import WatchPolicy
 from orchestrator.core.ports.server import LogonSession
+from orchestrator.engine.bounded import set_within
 from orchestrator.log import Log
 
 log = Log(__name__)
@@ -233,8 +234,7 @@ class Watcher:
         self._look_by(anyio.current_time() + self._pause(self._watched.values()))
         while (left := self._due - anyio.current_time()) > 0:
             self._sooner = anyio.Event()
-            with anyio.move_on_after(left):
-                await self._sooner.wait()
+            await set_within(self._sooner, left)
         self._due = math.inf
 
     def _look_by(self, due: float) -> None:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
+from functools import partial
 from heapq import heapify, heappop, heappush
 from typing import Any, TypeVar
 
@@ -75,6 +76,21 @@ class Timer(TimerHandle):
 class _Polling(selectors.DefaultSelector):
     """Polls real file descriptors without waiting."""
 
+    watched = 0
+    """How many there are; one of them wakes the loop."""
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """Watch one more."""
+        key = super().register(fileobj, events, data)
+        self.watched = len(self.get_map())
+        return key
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        """Watch one less."""
+        key = super().unregister(fileobj)
+        self.watched = len(self.get_map())
+        return key
+
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Return what is ready."""
         return super().select(0)
@@ -94,12 +110,15 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     _closed: bool
     _check_closed: Callable[[], None]
 
+    get_debug = bool  # False, and no code of Python: each future asks
+
     def __init__(self) -> None:
         """Use it as a loop factory."""
         self.now = 0.0
         """Virtual seconds since the loop was made."""
         self._polling = _Polling()
         super().__init__(self._polling)
+        self.create_future = partial(asyncio.Future, loop=self)  # type: ignore[method-assign]
 
     def time(self) -> float:
         """Return the virtual seconds since the loop was made."""
@@ -191,7 +210,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def _poll(self) -> None:
         """Take in what sockets say while there is something else to do."""
-        if len(self._polling.get_map()) > 1:  # else nothing but a wake-up, and the loop is awake
+        if self._polling.watched > 1:  # else nothing but a wake-up, and the loop is awake
             self._process_events(self._polling.select())  # type: ignore[attr-defined]
 
     def _wait(self, seconds: float | None) -> None:

@@ -84,6 +84,8 @@ class ChainReader:
                 self._note(chain, head)
             else:
                 self._miss(chain)
+        if not (behind or found):
+            return ()
         try:
             found.update(await self._read(behind))
         except JournalDamaged:

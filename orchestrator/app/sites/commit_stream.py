@@ -19,6 +19,7 @@ from orchestrator.app.sites.chain import Chain
 from orchestrator.core.errors import DatabaseAway
 from orchestrator.core.ports.sites import SitesDatabase
 from orchestrator.core.sites import Appended, Piece, WorkerId
+from orchestrator.engine.bounded import set_within
 from orchestrator.log import Log
 
 log = Log(__name__)
@@ -101,8 +102,7 @@ class CommitStream:
         """
         while True:
             while (left := self._write_at - anyio.current_time()) > 0:
-                with anyio.move_on_after(left):
-                    await self._sooner.wait()
+                await set_within(self._sooner, left)
                 self._sooner = anyio.Event()
             self._write_at = math.inf
             chains = [(chain, piece) for chain in self._chains if (piece := chain.piece())]

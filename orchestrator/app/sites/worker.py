@@ -19,6 +19,7 @@ from orchestrator.app.sites.turns import Turns
 from orchestrator.core.errors import DatabaseAway, NotEntered
 from orchestrator.core.model import RunId
 from orchestrator.core.sites import CONDUCTOR, LEASE_LIFE_S, Held, Lease, ShardRow, Standing, Taken
+from orchestrator.engine.bounded import set_within
 from orchestrator.log import Log
 
 log = Log(__name__)
@@ -159,8 +160,7 @@ class Worker:
             is_through = self._terms.until_idle and not (taken or self._served)
             if is_through and await self._is_idle():
                 return
-            with anyio.move_on_after(LOOK_S):
-                await self._woken.wait()
+            await set_within(self._woken, LOOK_S)
 
     @property
     def _room(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from typing import Protocol, TypeVar
 
 import anyio
@@ -380,6 +380,7 @@ class Connections:
         )
 
 
+@lru_cache(1024)
 def _time(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
 

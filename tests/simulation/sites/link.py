@@ -43,15 +43,17 @@ class Trouble:
     late_s: float = 20.0
 
 
-@dataclass(slots=True)
 class _Statement:
     """One statement on its way."""
 
-    do: Callable[[], Any]
-    answer: asyncio.Future[Any]
-    generation: int
-    """Which of the connections of the link it goes over: a new one after each break."""
-    is_done: bool = False
+    __slots__ = ("answer", "do", "found", "generation")
+
+    def __init__(self, do: Callable[[], Any], answer: asyncio.Future[Any], generation: int) -> None:
+        self.do, self.answer = do, answer
+        self.found: Any = None
+        """What the database has answered."""
+        self.generation = generation
+        """Which of the connections of the link it goes over: a new one after each break."""
 
 
 class _Way:
@@ -84,6 +86,9 @@ class _Way:
     def leave(self) -> None:
         """Let the next one have it."""
         self.sent = None
+        if not self._waiting:
+            self.is_taken = False
+            return
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
@@ -126,10 +131,12 @@ class Link:
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     _nobody: Context = field(default_factory=of_nobody)
     """In which a statement is on its way."""
+    _random: Callable[[], float] = field(init=False)
 
     def __post_init__(self) -> None:
         """Hear of the database's end."""
         self.database.on_break(self.break_all)
+        self._random = self.rng.random
 
     async def carry(self, connection: str, statement: Callable[[], T]) -> T:
         """Have a statement done and return its answer; see `database.Wire`."""
@@ -140,10 +147,11 @@ class Link:
             await way.free()
         way.is_taken = True
         try:
-            sent = way.sent = _Statement(statement, self._loop.create_future(), 0)
+            answer = self._loop.create_future()
+            sent = way.sent = _Statement(statement, answer, self._generation)
             self._send(sent)
             way.be_patient()
-            found: T = await sent.answer
+            found: T = await answer
             return found
         finally:
             way.leave()
@@ -168,8 +176,7 @@ class Link:
     # --- the way of a statement ----------------------------------------------------------------
 
     def _send(self, sent: _Statement) -> None:
-        sent.generation = self._generation
-        dice, trouble = self.rng.random(), self.trouble
+        dice, trouble = self._random(), self.trouble
         if dice < trouble.lost_before:
             self.hits["request_lost"] += 1
             self._later(self._way(), self._fail, sent)
@@ -181,47 +188,49 @@ class Link:
             self._later(self._way(), self._arrive, sent)
 
     def _way(self) -> float:
-        if self.rng.random() < self.trouble.slow:
+        trouble = self.trouble
+        if self._random() < trouble.slow:
             self.hits["slow"] += 1
-            return self.rng.uniform(0.0, self.trouble.slow_s)
-        return self.rng.uniform(*self.trouble.delay_s)
+            return self.rng.uniform(0.0, trouble.slow_s)
+        least, most = trouble.delay_s
+        return least + (most - least) * self._random()  # as `uniform`
 
-    def _later(self, seconds: float, act: Callable[..., object], *args: object) -> None:
-        self._loop.call_later(seconds, self._pass, act, *args, context=self._nobody)
+    def _later(self, seconds: float, act: Callable[[_Statement], object], sent: _Statement) -> None:
+        self._loop.call_later(seconds, self._pass, act, sent, context=self._nobody)
 
-    def _pass(self, act: Callable[..., object], *args: object) -> None:
+    def _pass(self, act: Callable[[_Statement], object], sent: _Statement) -> None:
         if self.is_cut:
             self.hits["held_up"] += 1
-            self._held.append(partial(act, *args))
+            self._held.append(partial(act, sent))
         else:
-            act(*args)
+            act(sent)
 
     def _arrive(self, sent: _Statement) -> None:
         if sent.generation != self._generation:
             self._fail(sent)
             return
-        answer = self._do(sent)
-        if self.rng.random() < self.trouble.lost_after:
+        self._do(sent)
+        if self._random() < self.trouble.lost_after:
             self.hits["answer_lost"] += 1
             self._later(self._way(), self._fail, sent)
         else:
-            self._later(self._way(), self._deliver, sent, answer)
+            self._later(self._way(), self._deliver, sent)
 
-    def _do(self, sent: _Statement) -> Any:
-        """Do a statement at the database; return its answer, or why there is none."""
+    def _do(self, sent: _Statement) -> None:
+        """Do a statement at the database; what comes of it may be why there is no answer."""
         try:
-            return sent.do()
+            sent.found = sent.do()
         except OrchestratorError as exc:
-            return exc
+            sent.found = exc
 
-    def _deliver(self, sent: _Statement, answer: Any) -> None:
+    def _deliver(self, sent: _Statement) -> None:
         if sent.generation != self._generation:
             self._fail(sent)
         elif not sent.answer.done():
-            if isinstance(answer, OrchestratorError):
-                sent.answer.set_exception(answer)
+            if isinstance(sent.found, OrchestratorError):
+                sent.answer.set_exception(sent.found)
             else:
-                sent.answer.set_result(answer)
+                sent.answer.set_result(sent.found)
 
     def _fail(self, sent: _Statement) -> None:
         if not sent.answer.done():

@@ -13,12 +13,12 @@ from asyncio.events import Handle, TimerHandle
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from enum import Enum
-from heapq import heappush
+from heapq import heappop, heappush
 from typing import Any, TypeVar
 
 import anyio
 
-from tests.virtual.clock import Soon, Timer, VirtualTimeLoop
+from tests.virtual.clock import MANY, Soon, Timer, VirtualTimeLoop
 
 T = TypeVar("T")
 
@@ -45,6 +45,8 @@ class Thread:
         """It runs."""
         self.process = process
         self.stands_still = False
+        self.is_free = True
+        """Whether it runs, and by the loop's clock: it may do at once whatever is ready."""
         self.waiting: list[Handle] = []
 
 
@@ -91,6 +93,7 @@ class Process:
         """Let it do nothing any more; its sockets are closed by the network."""
         self.is_dead = True
         for thread in (self.main, self.beside):
+            thread.is_free = False
             thread.waiting.clear()
         for task in self._tasks:  # kept, for a coroutine that is collected runs its `finally`
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # said by no API
@@ -101,7 +104,7 @@ class Process:
         """Let all of it stand still until `thaw`."""
         self._frozen = how, _loop().now
         for thread in (self.main, self.beside):
-            thread.stands_still = True
+            thread.stands_still, thread.is_free = True, False
 
     def thaw(self) -> None:
         """Let it go on; nothing of the pause is lost, and much comes at once."""
@@ -118,7 +121,7 @@ class Process:
 
     def hang(self) -> None:
         """Let its loop stand still until `thaw_loop`; what renews its leases goes on."""
-        self.main.stands_still = True
+        self.main.stands_still, self.main.is_free = True, False
 
     def thaw_loop(self) -> None:
         """Let its loop go on."""
@@ -167,6 +170,7 @@ def _loop() -> ProcessLoop:
 
 def _go_on(thread: Thread) -> None:
     thread.stands_still = False
+    thread.is_free = not (thread.process.is_dead or thread.process.stood_still_s)
     waiting, thread.waiting = thread.waiting, []
     _loop().take_back(waiting)
 
@@ -182,7 +186,13 @@ class _Handle(Soon):
     def __init__(
         self, callback: Any, args: Any, loop: ProcessLoop, context: Context, thread: Thread | None
     ) -> None:
-        super().__init__(callback, args, loop, context)
+        # As asyncio's, see `tests.virtual.clock`.
+        self._context = context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = self._source_traceback = None
         self.thread = thread
 
 
@@ -200,9 +210,20 @@ class _Timer(Timer):
         context: Context,
         thread: Thread | None,
     ) -> None:
-        super().__init__(when, callback, args, loop, context)
+        # The same.
+        self._context = context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = self._source_traceback = None
+        self._when = when
+        self._scheduled = True
         self.thread = thread
-        self.due = when if thread is None else when - thread.process.stood_still_s
+        if thread is None or thread.is_free:
+            self.due = when
+        else:
+            self.due = when - thread.process.stood_still_s
 
 
 class ProcessLoop(VirtualTimeLoop):
@@ -211,7 +232,7 @@ class ProcessLoop(VirtualTimeLoop):
     def time(self) -> float:
         """Return the monotonic clock of the process that asks; nobody's never stands still."""
         thread = _CURRENT.get()
-        if thread is None or not thread.process.stood_still_s:
+        if thread is None or thread.is_free or not thread.process.stood_still_s:
             return self.now
         return self.now - thread.process.stood_still_s + ROUNDING_S
 
@@ -253,7 +274,7 @@ class ProcessLoop(VirtualTimeLoop):
     ) -> TimerHandle:
         """Call after some seconds by the clock of who asks."""
         thread = _CURRENT.get()
-        if thread is None or not thread.process.stood_still_s:
+        if thread is None or thread.is_free or not thread.process.stood_still_s:
             return self._timer(self.now + delay, callback, args, context, thread)
         return self.call_at(self.time() + delay, callback, *args, context=context)
 
@@ -285,21 +306,43 @@ class ProcessLoop(VirtualTimeLoop):
             thread = context.get(_CURRENT)
         timer = _Timer(when, callback, args, self, context, thread)
         heappush(self._scheduled, (when, timer))
-        timer._scheduled = True
         return timer
+
+    def _run_once(self) -> None:
+        """Do what the loop above does, for stories: nothing comes from sockets or threads."""
+        timers, ready, resolution = self._scheduled, self._ready, self._clock_resolution
+        while True:
+            if len(timers) > MANY and 2 * self._timer_cancelled_count > len(timers):
+                self._drop_cancelled()
+            while timers and timers[0][1]._cancelled:
+                heappop(timers)[1]._scheduled = False  # type: ignore[attr-defined]  # as asyncio does
+                self._timer_cancelled_count -= 1
+            if not ready and not self._stopping:
+                if not timers:
+                    self._wait(None)
+                self.now += max(0.0, timers[0][0] - self.now)
+            over = self.now + resolution
+            while timers and timers[0][0] < over:
+                timer = heappop(timers)[1]
+                timer._scheduled = False  # type: ignore[attr-defined]
+                ready.append(timer)
+            self._run_ready(len(ready))
+            if self._stopping:
+                return
 
     def _run_ready(self, count: int) -> None:
         """Run as many of the callbacks that are ready, and whose threads run."""
-        ready = self._ready
+        take = self._ready.popleft
         handle: Any = None
         while count:
             try:
                 while count:
                     count -= 1
-                    handle = ready.popleft()
-                    if not handle._cancelled and (
-                        handle.thread is None or self._may_run(handle, handle.thread)
-                    ):
+                    handle = take()
+                    if handle._cancelled:
+                        continue
+                    thread = handle.thread
+                    if thread is None or thread.is_free or self._may_run(handle, thread):
                         handle._context.run(handle._callback, *handle._args)
             except BaseException as exc:  # noqa: BLE001 - as asyncio does
                 self._failed(handle, exc)
@@ -319,16 +362,6 @@ class ProcessLoop(VirtualTimeLoop):
                 self._set(handle, when)
                 return False
         return True
-
-    def _poll(self) -> None:
-        """Nothing comes from sockets, for stories have none."""
-
-    def _wait(self, seconds: float | None) -> None:
-        """Let the time pass: nothing comes from threads either."""
-        if seconds is None:
-            super()._wait(seconds)
-        else:
-            self.now += seconds
 
     def take_back(self, handles: list[Handle]) -> None:
         """Let callbacks that waited run, in the order in which they came."""

@@ -24,6 +24,7 @@ class BesideLoop:
         """`database` is its own connection."""
         self._database, self._worker, self._process = database, worker, process
         self._held: Callable[[], Sequence[Held]] = list
+        self._main = process.context()
 
     def hold(self, held: Callable[[], Sequence[Held]]) -> None:
         """Renew from now on what `held` returns, asked for in the loop."""
@@ -50,7 +51,7 @@ class BesideLoop:
                 sent_at = clock()
                 with suppress(DatabaseAway):
                     standings = await self._database.renew(self._worker, held)
-                    loop.call_soon(tell, held, standings, sent_at, context=self._process.context())
+                    loop.call_soon(tell, held, standings, sent_at, context=self._main)
             await asyncio.sleep(max(0.1, RENEW_EVERY_S - (clock() - began)))
 
     async def _asked(self) -> Sequence[Held] | None:
@@ -66,7 +67,10 @@ class BesideLoop:
             if not answer.done():
                 answer.set_result(None)
 
-        loop.call_soon(look, context=self._process.context())
+        loop.call_soon(look, context=self._main)
+        await asyncio.sleep(0)
+        if answer.done():
+            return answer.result()
         patience = loop.call_later(LOOP_ANSWERS_S, give_up)
         try:
             return await answer

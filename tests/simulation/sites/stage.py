@@ -210,16 +210,33 @@ class Stage:
 
     async def over(self, within_s: float = 7200.0) -> None:
         """Return once every worker that lives has ended; a worker's own error is raised."""
+        is_over, loop = asyncio.Event(), self.loop
+
+        def look() -> None:
+            if self.witness.violations or self._has_ended():
+                is_over.set()
+            else:
+                loop.call_later(0.5, look)
+
+        loop.call_later(0.5, look)
         with anyio.fail_after(within_s):
-            while True:
-                await asyncio.sleep(0.5)
-                self.witness.require_none()
-                living = [each for each in self.workers if not each.process.is_dead]
-                for each in living:
-                    if each.task.done():
-                        each.task.result()
-                if not self.expected and all(each.task.done() for each in living):
-                    return
+            await is_over.wait()
+        self.witness.require_none()
+        for each in self.workers:
+            if each.task.done() and not each.process.is_dead:
+                each.task.result()
+
+    def _has_ended(self) -> bool:
+        """Return whether every worker that lives has ended, or one of them with an error."""
+        is_over = not self.expected
+        for each in self.workers:
+            if each.process.is_dead:
+                continue
+            if not each.task.done():
+                is_over = False
+            elif each.task.cancelled() or each.task.exception() is not None:
+                return True
+        return is_over
 
 
 @asynccontextmanager

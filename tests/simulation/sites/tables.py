@@ -299,7 +299,8 @@ class Tables:
         done_at = self.shards[shard].done_at
         if done_at is not None and done_at + FORGOTTEN_AFTER < now:
             return 0
-        return sum(slot[:2] == shard for slot in self.slots)
+        run, server = shard
+        return sum([of == server and by == run for by, of, _ in self.slots])
 
     def keep_token(self, worker: WorkerId, lease: Lease, session: SessionId, sealed: bytes) -> None:
         """Store a session's sealed token, as the newest; none of a shard that is done."""
@@ -358,8 +359,11 @@ class Tables:
         free = [
             shard
             for shard, row in self.shards.items()
-            if self._is_free(row, now, expired=expired) and self._is_offered(shard, sites, run)
+            if (row.worker is None or (expired and row.expires is not None and row.expires < now))
+            and self._is_offered(shard, sites, run)
         ]
+        if not free:
+            return []
         taken, posting = list[Taken](), set[str]()
         servers = [shard for shard in sorted(free, key=self._rank) if shard[1] != CONDUCTOR]
         conductors = [shard for shard in free if shard[1] == CONDUCTOR]
@@ -380,9 +384,6 @@ class Tables:
             return False
         poster = self.addresses[row.address].poster
         return row.state is ShardState.HOLDING or poster in {None, shard}
-
-    def _is_free(self, row: ShardRow, now: float, *, expired: bool) -> bool:
-        return row.worker is None or (expired and row.expires is not None and row.expires < now)
 
     def _rank(self, shard: Shard) -> tuple[float, bool, int, ServerName]:
         run, turn_over = self.runs[shard[0]], self.shards[shard].turn_over
@@ -417,19 +418,19 @@ class Tables:
 
     def _standing(self, shard: Shard, now: float) -> Standing:
         row, run = self.shards[shard], self.runs[shard[0]]
-        gates = {wave: why for (of, wave), why in self.gates.items() if of == shard[0]}
+        gates = [(wave, why) for (of, wave), why in self.gates.items() if of == shard[0]]
         return Standing(
             lease=Lease(run=shard[0], server=shard[1], epoch=row.epoch),
             at=max(0.0, now - run.submitted_at),
-            waves=frozenset(wave for wave, why in gates.items() if why is None),
-            skipped={wave: why for wave, why in gates.items() if why is not None},
+            waves=frozenset([wave for wave, why in gates if why is None]),
+            skipped={wave: why for wave, why in gates if why is not None},
             posts=self.addresses[row.address].poster == shard,
             halted=run.halted,
             stopped=run.stopped,
             unmount=run.unmount,
             quota=row.quota,
             deadline_s=None if run.deadline_at is None else run.deadline_at - now,
-            asked=max((each.number for each in self.requests if each.run == shard[0]), default=0),
+            asked=max([each.number for each in self.requests if each.run == shard[0]], default=0),
             head=ChainHead(self.heads[shard].seq, self.heads[shard].hash),
         )
 

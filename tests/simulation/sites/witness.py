@@ -134,7 +134,7 @@ class Witness:
             if sum(quotas.values()) > limit:
                 self.demand(False, f"quotas {quotas} of {limit}")
         for shard, events in tables.events.items():
-            read = self._read[shard[1]]
+            read = self._read.get(shard[1], 0)
             if read == len(events):
                 continue
             self._read[shard[1]] = len(events)
