@@ -18,7 +18,7 @@ from tests.simulation import first_stories
 from tests.simulation.hits import assert_enough
 from tests.simulation.nemesis import Violation, played, scratch
 
-SEEDS = 1000
+SEEDS = 2000
 """For every run of the tests; `make simulate-seeds` plays as many more as one likes."""
 IN_ONE_TEST = 20
 
