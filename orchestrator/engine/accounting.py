@@ -3,8 +3,8 @@
 A server may forget a session, or deny it for a while. What was mounted there by a request that
 a proxy sent twice, or that the service carried out and refused, is nobody's then. It is known
 that there is none only if all the session's tasks were read in one list after its last mount
-request was answered, and each belonged to a target: by its answer, by its link, or as the only one
-of a server that keeps its tasks. Another session shows nothing of it.
+request was answered, and each belonged to a target: by its answer, by its link, or because nothing
+else can have begun it (`adopted`). Another session shows nothing of it.
 Source: reference 2.4, 5.5 and 6.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 
 from orchestrator.core.model import SessionId
-from orchestrator.engine.adopted import unproven
+from orchestrator.engine.adopted import is_any_unproven
 from orchestrator.engine.connection import Connection
 from orchestrator.engine.ledger import Ledger
 
@@ -48,6 +48,8 @@ def owes_account(connection: Connection, ledger: Ledger) -> bool:
 async def take_account(connection: Connection, ledger: Ledger) -> None:
     """Read all tasks of a session, in one request, and note whether each is a target's.
 
+    Of those that the list does not prove to be, each is read alone.
+
     Raises:
         EnterpriseManagerError: as for any request.
     """
@@ -55,13 +57,11 @@ async def take_account(connection: Connection, ledger: Ledger) -> None:
     tasks = await connection.session.tasks()
     if asking:
         return
+    unread = connection.session.unread_tasks
+    nobodys = any(connection.is_nobodys(task) for task in tasks)
+    unproven = await is_any_unproven(ledger, connection.session, tasks)
     connection.read_at = began
-    shown = {task.id for task in tasks}
-    connection.accounted = not (
-        connection.session.unread_tasks
-        or any(connection.is_nobodys(task) for task in tasks)
-        or unproven(ledger, connection.session.id, tasks, shown)
-    )
+    connection.accounted = not (unread or nobodys or unproven)
 
 
 def is_accounted(connection: Connection, ledger: Ledger) -> bool:

@@ -28,7 +28,7 @@ from orchestrator.core.ports.fence import NoFence
 from orchestrator.core.ports.server import EnterpriseManager, GuestSession
 from orchestrator.core.text import counted
 from orchestrator.engine.accounting import is_accounted, last_asked, may_hold
-from orchestrator.engine.adopted import unproven
+from orchestrator.engine.adopted import is_any_unproven
 from orchestrator.engine.availability import Availability, Terms
 from orchestrator.engine.connection import Connection, EarlierSession
 from orchestrator.engine.ledger import Ledger
@@ -177,6 +177,8 @@ class Sessions(Availability):
     async def _see_tasks(self, connection: Connection, session: GuestSession) -> None:
         """Read the tasks of a connection's session, once; name those that belong to no target.
 
+        An adopted one that the list does not prove to be its target's is read alone.
+
         Raises:
             EnterpriseManagerError: as for any request.
         """
@@ -194,7 +196,7 @@ class Sessions(Availability):
             )
             self.stray(connection, stray)
         why = f"{counted(unread, 'task')} of its session cannot be read" if unread else None
-        if unproven(self._ledger, session.id, tasks, {task.id for task in tasks}):
+        if await is_any_unproven(self._ledger, session, tasks):
             why = why or "a task that was taken for a lost request's may be another's"
         for record in self._ledger.records:
             if may_mount_yet(record, session.id) and await self._may_come(session, record):

@@ -69,14 +69,21 @@ async def test_a_task_that_no_link_proves_to_be_its_target_s_is_not_known(
         adopted=True,
     )
 
+    earlier = AttemptRecord(
+        number=1, point=RestorePointId("q"), session=SessionId("one"), submitted_at=0.0
+    )
+
     async def tasks() -> list[Task]:
         return [taken]
 
-    session = SimpleNamespace(id="one", tasks=tasks, unread_tasks=0)
+    async def task(_: TaskId) -> Task:
+        return taken
+
+    session = SimpleNamespace(id="one", tasks=tasks, task=task, unread_tasks=0)
     connection: Any = SimpleNamespace(
         session=session, audited=None, unaudited=None, is_nobodys=lambda _: False
     )
-    record = SimpleNamespace(attempts=(tried,))
+    record = SimpleNamespace(attempts=(earlier, tried))
     server: Any = SimpleNamespace(
         name="hq", _ledger=SimpleNamespace(records=[record], now=lambda: 1.0)
     )

@@ -6,7 +6,9 @@ tasks show it: a mount task that no attempt claimed is ours, and nobody waits fo
 every logoff the tasks are read once; what is found is awaited, removed, or named and counted,
 and the session then stays open. Where that took time the tasks are read again, until they show
 nothing new: another request may have been carried out meanwhile. A mount that no task of the
-session accounts for is never touched: a server may show the mounts of others.
+session accounts for is never touched: a server may show the mounts of others. A task that a target
+has adopted, and that nothing proves to be the target's, accounts for a mount only while the server
+shows no logon session but this run's; else the mount is named.
 Source: reference, traps 43 and 48.
 """
 
@@ -37,15 +39,14 @@ from orchestrator.engine.adopted import point_of
 from orchestrator.engine.connection import Connection
 from orchestrator.engine.mount import stop
 from orchestrator.engine.mount.attempt import OUT_OF_KNOWLEDGE, RunContext
+from orchestrator.engine.mount.owners import Owners, is_alone
 from orchestrator.engine.mount.recover import (
     SETTLING_TICK,
     SubmittedPoint,
     asked_in,
     hidden_tasks,
-    mount_named_by,
-    number_of,
+    last_tasks,
     unclaimed_mounts,
-    unclaimed_tasks,
 )
 from orchestrator.engine.mount.release import take_down
 from orchestrator.engine.overdue import may_mount_yet
@@ -118,13 +119,15 @@ class _Audit(Struct):
     """Tasks whose mounts were removed."""
     several: list[Href] = field(default_factory=list)
     """Mounts of which nobody can say which task has made them."""
+    loose: dict[TaskId, set[RestorePointId]] = field(default_factory=dict)
+    """Adopted tasks that may be another request's, and the points that they may have mounted."""
 
     async def read_tasks(self) -> list[Task]:
         """Return the tasks without a target that were not dealt with yet; TimeoutError."""
         with anyio.fail_after(READ_WITHIN):
-            tasks = await unclaimed_tasks(self.connection, self.server, last=True)
+            tasks = await self._tasks()
             if self.connection.session.unread_tasks:  # another answer may show them
-                tasks = await unclaimed_tasks(self.connection, self.server, last=True)
+                tasks = await self._tasks()
             self.hidden = await hidden_tasks(self.connection, self.server, tasks)
         return self._unknown(tasks)
 
@@ -134,6 +137,10 @@ class _Audit(Struct):
             return []
         self.took_time = False
         return await self.read_tasks()
+
+    async def _tasks(self) -> list[Task]:
+        tasks, self.loose = await last_tasks(self.connection, self.server)
+        return tasks
 
     def _unknown(self, tasks: Iterable[Task]) -> list[Task]:
         return [task for task in tasks if task.id not in self.known]
@@ -155,7 +162,9 @@ class _Audit(Struct):
         running = [task for task in tasks if not task.is_final]
         self.running.update(task.id for task in running)
         clean = True
-        found = await self._mounts_of([task for task in tasks if task.may_be_mounted])
+        own = Owners(self.connection, self.server, self.context.ledger, self.asked, self.loose)
+        found = await own.mounts_of([task for task in tasks if task.may_be_mounted])
+        self.several = own.several
         named = [self._announce(task, mount) for task, mount in found]  # if this is cut short
         for (task, mount), told in zip(found, named, strict=True):
             clean = await self._remove(task, mount, told=told) and clean
@@ -185,66 +194,8 @@ class _Audit(Struct):
             if anyio.current_time() - began >= wait:
                 break
             await anyio.sleep(SETTLING_TICK)
-            tasks = self._unknown(await unclaimed_tasks(self.connection, self.server, last=True))
+            tasks = self._unknown(await self._tasks())
         return tasks
-
-    # --- whose mounts they are -----------------------------------------------------------------
-
-    async def _mounts_of(self, tasks: Sequence[Task]) -> list[tuple[Task, Href | None]]:
-        """Return the mounts that these tasks account for and that are still there.
-
-        None stands for one that is there, and nobody can say which of several it is, or that may
-        be there: by the records nothing was requested in this session, or the server does not say.
-        A database that failed over may have lost them; so it is named, and not touched.
-        """
-        if not self.asked:
-            return [(task, None) for task in tasks]
-        found: list[tuple[Task, Href | None]] = []
-        unplaced, unsaid = list[Task](), list[Task]()
-        for task in tasks:
-            if task.mount is None:
-                unplaced.append(task)
-                continue
-            asked = self.asked.get(point_of(task.mount))
-            if asked is not None:
-                number = task.mount.number or number_of(task.mount.href)
-                found += [
-                    (task, mount.href)
-                    for mount in await self._listed(asked.point)
-                    if number_of(mount.href) == number
-                ]
-                continue
-            try:
-                named = await mount_named_by(self.connection, self.server, task.mount)
-            except RequestRefused:
-                named, unsaid = None, [*unsaid, task]
-            if named is not None:
-                found.append((task, named))
-            else:
-                unplaced.append(task)
-        found += await self._unplaced(unplaced, {href for _task, href in found})
-        placed = {task.id for task, _ in found}
-        return found + [(task, None) for task in unsaid if task.id not in placed]
-
-    async def _unplaced(
-        self, tasks: list[Task], placed: set[Href | None]
-    ) -> list[tuple[Task, Href | None]]:
-        """Find the mounts of tasks whose links lead nowhere, in the lists of the requested points.
-
-        More mounts than tasks: some are not ours, so none is taken.
-        """
-        if not tasks:
-            return []
-        mounts = [
-            mount.href
-            for asked in self.asked.values()
-            for mount in await self._listed(asked.point)
-            if mount.href not in placed
-        ]
-        if len(mounts) > len(tasks) or (mounts and self.connection.strangers):
-            self.several = mounts
-            return [(task, None) for task in tasks]
-        return list(zip(tasks, mounts, strict=False))
 
     async def _listed(self, point: RestorePoint) -> Sequence[Mount]:
         """Return the mounts of a point that belong to no target."""
@@ -256,9 +207,11 @@ class _Audit(Struct):
         """Record that a mount of no target is open; True if a target's record names it."""
         owner = self._owner(mount)
         if mount is None:
-            several = ", ".join(self.several)
-            which = f"{LATE}, and of several mounts nobody can say which is its: {several}"
-            self._found(task, None, which if several else UNRECORDED)
+            listed = ", ".join(self.several)
+            which = "of several mounts nobody can say which is its"
+            if len(self.several) == 1:
+                which = "nobody can say whether the mount that is listed is its"
+            self._found(task, None, f"{LATE}, and {which}: {listed}" if listed else UNRECORDED)
             return False
         told = owner is not None and self._tell(owner, mount, LATE)
         if not told:
@@ -330,7 +283,11 @@ class _Audit(Struct):
     def name_unread(self, tasks: Sequence[Task], why: str) -> None:
         """Record the tasks without a target whose mounts could not be read: they may be open."""
         for task in tasks:
-            named = task.id in self.connection.strays or task.id in self.gone | self.known
+            named = task.id in self.connection.strays or task.id in {
+                *self.gone,
+                *self.known,
+                *self.loose,  # the session says of them that nothing is known
+            }
             if not named and (task.may_be_mounted or not task.is_final):
                 self._found(task, None, f"{LATE}; whether it is mounted is not known ({why})")
 
@@ -415,14 +372,7 @@ class _Audit(Struct):
             return False
 
     async def _is_alone(self) -> bool:
-        """Return whether the server shows no other logon session than ours."""
-        own = self.server.own, self.context.known_sessions()
-        try:
-            return await self.server.persistently(
-                self.connection, lambda: self.connection.session.is_alone(*own)
-            )
-        except RequestRefused:
-            return False
+        return await is_alone(self.connection, self.server, self.context.known_sessions())
 
     def _name(self, running: Sequence[Task]) -> None:
         """Record the tasks that still run, and every target that may own one of them."""

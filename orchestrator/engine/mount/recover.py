@@ -9,8 +9,8 @@ point. Settling happens in the same session; another session proves nothing. Wha
 3. the point's own list, where the server forgets tasks, or links nothing and shows no other logon
    session: a mount that was first listed after a task of nobody's was shown.
 
-Only a link, or a server that keeps its tasks, proves that a task has made the mount (`adopted`).
-Without that the mount is the target's, and what the task has made is looked for in the end.
+Only a link, or that nothing else can have begun it, proves that a task has made the mount
+(`adopted`). Else the mount is the target's, and what the task has made is looked for in the end.
 A mount that no task of the session accounts for may be a stranger's, and is never taken. That
 nothing was begun is said only once nothing can begin any more.
 Source: reference section 4, "Reconcile", and traps 43, 47 and 48.
@@ -33,13 +33,15 @@ from orchestrator.core.model import (
     MountKey,
     MountLink,
     RestorePoint,
+    RestorePointId,
     SessionId,
     Source,
     Task,
     TaskId,
 )
 from orchestrator.core.policy import PROOF_AFTER
-from orchestrator.engine.adopted import adopted_in, keeps_tasks, point_of, unproven
+from orchestrator.engine import adopted
+from orchestrator.engine.adopted import keeps_tasks, others_asked, point_of
 from orchestrator.engine.connection import Connection
 from orchestrator.engine.ledger import Ledger
 from orchestrator.engine.server_connection import ServerConnection
@@ -199,7 +201,9 @@ async def look(connection: Connection, server: ServerConnection, doubt: Doubt) -
     shown = {task.id for task in tasks}
     keeps = keeps_tasks(server.ledger, connection.session.id, shown, doubt.sent_at)
     if own is None and alone and len(linkless) == 1 and await doubt.is_alone():
-        counted = keeps and not connection.session.unread_tasks  # else its own may be forgotten
+        others = others_asked(server.ledger, connection.session.id, doubt.point.id, server.now)
+        # else its own may be forgotten
+        counted = not others or (keeps and not connection.session.unread_tasks)
         own = mounts[0], linkless if counted else []
     if own is not None:
         mount, accounting = own
@@ -297,50 +301,56 @@ async def mount_named_by(
     return None
 
 
-async def unclaimed_tasks(
-    connection: Connection, server: ServerConnection, *, last: bool = False
-) -> list[Task]:
+async def unclaimed_tasks(connection: Connection, server: ServerConnection) -> list[Task]:
     """Return the mount tasks of this session that belong to no target yet.
 
     Among them are those that a target took for its own, and whose link now names another one's
-    restore point: an earlier answer may have left the link out. At the `last` look so are those
-    whose link does not prove it; what it leads to may be the target's own, so it is left out.
+    restore point: an earlier answer may have left the link out.
     """
+    tasks, _shown = await _tasks_with_links(connection, server)
+    return [task for task in tasks if connection.is_nobodys(task)]
+
+
+async def last_tasks(
+    connection: Connection, server: ServerConnection
+) -> tuple[list[Task], dict[TaskId, set[RestorePointId]]]:
+    """Return the tasks that belong to no target, and those adopted that nothing proves.
+
+    These stay their targets', and come without their links: what a link leads to may be the
+    target's own. With each, the restore points that it may have mounted.
+    """
+    tasks, shown = await _tasks_with_links(connection, server)
+    claimed = [task for task in tasks if not connection.is_nobodys(task)]
+    loose = adopted.unproven(server.ledger, connection.session.id, claimed, shown)
+    tasks = [replace(task, mount=None) if task.id in loose else task for task in tasks]
+    return [task for task in tasks if task.id in loose or connection.is_nobodys(task)], loose
+
+
+async def _tasks_with_links(
+    connection: Connection, server: ServerConnection
+) -> tuple[list[Task], set[TaskId]]:
+    """Return the tasks that are nobody's or were adopted, and which tasks the session shows."""
     tasks, session = await _tasks(connection, server), connection.session.id
     asked = {each.point.id for each in asked_in(server.ledger, session)}
-    adopted = adopted_in(server.ledger, session)
-    ours = [task for task in tasks if task.id in adopted or connection.is_nobodys(task)]
+    taken = adopted.adopted_in(server.ledger, session)
+    ours = [task for task in tasks if task.id in taken or connection.is_nobodys(task)]
     ours = await with_links(connection, server, ours)
     for task in ours:
         named = point_of(task.mount)
-        if task.id in adopted and named in asked and named != adopted[task.id].point:
+        if task.id in taken and named in asked and named != taken[task.id].point:
             connection.watcher.claimed.discard(task.id)
-    if last:
-        unnamed = [task for task in ours if point_of(task.mount) not in asked]
-        loose = unproven(server.ledger, session, unnamed, {task.id for task in tasks})
-        connection.watcher.claimed -= loose
-        ours = [replace(task, mount=None) if task.id in loose else task for task in ours]
-    return [task for task in ours if connection.is_nobodys(task)]
+    return ours, {task.id for task in tasks}
 
 
 async def with_links(
     connection: Connection, server: ServerConnection, tasks: Iterable[Task]
 ) -> list[Task]:
-    """Return the tasks with their links; one that is shown without is read alone.
+    """Return the tasks with their links; one that is shown without is read alone."""
 
-    A server may leave links out of what it answers to a query.
-    """
-    return [
-        await _alone(connection, server, task) if task.may_be_mounted and not task.mount else task
-        for task in tasks
-    ]
+    async def read(task: TaskId) -> Task:
+        return await server.persistently(connection, partial(connection.session.task, task))
 
-
-async def _alone(connection: Connection, server: ServerConnection, task: Task) -> Task:
-    try:
-        return await server.persistently(connection, lambda: connection.session.task(task.id))
-    except RequestRefused:
-        return task
+    return await adopted.with_links(read, tasks)
 
 
 async def hidden_tasks(
