@@ -4,10 +4,13 @@ A target whose machine is at work there is not mounted now: the mount would fail
 attempt. What is shown is as old as the server's last data collection, and a role may see nothing
 of it; so nothing shown never means that nothing happens, and nothing is ever concluded from it.
 
-One question is one request: while targets wait for a job to end, jobs are asked for, and restores
+The first look, before the first mount, asks for restores and then for jobs, so that nothing is
+mounted that only the other question would have shown. Who is denied restores may not see jobs
+either, by the documented roles: that account is asked for jobs a minute later. From then on a look
+is one question, one request: while targets wait for a job to end, jobs are asked for, and restores
 while they wait for a restore; else what was asked for least lately. A question that the role may
 not ask is asked once.
-Source: reference 15.2 to 15.5.
+Source: reference 2.7, and 15.2 to 15.5.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ from orchestrator.log import Log
 log = Log(__name__)
 
 EVERY_S = 60.0
-"""Seconds between two questions to one server."""
+"""Seconds between two looks at one server."""
 
 ANSWER_S = 20.0
 """Seconds that an answer may take: nothing else waits for it longer."""
@@ -99,8 +102,7 @@ class ActivityWatch:
     ) -> None:
         """`started_at` is the time at second 0 of the run's clock.
 
-        `on_others` is told of the open file-level restores that are not ours, per backup server;
-        with `count_others` these are asked for first.
+        `on_others` is told of the open file-level restores that are not ours, per backup server.
         """
         self._server, self._ledger, self._started_at = server, ledger, started_at
         self._on_others = on_others
@@ -132,9 +134,9 @@ class ActivityWatch:
         return [each for each in Question if self._unanswered[each] < REFUSALS]
 
     async def known(self) -> None:
-        """Return when the first question was answered, or nobody waits for it any longer."""
+        """Return after the first look, or when nobody waits for it any longer."""
         if not self._known.is_set():
-            with anyio.move_on_after(ANSWER_S):
+            with anyio.move_on_after(len(Question) * ANSWER_S):
                 await self._known.wait()
 
     def at_work_on(self, request: MountRequest, *, has_failed: bool = False) -> Seen | None:
@@ -248,19 +250,26 @@ class ActivityWatch:
             await anyio.sleep(max(0.0, self._next_at - self._ledger.now()))
             await self._needed()
             self._next_at = self._ledger.now() + self.every_s
-            await self._ask(session, self._chosen())
-            self._known.set()
+            if self._known.is_set():
+                await self._ask(session, self._chosen())
+            else:
+                await self._look_first(session)
+                self._known.set()
             looked, self._looked = self._looked, anyio.Event()
             looked.set()
         self._known.set()
         self._looked.set()
 
+    async def _look_first(self, session: GuestSession) -> None:
+        """Ask both questions, unless restores are denied; what was asked before is not again."""
+        for question in (Question.RESTORES, Question.REPLICATIONS):
+            if question not in self._asked_at and not self.sees_no_restores:
+                await self._ask(session, question)
+
     def _chosen(self) -> Question:
-        """Return what is wanted and was asked for least lately; at first, what limits need."""
+        """Return what is wanted and was asked for least lately."""
         askable = self._askable
         wanted = [each for each in askable if self._wanted[each]] or askable
-        if self._count_others and Question.RESTORES in askable and not self._asked_at:
-            return Question.RESTORES
         return min(wanted, key=lambda each: self._asked_at.get(each, -1.0))
 
     async def _needed(self) -> None:

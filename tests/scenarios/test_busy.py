@@ -49,9 +49,16 @@ class Neighbourhood:
         ]
         return _SeeingFace(manager, faults, self)
 
-    def assert_few_looks(self) -> None:
-        """One question in a minute, at most."""
-        times = [at for _, at in self.looks]
+    def assert_few_looks(self, *, shown: bool = True) -> None:
+        """One question in a minute, at most; but the first look asks both where they are `shown`.
+
+        To an account that is shown nothing that look is one question, too.
+        """
+        if shown:
+            first, second, *_ = self.looks
+            assert [first[0], second[0]] == ["RestoreSession", "ReplicaTaskSession"]
+            assert second[1] - first[1] < 1.0
+        times = [at for _, at in self.looks[1 if shown else 0 :]]
         assert all(later - at >= MINUTE_S - 1.0 for at, later in pairwise(times))
 
 
@@ -139,6 +146,39 @@ async def test_a_plan_may_not_want_to_wait(
     assert all("its machine is busy: job" in message for message in told)
 
 
+@pytest.mark.parametrize("kind", ["replication", "restore"])
+@pytest.mark.parametrize("counting", [False, True])
+async def test_the_first_look_shows_jobs_and_restores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counting: bool, kind: str
+) -> None:
+    """Before the first mount both are known, whatever else the limits ask for."""
+    if counting:
+        limits = "    limits: {mounts: 4, count_others: true}\n"
+        monkeypatch.setattr("tests.scenarios.drill.servers_yaml", lambda sites: _servers(limits))
+    around = Neighbourhood(2, None, kind)
+    done = await run(tmp_path, monkeypatch, around, extra="defaults: {conflict: skip}\n")
+
+    assert counted(done) == {"mounted": 10, "skipped": 2}
+    assert len(done.truth.mounts) == 10
+    around.assert_few_looks()
+
+
+@pytest.mark.parametrize("counting", [False, True])
+async def test_a_role_that_sees_restores_alone_is_asked_once_for_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counting: bool
+) -> None:
+    """As a File Restore Operator, which is the account's role here: the mounts fail at a job."""
+    if counting:
+        limits = "    limits: {mounts: 4, count_others: true}\n"
+        monkeypatch.setattr("tests.scenarios.drill.servers_yaml", lambda sites: _servers(limits))
+    around = Neighbourhood(2, None)
+    done = await run(tmp_path, monkeypatch, around, behaviour=Behaviour(shows_activity="by_role"))
+
+    assert counted(done) == {"failed": 2, "mounted": 10}
+    assert [kind for kind, _ in around.looks].count("ReplicaTaskSession") == 1
+    around.assert_few_looks()
+
+
 async def test_a_role_that_sees_nothing_has_the_results_of_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,8 +188,8 @@ async def test_a_role_that_sees_nothing_has_the_results_of_old(
 
     assert counted(done) == {"failed": 2, "mounted": 10}
     assert sorted(attempts(done)) == [1] * 10 + [2] * 2
-    assert sorted(kind for kind, _ in around.looks) == ["ReplicaTaskSession", "RestoreSession"]
-    around.assert_few_looks()
+    assert [kind for kind, _ in around.looks] == ["RestoreSession", "ReplicaTaskSession"]
+    around.assert_few_looks(shown=False)
 
 
 async def test_a_server_that_shows_none_is_never_taken_for_idle(
@@ -249,7 +289,7 @@ async def test_a_stop_does_not_wait_for_a_busy_machine(
 async def test_a_restore_is_waited_for_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """Jobs are asked for first, so the mounts fail; that is excused, and then waited for."""
+    """One of the whole machine before its mount, one of files after a mount that failed for it."""
 
     def exclusive(inventory: Inventory) -> None:
         for each in inventory.machines:
@@ -265,7 +305,7 @@ async def test_a_restore_is_waited_for_too(
     )
 
     assert counted(done) == {"mounted": 12}
-    assert sorted(attempts(done)) == [1] * 10 + [2] * 2
+    assert sorted(attempts(done)) == [1] * 10 + [2 if kind == "file_restore" else 1] * 2
     around.assert_few_looks()
 
 
