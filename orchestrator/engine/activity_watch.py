@@ -126,8 +126,12 @@ class ActivityWatch:
 
     @property
     def is_blind(self) -> bool:
-        """True once it is clear that the server answers no question of this account."""
-        return not self._askable
+        """True while no look can be expected to show anything: it is not worth waiting for.
+
+        So it is for an account that is denied restores, and was never shown a job: by the
+        documented roles it may not see jobs either. Source: reference 2.7.
+        """
+        return not self._askable or (self.sees_no_restores and not self._shown_at)
 
     @property
     def _askable(self) -> list[Question]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,31 @@ async def test_a_role_that_sees_nothing_has_the_results_of_old(
     assert sorted(attempts(done)) == [1] * 10 + [2] * 2
     assert [kind for kind, _ in around.looks] == ["RestoreSession", "ReplicaTaskSession"]
     around.assert_few_looks(shown=False)
+
+
+@pytest.mark.parametrize(("shows", "most_s"), [("denied", 6.0), ("nothing", MINUTE_S)])
+@pytest.mark.parametrize("delay", [5, 50])
+async def test_a_failed_mount_is_tried_again_as_soon_as_the_plan_and_the_next_look_allow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shows: str, most_s: float, delay: int
+) -> None:
+    """Who is shown nothing waits for no look; else the look and the plan's pause pass together."""
+    done = await run(
+        tmp_path,
+        monkeypatch,
+        Neighbourhood(1, None),
+        machines=1,
+        behaviour=Behaviour(shows_activity=shows),
+        mount_s=10.0,
+        extra=f"defaults: {{retries: {{delay: {delay}s}}}}\n",
+    )
+
+    assert counted(done) == {"failed": 1}
+    first, last = done.report["targets"][0]["attempts"]
+    ended, again = map(datetime.fromisoformat, (first["finished_at"], last["submitted_at"]))
+    paused_s = (again - ended).total_seconds()
+    assert 0.8 * delay <= paused_s <= max(most_s, 1.2 * delay + 1.0)
+    if shows == "denied":
+        assert done.took_s <= 2 * 15.0 + 1.2 * delay + 1.0
 
 
 async def test_a_server_that_shows_none_is_never_taken_for_idle(

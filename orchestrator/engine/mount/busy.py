@@ -39,7 +39,7 @@ async def seen_before(request: MountRequest, context: RunContext) -> Seen | None
 async def seen_after(request: MountRequest, context: RunContext) -> Seen | None:
     """Return what works on the machine whose mount has just failed, by a look made after that.
 
-    Waits for the server's next look, a minute at most; not if none is possible.
+    Waits for the server's next look, a minute at most; not if none can be expected to show it.
     """
     watch = _watch(request, context)
     record = context.ledger[request.key]

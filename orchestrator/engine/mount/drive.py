@@ -112,6 +112,7 @@ async def _what_follows(
         after = NextStep.RETRY
     if context.ledger[request.key].phase is not Phase.QUEUED:
         return None
+    failed_at = context.ledger.now()
     seen = await seen_after(request, context)
     if seen is not None and not await wait(request, seen, context, failed=True):
         return None
@@ -125,7 +126,7 @@ async def _what_follows(
     if after is NextStep.OTHER_SYSTEM:
         return request
     if after is NextStep.RETRY:
-        await _pause(request, point_search.faults_of_point(record), context)
+        await _pause(request, point_search.faults_of_point(record), context, since=failed_at)
     else:
         await context.servers[request.server].pause_after_refusal()
     return request
@@ -417,10 +418,11 @@ def _only_turned_away(record: MountRecord) -> bool:
     )
 
 
-async def _pause(request: MountRequest, faults: int, context: RunContext) -> None:
-    """Wait before trying the target once more, as its plan says."""
+async def _pause(request: MountRequest, faults: int, context: RunContext, *, since: float) -> None:
+    """Wait before trying the target once more, as its plan says; what has passed `since` counts."""
     policy = Backoff(first=request.retries.delay, ceiling=request.retries.max_delay)
-    await anyio.sleep(policy.delay(faults, context.rng))
+    passed = context.ledger.now() - since
+    await anyio.sleep(max(0.0, policy.delay(faults, context.rng) - passed))
 
 
 async def _next_slot(request: MountRequest, context: RunContext) -> Slot | None:
