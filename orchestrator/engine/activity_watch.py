@@ -38,6 +38,7 @@ from orchestrator.core.model import BackupServerName, MountKey, MountRequest, Se
 from orchestrator.core.orphaned import began_in, is_of
 from orchestrator.core.policy import clock_correction
 from orchestrator.core.ports.server import GuestSession
+from orchestrator.core.text import duration
 from orchestrator.engine.ledger import Ledger
 from orchestrator.log import Log
 
@@ -111,6 +112,7 @@ class ActivityWatch:
         self._asked_at: dict[Question, float] = {}
         self._shown_at: dict[Question, float] = {}
         self._unanswered: Counter[Question] = Counter()
+        self._why_no_restores = "it was not asked"
         self._wanted: Counter[Question] = Counter()
         self._next_at = 0.0
         self._clock_offset_s = 0.0
@@ -269,6 +271,11 @@ class ActivityWatch:
         for question in (Question.RESTORES, Question.REPLICATIONS):
             if question not in self._asked_at and not self.sees_no_restores:
                 await self._ask(session, question)
+        if self._count_others and Question.RESTORES not in self._shown:
+            self._ledger.note(
+                f"{self._server} shows no restores, so those of other people use up no limit as "
+                f"long as it shows none: {self._why_no_restores}"
+            )
 
     def _chosen(self) -> Question:
         """Return what is wanted and was asked for least lately."""
@@ -295,19 +302,24 @@ class ActivityWatch:
         try:
             with anyio.fail_after(ANSWER_S):
                 self._shown[question] = await ask()
-        except AccessDenied as exc:
-            self._not_shown(question, REFUSALS, exc)
         except ServiceBusy as exc:
-            log.info("activity.not_answered", server=self._server, asked=question, why=str(exc))
+            self._not_answered(question, str(exc))
         except RequestRefused as exc:
-            log.info("activity.not_shown", server=self._server, asked=question, why=str(exc))
-            self._not_shown(question, 1, exc)
-        except (EnterpriseManagerError, TimeoutError) as exc:
-            log.info("activity.not_answered", server=self._server, asked=question, why=str(exc))
+            self._not_answered(question, str(exc))
+            self._not_shown(question, REFUSALS if isinstance(exc, AccessDenied) else 1, exc)
+        except EnterpriseManagerError as exc:
+            self._not_answered(question, str(exc))
+        except TimeoutError:
+            self._not_answered(question, f"no answer in {duration(ANSWER_S)}")
         else:
             self._unanswered[question] = 0
             self._shown_at[question] = self._ledger.now()
             self._tell()
+
+    def _not_answered(self, question: Question, why: str) -> None:
+        log.info("activity.not_answered", server=self._server, asked=question, why=why)
+        if question is Question.RESTORES:
+            self._why_no_restores = why
 
     def _not_shown(self, question: Question, refusals: int, exc: RequestRefused) -> None:
         """Count refusals; what was shown counts no more once the question is asked no more."""

@@ -408,6 +408,30 @@ async def test_restores_that_are_shown_no_more_use_up_no_limit(
     assert len(said) == 1
 
 
+@pytest.mark.parametrize("why", ["denied", "error_500", "black_hole"])
+async def test_restores_that_are_never_shown_are_said_to_use_up_no_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """Whoever asked for it sees in the report, once, that it has no effect, and why."""
+    shows = "denied" if why == "denied" else "all"
+    faults = [] if why == "denied" else [Fault(kind=why, query="type=RestoreSession")]
+    counting = "    limits: {mounts: 1, count_others: true}\n"
+    monkeypatch.setattr("tests.scenarios.drill.servers_yaml", lambda sites: _servers(counting))
+    done = await run(
+        tmp_path,
+        monkeypatch,
+        Neighbourhood(0, None),
+        machines=4,
+        behaviour=Behaviour(shows_activity=shows),
+        faults=faults,
+    )
+
+    assert counted(done) == {"mounted": 4}
+    (said,) = (line for line in done.report["warnings"] if "use up no limit" in line)
+    assert said.startswith("hq shows no restores, so those of other people use up no limit as long")
+    assert {"denied": "403", "error_500": "500", "black_hole": "no answer in 20 s"}[why] in said
+
+
 def _servers(limits: str) -> str:
     return (
         "version: 1\nname: scenario\nservers:\n  hq:\n"

@@ -22,8 +22,13 @@ LONG_OPEN = timedelta(days=1)
 NAMED = 5
 
 
-def server_activity(about: Subject, sight: ServerAnswers, now: datetime) -> Iterator[Finding]:
-    """Yield what is seen at work on a server, or why nothing is."""
+def server_activity(
+    about: Subject, sight: ServerAnswers, now: datetime, *, counts_others: bool
+) -> Iterator[Finding]:
+    """Yield what is seen at work on a server, or why nothing is.
+
+    `counts_others`: a limit there counts the restores of other people.
+    """
     for item, shown in (("jobs_at_work", sight.replications), ("restores_open", sight.restores)):
         if shown is None or isinstance(shown, OrchestratorError):
             yield about.not_visible(item, sight.why_not(shown))
@@ -37,6 +42,12 @@ def server_activity(about: Subject, sight: ServerAnswers, now: datetime) -> Iter
                 item,
                 f"seen: {counted(len(shown), noun)}: {', '.join(machines[:NAMED])}{more}",
             )
+    if counts_others and isinstance(sight.restores, OrchestratorError):
+        yield about.warning(
+            "count_others",
+            "has no effect: the server shows no restores, so those of other people use up no "
+            f"limit: {sight.why_not(sight.restores)}",
+        )
     forgotten = [each for each in _restores(sight) if _is_long_open(each, sight.clock(now))]
     if forgotten:
         first = min(forgotten, key=lambda each: each.began_at)

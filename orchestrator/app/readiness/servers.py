@@ -54,7 +54,7 @@ def server_findings(
     yield from _role(about, sight)
     yield _sessions(about, sight)
     yield _open_mounts(about, settings, held)
-    yield from server_activity(about, sight, now)
+    yield from server_activity(about, sight, now, counts_others=bool(settings.counting_others))
     if isinstance(sight.logon, LoggedOn) and not sight.sources:
         yield from (about.ok(item, NOTHING_WANTED) for item in ("inventory", "inventory_age"))
         yield _backup_servers(about, sight)

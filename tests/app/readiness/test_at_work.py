@@ -16,7 +16,7 @@ from orchestrator.simulator.activity import SimActivity
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.inventory import Inventory
 from tests.app.readiness.desk import checked
-from tests.scenarios.drill import START, Site, Stage
+from tests.scenarios.drill import START, Site, Stage, servers_yaml
 
 pytestmark = pytest.mark.anyio
 
@@ -71,6 +71,29 @@ async def test_nothing_seen_is_never_ok(
     for item in ("jobs_at_work", "restores_open"):
         answer = found.of("hq", item)
         assert (answer.status, answer.detail) == (Status.NOT_VISIBLE, says)
+
+
+@pytest.mark.parametrize("shows", ["denied", "by_role"])
+@pytest.mark.parametrize("counting", ["", ", count_others: true"])
+async def test_restores_that_are_not_shown_use_up_no_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shows: str, counting: str
+) -> None:
+    """A warning where a limit counts other people's restores and the role does not see them."""
+    written = servers_yaml
+    monkeypatch.setattr(
+        "tests.scenarios.drill.servers_yaml",
+        lambda sites: written(sites).replace("{mounts: 6}", f"{{mounts: 6{counting}}}"),
+    )
+    found = await checked(tmp_path, monkeypatch, [Site(behaviour=Behaviour(shows_activity=shows))])
+
+    said = [each for each in found.readiness.findings if each.item == "count_others"]
+    if shows == "denied" and counting:
+        (warning,) = said
+        assert (warning.name, warning.status) == ("hq", Status.WARNING)
+        assert warning.detail.startswith("has no effect: the server shows no restores")
+        assert warning.detail.endswith(": not visible to this role")
+    else:
+        assert said == []
 
 
 async def test_a_restore_that_is_open_for_days_is_told(
