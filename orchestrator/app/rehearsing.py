@@ -80,7 +80,7 @@ async def rehearsing(
     if scenario is not None:
         mishaps = apply_scenario(scenario, servers)
     password = os.environ.get(PASSWORD_VARIABLE) or secrets.token_urlsafe(16)
-    knobs = {"stage_s": 1.0 / speed, **behaviour}
+    knobs = {"stage_s": 1.0 / speed, "shows_activity": "by_role", **behaviour}
     living = [
         replace_settings(
             _settings(each, mishaps[each.name], password, knobs),

@@ -101,6 +101,35 @@ def test_what_goes_wrong_is_met(
     assert outcome.code == code
 
 
+@pytest.mark.parametrize(
+    ("role", "conflict", "results", "shown"),
+    [
+        ("Portal Administrator", "skip", ("skipped", "mounted"), "seen"),
+        ("Portal Administrator", "fail", ("failed", "mounted"), "seen"),
+        ("File Restore Operator", "skip", ("failed", "mounted"), "not_visible"),
+    ],
+)
+def test_a_busy_job_is_seen_as_the_role_sees_it(
+    rehearse: Rehearse,
+    small: Path,
+    role: str,
+    conflict: str,
+    results: tuple[str, str],
+    shown: str,
+) -> None:
+    """So a rehearsal shows what `conflict` does to the plan; nothing of the machine is mounted."""
+    small.write_text(SMALL.replace("{server: hq,", f"{{server: hq, conflict: {conflict},"))
+    scenario = [{"vm": "dc01", "busy": "1h"}, {"server": "hq", "role": role}]
+
+    outcome = rehearse(small, scenario=scenario)
+
+    (dc01, dc02) = outcome.report.targets
+    assert (dc01.result, dc02.result) == results
+    (hq,) = (each for each in outcome.report.servers if each.name == "hq")
+    assert hq.replications == shown
+    assert bool(dc01.attempts) == (shown == "not_visible")
+
+
 def test_the_command_says_how_to_run_the_plan(small: Path, place: Place, tmp_path: Path) -> None:
     """What it prints is run as it is; a server said to be dead does not answer."""
     scenario = tmp_path / "scenario.yaml"

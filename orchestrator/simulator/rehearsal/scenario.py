@@ -3,7 +3,7 @@
     - {vm: sql01, newest_bad: 2}          its two newest points fail their check
     - {vm: 'web-*', fails: 1}             the next mount of each fails; or: always
     - {vm: dc01, busy: 5m}                its job is at work for 5 minutes from the first logon on
-    - {server: dr, role: Portal User}     the account's role
+    - {server: dr, role: Portal User}     the account's role; what it sees of jobs follows from it
     - {server: dr, dead: true}            nothing answers there
     - {server: hq, faults: [{kind: drop_after, method: POST, path: '/mounts$', count: 1}]}
 
