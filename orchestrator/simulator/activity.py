@@ -68,12 +68,17 @@ def is_shown_over(manager: SimulatedManager, activity: SimActivity) -> bool:
 
 
 def _jobs(manager: SimulatedManager) -> list[SimActivity]:
-    """Return the sessions of the machines whose job is always at work."""
+    """Return the sessions of the machines whose job is always at work.
+
+    They began so long before the first logon that the first look shows them.
+    """
+    used_s = manager.clock() if manager.first_used_s is None else manager.first_used_s
+    began_s = used_s - manager.behaviour.activity_delay_s - 60.0
     return [
         SimActivity(
             kind="replication",
             machine=each,
-            from_s=manager.clock() - 2 * manager.behaviour.activity_delay_s - 60.0,
+            from_s=began_s,
             id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{manager.name} {each.name}")),
         )
         for each in manager.inventory.machines

@@ -146,6 +146,8 @@ class SimulatedManager:
         self._queues: dict[str, deque[tuple[SimSession, SimTask]]] = {}
         self._listed: dict[str, Point] | None = None
         self._collected_at = float("-inf")
+        self.first_used_s: float | None = None
+        """When somebody logged on first, on its clock; None: nobody has."""
         self._idle = [machine for machine in inventory.machines if machine.busy_s > 0]
 
     def clock(self) -> float:
@@ -179,9 +181,13 @@ class SimulatedManager:
 
     def _begin_work(self) -> None:
         """Let the jobs of busy machines work from the first logon on, for as long as they do."""
+        now = self.clock()
+        self.first_used_s = now if self.first_used_s is None else self.first_used_s
         for machine in self._idle:
-            machine.job_active = True
-            asyncio.get_running_loop().call_later(machine.busy_s, _end_work, machine)
+            until_s = now + machine.busy_s
+            self.activities.append(
+                SimActivity(kind="replication", machine=machine, from_s=now, until_s=until_s)
+            )
         self._idle.clear()
 
     def session(self, token: str) -> SimSession | None:
@@ -430,7 +436,3 @@ class SimulatedManager:
 def usual_duration(point: Point, rng: random.Random) -> float:
     """Return how long a mount takes this time: the machine's own time, give or take."""
     return point.machine.mount_s * rng.uniform(0.9, 1.1)
-
-
-def _end_work(machine: Machine) -> None:
-    machine.job_active = False

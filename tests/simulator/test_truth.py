@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from orchestrator.simulator.activity import sessions
+from orchestrator.simulator.activity import is_shown_over, sessions
 from orchestrator.simulator.behaviour import Behaviour
 from orchestrator.simulator.inventory import Inventory, Machine, generated
 from orchestrator.simulator.manager import SimulatedManager, User
@@ -122,3 +122,25 @@ async def test_servers_with_one_truth_show_their_own_mounts_only() -> None:
 
     assert [each.machine for each in sessions(one, "RestoreSession")] == [point.machine]
     assert sessions(other, "RestoreSession") == []
+
+
+@pytest.mark.parametrize("is_rehearsed", [True, False])
+async def test_a_job_is_shown_since_it_began(is_rehearsed: bool) -> None:
+    """A rehearsed one begins with the first logon, and ends in its time; another was there."""
+    inventory = generated(1, machines=2)
+    machine = inventory.machines[0]
+    machine.busy_s, machine.job_active = (300.0, False) if is_rehearsed else (0.0, True)
+    shows = Behaviour(shows_activity="all", activity_delay_s=0.0 if is_rehearsed else 900.0)
+    manager = SimulatedManager("one", inventory, users={"a": User("a", "b")}, behaviour=shows)
+    await anyio.sleep(50.0)
+    began_s = manager.clock() - (0.0 if is_rehearsed else 960.0)
+
+    for _ in range(3):
+        manager.logon("a", "b")
+        (job,) = sessions(manager, "ReplicaTaskSession")
+        assert (job.machine, job.from_s) == (machine, began_s)
+        await anyio.sleep(80.0)
+    await anyio.sleep(80.0)
+
+    is_over = is_shown_over(manager, sessions(manager, "ReplicaTaskSession")[0])
+    assert is_over == is_rehearsed
