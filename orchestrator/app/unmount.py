@@ -183,7 +183,7 @@ def _not_asked_for(
 def _doing(run_state: RunState, record: MountRecord) -> str:
     """Return what a living run does with a target."""
     if record.phase is not Phase.HELD:
-        return record.phase.value.replace("_", " ")
+        return record.phase.words
     if record.kept_until is None:
         return "held until somebody ends the hold"
     return f"held until {moment(run_state.moment(record.kept_until))}"

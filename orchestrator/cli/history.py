@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from orchestrator.core.text import counted, printable
 
 if TYPE_CHECKING:
     from orchestrator.app.stores import Place
+    from orchestrator.cli.attended import Attended
     from orchestrator.core.events import RunStarted
     from orchestrator.core.lifecycle import MountRecord
     from orchestrator.core.ports.store import Store
@@ -240,24 +241,24 @@ def list_command(
     -o FILE saves them as a locked plan with the same servers, waves, checks and limits, and with
     the restore points that this run chose. To mount the newest points instead, run the plan itself
     with --retry-failed RUN.
+
+    A target without a result is shown with its phase, and the last line says whether somebody
+    works on the run. --status takes such a target only if nobody does: as `unknown` if it was
+    submitted, else as `cancelled`. A held one counts by its verdict.
     """
+    from orchestrator.cli.attended import attended_by
     from orchestrator.report.history.subset import chosen
 
     journal = options.journal_of(state)
     summary = journal.summary(run)
-    process_gone = not journal.is_running(summary)
+    attended = attended_by(journal, summary, state)  # looked at first: it may end meanwhile
     run_state = journal.replay(summary.run)
-    run_state.process_gone = process_gone
+    run_state.process_gone = not attended.running
     records = chosen(run_state, _results(status))
     if as_json:
         options.echo_json([_values(each) for each in records])
     elif not output.quiet:
-        for each in records:
-            click.echo(_line(each))
-        click.echo(f"{len(records)} of {counted(len(run_state.records), 'target')}")
-        left = run_state.left_open
-        for line in (*left.strays_in_words, *map(printable, left.unknown)):
-            click.echo(f"MAY BE MOUNTED: {line}")
+        _show(records, run_state, attended)
     if save_as is not None:
         _save(save_as, plan, journal, run_state.started, records)
 
@@ -273,17 +274,27 @@ def _results(status: str | None) -> frozenset[Result] | None:
     return frozenset(known[word] for word in words)
 
 
-def _line(record: MountRecord) -> str:
-    from orchestrator.report.summary import result_of
+def _show(records: Sequence[MountRecord], run_state: RunState, attended: Attended) -> None:
+    """Print the targets, what else may be open, and how far the run is if it has not ended."""
+    from orchestrator.cli.attended import condition_of, going_on, progress_of
 
-    why = f"  {printable(record.message, 160)}" if record.message else ""
-    mount = f" ({record.mount_state.value})" if record.may_be_open else ""
-    return f"{result_of(record).value:<10}{printable(record.planned.key, 120)}{mount}{why}"
+    words = [each.result.value if each.result is not None else each.phase.words for each in records]
+    width = 2 + max(8, *map(len, words)) if words else 0
+    for each, word in zip(records, words, strict=True):
+        why = f"  {printable(each.message, 160)}" if each.message else ""
+        mount = condition_of(each, run_state, works=attended.on(each.planned.server))
+        shown = f" ({mount.lstrip(', ')})" if mount else ""
+        click.echo(f"{word:<{width}}{printable(each.planned.key, 120)}{shown}{why}")
+    click.echo(f"{len(records)} of {counted(len(run_state.records), 'target')}")
+    left = run_state.left_open
+    for line in (*left.strays_in_words, *map(printable, left.unknown)):
+        click.echo(f"MAY BE MOUNTED: {line}")
+    if run_state.finished is None:
+        click.echo(progress_of(run_state))
+        click.echo(going_on(run_state, attended))
 
 
 def _values(record: MountRecord) -> dict[str, object]:
-    from orchestrator.report.summary import result_of
-
     planned = record.planned
     return {
         "key": planned.key,
@@ -294,7 +305,9 @@ def _values(record: MountRecord) -> dict[str, object]:
         "label": planned.label,
         "os": record.os_kind.value.lower(),
         "os_known": record.os_source.value,
-        "result": result_of(record).value,
+        "result": record.result.value if record.result is not None else None,
+        "phase": record.phase.value,
+        "verdict": record.standing.value if record.standing is not None else None,
         "mount": record.mount_state.value,
         "message": record.message,
         "point": planned.point.id if planned.point else None,

@@ -141,7 +141,7 @@ def why_not_skipped(record: MountRecord) -> str | None:
     if record.is_final:
         return f"{key} has its result already: {record.result}"
     if record.phase is not Phase.QUEUED or record.ever_submitted:
-        phase = record.phase.value.replace("_", " ")
+        phase = record.phase.words
         return (
             f"{key} was submitted already (now {phase}): only a target that was never submitted "
             "is skipped"
@@ -158,7 +158,7 @@ def _why_no_retry(control: Control, records: Collection[MountRecord]) -> str | N
     if record is None:
         return _unknown_key(key, records)
     if not record.is_final:
-        return f"{printable(key)} has no result yet: it is {record.phase.value.replace('_', ' ')}"
+        return f"{printable(key)} has no result yet: it is {record.phase.words}"
     if record.result in FIRM_RESULTS:
         return f"{printable(key)} is {record.result}: there is nothing to try again"
     if record.may_be_open:

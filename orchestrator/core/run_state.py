@@ -37,7 +37,7 @@ from orchestrator.core.events import (
     WaveStarted,
 )
 from orchestrator.core.left_open import Ends, LeftOpen, unread_sessions
-from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord, advance
+from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord, Phase, advance
 from orchestrator.core.model import (
     MountKey,
     Result,
@@ -143,6 +143,16 @@ class RunState(Struct):
         if self.halted is not None or self.stops:
             return []
         return [each for each in self.awaited.values() if each.until > self.last_at]
+
+    @property
+    def awaits_confirmation(self) -> bool:
+        """Whether a person must confirm the run, who is asked once everything is listed."""
+        if self.started.confirmed or self.process_gone or self.finished is not None:
+            return False
+        has_begun = any(wave.started_at is not None for wave in self.waves.values()) or any(
+            record.phase not in {Phase.QUEUED, Phase.BUSY} for record in self.records.values()
+        )
+        return bool(self.records) and not (has_begun or self.stops or self.halted)
 
     @property
     def unaudited_sessions(self) -> dict[ServerName, dict[SessionId, str]]:

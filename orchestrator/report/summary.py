@@ -331,7 +331,7 @@ def _unfinished(record: MountRecord, state: RunState) -> str:
         return f"{record.message}; {how}" if record.message else how
     if not record.ever_submitted:
         return "not submitted: the run has not come to it, or was interrupted first"
-    return f"not concluded: last seen {record.phase.value.replace('_', ' ')}"
+    return f"not concluded: last seen {record.phase.words}"
 
 
 def _point(record: MountRecord, state: RunState) -> PointReport | None:

@@ -248,7 +248,7 @@ def _begun(record: MountRecord) -> float:
 def _running(stats: RunStatistics, record: MountRecord, width: int) -> Row:
     late = Span("  over its deadline", "yellow") if record.overdue else Span("")
     age = duration(stats.now - _begun(record))
-    phase = record.phase.value.replace("_", " ")
+    phase = record.phase.words
     return Span("oldest  ", "dim"), Span(_key(record, width)), Span(f" {age:>12}  {phase}"), late
 
 

@@ -109,7 +109,7 @@ def test_what_a_killed_run_held_is_shown_and_released(quick: Servers, place: Pla
     released = place.call("unmount", "last")
     place.call("report", "last", "--report", place.report)
 
-    assert (shown.returncode, shown.stdout.count("mount kept until ")) == (3, 3)
+    assert (shown.returncode, shown.stdout.count(", left mounted; ")) == (3, 3)
     assert rebuilt.returncode == 0
     assert {(each["result"], each["mount"]) for each in early} == {("mounted", "kept")}
     assert (released.returncode, released.stdout.count("released: ")) == (0, 3), released.stderr

@@ -59,7 +59,7 @@ def kept(directory: Path, events: Sequence[Event], *, has_ended: bool) -> None:
 
 def test_status_ends_with_3_and_names_it(case: tuple[Path, bool, str]) -> None:
     """Exit code 3 if a mount may still be open and no process works on the run."""
-    directory, _, words = case
+    directory, has_ended, words = case
 
     told, as_json = (
         called(directory, "status", "last"),
@@ -67,8 +67,12 @@ def test_status_ends_with_3_and_names_it(case: tuple[Path, bool, str]) -> None:
     )
 
     assert (told.exit_code, as_json.exit_code) == (3, 3)
-    _, _, open_now = told.output.partition("May still be mounted (bulk-restore unmount RUN):")
-    assert words in open_now
+    title = "May still be mounted; since about " if has_ended is False else "MOUNTED by no target"
+    _, _, open_now = told.output.partition(title)
+    assert words.removeprefix("a mount of no target: ") in open_now
+    assert told.output.count(words.removeprefix("a mount of no target: ")) == 1 + has_ended
+    is_reached = "sent twice" not in words  # the session of a stray that ended took it along
+    assert (f"bulk-restore unmount {run_id(1)}" in told.output) is is_reached
     assert json.loads(as_json.stdout)["run"]["reasons"]
 
 

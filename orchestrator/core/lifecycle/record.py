@@ -42,6 +42,12 @@ class Phase(StrEnum):
     OUT_OF_REACH = "out_of_reach"
     DONE = "done"
 
+    @property
+    def words(self) -> str:
+        """Return it as people read it everywhere: what is queued waits."""
+        waiting = {Phase.QUEUED: "waiting", Phase.BUSY: "waiting for its machine"}
+        return waiting.get(self, self.value.replace("_", " "))
+
 
 FIRM_RESULTS = frozenset({Result.VERIFIED, Result.MOUNTED})
 

@@ -34,6 +34,7 @@ class RunOverview(Struct, frozen=True, kw_only=True):
     open: LeftOpen = LeftOpen()
     is_held_up: bool = False
     """Whether a living run waits for people: it is paused, or a wave needs their approval."""
+    awaits_confirmation: bool = False
 
 
 def overview_of(
@@ -68,6 +69,7 @@ def overview_of(
         report_dir=state.report_dir,
         open=state.left_open,
         is_held_up=state.is_held_up,
+        awaits_confirmation=state.awaits_confirmation,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from orchestrator.core.lifecycle import MountRecord
+from orchestrator.core.lifecycle import MountRecord, Phase
 from orchestrator.core.model import MountKey, MountRequest, Result, UnresolvedTarget, same_fields
 from orchestrator.core.run_state import RunState
 from orchestrator.core.version import __version__
@@ -19,13 +19,18 @@ from orchestrator.report.summary import result_of
 def chosen(state: RunState, results: Collection[Result] | None) -> list[MountRecord]:
     """Return the targets with one of `results`, or all, in the order of the plan.
 
-    A target without a conclusion counts as the report counts it: unknown if it was ever
-    submitted, else cancelled.
+    A target without a conclusion counts as the report counts it, once nobody works on the run:
+    unknown if it was ever submitted, else cancelled. Until then only one that is held counts, by
+    its verdict: any other may still have every result.
     """
     return [
         record
         for record in state.records.values()
-        if results is None or result_of(record) in results
+        if results is None
+        or (
+            (state.process_gone or record.is_final or record.phase is Phase.HELD)
+            and result_of(record) in results
+        )
     ]
 
 

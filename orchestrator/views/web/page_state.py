@@ -208,7 +208,7 @@ def _known_first(left_open: LeftOpen) -> list[MountRecord]:
 
 def _left(record: MountRecord) -> dict[str, Any]:
     point, planned = record.open_point, record.planned
-    under_way = "" if record.is_final else record.phase.value.replace("_", " ")
+    under_way = "" if record.is_final else record.phase.words
     return {
         "key": printable(planned.key, KEY),
         "mount": record.mount_state.value,

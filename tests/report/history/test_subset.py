@@ -93,10 +93,20 @@ def test_targets_are_chosen_as_the_report_counts_them(fate: Fate) -> None:
     from orchestrator.report.summary import summarize
 
     state = run_of(life("sql01", fate), first=first())
+    state.process_gone = True
     (target,) = summarize(state).targets
 
     assert len(chosen(state, {target.result})) == 1
     assert not chosen(state, set(Result) - {target.result})
+
+
+@pytest.mark.parametrize("fate", [Fate.WAITING, Fate.RUNNING])
+def test_a_living_run_has_no_result_of_a_target_that_goes_on(fate: Fate) -> None:
+    """It may still have every result, so none of them chooses it."""
+    state = run_of(life("sql01", fate), first=first())
+
+    assert chosen(state, set(Result)) == []
+    assert len(chosen(state, None)) == 1
 
 
 def test_a_target_that_is_held_open_counts_by_its_verdict() -> None:
