@@ -248,6 +248,10 @@ class Eta:
         for seen in (self._seen[record.planned.server], self._all_seen):
             seen.add(seconds)
 
+    def is_ramp(self, server: ServerName, allowed: int, at: float) -> bool:
+        """Return whether it is the ramp alone that holds a server down to so many mounts."""
+        return self._pacing.is_ramp(server, allowed, at)
+
     def time_left(self, now: Situation, left: int) -> TimeLeft:
         """Return how long the rest may take; `left` are the targets without a result."""
         running = list(now.running)

@@ -20,12 +20,13 @@ from orchestrator.core.exit_codes import exit_words
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import Result
 from orchestrator.core.text import counted, duration, printable
+from orchestrator.views.held_up import Awaited
 from orchestrator.views.statistics import RunStatistics
 
 ROWS = 20
 NARROW = 60
 """Columns below which space is dear."""
-SERVERS_SHOWN, OLDEST_SHOWN, FAILURES_SHOWN = 6, 3, 3
+SERVERS_SHOWN, OLDEST_SHOWN, FAILURES_SHOWN, PEOPLE_SHOWN = 6, 3, 3, 3
 
 STYLES = {
     Result.VERIFIED: "green",
@@ -85,6 +86,8 @@ def _sections(stats: RunStatistics, width: int) -> Iterator[_Section]:
         yield _row(4, _left(stats))
     if len(stats.by_wave) > 1:
         yield _row(14, _waves(stats))
+    for each in stats.waits_for_people[:PEOPLE_SHOWN]:
+        yield _Section((2, 6), partial(_awaited, each))
     if stats.ending is not None:
         yield _row(2, (Span(printable(stats.ending, width), "bold yellow"),))
     if stats.force_hint is not None:
@@ -165,12 +168,26 @@ def _left(stats: RunStatistics) -> Row:
 
 def _waves(stats: RunStatistics) -> Row:
     """Return which waves go on, how far each is, and how many there are."""
+    if stats.is_over:
+        return (Span(_waves_ended(stats), "dim"),)
     going = stats.waves_going
-    ended = len(stats.waves_finished)
     parts = [f"{printable(w, 24)} {stats.done_by_wave[w]}/{stats.by_wave[w]}" for w in going[:4]]
     parts += [f"and {len(going) - 4} more"] if len(going) > 4 else []
     now = (Span("wave ", "dim"), Span(", ".join(parts))) if parts else (Span("no wave goes on"),)
-    return (*now, Span(f"  {ended} of {len(stats.by_wave)} ended", "dim"))
+    return (*now, Span(f"  {len(stats.waves_finished)} of {len(stats.by_wave)} ended", "dim"))
+
+
+def _waves_ended(stats: RunStatistics) -> str:
+    return f"{len(stats.waves_finished)} of {counted(len(stats.by_wave), 'wave')} ended"
+
+
+def _awaited(awaited: Awaited, count: int) -> list[Row]:
+    """Return what people are awaited for, and the command for it."""
+    rows: list[Row] = [
+        (Span(awaited.words, "bold yellow"),),
+        (Span(f"  {awaited.command}", "yellow"),),
+    ]
+    return rows[:count]
 
 
 # --- servers -----------------------------------------------------------------------------------
@@ -218,7 +235,9 @@ def _lane(stats: RunStatistics, facts: ServerFacts, names: int, width: int) -> R
         row.append(Span(f"{gap}WAITS: {printable(stats.awaited[server], 200)}", "yellow"))
     elif allowed is not None:
         of = f" of {limit}" if limit is not None else ""
-        row.append(Span(f"{gap}slowed: {allowed}{of}", "yellow"))
+        is_ramp = stats.is_ramp(server)
+        word, style = ("ramp", "dim") if is_ramp else ("slowed", "yellow")
+        row.append(Span(f"{gap}{word}: {allowed}{of}", style))
     return tuple(row)
 
 

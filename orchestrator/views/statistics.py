@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, timedelta
 
 from orchestrator.core import events
-from orchestrator.core.controls import Verb
 from orchestrator.core.events import Event, ServerFacts, TargetEvent
 from orchestrator.core.left_open import LeftOpen, unread_sessions
 from orchestrator.core.lifecycle import HOLDING_PHASES, MountRecord, Phase
 from orchestrator.core.model import MountKey, Result, ServerName, SessionId, TaskId, WaveName
-from orchestrator.core.proof import Fate
 from orchestrator.core.records import Stall
-from orchestrator.core.text import clock, counted, moment, printable, time_of_day
+from orchestrator.core.text import clock, moment, time_of_day
+from orchestrator.views.content_counts import ContentCounts
 from orchestrator.views.eta import Eta, Expected, Situation, TimeLeft, nothing_known
+from orchestrator.views.held_up import Awaited, HeldUp
 from orchestrator.views.stalled import continuing_words, stalled_words
 
 RECENT_FAILURES = 5
@@ -72,10 +72,8 @@ class RunStatistics:
         """Whether the run's process is gone although the run has not finished."""
         self.stall: Stall | None = None
         """Who works on the run and does not move, and since when."""
-        self.gates: dict[WaveName, float] = {}
-        """The waves that wait for people, and until when."""
-        self.is_paused = False
-        """Whether a person has paused it."""
+        self.held_up = HeldUp()
+        """What only people can do."""
         self.is_shared = False
         """Whether workers carry it out: then the next one goes on with it."""
         self.eta = Eta(expected)
@@ -95,24 +93,24 @@ class RunStatistics:
                 self.eta.begin(event)
             case events.RunResumed():
                 self.start_process(event.at)
-            case events.ApprovalAwaited(wave=wave, until=until):
-                self.gates[wave] = until
+            case events.ApprovalAwaited():
+                self.held_up.gates[event.wave] = event
             case events.WaveStarted(wave=wave):
-                self.gates.pop(wave, None)
+                self.held_up.gates.pop(wave, None)
                 self.waves_started[wave] = None
                 self.eta.wave_started(wave)
             case events.WaveFinished(wave=wave):
                 self.waves_finished.add(wave)
             case events.StopRequested(signal=signal, forced=forced):
-                self.gates.clear()
+                self.held_up.gates.clear()
                 how = "what is mounted is unmounted" if forced else "running mounts end first"
                 self.ending = f"stopping ({signal}): {how}"
                 self.stops.append((event.at, f"stop ({signal})"))
                 self._stopped_by = None if forced or signal == DECLINED else signal
-            case events.ControlApplied(verb=Verb.PAUSE | Verb.CONTINUE as verb):
-                self.is_paused = verb == Verb.PAUSE
+            case events.ControlApplied():
+                self.held_up.steer(event)
             case events.RunHalted(detail=detail):
-                self.gates.clear()
+                self.held_up.gates.clear()
                 self.ending = f"halted: {detail}"
                 self.stops.append((event.at, f"halt: {detail}"))
             case events.PlaceholderReplaced():
@@ -126,7 +124,8 @@ class RunStatistics:
         """Reset what belongs to one process; safe to repeat."""
         self.trouble, self.parked_at, self.allowed, self.awaited = {}, {}, {}, {}
         self.ending = self.finished = self._stopped_by = None
-        self.stops, self.gates = [], {}
+        self.stops = []
+        self.held_up.gates.clear()
         self.abandoned, self.stall = False, None
         self.eta.start_process(at)
 
@@ -275,6 +274,16 @@ class RunStatistics:
         )
 
     @property
+    def waits_for_people(self) -> list[Awaited]:
+        """What the run waits for that only people can do; nothing once it stops or is over.
+
+        A pause that a stop came after holds nothing up: no more is submitted anyway.
+        """
+        if self.started is None or self.is_over or self.ending is not None:
+            return []
+        return self.held_up.awaited(self.started.run, self.now, self.time_of_day)
+
+    @property
     def force_hint(self) -> str | None:
         """How a person can stop a stopping run at once; None if nothing does."""
         if self._stopped_by is None or self.abandoned or self.finished is not None:
@@ -314,6 +323,8 @@ class RunStatistics:
             return TimeLeft()
         if self.awaits_confirmation:
             return TimeLeft(why="waiting for confirmation")
+        if self.waits_for_people:
+            return TimeLeft(why="time left: not known, it waits for people")
         now = Situation(
             at=self.now,
             running=self.running.values(),
@@ -381,6 +392,11 @@ class RunStatistics:
             unaudited=self.unaudited,
         )
 
+    def is_ramp(self, server: ServerName) -> bool:
+        """Return whether the plan's ramp alone allows a server fewer mounts for now."""
+        allowed = self.allowed.get(server)
+        return allowed is not None and self.eta.is_ramp(server, allowed, self.now)
+
     def allowed_on(self, facts: ServerFacts) -> int | None:
         """Return the most mounts that may be open on a server now; None: no limit."""
         limits = (facts.mounts_limit, self.allowed.get(facts.name))
@@ -388,10 +404,7 @@ class RunStatistics:
 
     def counts(self) -> str:
         """Return the totals in one line."""
-        parts = ["PAUSED"] * (self.is_paused and self.finished is None)
-        if self.finished is None:
-            closed = [name for name, until in self.gates.items() if until > self.now]
-            parts += [f"WAITS for approval of wave {printable(name)}" for name in closed]
+        parts = [each.short for each in self.waits_for_people]
         parts += [f"{self.done}/{self.targets} done"]
         parts += [f"{self.results[result]} {result}" for result in Result if self.results[result]]
         parts += [f"{len(self.running)} open", f"{self.waiting} waiting"]
@@ -406,45 +419,3 @@ class RunStatistics:
 def in_words(counts: Mapping[Result, int]) -> str:
     """Return the count of each result, in the order of all views."""
     return ", ".join(f"{counts[result]} {result}" for result in Result if counts.get(result))
-
-
-class ContentCounts:
-    """Checks, copied files and other restore points, counted."""
-
-    def __init__(self) -> None:
-        """Before the first of them."""
-        self.checks = 0
-        self.checks_failed = 0
-        self.files = 0
-        """Files that were copied, wherever to."""
-        self.files_failed = 0
-        self.fallbacks = 0
-        """How often another restore point was taken up."""
-
-    def count(self, event: TargetEvent) -> None:
-        """Count one more."""
-        match event:
-            case events.CheckMade(outcome=check):
-                self.checks += 1
-                self.checks_failed += not check.passed
-            case events.FileCopied(outcome=file) if file.fate in {Fate.SAVED, Fate.RESTORED}:
-                self.files += 1
-            case events.FileCopied(outcome=file):
-                self.files_failed += file.fate is Fate.FAILED
-            case events.PointChosen():
-                self.fallbacks += 1
-            case _:
-                pass
-
-    def parts(self) -> list[str]:
-        """Return the counts above zero, as parts of a line."""
-        parts = []
-        if self.checks:
-            failed = f" ({self.checks_failed} failed)" if self.checks_failed else ""
-            parts.append(f"{counted(self.checks, 'check')}{failed}")
-        if self.files or self.files_failed:
-            failed = f" ({self.files_failed} not)" if self.files_failed else ""
-            parts.append(f"{counted(self.files, 'file')} copied{failed}")
-        if self.fallbacks:
-            parts.append(f"{counted(self.fallbacks, 'other point')} tried")
-        return parts

@@ -101,7 +101,7 @@ async def test_a_person_sees_the_run_and_its_end(tmp_path: Path) -> None:
         "1 failed",
         "0 of 4 slots",
         "1 of 4 slots",
-        "gate open",
+        "in reach",
         "waiting for it",
         "waiting: no answer",
         "w/hq/b failed",

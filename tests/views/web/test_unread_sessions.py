@@ -280,13 +280,16 @@ async def test_serve_says_what_status_says(
         tasks.cancel_scope.cancel()
     seen = snapshot(web_view.page_state)
     told = await anyio.to_thread.run_sync(lambda: called(tmp_path, "status", "last").output)
-    _, _, lines = told.partition("May still be mounted (bulk-restore unmount RUN):\n")
+    title = "LEFT MOUNTED, remove by hand:\n" if has_ended else "May still be mounted; "
+    _, _, lines = told.partition(title)
+    lines = lines.partition("\n\n")[0] if has_ended else lines.partition("\n")[2]
     open_now = [line.strip() for line in lines.splitlines() if line.startswith("  ")]
 
     assert len(open_now) == len(seen["left_named"]) + len(seen["unread"]) > 0
     assert set(seen["unread"]) <= set(open_now)
     assert all(
-        any(line.startswith(f"{each['key']}: ") for line in open_now) for each in seen["left_named"]
+        any(line.startswith((f"{each['key']}: ", f"{each['key']} on ")) for line in open_now)
+        for each in seen["left_named"]
     )
     assert seen["state"] == ("finished" if has_ended else "interrupted")
 

@@ -56,6 +56,8 @@
     if (state === "confirming") return ["waiting for confirmation", "doubt"];
     if (state === "interrupted") return ["dead: its process is gone", "bad"];
     if (state === "stalled") return [picture.stalled, "bad"];
+    const awaited = picture.awaited.map((each) => each.short);
+    if (awaited.length) return [awaited.join(", "), "doubt"];
     return [state, state === "ending" ? "doubt" : "busy"];
   }
 
@@ -77,6 +79,8 @@
         : [picture.ending, picture.harder].filter(Boolean).join("; ");
     at("ending").hidden = !ending;
     at("ending").textContent = ending;
+    at("awaited").hidden = !picture.awaited.length;
+    at("awaited").replaceChildren(...picture.awaited.map(awaited));
     at("outcome").hidden = picture.exit_words === null;
     at("outcome").className = `ending ${picture.exit_words === null ? "" : kind}`;
     at("outcome").textContent = picture.exit_words === null ? ""
@@ -116,6 +120,12 @@
     const more = picture.left_open - picture.left_named.length;
     at("more-left").hidden = more <= 0;
     at("more-left").textContent = `and ${more} more`;
+  }
+
+  function awaited(each) { // what only a person can do, and the command for it
+    const made = make("li", "", `${each.words}: `);
+    made.append(make("code", "", each.command));
+    return made;
   }
 
   function notKnown(words) {
@@ -162,8 +172,10 @@
     at("tiles").replaceChildren(...shown);
     const going = picture.waves.map((wave) => `${wave.name} ${wave.done}/${wave.targets}`);
     at("waves").hidden = picture.waves_all < 2;
-    at("waves").textContent = (going.length ? `wave ${going.join(", ")}` : "no wave goes on")
-      + ` · ${picture.waves_ended} of ${picture.waves_all} ended`;
+    const isOver = picture.state === "finished" || picture.state === "interrupted";
+    const ended = `${picture.waves_ended} of ${picture.waves_all}`;
+    at("waves").textContent = isOver ? `${ended} waves ended` : (going.length ? `wave ${going.join(", ")}` : "no wave goes on")
+      + ` · ${ended} ended`;
     at("proofs").textContent = picture.proofs.join(", ");
   }
 
@@ -181,10 +193,10 @@
                              width: Math.min(1000, 1000 * facts.used / Math.max(1, full))}));
     const foot = make("div", "line");
     const isSlowed = facts.allowed !== null && facts.allowed !== facts.limit;
-    const slowed = `slowed: ${facts.allowed} of ${facts.limit ?? "any"}`;
-    const gate = {open: isSlowed ? slowed : "gate open", waiting: "waiting for it",
+    const slowed = `${facts.is_ramp ? "ramp" : "slowed"}: ${facts.allowed} of ${facts.limit ?? "any"}`;
+    const gate = {open: isSlowed ? slowed : "in reach", waiting: "waiting for it",
                   given_up: "GIVEN UP"}[facts.gate];
-    const kinds = {open: isSlowed ? "doubt" : "good", waiting: "doubt", given_up: "bad"};
+    const kinds = {open: isSlowed && !facts.is_ramp ? "doubt" : "good", waiting: "doubt", given_up: "bad"};
     foot.append(make("span", "soft", `${facts.done}/${facts.targets} done`),
                 make("span", `badge ${kinds[facts.gate]}`, gate));
     made.append(head, bar, foot);
