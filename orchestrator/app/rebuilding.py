@@ -35,7 +35,7 @@ def rebuild(
     run_state, mark = journal.replay_to_head(name)
     while True:
         run_state.process_gone = process_gone
-        report = summarize(run_state, chain_head=mark.head)
+        report = summarize(run_state, chain_head=mark.head, goes_on=not process_gone)
         place = directory or Path(run_state.report_dir)
         require_no_more(place, name, journal.records(name))
         records = journal.records(name, upto=mark)

@@ -401,7 +401,7 @@ class RunPart:
         run_state = self.observer.state
         if run_state is not None:
             try:
-                report = summarize(run_state, chain_head=journal.head)
+                report = summarize(run_state, chain_head=journal.head, goes_on=True)
                 directory = place_of(report, self.state, Path(self._report_dir))
                 broken: list[Exception] = []
                 write_with_evidence(report, self.state, run_state, self.choices, directory, broken)

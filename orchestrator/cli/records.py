@@ -176,7 +176,7 @@ def _show_run(run_state: RunState, attended: Attended, as_json: bool) -> int:
     attended = replace(attended, running=running)
     left = list(_open(run_state, attended))
     code = 3 if _is_anything_unattended(run_state, attended) else 0
-    report = summarize(run_state)
+    report = summarize(run_state, goes_on=attended.running)
     state = state_of(run_state, attended, is_shared=served is not None)
     if as_json:
         values = as_values(report)

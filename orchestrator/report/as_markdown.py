@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from orchestrator.core.exit_codes import exit_words
-from orchestrator.core.model import Result
+from orchestrator.core.model import MountState, Result
 from orchestrator.core.text import duration, escape_markdown
 from orchestrator.report.foreseen import forecast_in_words
 from orchestrator.report.gates import gate_words
@@ -25,6 +25,13 @@ from orchestrator.report.text import (
     words,
     written,
     written_words,
+)
+from orchestrator.report.under_way import (
+    WITHOUT,
+    concluded,
+    shown_totals,
+    state_words,
+    under_way,
 )
 from orchestrator.report.values import ControlReport, CopyReport, Report, ShardReport, TargetReport
 
@@ -45,19 +52,23 @@ def render(report: Report) -> str:
     if report.unread:
         rows = [[escape_markdown(unread.message)] for unread in report.unread]
         lines += ["## May be mounted by no target", "", *_table(["server"], rows)]
-    lines += _section("Left or maybe mounted", (t for t in report.targets if t.may_be_open))
+    held = [each for each in report.targets if each.mount is MountState.KEPT]
+    is_left = (each for each in report.targets if each.may_be_open and each not in held)
+    lines += _section("Left or maybe mounted", is_left)
+    lines += _section("Held open, as requested", held)
+    lines += _section(WITHOUT.capitalize(), under_way(report))
     lines += _part("Written into guests", list(written(report)), ["target", "file"], _written)
-    unchecked = (target for target in report.targets if target.unchecked)
+    unchecked = (target for target in concluded(report) if target.unchecked)
     lines += _section("Mounted, not checked", unchecked)
-    unknown = (target for target in report.targets if target.result is Result.UNKNOWN)
+    unknown = (target for target in concluded(report) if target.result is Result.UNKNOWN)
     lines += _section("Unknown", unknown)
     for name, hint, failed in failures(report):
         lines += _section(f"Failed, {escape_markdown(name)}", failed)
         lines += [escape_markdown(f"What to do: {hint}"), ""] if hint else []
     for result in (Result.SKIPPED, Result.CANCELLED):
-        items = (target for target in report.targets if target.result is result)
+        items = (target for target in concluded(report) if target.result is result)
         lines += _section(result.value.capitalize(), items)
-    lines += _part("Asked by people", asked_by_people(report), ["what was asked"], _control)
+    lines += _part("Asked by people", asked_by_people(report, SHOWN), ["what was asked"], _control)
     lines += _part("Asked to stop", list(stopped_tasks(report)), ["target", "task"], _stopped)
     lines += [each for line in removed_lines(report) for each in (escape_markdown(line), "")]
     if report.warnings:
@@ -78,7 +89,7 @@ def render(report: Report) -> str:
 
 def _head(report: Report) -> list[str]:
     """Return the answer, what the run was, and the totals."""
-    run = report.run
+    run, totals = report.run, shown_totals(report)
     name, took = escape_markdown(run.id), escape_markdown(duration(run.duration_s))
     code = "none yet" if run.exit_code is None else str(run.exit_code)
     why = "" if run.exit_code is None else f": {escape_markdown(exit_words(run.exit_code))}"
@@ -92,12 +103,12 @@ def _head(report: Report) -> list[str]:
         + (f", reason: {escape_markdown(run.reason)}" if run.reason else "")
         + (f", **NARROWED** {escape_markdown(run.narrowed)}" if run.narrowed else "")
         + (f", **HALTED**: {escape_markdown(run.halted)}" if run.halted else "")
-        + (", interrupted" if run.interrupted else ""),
+        + (f", {state_words(run)}" if state_words(run) else ""),
         "",
         *(f"{escape_markdown(gate_words(each))}\n" for each in run.waits_for),
         *_table(
-            [words(name) for name in report.totals],
-            [[str(count) for count in report.totals.values()]],
+            [words(name) for name in totals],
+            [[str(count) for count in totals.values()]],
         ),
     ]
 

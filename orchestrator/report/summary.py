@@ -71,16 +71,17 @@ def _converted_all(values: Iterable[object], kind: type[Value]) -> tuple[Value, 
     return tuple(msgspec.convert(each, kind, from_attributes=True) for each in values)
 
 
-def summarize(state: RunState, *, chain_head: str | None = None) -> Report:
-    """Return the report of a run, finished or not.
+def summarize(state: RunState, *, chain_head: str | None = None, goes_on: bool = False) -> Report:
+    """Return the report of a run, finished or not; `goes_on`: somebody works on it now.
 
     A target without a conclusion is reported as what is known now: `cancelled` if it was
-    never submitted, else `unknown`.
+    never submitted, else `unknown`. While the run goes on, its phase is with it.
     """
-    targets = tuple(_target(record, state) for record in state.records.values())
+    goes_on = goes_on and state.finished is None
+    targets = tuple(_target(record, state, goes_on=goes_on) for record in state.records.values())
     return Report(
         schema_version=SCHEMA_VERSION,
-        run=_run(state, chain_head),
+        run=_run(state, chain_head, goes_on=goes_on),
         totals=totals(
             len(targets),
             (target.result for target in targets),
@@ -102,7 +103,7 @@ def summarize(state: RunState, *, chain_head: str | None = None) -> Report:
     )
 
 
-def _run(state: RunState, chain_head: str | None) -> RunReport:
+def _run(state: RunState, chain_head: str | None, *, goes_on: bool) -> RunReport:
     started, finished = state.started, state.finished
     return _copy_fields(
         RunReport,
@@ -115,7 +116,7 @@ def _run(state: RunState, chain_head: str | None) -> RunReport:
         stops=_stops(state),
         halted=halted(state),
         reasons=reasons(state),
-        interrupted=finished is None or finished.interrupted,
+        interrupted=not goes_on if finished is None else finished.interrupted,
         out_of_reach=state.out_of_reach,
         narrowed=narrowed(state),
         part=_part(state.started),
@@ -230,7 +231,7 @@ def _waves(state: RunState, targets: Sequence[TargetReport]) -> tuple[WaveReport
     )
 
 
-def _target(record: MountRecord, state: RunState) -> TargetReport:
+def _target(record: MountRecord, state: RunState, *, goes_on: bool) -> TargetReport:
     planned = record.planned
     about = record.proven or (record.attempts[-1] if record.attempts else None)
     return _copy_fields(
@@ -242,7 +243,8 @@ def _target(record: MountRecord, state: RunState) -> TargetReport:
         source=planned.source.value,
         result=result_of(record),
         mount=record.mount_state,
-        message=_message(record, state),
+        phase=record.phase.value if goes_on and not record.is_final else None,
+        message=_message(record, state, goes_on=goes_on),
         unchecked=is_unchecked(record, state),
         volumes=record.roots,
         mount_href=record.mount,
@@ -314,21 +316,23 @@ def result_of(record: MountRecord) -> Result:
     return Result.UNKNOWN if record.ever_submitted else Result.CANCELLED
 
 
-def _message(record: MountRecord, state: RunState) -> str | None:
+def _message(record: MountRecord, state: RunState, *, goes_on: bool) -> str | None:
     if not record.is_final:
-        return _unfinished(record, state)
+        return _unfinished(record, state, goes_on=goes_on)
     if is_unchecked(record, state):
         return "; ".join(filter(None, (f"mounted, but {UNCHECKED}", record.message)))
     return record.message
 
 
-def _unfinished(record: MountRecord, state: RunState) -> str:
+def _unfinished(record: MountRecord, state: RunState, *, goes_on: bool) -> str:
     if record.phase is Phase.HELD:
         until = "somebody ends the hold"
         if record.kept_until is not None:
             until = moment(state.moment(record.kept_until))
         how = f"held open until {until}; end it: bulk-restore unmount {state.started.run}"
         return f"{record.message}; {how}" if record.message else how
+    if goes_on:
+        return "; ".join(filter(None, (record.phase.words, record.message)))
     if not record.ever_submitted:
         return "not submitted: the run has not come to it, or was interrupted first"
     return f"not concluded: last seen {record.phase.words}"

@@ -22,6 +22,13 @@ from orchestrator.report.part_values import MergedPart
 from orchestrator.report.server_values import StrayReport, UnreadReport
 from orchestrator.report.shards import served_by, shard_name
 from orchestrator.report.stopped_tasks import stopped_tasks
+from orchestrator.report.under_way import (
+    WITHOUT,
+    concluded,
+    shown_totals,
+    state_words,
+    under_way,
+)
 from orchestrator.report.values import ControlReport, CopyReport, Report, ShardReport, TargetReport
 
 T = TypeVar("T")
@@ -41,18 +48,18 @@ def text(report: Report) -> str:
         ("HELD OPEN, as requested:", _with(report, MountState.KEPT)),
     ):
         lines += _part(title, targets, _target)
+    lines += _part(f"{WITHOUT.capitalize()}:", under_way(report), _target)
     lines += _part("Written into guests:", list(written(report)), _written)
-    for title, targets in (("Unknown:", _with(report, Result.UNKNOWN)),):
-        lines += _part(title, targets, _target)
+    lines += _part("Unknown:", _with(report, Result.UNKNOWN), _target)
     lines += _failed(report)
     for title, targets in (
-        ("Mounted, not checked:", [each for each in report.targets if each.unchecked]),
+        ("Mounted, not checked:", [each for each in concluded(report) if each.unchecked]),
         ("Skipped:", _with(report, Result.SKIPPED)),
         ("Cancelled:", _with(report, Result.CANCELLED)),
     ):
         lines += _part(title, targets, _target)
     lines += _part("Waits for people:", report.run.waits_for, gate_words)
-    lines += _part("Asked by people:", asked_by_people(report), _control)
+    lines += _part("Asked by people:", asked_by_people(report, SHOWN), _control)
     lines += _part("Asked to stop:", list(stopped_tasks(report)), _stopped)
     lines += _objectives(report)
     lines += [each for line in removed_lines(report) for each in (printable(line), "")]
@@ -72,7 +79,8 @@ def text(report: Report) -> str:
 
 def _release(report: Report) -> list[str]:
     """Return how mounts that are open unintentionally can still be released; the last lines."""
-    left, unsure = report.totals["left"], report.totals["may_be_mounted"]
+    totals = shown_totals(report)
+    left, unsure = totals["left"], totals["may_be_mounted"]
     if not (left + unsure or report.unread):
         return []
     counts = [f"{left} left mounted"] * bool(left) + [f"{unsure} may be mounted"] * bool(unsure)
@@ -127,12 +135,12 @@ def _headline(report: Report) -> str:
         f"Run {run.id} of {printable(run.plan)}{reason}: {duration(run.duration_s)}"
         + (f"; NARROWED {printable(run.narrowed)}" if run.narrowed else "")
         + (f"; HALTED: {printable(run.halted)}" if run.halted else "")
-        + ("; interrupted" if run.interrupted else "")
+        + (f"; {state_words(run)}" if state_words(run) else "")
     )
 
 
 def _with(report: Report, what: Result | MountState) -> list[TargetReport]:
-    return [each for each in report.targets if each.result is what or each.mount is what]
+    return [each for each in concluded(report) if each.result is what or each.mount is what]
 
 
 def _part(title: str, items: Sequence[T], line: Callable[[T], str]) -> list[str]:
@@ -188,9 +196,14 @@ def _control(control: ControlReport) -> str:
     return printable(control_line(control), 600)
 
 
-def asked_by_people(report: Report) -> list[ControlReport]:
-    """Return what people asked of the living run: first what steered it, then who looked."""
-    return sorted(report.controls, key=lambda each: each.verb in LOOKS)
+def asked_by_people(report: Report, first: int) -> list[ControlReport]:
+    """Return what people asked of the living run, in order of time.
+
+    Of more than `first`, what steered it comes before who only looked, so that it is among those.
+    """
+    steering_first = sorted(report.controls, key=lambda each: each.verb in LOOKS)
+    shown, more = steering_first[:first], steering_first[first:]
+    return [each for part in (shown, more) for each in sorted(part, key=lambda one: one.at)]
 
 
 def control_line(control: ControlReport) -> str:
@@ -288,7 +301,7 @@ def reached_of_wanted(objective: Objective) -> str:
 def _totals(report: Report) -> str:
     counts = ", ".join(
         f"{count} {words(name)}"
-        for name, count in report.totals.items()
+        for name, count in shown_totals(report).items()
         if name != "targets" and (count or name in {"verified", "mounted", "failed", "left"})
     )
     return f"{counted(report.totals['targets'], 'target')}: {counts}"
@@ -297,6 +310,7 @@ def _totals(report: Report) -> str:
 def _end(report: Report) -> str:
     code = report.run.exit_code
     if code is None:
-        return "Exit code: none yet, the run has not ended (or was killed)"
+        why = "the run is still running" if report.run.goes_on else "the run has not ended"
+        return f"Exit code: none yet, {why}{'' if report.run.goes_on else ' (or was killed)'}"
     because = f": {printable('; '.join(report.run.reasons), 2000)}" if report.run.reasons else ""
     return f"Exit code: {code} ({exit_words(code)}){because}"

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from orchestrator.core.causes import FailureCause
-from orchestrator.core.lifecycle import FIRM_RESULTS, Span
+from orchestrator.core.lifecycle import FIRM_RESULTS, Phase, Span
 from orchestrator.core.model import MountState, OsSource, Result, Source
 from orchestrator.core.proof import Fate
 from orchestrator.report.described import SHA256, V2, V3, Count, Moment, counts, doc, one_of
@@ -36,6 +36,7 @@ PHASES = (
     "held",
     "unmounting",
 )
+UNDER_WAY = tuple(each.value for each in Phase if each is not Phase.DONE)
 STOP_WORDS = ("accepted", "refused", "not_sent", "lost", None)
 STOP_SEEN = ("ended", "vanished", "goes_on", None)
 OUTCOMES = ("success", "failed", "refused", "not_sent", "unknown")
@@ -173,6 +174,14 @@ class PublishedTarget(Struct, frozen=True, kw_only=True, omit_defaults=True):
     critical: Annotated[bool, doc("its failure halts the run")]
     result: Annotated[Result, doc("its one result")]
     mount: Annotated[MountState, doc("what became of its mount")]
+    phase: Annotated[
+        str | None,
+        one_of(
+            "where it is in a run that goes on: `result` is not its last one; absent: it is",
+            (*UNDER_WAY, None),
+            since=V3,
+        ),
+    ] = None
     message: Annotated[str | None, doc("the cause, in words")]
     volumes: Annotated[tuple[str, ...], doc("roots of the mounted guest")]
     mount_href: Annotated[str | None, doc("the mount on its server")]
@@ -214,8 +223,12 @@ class TargetReport(PublishedTarget, frozen=True, kw_only=True):
 
     @property
     def may_be_open(self) -> bool:
-        """Whether its mount is open, or may be."""
-        return self.mount in {MountState.LEFT, MountState.UNKNOWN, MountState.KEPT}
+        """Whether its mount is open, or may be, and nobody works on it who removes it."""
+        return self.phase is None and self.mount in {
+            MountState.LEFT,
+            MountState.UNKNOWN,
+            MountState.KEPT,
+        }
 
     @property
     def is_good(self) -> bool:
@@ -248,7 +261,10 @@ class ForecastReport(Struct, frozen=True, kw_only=True):
     high_s: Annotated[float, doc("the most that was expected")]
     actual_s: Annotated[
         float | None,
-        doc("seconds that it took; null: it was stopped, halted or resumed, or has not ended"),
+        doc(
+            "seconds that it took; null: it was stopped, halted, resumed or steered, "
+            "waited for an approval, or has not ended"
+        ),
     ]
     targets: Annotated[Count, doc("targets with a restore point")]
     without_history: Annotated[
@@ -324,7 +340,7 @@ class PublishedRun(Struct, frozen=True, kw_only=True, omit_defaults=True):
     stops: Annotated[tuple[StopReport, ...], doc("requests to stop, and its own halt", since=V2)]
     halted: Annotated[str | None, doc("why it halted itself")]
     reasons: Annotated[tuple[str, ...], doc("reasons of the exit code", since=V2)]
-    interrupted: Annotated[bool, doc("it did not come to its end")]
+    interrupted: Annotated[bool, doc("it did not come to its end; false while it goes on")]
     out_of_reach: Annotated[
         Count, doc("mounts that may be open, in a session that has ended", since=V2)
     ]
@@ -371,6 +387,11 @@ class RunReport(PublishedRun, frozen=True, kw_only=True):
 
     utc_offset_s: float
     """Local time of the machine minus UTC when the run began."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether somebody works on it: it has not ended, and is not interrupted."""
+        return self.finished_at is None and self.exit_code is None and not self.interrupted
 
 
 class PublishedReport(Struct, frozen=True, kw_only=True, omit_defaults=True):

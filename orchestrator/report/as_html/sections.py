@@ -24,6 +24,7 @@ from orchestrator.report.gates import gate_words
 from orchestrator.report.objective_values import Objective
 from orchestrator.report.shards import served_by, shard_name
 from orchestrator.report.text import asked_by_people, words, written, written_words
+from orchestrator.report.under_way import shown_totals, state_words
 from orchestrator.report.values import PHASES, ForecastReport, Report, TargetReport
 
 NAMED = 500
@@ -54,7 +55,8 @@ def kind_of(target: TargetReport) -> str:
 
 def needs_a_person(target: TargetReport) -> bool:
     """Return whether a person must look: the result is unknown, or the mount may be open."""
-    return target.result is Result.UNKNOWN or target.may_be_open
+    is_unknown = target.result is Result.UNKNOWN and target.phase is None
+    return is_unknown or target.may_be_open
 
 
 def concern(target: TargetReport) -> str:
@@ -72,16 +74,17 @@ def heading(report: Report) -> str:
     if code is not None:
         kind = "good" if code == 0 else "doubt" if code == ExitCode.IN_DOUBT else "bad"
         word = {"good": "Good", "doubt": "In doubt", "bad": "Not good"}[kind]
-    why = "the run has not ended, or was killed" if code is None else exit_words(code)
+    unended = "the run is still running" if run.goes_on else "the run has not ended, or was killed"
+    why = unended if code is None else exit_words(code)
     notes = [
         f"{shown('; '.join(run.reasons), 2000)}." if run.reasons else "",
         f"NARROWED {shown(run.narrowed)}" if run.narrowed else "",
-        "Interrupted." if run.interrupted else "",
+        f"{state_words(run).capitalize()}." if state_words(run) else "",
         "Resumed by a later process." if run.resumed_from else "",
     ]
     tiles = "".join(
         f"<li{_tile(name, count)}><b>{count}</b>{words(name)}</li>"
-        for name, count in report.totals.items()
+        for name, count in shown_totals(report).items()
         if count or name in {"targets", "verified", "mounted", "failed", "unknown", "left"}
     )
     return (
@@ -201,7 +204,7 @@ def controls(report: Report) -> str:
             f"{shown(each.user)} on {shown(each.host)}",
             f"<b>{shown(each.words, 600)}</b>",
         )
-        for each in asked_by_people(report)
+        for each in asked_by_people(report, NAMED)
     ]
     if not rows:
         return ""

@@ -98,6 +98,8 @@ def _kind_of_failure(target: TargetReport, targets: Sequence[TargetReport]) -> s
 
 
 def _is_good(target: TargetReport) -> bool:
+    if target.phase is not None:
+        return True  # it may still be: what is under way is not what the run has to show
     return target.is_good and not target.may_be_open
 
 
@@ -196,7 +198,8 @@ def _attempts(attempts: Iterable[AttemptReport]) -> str:
     rows = []
     for each in attempts:
         failed = "; ".join(
-            f"{check.name}: {check.path}: {check.observed}" for check in each.failed_checks
+            ": ".join(filter(None, (check.name, check.path, check.observed)))
+            for check in each.failed_checks
         )
         rows.append(
             (

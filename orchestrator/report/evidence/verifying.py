@@ -244,12 +244,15 @@ def _report_of(directory: Path, document: Manifest, state: RunState) -> Report:
 
     Whether a process still worked on a run without an end is not in them: both are what they give.
     """
-    report = summarize(state, chain_head=document.journal.head)
-    if state.finished is None and not _has_content(
-        directory / AS_JSON, RENDERINGS[AS_JSON](report)
-    ):
-        state.process_gone = True
-        report = summarize(state, chain_head=document.journal.head)
+    head = document.journal.head
+    report = summarize(state, chain_head=head)
+    if state.finished is not None:
+        return report
+    for goes_on, process_gone in ((False, False), (True, False), (False, True)):
+        state.process_gone = process_gone
+        report = summarize(state, chain_head=head, goes_on=goes_on)
+        if _has_content(directory / AS_JSON, RENDERINGS[AS_JSON](report)):
+            break
     return report
 
 

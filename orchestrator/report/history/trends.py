@@ -20,6 +20,7 @@ from orchestrator.report.history.comparison import busy_s
 from orchestrator.report.objectives import makespan_s, measured, measured_over, usual_s
 from orchestrator.report.summary import summarize
 from orchestrator.report.text import words
+from orchestrator.report.under_way import shown_totals
 from orchestrator.report.values import ForecastReport
 
 WIDTH = 80
@@ -62,7 +63,7 @@ def trend_of_plan(name: str, states: Iterable[RunState]) -> Trend:
         report = summarize(state)
         counts = [
             f"{count} {words(result)}"
-            for result, count in report.totals.items()
+            for result, count in shown_totals(report).items()
             if count and result != "targets"
         ]
         marks = ["not ended"] * (state.finished is None)
