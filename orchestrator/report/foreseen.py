@@ -11,13 +11,13 @@ from orchestrator.report.values import ForecastReport
 def forecast_of(state: RunState) -> ForecastReport | None:
     """Return what was expected, and what came; nothing if nothing was expected.
 
-    A run that was stopped, halted, resumed or steered took another time than was forecast, and says
-    nothing about the forecast.
+    A run that was stopped, halted, resumed or steered, or waited for an approval, took another time
+    than was forecast, and says nothing about the forecast.
     """
     expected, ended = state.forecast, state.finished
     if expected is None:
         return None
-    is_whole = not (state.stops or state.halted or state.resumed or state.steered)
+    is_whole = not (state.stops or state.halted or state.resumed or state.steered or state.awaited)
     return ForecastReport(
         makespan_s=seconds(expected.makespan_s),
         low_s=seconds(expected.low_s),

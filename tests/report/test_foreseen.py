@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.core.events import Event, RunForecast, RunHalted, RunResumed, StopRequested
+from orchestrator.core.events import (
+    ApprovalAwaited,
+    Event,
+    RunForecast,
+    RunHalted,
+    RunResumed,
+    StopRequested,
+)
+from orchestrator.core.model import WaveName
 from orchestrator.core.text import escape_markdown
 from orchestrator.report import as_html, as_markdown
 from orchestrator.report.summary import summarize
@@ -53,6 +61,7 @@ def test_a_run_without_a_forecast_says_nothing_of_one() -> None:
         [RunHalted(at=6.0, reason="failures", detail="1 failed")],
         [StopRequested(at=6.0, signal="SIGINT", forced=False)],
         [RunResumed(at=6.0, resumed_at=STARTED_AT, version="1")],
+        [ApprovalAwaited(at=6.0, wave=WaveName("databases"), approvals=1, until=66.0)],
     ],
     ids=lambda events: type(events[0]).__name__,
 )
