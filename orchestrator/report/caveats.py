@@ -112,7 +112,7 @@ def warnings(
         if DIED in sessions.values()
     ]
     lines += [
-        f"{key}: {check.name}: {check.path}: {check.observed}"
+        ": ".join(filter(None, (key, check.name, check.path, check.observed)))
         for key, checks in checked
         for check in checks
         if check.warning

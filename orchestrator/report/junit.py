@@ -186,7 +186,7 @@ def _check(outcome: CheckReport) -> str:
     if outcome.undecided:
         verdict = "NOT JUDGED"
     detail = f"expected {outcome.expected}, observed {outcome.observed}"
-    return printable(f"{verdict}: {outcome.name}: {outcome.path}: {detail}", 2000)
+    return printable(": ".join(filter(None, (verdict, outcome.name, outcome.path, detail))), 2000)
 
 
 def _quoted(text: str) -> str:

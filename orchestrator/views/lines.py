@@ -235,8 +235,9 @@ def _held_line(event: events.MountKept, record: MountRecord, stats: RunStatistic
 def _check(outcome: CheckOutcome) -> str:
     verdict = "passed" if outcome.passed else "FAILED" if outcome.failed else "open"
     how = "warns" if outcome.warning else verdict
+    path = f"{printable(outcome.path)}: " if outcome.path else ""  # a set as a whole has none
     return (
-        f"check {printable(outcome.name)} {how}: {printable(outcome.path)}: expected "
+        f"check {printable(outcome.name)} {how}: {path}expected "
         f"{printable(outcome.expected)}, observed {printable(outcome.observed)}"
     )
 

@@ -44,7 +44,7 @@ from orchestrator.core.model import (
 from orchestrator.core.proof import CheckOutcome, DownloadOutcome, Fate
 from orchestrator.core.stops import StopSeen
 from orchestrator.core.text import clock
-from orchestrator.views.lines import LineView
+from orchestrator.views.lines import LineView, _check
 from tests.views.story import (
     HOSTILE,
     STALL,
@@ -447,3 +447,19 @@ def test_a_process_that_does_not_move_is_told_once() -> None:
     )
     assert moved.endswith("run r-1 goes on")
     assert "dead: its process is gone" in gone
+
+
+def test_a_check_set_that_was_left_out_has_no_empty_path() -> None:
+    """It is about a whole set, not about a path."""
+    outcome = CheckOutcome(
+        name="lin",
+        path="",
+        expected="a guest with Linux",
+        observed="left out: this one has Windows",
+        passed=True,
+        warning=True,
+    )
+
+    assert _check(outcome) == (
+        "check lin warns: expected a guest with Linux, observed left out: this one has Windows"
+    )
