@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from orchestrator.app.held_up import waiting_for_people
 from orchestrator.app.outcome import Outcome, write_reports
 from orchestrator.app.run_part import RunPart
 from orchestrator.app.signals import caught_signals
@@ -23,7 +24,7 @@ from orchestrator.app.wiring import (
 )
 from orchestrator.core.earlier_runs.makespans import with_makespans
 from orchestrator.core.earlier_runs.naming import urls_of
-from orchestrator.core.errors import CannotResume
+from orchestrator.core.errors import CannotResume, OrchestratorError, RunLocked
 from orchestrator.core.events import RunStarted
 from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.model import RunId
@@ -129,11 +130,25 @@ def _working(
         JournalError: a lock cannot be written, or the file system has no locks.
     """
     signs_s = None if world.inline else SIGN_EVERY
-    with (
-        state.plan_lock(plan, run, part, signs_s=signs_s),
-        signs_of_life(partial(state.show_life, plan, run), inline=world.inline),
-    ):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(state.plan_lock(plan, run, part, signs_s=signs_s))
+        except RunLocked as exc:
+            raise _with_what_is_awaited(exc, state) from exc
+        show_life = partial(state.show_life, plan, run)
+        stack.enter_context(signs_of_life(show_life, inline=world.inline))
         yield
+
+
+def _with_what_is_awaited(locked: RunLocked, state: State) -> RunLocked:
+    """Return the error with what the other run waits for that only people can do, if it does."""
+    awaited: list[str] = []
+    if locked.run is not None:
+        with suppress(OrchestratorError):  # it has recorded nothing yet
+            awaited = waiting_for_people(state.replay(RunId(locked.run)))
+    if not awaited:
+        return locked
+    return RunLocked(f"{locked}; that run: {'; '.join(awaited)}", locked.run)
 
 
 def _claims(state: State, started: RunStarted, world: World) -> AbstractContextManager[OtherRuns]:

@@ -180,7 +180,15 @@ class Fenced(OrchestratorError):
 
 
 class RunLocked(OrchestratorError):
-    """Another process holds the lock of this plan, or of this run of it."""
+    """Another process holds the lock of this plan, or of this run of it.
+
+    `run` is what it works on, where the lock says so.
+    """
+
+    def __init__(self, message: str, run: str | None = None) -> None:
+        """With a message that names who holds it, and what to do."""
+        super().__init__(message)
+        self.run = run
 
 
 class ServerUnusable(OrchestratorError):

@@ -127,8 +127,8 @@ class RunLocks:
         """Hold the lock of a file and write the holder into it; `what`: another holder's work."""
         with self._lock_file(path) as file:
             if not taken(file, self.directory) or not is_same_file(file, path):
-                holder = self._holder_of(path, file.read())  # gone: the moment it was let go
-                raise RunLocked(f"{what} ({holder}); {ADVICE}")
+                holder, other = self._holder_of(path, file.read())  # gone: it was just let go
+                raise RunLocked(f"{what} ({holder}); {ADVICE}", other)
             _explain_what_a_dead_process_left(file.read(), run)
             mine: dict[str, object] = {"pid": os.getpid(), "host": socket.gethostname(), "run": run}
             if signs_s is not None:
@@ -150,14 +150,15 @@ class RunLocks:
         except OSError as exc:
             raise JournalError(f"the lock {path} cannot be used: {exc.strerror}") from exc
 
-    def _holder_of(self, path: Path, text: str) -> str:
-        """Return who holds a lock: the run in it, or one of the parts that share it."""
+    def _holder_of(self, path: Path, text: str) -> tuple[str, str | None]:
+        """Return who holds a lock, and which run: that in it, or of a part that shares it."""
         if not text:
             for part in sorted(self.directory.glob(f"{path.stem}-*-of-*.lock")):
                 with suppress(OSError):
                     if _is_taken(part):
-                        return _holder(part.read_text(encoding="utf-8"))
-        return _holder(text)
+                        text = part.read_text(encoding="utf-8")
+                        break
+        return _holder(text), _run_in(text)
 
     def is_alive(self, plan: str, run: RunId) -> bool:
         """Return whether a living process on this machine works on a run of a plan."""
@@ -240,6 +241,14 @@ def _holder(text: str) -> str:
         return f"run {found['run']}, {_process(found)}"
     except (ValueError, KeyError, TypeError):
         return "its lock file does not say by whom"
+
+
+def _run_in(text: str) -> str | None:
+    """Return the run that a lock names; None: it names none."""
+    try:
+        return str(json.loads(text)["run"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _process(held: Mapping[str, object]) -> str:
