@@ -25,6 +25,7 @@ from orchestrator.cli.attended import (
     state_of,
 )
 from orchestrator.cli.ending import end
+from orchestrator.cli.wrapping import for_stdout
 from orchestrator.core.errors import IllegalTransition, JournalDamaged
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.core.text import counted, inert, moment, printable, timestamp
@@ -198,7 +199,7 @@ def _show_run(run_state: RunState, attended: Attended, as_json: bool) -> int:
         where = printable(run_state.report_dir)
         click.echo(f"The journal took nothing any more; the report has the rest: {where}")
     if run_state.finished is not None:
-        click.echo(text(report))
+        click.echo(for_stdout(text(report)))
     else:
         awaited = waiting_for_people(run_state) if attended.moves else []
         click.echo("\n".join([progress_of(run_state), *awaited]))

@@ -125,6 +125,7 @@ def _verify(directory: Path, key: Path | None, output: options.Output) -> NoRetu
 def _merge(
     directories: list[Path], place: Path | None, key: Path | None, output: options.Output
 ) -> NoReturn:
+    from orchestrator.cli.wrapping import for_stdout
     from orchestrator.report.evidence.manifest import MANIFEST
     from orchestrator.report.evidence.signing import load_public_key
     from orchestrator.report.merging.joining import join, unfinished_parts
@@ -141,7 +142,7 @@ def _merge(
         fail(2, f"{place} holds the report of a run; name another directory with --report")
     write(report, place)
     if not output.quiet:
-        click.echo(text(report))
+        click.echo(for_stdout(text(report)))
         click.echo(inert(f"Reports: {place}"))
     for number in parts.missing:
         click.echo(f"bulk-restore: shard {number}/{parts.parts[0].part.of} has no report", err=True)

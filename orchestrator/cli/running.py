@@ -157,6 +157,7 @@ def show_run(
 
 def show_end(outcome: Outcome, events: JsonEvents | None = None, ci: Ci | None = None) -> NoReturn:
     """Show the end of a run, and end with its exit code; `events` were written to stdout."""
+    from orchestrator.cli.wrapping import for_stdout
     from orchestrator.report.text import text
 
     messages = [message for message in (outcome.trouble, *outcome.untold) if message]
@@ -167,7 +168,7 @@ def show_end(outcome: Outcome, events: JsonEvents | None = None, ci: Ci | None =
         if not outcome.written:
             click.echo(text(outcome.report), err=True)  # it is printed nowhere else
     else:
-        shown = _shown(outcome, text(outcome.report), ci)
+        shown = _shown(outcome, for_stdout(text(outcome.report)), ci)
         click.echo(shown, color=True)  # a section of GitLab's is an escape sequence, of ours
     if ci is not None:
         _report_to_ci(outcome, ci, aside=events is not None)

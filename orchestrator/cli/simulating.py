@@ -309,9 +309,10 @@ def demo_command(
 
 def _show_demo(outcome: Outcome, truth: GroundTruth, plan: Path) -> NoReturn:
     """Show the report and what the servers counted, and end with the run's code."""
+    from orchestrator.cli.wrapping import for_stdout
     from orchestrator.report.text import text
 
-    click.echo(text(outcome.report))
+    click.echo(for_stdout(text(outcome.report)))
     click.echo(
         f"The servers counted: {counted(len(truth.mounts), 'mount')} made, "
         f"{len(truth.still_open())} still open, at most {truth.peaks['total']} at once, "
