@@ -13,6 +13,9 @@ from dataclasses import asdict, dataclass, field, fields
 PATIENCE_S = 180.0
 """For so long after it was sent a client must expect that a mount POST takes effect."""
 
+LAST_LOOK_S = 10.0
+"""Seconds that may lie between a client's last look at a session and its logoff."""
+
 
 @dataclass(slots=True, kw_only=True)
 class MountFate:
@@ -74,8 +77,14 @@ class MountFate:
 
     @property
     def is_beyond_knowledge(self) -> bool:
-        """True if no client can know that it is open: none expects it, and no task shows it."""
-        return self.is_open and self.is_excused and self.forgotten
+        """True if no client can know that it is open: none expects it, and no task shows it.
+
+        Or it was begun, later than any client expects, between the last look at its session and
+        the logoff.
+        """
+        ended = self.orphaned_at if self.late_s and self.orphaned else None
+        unseen = ended is not None and ended - self.requested_at < LAST_LOOK_S
+        return self.is_open and self.is_excused and (self.forgotten or unseen)
 
 
 @dataclass(slots=True)
