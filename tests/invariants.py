@@ -12,6 +12,9 @@ from orchestrator.engine.limits import Limits
 from orchestrator.simulator.truth import GroundTruth
 
 RESULTS = {"verified", "mounted", "failed", "unknown", "skipped", "cancelled"}
+NEVER_BEGUN = {"skipped", "cancelled"}
+LOST = "its answer was lost, and nothing came of it"
+TURNED_AWAY = {"not_sent", "refused"}
 SAID_OPEN = {"left", "kept", "unknown"}
 SHOWN = 8
 """Characters of a session's name that the report shows."""
@@ -27,6 +30,7 @@ def assert_invariants(truth: GroundTruth, report: Mapping[str, Any], limits: Lim
     assert_limits_held(truth, limits)
     assert_peaks_are_told(truth, report, limits)
     assert_one_mount_per_intent(truth, report["targets"])
+    assert_never_begun_is_true(truth, report["targets"])
 
 
 def assert_told(truth: GroundTruth, report: Mapping[str, Any]) -> None:
@@ -169,6 +173,35 @@ def assert_one_mount_per_intent(truth: GroundTruth, targets: list[dict[str, Any]
     )
     for place, count in made.items():
         assert count <= intents[place], f"{place}: {count} mounts, {intents[place]} intents"
+
+
+def assert_never_begun_is_true(truth: GroundTruth, targets: list[dict[str, Any]]) -> None:
+    """A target that is called skipped or cancelled was taken by no server, whatever waited.
+
+    Its attempts were not sent, or turned away; and the servers accepted no mount of a machine
+    whose targets are all called so. What no client can foresee does not count. Of a request whose
+    answer was lost, and of which nothing came, a mount may be in doubt again afterwards.
+    """
+    begun = set()
+    excused = {(f.server, f.backup_server, f.vm) for f in truth.mounts if f.is_excused}
+    for target in targets:
+        machine = (target["server"], target["backup_server"], target["vm"])
+        if target["result"] not in NEVER_BEGUN:
+            begun.add(machine)
+            continue
+        is_late = any(LOST in (each["message"] or "") for each in target["attempts"])
+        if machine not in excused and not is_late:
+            assert target["mount"] == "none", (
+                f"{target['key']}: {target['result']}, and {target['mount']}: {target['attempts']}"
+            )
+        for attempt in target["attempts"]:
+            is_told = attempt["outcome"] in TURNED_AWAY and attempt["task_id"] is None
+            assert is_told, f"{target['key']}: {target['result']}, with {attempt}"
+    named = {(each["server"], each["backup_server"], each["vm"]) for each in targets}
+    for fate in truth.mounts:
+        machine = (fate.server, fate.backup_server, fate.vm)
+        accepted = not fate.is_excused and machine in named and machine not in begun
+        assert not accepted, f"accepted, and called never submitted: {fate}"
 
 
 def assert_results_are_about_their_points(

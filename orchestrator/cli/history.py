@@ -303,7 +303,7 @@ def _values(record: MountRecord) -> dict[str, object]:
         "backup_server": planned.backup_server or None,
         "vm": planned.vm,
         "label": planned.label,
-        "os": record.os_kind.value.lower(),
+        "os": record.os_mounted.value.lower(),
         "os_known": record.os_source.value,
         "result": record.result.value if record.result is not None else None,
         "phase": record.phase.value,

@@ -49,11 +49,12 @@ def cause_of(record: MountRecord, result: Result) -> FailureCause | None:
         return FailureCause.NOT_FOUND
     if not record.attempts:
         return FailureCause.OTHER
-    return _of_attempt(record, record.attempts[-1])
+    told = (each for each in reversed(record.attempts) if not each.was_turned_away)
+    return _of_attempt(record, next(told, record.attempts[-1]))
 
 
 def _of_attempt(record: MountRecord, attempt: AttemptRecord) -> FailureCause:
-    """Return why the last attempt has failed."""
+    """Return why the last attempt that its server took has failed."""
     was_busy = bool(record.waits) and not record.waits[-1].is_free
     if was_busy and attempt.outcome in {"failed", "refused"}:
         return FailureCause.BUSY
@@ -65,6 +66,8 @@ def _of_attempt(record: MountRecord, attempt: AttemptRecord) -> FailureCause:
         return FailureCause.DENIED
     if attempt.status == NO_SUCH_THING:
         return FailureCause.NOT_FOUND
+    if attempt.unread:
+        return FailureCause.WRONG_OS
     if attempt.verdict is Result.FAILED:
         return FailureCause.CONTENT if record.roots else FailureCause.WRONG_OS
     return FailureCause.OTHER

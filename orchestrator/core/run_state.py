@@ -350,13 +350,16 @@ def is_wanted_again(
 ) -> bool:
     """Tell whether a resume takes up a concluded target: it was never submitted, or it may retry.
 
+    So it does one that the end of the run cut short before an attempt told of its restore point.
     A mount that may be open forbids it; see `lifecycle`. One that a person skipped stays skipped.
     A target that was mounted and has no checks is not taken up, whatever the run requires: the same
     plan has none to make then either.
     """
     if record.planned.key in skipped:
         return False
-    return record.result in NEVER_SUBMITTED or (retry_failed and record.result in NOT_GOOD)
+    if record.result in NEVER_SUBMITTED or record.was_cut_short:
+        return True
+    return retry_failed and record.result in NOT_GOOD
 
 
 def is_left(record: MountRecord, *, retry_failed: bool, skipped: Container[MountKey] = ()) -> bool:

@@ -25,7 +25,8 @@ from orchestrator.engine.board import Board
 from orchestrator.engine.containment import harmless
 from orchestrator.engine.listing import Listings
 from orchestrator.engine.mount.attempt import RunContext, record_out_of_reach
-from orchestrator.engine.mount.drive import Work, conclude, drive
+from orchestrator.engine.mount.conclude import conclude
+from orchestrator.engine.mount.drive import Work, drive
 from orchestrator.engine.mount.resume import reopen, request_of
 from orchestrator.engine.orders import Orders
 from orchestrator.engine.server_connection import ServerConnection

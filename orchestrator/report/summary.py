@@ -238,7 +238,7 @@ def _target(record: MountRecord, state: RunState, *, goes_on: bool) -> TargetRep
         TargetReport,
         planned,
         backup_server=planned.backup_server or None,
-        os=record.os_kind.value.lower(),
+        os=record.os_mounted.value.lower(),
         os_known=record.os_source.value,
         source=planned.source.value,
         result=result_of(record),

@@ -273,27 +273,77 @@ class Seen:
         self.kinds.append(type(event))
 
 
-async def test_a_run_that_stops_between_the_two_mounts_leaves_the_target_to_a_resume(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class Ending:
+    """Ends the run as soon as nothing was readable as the first system."""
+
+    def __init__(self, end: Callable[[Run], None]) -> None:
+        self.end = end
+        self.begun: list[Run] = []
+
+    def observe(self, event: Event, record: MountRecord | None) -> None:
+        _ = record
+        if isinstance(event, NothingReadable):
+            self.end(self.begun[-1])
+
+
+ENDS: dict[str, tuple[Callable[[Run], None], str]] = {
+    "stopped": (lambda run: run.stop("SIGINT"), "the run was stopped first (SIGINT)"),
+    "halted": (
+        lambda run: run.shard._board.halt("deadline", "it took too long"),  # noqa: SLF001
+        "the run halted first: it took too long",
+    ),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_a_run_that_ends_between_the_two_mounts_leaves_the_target_to_a_resume(
+    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The target has not failed, and its resume begins with the other system."""
+    """Mounted as the wrong system: that is what failed, and its resume begins with the other."""
     site = Site(machines=1, change=of_systems("Linux"))
     async with staged(tmp_path, monkeypatch, [site], "targets:\n  - {job: Everything}\n") as stage:
-        begun: list[Run] = []
+        act, why = ENDS[end]
+        ending = Ending(act)
 
-        class Stopping:
-            def observe(self, event: Event, record: MountRecord | None) -> None:
-                _ = record
-                if isinstance(event, NothingReadable):
-                    begun[0].stop("SIGINT")
+        ended = await stage.run(observers=[ending], on_run=ending.begun.append)
 
-        stopped = await stage.run(observers=[Stopping()], on_run=begun.append)
-        (target,) = stopped.report["targets"]
-        assert (target["result"], target["mount"]) == ("cancelled", "released")
+        (target,) = ended.report["targets"]
+        assert (target["result"], target["mount"]) == ("failed", "released")
+        assert (target["cause"], target["os"], target["os_known"]) == (
+            "wrong_os", "windows", "assumed",
+        )  # fmt: skip
+        assert target["message"] == (
+            f"mounted as Windows, and nothing was readable; not mounted as Linux: {why}"
+        )
         done = await stage.resume()
 
     assert (done.outcome.code, mounts(done)) == (0, 2)
+    assert systems(done) == {("linux", "found_out"): 1}
     assert [each["os"] for each in done.report["targets"][0]["attempts"]] == ["windows", "linux"]
+
+
+async def test_a_resume_that_ends_before_the_other_system_leaves_it_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken up and not tried: still the same failure, and the next resume tries it."""
+    site = Site(machines=1, change=of_systems("Linux"))
+    async with staged(tmp_path, monkeypatch, [site], "targets:\n  - {job: Everything}\n") as stage:
+        ending = Ending(lambda run: run.stop("SIGINT"))
+        await stage.run(observers=[ending], on_run=ending.begun.append)
+
+        again = await stage.resume(on_run=lambda run: run.stop("SIGTERM"))
+
+        (target,) = again.report["targets"]
+        assert (target["result"], target["cause"], target["os"]) == (
+            "failed", "wrong_os", "windows",
+        )  # fmt: skip
+        assert target["message"] == (
+            "mounted as Windows, and nothing was readable; not mounted as Linux: the run was "
+            "stopped first (SIGTERM)"
+        )
+        done = await stage.resume()
+
+    assert (done.outcome.code, mounts(done)) == (0, 2)
 
 
 # --- no drive letters -------------------------------------------------------------------------

@@ -109,6 +109,23 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
     stop: TaskStop | None = None
     """The request that its task stops; at most one is ever sent."""
 
+    @property
+    def says_nothing(self) -> bool:
+        """True if it tells nothing of the restore point, by no fault of the target's own.
+
+        It began nothing on the server, or a mount of the wrong system, which is gone.
+        """
+        return self.unread or (self.outcome in {"not_sent", "refused"} and not self.fault)
+
+    @property
+    def was_turned_away(self) -> bool:
+        """True if nothing was begun, by no fault of its own.
+
+        It was not sent, the server answered "not now", or it was seen that nothing came of it.
+        """
+        is_none = self.outcome in {"not_sent", "refused"}
+        return is_none and not self.fault and self.excused is None
+
 
 class Span(NamedTuple):
     """A phase of a target's life, from `start` to `end` seconds on the run's clock."""
@@ -184,13 +201,26 @@ class MountRecord(Struct, frozen=True, kw_only=True):
 
     @property
     def os_source(self) -> OsSource:
-        """How `os_kind` is known by now."""
-        planned, newest = self.planned, self.attempts[-1] if self.attempts else None
-        if planned.os_source is OsSource.PLAN or newest is None or not self.roots:
+        """How `os_mounted` is known by now."""
+        planned = self.planned
+        if planned.os_source is OsSource.PLAN or not self._was_readable:
             return planned.os_source
-        if planned.os_source is OsSource.EARLIER_RUN and self.os_kind is planned.os_kind:
+        if planned.os_source is OsSource.EARLIER_RUN and self.os_mounted is planned.os_kind:
             return planned.os_source
-        return planned.os_source if newest.unread else OsSource.FOUND_OUT
+        return OsSource.FOUND_OUT
+
+    @property
+    def os_mounted(self) -> OsKind:
+        """As which system the guest was readable; as planned while it was not, whatever is next."""
+        if self.proven is not None:
+            return self.os_noted or self.proven.os_kind or self.os_kind
+        return self.os_kind if self._was_readable else self.planned.os_kind
+
+    @property
+    def _was_readable(self) -> bool:
+        """True if a mount showed what it should, or the newest one shows volumes."""
+        is_read = bool(self.attempts) and bool(self.roots) and not self.attempts[-1].unread
+        return is_read or self.proven is not None
 
     @property
     def phases_s(self) -> Mapping[Phase, float]:
@@ -251,3 +281,21 @@ class MountRecord(Struct, frozen=True, kw_only=True):
     def ever_submitted(self) -> bool:
         """True if a mount request of this target may ever have reached the server."""
         return any(attempt.outcome != "not_sent" for attempt in self.attempts)
+
+    @property
+    def was_taken(self) -> bool:
+        """True if a server took a mount request of it, or may have, or refused it for good.
+
+        Such a target is never called skipped or cancelled. One that its server only turned away
+        is: nothing was begun.
+        """
+        return not all(attempt.was_turned_away for attempt in self.attempts)
+
+    @property
+    def was_cut_short(self) -> bool:
+        """True if it failed only because the run ended: no attempt says anything of its point."""
+        is_busy = bool(self.waits) and self.waits[-1].end is None
+        tries = self.tries or self.attempts
+        if self.result is not Result.FAILED or not tries or is_busy:
+            return False
+        return all(attempt.says_nothing for attempt in tries)

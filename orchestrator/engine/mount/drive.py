@@ -32,25 +32,21 @@ from orchestrator.core.errors import Fenced, SessionLost
 from orchestrator.core.events import (
     PointChosen,
     SubmissionInDoubt,
-    TargetConcluded,
 )
-from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord, Phase
-from orchestrator.core.model import Href, Mount, MountRequest, Result, Task, TaskId
+from orchestrator.core.lifecycle import Phase
+from orchestrator.core.model import Href, Mount, MountRequest, Task, TaskId
 from orchestrator.core.policy import PROOF_AFTER, Backoff
 from orchestrator.engine.containment import harmless
-from orchestrator.engine.content.system import words_of_wrong_system
-from orchestrator.engine.content.write_back import in_doubt
 from orchestrator.engine.mount import stop
 from orchestrator.engine.mount.attempt import (
     OUT_OF_KNOWLEDGE,
     Attempt,
     NextStep,
     RunContext,
-    had_no_time,
     record_out_of_reach,
 )
-from orchestrator.engine.mount.busy import result_of as busy_result
 from orchestrator.engine.mount.busy import seen_after, seen_before, wait
+from orchestrator.engine.mount.conclude import conclude
 from orchestrator.engine.mount.find import (
     find_mount,
     find_without_task,
@@ -326,96 +322,6 @@ async def _finished(attempt: Attempt, task: TaskId) -> Task | Mount:
         if mount is None:
             raise
         return mount
-
-
-def conclude(request: MountRequest, context: RunContext, *, withdrawn: bool = False) -> None:
-    """Record the one result of a target, saying no more than its record allows.
-
-    One that was `withdrawn` while it waited for another try has not failed if its server only
-    ever turned it away. A verdict that was reached stands, whatever became of the mount, or of
-    another restore point, afterwards. One into whose guest a file may have been written is
-    unknown, never failed. Nothing happens if the target has its result already.
-    """
-    record = context.ledger[request.key]
-    if record.is_final:
-        return
-    message: str | None
-    if record.standing is not None:
-        result, message = record.standing, _in_words(request, record, context)
-    elif record.phase is Phase.OUT_OF_REACH:
-        result, message = Result.UNKNOWN, record.message
-    elif record.phase is Phase.BUSY:
-        result, message = busy_result(record)
-    elif withdrawn and _only_turned_away(record):
-        result, message = context.unsubmitted(request)
-    elif record.ever_submitted and record.attempts[-1].outcome == "success":
-        result, message = Result.UNKNOWN, _unproven(record)
-    elif record.ever_submitted:
-        result, message = Result.FAILED, _in_words(request, record, context)
-    else:
-        result, message = context.unsubmitted(request)
-    doubt = in_doubt(record)
-    if doubt is not None and result not in FIRM_RESULTS:
-        result = Result.UNKNOWN
-        if message is None or doubt not in message:
-            message = "; ".join(filter(None, (doubt, message)))
-    about = point_search.about(record)
-    context.ledger.record(
-        TargetConcluded(
-            at=context.ledger.now(),
-            key=request.key,
-            result=result,
-            mount=record.mount_state,
-            message=message,
-            point=None if record.point is None or about == record.point.id else about,
-            point_why=point_search.found_how(record),
-            no_time=had_no_time(request, context, withdrawn=withdrawn),
-        )
-    )
-
-
-def _in_words(request: MountRequest, record: MountRecord, context: RunContext) -> str | None:
-    """Return the message of a result: what went wrong, and which other points were tried."""
-    words = [record.message] if record.message else []
-    tried, about = point_search.points_tried(record), point_search.about(record)
-    if record.standing in FIRM_RESULTS:
-        if about != record.attempts[-1].point:
-            words = [f"another restore point was tried after it: {record.message}"]
-            if context.holds.rule.asked(record.standing) is not None:
-                words.append("so the good one's mount was not held")
-        if record.planned.point is not None and about != record.planned.point.id:
-            words.insert(0, f"good from an older restore point, one of {tried} that were tried")
-        return "; ".join(words) or None
-    words += words_of_wrong_system(record)
-    if tried > 1:
-        words.append(f"{tried} restore points were tried, none was good")
-    if point_search.is_unfinished(record):
-        why = "its mount may still be open"
-        if record.phase is Phase.QUEUED:
-            why = context.unsubmitted(request)[1]
-        words.append(f"the others were not tried: {why}")
-    return "; ".join(words) or None
-
-
-def _unproven(record: MountRecord) -> str:
-    """Return why a mount has no verdict although it is gone: the run was stopped first."""
-    what = "its checks were made" if record.planned.checks else "it was judged"
-    newest = record.attempts[-1]
-    if newest.unread and newest.os_kind is not None:
-        other = newest.os_kind.other
-        return f"{record.message}; stopped before it was mounted as {other}"
-    return f"mounted, and stopped before {what}"
-
-
-def _only_turned_away(record: MountRecord) -> bool:
-    """Return whether no attempt says anything of the target, by no fault of its own.
-
-    It started nothing on the server, or a mount of the wrong system, which is gone.
-    """
-    return all(
-        attempt.unread or (attempt.outcome in {"not_sent", "refused"} and not attempt.fault)
-        for attempt in record.attempts
-    )
 
 
 async def _pause(request: MountRequest, faults: int, context: RunContext, *, since: float) -> None:

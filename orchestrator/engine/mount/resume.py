@@ -47,8 +47,8 @@ from orchestrator.engine.mount.attempt import (
     RunContext,
     record_out_of_reach,
 )
+from orchestrator.engine.mount.conclude import conclude
 from orchestrator.engine.mount.drive import (
-    conclude,
     go_on,
     holding,
     let_go,
