@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from itertools import product
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -17,6 +18,7 @@ from orchestrator.core.model import (
     PhaseTimeouts,
     Source,
 )
+from orchestrator.plan.file.loading import load_plan_text
 from orchestrator.plan.file.settings import Entry, PointPolicy, PolicyName
 from tests.plan.builders import expanded, load, point
 
@@ -145,6 +147,27 @@ def test_objectives_of_a_wave_are_merged_with_those_of_the_run() -> None:
         Objectives(rto=2700, rpo=14400),
     ]
     assert [wave.objectives for wave in plan.waves] == [Objectives(rto=1200), Objectives()]
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        ("waves: [{name: a, targets: [{vm: x}]}, "
+         "{name: b, after: [a, a], targets: [{vm: y}]}]", "wave 'a' is named twice here: keep one"),
+        ("targets: [{match: '[a-'}]", "'[a-' has a '[' without a ']'"),
+        ("targets: [{match: '*', exclude: ['x[1']}]", "'x[1' has a '[' without a ']'"),
+        ("targets: [{match: '[!]a]*[]]', exclude: ['[a-c]']}]", None),
+    ],
+)  # fmt: skip
+def test_what_is_hardly_meant_is_a_warning(plan: str, words: str | None) -> None:
+    """A plan that was valid stays valid."""
+    head = "version: 1\nname: n\nservers: {hq: {url: 'https://em.example.net:9398', "
+    loaded = load_plan_text(
+        f"{head}username: u, password: {{env: P}}}}}}\n{plan}\n".encode(), Path("plan.yaml")
+    )
+
+    doubts = [str(doubt) for doubt in loaded.doubts]
+    assert [words in doubt for doubt in doubts if words] == [True] * bool(words)
 
 
 def test_waves_keep_the_order_of_the_file_and_what_they_wait_for() -> None:

@@ -289,7 +289,7 @@ class Ending:
 ENDS: dict[str, tuple[Callable[[Run], None], str]] = {
     "stopped": (lambda run: run.stop("SIGINT"), "the run was stopped first (SIGINT)"),
     "halted": (
-        lambda run: run.shard._board.halt("deadline", "it took too long"),  # noqa: SLF001
+        lambda run: run.shard._board.halt("deadline", "it took too long"),
         "the run halted first: it took too long",
     ),
 }

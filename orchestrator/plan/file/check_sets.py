@@ -105,14 +105,14 @@ def _check(node: object, problems: Problems, base: Path) -> Check | None:
 def _kind(node: Block, problems: Problems) -> str | None:
     """Return the one key that says which kind of check this is, or None after saying why not."""
     kinds = keys_among(CHECK_KINDS, node, problems, "write one check for each")
-    if kinds:
-        return str(kinds[0]) if len(kinds) == 1 else None
+    if len(kinds) == 1:
+        return str(kinds[0])
     every = {key for model in CHECK_KINDS.values() for key in model.model_fields}
     unknown = [key for key, _ in node.fields() if key not in every]
     for key in unknown:
         advice = did_you_mean(key, [*CHECK_KINDS, *sorted(every)], noun="keys here")
         problems.add_new(key.position, f"unknown key {shown(key)}: {advice}")
-    if not unknown:
+    if not kinds and not unknown:
         problems.add(
             node.position, f"this check looks at nothing: it needs one of {', '.join(CHECK_KINDS)}"
         )

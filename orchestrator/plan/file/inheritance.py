@@ -29,6 +29,7 @@ from orchestrator.plan.file.os_choice import OsChoice
 from orchestrator.plan.file.points import point_policy
 from orchestrator.plan.file.problems import Problems, did_you_mean
 from orchestrator.plan.file.quantities import shown
+from orchestrator.plan.file.reading import unread_keys
 from orchestrator.plan.file.schema import OverridableFile
 from orchestrator.plan.file.section import Section
 from orchestrator.plan.file.servers import Servers
@@ -86,7 +87,8 @@ def inherit(
         own = point_policy(section.point, node["point"], problems, one_point=one_point)
         point = own or point
     retries = merge(above.retries, section.retries)
-    if retries.delay > retries.max_delay:
+    unread = unread_keys(section.retries, node.get("retries"))
+    if retries.delay > retries.max_delay and not unread & {"delay", "max_delay"}:
         problems.add(
             node["retries"].position,
             f"delay ({plan_duration(retries.delay)}) is longer than "
@@ -143,7 +145,7 @@ def _volumes(
             problems.add(
                 volume.position, f"{shown(volume)} is {first} already: a volume has one letter"
             )
-        else:
+        elif key in section.volumes:  # else its value was reported already
             own[letter] = section.volumes[key]
     return tuple(sorted({**dict(above), **own}.items()))
 

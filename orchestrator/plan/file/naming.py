@@ -24,3 +24,8 @@ def names_like(glob: str, names: Iterable[str]) -> frozenset[str]:
 def names_left_out(globs: Iterable[str], names: Collection[str]) -> frozenset[str]:
     """Return the `names` that any of the `globs` of an `exclude` matches."""
     return frozenset().union(*(names_like(glob, names) for glob in globs))
+
+
+def has_open_bracket(glob: str) -> bool:
+    """Return whether a `[` of the glob is closed by no `]`, as `fnmatch` reads it."""
+    return "[" in re.sub(r"\[!?\]?[^\]]*\]", "", glob)

@@ -259,7 +259,8 @@ class Problems:
 
 
 @lru_cache(maxsize=1024)
-def _closest(word: str, known: tuple[str, ...]) -> str | None:
+def closest(word: str, known: tuple[str, ...]) -> str | None:
+    """Return the known word that `word` is most like, or None if it is like none."""
     folded = {name.casefold(): name for name in reversed(known)}
     nearest = difflib.get_close_matches(word.casefold()[:80], list(folded), n=1, cutoff=0.6)
     return folded[nearest[0]] if nearest else None
@@ -271,7 +272,7 @@ def did_you_mean(word: str, known: Iterable[str], *, noun: str) -> str:
     `noun` is their plural: `keys here`, `servers`.
     """
     names = tuple(known)
-    nearest = _closest(word, names)
+    nearest = closest(word, names)
     if nearest is not None:
         return f"did you mean {shown(nearest)}?"
     if not names:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from orchestrator.plan.file import scalars
 from orchestrator.plan.file.document import Block, Items, Text
-from orchestrator.plan.file.problems import Position, Problems, did_you_mean
+from orchestrator.plan.file.problems import Position, Problems, closest, did_you_mean
 from orchestrator.plan.file.quantities import shown
 from orchestrator.plan.file.secrets import SECRET_PROBLEM
 from orchestrator.plan.file.section import Section
@@ -47,7 +47,7 @@ def read_section(model: type[S], node: object, problems: Problems, *, noun: str)
         # What an earlier stage reported needs no second message at the same place.
         for error in [e for e in errors if not problems.known_at(_place(node, e)[0])]:
             _translate(model, node, error, problems, noun)
-        return _without(model, node, {str(error["loc"][0]) for error in errors})
+        return _without(model, node, [error["loc"] for error in errors])
 
 
 def items_of(node: object, problems: Problems, message: str) -> Items:
@@ -67,14 +67,64 @@ def check_name(name: Text, problems: Problems) -> None:
         problems.add_new(name.position, str(exc))
 
 
-def _without(model: type[S], node: Block, keys: set[str]) -> S | None:
-    """Return the section without some keys, or None if it cannot do without them."""
-    rest = Block({key: value for key, value in node.items() if key not in keys})
-    rest.line, rest.column = node.position
-    try:
-        return model.model_validate(rest)
-    except ValidationError:
+def quiet_section(model: type[S], node: object, problems: Problems) -> S | None:
+    """Return `node` read as `model`; what is wrong with it was reported already."""
+    known = set(model.model_fields)
+    if not isinstance(node, Block):
         return None
+    rest = _like(node, {key: value for key, value in node.items() if key in known})
+    return read_section(model, rest, Problems(problems.source), noun="this")
+
+
+def unread_keys(section: Section | None, node: object) -> set[str]:
+    """Return the keys that stand there and have a value that cannot be used."""
+    if section is None or not isinstance(node, Block):
+        return set()
+    return {key for key in node if key not in section.model_fields_set}
+
+
+def _without(model: type[S], node: Block, locs: Sequence[Sequence[str | int]]) -> S | None:
+    """Return the section without what is wrong, or None if it cannot do without that.
+
+    Of a section within it, the other keys stay, so that what they say can be checked.
+    """
+    for deepest in (True, False):
+        rest = node
+        for loc in locs:
+            keys = [part for part in loc[: _depth(node, loc)] if isinstance(part, str)]
+            rest = _pruned(rest, keys if deepest else keys[:1])
+        try:
+            return model.model_validate(rest)
+        except ValidationError:
+            continue
+    return None
+
+
+def _depth(node: Block, loc: Sequence[str | int]) -> int:
+    """Return how many parts of a place lead through mappings to something that is there."""
+    depth = 0
+    current: object = node
+    for part in loc:
+        if not isinstance(current, Block) or part not in current:
+            break
+        depth, current = depth + 1, current[str(part)]
+    return max(depth, 1)
+
+
+def _pruned(node: Block, keys: Sequence[str]) -> Block:
+    """Return a mapping without the value that `keys` lead to."""
+    first, *deeper = keys
+    inner = node.get(first)
+    rest = {key: value for key, value in node.items() if key != first}
+    if deeper and isinstance(inner, Block):
+        rest[first] = _pruned(inner, deeper)
+    return _like(node, rest)
+
+
+def _like(node: Block, values: Mapping[str, Any]) -> Block:
+    rest = Block(values)
+    rest.line, rest.column = node.position
+    return rest
 
 
 def _translate(model: type[S], node: Block, error: Any, problems: Problems, noun: str) -> None:
@@ -101,6 +151,13 @@ def _wrong_shape(kind: str, value: object) -> str:
     if not isinstance(value, str):
         given = "a list" if isinstance(value, list) else "a mapping"
     return f"write {wanted} here, not {given}"
+
+
+def meant(word: str, keys: Iterable[str]) -> str | None:
+    """Return which of the `keys` an unknown one was probably to be."""
+    if word in _KNOWN_ELSEWHERE:
+        return _KNOWN_ELSEWHERE[word].partition(":")[0]
+    return closest(word, tuple(keys))
 
 
 def _unknown_key(model: type[Section], loc: tuple[str | int, ...]) -> str:

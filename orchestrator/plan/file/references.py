@@ -18,20 +18,21 @@ from orchestrator.plan.file.settings import Entry, PolicyName
 from orchestrator.plan.file.targets import PlacedEntry
 
 
-def check_order(waves: Mapping[WaveName, Block], problems: Problems) -> None:
-    """Note every `after` that names no wave, and every circle of waves."""
-    order: dict[WaveName, list[WaveName]] = {}
-    for name, node in waves.items():
-        after = node.get("after")
-        order[name] = []
-        for item in after if isinstance(after, Items) else ():
-            if not isinstance(item, Text) or problems.known_at(item.position):
-                continue
-            if str(item) in waves:
-                order[name].append(WaveName(str(item)))
-            else:
-                advice = did_you_mean(str(item), waves, noun="waves")
-                problems.add(item.position, f"there is no wave {shown(item)}: {advice}")
+def check_order(
+    waves: Mapping[WaveName, Block], nodes: Iterable[object], problems: Problems
+) -> None:
+    """Note every `after` that names no wave, or one twice, and every circle of waves.
+
+    `waves` are the first of each name, `nodes` all that stand there.
+    """
+    order: dict[WaveName, list[WaveName]] = {name: [] for name in waves}
+    for node in nodes:
+        if not isinstance(node, Block):
+            continue
+        named = [name for name, first in waves.items() if first is node]
+        found = _waits_for(node.get("after"), waves, problems)
+        for name in named:
+            order[name] = found
     while circle := _circle(order):
         # The sorter lists a circle against the direction of waiting.
         start = min(circle, key=list(waves).index)
@@ -40,6 +41,25 @@ def check_order(waves: Mapping[WaveName, Block], problems: Problems) -> None:
         after = waves[start]["after"]
         problems.add(after.position, f"waves wait for each other in a circle: {path}")
         order[start] = []
+
+
+def _waits_for(
+    after: object, waves: Mapping[WaveName, Block], problems: Problems
+) -> list[WaveName]:
+    """Return the waves that an `after` names, after noting what is wrong with it."""
+    found: dict[WaveName, Text] = {}
+    for item in after if isinstance(after, Items) else ():
+        if not isinstance(item, Text) or problems.known_at(item.position):
+            continue
+        name = WaveName(str(item))
+        if name not in waves:
+            advice = did_you_mean(str(item), waves, noun="waves")
+            problems.add(item.position, f"there is no wave {shown(item)}: {advice}")
+        elif name in found:
+            problems.doubt(item.position, f"wave {shown(item)} is named twice here: keep one")
+        else:
+            found[name] = item
+    return list(found)
 
 
 def _circle(order: Mapping[WaveName, list[WaveName]]) -> list[WaveName]:

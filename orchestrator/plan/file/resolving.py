@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from orchestrator.core.model import Gate, Objectives, OnError, Ramp, ServerName, WaveName
+from orchestrator.core.model import Gate, Objectives, OnError, Ramp, WaveName
 from orchestrator.plan.file.check_sets import DeclaredSets, resolve_check_sets
 from orchestrator.plan.file.document import Block, Items, Text
 from orchestrator.plan.file.inheritance import TargetDefaults, inherit, merge
@@ -19,7 +19,7 @@ from orchestrator.plan.file.left_out import LeftOut
 from orchestrator.plan.file.named_files import NamedFiles
 from orchestrator.plan.file.problems import Problems, did_you_mean
 from orchestrator.plan.file.quantities import shown
-from orchestrator.plan.file.reading import items_of, read_section
+from orchestrator.plan.file.reading import items_of, meant, quiet_section, read_section
 from orchestrator.plan.file.references import check_order, check_same_files, check_twice
 from orchestrator.plan.file.scalars import absolute_path
 from orchestrator.plan.file.schema import (
@@ -147,12 +147,19 @@ def _waves(tree: Block, around: Surroundings, problems: Problems) -> Iterator[Wa
         problems.add(
             second, "'targets' and 'waves' exclude each other: move the targets into a wave"
         )
-    elif nodes is None and targets is None:
+    elif nodes is None and targets is None and not _are_misspelt(tree):
         problems.add(tree.position, "the plan mounts nothing: it needs 'targets' or 'waves'")
     if targets is not None:
         yield Wave(name=DEFAULT_WAVE, entries=_entries(targets, around, problems))
     listed = items_of(nodes, problems, "'waves' is a list with one '- name: NAME' or more")
     yield from _listed_waves(listed, around, problems)
+
+
+def _are_misspelt(tree: Block) -> bool:
+    """Return whether a key that was reported already was to be `targets` or `waves`."""
+    fields = PlanFile.model_fields
+    unknown = [key for key in tree if key not in fields]
+    return any(meant(key, fields) in {"targets", "waves"} for key in unknown)
 
 
 def _entries(node: object, around: Surroundings, problems: Problems) -> tuple[Entry, ...]:
@@ -175,7 +182,7 @@ def _listed_waves(nodes: Items, around: Surroundings, problems: Problems) -> Ite
                     f"two waves are called {shown(name)} (first at {first['name'].position}): "
                     "rename one",
                 )
-    check_order(named, problems)
+    check_order(named, nodes, problems)
     for node in nodes:
         wave = _wave(node, around, problems)
         if wave is not None:
@@ -188,11 +195,9 @@ def _wave(node: object, around: Surroundings, problems: Problems) -> Wave | None
     if not isinstance(node, Block):
         return None
     inherited = around.inherited
-    if file is not None:
-        inherited = inherit(inherited, file, node, around.servers, around.declared, problems)
-    elif isinstance(node.get("server"), Text):
-        # Only the server matters now: no target shall complain that it has none.
-        inherited = replace(inherited, server=ServerName(str(node["server"])))
+    settings = file or quiet_section(DefaultsFile, node, problems)
+    if settings is not None:
+        inherited = inherit(inherited, settings, node, around.servers, around.declared, problems)
     name = WaveName(file.name if file else str(node.get("name", "?")))
     on_error = _on_error(file, node, problems)
     of_wave = replace(
@@ -241,20 +246,21 @@ def _gates(tree: Block, problems: Problems) -> tuple[Gate, ...]:
         if isinstance(wave, Block) and isinstance(wave.get("name"), Text)
     ]
     gates: dict[WaveName, Gate] = {}
+    seen: set[WaveName] = set()
     for node in items_of(nodes, problems, words):
         file = read_section(GateFile, node, problems, noun="a gate")
-        if file is None or not isinstance(node, Block):
+        before = node.get("before") if isinstance(node, Block) else None
+        if not isinstance(before, Text) or problems.known_at(before.position):
             continue
-        name = WaveName(file.before)
+        name = WaveName(str(before))
         if name not in known:
-            advice = did_you_mean(name, known, noun="waves")
-            problems.add(node["before"].position, f"there is no wave {shown(name)}: {advice}")
-        elif name in gates:
-            problems.add(
-                node["before"].position, f"two gates are before wave {shown(name)}: keep one"
-            )
-        else:
+            advice = did_you_mean(name, dict.fromkeys(known), noun="waves")
+            problems.add(before.position, f"there is no wave {shown(name)}: {advice}")
+        elif name in seen:
+            problems.add(before.position, f"two gates are before wave {shown(name)}: keep one")
+        elif file is not None:
             gates[name] = Gate(**{**file.values(), "before": name})
+        seen.add(name)
     return tuple(gates.values())
 
 

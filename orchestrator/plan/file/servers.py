@@ -24,8 +24,8 @@ from orchestrator.plan.file.document import Block, Text
 from orchestrator.plan.file.named_files import NamedFiles
 from orchestrator.plan.file.problems import Position, Problems
 from orchestrator.plan.file.quantities import shown
-from orchestrator.plan.file.reading import check_name, read_section
-from orchestrator.plan.file.schema import BackupServerFile, ServerFile, TlsFile
+from orchestrator.plan.file.reading import check_name, quiet_section, read_section, unread_keys
+from orchestrator.plan.file.schema import BackupServerFile, ServerFile, ServerLimitFile, TlsFile
 from orchestrator.plan.file.settings import ServerSettings
 
 
@@ -71,27 +71,24 @@ def _server(
 ) -> ServerSettings | None:
     file = read_section(ServerFile, node, problems, noun=f"server {shown(name)}")
     backup_servers: dict[BackupServerName, BackupServerFile] = {}
-    if isinstance(node, Block):
-        backup_servers = _backup_servers(node.get("backup_servers"), problems)
-    if file is None or not isinstance(node, Block):
+    if not isinstance(node, Block):
         return None
-    try:
-        trust = _trust(file.tls, base)
-    except ValueError as exc:
-        problems.add(node["tls"].position, str(exc))
+    backup_servers = _backup_servers(node.get("backup_servers"), problems)
+    trust = _trust(node.get("tls"), problems, base)
+    limits = quiet_section(ServerLimitFile, node.get("limits"), problems)
+    if limits is not None and limits.count_others and "mounts" not in node["limits"]:
+        problems.add(
+            node["limits"].position,
+            "'count_others' needs a limit that others can use up: write {mounts: 8, "
+            "count_others: true}",
+        )
+    if file is None or trust is None:
         return None
 
     def followed(key: str, reference: SecretReference) -> SecretReference:
         require_followable(reference, node[key].position, problems, named)
         return absolute_reference(reference, base)
 
-    limits = file.limits
-    if limits is not None and limits.count_others and limits.mounts is None:
-        problems.add(
-            node["limits"].position,
-            "'count_others' needs a limit that others can use up: write {mounts: 8, "
-            "count_others: true}",
-        )
     return ServerSettings(
         name=name,
         **file.values("url", "api_version", "site", "stop_tasks"),
@@ -127,30 +124,33 @@ def _backup_servers(node: object, problems: Problems) -> dict[BackupServerName, 
     return limits
 
 
-def _trust(file: TlsFile | None, base: Path) -> Trust:
-    """Return how the certificate is judged.
-
-    Raises:
-        ValueError: the section names no way, or several.
-    """
-    if file is None:
+def _trust(node: object, problems: Problems, base: Path) -> Trust | None:
+    """Return how the certificate is judged, or None after noting why that is not clear."""
+    file = quiet_section(TlsFile, node, problems)
+    if not isinstance(node, Block) or file is None:
         return SystemTrust()
-    ways = [way for way in ("ca_file", "fingerprint_sha256") if getattr(file, way) is not None]
+    unread = unread_keys(file, node)
+    ways = [way for way in ("ca_file", "fingerprint_sha256") if way in node]
     if file.insecure:
         ways.append("insecure")
+    why = None
     if len(ways) > 1:
-        raise ValueError(f"{' and '.join(ways)} exclude each other: keep one")
-    if file.ca_file is not None:
-        return CaFileTrust(path=scalars.absolute_path(file.ca_file, base))
-    if file.fingerprint_sha256 is not None:
-        if not file.fingerprint_sha256:
-            raise ValueError("fingerprint_sha256 lists no fingerprint: name one, or remove 'tls'")
-        return FingerprintTrust(sha256=tuple(file.fingerprint_sha256))
-    if file.insecure is None:
-        raise ValueError(
+        why = f"{' and '.join(ways)} exclude each other: keep one"
+    elif file.fingerprint_sha256 == []:
+        why = "fingerprint_sha256 lists no fingerprint: name one, or remove 'tls'"
+    elif not ways and file.insecure is None and not unread:
+        why = (
             "name ca_file, fingerprint_sha256 or insecure; without 'tls' the system's "
             "authorities decide"
         )
+    if why is not None:
+        problems.add(node.position, why)
+    if why is not None or unread:
+        return None
+    if file.ca_file is not None:
+        return CaFileTrust(path=scalars.absolute_path(file.ca_file, base))
+    if file.fingerprint_sha256 is not None:
+        return FingerprintTrust(sha256=tuple(file.fingerprint_sha256))
     return NoTrust() if file.insecure else SystemTrust()
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from orchestrator.core.model import Source
-from orchestrator.plan.file.document import Block
+from orchestrator.plan.file.document import Block, Items, Text
+from orchestrator.plan.file.naming import has_open_bracket
 from orchestrator.plan.file.problems import Problems
-from orchestrator.plan.file.reading import keys_among
+from orchestrator.plan.file.quantities import shown
+from orchestrator.plan.file.reading import keys_among, unread_keys
 from orchestrator.plan.file.schema import TargetFile
 from orchestrator.plan.file.selectors import KEYS, KEYS_OF_SEVERAL
 
@@ -47,6 +49,30 @@ def belongs_together(file: TargetFile, node: Block, selector: str, problems: Pro
         )
         good = False
     return good
+
+
+def check_bounds(file: TargetFile, node: Block, problems: Problems) -> None:
+    """Note an `expect` that expects nothing, or what cannot be."""
+    expect = file.expect
+    if expect is None or unread_keys(expect, node["expect"]):
+        return
+    position = node["expect"].position
+    if expect.min is None and expect.max is None:
+        problems.add(position, "write 'min', 'max' or both")
+    elif expect.min is not None and expect.max is not None and expect.min > expect.max:
+        problems.add(position, f"min ({expect.min}) is more than max ({expect.max})")
+
+
+def check_globs(node: Block, problems: Problems) -> None:
+    """Warn of a bracket that is not closed: it means itself, which is hardly meant."""
+    excluded = node.get("exclude")
+    for glob in (node.get("match"), *(excluded if isinstance(excluded, Items) else ())):
+        if isinstance(glob, Text) and has_open_bracket(glob):
+            problems.doubt(
+                glob.position,
+                f"{shown(glob)} has a '[' without a ']', so it means that character: write [[] if "
+                "that is meant, else close it",
+            )
 
 
 def check_source(source: Source, node: Block, selector: str, problems: Problems) -> None:

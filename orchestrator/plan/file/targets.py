@@ -39,7 +39,13 @@ from orchestrator.plan.file.settings import (
     Sample,
     SampleOrder,
 )
-from orchestrator.plan.file.target_keys import belongs_together, check_source, selector_of
+from orchestrator.plan.file.target_keys import (
+    belongs_together,
+    check_bounds,
+    check_globs,
+    check_source,
+    selector_of,
+)
 
 _Shape = tuple[tuple[str, str | tuple[str, ...]], ...]
 
@@ -247,11 +253,10 @@ def _target(node: object, around: Surroundings, problems: Problems) -> _Target |
     file = read_section(TargetFile, node, problems, noun="a target")
     if file is None or not isinstance(node, Block):
         return None
+    check_globs(node, problems)
+    check_bounds(file, node, problems)
     selector = selector_of(file, node, problems)
-    if selector is None or not belongs_together(file, node, selector, problems):
-        return None
-    if getattr(file, selector) is None:
-        return None
+    fits = selector is not None and belongs_together(file, node, selector, problems)
     settings = inherit(
         around.inherited,
         file,
@@ -259,8 +264,10 @@ def _target(node: object, around: Surroundings, problems: Problems) -> _Target |
         around.servers,
         around.declared,
         problems,
-        one_point=selector == SelectorKind.VM,
+        one_point=selector in {SelectorKind.VM, None},
     )
+    if selector is None or not fits or getattr(file, selector) is None:
+        return None
     several = _may_be_several(file, selector, settings.point)
     downloads = resolve_downloads(
         file.download,
@@ -332,11 +339,6 @@ def _expectation(
     expect = file.expect
     if expect is None:
         return None
-    position = node["expect"].position
-    if expect.min is None and expect.max is None:
-        problems.add(position, "write 'min', 'max' or both")
-    elif expect.min is not None and expect.max is not None and expect.min > expect.max:
-        problems.add(position, f"min ({expect.min}) is more than max ({expect.max})")
     return Expectation(
         **expect.values(),
         place=str(node.position),
