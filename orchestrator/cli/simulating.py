@@ -9,7 +9,7 @@ import secrets
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -218,18 +218,20 @@ def _faults(path: Path | None) -> list[dict[str, Any]]:
 
 
 def _behaviour(pairs: Sequence[str]) -> dict[str, Any]:
-    from orchestrator.simulator.behaviour import Behaviour
+    """Return the knobs of a command line, each with a value that it knows."""
+    from orchestrator.simulator.behaviour import KINDS, Behaviour, allowed, read_knob
 
-    knobs = {knob.name for knob in fields(Behaviour)}
     behaviour: dict[str, Any] = {}
     for pair in pairs:
         name, sign, text = pair.partition("=")
-        if not sign or name not in knobs:
-            fail(2, f"--behaviour {pair}: the knobs are {', '.join(sorted(knobs))}")
+        if not sign or name not in KINDS:
+            fail(2, f"--behaviour {pair}: the knobs are {', '.join(sorted(KINDS))}")
+        behaviour[name] = read_knob(name, text)
         try:
-            behaviour[name] = json.loads(text)
+            Behaviour(**behaviour)
         except ValueError:
-            behaviour[name] = text
+            values = allowed(name).replace("`", "")
+            fail(2, f"--behaviour {pair}: {name} takes {values}")
     return behaviour
 
 

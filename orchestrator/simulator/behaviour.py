@@ -2,7 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+WORDS: Mapping[str, tuple[str, ...]] = {
+    "related": ("documented", "other_family", "own_family", "absent"),
+    "task_stop": ("vanished", "ended", "refused", "goes_on"),
+    "download_link_case": ("lower", "lower_windows", "kept"),
+    "plain_entries": ("replicas", "always", "never"),
+    "shows_others": ("nothing", "mounts", "tasks"),
+    "shows_activity": ("denied", "by_role", "all", "nothing"),
+    "unmount_by": ("answer", "task", "failing_task", "endless_task"),
+    "wrong_system": ("nothing", "unreadable"),
+    "header_names": ("kept", "lower", "title"),
+    "compresses": ("never", "asked", "always"),
+    "encoded_slash": ("kept", "decoded", "refused"),
+    "speaks": ("both", "xml", "json", "json_406"),
+    "json_empty_list": ("list", "null", "no_wrapper", "missing"),
+}
+"""Knobs that take one of some words."""
+
+TEXTS: Mapping[str, str] = {
+    "href_host": "`localhost`, `request`, or the name of a host",
+    "refused_name": "text that no filter may contain",
+}
+SHARES = frozenset({"operation_finished_share", "message_share"})
+MORE_THAN_0 = frozenset({"idle_limit_s", "stage_bytes_per_s", "download_bytes_per_s"})
+LARGEST = 10**12
+"""No number is larger: it would be no time, size or count of anything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +72,8 @@ class Behaviour:
     shows_others: what a session is shown of other sessions: "nothing", "mounts" or "tasks".
         What is shown is numbered over all sessions.
     shows_activity: what queries show of restore and replication sessions: "denied" (a 403 for
-        every role), "by_role" (as the documented roles), "all" (to every role), or "nothing"
-        (they answer, and never list one).
+        every role), "by_role" (as the documented roles; so do the servers of a rehearsal), "all"
+        (to every role), or "nothing" (they answer, and never list one).
     activity_delay_s: how long after it began, or ended, a session is shown so.
     shows_own_mounts: whether a mount made here appears among the restore sessions.
     unmount_by: "answer" (204), or a "task" that takes `unmount_s`, a "failing_task", which
@@ -118,3 +147,69 @@ class Behaviour:
     delete_links_have_type: bool = False
     page_size_default: int = 100
     task_page_size_default: int = 15
+
+    def __post_init__(self) -> None:
+        """See that every knob has a value that it knows.
+
+        Raises:
+            ValueError: one has not; the words say which values it takes.
+        """
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if not _is_allowed(each.name, str(each.type), value):
+                raise ValueError(f"{each.name}={value}: it is one of these: {allowed(each.name)}")
+
+
+KINDS: Mapping[str, str] = {each.name: str(each.type) for each in fields(Behaviour)}
+"""The type of each knob, as it is written."""
+
+
+def allowed(name: str) -> str:
+    """Return which values a knob takes, for a person."""
+    kind = KINDS[name]
+    least = _least(name, kind)
+    if name in WORDS:
+        words = ", ".join(f"`{each}`" for each in WORDS[name])
+    elif name in TEXTS:
+        words = TEXTS[name]
+    elif kind == "bool":
+        words = "`true`, `false`"
+    elif name in SHARES:
+        words = "a number from 0 to 1"
+    elif kind.startswith("int"):
+        words = f"a whole number from {least}"
+    else:
+        words = "a number above 0" if name in MORE_THAN_0 else f"a number from {least}"
+    return f"{words}, `none`" if kind.endswith("| None") else words
+
+
+def read_knob(name: str, text: str) -> Any:
+    """Return the value that a text on a command line means; what it is not stays text."""
+    kind, plain = KINDS[name], text.strip().lower()
+    if kind.endswith("| None") and plain in {"none", "null"}:
+        return None
+    if kind.startswith("str"):
+        return text
+    if kind == "bool":
+        return {"true": True, "false": False}.get(plain, text)
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _is_allowed(name: str, kind: str, value: object) -> bool:
+    if value is None:
+        return kind.endswith("| None")
+    if kind.startswith("str"):
+        return isinstance(value, str) and (bool(value) if name in TEXTS else value in WORDS[name])
+    if kind == "bool" or isinstance(value, bool):
+        return kind == "bool" and isinstance(value, bool)
+    if not isinstance(value, int if kind.startswith("int") else int | float):
+        return False
+    most = 1 if name in SHARES else LARGEST
+    return _least(name, kind) <= value <= most and (value > 0 or name not in MORE_THAN_0)
+
+
+def _least(name: str, kind: str) -> int:
+    return 1 if kind.startswith("int") else 0

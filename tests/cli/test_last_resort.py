@@ -276,3 +276,35 @@ def test_what_nobody_foresaw_outside_of_a_command_ends_so_too(tmp_path: Path) ->
 
     assert done.returncode == 70
     assert re.fullmatch(r"bulk-restore: internal error: ModuleNotFoundError: .*\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("knob", "said"),
+    [
+        ("latency_s=abc", "latency_s takes a number from 0"),
+        ("latency_s=NaN", "latency_s takes a number from 0"),
+        ("latency_s=1e999", "latency_s takes a number from 0"),
+        ("latency_s=true", "latency_s takes a number from 0"),
+        ("idle_limit_s=-5", "idle_limit_s takes a number above 0"),
+        ("message_share=2", "message_share takes a number from 0 to 1"),
+        ("backup_server_slots=1.5", "backup_server_slots takes a whole number from 1"),
+        ("bears_mounts=0", "bears_mounts takes a whole number from 1, none"),
+        ("speaks=yaml", "speaks takes both, xml, json, json_406"),
+        ("shows_activity=maybe", "shows_activity takes denied, by_role, all, nothing"),
+        ("byte_order_mark=1", "byte_order_mark takes true, false"),
+        ("stage_s=none", "stage_s takes a number from 0"),
+        ("href_host=", "href_host takes localhost, request, or the name of a host"),
+        ("speed=1", "the knobs are activity_delay_s, "),
+    ],
+)
+@pytest.mark.parametrize("rehearsed", [False, True])
+def test_a_knob_of_the_simulator_takes_its_values_only(
+    tmp_path: Path, knob: str, said: str, rehearsed: bool
+) -> None:
+    """Exit code 2 with the values it takes, and no server is started."""
+    plan = ("--plan", tmp_path / "plan.yaml") if rehearsed else ()
+    done = invoke("simulate", *plan, "--behaviour", "unmount_s=1", "--behaviour", knob)
+
+    assert done.exit_code == 2
+    assert f"--behaviour {knob}: {said}" in done.stderr
+    assert "Traceback" not in done.stderr

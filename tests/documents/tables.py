@@ -23,7 +23,7 @@ from orchestrator.plan.file.settings import (
     ServerSettings,
     Wave,
 )
-from orchestrator.simulator.behaviour import Behaviour
+from orchestrator.simulator.behaviour import Behaviour, allowed
 from orchestrator.simulator.faults import KINDS
 from orchestrator.views.web.metrics import Gauge, page_metrics
 from orchestrator.views.web.metrics import metrics as text_of
@@ -101,13 +101,18 @@ def faults() -> str:
 
 
 def behaviour() -> str:
-    """Return the knobs that `simulate --behaviour` knows."""
+    """Return the knobs that `simulate --behaviour` knows, and their values."""
     default = Behaviour()
     rows = [
-        (code(each.name), code(str(getattr(default, each.name))))
+        (code(each.name), code(_knob(getattr(default, each.name))), allowed(each.name))
         for each in dataclasses.fields(Behaviour)
     ]
-    return table(("knob", "default"), rows)
+    return table(("knob", "default", "values"), rows)
+
+
+def _knob(value: object) -> str:
+    """Return a value as it is written on the command line."""
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def python_api() -> str:
