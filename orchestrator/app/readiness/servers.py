@@ -207,10 +207,12 @@ def _sessions(about: Subject, sight: ServerAnswers) -> Finding:
 
 
 def _open_mounts(about: Subject, settings: ServerSettings, held: Mapping[str, int]) -> Finding:
-    """Mounts of other sessions: the server does not show them, the journal shows our own runs'."""
+    """Mounts of other sessions: not listed as such; the journal shows our own runs'."""
     if not held:
         return about.not_visible(
-            "open_mounts", "mounts of other logon sessions cannot be seen through the API"
+            "open_mounts",
+            "the API lists a mount only in the logon session that made it; those of others may show "
+            "among the open restores",
         )
     runs = ", ".join(holds(run, count) for run, count in held.items())
     limit = "" if settings.mounts_limit is None else f" beside the plan's {settings.mounts_limit}"

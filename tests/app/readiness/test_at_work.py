@@ -96,6 +96,23 @@ async def test_restores_that_are_not_shown_use_up_no_limit(
         assert said == []
 
 
+async def test_mounts_of_others_may_show_as_restores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer about open mounts says so, beside the restores that are seen."""
+    found = await checked(
+        tmp_path,
+        monkeypatch,
+        [Site(behaviour=SEEN)],
+        before=at_work("file_restore"),  # type: ignore[arg-type]
+    )
+
+    mounts = found.of("hq", "open_mounts")
+    assert mounts.status is Status.NOT_VISIBLE
+    assert mounts.detail.endswith("those of others may show among the open restores")
+    assert found.of("hq", "restores_open").detail == "seen: 1 restore: hq-app0000"
+
+
 async def test_a_restore_that_is_open_for_days_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
