@@ -149,16 +149,16 @@ def condition_of(record: MountRecord, run_state: RunState, *, works: bool) -> st
     return f"{verdict}, {'left' if is_known else 'may be'} mounted"
 
 
-def going_on(run_state: RunState, attended: Attended) -> str:
-    """Return whether a run that has not ended goes on, and what a person can do."""
+def going_on(run_state: RunState, attended: Attended) -> list[str]:
+    """Return lines: whether a run that has not ended goes on, and what a person can do."""
     from orchestrator.app.held_up import waiting_for_people
     from orchestrator.views.stalled import continuing_words
 
     run, is_shared = run_state.started.run, attended.served is not None
     if attended.stall is not None:
-        return attended.stalled_words(run_state)
+        return [attended.stalled_words(run_state)]
     if not attended.running:
         why = "no worker serves the run" if is_shared else "the run is dead, its process is gone"
-        return f"{why}; {continuing_words(run, None, is_shared=is_shared)}"
-    awaited = "".join(f"; {each}" for each in waiting_for_people(run_state))
-    return f"the run goes on{awaited}; watch it: bulk-restore watch {run}"
+        return [f"{why}; {continuing_words(run, None, is_shared=is_shared)}"]
+    goes_on = f"the run goes on; watch it: bulk-restore watch {run}"
+    return [*waiting_for_people(run_state), goes_on]

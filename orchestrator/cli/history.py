@@ -291,7 +291,7 @@ def _show(records: Sequence[MountRecord], run_state: RunState, attended: Attende
         click.echo(f"MAY BE MOUNTED: {line}")
     if run_state.finished is None:
         click.echo(progress_of(run_state))
-        click.echo(going_on(run_state, attended))
+        click.echo("\n".join(going_on(run_state, attended)))
 
 
 def _values(record: MountRecord) -> dict[str, object]:

@@ -40,7 +40,7 @@ def test_a_run_that_waits_for_its_answer_says_so_in_status_and_to_a_second_run(
     assert "mounts nothing before somebody answers in its terminal" in one
     assert "waiting for confirmation" in listed
     assert (values["state"], values["awaits_confirmation"]) == ("running", True)
-    assert "the run goes on; waiting for confirmation: " in targets
+    assert "\nwaiting for confirmation: " in targets
     assert second.returncode == 6
     assert "that run: waiting for confirmation: it mounts nothing before" in second.stderr
     assert "waiting for confirmation" not in after
