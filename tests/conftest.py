@@ -10,10 +10,14 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.order import side_by_side
 from tests.simulation.hits import table
 from tests.virtual.clock import VirtualTimeLoop
+
+settings.register_profile("shared", deadline=None)  # no test is timed: machines are shared
+settings.load_profile("shared")
 
 MEMORY = "/dev/shm"
 

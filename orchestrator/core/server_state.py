@@ -127,14 +127,7 @@ class ServerState(Struct):
                 if gone is not None:
                     self.strays_removed.append(gone)
             case SessionEnded():
-                self.ended.append(event)
-                if not event.lost and event.unaudited is None:  # it has answered just now
-                    self.unattended.pop(event.session, None)
-                self.deny(event.session, event.at)
-                if event.lost and event.left_open:
-                    self.denied.setdefault(event.session, event.at)
-                else:
-                    self.denied.pop(event.session, None)
+                self._end(event)
             case ServerParked():
                 self.back(event.at)
                 self.parked = event
@@ -172,6 +165,16 @@ class ServerState(Struct):
                 self.failure = event.failure or self.failure
             case _:
                 pass
+
+    def _end(self, event: SessionEnded) -> None:
+        self.ended.append(event)
+        if not event.lost and event.unaudited is None:  # it has answered just now
+            self.unattended.pop(event.session, None)
+        self.deny(event.session, event.at)
+        if event.lost and event.left_open:
+            self.denied.setdefault(event.session, event.at)
+        else:
+            self.denied.pop(event.session, None)
 
     def last_said(self) -> dict[SessionId, SessionEnded]:
         """Return how sessions ended that its last worker has left open, or found denied."""

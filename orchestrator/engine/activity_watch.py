@@ -302,11 +302,14 @@ class ActivityWatch:
         try:
             with anyio.fail_after(ANSWER_S):
                 self._shown[question] = await ask()
+        except AccessDenied as exc:  # most roles may not ask: no line of the log
+            self._note_why(question, str(exc))
+            self._not_shown(question, REFUSALS, exc)
         except ServiceBusy as exc:
             self._not_answered(question, str(exc))
         except RequestRefused as exc:
             self._not_answered(question, str(exc))
-            self._not_shown(question, REFUSALS if isinstance(exc, AccessDenied) else 1, exc)
+            self._not_shown(question, 1, exc)
         except EnterpriseManagerError as exc:
             self._not_answered(question, str(exc))
         except TimeoutError:
@@ -318,6 +321,9 @@ class ActivityWatch:
 
     def _not_answered(self, question: Question, why: str) -> None:
         log.info("activity.not_answered", server=self._server, asked=question, why=why)
+        self._note_why(question, why)
+
+    def _note_why(self, question: Question, why: str) -> None:
         if question is Question.RESTORES:
             self._why_no_restores = why
 

@@ -211,8 +211,8 @@ def _open_mounts(about: Subject, settings: ServerSettings, held: Mapping[str, in
     if not held:
         return about.not_visible(
             "open_mounts",
-            "the API lists a mount only in the logon session that made it; those of others may show "
-            "among the open restores",
+            "the API lists a mount only in the logon session that made it; those of others may "
+            "show among the open restores",
         )
     runs = ", ".join(holds(run, count) for run, count in held.items())
     limit = "" if settings.mounts_limit is None else f" beside the plan's {settings.mounts_limit}"
