@@ -9,6 +9,7 @@ import pytest
 from orchestrator.core.events import ControlApplied, MountKept, UnmountStarted
 from orchestrator.core.run_state import RunState
 from orchestrator.report import as_html, as_json, as_markdown
+from orchestrator.report.history.trends import trend_of_plan
 from orchestrator.report.summary import summarize
 from orchestrator.report.text import asked_by_people, text
 from orchestrator.report.values import Report
@@ -85,6 +86,13 @@ def test_json_has_the_phase_of_what_is_under_way(report: Report) -> None:
     ]
     assert dead["run"]["interrupted"] is True
     assert not any("phase" in each for each in dead["targets"])
+
+
+def test_a_trend_counts_no_results_that_are_not_there() -> None:
+    """Of a run that has not ended, whoever works on it or not."""
+    (sample,) = trend_of_plan("payments-tier1", [living()]).samples
+
+    assert sample.outcome == "not ended; 2 mounted, 2 without a result yet"
 
 
 def test_what_people_asked_stands_in_order_of_time() -> None:
