@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import select
 import sys
+import termios
 import textwrap
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -398,8 +400,16 @@ def _confirmed(
 
     for line in lines_before(plan, expansion, silent, hold=hold):
         click.echo(line, err=True)
+    _forget_what_was_typed()
     click.echo("Mount them now? [y/N]: ", nl=False, err=True)
     return _typed().strip().lower() in {"y", "yes"}
+
+
+def _forget_what_was_typed() -> None:
+    """Drop what a terminal has read so far: an answer is one to the question that is shown."""
+    if sys.stdin.isatty():
+        with suppress(termios.error):  # it has been closed: that is an answer, too
+            termios.tcflush(sys.stdin, termios.TCIFLUSH)
 
 
 def _typed() -> str:

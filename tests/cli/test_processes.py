@@ -8,6 +8,7 @@ import pty
 import re
 import signal
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -165,13 +166,40 @@ def test_on_a_terminal_a_run_asks_first(
     ours, theirs = pty.openpty()
     with os.fdopen(ours, "w") as keyboard, os.fdopen(theirs, "rb") as terminal:
         process = place.start("run", plan, stdin=terminal)
+        said = until_said(process, "Mount them now?")
         keyboard.write(f"{answer}\n")
         keyboard.flush()
-        code, _, err = ended(process)
+        code, _out, _err = ended(process)
 
-    assert "3 restore points will be mounted and removed" in err
+    assert "3 restore points will be mounted and removed" in said
     assert len(quick.truth().mounts) == mounts
     assert (code == 0) == (answer == "y")
+
+
+def test_what_was_typed_before_the_question_is_no_answer_to_it(
+    quick: Servers, place: Place
+) -> None:
+    """A y that was meant for something else mounts nothing; the answer to the question counts."""
+    plan = quick.plan(place.directory, targets=3)
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "w") as keyboard, os.fdopen(theirs, "rb") as terminal:
+        keyboard.write("y\n")
+        keyboard.flush()
+        process = place.start("run", plan, stdin=terminal)
+        until_said(process, "Mount them now?")
+        time.sleep(1.0)
+        assert process.poll() is None
+        keyboard.write("n\n")
+        keyboard.flush()
+        code = ended(process)[0]
+
+    report = place.values()
+    assert (code, len(quick.truth().mounts)) == (130, 0)
+    assert "declined at the question, nothing was mounted" in report["run"]["reasons"]
+    assert {each["message"] for each in report["targets"]} == {
+        "the run was declined, and nothing was mounted"
+    }
+    assert "SIGINT" not in json.dumps(report)
 
 
 def test_whoever_looks_on_sees_that_a_run_waits_for_its_answer(
