@@ -57,9 +57,46 @@ class ExitCode(IntEnum):
     SIGTERM = (143, "stopped by SIGTERM, everything unmounted, resumable")
 
 
-def exit_words(code: int) -> str:
-    """Return the sentence that says what an exit code means."""
+DECLINED = "declined"
+"""Recorded in place of a signal where nobody agreed to what a run was about to mount."""
+NOTHING_MOUNTED = "declined at the question, nothing was mounted"
+
+
+def exit_words(code: int, stops: Iterable[tuple[float, str]] = ()) -> str:
+    """Return the sentence that says what an exit code means.
+
+    `stops` are the requests to stop the run: when, and in words (`stop_words`).
+    """
+    if code == ExitCode.SIGINT and DECLINED in {words for _at, words in stops}:
+        return NOTHING_MOUNTED
     return next((each.about for each in ExitCode if each == code), "not a documented exit code")
+
+
+_SHORT = {
+    ExitCode.NOT_GOOD: "not good",
+    ExitCode.IN_DOUBT: "in doubt, check this by hand",
+    ExitCode.UNUSABLE: "nothing was mounted",
+    ExitCode.HALTED: "resumable",
+    ExitCode.SIGINT: "everything unmounted, resumable",
+    ExitCode.SIGTERM: "everything unmounted, resumable",
+}
+"""What the reasons beside a code do not say."""
+
+
+def short_words(code: int) -> str:
+    """Return what an exit code means, as far as the reasons beside it do not say that."""
+    return next((words for each, words in _SHORT.items() if each == code), exit_words(code))
+
+
+def stopping_words(signal: str, *, forced: bool) -> str:
+    """Return what happens now that a run is asked to stop."""
+    how = "what is mounted is unmounted" if forced else "running mounts end first"
+    return NOTHING_MOUNTED if signal == DECLINED else f"stopping ({signal}): {how}"
+
+
+def stop_words(signal: str) -> str:
+    """Return what a timeline says of a request to stop."""
+    return DECLINED if signal == DECLINED else f"stop ({signal})"
 
 
 def totals(

@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 
 import anyio
 
+from orchestrator.core.exit_codes import DECLINED
 from orchestrator.core.model import Result, WaveName
 from orchestrator.engine.bounded import before
 from orchestrator.engine.forced_end import ForcedEnd
@@ -68,6 +69,8 @@ class Ending:
         """Return result and reason of what is never submitted because the run ended, if it did."""
         if self._halted is not None:
             return Result.SKIPPED, f"the run halted first: {self._halted}"
+        if self._stopped_by == DECLINED:
+            return Result.CANCELLED, "the run was declined, and nothing was mounted"
         if self._stopped_by is not None:
             return Result.CANCELLED, f"the run was stopped first ({self._stopped_by})"
         return None

@@ -16,7 +16,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from orchestrator.core.events import RunFinished
-from orchestrator.core.exit_codes import ExitCode
+from orchestrator.core.exit_codes import DECLINED, ExitCode
 from orchestrator.core.ports.journal import Journal, Observer
 from orchestrator.core.ports.server import EnterpriseManager
 from orchestrator.engine.conductor import Conductor
@@ -112,7 +112,7 @@ class Run:
         if self._conductor.accepting and confirm is not None:
             agreed = await self._conductor.unless_ended(lambda: confirm(expansion, silent))
             if not agreed and self._conductor.accepting:
-                self.stop("declined")
+                self.stop(DECLINED)
         await self.ledger.saved()
         if self._conductor.accepting and not silent:
             background.start_soon(self.shard.forecast, expansion.requests, self._now())

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from orchestrator.core.exit_codes import exit_words
 from orchestrator.core.model import MountState, Result
 from orchestrator.core.text import duration, escape_markdown
+from orchestrator.report.exit_codes import end_in_a_line
 from orchestrator.report.foreseen import forecast_in_words
 from orchestrator.report.gates import gate_words
 from orchestrator.report.part_values import MergedPart
@@ -92,12 +92,15 @@ def _head(report: Report) -> list[str]:
     run, totals = report.run, shown_totals(report)
     name, took = escape_markdown(run.id), escape_markdown(duration(run.duration_s))
     code = "none yet" if run.exit_code is None else str(run.exit_code)
-    why = "" if run.exit_code is None else f": {escape_markdown(exit_words(run.exit_code))}"
+    meaning, why = "", "; ".join(run.reasons)
+    if run.exit_code is not None:
+        meaning, why = end_in_a_line(run.exit_code, run.reasons)
     return [
         f"# {escape_markdown(run.plan)}",
         "",
-        f"**Exit code {code}**{why}"
-        + (f": {escape_markdown('; '.join(run.reasons))}" if run.reasons else ""),
+        f"**Exit code {code}**"
+        + (f" ({escape_markdown(meaning)})" if meaning else "")
+        + (f": {escape_markdown(why)}" if why else ""),
         "",
         f"Run {name}, {took}, mode {escape_markdown(run.mode)}"
         + (f", reason: {escape_markdown(run.reason)}" if run.reason else "")

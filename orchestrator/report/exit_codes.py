@@ -6,10 +6,18 @@ outside of a run in `cli/ending.py`.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Sequence
 from itertools import chain
 
-from orchestrator.core.exit_codes import ExitCode
+from orchestrator.core.exit_codes import (
+    DECLINED,
+    NOTHING_MOUNTED,
+    ExitCode,
+    exit_words,
+    short_words,
+)
 from orchestrator.core.lifecycle import FIRM_RESULTS, MountRecord
 from orchestrator.core.model import MountState, Result
 from orchestrator.core.run_state import RunState, good_results
@@ -127,7 +135,7 @@ def reasons(state: RunState) -> tuple[str, ...]:
     trouble = state.finished.trouble if state.finished else None
     parts = [trouble] if trouble else []
     parts += [f"halted: {why}"] if why else []
-    parts += [f"stopped by {state.stops[0].signal}"] if state.stops else []
+    parts += [_stopped(state.stops[0].signal)] if state.stops else []
     if _nothing_usable(state):
         parts += [
             f"{name} could not be used: {server.given_up.reason.removeprefix(f'{name}: ')}"
@@ -140,6 +148,26 @@ def reasons(state: RunState) -> tuple[str, ...]:
     if not parts and state.finished is not None and state.finished.exit_code == ExitCode.IN_DOUBT:
         return ("what was or might be open when the run ended has been released since",)
     return tuple(parts)
+
+
+def end_words(code: int, why: Sequence[str]) -> str:
+    """Return what an exit code means, in a sentence for a heading."""
+    return NOTHING_MOUNTED if NOTHING_MOUNTED in why else exit_words(code)
+
+
+def end_in_a_line(code: int, why: Sequence[str]) -> tuple[str, str]:
+    """Return what an exit code means, shortly, and the reasons beside it; "": there are none."""
+    rest = [each for each in why if each != NOTHING_MOUNTED]
+    if not why or len(rest) < len(why):
+        return end_words(code, why), "; ".join(rest)
+    return short_words(code), "; ".join(_halt.sub(r"halted (\1): ", each) for each in rest)
+
+
+_halt = re.compile(r"^halted: (\w+): ")
+
+
+def _stopped(signal: str) -> str:
+    return NOTHING_MOUNTED if signal == DECLINED else f"stopped by {signal}"
 
 
 def is_unchecked(record: MountRecord, state: RunState) -> bool:

@@ -13,7 +13,7 @@ from msgspec import UNSET
 from orchestrator.core.causes import cause_of
 from orchestrator.core.controls import control_words
 from orchestrator.core.events import ControlApplied, RunStarted, ServerFacts, StrayFound
-from orchestrator.core.exit_codes import totals
+from orchestrator.core.exit_codes import stop_words, totals
 from orchestrator.core.left_open import LeftOpen
 from orchestrator.core.lifecycle import AttemptRecord, MountRecord, Phase, Span, TaskStop, Wait
 from orchestrator.core.model import Result, session_id
@@ -421,7 +421,7 @@ def _ended_at(state: RunState) -> float:
 
 def _stops(state: RunState) -> tuple[StopReport, ...]:
     """Return when the run's last process was asked to stop, or halted itself, and why."""
-    stops = [(each.at, f"stop ({each.signal})") for each in state.stops]
+    stops = [(each.at, stop_words(each.signal)) for each in state.stops]
     if state.halted is not None:
         stops.append((state.halted.at, f"halt: {state.halted.detail}"))
     return tuple(StopReport(at_s=seconds(at), why=why) for at, why in sorted(stops))

@@ -9,12 +9,12 @@ from typing import TypeVar
 
 from orchestrator.core.causes import FailureCause
 from orchestrator.core.controls import LOOKS
-from orchestrator.core.exit_codes import exit_words
 from orchestrator.core.left_open import out_of_reach_words
 from orchestrator.core.model import ASSUMED_OS, MountState, OsSource, Result
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.core.proof import Fate
 from orchestrator.core.text import counted, duration, moment, printable
+from orchestrator.report.exit_codes import end_in_a_line
 from orchestrator.report.foreseen import forecast_in_words
 from orchestrator.report.gates import gate_words
 from orchestrator.report.objective_values import Objective
@@ -312,5 +312,5 @@ def _end(report: Report) -> str:
     if code is None:
         why = "the run is still running" if report.run.goes_on else "the run has not ended"
         return f"Exit code: none yet, {why}{'' if report.run.goes_on else ' (or was killed)'}"
-    because = f": {printable('; '.join(report.run.reasons), 2000)}" if report.run.reasons else ""
-    return f"Exit code: {code} ({exit_words(code)}){because}"
+    words, why = end_in_a_line(code, report.run.reasons)
+    return f"Exit code: {code} ({words})" + (f": {printable(why, 2000)}" if why else "")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 from orchestrator.core import events
 from orchestrator.core.controls import control_words
 from orchestrator.core.events import Event
-from orchestrator.core.exit_codes import exit_words
+from orchestrator.core.exit_codes import DECLINED, NOTHING_MOUNTED, exit_words
 from orchestrator.core.lifecycle import MountRecord, Phase
 from orchestrator.core.proof import CheckOutcome, DownloadOutcome, Fate
 from orchestrator.core.records import Stall
@@ -46,7 +46,11 @@ class LineView(View):
             self._doubt(event.at, doubtful, outcome)
         if repeated:
             return
-        line = _target_line(event, record, self._verbose) if record else _run_line(event)
+        line = (
+            _target_line(event, record, self._verbose)
+            if record
+            else _run_line(event, self.stats.stops)
+        )
         if isinstance(event, events.MountKept) and record is not None:
             line = _held_line(event, record, self.stats)
         if isinstance(event, events.StopRequested) and self.stats.force_hint is not None:
@@ -114,7 +118,7 @@ class LineView(View):
             )
 
 
-def _run_line(event: Event) -> str | None:
+def _run_line(event: Event, stops: Sequence[tuple[float, str]]) -> str | None:
     match event:
         case events.RunStarted(plan=plan, run=run):
             return f"run {run} of {printable(plan)} started"
@@ -157,11 +161,13 @@ def _run_line(event: Event) -> str | None:
             )
         case events.RunHalted(detail=detail):
             return f"HALTED: {printable(detail)}; open mounts are unmounted"
+        case events.StopRequested(signal=signal) if signal == DECLINED:
+            return NOTHING_MOUNTED
         case events.StopRequested(signal=signal, forced=forced):
             how = "cancelling and unmounting" if forced else "running mounts end first"
             return f"stopping ({signal}): {how}"
         case events.RunFinished(exit_code=code):
-            return f"run finished, exit code {code}: {exit_words(code)}"
+            return f"run finished, exit code {code}: {exit_words(code, stops)}"
         case _:
             return None
 

@@ -122,7 +122,7 @@ def _title(stats: RunStatistics, width: int) -> Row:
     gap = _gap(width)
     if stats.finished is not None:
         code = stats.finished.exit_code
-        end = Span(f"{gap}ended, exit code {code}: {exit_words(code)}", "bold")
+        end = Span(f"{gap}ended, exit code {code}: {exit_words(code, stats.stops)}", "bold")
     elif stats.abandoned:
         end = Span(f"{gap}{printable(stats.abandoned_words)}", "bold red")
     elif stats.stall is not None:

@@ -8,6 +8,7 @@ from datetime import UTC, timedelta
 
 from orchestrator.core import events
 from orchestrator.core.events import Event, ServerFacts, TargetEvent
+from orchestrator.core.exit_codes import DECLINED, stop_words, stopping_words
 from orchestrator.core.left_open import LeftOpen, unread_sessions
 from orchestrator.core.lifecycle import HOLDING_PHASES, MountRecord, Phase
 from orchestrator.core.model import MountKey, Result, ServerName, SessionId, TaskId, WaveName
@@ -19,7 +20,6 @@ from orchestrator.views.held_up import Awaited, HeldUp
 from orchestrator.views.stalled import continuing_words, stalled_words
 
 RECENT_FAILURES = 5
-DECLINED = "declined"
 """In place of a signal: a person has answered no before anything was submitted."""
 
 
@@ -103,9 +103,8 @@ class RunStatistics:
                 self.waves_finished.add(wave)
             case events.StopRequested(signal=signal, forced=forced):
                 self.held_up.gates.clear()
-                how = "what is mounted is unmounted" if forced else "running mounts end first"
-                self.ending = f"stopping ({signal}): {how}"
-                self.stops.append((event.at, f"stop ({signal})"))
+                self.ending = stopping_words(signal, forced=forced)
+                self.stops.append((event.at, stop_words(signal)))
                 self._stopped_by = None if forced or signal == DECLINED else signal
             case events.ControlApplied():
                 self.held_up.steer(event)

@@ -19,10 +19,10 @@ from orchestrator.core.events import (
     SubmissionStarted,
     TargetConcluded,
 )
-from orchestrator.core.exit_codes import ExitCode
+from orchestrator.core.exit_codes import DECLINED, NOTHING_MOUNTED, ExitCode
 from orchestrator.core.model import Objectives, Result, ServerName
 from orchestrator.core.run_state import RunState
-from orchestrator.report.exit_codes import PRECEDENCE, exit_code, reasons
+from orchestrator.report.exit_codes import PRECEDENCE, end_in_a_line, end_words, exit_code, reasons
 from orchestrator.report.summary import summarize
 from tests.report.builders import ENDS, Fate, finished, life, run_of, runs, started
 
@@ -55,6 +55,29 @@ REASONS: dict[ExitCode, Sequence[Event]] = {
     ExitCode.NOT_GOOD: unsubmitted(Result.FAILED),
 }
 """One reason each; they exclude one another as little as real ones do."""
+
+
+def test_a_run_that_was_declined_says_so_and_names_no_signal() -> None:
+    """The code is that of a stop; the words are those of the answer, and of what waited."""
+    declined = StopRequested(at=5.0, signal=DECLINED, forced=False)
+    state = run_of([declined, *unsubmitted(Result.CANCELLED)])
+
+    why = reasons(state)
+
+    assert exit_code(state) == ExitCode.SIGINT
+    assert why[0] == end_words(130, why) == NOTHING_MOUNTED
+    assert end_in_a_line(130, why) == (NOTHING_MOUNTED, "1 target cancelled")
+    assert summarize(state).run.stops[0].why == "declined"
+
+
+def test_a_line_says_nothing_twice() -> None:
+    """Of what the code means, only what its reasons do not say."""
+    why = ["halted: deadline: the run took longer than 4 min", "8 targets skipped"]
+
+    assert end_in_a_line(5, why) == (
+        "resumable", "halted (deadline): the run took longer than 4 min; 8 targets skipped",
+    )  # fmt: skip
+    assert end_in_a_line(0, ()) == (ExitCode.GOOD.about, "")
 
 
 def test_the_table_is_the_documented_one() -> None:

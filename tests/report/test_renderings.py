@@ -30,7 +30,7 @@ from orchestrator.core.events import (
     StrayReleased,
     TargetPlanned,
 )
-from orchestrator.core.exit_codes import exit_words
+from orchestrator.core.exit_codes import short_words
 from orchestrator.core.lifecycle import Phase
 from orchestrator.core.model import Href, MountKey, RunId, ServerName, TaskId
 from orchestrator.core.proof import DownloadOutcome
@@ -602,7 +602,7 @@ def test_the_summary_of_a_ci_step_reads_as_text() -> None:
     assert "&#" not in document
     assert "\\" not in document
     assert "| databases/hq/sql_01 | left | the server refuses |" in document
-    assert f"**Exit code 3**: {exit_words(3)}: 1 mount left open" in document
+    assert f"**Exit code 3** ({short_words(3)}): 1 mount left open" in document
     assert "- The VMs were not booted, and their applications were not started." in document
 
 

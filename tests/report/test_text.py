@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 
 from orchestrator.core.events import Event, RunHalted, RunNoted, SessionEnded
-from orchestrator.core.exit_codes import ExitCode
+from orchestrator.core.exit_codes import ExitCode, short_words
 from orchestrator.core.model import Objectives, ServerName
 from orchestrator.core.run_state import RunState
 from orchestrator.core.text import duration
@@ -146,10 +146,12 @@ def test_the_totals_name_what_matters_even_at_zero() -> None:
 
 @pytest.mark.parametrize("code", ExitCode)
 def test_the_exit_code_is_explained(code: ExitCode) -> None:
-    """The number is followed by the sentence of the one table."""
-    shown = text(summarize(run_of([finished(60.0, code)])))
+    """The number is followed by the sentence of the one table, or by reasons and the rest of it."""
+    report = summarize(run_of([finished(60.0, code)]))
+    shown = text(report)
 
-    assert f"Exit code: {code.value} ({code.about})" in shown
+    words = short_words(code) if report.run.reasons else code.about
+    assert f"Exit code: {code.value} ({words})" in shown
 
 
 def test_a_killed_run_claims_no_exit_code() -> None:

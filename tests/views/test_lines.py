@@ -141,7 +141,7 @@ def test_verbose_adds_the_short_steps() -> None:
         ),
         (
             StopRequested(at=1, signal="declined", forced=False),
-            "stopping (declined): running mounts end first",
+            "declined at the question, nothing was mounted",
         ),
         (
             StopRequested(at=1, signal="SIGTERM", forced=True),

@@ -13,6 +13,7 @@ from orchestrator.app.notify.posting import NotDelivered, Patience, Webhook
 from orchestrator.app.notify.shapes import body
 from orchestrator.core.errors import CredentialError
 from orchestrator.core.events import Event
+from orchestrator.core.exit_codes import DECLINED
 from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.run_state import RunState
 from orchestrator.log import Log
@@ -91,7 +92,7 @@ class Notifier:
         self.sent_code = ending.exit_code
         state = self._state()
         # A run that was declined began nothing, and needs no message.
-        if state is not None and all(stop.signal != "declined" for stop in state.stops):
+        if state is not None and all(stop.signal != DECLINED for stop in state.stops):
             for notice in composed_end(state, ending):
                 self._offer(notice)
                 if only_finished:

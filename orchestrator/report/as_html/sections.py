@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import median, quantiles
 
-from orchestrator.core.exit_codes import ExitCode, exit_words
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.left_open import out_of_reach_words
 from orchestrator.core.model import Result
 from orchestrator.core.text import counted, duration
@@ -19,6 +19,7 @@ from orchestrator.report.as_html.markup import (
     shown,
     utc,
 )
+from orchestrator.report.exit_codes import end_words
 from orchestrator.report.foreseen import forecast_in_words
 from orchestrator.report.gates import gate_words
 from orchestrator.report.objective_values import Objective
@@ -75,7 +76,7 @@ def heading(report: Report) -> str:
         kind = "good" if code == 0 else "doubt" if code == ExitCode.IN_DOUBT else "bad"
         word = {"good": "Good", "doubt": "In doubt", "bad": "Not good"}[kind]
     unended = "the run is still running" if run.goes_on else "the run has not ended, or was killed"
-    why = unended if code is None else exit_words(code)
+    why = unended if code is None else end_words(code, run.reasons)
     notes = [
         f"{shown('; '.join(run.reasons), 2000)}." if run.reasons else "",
         f"NARROWED {shown(run.narrowed)}" if run.narrowed else "",

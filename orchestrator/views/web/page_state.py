@@ -121,7 +121,9 @@ class PageState:
             "now": round(self.elapsed_s, 1),
             "left": left.words if left.low is not None else None,
             "exit_code": self.finished.exit_code if self.finished else None,
-            "exit_words": exit_words(self.finished.exit_code) if self.finished else None,
+            "exit_words": exit_words(self.finished.exit_code, stats.stops)
+            if self.finished
+            else None,
             "ending": printable(stats.ending, WORDS) if stats.ending else None,
             "stalled": printable(stats.stalled_words, WORDS),
             "continuing": printable(stats.continuing_words, WORDS),
