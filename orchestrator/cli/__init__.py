@@ -38,7 +38,10 @@ COMMANDS = {
     "simulate": ("simulating", "Start simulated Enterprise Managers on loopback."),
     "demo": ("simulating", "Run a complete drill against simulated servers."),
     "database": ("database", "Set up and check a PostgreSQL for runs over several machines."),
-    "schema": ("planning", "Print a published JSON Schema: plan, report, events or check."),
+    "schema": (
+        "planning",
+        "Print a JSON Schema: plan, report, events, check or forecast.",
+    ),
 }
 """Command -> (module of this package, what the list of commands says)."""
 

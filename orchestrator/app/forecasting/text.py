@@ -121,7 +121,8 @@ def grounds(answer: Answer) -> Iterator[str]:
             f"{WITHOUT_HISTORY:.0f} s a mount"
         )
     if found.without_history < found.targets:
-        yield f"from the last {counted(found.plays, 'mount')} of each machine in earlier runs"
+        last = "mount" if found.plays == 1 else f"{found.plays} mounts"
+        yield f"from the last {last} of each machine in earlier runs"
     yield (
         f"logon and listing {duration(found.begins_s)}, {duration(found.per_mount_s)} a submission "
         f"(run {run})"

@@ -166,6 +166,12 @@ def _unknown_key(model: type[Section], loc: tuple[str | int, ...]) -> str:
         return f"unknown key {shown(word)}: write {_KNOWN_ELSEWHERE[word]!r}"
     fields = _model_at(model, loc[:-1]).model_fields
     keys = [field.alias or name for name, field in fields.items()]
+    if (
+        "defaults" in fields
+        and len(loc) == 1
+        and word in _model_at(model, ["defaults"]).model_fields
+    ):
+        return f"unknown key {shown(word)}: it belongs under 'defaults', a wave or a target"
     advice = did_you_mean(word, keys, noun="keys here")
     return f"unknown key {shown(word)}: {advice}"
 

@@ -281,7 +281,7 @@ OnTimeoutWord = Annotated[OnTimeout, *choice(OnTimeout, "reactions to a timeout"
 HookKindWord = Annotated[HookKind, *choice(HookKind, "kinds of webhooks")]
 NotifyOnWord = Annotated[NotifyOn, *choice(NotifyOn, "events")]
 Os = Annotated[OsChoice, *choice(OS_CHOICES, "operating systems")]
-ConflictWord = Annotated[Conflict, *choice(Conflict, "words")]
+ConflictWord = Annotated[Conflict, *choice(Conflict, "answers to a busy machine")]
 SourceKind = Annotated[Source, *choice(Source, "sources")]
 Increase = Annotated[
     float, scalar(quantities.increase), text_schema(quantities.PERCENT_PATTERN, "50%")

@@ -92,7 +92,7 @@ def _summary(coverage: Coverage) -> str:
         counts = Counter(each.result.value for each in failures)
         results = ", ".join(f"{count} {result}" for result, count in sorted(counts.items()))
         last = _when(max(failures, key=lambda each: each.at), coverage.now)
-        parts += f"; SINCE THEN {results} of them, last on {last}"
+        parts += f"; of these, {results} SINCE THEN, last on {last}"
     return parts
 
 

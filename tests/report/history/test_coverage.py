@@ -108,8 +108,8 @@ def test_a_failure_after_the_proof_is_said_beside_it(tmp_path: Path) -> None:
         e["name"]: e["failed_since"] and e["failed_since"]["result"] for e in values["machines"]
     }
     assert since == {"sql01": "failed", "SQL02": "unknown", "sql03": None}
-    assert "3 of 3 machines proven in the last 30 days (3 only mounted); SINCE THEN" in lines[0]
-    assert "SINCE THEN 1 failed, 1 unknown of them, last on 20" in lines[0]
+    assert "3 of 3 machines proven in the last 30 days (3 only mounted); of these, " in lines[0]
+    assert "of these, 1 failed, 1 unknown SINCE THEN, last on 20" in lines[0]
     assert lines[0].endswith(f" ago, run {run_id(2)})")
     assert lines[1] == "Proven, but not good since:"
     assert "sql01, only mounted 20" in lines[3]
@@ -148,7 +148,7 @@ def test_a_machine_without_a_restore_point_has_failed_since(tmp_path: Path, wher
 
     text = called(state, "coverage", path).output
 
-    assert "(1 verified by checks); SINCE THEN 1 failed of them" in text
+    assert "(1 verified by checks); of these, 1 failed SINCE THEN" in text
     assert "since then failed (lists no restore point)" in text
 
 
