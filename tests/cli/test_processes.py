@@ -389,7 +389,7 @@ def test_after_kill_9_status_names_what_may_be_mounted_and_unmount_releases_it(
     status = place.call("status", "last")
     assert status.returncode == 3
     assert ": dead" in status.stdout
-    assert ", mount unknown; " in status.stdout
+    assert "May still be mounted; until about " in status.stdout
     for fate in stalled_later.truth().still_open():
         assert fate.vm in status.stdout
     place.call("report", "last", "--report", str(place.report))
