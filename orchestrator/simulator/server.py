@@ -121,7 +121,7 @@ class HttpFace:
         response.headers["Date"] = format_datetime(self.manager.wall_clock(), usegmt=True)
 
     async def _handled(self, request: web.BaseRequest) -> web.StreamResponse:
-        behaviour = self.manager.behaviour
+        behaviour, arrived_at = self.manager.behaviour, self.manager.clock()
         refused = stopped(behaviour, request.raw_path)
         if refused is not None:
             return refused
@@ -139,7 +139,7 @@ class HttpFace:
             if early is not None and not early.prepared:
                 return early
         try:
-            reply = await self._answered(request, target, fault)
+            reply = await self._answered(request, target, arrived_at, fault)
             if early is not None:
                 return early
         except ConnectionResetError:  # the client left before its request was whole
@@ -161,18 +161,24 @@ class HttpFace:
         return manager.truth.open_now[f"server:{manager.name}"] >= behaviour.bears_mounts
 
     async def _answered(
-        self, request: web.BaseRequest, target: str, fault: Fault | None = None
+        self,
+        request: web.BaseRequest,
+        target: str,
+        arrived_at: float,
+        fault: Fault | None = None,
     ) -> Reply:
         path, _, query = target.partition("?")
         kind = fault.kind if fault is not None else ""
+        body = await request.read()  # a slow line may take minutes
+        after_s = self.manager.clock() - arrived_at
         call = Call(
             method=request.method,
             path=re.sub("/+", "/", path),
             query={key.lower(): value for key, value in parse_qsl(query, keep_blank_values=True)},
             headers=request.headers,
-            body=await request.read(),
+            body=body,
             writer=Writer(self.manager.behaviour, request.headers.get("Host", ""), self._rng),
-            late_s=fault.seconds if fault is not None and kind in LATE else 0.0,
+            late_s=max(fault.seconds, after_s) if fault is not None and kind in LATE else 0.0,
             unforeseen=fault is not None and _will_be_refused(fault),
         )
         call.writer.disguise = kind if kind in DISGUISES else ""

@@ -20,7 +20,6 @@ from orchestrator.app.wiring import World
 from orchestrator.core.events import Event
 from orchestrator.core.model import RunId
 from orchestrator.engine.run import Run
-from orchestrator.simulator.faults import Fault
 from tests.host.namespaces import having_slept
 from tests.scenarios import drill as drills
 from tests.scenarios.drill import START, Drill, Site, drill
@@ -112,10 +111,10 @@ class Machine:
         face = sites.faces[name]
         handle = face._answered
 
-        async def answered(request: Any, target: str, fault: Fault | None = None) -> Any:
+        async def answered(request: Any, target: str, *given: Any) -> Any:
             token = request.headers.get("X-RestSvcSessionId", "")
             self.asked.append((request.method, target.partition("?")[0], token))
-            return await handle(request, target, fault)
+            return await handle(request, target, *given)
 
         face._answered = answered  # type: ignore[method-assign]  # it only listens
 

@@ -85,7 +85,7 @@ class ChainReader:
             else:
                 self._miss(chain)
         if not (behind or found):
-            return ()
+            return []
         try:
             found.update(await self._read(behind))
         except JournalDamaged:
