@@ -116,7 +116,7 @@ class Machine:
             self.asked.append((request.method, target.partition("?")[0], token))
             return await handle(request, target, *given)
 
-        face._answered = answered  # type: ignore[method-assign]  # it only listens
+        face._answered = answered  # type: ignore[assignment, method-assign]  # it only listens
 
 
 async def slept(
