@@ -52,6 +52,10 @@ async def set_within(event: anyio.Event, seconds: float) -> None:
         timer.cancel()
 
 
+LEAST_S = 0.001
+"""Seconds below which nothing more is granted: what rounding leaves would never be over."""
+
+
 class EndedAfter:
     """Cancels the block after `seconds`, unless `more` grants further ones when they are over.
 
@@ -83,7 +87,7 @@ class EndedAfter:
 
     def _over(self, due: float) -> None:
         allowed = self._more(self._loop.time() - due)
-        if allowed > 0:
+        if allowed > LEAST_S:
             self._begin(allowed)
         else:
             self._scope.cancel()
