@@ -161,11 +161,7 @@ class HttpFace:
         return manager.truth.open_now[f"server:{manager.name}"] >= behaviour.bears_mounts
 
     async def _answered(
-        self,
-        request: web.BaseRequest,
-        target: str,
-        arrived_at: float,
-        fault: Fault | None = None,
+        self, request: web.BaseRequest, target: str, arrived_at: float, fault: Fault | None
     ) -> Reply:
         path, _, query = target.partition("?")
         kind = fault.kind if fault is not None else ""
