@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulation.sites.play import Violation, played
 
-SEEDS = 800
+SEEDS = 600
 """For every run of the tests; `make simulate-sites` plays as many more as one likes."""
 IN_ONE_TEST = 10
 
