@@ -16,6 +16,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import gc
+import inspect
 import io
 import json
 import os
@@ -41,13 +42,21 @@ PATIENCE_S = 120.0
 ROOT = Path(__file__).parents[1]
 NOT_IMPORTED = ("orchestrator.__main__", "orchestrator.simulator.__main__")
 
+ENDS = ["p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite"]
+
 READ_AT_START = ("PYTHON", "LANG", "LC_", "LD_", "OPENSSL_", "MALLOC_")
 """How variables begin that Python and its libraries read as they start, and a copy does not."""
 
 
 def can_start(env: Mapping[str, str]) -> bool:
     """Return whether a copy is what a cold start in this environment would be."""
-    return sys.platform == "linux" and _read_at_start(env) == _HERE
+    return sys.platform == "linux" and _is_as_known() and _read_at_start(env) == _HERE
+
+
+def _is_as_known() -> bool:
+    """Return whether this Python's `Popen` hands over what `WarmProcess` takes."""
+    named = list(inspect.signature(subprocess.Popen._execute_child).parameters)  # type: ignore[attr-defined]
+    return named[7:8] == ["env"] and named[11:17] == ENDS
 
 
 def _read_at_start(env: Mapping[str, str]) -> Mapping[str, str]:

@@ -119,7 +119,7 @@ class CommitStream:
             log.info("database.back", after_s=round(self._clock() - self.away_since, 1))
             self.away_since = None
         now, at = self._clock(), anyio.current_time()
-        self._written_at.update((chain, at) for chain, _ in chains)
+        self._written_at.update((chain, at) for chain, _ in chains if chain in self._chains)
         busy = sum(at - written < LATELY_S for written in self._written_at.values())
         self._gathers_s = min(max(busy - FEW, 0) * SHARE_S, CROWDED_S)
         for (chain, piece), answer in zip(chains, answers, strict=True):

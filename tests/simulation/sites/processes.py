@@ -13,12 +13,12 @@ from asyncio.events import Handle, TimerHandle
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from enum import Enum
-from heapq import heappop, heappush
+from heapq import heappush
 from typing import Any, TypeVar
 
 import anyio
 
-from tests.virtual.clock import MANY, Soon, Timer, VirtualTimeLoop
+from tests.virtual.clock import Soon, Timer, VirtualTimeLoop
 
 T = TypeVar("T")
 
@@ -308,27 +308,15 @@ class ProcessLoop(VirtualTimeLoop):
         heappush(self._scheduled, (when, timer))
         return timer
 
-    def _run_once(self) -> None:
-        """Do what the loop above does, for stories: nothing comes from sockets or threads."""
-        timers, ready, resolution = self._scheduled, self._ready, self._clock_resolution
-        while True:
-            if len(timers) > MANY and 2 * self._timer_cancelled_count > len(timers):
-                self._drop_cancelled()
-            while timers and timers[0][1]._cancelled:
-                heappop(timers)[1]._scheduled = False  # type: ignore[attr-defined]  # as asyncio does
-                self._timer_cancelled_count -= 1
-            if not ready and not self._stopping:
-                if not timers:
-                    self._wait(None)
-                self.now += max(0.0, timers[0][0] - self.now)
-            over = self.now + resolution
-            while timers and timers[0][0] < over:
-                timer = heappop(timers)[1]
-                timer._scheduled = False  # type: ignore[attr-defined]
-                ready.append(timer)
-            self._run_ready(len(ready))
-            if self._stopping:
-                return
+    def _poll(self) -> None:
+        """Do nothing: nothing comes from sockets or threads."""
+
+    def _wait(self, seconds: float | None) -> None:
+        """Let the time pass."""
+        if seconds is None:
+            super()._wait(None)
+        else:
+            self.now += seconds
 
     def _run_ready(self, count: int) -> None:
         """Run as many of the callbacks that are ready, and whose threads run."""
