@@ -38,6 +38,8 @@ def stop_command(run: str, now: bool, state: Address, output: options.Output) ->
     No mount is begun from then on, on any machine; running ones finish and are unmounted, and the
     run ends. Exit code 0 once that is asked for; whether workers are there to do it is shown. A
     run that has ended is left as it is. Safe to repeat. The run can be resumed.
+
+    A run on one machine has no workers to ask: it stops at Ctrl-C, or SIGINT to its process.
     """
     from orchestrator.app.sites.asking import stop
 

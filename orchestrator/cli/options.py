@@ -81,6 +81,11 @@ class PlaceType(click.ParamType):  # type: ignore[type-arg]  # older versions ta
         path: Path = DIRECTORY.convert(value, param, ctx)
         return path
 
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """Return what the option is for: who leaves it out may think of a run on one machine."""
+        _ = param, ctx
+        return f"This is for runs over several machines; name their database: {ADDRESS}"
+
 
 def _only_address(_ctx: click.Context, _option: click.Parameter, value: Place) -> Address:
     if isinstance(value, Path):

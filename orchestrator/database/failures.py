@@ -50,7 +50,7 @@ def explain(error: psycopg.Error, address: Address) -> NoReturn:
 def meaning(error: psycopg.Error, address: Address) -> OrchestratorError:
     """Return what `explain` raises."""
     code = error.sqlstate or ""
-    words = error.diag.message_primary or str(error).strip().replace("\n", " ")
+    words = error.diag.message_primary or " ".join(str(error).split())
     if code in OURS:
         return OURS[code](words)
     lost = not code and isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))

@@ -265,6 +265,13 @@ async def test_an_error_says_whether_to_repeat(
     assert type(meaning(error, read_address(server.url()))) is expected
 
 
+def test_what_the_client_library_says_becomes_one_line() -> None:
+    """It indents its second line by a tab."""
+    words = "connection to server failed: Connection refused\n\tIs the server running there?\n"
+    error = meaning(psycopg.OperationalError(words), read_address("postgresql://127.0.0.1/x"))
+    assert str(error).endswith("away: " + " ".join(words.split()))
+
+
 async def test_a_link_can_be_closed_and_used_again(server: PrivateServer) -> None:
     """It connects when it is needed."""
     link = Link(read_address(server.url()))

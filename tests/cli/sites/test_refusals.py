@@ -209,6 +209,14 @@ def test_a_directory_is_refused_where_a_database_is_needed(plan: Path) -> None:
     assert "--token-key is for a database" in run.output
 
 
+def test_who_names_no_database_is_told_what_the_command_is_for(plan: Path) -> None:
+    """`stop last` looks as if it were for a run on one machine, too."""
+    for verb in (["submit", plan], ["work", "--site", "x"], ["stop", "last"]):
+        done = invoke(*verb)
+        assert done.exit_code == 2
+        assert "for runs over several machines; name their database: postgresql://" in done.output
+
+
 def test_no_session_file_over_a_database_is_what_it_is_without_a_key(
     server: PrivateServer, name: str, plan: Path
 ) -> None:
