@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import Popen
 
 import pytest
 
 from tests.processes import PATIENCE_S, Place
-from tests.warm import WarmProcess, can_start
+from tests.warm import WarmProcess, _starter, can_start
 
 pytestmark = [
     pytest.mark.process,
@@ -60,3 +61,20 @@ def test_what_python_reads_as_it_starts_needs_a_cold_start(tmp_path: Path) -> No
         with place.start("schema", "plan") as process:
             process.communicate(timeout=PATIENCE_S)
             assert type(process) is Popen
+
+
+def test_threads_that_start_commands_at_once_each_get_their_own(tmp_path: Path) -> None:
+    """Also the first ones: while one adopts its copy, another must not stop adopting."""
+    _starter.cache_clear()
+
+    def started(number: int) -> str:
+        with Place(tmp_path).start("simulate", "--machines", str(number)) as process:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            process.terminate()
+            return said
+
+    with ThreadPoolExecutor(8) as threads:
+        said = list(threads.map(started, range(1, 9)))
+
+    assert all(said), said

@@ -39,6 +39,8 @@ PR_SET_CHILD_SUBREAPER = 36
 
 REQUEST_BYTES = 1 << 17
 PATIENCE_S = 120.0
+_LOCK = Lock()
+"""Held from the request for a copy until it is adopted: only one thread of a process may adopt."""
 ROOT = Path(__file__).parents[1]
 NOT_IMPORTED = ("orchestrator.__main__", "orchestrator.simulator.__main__")
 
@@ -79,7 +81,8 @@ class WarmProcess(subprocess.Popen[str]):
         theirs = (ends[0], ends[3], ends[5])
         try:
             streams = [number if end == -1 else end for number, end in enumerate(theirs)]
-            self.pid = _starter().start(args, env, streams)
+            with _LOCK, _adopting():
+                self.pid = _starter().start(args, env, streams)
             self._child_created = True
         finally:
             self._close_pipe_fds(*ends)  # type: ignore[attr-defined]  # as `Popen` does
@@ -96,15 +99,18 @@ class _Starter:
             self._process: subprocess.Popen[bytes] = subprocess.Popen(
                 command, stdin=theirs.fileno(), cwd=ROOT
             )
-        self._lock = Lock()
         atexit.register(self.close)
 
     def start(self, argv: Sequence[str], env: Mapping[str, str], streams: Sequence[int]) -> int:
         """Return the pid of a new child that is about to become the command."""
         request = {"argv": list(argv), "env": dict(env), "cwd": str(Path.cwd()), "umask": _umask()}
-        with self._lock, _adopting():
+        try:
             socket.send_fds(self._ours, [json.dumps(request).encode()], streams)
             return int(self._ours.recv(20))
+        except BaseException:  # what is said later would be taken for the answer to the next
+            _starter.cache_clear()
+            self.close()
+            raise
 
     def close(self) -> None:
         """End it."""
@@ -147,14 +153,17 @@ def main() -> None:
             sys.exit()
         between = os.fork()
         if not between:
+            between = os.getpid()
             if os.fork():
                 os._exit(0)
             break
         os.waitpid(between, 0)
         for each in streams:
             os.close(each)
-    while os.getppid() != adopter:
+    while (parent := os.getppid()) == between:
         time.sleep(0)
+    if parent != adopter:
+        os._exit(1)  # who asked waits no more
     said = os.dup(asked.detach())
     for number, each in enumerate(streams):
         os.dup2(each, number)
