@@ -58,7 +58,7 @@ simulate-seeds: $(STAMP) ## Hunt for violations: make simulate-seeds SEEDS=1-500
 	$(BIN)/python -m tests.simulation $(SEEDS) --workers $(WORKERS)
 
 SITES ?= 1-2000
-simulate-sites: $(STAMP) ## The same over several workers and one database: SITES=1-5000
+simulate-sites: $(STAMP) ## The same over several workers and one database: SITES="1-5000 --briefly"
 	$(BIN)/python -m tests.simulation.sites $(SITES) --workers $(WORKERS)
 
 simulate-crashes: $(STAMP) ## Let a run die at every step and resume it; AT=SHAPE:STEP for one

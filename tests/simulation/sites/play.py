@@ -20,7 +20,7 @@ from orchestrator.engine.mount.orphans import READ_WITHIN
 from tests.simulation.sites.judging import UnknownEnd, judged, unknown_ends
 from tests.simulation.sites.processes import Freeze, run_processes
 from tests.simulation.sites.stage import Stage, StagedWorker, staged
-from tests.simulation.sites.story import Crew, SitesStory, Strike, told
+from tests.simulation.sites.story import Crew, SitesStory, Strike, told, told_briefly
 from tests.virtual.clock import uncollected
 from tests.virtual.sites import host
 
@@ -49,13 +49,13 @@ class Played:
 
 
 @uncollected()
-def played(seed: int) -> Played:
-    """Play the story of a seed to its end.
+def played(seed: int, *, briefly: bool = False) -> Played:
+    """Play the story of a seed to its end; `briefly` with mounts of seconds.
 
     Raises:
         Violation: an invariant was broken; the text says which, and how to play it again.
     """
-    story = told(seed)
+    story = told_briefly(seed) if briefly else told(seed)
     struck: list[str] = []
 
     async def play() -> Played:
@@ -73,7 +73,8 @@ def played(seed: int) -> Played:
         while isinstance(cause, BaseExceptionGroup):
             cause = cause.exceptions[0]
         what = str(cause) or repr(cause)
-        again = f"play it again: python -m tests.simulation.sites {seed}"
+        how = " --briefly" if briefly else ""
+        again = f"play it again: python -m tests.simulation.sites {seed}{how}"
         story_told = "".join(f"\n    {each}" for each in struck)
         raise Violation(f"seed {seed}: {what[:1500]}{story_told}\n  {again}") from exc
     return done
@@ -280,7 +281,8 @@ def plan_of(story: SitesStory) -> str:
     if story.interval_s:
         limits.append(f"start_interval: {story.interval_s:g}s")
     head = (
-        "defaults: {timeouts: {mount: 4m, unmount: 3m}, retries: {attempts: 2, delay: 5s}}\n"
+        f"defaults: {{timeouts: {{mount: {story.mount_within_s:g}s, "
+        f"unmount: {story.unmount_within_s:g}s}}, retries: {{attempts: 2, delay: 5s}}}}\n"
         f"limits: {{{', '.join(limits)}}}\n"
     )
     rows = [

@@ -53,6 +53,14 @@ LASTING = (0.5, 2.0, 4.0, 5.5, 7.0, 12.0, 30.0, 120.0)
 GENTLE = (1, 2, 5, 8, 13, 17, 19)
 """Of each twenty seeds, those whose plans may give servers their mounts little by little."""
 
+BRIEFLY = 10
+"""How many times shorter what servers need is in a brief story; leases, freezes and cuts are not,
+so more of them meet."""
+FEW = 3
+"""Machines of a server in a brief story."""
+AT_MOST_S = 12.0
+"""Longest that a strike lasts in a brief story, and until another worker comes."""
+
 CALM, ONLY_SITES, FAILOVER = (0,), (1, 2, 3, 4, 5), (6,)
 """Of each ten seeds: nothing goes wrong; servers are well and machines are not; commits are lost.
 In the others both servers and machines have trouble."""
@@ -110,6 +118,8 @@ class SitesStory:
     """So many mounts, and the seconds after which as many more are given."""
     interval_s: float = 0.0
     """Least time between two mount requests to a server."""
+    mount_within_s: float = 240.0
+    unmount_within_s: float = 180.0
 
     @property
     def is_calm(self) -> bool:
@@ -173,6 +183,28 @@ def told(seed: int) -> SitesStory:
     for strike in story.strikes:
         if strike.what == "freeze_paused" and not story.sealed:
             strike.what = "freeze_stopped"  # who has no clock and no token proves nothing
+    return story
+
+
+def told_briefly(seed: int) -> SitesStory:
+    """Return the story of a seed with mounts of seconds: half the time to play it."""
+    story = told(seed)
+    story.mount_within_s /= BRIEFLY
+    story.unmount_within_s /= BRIEFLY
+    story.replaced_after_s = min(story.replaced_after_s, AT_MOST_S)
+    story.interval_s /= BRIEFLY
+    if story.ramp is not None:
+        story.ramp = story.ramp[0], story.ramp[1] / BRIEFLY
+    if story.deadline is not None:
+        story.deadline /= BRIEFLY
+    for strike in story.strikes:
+        strike.seconds = min(strike.seconds, AT_MOST_S)
+    for server in story.servers:
+        server.mount_s = (server.mount_s or 0.0) / BRIEFLY
+        server.machines = min(server.machines, FEW)
+        late_s = server.behaviour.stopped_mount_after_s
+        if late_s is not None:
+            server.behaviour = replace(server.behaviour, stopped_mount_after_s=late_s / BRIEFLY)
     return story
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from tests.simulation.sites.play import Violation, played
 
-SEEDS = 600
-"""For every run of the tests; `make simulate-sites` plays as many more as one likes."""
+LONG, BRIEF = 200, 1800
+"""Stories of every run of the tests; `make simulate-sites` plays as many more as one likes. In a
+brief one the mounts take seconds: what happens to workers and their database is the same."""
 IN_ONE_TEST = 10
 
 FOUND = (
@@ -53,13 +54,24 @@ def test_the_same_seed_tells_the_same_story() -> None:
     assert one.report["targets"] == other.report["targets"]
 
 
-@pytest.mark.parametrize("first", range(1, SEEDS + 1, IN_ONE_TEST))
+@pytest.mark.parametrize("first", range(1, LONG + 1, IN_ONE_TEST))
 def test_no_story_makes_the_workers_lie(first: int) -> None:
     """Faults until calm returns, then everything ends by itself; the servers are the witness."""
+    require_none_lies(first, briefly=False)
+
+
+@pytest.mark.parametrize("first", range(LONG + 1, LONG + BRIEF + 1, IN_ONE_TEST))
+def test_no_brief_story_makes_the_workers_lie(first: int) -> None:
+    """The same with mounts of seconds."""
+    require_none_lies(first, briefly=True)
+
+
+def require_none_lies(first: int, *, briefly: bool) -> None:
+    """Play the stories of one test, all of them."""
     wrong: list[str] = []
     for seed in range(first, first + IN_ONE_TEST):
         try:
-            played(seed)
+            played(seed, briefly=briefly)
         except Violation as exc:
             wrong.append(str(exc))
     assert not wrong, "\n".join(wrong)
