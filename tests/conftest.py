@@ -77,4 +77,4 @@ def pytest_collection_finish() -> None:
     """Spare the garbage collector thousands of collected tests: they stay until the end."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(200_000, 20, 20)

@@ -32,7 +32,7 @@ def test_after_five_runs_a_forecast_is_within_a_quarter_of_the_sixth(name: str) 
 def test_how_fast_servers_are_given_mounts_is_part_of_the_forecast(pace: str) -> None:
     """Without it the forecast would be far too short."""
     shape = Shape(
-        servers=2, machines=30, server=20, backup_server=20, seconds=(60.0, 120.0), pace=pace
+        servers=2, machines=15, server=10, backup_server=10, seconds=(60.0, 120.0), pace=pace
     )
 
     found = compared(shape, seed=3)

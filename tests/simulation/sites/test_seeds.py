@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulation.sites.play import Violation, played
 
-LONG, BRIEF = 200, 1800
+LONG, BRIEF = 100, 1900
 """Stories of every run of the tests; `make simulate-sites` plays as many more as one likes. In a
 brief one the mounts take seconds: what happens to workers and their database is the same."""
 IN_ONE_TEST = 10
