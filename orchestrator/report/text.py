@@ -52,12 +52,10 @@ def text(report: Report) -> str:
     lines += _part("Written into guests:", list(written(report)), _written)
     lines += _part("Unknown:", _with(report, Result.UNKNOWN), _target)
     lines += _failed(report)
-    for title, targets in (
-        ("Mounted, not checked:", [each for each in concluded(report) if each.unchecked]),
-        ("Skipped:", _with(report, Result.SKIPPED)),
-        ("Cancelled:", _with(report, Result.CANCELLED)),
-    ):
-        lines += _part(title, targets, _target)
+    unchecked = [each for each in concluded(report) if each.unchecked]
+    lines += _part("Mounted, not checked:", unchecked, _target)
+    lines += _by_reason("Skipped:", _with(report, Result.SKIPPED))
+    lines += _by_reason("Cancelled:", _with(report, Result.CANCELLED))
     lines += _part("Waits for people:", report.run.waits_for, gate_words)
     lines += _part("Asked by people:", asked_by_people(report, SHOWN), _control)
     lines += _part("Asked to stop:", list(stopped_tasks(report)), _stopped)
@@ -145,10 +143,13 @@ def _with(report: Report, what: Result | MountState) -> list[TargetReport]:
 
 def _part(title: str, items: Sequence[T], line: Callable[[T], str]) -> list[str]:
     """Return a title and a line for each of the first `SHOWN`; nothing where there is none."""
-    if not items:
-        return []
+    return [title, *_rows(items, line), ""] if items else []
+
+
+def _rows(items: Sequence[T], line: Callable[[T], str]) -> list[str]:
+    """Return a line for each of the first `SHOWN`, and how many more there are."""
     more = [f"  and {len(items) - SHOWN} more, see report.json"] if len(items) > SHOWN else []
-    return [title, *(f"  {line(each)}" for each in items[:SHOWN]), *more, ""]
+    return [*(f"  {line(each)}" for each in items[:SHOWN]), *more]
 
 
 def failures(report: Report) -> Iterator[tuple[str, str, list[TargetReport]]]:
@@ -164,9 +165,25 @@ def _failed(report: Report) -> list[str]:
     lines: list[str] = []
     for name, hint, targets in failures(report):
         title = f"{name}, {len(targets)}: {hint}".removesuffix(": ")
-        rows = _part(f"  {printable(title, 400)}", targets, lambda each: f"  {_target(each)}")
-        lines += rows[:-1]
+        lines.append(f"  {printable(title, 400)}")
+        lines += _rows(targets, lambda each: f"  {_target(each)}")
     return ["Failed:", *lines, ""] if lines else []
+
+
+def _by_reason(title: str, targets: Sequence[TargetReport]) -> list[str]:
+    """Return a title and the targets; a reason that several of them share stands there once."""
+    if not targets:
+        return []
+    alike: dict[str, list[TargetReport]] = {}
+    for each in targets:
+        alike.setdefault(_why(each), []).append(each)
+    shared = [(why, same) for why, same in alike.items() if len(same) > 1][:SHOWN]
+    lines = [title]
+    for why, same in shared:
+        lines.append(f"  {counted(len(same), 'target')}: {printable(why)}")
+        lines += _rows(same, lambda each: f"  {_name(each)}")
+    named = {why for why, _ in shared}
+    return [*lines, *_rows([each for each in targets if _why(each) not in named], _target), ""]
 
 
 def ran_there(target: TargetReport) -> str:
@@ -177,11 +194,19 @@ def ran_there(target: TargetReport) -> str:
 
 
 def _target(target: TargetReport) -> str:
+    return f"{_name(target)}: {printable(_why(target))}"
+
+
+def _name(target: TargetReport) -> str:
     where = f" on {target.backup_server}" if target.backup_server else ""
+    return f"{printable(target.key)}{printable(where)}"
+
+
+def _why(target: TargetReport) -> str:
     why = "; ".join(filter(None, (target.message or "no reason was given", ran_there(target))))
     if target.mount in {MountState.LEFT, MountState.UNKNOWN} and target.point is not None:
         why = f"{why} (restore point {target.point.name})"
-    return f"{printable(target.key)}{printable(where)}: {printable(why)}"
+    return why
 
 
 def _shard(shard: ShardReport) -> str:

@@ -67,6 +67,22 @@ def test_a_target_stands_in_its_section_with_its_reason(fate: Fate, title: str) 
     assert "databases/hq/sql01 on vbr-hq-01: no free space" in section
 
 
+@pytest.mark.parametrize("fate", [Fate.SKIPPED, Fate.CANCELLED])
+def test_a_reason_that_targets_share_stands_there_once(fate: Fate) -> None:
+    """A server that was out of reach is one trouble, and not one for each of its machines."""
+    alike = [life(f"vm{n:03}", fate, words="hq is away") for n in range(SHOWN + 2)]
+
+    shown = text(summarize(run_of(*alike, life("sql01", fate, words="too late"))))
+
+    section = next(part for part in shown.split("\n\n") if "hq is away" in part).splitlines()
+    assert section[1] == f"  {SHOWN + 2} targets: hq is away"
+    assert section[2] == "    databases/hq/vm000 on vbr-hq-01"
+    assert section[-2:] == [
+        "  and 2 more, see report.json",
+        "  databases/hq/sql01 on vbr-hq-01: too late",
+    ]
+
+
 @pytest.mark.parametrize("fate", [Fate.LEFT, Fate.VANISHED])
 def test_an_open_mount_comes_with_its_point_and_what_to_do(fate: Fate) -> None:
     """Whoever must remove a mount by hand is told the restore point and the command to try."""
