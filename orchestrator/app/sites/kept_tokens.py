@@ -48,7 +48,8 @@ class KeptTokens:
         self.known: frozenset[SessionId] = frozenset()
         """The sessions whose tokens earlier workers have stored, whoever can open them."""
         self._to_keep: dict[SessionId, KeptSession] = {}
-        self._to_log_off: list[KeptSession] = []
+        self.ended: dict[SessionId, KeptSession] = {}
+        """Sessions that are over by what is recorded: they are logged off again."""
         self._to_drop: list[SessionId] = []
         self._woken = anyio.Event()
         self._stored = anyio.Event()
@@ -57,7 +58,7 @@ class KeptTokens:
     async def usable(self, over: Container[SessionId]) -> Sequence[KeptSession]:
         """Return the sessions that earlier workers have stored, as far as this key opens them.
 
-        Those that are `over` by what is recorded are not among them: they are logged off again.
+        Those that are `over` by what is recorded are not among them: see `ended`.
 
         Raises:
             Fenced: another worker has the lease.
@@ -81,8 +82,11 @@ class KeptTokens:
             except (TokenUnusable, ValueError) as exc:
                 log.warning("token.unusable", server=lease.server, why=str(exc))
             else:
-                kept = self._to_log_off if each.session in over else found
-                kept.append(KeptSession(guid=Token(guid), token=Token(token)))
+                kept = KeptSession(guid=Token(guid), token=Token(token))
+                if each.session in over:
+                    self.ended[each.session] = kept
+                else:
+                    found.append(kept)
         return found
 
     def keep(self, session: Session) -> None:
@@ -107,7 +111,7 @@ class KeptTokens:
             Fenced: another worker has the lease.
         """
         async with anyio.create_task_group() as tasks:
-            for session in self._to_log_off:
+            for session in self.ended.values():
                 tasks.start_soon(self._end, session, log_off)
             while True:
                 await self._woken.wait()

@@ -12,6 +12,7 @@ from anyio.abc import TaskGroup
 from orchestrator.app.planned_limits import limits_of
 from orchestrator.app.sites.alone import NoOtherRuns
 from orchestrator.app.sites.chain import Chain
+from orchestrator.app.sites.ended_sessions import accounted_in, lives, still_used
 from orchestrator.app.sites.kept_tokens import KeptTokens
 from orchestrator.app.sites.served import Served
 from orchestrator.app.sites.serving import chain_events
@@ -128,8 +129,12 @@ class ServedShard(Served):
         damaged = state.servers[self.server].damaged
         if damaged is not None:  # also of a run that was resumed: nobody knows what it left
             raise JournalDamaged(damaged)
-        chain = self.chain = self._opened_chain(state, events)
         tokens = KeptTokens(self.serving, self.lease, on_fenced=self.lose)
+        over = state.servers[self.server].over
+        kept = list(await self.asked(partial(tokens.usable, over)))
+        live = await self._live_on(tokens, state)
+        kept += map(tokens.ended.pop, live)
+        chain = self.chain = self._opened_chain(state, events)
         chain.before_intents = tokens.stored
         self.fence.when_lost(tokens.give_up)
         ledger = Ledger(chain, (), self.clock, state.records.values())
@@ -139,9 +144,11 @@ class ServedShard(Served):
             lambda reason, detail: _ask_to_halt(ledger, self.server, reason, detail),
             self._planned,
         )
-        over = state.servers[self.server].over
-        client = self._client(tokens, await self.asked(partial(tokens.usable, over)))
+        client = self._client(tokens, kept)
         begins, retries_failed = self._begins(), await self._retries_failed(state)
+        again = [lives(each, self.server, begins.at) for each in live]
+        for end in again:
+            state.fold(end)
         earlier = self._earlier(state, begins, tokens.known, retry_failed=retries_failed)
         now = self.clock()
         client.logons.earlier(max(0.0, now - at - APART_S) for at in logons_of(events, now))
@@ -149,6 +156,8 @@ class ServedShard(Served):
         board.join(shard)
         self._board = board
         ledger.record(begins)
+        for end in again:
+            ledger.record(end)
         await ledger.durable()
         self.heard()
         ends = partial(tokens.serve, client.log_off)
@@ -157,6 +166,18 @@ class ServedShard(Served):
         failure = None if shard.failure is None else repr(shard.failure)
         ledger.record(ShardFinished(at=ledger.now(), server=self.server, failure=failure))
         await ledger.durable()
+
+    async def _live_on(self, tokens: KeptTokens, state: RunState) -> list[SessionId]:
+        """Return the sessions that are over by the records, and in which something has come since.
+
+        Raises:
+            Fenced: another worker has the lease.
+        """
+        if not tokens.ended:
+            return []
+        client = self._client(tokens, list(tokens.ended.values()))
+        known = {each: accounted_in(state, self.server, each) for each in tokens.ended}
+        return await still_used(client, known)
 
     def last_words(self, damage: str) -> Sequence[Event]:
         """Return that nobody goes on with the server."""

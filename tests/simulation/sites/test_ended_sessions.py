@@ -94,6 +94,32 @@ def test_a_logoff_that_acts_late_changes_nothing() -> None:
     assert not report["warnings"]
 
 
+def test_a_request_that_acts_after_the_record_of_an_end_leaves_nothing() -> None:
+    """It was on its way for longer than anybody waits, and its session was not logged off yet."""
+    late = Fault(kind="act_later", method="POST", path="/mounts$", count=1, seconds=190.0)
+    site = Site("hq", machines=1, limit=1, mount_s=5.0, faults=[late])
+
+    async def story() -> tuple[dict[str, Any], list[str | None], int]:
+        with far_logoffs() as patch:
+            extra = "defaults: {retries: {attempts: 2}}\n"
+            async with staged(patch, [site], extra=extra) as stage:
+                first = stage.begin("first", "main")
+                await stage.until(lambda: has_ended(stage))
+                stage.kill(first)
+                manager = stage.sites.managers["hq"]
+                await stage.until(lambda: bool(stage.sites.truth.still_open()))
+                stage.begin("second", "main")
+                await stage.over()
+                ends = [fate.closed_by for fate in stage.sites.truth.mounts]
+                return judged(stage), ends, len(manager.sessions)
+
+    report, ends, left = run_processes(story)
+    assert results(report) == {"mounted": 1}
+    assert report["run"]["exit_code"] == 0
+    assert ends == ["unmounted", "unmounted"]
+    assert left == 0
+
+
 def in_turn(hq: Site, dr: Site) -> str:
     """Return four waves after each other, on two servers in turn."""
     lines = ["waves:\n"]
