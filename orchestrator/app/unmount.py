@@ -128,7 +128,13 @@ async def _end_holds(
     lines = [f"released: {printable(key)}" for key in held if records[key] not in left]
     lines += by_hand(left, "the run's process did not release it; it may still be working on it")
     settled = {key for key, attempt in held.items() if len(records[key].attempts) == attempt}
-    more = _not_asked_for(run_state, settled, is_alive=is_alive)
+    more = not_asked_for(
+        run_state,
+        settled,
+        is_alive=is_alive,
+        who=f"the process of {summary.run}",
+        stop="stop its process with SIGINT (Ctrl-C in its terminal)",
+    )
     if not is_alive and (left or more):
         more.append(f"the process of {summary.run} has ended: repeat {_command(summary.run)}")
     code = ExitCode.IN_DOUBT if left or more else ExitCode.GOOD
@@ -139,13 +145,14 @@ def _command(run: RunId) -> str:
     return f"`bulk-restore unmount {run}`"
 
 
-def _not_asked_for(
-    run_state: RunState, settled: AbstractSet[MountKey], *, is_alive: bool
+def not_asked_for(
+    run_state: RunState, settled: AbstractSet[MountKey], *, is_alive: bool, who: str, stop: str
 ) -> list[str]:
     """Name what is or may be open of a run beside the holds that it was asked to end.
 
     And what may be soon: a living run goes on, and may hold what it mounts from now on.
-    `settled` are the targets whose holds it was asked to end.
+    `settled` are the targets whose holds it was asked to end; `who` carries the run out, and
+    `stop` says how that is ended.
     """
     run = run_state.started.run
     records = [each for key, each in run_state.records.items() if key not in settled]
@@ -157,25 +164,23 @@ def _not_asked_for(
     if is_alive and run_state.halted is None and not run_state.stops:
         waiting = [each for each in records if not (each.is_final or each.may_be_open)]
         unlisted = _not_listed(run_state)
-    lines = by_hand(over, f"the process of {run} did not remove it")
+    lines = by_hand(over, f"{who} did not remove it")
     lines += of_no_target(run_state.strays) + unasked(run_state.unaudited)
     if working:
-        lines.append(f"not released yet; the process of {run} still works on:")
+        lines.append(f"not released yet, still in work by {who}:")
         lines += [f"  {_place(each)}, {_doing(run_state, each)}" for each in working]
     if waiting:
         names = ", ".join(printable(each.planned.key) for each in waiting[:NAMED])
         names += f" and {len(waiting) - NAMED} more" if len(waiting) > NAMED else ""
-        lines.append(f"not mounted yet, and the process of {run} may still do it: {names}")
+        lines.append(f"not mounted yet, but may be by {who}: {names}")
     lines += [
-        f"{printable(name)}: its targets are not known yet, and the process of {run} may still "
-        "mount them"
+        f"{printable(name)}: its targets are not known yet, and may still be mounted by {who}"
         for name in unlisted
     ]
     if working or waiting or unlisted:
         lines.append(
             "What the run mounts from now on it may hold again. To end such holds, repeat "
-            f"{_command(run)}. To end the run and unmount everything, stop its process with SIGINT "
-            "(Ctrl-C in its terminal)."
+            f"{_command(run)}. To end the run and unmount everything, {stop}."
         )
     return lines
 

@@ -176,8 +176,9 @@ def unmount_command(
     SIGINT.
 
     Over several machines its workers are asked to do that. Where a server has none, it is done
-    here, with the secrets of that server and --token-key; a run that nobody works on is stopped
-    first, and can be resumed.
+    here, with the secrets of that server and --token-key, by a database account that is operator
+    and worker; a run that nobody works on is stopped first, and can be resumed. If other workers
+    go on with it, stop it first.
     """
     _ = output  # every line is a result
     streams.never_wait()

@@ -185,6 +185,21 @@ async def test_no_intent_is_granted_after_a_stop(anna: Worker, ask: Ask) -> None
     assert standing.asked == number
 
 
+async def test_to_unmount_is_not_cut_short_by_an_earlier_stop(anna: Worker) -> None:
+    """What was stopped at once stays stopped, and is unmounted in order."""
+    lease = await ready(anna)
+    await anna.database.ask(RUN, Ask.STOP_NOW, {})
+
+    await anna.database.ask(RUN, Ask.UNMOUNT, {})
+
+    (standing,) = await anna.renew(lease)
+    assert standing.stopped is Stop.GENTLY
+    assert await refusal(anna, lease) is Refusal.STOPPED
+    await anna.database.ask(RUN, Ask.STOP_NOW, {})
+    (standing,) = await anna.renew(lease)
+    assert standing.stopped is Stop.NOW
+
+
 async def test_no_intent_is_granted_after_a_halt_until_somebody_resumes(anna: Worker) -> None:
     """The first reason stays."""
     lease = await ready(anna)

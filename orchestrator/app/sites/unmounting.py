@@ -22,6 +22,7 @@ from orchestrator.app.unmount import (
     TICK,
     UnmountOutcome,
     by_hand,
+    not_asked_for,
     of_no_target,
     unasked,
 )
@@ -51,24 +52,23 @@ async def release_leftovers(
     """Unmount what is left of a run, and end its holds; `say` is told what is waited for.
 
     A run that nobody works on and that has not ended is stopped first: nothing of it is mounted
-    any more, until it is resumed.
+    any more, until it is resumed. One that was stopped is ended here where no worker serves it.
 
     Raises:
-        RunLocked: workers go on with the run, and it holds nothing; stop it first.
+        RunLocked: workers go on with the run, and have nothing to hold; stop it first.
         KeyUnusable: no worker serves a server, and there is no key to do it here.
     """
     served = await asking.looked_at(address, run)
     before = await _replayed(store, run, served)
-    is_going_on = served.row.is_open and bool(served.served)
+    here = _sites_without_worker(before, served)
+    ends_here = bool(here) and served.row.stopped is not None
+    is_going_on = served.row.is_open and bool(served.served) and not ends_here
     held = {key for key, each in before.records.items() if each.phase is Phase.HELD}
     if is_going_on and not held:
-        raise RunLocked(
-            f"workers go on with run {run}, and it holds nothing; end it with: "
-            f"bulk-restore stop {run}"
-        )
+        raise RunLocked(_why_not(run, here))
     if not (is_going_on or before.left_open):
         return UnmountOutcome(lines=(f"{run}: nothing is left mounted",), code=ExitCode.GOOD)
-    here = () if is_going_on else _sites_without_worker(before, served)
+    here = () if is_going_on else here
     if here and sealer is None:
         raise KeyUnusable(
             f"no worker serves {', '.join(here)}: start one (bulk-restore work --site "
@@ -83,8 +83,31 @@ async def release_leftovers(
     else:
         servers = _servers_with_something(before)
         await _serve(address, run, here, sealer, partial(_are_done, servers))
-    after = await _replayed(store, run, await asking.looked_at(address, run))
-    return _summed_up(run, before, after, held if is_going_on else None)
+    served = await asking.looked_at(address, run)
+    after = await _replayed(store, run, served)
+    if not is_going_on:
+        return _summed_up(run, before, after, None)
+    outcome = _summed_up(run, before, after, held)
+    more = not_asked_for(
+        after,
+        held,
+        is_alive=served.row.is_open and bool(served.served),
+        who=f"the workers of {run}",
+        stop=f"ask for it with `bulk-restore stop {run}`",
+    )
+    code = ExitCode.IN_DOUBT if more else outcome.code
+    return UnmountOutcome(lines=(*outcome.lines, *more), code=code)
+
+
+def _why_not(run: RunId, here: Collection[str]) -> str:
+    """Return why a run that goes on is not unmounted, and what to do."""
+    why = (
+        f"workers go on with run {run}: they unmount what they mount, and nothing is held; to end "
+        f"it: bulk-restore stop {run}"
+    )
+    if not here:
+        return why
+    return f"{why}, then this once more, because no worker serves {', '.join(here)}"
 
 
 async def _replayed(store: Store, run: RunId, served: ServedRun) -> RunState:

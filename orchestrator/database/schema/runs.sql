@@ -113,8 +113,10 @@ BEGIN
             UPDATE run SET stopped = coalesce(stopped, 'gently') WHERE id = p_run;
         WHEN 'stop-now' THEN
             UPDATE run SET stopped = 'now' WHERE id = p_run;
-        WHEN 'unmount' THEN
-            UPDATE run SET unmount = true WHERE id = p_run;
+        WHEN 'unmount' THEN  -- in order, whatever was cut short before
+            UPDATE run SET unmount = true,
+                    stopped = CASE stopped WHEN 'now' THEN 'gently' ELSE stopped END
+                WHERE id = p_run;
             UPDATE shard SET state = 'holding', done_at = NULL
                 WHERE run = p_run AND state = 'done';
         WHEN 'resume' THEN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 
@@ -235,6 +236,51 @@ def test_what_dead_workers_left_is_unmounted_from_anywhere(stalled: Servers, sit
     require_clean(stalled, len(mounts))
     assert len(mounts) < 12
     assert site.call("unmount", run).stdout.startswith(f"{run}: nothing is left mounted")
+
+
+def test_a_stopped_run_is_unmounted_where_its_site_has_no_worker(
+    stalled: Servers, site: Site
+) -> None:
+    """Although a worker of another site lives, and conducts it."""
+    run = site.submit(site.plan(stalled))
+    worker = site.work()
+    until_running(site, MOST)
+    elsewhere = site.work(site="elsewhere")
+    kill(worker)
+    until(lambda: "no worker serves site default" in site.call("status", run).stdout)
+    until(lambda: site.status(run)["conductor"]["worker"] is not None)
+    stalled.go_on()
+
+    before = site.call("unmount", run, "--token-key", site.key)
+    stopped = site.call("stop", run)
+    done = site.call("unmount", run, "--token-key", site.key)
+
+    assert before.returncode == 6
+    assert "no worker serves default" in before.stderr
+    assert stopped.returncode == 0
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "released: " in done.stdout
+    require_clean(stalled, len(stalled.truth().mounts))
+    kill(elsewhere)
+
+
+def test_what_a_run_may_still_hold_is_said_when_its_holds_end(quick: Servers, site: Site) -> None:
+    """It goes on, and holds what comes next as well."""
+    plan = site.plan(quick, targets=4)
+    plan.write_text(re.sub(r"mounts: \d+", "mounts: 1", plan.read_text()))
+    run = site.submit(plan, "--hold", "1h")
+    worker = site.work("--until-idle")
+    until(lambda: "kept" in [each["mount"] for each in site.status(run)["targets"]])
+
+    done = site.call("unmount", run)
+
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "released: " in done.stdout
+    assert f"bulk-restore stop {run}" in done.stdout
+    while site.call("unmount", run).returncode != 0:
+        pass
+    assert ended(worker)[0] == 0
+    require_clean(quick, 4)
 
 
 def test_held_mounts_are_released_by_their_workers(quick: Servers, site: Site) -> None:

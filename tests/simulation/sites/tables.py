@@ -219,7 +219,8 @@ class Tables:
             case Ask.STOP_NOW:
                 self.runs[run] = replace(row, stopped=Stop.NOW)
             case Ask.UNMOUNT:
-                self.runs[run] = replace(row, unmount=True)
+                stopped = Stop.GENTLY if row.stopped is Stop.NOW else row.stopped
+                self.runs[run] = replace(row, unmount=True, stopped=stopped)
                 self._change_shards(run, ShardState.HOLDING, only=ShardState.DONE)
             case Ask.RESUME:
                 self._resume(row, now)
