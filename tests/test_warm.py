@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-from concurrent.futures import ThreadPoolExecutor
+import socket
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from subprocess import Popen
+from typing import Any
 
 import pytest
 
+from tests import warm
 from tests.processes import PATIENCE_S, Place
-from tests.warm import WarmProcess, _starter, can_start
+from tests.warm import WarmProcess, can_start
 
 pytestmark = [
     pytest.mark.process,
@@ -63,18 +66,42 @@ def test_what_python_reads_as_it_starts_needs_a_cold_start(tmp_path: Path) -> No
             assert type(process) is Popen
 
 
-def test_threads_that_start_commands_at_once_each_get_their_own(tmp_path: Path) -> None:
-    """Also the first ones: while one adopts its copy, another must not stop adopting."""
-    _starter.cache_clear()
+def test_a_thread_that_starts_a_command_waits_for_another_one(tmp_path: Path) -> None:
+    """While one adopts its copy, another must neither stop that nor make a second starter."""
+    with ThreadPoolExecutor(2) as threads:
+        with warm._LOCK:
+            waiting = [threads.submit(Place(tmp_path).call, "schema", "plan") for _ in range(2)]
+            done, _ = wait(waiting, timeout=1.0)
+        said = {each.result(timeout=PATIENCE_S).returncode for each in waiting}
 
-    def started(number: int) -> str:
-        with Place(tmp_path).start("simulate", "--machines", str(number)) as process:
-            assert process.stdout is not None
-            said = process.stdout.readline()
-            process.terminate()
-            return said
+    assert not done
+    assert said == {0}
 
-    with ThreadPoolExecutor(8) as threads:
-        said = list(threads.map(started, range(1, 9)))
 
-    assert all(said), said
+def test_what_an_interrupted_start_has_begun_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody knows its pid, so nobody else would; and the next start is answered by its own."""
+
+    send = socket.send_fds
+
+    def interrupted(*given: Any) -> None:
+        send(*given)
+        raise KeyboardInterrupt
+
+    Place(tmp_path).call("schema", "plan")
+    starter, before = warm._starter()._process, children()
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "send_fds", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            Place(tmp_path).start("simulate", "--machines", "1")
+
+    assert starter.returncode == 0
+    assert children() == before - {starter.pid}
+    assert Place(tmp_path).call("schema", "plan").returncode == 0
+
+
+def children() -> set[int]:
+    """Return the processes whose parent this one is, ended or not."""
+    threads = Path("/proc/self/task").iterdir()
+    return {int(pid) for each in threads for pid in (each / "children").read_text().split()}

@@ -22,12 +22,13 @@ import json
 import os
 import pkgutil
 import runpy
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -38,7 +39,7 @@ PR_SET_CHILD_SUBREAPER = 36
 """Source: prctl(2). Orphans below the caller become its children."""
 
 REQUEST_BYTES = 1 << 17
-PATIENCE_S = 120.0
+PATIENCE_S, ENDS_WITHIN_S = 120.0, 10.0
 _LOCK = Lock()
 """Held from the request for a copy until it is adopted: only one thread of a process may adopt."""
 ROOT = Path(__file__).parents[1]
@@ -109,13 +110,27 @@ class _Starter:
             return int(self._ours.recv(20))
         except BaseException:  # what is said later would be taken for the answer to the next
             _starter.cache_clear()
+            self._end_started()
             self.close()
             raise
+
+    def _end_started(self) -> None:
+        """End the copies of which nobody has heard: who asked for them has gone."""
+        with suppress(OSError):
+            self._ours.shutdown(socket.SHUT_WR)
+            self._ours.settimeout(ENDS_WITHIN_S)
+            while said := self._ours.recv(20):
+                os.kill(int(said), signal.SIGKILL)
+                os.waitpid(int(said), 0)
 
     def close(self) -> None:
         """End it."""
         self._ours.close()
-        self._process.wait()
+        try:
+            self._process.wait(ENDS_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 @cache
@@ -132,8 +147,9 @@ def _umask() -> int:
 @contextmanager
 def _adopting() -> Iterator[None]:
     """Let what is orphaned below this process meanwhile become its child."""
-    control = ctypes.CDLL(None).prctl
-    control(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    control = ctypes.CDLL(None, use_errno=True).prctl
+    if control(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
     try:
         yield
     finally:
@@ -145,8 +161,8 @@ def _adopting() -> Iterator[None]:
 
 def main() -> None:
     """Make copies until nobody can ask for them; returns in a copy that is to be the command."""
-    _import_all()
     asked, adopter = socket.socket(fileno=os.dup(0)), os.getppid()
+    _import_all()
     while True:
         data, streams, *_ = socket.recv_fds(asked, REQUEST_BYTES, 3)
         if not data:

@@ -53,7 +53,7 @@ from tests.simulation.steered import Overseer
 from tests.simulation.story import ACCOUNT, PASSWORD, Place, Story, plan_of, told
 from tests.simulation.troubles import PLAYED
 from tests.simulation.witness import Witness
-from tests.virtual.clock import freeze, run_virtual, uncollected
+from tests.virtual.clock import VirtualTimeLoop, freeze, run_virtual, uncollected
 from tests.virtual.network import MemoryNetwork
 from tests.virtual.sites import host, serving
 
@@ -246,6 +246,7 @@ class _Play:
         self.network.known = {host(place.name) for place in story.places}
         faults = {place.name: FaultScript(place.rules, seed=place.seed) for place in story.places}
         loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
         loop.call_later(10 * story.ends_s, loop.stop)  # even if something shields itself for ever
         outcome: Outcome | None = None
         async with serving(
@@ -274,6 +275,8 @@ class _Play:
         now = anyio.current_time()
         if witness.violation is not None:
             raise Violation(f"after {now:g} s: {witness.violation}")
+        if loop.errors:
+            raise Violation(f"errors in callbacks: {loop.errors[:2]}")
         if deadline.cancelled_caught or outcome is None:
             raise Violation(f"not over after {story.ends_s:g} s")
         return self._judged(outcome, now)

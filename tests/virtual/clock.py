@@ -116,6 +116,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Use it as a loop factory."""
         self.now = 0.0
         """Virtual seconds since the loop was made."""
+        self.errors: list[BaseException] = []
+        """What callbacks have raised: asyncio only logs that."""
         self._polling = _Polling()
         super().__init__(self._polling)
         self.create_future = partial(asyncio.Future, loop=self)  # type: ignore[method-assign]
@@ -204,6 +206,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Tell what a callback has raised, as asyncio does."""
         if isinstance(exc, SystemExit | KeyboardInterrupt):
             raise exc
+        self.errors.append(exc)
         self.call_exception_handler(
             {"message": f"Exception in callback {handle!r}", "exception": exc, "handle": handle}
         )

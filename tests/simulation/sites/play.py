@@ -118,6 +118,7 @@ class _Play:
                 for _ in range(crew.workers):
                     self._begin(crew)
             await self.stage.over(story.ends_s)
+            assert not self.stage.loop.errors, self.stage.loop.errors[:2]
             took_s = self.stage.loop.now
             if not story.servers_are_well:
                 await anyio.sleep(LATEST_S)

@@ -54,12 +54,13 @@ GENTLE = (1, 2, 5, 8, 13, 17, 19)
 """Of each twenty seeds, those whose plans may give servers their mounts little by little."""
 
 BRIEFLY = 10
-"""How many times shorter what servers need is in a brief story; leases, freezes and cuts are not,
-so more of them meet."""
+"""How many times shorter what servers need is in a brief story. Leases are not, nor most freezes
+and cuts."""
 FEW = 3
 """Machines of a server in a brief story."""
-AT_MOST_S = 12.0
-"""Longest that a strike lasts in a brief story, and until another worker comes."""
+AT_MOST_S = 20.0
+"""Longest that a strike lasts in a brief story, and until another worker comes: longer than a
+connection to the database is waited for (`link.ANSWER_S`), which is given up then."""
 
 CALM, ONLY_SITES, FAILOVER = (0,), (1, 2, 3, 4, 5), (6,)
 """Of each ten seeds: nothing goes wrong; servers are well and machines are not; commits are lost.
@@ -120,6 +121,7 @@ class SitesStory:
     """Least time between two mount requests to a server."""
     mount_within_s: float = 240.0
     unmount_within_s: float = 180.0
+    is_brief: bool = False
 
     @property
     def is_calm(self) -> bool:
@@ -144,7 +146,8 @@ class SitesStory:
         machines = sum(server.machines for server in self.servers)
         rounds = machines if self.ramp is not None else rounds
         gentle = 4 * machines * self.interval_s
-        return 2400.0 + 1000.0 * rounds * (1 + self.open_os) + 4 * lasting + gentle
+        least, round_s = (1500.0, 200.0) if self.is_brief else (2400.0, 1000.0)
+        return least + round_s * rounds * (1 + self.open_os) + 4 * lasting + gentle
 
 
 def told(seed: int) -> SitesStory:
@@ -189,6 +192,7 @@ def told(seed: int) -> SitesStory:
 def told_briefly(seed: int) -> SitesStory:
     """Return the story of a seed with mounts of seconds: half the time to play it."""
     story = told(seed)
+    story.is_brief = True
     story.mount_within_s /= BRIEFLY
     story.unmount_within_s /= BRIEFLY
     story.replaced_after_s = min(story.replaced_after_s, AT_MOST_S)
@@ -200,7 +204,8 @@ def told_briefly(seed: int) -> SitesStory:
     for strike in story.strikes:
         strike.seconds = min(strike.seconds, AT_MOST_S)
     for server in story.servers:
-        server.mount_s = (server.mount_s or 0.0) / BRIEFLY
+        assert server.mount_s is not None
+        server.mount_s /= BRIEFLY
         server.machines = min(server.machines, FEW)
         late_s = server.behaviour.stopped_mount_after_s
         if late_s is not None:
