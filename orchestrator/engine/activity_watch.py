@@ -142,6 +142,7 @@ class ActivityWatch:
     async def known(self) -> None:
         """Return after the first look, or when nobody waits for it any longer."""
         if not self._known.is_set():
+            self._wish.set()  # its target may not have been there when the session was opened
             with anyio.move_on_after(len(Question) * ANSWER_S):
                 await self._known.wait()
 

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.model import ServerName
+from orchestrator.core.sites import Ask
 from orchestrator.simulator.inventory import REPLICAS
 from tests.scenarios.drill import Site
 from tests.simulation.sites.judging import judged, results, takeover_s
@@ -406,3 +407,24 @@ def test_a_failover_that_loses_commits_loses_no_target() -> None:
 
     assert results(report) == {"mounted": 10}
     assert epochs(stage) == [1]
+
+
+def test_a_run_that_was_stopped_before_it_began_begins_soon_after_its_resume() -> None:
+    """Its targets are planned only then, and wait for the first look at what others do there."""
+
+    async def story() -> tuple[dict[str, Any], float]:
+        with pytest.MonkeyPatch.context() as patch, no_errors():
+            async with staged(patch, [Site("hq", machines=2, limit=2, mount_s=4.0)]) as stage:
+                await stage.visitor.ask(RUN, Ask.STOP, {})
+                stage.begin("first", "main")
+                await stage.over()
+                assert not stage.sites.truth.mounts
+                resumed_at = stage.loop.now
+                await stage.visitor.ask(RUN, Ask.RESUME, {"retry_failed": False})
+                stage.begin("second", "main")
+                await stage.over()
+                return judged(stage), stage.sites.truth.mounts[0].requested_at - resumed_at
+
+    report, waited_s = run_processes(story)
+    assert results(report) == {"mounted": 2}
+    assert waited_s < 5.0
