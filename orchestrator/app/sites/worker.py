@@ -318,11 +318,14 @@ class Worker:
 
     async def _patiently(self, ask: Callable[[], Awaitable[None]], *, tries: float) -> None:
         """Ask the database until it answers, or so many times."""
+        is_told = False
         while tries > 0:
             tries -= 1
             try:
                 return await ask()
             except DatabaseAway as exc:
-                log.warning("database.away", why=str(exc))
+                if not is_told:
+                    log.warning("database.away", why=str(exc))
+                is_told = True
                 await anyio.sleep(LOOK_S)
         return None
