@@ -20,6 +20,7 @@ from click.core import ParameterSource
 
 from orchestrator.cli import options
 from orchestrator.cli.ending import end, explained, fail
+from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.text import counted
 from orchestrator.views import streams
 
@@ -32,6 +33,8 @@ T = TypeVar("T")
 
 SIGNAL_WITHIN_S = 0.2
 """Seconds after the end of a server in which a signal is taken for its cause."""
+
+REMOVED = "its workers, servers and database are removed, and its run cannot be resumed"
 
 
 @click.command("simulate")
@@ -282,23 +285,31 @@ def demo_command(
 
     Uses separate server processes, HTTPS, a journal on disk and real reports. At the end the demo
     shows its report and the servers' own count of mounts.
+
+    Ctrl-C or SIGTERM stops the run, and the demo ends with its report. With --sites a second one
+    ends it at once, without a report.
     """
     streams.never_wait()
     if kill and (sites is None or sites < 2):
         fail(2, "--kill needs --sites 2 or more: another worker must be there to take over")
     if sites is not None:
-        from orchestrator.app.sites.demo import demonstrate_sites
+        from orchestrator.app.sites.demo import DemoStopped, demonstrate_sites
 
         begun = partial(
             demonstrate_sites, directory, output.view(), targets=targets, sites=sites, kill=kill
         )
-        over_sites = anyio.run(begun)
+        try:
+            over_sites = anyio.run(begun)
+        except DemoStopped as exc:
+            fail(128 + exc.number, f"{exc}; {REMOVED}")
         killed = over_sites.killed
         if killed is not None:
             click.echo(
                 f"Worker {killed.pid} was killed; others served all that it had, "
                 f"{counted(killed.shards, 'shard')}, {killed.seconds:.1f} s later."
             )
+        if over_sites.outcome.code in {ExitCode.SIGINT, ExitCode.SIGTERM}:
+            click.echo(f"bulk-restore: the demo was stopped; {REMOVED}", err=True)
         _show_demo(over_sites.outcome, over_sites.truth, over_sites.plan)
     else:
         from orchestrator.app.demo import demonstrate

@@ -153,6 +153,7 @@ class PrivateServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd=self.directory,
+            start_new_session=True,  # Ctrl-C in the terminal is for this process
             env={**_environment(), "TZ": "UTC"},
             text=True,
             check=False,

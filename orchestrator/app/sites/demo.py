@@ -3,6 +3,9 @@
 Everything but the servers and the machines is real: workers that share nothing but the database,
 leases, sealed tokens, simulated Enterprise Managers behind HTTPS. With `kill` the busiest worker
 is killed half-way, as a lost machine would be.
+
+Ctrl-C or SIGTERM stops the run, and the demo ends with its report. Before there is a run, and the
+second time, it ends at once. Whatever was started is ended and removed.
 """
 
 from __future__ import annotations
@@ -10,24 +13,29 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 from msgspec import Struct
 
 from orchestrator.app.demo import settings_for
+from orchestrator.app.follow import RunFollower
 from orchestrator.app.outcome import Outcome
-from orchestrator.app.sites.ending import reported, wait_for
+from orchestrator.app.sites import asking
+from orchestrator.app.sites.demo_workers import workers
+from orchestrator.app.sites.ending import reported
 from orchestrator.app.sites.overview import overview
+from orchestrator.app.sites.running import patiently, show_to_the_end
 from orchestrator.app.sites.stored_plan import submission_of, travelling_plan
 from orchestrator.app.sites.submitting import submit
 from orchestrator.app.wiring import Choices, World
+from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.model import RunId
 from orchestrator.core.sites import ShardState
 from orchestrator.database.address import Address, read_address
@@ -45,8 +53,8 @@ DATABASE = "drills"
 LOOK_S = 0.2
 """Seconds between looks whether it is time to kill a worker, and whether that is mended."""
 
-ENDS_WITHIN_S = 10.0
-"""Seconds in which a worker that is asked to must have ended."""
+STOPS_WITHIN_S = 30.0
+"""Seconds in which a run that was asked to stop must have ended: then the demo ends without it."""
 
 
 class Takeover(Struct, frozen=True, kw_only=True):
@@ -68,6 +76,15 @@ class SitesDemo(Struct, frozen=True, kw_only=True):
     killed: Takeover | None
 
 
+class DemoStopped(OrchestratorError):
+    """A signal has ended the demo before its run had ended."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        """`number` is the signal's."""
+        super().__init__(f"stopped by {number.name}")
+        self.number = number
+
+
 async def demonstrate_sites(
     directory: Path, view: View, *, targets: int, sites: int, kill: bool
 ) -> SitesDemo:
@@ -75,8 +92,57 @@ async def demonstrate_sites(
 
     Raises:
         CannotStart: there is no PostgreSQL on this machine that can be started.
+        DemoStopped: by a signal before there was a run to stop, or by a second one.
         JournalError: as for any run.
     """
+    done: list[SitesDemo] = []
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with anyio.create_task_group() as tasks:
+            stopping = _Stopping(tasks)
+            tasks.start_soon(stopping.obey, signals)
+            done.append(
+                await _demonstrated(
+                    directory, view, targets=targets, sites=sites, kill=kill, stopping=stopping
+                )
+            )
+            tasks.cancel_scope.cancel()
+    if not done:
+        assert stopping.number is not None  # noqa: S101 - what else cancels it
+        raise DemoStopped(stopping.number)
+    return done[0]
+
+
+class _Stopping:
+    """What signals do: the first one stops the run, if there is one; any other ends the demo."""
+
+    def __init__(self, tasks: TaskGroup) -> None:
+        """`tasks` are all of the demo."""
+        self._tasks = tasks
+        self.number: signal.Signals | None = None
+        """The last signal."""
+        self.stop: Callable[[], Awaitable[object]] | None = None
+        """Asks the run to stop, once there is one."""
+
+    async def obey(self, signals: AsyncIterator[signal.Signals]) -> None:
+        """Obey signals until the demo ends."""
+        async for number in signals:
+            self.number = number
+            if self.stop is None:
+                break
+            self._tasks.start_soon(self._stop, self.stop)
+            self.stop = None
+        self._tasks.cancel_scope.cancel()
+
+    async def _stop(self, stop: Callable[[], Awaitable[object]]) -> None:
+        with anyio.move_on_after(STOPS_WITHIN_S):
+            await patiently(stop)
+            await anyio.sleep_forever()
+        self._tasks.cancel_scope.cancel()
+
+
+async def _demonstrated(
+    directory: Path, view: View, *, targets: int, sites: int, kill: bool, stopping: _Stopping
+) -> SitesDemo:
     password = secrets.token_urlsafe(16)
     settings = settings_for(sites, machines=1500, password=password, duration_range=(0.5, 3.0))
     await anyio.Path(directory).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -98,7 +164,8 @@ async def demonstrate_sites(
         submission = submission_of(travelling, choices, World())
         await submit(address, submission)
         run = submission.started.run
-        with _workers(url, key, [each.name for each in settings]):
+        with workers(url, key, [each.name for each in settings]):
+            stopping.stop = partial(asking.stop, address, run, now=False)
             killed, outcome = await _carried_out(address, run, directory, view, kill=kill)
         return SitesDemo(outcome=outcome, truth=await running.truth(), plan=plan, killed=killed)
 
@@ -112,28 +179,6 @@ async def _database() -> AsyncIterator[PrivateServer]:
         yield server
 
 
-@contextmanager
-def _workers(url: str, key: Path, sites: Sequence[str]) -> Iterator[None]:
-    """Start a worker per site; each may serve every site, and has room for its part."""
-    rest = max(1, len(sites) - 1)
-    room = str(-(-(len(sites) + 1) // rest))  # all but one of them can serve everything
-    named = [word for site in sites for word in ("--site", site)]
-    command = [sys.executable, "-m", "orchestrator", "work", *named, "--shards", room]
-    command += ["--token-key", str(key), "--state", url, "--quiet"]
-    processes = [subprocess.Popen(command) for _ in sites]  # noqa: S603 - our own command
-    try:
-        yield
-    finally:
-        for each in processes:
-            each.terminate()
-        for each in processes:
-            try:
-                each.wait(ENDS_WITHIN_S)
-            except subprocess.TimeoutExpired:
-                each.kill()
-                each.wait()
-
-
 async def _carried_out(
     address: Address, run: RunId, directory: Path, view: View, *, kill: bool
 ) -> tuple[Takeover | None, Outcome]:
@@ -143,19 +188,17 @@ async def _carried_out(
     async def strike() -> None:
         killed.append(await _killed(address, run))
 
-    def follow() -> Outcome:
-        store = DatabaseStore(address)
-        try:
-            wait_for(store, store.summary(run), view)
-            return reported(store, run, directory / "report")[1]
-        finally:
-            store.close()
-
-    async with anyio.create_task_group() as tasks:
-        if kill:
-            tasks.start_soon(strike)
-        outcome = await anyio.to_thread.run_sync(follow, abandon_on_cancel=True)
-        tasks.cancel_scope.cancel()
+    store = DatabaseStore(address)
+    try:
+        async with anyio.create_task_group() as tasks:
+            if kill:
+                tasks.start_soon(strike)
+            await show_to_the_end(RunFollower(store, store.summary(run)), view)
+            tasks.cancel_scope.cancel()
+        report = directory / "report"
+        _, outcome = await anyio.to_thread.run_sync(reported, store, run, report)
+    finally:
+        store.close()
     return (killed[0] if killed else None), outcome
 
 

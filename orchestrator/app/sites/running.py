@@ -84,7 +84,7 @@ async def run_over_database(
                     tasks.start_soon(_obey, address, run, signals)
                 async with anyio.create_task_group() as working:
                     working.start_soon(worker.serve)
-                    await _show(RunFollower(store, store.summary(run)), view, background)
+                    await show_to_the_end(RunFollower(store, store.summary(run)), view, background)
                 tasks.cancel_scope.cancel()
         directory = Path(submission.started.report_dir)
         state, outcome = await anyio.to_thread.run_sync(
@@ -95,7 +95,9 @@ async def run_over_database(
     return await tell_command_of_end(choices.on_finish, state, outcome, plan.source.plan)
 
 
-async def _show(follower: RunFollower, view: View, background: Sequence[WebView]) -> None:
+async def show_to_the_end(
+    follower: RunFollower, view: View, background: Sequence[WebView] = ()
+) -> None:
     """Show a run, as it is recorded, until it has ended."""
     everybody: list[View | WebView] = [view, *background]
     views = [each for each in everybody if harmlessly(each, each.begin, follower.stats)]
@@ -139,10 +141,11 @@ async def _obey(address: Address, run: RunId, signals: Signals) -> None:
             log.info("terminal.gone")
             continue
         stops += 1
-        await _asked(partial(asking.stop, address, run, now=stops > 1))
+        await patiently(partial(asking.stop, address, run, now=stops > 1))
 
 
-async def _asked(ask: Callable[[], Awaitable[object]]) -> None:
+async def patiently(ask: Callable[[], Awaitable[object]]) -> None:
+    """Ask a database until it answers."""
     while True:
         try:
             await ask()
