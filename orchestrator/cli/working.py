@@ -15,7 +15,6 @@ import click
 from orchestrator.cli import options
 from orchestrator.cli.ending import end
 from orchestrator.core.exit_codes import ExitCode
-from orchestrator.core.text import inert
 from orchestrator.views import streams
 
 if TYPE_CHECKING:
@@ -88,10 +87,15 @@ def work_command(
     signal ends it at once, and lists what it knows to be mounted. To end a run use:
     bulk-restore stop RUN.
 
+    It says on stderr which servers it takes, finishes and leaves to others, and what stays mounted
+    when it ends; not with --quiet.
+
     The secrets of the servers are read on this machine, at each logon.
     """
+    from orchestrator.app.sites.onlooker import Onlooker
     from orchestrator.app.sites.worker import Terms
     from orchestrator.app.sites.working import work
+    from orchestrator.cli.telling import Teller
     from orchestrator.database.sealing import load_sealer
 
     streams.never_wait()
@@ -103,11 +107,16 @@ def work_command(
             err=True,
         )
     terms = Terms(sites=sites, room=shards, until_idle=until_idle)
-    if not output.quiet:
-        click.echo(inert(f"serving {', '.join(sites)} in {state}"), err=True)
+    onlooker = Onlooker() if output.quiet else Teller(f"serving {', '.join(sites)} in {state}")
     went_well = anyio.run(
         partial(
-            work, state, terms, sealer=sealer, at_once=_end_at_once, on_long_away=_tell_of_outage
+            work,
+            state,
+            terms,
+            sealer=sealer,
+            at_once=_end_at_once,
+            on_long_away=_tell_of_outage,
+            onlooker=onlooker,
         )
     )
     end(ExitCode.GOOD if went_well else ExitCode.INTERNAL)

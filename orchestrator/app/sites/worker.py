@@ -11,6 +11,7 @@ import anyio
 from anyio.abc import TaskGroup
 from msgspec import Struct
 
+from orchestrator.app.sites.onlooker import Onlooker
 from orchestrator.app.sites.served import Served
 from orchestrator.app.sites.served_conductor import ServedConductor
 from orchestrator.app.sites.served_shard import ServedShard
@@ -75,6 +76,7 @@ class Worker:
         renewals: Renewals,
         terms: Terms,
         on_long_away: Callable[[Sequence[str]], object] = lambda mounted: None,
+        onlooker: Onlooker | None = None,
     ) -> None:
         """Nothing is asked of the database before `serve`.
 
@@ -82,6 +84,9 @@ class Worker:
         than `limits.outage` of a run: nobody sees it anywhere else.
         """
         self._on_long_away = on_long_away
+        self._onlooker = onlooker or Onlooker()
+        self._left_open = 0
+        """Mounts that may be open of what was handed over."""
         self._serving, self._renewals, self._terms = serving, renewals, terms
         self._served: dict[tuple[RunId, str], Served] = {}
         self._epochs: dict[tuple[RunId, str], int] = {}
@@ -124,6 +129,7 @@ class Worker:
         """
         serving = self._serving
         await self._enter(tries=math.inf)
+        self._onlooker.entered()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(serving.stream.serve)
             self._renewals.hold(lambda: [each.held for each in self._served.values()])
@@ -133,6 +139,8 @@ class Worker:
                 await self._take_until_left(shards)
                 for each in list(self._served.values()):
                     shards.start_soon(self._hand_over, each)
+            if self._leaving.is_set():
+                self._onlooker.handed_over(self._left_open)
             tasks.cancel_scope.cancel()
         leave = partial(serving.database.leave, serving.worker.worker)
         await self._patiently(leave, tries=LAST_TRIES)
@@ -268,8 +276,11 @@ class Worker:
     async def _serve(self, served: Served) -> None:
         lease = served.lease
         log.info("shard.taken", run=lease.run, server=lease.server, epoch=lease.epoch)
+        self._onlooker.taken(lease)
         try:
             await served.serve()
+            if served.is_done:
+                self._onlooker.finished(lease)
             if served.damage is not None and not served.fence.lost:
                 # Its records are lost: whoever went on from what is left might mount twice.
                 log.error("shard.damaged", run=lease.run, server=lease.server, why=served.damage)
@@ -285,8 +296,13 @@ class Worker:
         self._woken.set()
 
     async def _hand_over(self, served: Served, *, in_turn: bool = False) -> None:
+        is_lost = served.fence.lost
         await served.hand_over()
+        mounted = sum(1 for _ in served.mounted())
         await self._give_back(served.lease, in_turn=in_turn)
+        if not (is_lost or served.is_done):
+            self._left_open += mounted
+            self._onlooker.left(served.lease, mounted)
 
     async def _give_back(self, lease: Lease, *, in_turn: bool = False) -> None:
         """Offer a shard to others; if the database is away, its lease expires."""

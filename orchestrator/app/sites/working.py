@@ -14,6 +14,7 @@ import anyio
 
 from orchestrator.app.signals import Signals, caught_signals
 from orchestrator.app.sites.commit_stream import CommitStream
+from orchestrator.app.sites.onlooker import Onlooker
 from orchestrator.app.sites.renewals import RenewalsByThread
 from orchestrator.app.sites.serving import Serving
 from orchestrator.app.sites.submitting import warn_if_not_heard
@@ -45,13 +46,15 @@ async def work(
     sealer: Sealer | None,
     at_once: Callable[[int, Sequence[str]], object],
     on_long_away: Callable[[Sequence[str]], object],
+    onlooker: Onlooker,
 ) -> bool:
     """Serve shards until a signal, or until nothing is left with `terms.until_idle`.
 
     The first SIGINT or SIGTERM hands everything over: what is mounted stays mounted, for the next
     worker. `at_once` is called with the number of a second one, and a line for each mount that may
     be open here; `on_long_away` with such lines once the database was away for longer than a run's
-    `limits.outage`. Returns whether all went well; not after an error that nobody foresaw.
+    `limits.outage`. `onlooker` is told what is served. Returns whether all went well; not after an
+    error that nobody foresaw.
 
     Raises:
         DatabaseAway: it cannot be reached at all.
@@ -60,7 +63,14 @@ async def work(
     world = World()
     with caught_signals(world) as signals:
         async with (
-            joined(address, terms, world, sealer=sealer, on_long_away=on_long_away) as worker,
+            joined(
+                address,
+                terms,
+                world,
+                sealer=sealer,
+                on_long_away=on_long_away,
+                onlooker=onlooker,
+            ) as worker,
             anyio.create_task_group() as tasks,
         ):
             if signals is not None:
@@ -78,6 +88,7 @@ async def joined(
     *,
     sealer: Sealer | None,
     on_long_away: Callable[[Sequence[str]], object] = lambda mounted: None,
+    onlooker: Onlooker | None = None,
 ) -> AsyncIterator[Worker]:
     """Return a worker that can begin to serve, with everything that it needs; see `work`.
 
@@ -100,7 +111,7 @@ async def joined(
             history=history,
         )
         renewals = RenewalsByThread(address, facts.worker)
-        worker = Worker(serving, renewals, terms, on_long_away)
+        worker = Worker(serving, renewals, terms, on_long_away, onlooker)
         log.info("worker.begins", worker=facts.worker, sites=list(terms.sites))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_listen, database, worker)

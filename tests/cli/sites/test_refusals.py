@@ -89,6 +89,7 @@ def test_a_database_that_does_not_answer_is_away(verb: list[str]) -> None:
 
     assert done.exit_code == 74
     assert "is away" in done.output
+    assert "serving" not in done.output
     assert "bulk-restore database init" in done.output
     assert time.monotonic() - began < 15
 
@@ -99,6 +100,7 @@ def test_a_foreign_database_is_unusable(verb: list[str], server: PrivateServer) 
 
     assert done.exit_code == 74
     assert "bulk-restore database init" in done.output
+    assert "serving" not in done.output
 
 
 def test_a_database_of_another_version_is_unusable(
@@ -128,6 +130,7 @@ def test_who_may_only_look_can_neither_submit_nor_stop_nor_work(
     ]
 
     assert [done.exit_code for done in answers] == [74, 74, 74]
+    assert not any("serving" in done.output for done in answers)
     assert all("bulk_restore_operator" in done.output for done in answers)
     assert invoke("status", run, "--state", url).exit_code == 0
     assert owner.one("SELECT count(*) FROM request") == 0

@@ -44,24 +44,48 @@ def test_a_worker_that_is_killed_is_succeeded_by_another(stalled: Servers, site:
 def test_a_worker_that_is_stopped_hands_over(stalled: Servers, site: Site) -> None:
     """Ctrl-C ends it with code 0 while its mounts are open; another one finishes them."""
     run = site.submit(site.plan(stalled))
-    first = site.work()
+    first = site.work(stderr=subprocess.PIPE)
     until_running(site, MOST)
 
     first.send_signal(signal.SIGINT)
-    code, _, _ = ended(first)
+    code, _, said = ended(first)
     left_open = [each for each in stalled.truth().mounts if each.closed_at is None]
     status = site.call("status", run)
     stalled.go_on()
-    second = site.work("--until-idle")
+    second = site.work("--until-idle", "--quiet", stderr=subprocess.PIPE)
 
     assert code == 0
+    begins, *taken, one, other, third, ends = said.splitlines()
+    assert begins.startswith("serving default in ")
+    assert sorted(taken) == [f"run {run}: {each} taken" for each in ("conductor", "dr", "hq")]
+    assert {one, other, third} > {f"run {run}: conductor left to the next worker"}
+    opened = re.findall(r"left to the next worker, (\d+) mounts? left open for the", said)
+    assert sum(map(int, opened)) == MOST
+    assert ends == f"handed over: {MOST} mounts left open for the next worker"
     assert len(left_open) == MOST
     assert status.returncode == 3  # something is mounted, and nobody works on it
     assert "no worker serves site default" in status.stdout
-    assert ended(second)[0] == 0
+    assert ended(second)[::2] == (0, "")
     assert site.status(run)["run"]["exit_code"] == 0
     assert all(each["taken_over"] == 0 for each in site.shards(run).values())  # given back
     require_clean(stalled, 12)
+
+
+def test_a_worker_says_what_it_has_finished_and_that_nothing_is_left(
+    quick: Servers, site: Site
+) -> None:
+    """For the person who has started it in a terminal."""
+    run = site.submit(site.plan(quick, targets=4))
+    worker = site.work(stderr=subprocess.PIPE)
+    until(lambda: site.status(run)["state"] == "finished")
+
+    worker.send_signal(signal.SIGTERM)
+    code, _, said = ended(worker)
+
+    assert code == 0
+    finished = [line for line in said.splitlines() if line.endswith(" finished")]
+    assert sorted(finished) == [f"run {run}: {each} finished" for each in ("conductor", "dr", "hq")]
+    assert said.endswith("\nhanded over: nothing is known to be mounted here\n")
 
 
 def test_a_worker_without_a_key_warns_and_is_not_survivable(stalled: Servers, site: Site) -> None:
