@@ -125,6 +125,7 @@ def _advice(error: Exception) -> str:
         "another run), and try again when it has ended",
         errors.DatabaseAway: "check the address, the network and that the server runs; a new "
         "database is set up with: bulk-restore database init",
+        errors.SiteDenied: "grant it, or use a login of that site, or leave the site away",
         errors.DatabaseUnusable: "look at it with: bulk-restore database check; it is set up with: "
         "bulk-restore database init",
         errors.JournalError: "the state directory (--state) must be writable and on a local disk",

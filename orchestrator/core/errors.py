@@ -142,6 +142,10 @@ class DatabaseUnusable(JournalError):
     """The database is none of ours, of another version, or denies this account what it needs."""
 
 
+class SiteDenied(DatabaseUnusable):
+    """The database gives this account nothing of a site: there is a role for those who serve it."""
+
+
 class NotEntered(DatabaseUnusable):
     """The database does not know this worker: it has not entered, or a failover has lost that."""
 

@@ -28,6 +28,7 @@ from orchestrator.database.hearing import PATIENCE_S
 from orchestrator.database.installation import connected
 from orchestrator.database.postgresql import PostgreSQL
 from orchestrator.database.renewal import boot_clock
+from orchestrator.database.site_roles import require_sites
 from orchestrator.log import Log
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ async def work(
     Raises:
         DatabaseAway: it cannot be reached at all.
         DatabaseUnusable: it is none of ours, or this account may not work there.
+        SiteDenied: this account may not serve one of the sites.
     """
     world = World()
     with caught_signals(world) as signals:
@@ -75,6 +77,7 @@ async def work(
         ):
             if signals is not None:
                 tasks.start_soon(_obey, worker, signals, at_once)
+            await require_sites(address, terms.sites)
             await worker.serve()
             tasks.cancel_scope.cancel()
     return not worker.failed

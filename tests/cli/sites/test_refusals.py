@@ -136,6 +136,29 @@ def test_who_may_only_look_can_neither_submit_nor_stop_nor_work(
     assert owner.one("SELECT count(*) FROM request") == 0
 
 
+def test_a_login_that_may_not_serve_a_site_is_told_what_to_grant(
+    server: PrivateServer, name: str, owner: Owner
+) -> None:
+    """It would wait for ever, and nobody would know for what."""
+    owner.rows("CREATE ROLE bulk_restore_site_west ROLE west")
+    try:
+        west, east = (
+            invoke(
+                *("work", "--site", "default", "--site", "west", "--until-idle"),
+                *("--state", server.url(name, login)),
+            )
+            for login in ("west", "east")
+        )
+    finally:
+        owner.rows("DROP ROLE bulk_restore_site_west")
+
+    assert (west.exit_code, east.exit_code) == (0, 74)
+    assert "serving default, west in" in west.output
+    assert "the login east may not serve west in" in east.output
+    assert "GRANT bulk_restore_site_west TO east" in east.output
+    assert "serving" not in east.output
+
+
 def test_a_broken_plan_is_not_submitted(server: PrivateServer, name: str, owner: Owner) -> None:
     """With the same words as everywhere, before the database is asked for anything."""
     for path in BROKEN[:20]:
