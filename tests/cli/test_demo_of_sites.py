@@ -73,25 +73,28 @@ def demo(directory: Path, words: str) -> Iterator[subprocess.Popen[str]]:
         until_said(process, words)
         yield process
     finally:
-        process.kill()
+        for each in (process.pid, *left(directory)):
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
         process.communicate()
 
 
-def left(directory: Path) -> list[str]:
+def left(directory: Path) -> dict[int, str]:
     """Return the commands of the processes that a demo has started and that still run."""
-    mark, found = f"{MARK}={directory}".encode(), []
+    mark, found = f"{MARK}={directory}".encode(), {}
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has just ended
             if mark in (process / "environ").read_bytes().split(b"\0"):
-                found.append((process / "cmdline").read_text().replace("\0", " "))
-    return [each for each in found if each]  # those without a command have ended
+                command = (process / "cmdline").read_text().replace("\0", " ")
+                if command:  # else it has ended
+                    found[int(process.name)] = command
+    return found
 
 
 def database_of(directory: Path) -> Path:
     """Return where the database of a demo is."""
-    return next(
-        Path(found[1]) for each in left(directory) if (found := re.search(r"-D (\S+)", each))
-    )
+    commands = left(directory).values()
+    return next(Path(found[1]) for each in commands if (found := re.search(r"-D (\S+)", each)))
 
 
 def test_ctrl_c_stops_the_run_and_ends_everything_in_order(tmp_path: Path) -> None:
@@ -107,7 +110,7 @@ def test_ctrl_c_stops_the_run_and_ends_everything_in_order(tmp_path: Path) -> No
     assert err.splitlines()[-1].startswith("bulk-restore: the demo was stopped; its workers,")
     assert "Traceback" not in err
     assert json.loads((tmp_path / "report" / "report.json").read_text())["run"]["exit_code"] == 130
-    assert left(tmp_path) == []
+    assert left(tmp_path) == {}
     assert not database.parent.exists()
 
 
@@ -126,7 +129,7 @@ def test_a_second_ctrl_c_ends_a_demo_at_once(tmp_path: Path) -> None:
     assert err.splitlines()[-1].startswith("bulk-restore: stopped by SIGINT; its workers,")
     assert out == ""
     assert "Traceback" not in err
-    assert left(tmp_path) == []
+    assert left(tmp_path) == {}
     assert not database.parent.exists()
 
 
