@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -25,6 +26,9 @@ log = Log(__name__)
 LOOK_S = 0.5
 """Seconds between two looks into the journal; its writer commits as often."""
 
+SHARDS_EVERY_S = 2.0
+"""Seconds between two looks at who serves which server, where several machines do."""
+
 GRACE_S = 2.0
 """Seconds without a process, after which a run's process is taken to be gone."""
 
@@ -47,6 +51,10 @@ class RunFollower:
         self.stall: Stall | None = None
         """Who works on the run and does not move, and since when."""
         self._is_away = False
+        self._waited: tuple[str, ...] = ()
+        """What waited when that was last looked at."""
+        self._shards_at = -math.inf
+        """When it was last looked at who serves which server, on the monotonic clock."""
 
     def read_on(self) -> list[Observed]:
         """Return what was recorded since the last look, each event with its target's record.
@@ -64,6 +72,7 @@ class RunFollower:
             stall = None  # who does not move keeps a lock, and loses a lease
             if is_running is not self._store.is_shared:
                 stall = self._store.stall(self._summary)
+            self._look_at_shards()
             events, self._mark = self._store.read_on(self._summary.run, self._mark)
         except DatabaseAway as exc:  # it was there before, and the run waits for it, too
             if not self._is_away:
@@ -76,6 +85,17 @@ class RunFollower:
             since = datetime.now(UTC) - self.run_state.started.started_at
             self._began = time.monotonic() - since.total_seconds()
         return observed
+
+    def _look_at_shards(self) -> None:
+        """Note what nobody does of a run over several machines, and why: `status` says the same."""
+        now = time.monotonic()
+        if not self._store.is_shared or now - self._shards_at < SHARDS_EVERY_S:
+            return
+        served = self._store.served(self._summary.run)
+        waits = () if served is None else tuple(served.what_waits())
+        # A shard that is just being handed over waits, too: what is said is seen twice.
+        self.stats.what_waits = tuple(each for each in waits if each in self._waited)
+        self._waited, self._shards_at = waits, now
 
     @property
     def has_ended(self) -> bool:
@@ -145,6 +165,7 @@ def _show_who_works(view: View, follower: RunFollower, *, gone: bool) -> None:
     One that has stalled and has just ended has not gone on: until it is gone nothing is said.
     """
     stall = None if follower.has_ended else follower.stall
+    view.say_what_waits()
     if gone:
         view.abandon(gone=True)
         view.stall(stall)

@@ -29,9 +29,7 @@ from orchestrator.core.sites import (
     SealedToken,
     ShardFacts,
     ShardRow,
-    ShardState,
     Standing,
-    Stop,
     Submission,
     Taken,
     WorkerFacts,
@@ -40,12 +38,7 @@ from orchestrator.core.sites import (
 from orchestrator.database import rows
 from orchestrator.database.address import Address
 from orchestrator.database.failures import explain
-from orchestrator.database.link import Link, Row
-
-SHARDS: LiteralString = (
-    "SELECT s.server, s.site, s.address, s.state, s.epoch, s.worker, s.since, s.lease_s, "
-    "s.takeovers, s.quota, s.used, s.wants, s.waits_for FROM bulk_restore.shards s "
-)
+from orchestrator.database.link import Link
 
 
 class PostgreSQL:
@@ -242,58 +235,31 @@ class PostgreSQL:
 
     async def runs(self) -> Sequence[RunRow]:
         """Return all runs, the newest first."""
-        found = await self._reads.rows(
-            "SELECT run, plan, submitted_at, state, halted, stopped, unmount "
-            "FROM bulk_restore.runs ORDER BY number DESC"
-        )
-        return [
-            RunRow(
-                run=RunId(run),
-                plan=plan,
-                submitted_at=_time(at),
-                is_open=state == "open",
-                halted=halted,
-                stopped=None if stopped is None else Stop(stopped),
-                unmount=unmount,
-            )
-            for run, plan, at, state, halted, stopped, unmount in found
-        ]
+        found = await self._reads.rows(rows.RUNS + "ORDER BY number DESC")
+        return [rows.run_row(each) for each in found]
 
     async def shards(self, run: RunId) -> Sequence[ShardRow]:
         """Return the shards of a run, the conductor first, then by name."""
         found = await self._reads.rows(
-            SHARDS + 'WHERE s.run = %s ORDER BY s.server COLLATE "C"', [run]
+            rows.SHARDS + 'WHERE s.run = %s ORDER BY s.server COLLATE "C"', [run]
         )
-        return [_shard(each) for each in found]
+        return [rows.shard(each) for each in found]
 
     async def undone(self, sites: Sequence[str], *, run: RunId | None = None) -> Sequence[ShardRow]:
         """Return what is left to do of runs that are open, or to be unmounted."""
         found = await self._reads.rows(
-            SHARDS + "JOIN bulk_restore.runs r USING (run) "
+            rows.SHARDS + "JOIN bulk_restore.runs r USING (run) "
             "WHERE s.state <> 'done' AND (r.state = 'open' OR r.unmount) "
             "AND (s.site IS NULL OR s.site = ANY (%s::text[])) "
             "AND (%s::text IS NULL OR s.run = %s)",
             [list(sites), run, run],
         )
-        return [_shard(each) for each in found]
+        return [rows.shard(each) for each in found]
 
     async def workers(self) -> Sequence[Holder]:
         """Return the workers that have entered and not left."""
-        found = await self._reads.rows(
-            "SELECT worker, host, pid, version, sites, seen_s FROM bulk_restore.workers "
-            "ORDER BY entered_at, worker"
-        )
-        return [
-            Holder(
-                worker=WorkerId(worker),
-                host=host,
-                pid=pid,
-                version=version,
-                sites=tuple(sites),
-                seen_s=seen_s,
-            )
-            for worker, host, pid, version, sites, seen_s in found
-        ]
+        found = await self._reads.rows(rows.WORKERS + "ORDER BY entered_at, worker")
+        return [rows.holder(each) for each in found]
 
     async def heads(self, run: RunId) -> Mapping[ServerName, ChainHead]:
         """Return where each chain of a run ends, all at one instant."""
@@ -348,23 +314,3 @@ def _time(found: datetime) -> datetime:
 
 def _holder(worker: WorkerId, lease: Lease) -> tuple[str, str, str, int]:
     return worker, lease.run, lease.server, lease.epoch
-
-
-def _shard(row: Row) -> ShardRow:
-    server, site, address, state, epoch, worker, since, lease_s, takeovers, *counts = row
-    quota, used, wants, waits_for = counts
-    return ShardRow(
-        server=ServerName(server),
-        site=site,
-        address=address,
-        state=ShardState(state),
-        epoch=epoch,
-        worker=worker,
-        since=None if since is None else _time(since),
-        lease_s=lease_s,
-        takeovers=takeovers,
-        quota=quota,
-        used=used,
-        wants=wants,
-        waits_for=waits_for,
-    )

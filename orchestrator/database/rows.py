@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC
 from typing import Any, LiteralString
 
 import msgspec
@@ -13,17 +14,82 @@ from orchestrator.core.sites import (
     ChainHead,
     Effect,
     Held,
+    Holder,
     Lease,
     Misfit,
     Outcome,
     Piece,
     Refusal,
+    RunRow,
+    ShardRow,
     ShardState,
     Standing,
     Stop,
     Taken,
     WorkerId,
 )
+
+RUNS: LiteralString = (
+    "SELECT run, plan, submitted_at, state, halted, stopped, unmount FROM bulk_restore.runs "
+)
+
+SHARDS: LiteralString = (
+    "SELECT s.server, s.site, s.address, s.state, s.epoch, s.worker, s.since, s.lease_s, "
+    "s.takeovers, s.quota, s.used, s.wants, s.waits_for FROM bulk_restore.shards s "
+)
+
+WORKERS: LiteralString = (
+    "SELECT worker, host, pid, version, sites, seen_s FROM bulk_restore.workers "
+)
+
+
+def run_row(row: Sequence[Any]) -> RunRow:
+    """Return a row of `RUNS`."""
+    run, plan, at, state, halted, stopped, unmount = row
+    return RunRow(
+        run=RunId(run),
+        plan=plan,
+        submitted_at=at.astimezone(UTC),
+        is_open=state == "open",
+        halted=halted,
+        stopped=None if stopped is None else Stop(stopped),
+        unmount=unmount,
+    )
+
+
+def shard(row: Sequence[Any]) -> ShardRow:
+    """Return a row of `SHARDS`."""
+    server, site, address, state, epoch, worker, since, lease_s, takeovers, *counts = row
+    quota, used, wants, waits_for = counts
+    return ShardRow(
+        server=ServerName(server),
+        site=site,
+        address=address,
+        state=ShardState(state),
+        epoch=epoch,
+        worker=worker,
+        since=None if since is None else since.astimezone(UTC),
+        lease_s=lease_s,
+        takeovers=takeovers,
+        quota=quota,
+        used=used,
+        wants=wants,
+        waits_for=waits_for,
+    )
+
+
+def holder(row: Sequence[Any]) -> Holder:
+    """Return a row of `WORKERS`."""
+    worker, host, pid, version, sites, seen_s = row
+    return Holder(
+        worker=WorkerId(worker),
+        host=host,
+        pid=pid,
+        version=version,
+        sites=tuple(sites),
+        seen_s=seen_s,
+    )
+
 
 RENEW: LiteralString = """
 SELECT run, server, epoch, at, waves, posts, halted, stopped, unmount, quota, deadline_s, asked,

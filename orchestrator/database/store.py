@@ -23,7 +23,7 @@ from orchestrator.core.earlier_runs.makespans import RUNS_BACK, TELLING, makespa
 from orchestrator.core.earlier_runs.naming import NO_NAMING, Naming
 from orchestrator.core.earlier_runs.proofs import PROVING, last_proofs
 from orchestrator.core.earlier_runs.systems import known_systems
-from orchestrator.core.errors import DatabaseAway, JournalDamaged
+from orchestrator.core.errors import DatabaseAway, JournalDamaged, RunNotFound
 from orchestrator.core.events import Event
 from orchestrator.core.makespan import PastMakespans
 from orchestrator.core.model import RunId, ServerName, SessionId
@@ -40,10 +40,12 @@ from orchestrator.core.records import (
     merged,
 )
 from orchestrator.core.same_server import Identities
+from orchestrator.core.served_run import ServedRun
 from orchestrator.database.address import Address
 from orchestrator.database.bounded import connected_within
 from orchestrator.database.failures import explain
 from orchestrator.database.installation import CONNECT_S, OPERATOR, require_version
+from orchestrator.database.rows import RUNS, SHARDS, WORKERS, holder, run_row, shard
 from orchestrator.log import Log
 
 log = Log(__name__)
@@ -149,6 +151,19 @@ class DatabaseStore(RunReader):
         ((host, pid, since),) = found
         return Stall(
             since=since, who=f"worker {host}" if pid is None else f"process {pid} on {host}"
+        )
+
+    def served(self, run: RunId) -> ServedRun:
+        """Return who works on each server of a run."""
+        found = self._ask(RUNS + "WHERE run = %s", [run])
+        if not found:
+            raise RunNotFound(f"there is no run {run}")
+        shards = self._ask(SHARDS + 'WHERE s.run = %s ORDER BY s.server COLLATE "C"', [run])
+        workers = map(holder, self._ask(WORKERS))
+        return ServedRun(
+            row=run_row(found[0]),
+            shards=tuple(map(shard, shards)),
+            workers={each.worker: each for each in workers},
         )
 
     def kept_sessions(self, run: RunId) -> frozenset[tuple[ServerName, SessionId]]:

@@ -265,6 +265,9 @@ class State(RunReader, RunLocks, SideFiles):
         """Return since when the living process that holds the run's lock does not move."""
         return self.stalled(summary.plan, summary.run)
 
+    def served(self, run: RunId) -> None:
+        """Return None: one process works on all servers of a run here."""
+
     # --- limits that runs share --------------------------------------------------------------
 
     @contextmanager

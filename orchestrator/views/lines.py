@@ -31,6 +31,8 @@ class LineView(View):
         super().__init__()
         self._joined = False
         self._writes = PendingWrites()
+        self._standing: list[str] = []
+        """What was last said to stand still."""
 
     def catch_up(self, event: Event, record: MountRecord | None) -> None:
         """Write no line; the next one names the run and its progress."""
@@ -82,10 +84,24 @@ class LineView(View):
         word = f"run {stats.started.run} goes on" if stall is None else stalled
         self._lines.write(f"{clock(stats.now)} {printable(word)}")
 
+    def say_what_waits(self) -> None:
+        """Write each reason once, and that nothing waits any more."""
+        stats = self.stats
+        if stats.started is None or stats.abandoned or stats.finished is not None:
+            return
+        standing = stats.standstills
+        new = [each for each in standing if each not in self._standing]
+        if self._standing and not standing:
+            new = ["nothing stands still any more"]
+        self._standing = standing
+        for line in new:
+            self._lines.write(f"{clock(stats.now)} {printable(line)}")
+
     def draw(self, now: float) -> None:
         """Write the summary line."""
         stats = self.stats
         stats.now = max(stats.now, now)
+        self.say_what_waits()
         if self._joined and stats.started is not None:
             self._join()
             return

@@ -26,7 +26,7 @@ from orchestrator.views.statistics import RunStatistics
 ROWS = 20
 NARROW = 60
 """Columns below which space is dear."""
-SERVERS_SHOWN, OLDEST_SHOWN, FAILURES_SHOWN, PEOPLE_SHOWN = 6, 3, 3, 3
+SERVERS_SHOWN, OLDEST_SHOWN, FAILURES_SHOWN, PEOPLE_SHOWN, STANDSTILLS_SHOWN = 6, 3, 3, 3, 3
 
 STYLES = {
     Result.VERIFIED: "green",
@@ -90,6 +90,9 @@ def _sections(stats: RunStatistics, width: int) -> Iterator[_Section]:
         yield _Section((2, 6), partial(_awaited, each))
     if stats.ending is not None:
         yield _row(2, (Span(printable(stats.ending, width), "bold yellow"),))
+    if stats.standstills:
+        ranks = (2, 9, 11)[: min(len(stats.standstills), STANDSTILLS_SHOWN)]
+        yield _Section(ranks, partial(_standstills, stats))
     if stats.force_hint is not None:
         yield _row(7, (Span(stats.force_hint, "yellow"),))
     if (stats.abandoned or stats.stall is not None) and stats.started is not None:
@@ -188,6 +191,11 @@ def _awaited(awaited: Awaited, count: int) -> list[Row]:
         (Span(f"  {awaited.command}", "yellow"),),
     ]
     return rows[:count]
+
+
+def _standstills(stats: RunStatistics, count: int) -> list[Row]:
+    """Return what does not go on, and why."""
+    return [(Span(printable(each), "bold yellow"),) for each in stats.standstills[:count]]
 
 
 # --- servers -----------------------------------------------------------------------------------

@@ -72,6 +72,8 @@ class RunStatistics:
         """Whether the run's process is gone although the run has not finished."""
         self.stall: Stall | None = None
         """Who works on the run and does not move, and since when."""
+        self.what_waits: tuple[str, ...] = ()
+        """What nobody does of a run over several machines, and why, as `status` says it."""
         self.held_up = HeldUp()
         """What only people can do."""
         self.is_shared = False
@@ -316,6 +318,11 @@ class RunStatistics:
         run = self.started.run if self.started is not None else "RUN"
         return continuing_words(run, self.stall, is_shared=self.is_shared)
 
+    @property
+    def standstills(self) -> list[str]:
+        """What does not go on although the run does, and why; nothing once it has ended."""
+        return [] if self.finished is not None else list(self.what_waits)
+
     def time_left(self) -> TimeLeft:
         """Return how long the rest may take, as of `now`; unknown while nobody works on the run."""
         if self.abandoned or self.stall is not None:
@@ -324,6 +331,8 @@ class RunStatistics:
             return TimeLeft(why="waiting for confirmation")
         if self.waits_for_people:
             return TimeLeft(why="time left: not known, it waits for people")
+        if self.standstills:
+            return TimeLeft(why="time left: not known, a part of it stands still")
         now = Situation(
             at=self.now,
             running=self.running.values(),

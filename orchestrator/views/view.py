@@ -48,6 +48,9 @@ class View:
         """Take note of who works on the run and does not move; called as `abandon` is."""
         self.stats.stall = stall
 
+    def say_what_waits(self) -> None:
+        """Say what stands still, and why, if that has changed; called after every look."""
+
     def draw(self, now: float) -> None:
         """Show the run as of `now` seconds on its clock. Called every `interval_s`."""
 

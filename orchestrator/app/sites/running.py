@@ -111,6 +111,8 @@ async def show_to_the_end(
                 for event, record in observed:
                     follower.stats.observe(event, record)
                     views = [x for x in views if harmlessly(x, x.observe, event, record)]
+                with harmless(view):
+                    view.say_what_waits()
                 if not observed:  # a long run comes in several parts
                     if follower.has_ended:
                         return

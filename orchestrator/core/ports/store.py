@@ -14,6 +14,7 @@ from orchestrator.core.ports.journal import Baselines, Durations, Proofs, System
 from orchestrator.core.records import Mark, Record, RunSummary, Stall
 from orchestrator.core.run_state import RunState
 from orchestrator.core.same_server import Identities
+from orchestrator.core.served_run import ServedRun
 
 
 class RecordedRuns(Protocol):
@@ -92,6 +93,13 @@ class Store(RecordedRuns, Protocol):
         None also where that cannot be told. In a directory the process is alive (`is_running`): it
         is stopped, or hangs. Over a database a worker has not renewed its lease, and nobody has
         taken that: it may have been killed, too.
+        """
+
+    def served(self, run: RunId) -> ServedRun | None:
+        """Return who works on each server of a run; None where runs are of one process.
+
+        Raises:
+            RunNotFound: there is no such run.
         """
 
     # --- one run -------------------------------------------------------------------------------

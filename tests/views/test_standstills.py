@@ -1,0 +1,68 @@
+"""What does not go on although the run does is said in every view, and no end is promised."""
+
+from __future__ import annotations
+
+import io
+
+from orchestrator.core.events import Event
+from orchestrator.views.lines import LineView
+from orchestrator.views.picture import picture
+from orchestrator.views.statistics import RunStatistics
+from tests.views.story import finished, planned, see, started, told, verified, wave
+
+BEGUN: list[Event] = [started(), planned("a"), planned("b"), wave(1), *verified("a", 2)]
+NO_WORKER = "1 shard waits: no worker serves site west"
+
+
+def counted(*events: Event) -> RunStatistics:
+    """Return the statistics after a story, in which each machine took a minute before."""
+    stats = RunStatistics(lambda _server, _vm: 60.0)
+    for event, record in told(events):
+        stats.observe(event, record)
+    return stats
+
+
+def rows(stats: RunStatistics, height: int = 23) -> list[str]:
+    """Return the rows of the live view."""
+    return ["".join(span.text for span in row) for row in picture(stats, 80, height)]
+
+
+def test_the_live_view_says_which_shard_waits_and_for_what_and_promises_no_end() -> None:
+    """As `status` says it; also on a small screen, and no longer once it is served."""
+    stats = counted(*BEGUN)
+    before = rows(stats)
+    stats.what_waits = (NO_WORKER,)
+    waits, small = rows(stats), rows(stats, 4)
+    stats.what_waits = ()
+
+    assert before[0].endswith(" left")
+    assert NO_WORKER in waits
+    assert NO_WORKER in small
+    assert waits[0].endswith("time left: not known, a part of it stands still")
+    assert rows(stats) == before
+
+
+def test_a_run_that_has_ended_stands_still_for_nobody() -> None:
+    """The last picture shows how it ended."""
+    stats = counted(*BEGUN, finished(9, 5))
+    stats.what_waits = (NO_WORKER,)
+
+    assert NO_WORKER not in rows(stats)
+
+
+def test_lines_say_it_once_and_that_it_goes_on() -> None:
+    """And the summary line promises no end meanwhile."""
+    out = io.StringIO()
+    view = LineView(out)
+    for event, record in told(BEGUN):
+        see(view, event, record)
+    out.truncate(out.seek(0))
+    for waits in ((NO_WORKER,), (NO_WORKER,), ()):
+        view.stats.what_waits = waits
+        view.say_what_waits()
+        view.draw(30)
+
+    said = out.getvalue().splitlines()
+    assert sum(NO_WORKER in line for line in said) == 1
+    assert sum("nothing stands still any more" in line for line in said) == 1
+    assert said[1].endswith("time left: not known, a part of it stands still")
