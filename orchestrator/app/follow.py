@@ -17,7 +17,7 @@ from orchestrator.core.ports.store import Store
 from orchestrator.core.records import BEGINNING, RunSummary, Stall
 from orchestrator.core.run_state import RunState
 from orchestrator.log import Log
-from orchestrator.views.statistics import RunStatistics
+from orchestrator.views.statistics import Away, RunStatistics
 from orchestrator.views.view import View
 from orchestrator.views.web.web_view import WebView
 
@@ -50,7 +50,6 @@ class RunFollower:
         self.is_running = False
         self.stall: Stall | None = None
         """Who works on the run and does not move, and since when."""
-        self._is_away = False
         self._waited: tuple[str, ...] = ()
         """What waited when that was last looked at."""
         self._shards_at = -math.inf
@@ -75,11 +74,11 @@ class RunFollower:
             self._look_at_shards()
             events, self._mark = self._store.read_on(self._summary.run, self._mark)
         except DatabaseAway as exc:  # it was there before, and the run waits for it, too
-            if not self._is_away:
-                log.warning("database.away", why=str(exc))
-            self._is_away = True
+            # Not logged: a line between two frames of a live view would leave a part of the first.
+            if self.stats.away is None:
+                self.stats.away = Away(since=datetime.now(UTC), why=str(exc))
             return []
-        self.is_running, self.stall, self._is_away = is_running, stall, False
+        self.is_running, self.stall, self.stats.away = is_running, stall, None
         observed = [(event, self._fold(event)) for event in events]
         if self.run_state is not None and self._began is None:
             since = datetime.now(UTC) - self.run_state.started.started_at
@@ -184,6 +183,7 @@ async def follow(
         JournalError, IllegalTransition: see `RunFollower.read_on`.
     """
     view.begin(follower.stats)
+    is_away = False
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(view.serve, follower.now)
         while True:
@@ -191,6 +191,10 @@ async def follow(
             for event, record in observed:
                 follower.stats.observe(event, record)
                 view.observe(event, record)
+            away = follower.stats.away
+            if away is not None and not is_away:
+                log.warning("database.away", why=away.why)
+            is_away = away is not None
             if not observed:  # a long run comes in several parts
                 on_read(follower)
                 await anyio.sleep(LOOK_S)

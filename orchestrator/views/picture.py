@@ -95,7 +95,8 @@ def _sections(stats: RunStatistics, width: int) -> Iterator[_Section]:
         yield _Section(ranks, partial(_standstills, stats))
     if stats.force_hint is not None:
         yield _row(7, (Span(stats.force_hint, "yellow"),))
-    if (stats.abandoned or stats.stall is not None) and stats.started is not None:
+    has_nobody = stats.abandoned or stats.stall is not None
+    if has_nobody and stats.away is None and stats.started is not None:
         yield _row(2, (Span(stats.continuing_words, "bold yellow"),))
     if servers:
         ranks = (3, 10, 11, 30, 31, 32)[: min(len(servers), SERVERS_SHOWN)]
@@ -126,6 +127,8 @@ def _title(stats: RunStatistics, width: int) -> Row:
     if stats.finished is not None:
         code = stats.finished.exit_code
         end = Span(f"{gap}ended, exit code {code}: {exit_words(code, stats.stops)}", "bold")
+    elif stats.away is not None:
+        end = Span(f"{gap}the database is away", "bold red")
     elif stats.abandoned:
         end = Span(f"{gap}{printable(stats.abandoned_words)}", "bold red")
     elif stats.stall is not None:

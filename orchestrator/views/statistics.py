@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from orchestrator.core import events
 from orchestrator.core.events import Event, ServerFacts, TargetEvent
@@ -13,7 +14,7 @@ from orchestrator.core.left_open import LeftOpen, unread_sessions
 from orchestrator.core.lifecycle import HOLDING_PHASES, MountRecord, Phase
 from orchestrator.core.model import MountKey, Result, ServerName, SessionId, TaskId, WaveName
 from orchestrator.core.records import Stall
-from orchestrator.core.text import clock, moment, time_of_day
+from orchestrator.core.text import clock, moment, printable, time_of_day
 from orchestrator.views.content_counts import ContentCounts
 from orchestrator.views.eta import Eta, Expected, Situation, TimeLeft, nothing_known
 from orchestrator.views.held_up import Awaited, HeldUp
@@ -21,6 +22,13 @@ from orchestrator.views.stalled import continuing_words, stalled_words
 
 RECENT_FAILURES = 5
 """In place of a signal: a person has answered no before anything was submitted."""
+
+
+class Away(NamedTuple):
+    """Since when the database has not answered who looks, and why."""
+
+    since: datetime
+    why: str
 
 
 class RunStatistics:
@@ -74,6 +82,8 @@ class RunStatistics:
         """Who works on the run and does not move, and since when."""
         self.what_waits: tuple[str, ...] = ()
         """What nobody does of a run over several machines, and why, as `status` says it."""
+        self.away: Away | None = None
+        """Set while the database does not answer: nothing new is seen."""
         self.held_up = HeldUp()
         """What only people can do."""
         self.is_shared = False
@@ -321,7 +331,12 @@ class RunStatistics:
     @property
     def standstills(self) -> list[str]:
         """What does not go on although the run does, and why; nothing once it has ended."""
-        return [] if self.finished is not None else list(self.what_waits)
+        if self.finished is not None:
+            return []
+        if self.away is not None:  # what was seen before may be over
+            since, why = moment(self.away.since), printable(self.away.why)
+            return [f"the database is away since {since}, and what goes on is not seen: {why}"]
+        return list(self.what_waits)
 
     def time_left(self) -> TimeLeft:
         """Return how long the rest may take, as of `now`; unknown while nobody works on the run."""
@@ -331,6 +346,8 @@ class RunStatistics:
             return TimeLeft(why="waiting for confirmation")
         if self.waits_for_people:
             return TimeLeft(why="time left: not known, it waits for people")
+        if self.away is not None:
+            return TimeLeft(why="time left: not known, the database is away")
         if self.standstills:
             return TimeLeft(why="time left: not known, a part of it stands still")
         now = Situation(

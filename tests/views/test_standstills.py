@@ -7,8 +7,8 @@ import io
 from orchestrator.core.events import Event
 from orchestrator.views.lines import LineView
 from orchestrator.views.picture import picture
-from orchestrator.views.statistics import RunStatistics
-from tests.views.story import finished, planned, see, started, told, verified, wave
+from orchestrator.views.statistics import Away, RunStatistics
+from tests.views.story import STARTED_AT, finished, planned, see, started, told, verified, wave
 
 BEGUN: list[Event] = [started(), planned("a"), planned("b"), wave(1), *verified("a", 2)]
 NO_WORKER = "1 shard waits: no worker serves site west"
@@ -66,3 +66,17 @@ def test_lines_say_it_once_and_that_it_goes_on() -> None:
     assert sum(NO_WORKER in line for line in said) == 1
     assert sum("nothing stands still any more" in line for line in said) == 1
     assert said[1].endswith("time left: not known, a part of it stands still")
+
+
+def test_a_database_that_is_away_is_in_the_live_view_until_it_is_back() -> None:
+    """Since when and why; what was seen to wait before may be over, and no end is promised."""
+    stats = counted(*BEGUN)
+    stats.what_waits, stats.away = (NO_WORKER,), Away(since=STARTED_AT, why="refused")
+    away = rows(stats)
+    stats.away = None
+
+    words = "the database is away since 2026-03-01 22:00:00 UTC"
+    assert any(row.startswith(words) for row in away)
+    assert NO_WORKER not in away
+    assert away[0].endswith("the database is away")
+    assert NO_WORKER in rows(stats)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
+from orchestrator.database.private_server import PrivateServer, private_server
 from tests.cli.sites.site import Site, until
+from tests.database.template import TEMPLATE, make_template
 from tests.processes import Servers, ended
 from tests.views.screen import Drawn
 
@@ -35,3 +41,34 @@ def test_the_live_view_says_that_a_site_has_no_worker(stalled: Servers, site: Si
     _, _, code = watch.to_its_end()
     assert code == 0
     assert not any("shard waits" in line for line in watch.screen().lines)
+
+
+@pytest.fixture
+def alone() -> Iterator[PrivateServer]:
+    """Start a database server of this test's own; `PG_BINARIES` names another one."""
+    chosen = os.environ.get("PG_BINARIES")
+    with private_server(binaries=Path(chosen) if chosen else None) as running:
+        make_template(running)
+        yield running
+
+
+def test_a_database_that_is_away_is_said_and_leaves_no_part_of_an_older_picture(
+    alone: PrivateServer, stalled: Servers, tmp_path: Path
+) -> None:
+    """Since when; the picture stays in its place, and goes on when the database is back."""
+    site = Site(tmp_path, address=alone.url(TEMPLATE, "drill"))
+    run = site.submit(site.plan(stalled, targets=2))
+    watch = watching(site, run, "--wait")
+    watch.until("shards wait: no worker serves site default")
+
+    alone.stop(immediate=True)
+    away = watch.until("the database is away since")
+    alone.start()
+    back = watch.until("shards wait: no worker serves site default")
+    watch.process.kill()
+
+    for screen in (away, back):
+        shown = [*screen.scrolled, *screen.lines]
+        assert sum("0/0 done  0 open" in line for line in shown) == 1  # nothing is planned yet
+        assert not any("database.away" in line for line in shown)
+    watch.to_its_end()
