@@ -17,7 +17,8 @@ from orchestrator.core.ports.store import Store
 from orchestrator.core.records import BEGINNING, RunSummary, Stall
 from orchestrator.core.run_state import RunState
 from orchestrator.log import Log
-from orchestrator.views.statistics import Away, RunStatistics
+from orchestrator.views.stalled import Away
+from orchestrator.views.statistics import RunStatistics
 from orchestrator.views.view import View
 from orchestrator.views.web.web_view import WebView
 

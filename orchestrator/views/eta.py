@@ -229,7 +229,7 @@ class Eta:
         if after is Phase.SUBMITTING:
             self._pacing.submitted(record.planned.server, record.attempts[-1].submitted_at)
         if after is Phase.QUEUED:
-            lane, seconds = self._lane(record), self._history(record)
+            lane, seconds = self.lane(record), self._history(record)
             self._waiting[key] = lane, seconds
             self._queues[lane].add(seconds)
 
@@ -290,9 +290,20 @@ class Eta:
         if self._first is not None and enough and same:
             yield (now.at - self._first) / self._done * left
 
+    def waiting(self) -> Iterator[tuple[Lane, int]]:
+        """Yield how many targets wait for a slot in each lane."""
+        for lane, queue in self._queues.items():
+            if queue.known + queue.new:
+                yield lane, queue.known + queue.new
+
+    def slots(self, resource: object) -> float:
+        """Return how many mounts the plan allows a server, a backup server or (None) the run."""
+        return self._slots(resource, {})
+
     # --- parts -------------------------------------------------------------------------------
 
-    def _lane(self, record: MountRecord) -> Lane:
+    def lane(self, record: MountRecord) -> Lane:
+        """Return which limits a target counts in."""
         planned, point = record.planned, record.point
         backup = point.backup_server if point else planned.backup_server
         return Lane(planned.wave, planned.server, backup)
@@ -316,7 +327,7 @@ class Eta:
         """Return the work that is left, or None where too little is known of it."""
         work, typical = _SlotWork(), self._typical()
         for record in running:
-            lane = self._lane(record)
+            lane = self.lane(record)
             each = self._history(record)
             each = typical[lane.server] if each is None else each
             time_left = self._rest_of(record, each, now.at)

@@ -1,9 +1,25 @@
-"""What is said of a process that does not move, and how a run goes on."""
+"""What is said of a process that does not move, or a database that is away; how a run goes on."""
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import NamedTuple
+
 from orchestrator.core.records import Stall
 from orchestrator.core.text import moment
+
+
+class Away(NamedTuple):
+    """Since when the database has not answered who looks, and why."""
+
+    since: datetime
+    why: str
+
+    @property
+    def words(self) -> str:
+        """Return it for a person."""
+        since = moment(self.since)
+        return f"the database is away since {since}, and what goes on is not seen: {self.why}"
 
 
 def stalled_words(stall: Stall, *, is_shared: bool) -> str:

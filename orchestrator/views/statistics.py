@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from datetime import UTC, timedelta
 
 from orchestrator.core import events
 from orchestrator.core.events import Event, ServerFacts, TargetEvent
@@ -14,21 +13,15 @@ from orchestrator.core.left_open import LeftOpen, unread_sessions
 from orchestrator.core.lifecycle import HOLDING_PHASES, MountRecord, Phase
 from orchestrator.core.model import MountKey, Result, ServerName, SessionId, TaskId, WaveName
 from orchestrator.core.records import Stall
-from orchestrator.core.text import clock, moment, printable, time_of_day
+from orchestrator.core.text import clock, moment, time_of_day
 from orchestrator.views.content_counts import ContentCounts
 from orchestrator.views.eta import Eta, Expected, Situation, TimeLeft, nothing_known
 from orchestrator.views.held_up import Awaited, HeldUp
-from orchestrator.views.stalled import continuing_words, stalled_words
+from orchestrator.views.kept_slots import KeptSlots, waiting_for_slots
+from orchestrator.views.stalled import Away, continuing_words, stalled_words
 
 RECENT_FAILURES = 5
 """In place of a signal: a person has answered no before anything was submitted."""
-
-
-class Away(NamedTuple):
-    """Since when the database has not answered who looks, and why."""
-
-    since: datetime
-    why: str
 
 
 class RunStatistics:
@@ -84,6 +77,7 @@ class RunStatistics:
         """What nobody does of a run over several machines, and why, as `status` says it."""
         self.away: Away | None = None
         """Set while the database does not answer: nothing new is seen."""
+        self.kept_slots = KeptSlots()
         self.held_up = HeldUp()
         """What only people can do."""
         self.is_shared = False
@@ -95,6 +89,7 @@ class RunStatistics:
     def observe(self, event: Event, record: MountRecord | None) -> None:
         """Count one more event."""
         self.now = max(self.now, event.at)
+        self.kept_slots.observe(event, self.asked)
         if record is not None and isinstance(event, TargetEvent):
             self._count_target_event(event, record)
             return
@@ -334,9 +329,15 @@ class RunStatistics:
         if self.finished is not None:
             return []
         if self.away is not None:  # what was seen before may be over
-            since, why = moment(self.away.since), printable(self.away.why)
-            return [f"the database is away since {since}, and what goes on is not seen: {why}"]
-        return list(self.what_waits)
+            return [self.away.words]
+        return [*self.what_waits, *self._waits_for_slots()]
+
+    def _waits_for_slots(self) -> Iterator[str]:
+        if self.left and self.ending is None:
+            left = self.left.values()
+            yield from waiting_for_slots(
+                self.kept_slots, left, self.eta, self.now, self.time_of_day
+            )
 
     def time_left(self) -> TimeLeft:
         """Return how long the rest may take, as of `now`; unknown while nobody works on the run."""

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import io
 
-from orchestrator.core.events import Event
+from orchestrator.core.events import Event, OutOfReach, RunResumed, SessionEnded
+from orchestrator.core.events.server import LOGGED_OFF
+from orchestrator.core.model import MountState, Result, ServerName, SessionId
 from orchestrator.views.lines import LineView
 from orchestrator.views.picture import picture
-from orchestrator.views.statistics import Away, RunStatistics
-from tests.views.story import STARTED_AT, finished, planned, see, started, told, verified, wave
+from orchestrator.views.stalled import Away
+from orchestrator.views.statistics import RunStatistics
+from tests.views.story import (
+    STARTED_AT,
+    accepted,
+    concluded,
+    finished,
+    key,
+    planned,
+    see,
+    started,
+    submitted,
+    told,
+    verified,
+    wave,
+)
 
 BEGUN: list[Event] = [started(), planned("a"), planned("b"), wave(1), *verified("a", 2)]
 NO_WORKER = "1 shard waits: no worker serves site west"
@@ -80,3 +96,39 @@ def test_a_database_that_is_away_is_in_the_live_view_until_it_is_back() -> None:
     assert NO_WORKER not in away
     assert away[0].endswith("the database is away")
     assert NO_WORKER in rows(stats)
+
+
+UNKNOWN: list[Event] = [
+    started(limit=2),
+    *(planned(vm) for vm in "abcde"),
+    wave(1),
+    *(submitted(vm, 2) for vm in "ab"),
+    *(accepted(vm, 3) for vm in "ab"),
+    RunResumed(at=100, resumed_at=STARTED_AT, version="1.0", used_until=60),
+    *(OutOfReach(at=101, key=key(vm), reason="no token") for vm in "ab"),
+    *(concluded(vm, 101, Result.UNKNOWN, MountState.UNKNOWN) for vm in "ab"),
+]
+SLOTS = "3 targets on hq wait for slots that 2 mounts keep of which nobody knows whether they are"
+
+
+def test_mounts_of_which_nobody_knows_keep_all_slots_until_about_the_end_of_their_session() -> None:
+    """It is said which targets wait for them and until when, and no end is promised meanwhile."""
+    stats = counted(*UNKNOWN)
+    shown = rows(stats)
+    stats.now = 60 + 901
+
+    assert shown[0].endswith("time left: not known, a part of it stands still")
+    assert any(row.startswith("3 targets on hq wait for slots that 2 mounts keep") for row in shown)
+    assert not any("wait for slots" in row for row in rows(stats))  # they count no more
+    assert counted(*UNKNOWN).standstills == [f"{SLOTS} open, until about 22:16:00 UTC"]
+
+
+def test_targets_wait_for_no_slot_that_is_free_or_given_back() -> None:
+    """One unknown mount of two slots, a session that was logged off, and a run that stops."""
+    ended = SessionEnded(
+        at=102, server=ServerName("hq"), session=SessionId("s"), reason=LOGGED_OFF, lost=False
+    )
+    two_slots = [event for event in UNKNOWN if getattr(event, "key", "") != "w/hq/b"]
+
+    assert counted(*two_slots).standstills == []
+    assert counted(*UNKNOWN, ended).standstills == []
