@@ -38,7 +38,9 @@ def narrowed(state: RunState) -> str | None:
     return f"by {', '.join(why)}: {taken}"
 
 
-def not_proven(state: RunState, results: Collection[Result]) -> tuple[str, ...]:
+def not_proven(
+    state: RunState, results: Collection[Result], *, goes_on: bool = False
+) -> tuple[str, ...]:
     """Return what a green report does not prove."""
     lines = ["The VMs were not booted, and their applications were not started."]
     simulated = sorted(state.simulated_servers)
@@ -60,7 +62,10 @@ def not_proven(state: RunState, results: Collection[Result]) -> tuple[str, ...]:
         lines.append("Nothing is said about the restore points of targets that were not mounted.")
     if any(check.undecided for record in state.records.values() for check in _last_checks(record)):
         lines.append("Checks that could not be judged say nothing of their restore points.")
-    if any(_is_lost(record) for record in state.records.values()) and Result.UNKNOWN in results:
+    lost = [each for each in state.records.values() if _is_lost(each)]
+    if goes_on:  # what has no result yet may get one
+        lost = [each for each in lost if each.result is not None]
+    if lost and Result.UNKNOWN in results:
         lines.append("What became of the unknown targets: nobody can say from here.")
     return tuple(lines)
 

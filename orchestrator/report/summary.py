@@ -92,7 +92,7 @@ def summarize(state: RunState, *, chain_head: str | None = None, goes_on: bool =
         waves=_waves(state, targets),
         targets=targets,
         objectives=tuple(common_objectives(state)),
-        not_proven=not_proven(state, {target.result for target in targets}),
+        not_proven=not_proven(state, {target.result for target in targets}, goes_on=goes_on),
         warnings=warnings(state, ((target.key, target.checks) for target in targets)),
         strays=_strays(state.strays),
         unread=_unread(state.left_open),
