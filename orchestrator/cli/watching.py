@@ -56,7 +56,7 @@ def watch_command(run: str, wait: bool, state: Place | None, output: options.Out
         summary = _next_run(journal) if wait and run == "last" else journal.summary(run)
         run_state = follow(journal, summary, output, patient=wait)
     except KeyboardInterrupt:
-        end(130)
+        fail(130, "stopped watching; the run goes on")
     if run_state is None or run_state.finished is None:
         gone = f"the process of run {summary.run} is gone"
         how = f"continue it: bulk-restore resume {summary.run}"

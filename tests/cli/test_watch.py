@@ -198,9 +198,10 @@ def test_a_signal_ends_the_watching_and_not_the_run(
     watch.until("/12 done")
 
     watch.process.send_signal(number)
-    _, _, code = watch.to_its_end()
+    written, _, code = watch.to_its_end()
 
     assert code == wanted
+    assert number != signal.SIGINT or "stopped watching; the run goes on" in written
     assert watch.screen().cursor_shown
     stalled.go_on()
     assert ended(run)[0] == 0
