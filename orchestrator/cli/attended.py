@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,6 +113,30 @@ def state_in_words(state: str, attended: Attended) -> str:
     return "dead" if state == INTERRUPTED else state
 
 
+def reasons_of(journal: Store, run_state: RunState, attended: Attended) -> Iterator[str]:
+    """Yield why a living run goes on only in part: a stop, servers that wait, slots in doubt."""
+    from orchestrator.core.exit_codes import stopping_words
+    from orchestrator.core.run_state import replay
+    from orchestrator.views.statistics import RunStatistics
+
+    served = attended.served
+    for stop in run_state.stops[-1:]:
+        yield stopping_words(stop.signal, forced=stop.forced)
+    if run_state.halted is not None:
+        yield printable(f"halted: {run_state.halted.detail}")
+    elif not run_state.stops and served is not None and served.row.stopped is not None:
+        yield f"a stop was asked for ({served.row.stopped}); no worker has taken note of it yet"
+    for name, server in run_state.servers.items():
+        if server.parked is not None:
+            since = moment(run_state.moment(server.parked.at))
+            yield f"{printable(name)} waits since {since}: {printable(server.parked.reason)}"
+    stats = RunStatistics()
+    for _state, event, record in replay(journal.events(run_state.started.run)):
+        stats.observe(event, record)
+    stats.now = run_state.clock_at(datetime.now(UTC))
+    yield from stats.standstills
+
+
 def progress_of(run_state: RunState) -> str:
     """Return how many targets have their result, and the verdicts of those that are held."""
     from orchestrator.core.lifecycle import Phase
@@ -160,5 +185,6 @@ def going_on(run_state: RunState, attended: Attended) -> list[str]:
     if not attended.running:
         why = "no worker serves the run" if is_shared else "the run is dead, its process is gone"
         return [f"{why}; {continuing_words(run, None, is_shared=is_shared)}"]
+    waits = [] if attended.served is None else list(attended.served.what_waits())
     goes_on = f"the run goes on; watch it: bulk-restore watch {run}"
-    return [*waiting_for_people(run_state), goes_on]
+    return [*waits, *waiting_for_people(run_state), goes_on]

@@ -21,17 +21,20 @@ from orchestrator.cli.attended import (
     condition_of,
     looked_at_run,
     progress_of,
+    reasons_of,
     state_in_words,
     state_of,
 )
 from orchestrator.cli.ending import end
 from orchestrator.cli.wrapping import for_stdout
 from orchestrator.core.errors import IllegalTransition, JournalDamaged
+from orchestrator.core.lifecycle import HOLDING_PHASES, Phase
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.core.text import counted, inert, moment, printable, timestamp
 
 if TYPE_CHECKING:
     from orchestrator.app.stores import Place
+    from orchestrator.core.left_open import LeftOpen
     from orchestrator.core.ports.store import Store
     from orchestrator.core.records import RunSummary
     from orchestrator.core.run_state import RunState
@@ -71,7 +74,10 @@ def status_command(
     attended = attended_by(journal, summary, state)  # looked at first: it may end meanwhile
     run_state = journal.replay(summary.run)
     run_state.process_gone = not attended.running
-    end(_show_run(run_state, attended, as_json))
+    reasons: list[str] = []
+    if attended.is_open(run_state) and not as_json:
+        reasons = list(reasons_of(journal, run_state, attended))
+    end(_show_run(run_state, attended, reasons, as_json))
 
 
 def _show_runs(journal: Store, as_json: bool) -> int:
@@ -94,7 +100,10 @@ def _show_runs(journal: Store, as_json: bool) -> int:
             continue
         state = state_of(overview, attended, is_shared=journal.is_shared)
         values.append(_row_values(summary, state, overview, attended))
-        lines.append(_row_line(summary, _progress_of(state_in_words(state, attended), overview)))
+        words = _progress_of(state_in_words(state, attended), overview)
+        served = journal.served(summary.run) if state == RUNNING else None
+        waits = [] if served is None else list(served.what_waits())
+        lines.append(_row_line(summary, "; ".join([words, *waits])))
     if as_json:
         options.echo_json(values)
     else:
@@ -128,12 +137,23 @@ def _row_line(summary: RunSummary, state: str) -> str:
 def _progress_of(state: str, overview: RunOverview) -> str:
     code = f", exit code {overview.finished.exit_code}" if overview.finished else ""
     left = overview.open
-    mounted = f", {left.mounts} mounted" if left.mounts else ""
-    words = mounted if state == RUNNING else left.short()
+    words = _open_words(left) if state == RUNNING else left.short()
     waits = ", WAITS for people" if state == RUNNING and overview.is_held_up else ""
     if state == RUNNING and overview.awaits_confirmation:
         state = CONFIRMING
     return f"{state}{code}{waits}, {counted(overview.targets, 'target')}{words}"
+
+
+def _open_words(left: LeftOpen) -> str:
+    """Return what is under way, held open, and perhaps open, of a run that goes on."""
+    under_way = [each for each in left.records if each.phase in HOLDING_PHASES]
+    held = sum(each.phase is Phase.HELD for each in under_way)
+    counts = {
+        "under way": len(under_way) - held,
+        "held open": held,
+        "MAY BE MOUNTED": left.mounts - len(under_way),
+    }
+    return "".join(f", {count} {word}" for word, count in counts.items() if count)
 
 
 def _stalled_since(state: str, attended: Attended) -> str | None:
@@ -168,7 +188,7 @@ def _open(run_state: RunState, attended: Attended) -> Iterator[str]:
         yield from (f"  {printable(line)}" for line in left.unknown)
 
 
-def _show_run(run_state: RunState, attended: Attended, as_json: bool) -> int:
+def _show_run(run_state: RunState, attended: Attended, reasons: list[str], as_json: bool) -> int:
     from orchestrator.report.as_json import as_values
     from orchestrator.report.summary import summarize
     from orchestrator.report.text import SHOWN, text
@@ -195,6 +215,8 @@ def _show_run(run_state: RunState, attended: Attended, as_json: bool) -> int:
     click.echo(f"{run_state.started.run}: {stalled or words}")
     if served is not None and run_state.finished is None:
         click.echo("\n".join(attended.lines(run_state)))
+    for reason in reasons:
+        click.echo(reason)
     if not running and _has_more_in_report(run_state):
         where = printable(run_state.report_dir)
         click.echo(f"The journal took nothing any more; the report has the rest: {where}")

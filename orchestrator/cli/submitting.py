@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -11,6 +12,7 @@ import click
 
 from orchestrator.cli import options, running
 from orchestrator.cli.ending import end, fail
+from orchestrator.core.errors import JournalError
 from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.model import RunId
 from orchestrator.views import streams
@@ -77,6 +79,7 @@ def submit_command(plan: Path, wait: bool, output: options.Output, **values: Any
     run = submission.started.run
     click.echo(run)
     anyio.run(warn_if_not_heard, address)
+    _say_who_is_missing(address, run)
     if wait:
         directory = Path(submission.started.report_dir)
         _wait(address, run, travelling, directory, output, values)
@@ -95,6 +98,19 @@ def _allowed(travelling: TravellingPlan, choices: Choices, submission: Submissio
     require_allowed_writes(travelling.source, choices)
     require_something_wanted(travelling.source, choices)
     return submission
+
+
+def _say_who_is_missing(address: Address, run: RunId) -> None:
+    """Say for which sites no worker lives: nothing is mounted there until one comes."""
+    from orchestrator.app.stores import store_at
+
+    with suppress(JournalError):  # it is submitted, and whoever follows it is told
+        served = store_at(address).served(run)
+        sites = sorted({each.site for each in served.servers if each.site}) if served else []
+        for site in sites:
+            if served is not None and not served.has_worker(site):
+                start = f"bulk-restore work --site {site}"
+                click.echo(f"no worker serves site {site} yet; start one: {start}", err=True)
 
 
 def _wait(

@@ -24,19 +24,31 @@ def watching(site: Site, *more: str) -> Drawn:
 
 def test_the_live_view_says_that_a_site_has_no_worker(stalled: Servers, site: Site) -> None:
     """As `status` does: after a while no end is promised, and whoever reads lines is told too."""
-    run = site.submit(site.plan(stalled, dr="moon"))
+    submitted = site.call("submit", site.plan(stalled, dr="moon"))
+    run = submitted.stdout.splitlines()[0]
     here = site.work("--until-idle")
     until(lambda: site.shards(run)["hq"]["state"] == "served")
 
     watch = watching(site, run)
     screen = watch.until("1 shard waits: no worker serves site moon")
     title = next(line for line in screen.lines if "process-drill" in line)
-    status = site.call("status", run).stdout
+    status, listed = site.call("status", run).stdout, site.call("status").stdout
+    targets = site.call("list", run).stdout
+    report = site.call("report", run, "--report", site.directory / "interim")
+    files = [Path(each) for each in report.stdout.splitlines()]
+    interim = "".join(each.read_text() for each in files)
+    site.call("stop", run)
+    until(lambda: "stopping (" in site.call("status", run).stdout)
     stalled.go_on()
     there = site.work("--until-idle", site="moon")
 
     assert "time left: not known, a part of it stands still" in title
-    assert "1 shard waits: no worker serves site moon" in status
+    assert "no worker serves site moon yet; start one" in submitted.stderr
+    for text in (status, listed, targets):
+        assert "1 shard waits: no worker serves site moon" in text
+    assert " under way; 1 shard waits" in listed
+    assert report.returncode == 0, report.stderr
+    assert "What became of the unknown targets" not in interim
     assert [ended(each)[0] for each in (here, there)] == [0, 0]
     _, _, code = watch.to_its_end()
     assert code == 0
