@@ -28,7 +28,6 @@ import anyio
 import pytest
 from aiohttp import web
 from anyio.abc import TaskGroup
-from structlog.testing import capture_logs
 
 from orchestrator.app.outcome import Outcome
 from orchestrator.app.planned_limits import limits_of
@@ -46,6 +45,7 @@ from orchestrator.simulator.faults import FaultScript
 from orchestrator.simulator.inventory import Inventory, Point, generated
 from orchestrator.simulator.manager import SimMount, SimSession, SimTask, SimulatedManager, User
 from orchestrator.simulator.server import HttpFace
+from tests.captured import captured_logs
 from tests.invariants import assert_invariants
 from tests.scenarios import asking
 from tests.simulation.people import People
@@ -182,7 +182,7 @@ def played(seed: int, directory: Path, more: frozenset[str] = PLAYED) -> Played:
     """
     story = told(seed, more)
     try:
-        with capture_logs(), pytest.MonkeyPatch.context() as patch:
+        with captured_logs(), pytest.MonkeyPatch.context() as patch:
             patch.setenv("STORY_PASSWORD", PASSWORD)
             patch.setattr(logging.getLogger("aiohttp.server"), "disabled", True)  # clients leave
             _ask(story, patch)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import anyio
 import pytest
-from structlog.testing import capture_logs
 
 from orchestrator.app.sites import renewals
 from orchestrator.app.sites.renewals import RenewalsByThread
@@ -14,6 +13,7 @@ from orchestrator.core.errors import DatabaseAway
 from orchestrator.core.sites import WorkerId
 from orchestrator.database.address import read_address
 from orchestrator.database.renewal import Renewal, Renewed
+from tests.captured import captured_logs
 
 pytestmark = pytest.mark.anyio
 
@@ -53,7 +53,7 @@ async def test_it_is_said_once_that_nothing_is_renewed_and_once_that_it_is_over(
     monkeypatch.setattr(renewals, "Renewal", Scripted)
     told: list[float] = []
 
-    with capture_logs() as logs:
+    with captured_logs() as logs:
         async with anyio.create_task_group() as tasks:
             found = RenewalsByThread(ADDRESS, WorkerId("w"))
             tasks.start_soon(found.serve, lambda asked, renewed, sent_at: told.append(sent_at))

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import anyio
 import pytest
-from structlog.testing import capture_logs
 
 from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.policy import WatchPolicy
 from orchestrator.engine.mount.orphans import READ_WITHIN
+from tests.captured import captured_logs
 from tests.simulation.sites.judging import UnknownEnd, judged, unknown_ends
 from tests.simulation.sites.processes import Freeze, run_processes
 from tests.simulation.sites.stage import Stage, StagedWorker, staged
@@ -64,7 +64,7 @@ def played(seed: int, *, briefly: bool = False) -> Played:
             return await _Play(story, struck).play(patch)
 
     try:
-        with capture_logs() as logs:
+        with captured_logs() as logs:
             done = run_processes(play)
         errors = [each for each in logs if each["log_level"] in {"error", "critical"}]
         assert not errors, f"internal errors: {errors[:2]}"

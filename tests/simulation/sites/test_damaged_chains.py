@@ -8,12 +8,12 @@ from typing import Any
 import anyio
 import pytest
 from msgspec.structs import replace
-from structlog.testing import capture_logs
 
 from orchestrator.core.events import ShardDamaged
 from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.model import ServerName
 from orchestrator.core.sites import CONDUCTOR, Ask
+from tests.captured import captured_logs
 from tests.scenarios.drill import Site
 from tests.simulation.sites.judging import chain_of, report_of
 from tests.simulation.sites.processes import run_processes
@@ -71,7 +71,7 @@ def told(
                 names = [name for run, name in tables.events if run == RUN]
                 return report_of({name: chain_of(tables, RUN, name) for name in names}), stage
 
-    with capture_logs() as logs:
+    with captured_logs() as logs:
         report, stage = run_processes(story)
     return report, stage, [each["event"] for each in logs if each["log_level"] == "error"]
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import anyio
 import pytest
-from structlog.testing import capture_logs
 
 from orchestrator.core.exit_codes import ExitCode
 from orchestrator.core.model import ServerName
 from orchestrator.core.sites import Ask
 from orchestrator.simulator.inventory import REPLICAS
+from tests.captured import captured_logs
 from tests.scenarios.drill import Site
 from tests.simulation.sites.judging import judged, results, takeover_s
 from tests.simulation.sites.processes import Freeze, run_processes
@@ -68,7 +68,7 @@ def told(
 @contextmanager
 def no_errors() -> Iterator[None]:
     """Check that nothing is logged as an error: to be taken over is none."""
-    with capture_logs() as logs:
+    with captured_logs() as logs:
         yield
     errors = [each for each in logs if each["log_level"] == "error"]
     assert not errors, errors[0]
