@@ -26,6 +26,11 @@ MANY = 100
 """Timers from which on those that were cancelled are sorted out, once they are most of them."""
 
 
+LEAST_S = 1e-6
+"""What a timer that is not due yet waits at least: a real clock moves on meanwhile, and whoever
+waits for what rounding has left of a time would find it again and again."""
+
+
 class Deadlock(RuntimeError):
     """Nothing is ready and no timer is set: in virtual time that would wait for ever."""
 
@@ -148,6 +153,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         context: Context | None = None,
     ) -> TimerHandle:
         """Call after some seconds."""
+        if 0.0 < delay < LEAST_S:
+            delay = LEAST_S
         return self.call_at(self.now + delay, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]

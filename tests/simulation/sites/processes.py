@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import anyio
 
-from tests.virtual.clock import Soon, Timer, VirtualTimeLoop
+from tests.virtual.clock import LEAST_S, Soon, Timer, VirtualTimeLoop
 
 T = TypeVar("T")
 
@@ -273,6 +273,8 @@ class ProcessLoop(VirtualTimeLoop):
         context: Context | None = None,
     ) -> TimerHandle:
         """Call after some seconds by the clock of who asks."""
+        if 0.0 < delay < LEAST_S:
+            delay = LEAST_S
         thread = _CURRENT.get()
         if thread is None or thread.is_free or not thread.process.stood_still_s:
             return self._timer(self.now + delay, callback, args, context, thread)
