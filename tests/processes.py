@@ -56,7 +56,7 @@ STREAMS = {"stdin", "stdout", "stderr"}
 PATIENCE_S = 120.0
 """A command that says nothing for so long, or does not end, hangs. No test measures by it."""
 
-_started: list[subprocess.Popen[str]] = []
+_started: list[subprocess.Popen[Any]] = []
 """What tests have started and `end_leftovers` has not seen yet."""
 
 
@@ -264,7 +264,7 @@ class Place:
         is_cold = self.is_cold or through or options.keys() != STREAMS or not can_start(env)
         kind = subprocess.Popen[str] if is_cold else WarmProcess
         process = kind(argv, text=True, env=env, **options)
-        _started.append(process)
+        ends_with_its_test(process)
         return process
 
     def call(
@@ -355,10 +355,15 @@ def ended(process: subprocess.Popen[str], within: float = PATIENCE_S) -> tuple[i
     return process.returncode, out, err
 
 
-def kill(process: subprocess.Popen[str]) -> None:
+def kill(process: subprocess.Popen[Any]) -> None:
     """End a process as a power cut would, and wait for it."""
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=PATIENCE_S)
+
+
+def ends_with_its_test(process: subprocess.Popen[Any]) -> None:
+    """Let a process be ended if a test fails before it does that."""
+    _started.append(process)
 
 
 def end_leftovers() -> None:

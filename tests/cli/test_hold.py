@@ -82,7 +82,7 @@ def test_unmount_names_what_the_living_run_has_still_under_way(place: Place) -> 
     assert (first.returncode, first.stdout.count("released: ")) == (3, 2), first.stderr
     (late,) = (line for line in first.stdout.splitlines() if line.startswith("  "))
     assert late.endswith((", submitting", ", running"))
-    assert "not released yet; the process of " in first.stdout
+    assert "not released yet, still in work by the process of " in first.stdout
     assert "To end such holds, repeat `bulk-restore unmount " in first.stdout
     assert (second.returncode, second.stdout.count("released: ")) == (0, 1), second.stderr
     assert second.stdout == f"released: {late.strip().partition(': ')[0]}\n"

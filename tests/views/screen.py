@@ -15,6 +15,8 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from tests.processes import ends_with_its_test
+
 _PIECES = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|([\x00-\x1f\x7f-\x9f])|([^\x00-\x1f\x7f-\x9f]+)")
 
 
@@ -106,6 +108,7 @@ class Drawn:
         self._seen = bytearray()
         self._ended = False
         self._ours, self.process = _started(argv, rows, columns)
+        ends_with_its_test(self.process)
 
     def until(self, words: str) -> Screen:
         """Read on until the screen shows these words; return the screen."""

@@ -26,7 +26,7 @@ MANY = 100
 """Timers from which on those that were cancelled are sorted out, once they are most of them."""
 
 
-LEAST_S = 1e-6
+LEAST_S = 2e-9
 """What a timer that is not due yet waits at least: a real clock moves on meanwhile, and whoever
 waits for what rounding has left of a time would find it again and again."""
 

