@@ -49,7 +49,7 @@ def lives(session: SessionId, server: ServerName, at: float) -> SessionEnded:
 async def still_used(
     client: Client, accounted: Mapping[SessionId, frozenset[TaskId]]
 ) -> list[SessionId]:
-    """Return the sessions that show a mount task for which no record accounts.
+    """Return the sessions that show a mount task for which no record accounts, or may.
 
     They are left as they are. One that cannot be read in time is not among them.
 
@@ -62,13 +62,14 @@ async def still_used(
             try:
                 async with client.take_up(session) as again:
                     again.leave_open()
-                    tasks = await again.tasks()
+                    tasks, unread = await again.tasks(), again.unread_tasks
             except EnterpriseManagerError as exc:  # it is gone, or nobody knows
                 log.info("session.not_read", server=client.server, why=str(exc))
                 continue
             new = [each for each in tasks if each.operation in MOUNT_OPERATIONS]
             new = [each for each in new if each.id not in known and each.success is not False]
-            if new:
-                log.warning("session.lives", server=client.server, tasks=[each.id for each in new])
+            if new or unread:
+                names = [each.id for each in new]
+                log.warning("session.lives", server=client.server, tasks=names, unread=unread)
                 found.append(session)
     return found

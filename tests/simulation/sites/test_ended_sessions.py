@@ -94,10 +94,17 @@ def test_a_logoff_that_acts_late_changes_nothing() -> None:
     assert not report["warnings"]
 
 
-def test_a_request_that_acts_after_the_record_of_an_end_leaves_nothing() -> None:
-    """It was on its way for longer than anybody waits, and its session was not logged off yet."""
+@pytest.mark.parametrize("is_readable", [True, False])
+def test_a_request_that_acts_after_the_record_of_an_end_leaves_nothing(is_readable: bool) -> None:
+    """It was on its way for longer than anybody waits, and its session was not logged off yet.
+
+    Nor where the first look cannot read its task.
+    """
+    unread = Fault(kind="row_without_id", path="/tasks$", row="task-2<", count=1)
     late = Fault(kind="act_later", method="POST", path="/mounts$", count=1, seconds=190.0)
-    site = Site("hq", machines=1, limit=1, mount_s=5.0, faults=[late])
+    site = Site(
+        "hq", machines=1, limit=1, mount_s=5.0, faults=[late] if is_readable else [late, unread]
+    )
 
     async def story() -> tuple[dict[str, Any], list[str | None], int]:
         with far_logoffs() as patch:
