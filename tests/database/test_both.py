@@ -274,6 +274,35 @@ async def test_nothing_that_is_shared_is_given_right_after_a_failover(
     assert await refusal(worker, leases[HQ]) is Refusal.QUOTA
 
 
+async def test_no_part_of_the_limit_from_before_a_failover_is_used(
+    database: SitesDatabase, fail_over: Callable[[], None], settle: Callable[[], None]
+) -> None:
+    """It may be one that was taken back, and that another shard has used up since."""
+    sites, run = database, RunId("limited")
+    await sites.submit(submission(run, "other", mounts_limit=2, shards=OTHERS))
+    worker = Worker(sites, "carl")
+    await worker.enter("east", "west")
+    taken = await worker.take("east", "west", run=run)
+    leases = {each.standing.lease.server: each.standing.lease for each in taken}
+    await worker.open_wave(run)
+    await sites.share(worker.id, leases[CONDUCTOR], {HQ: 1, LAB: 1})
+    fail_over()  # which has lost that all went to HQ, and two mounts there
+    assert await refusal(worker, leases[LAB]) is Refusal.SETTLING
+    for key in ("a", "b"):
+        event, effect = intent(key)
+        assert isinstance(effect, Intent)
+        await worker.append(leases[HQ], (event, replace(effect, granted=True)))
+    settle()
+
+    assert await refusal(worker, leases[LAB]) is Refusal.SETTLING
+    rows = {each.server: (each.quota, each.used) for each in await sites.shards(run)}
+    assert (rows[HQ], rows[LAB]) == ((0, 2), (0, 0)), "so that they are given anew"
+    share = await sites.share(worker.id, leases[CONDUCTOR], {HQ: 1, LAB: 2})
+    assert share == {BRANCH: Quota(0, 0), HQ: Quota(1, 2), LAB: Quota(0, 0)}
+    assert await refusal(worker, leases[LAB]) is Refusal.QUOTA
+    assert {each.server: each.quota for each in await sites.shards(run)}[HQ] == 1
+
+
 OTHERS = tuple(
     replace(each, address=f"https://other-{each.server}.example.net:9398")
     for each in submission().shards

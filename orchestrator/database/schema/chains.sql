@@ -51,6 +51,9 @@ BEGIN
     IF coalesce(v_quota, p_wave_limit) IS NOT NULL AND is_settling(p_run) THEN
         RETURN 'settling';
     END IF;
+    IF v_quota IS NOT NULL AND r.failed_over_at IS NOT NULL THEN
+        RETURN 'settling';  -- the parts may be those from before the last change of them
+    END IF;
     IF v_quota <= (SELECT count(*) FROM slot WHERE run = p_run AND server = p_server) THEN
         RETURN 'quota';
     END IF;

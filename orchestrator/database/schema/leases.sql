@@ -24,7 +24,9 @@ LANGUAGE sql SET search_path = bulk_restore, pg_temp
 AS $$ SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int $$;
 
 -- Whether this database has just failed over: it may have lost which mounts are open, so nothing
--- is given that is shared. The living write again what was lost, once they have renewed.
+-- is given that is shared. The living write again what was lost, once they have renewed. It may
+-- have lost who has which part of the run's limit, too: `failed_over_at` stays until share() has
+-- given the parts anew.
 CREATE FUNCTION is_settling(p_run text) RETURNS boolean
 LANGUAGE plpgsql SET search_path = bulk_restore, pg_temp
 AS $$

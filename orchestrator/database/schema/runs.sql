@@ -46,7 +46,7 @@ END $$;
 
 -- Parts of the run's limit: lowered first, never below what is used, then raised as far as the
 -- limit allows. What every shard has at the end is returned. Right after a failover nothing
--- changes.
+-- changes; then all parts are given anew, as none can be trusted to add up.
 CREATE FUNCTION share(p_worker text, p_run text, p_epoch bigint, p_servers text[], p_wanted int[])
 RETURNS TABLE (server text, quota int, used bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = bulk_restore, pg_temp
@@ -55,6 +55,7 @@ AS $$
 DECLARE
     w record;
     v_left int;
+    v_anew boolean;
 BEGIN
     PERFORM begin_call();
     PERFORM require_lease(p_worker, p_run, '', p_epoch);
@@ -63,7 +64,13 @@ BEGIN
             FROM shard s WHERE s.run = p_run AND s.server <> '' ORDER BY s.server;
         RETURN;
     END IF;
+    UPDATE run SET failed_over_at = NULL WHERE id = p_run AND failed_over_at IS NOT NULL
+        RETURNING true INTO v_anew;
     PERFORM FROM shard WHERE run = p_run AND server <> '' ORDER BY server FOR NO KEY UPDATE;
+    IF v_anew THEN
+        UPDATE shard s SET quota = least(s.quota, used_slots(s.run, s.server))
+            WHERE s.run = p_run AND s.server <> '';
+    END IF;
     UPDATE shard s SET quota = greatest(u.wanted, used_slots(s.run, s.server))
         FROM unnest(p_servers, p_wanted) u (server, wanted)
         WHERE s.run = p_run AND s.server = u.server AND u.server <> '' AND s.quota > u.wanted;

@@ -11,14 +11,20 @@ CREATE VIEW submissions AS SELECT id AS run, started, content, options FROM run;
 
 CREATE VIEW documents AS SELECT run, name, content FROM document;
 
+-- After a failover no part of the run's limit is worth anything until they are given anew.
 CREATE VIEW shards AS
 SELECT s.run, s.server, s.site, s.address, s.state, l.epoch, l.worker, l.since,
        extract(epoch FROM l.expires - clock_timestamp())::double precision AS lease_s,
-       l.takeovers, s.quota, l.wants,
+       l.takeovers,
+       CASE WHEN s.quota IS NULL OR r.failed_over_at IS NULL THEN s.quota ELSE 0 END AS quota,
+       l.wants,
        (SELECT count(*) FROM slot m WHERE m.run = s.run AND m.server = s.server
            AND (s.done_at IS NULL OR s.done_at + interval '901 s' > clock_timestamp())) AS used,
        CASE WHEN s.state = 'open' AND a.run <> s.run THEN a.run END AS waits_for
-FROM shard s JOIN lease l USING (run, server) JOIN address a ON a.address = s.address;
+FROM shard s
+JOIN lease l USING (run, server)
+JOIN address a ON a.address = s.address
+JOIN run r ON r.id = s.run;
 
 CREATE VIEW workers AS
 SELECT id AS worker, host, pid, version, sites, entered_at,

@@ -179,6 +179,8 @@ def _refusal(
     limit, quota = intent.wave_limit, tables.shards[shard].quota
     if (limit is not None or quota is not None) and tables.is_settling(shard[0], now):
         return Refusal.SETTLING
+    if quota is not None and tables.runs[shard[0]].failed_over_at is not None:
+        return Refusal.SETTLING  # the parts may be those from before the last change of them
     of_wave = (slot[0] == shard[0] and wave == intent.wave for slot, wave in tables.slots.items())
     if limit is not None and limit <= sum(of_wave):
         return Refusal.WAVE_LIMIT

@@ -7,7 +7,6 @@ seconds. Rows are immutable, so a copy of the tables is cheap.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as copied
@@ -53,7 +52,7 @@ class Run(Struct, frozen=True, kw_only=True):
     submitted_at: float
     deadline_at: float | None
     timeline: int = 0
-    failed_over_at: float = -math.inf
+    failed_over_at: float | None = None
     is_open: bool = True
     halted: str | None = None
     stopped: Stop | None = None
@@ -256,6 +255,8 @@ class Tables:
         run = conductor.run
         self.require_lease(worker, Lease(run=run, server=CONDUCTOR, epoch=conductor.epoch))
         if not self.is_settling(run, now):
+            if self.runs[run].failed_over_at is not None:
+                self._take_back(run, now)
             self._share(run, wanted, now)
         return {
             server: Quota(row.quota, self.used((run, server), now))
@@ -269,7 +270,15 @@ class Tables:
         if row.timeline != self.timeline:
             row = replace(row, timeline=self.timeline, failed_over_at=now)
             self.runs[run] = row
-        return row.failed_over_at + LEASE_LIFE_S > now
+        return row.failed_over_at is not None and row.failed_over_at + LEASE_LIFE_S > now
+
+    def _take_back(self, run: RunId, now: float) -> None:
+        """Leave every shard the part of the limit that it uses: the rest is given anew."""
+        self.runs[run] = replace(self.runs[run], failed_over_at=None)
+        for shard, row in self.shards.items():
+            if shard[0] == run and row.quota is not None:
+                least = min(row.quota, self.used(shard, now))
+                self.shards[shard] = replace(row, quota=least)
 
     def _share(self, run: RunId, wanted: Mapping[ServerName, int], now: float) -> None:
         limit = self.runs[run].started.mounts_limit
