@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from orchestrator.core.text import printable, timestamp
@@ -61,13 +62,27 @@ _ADDRESS = re.compile(r"\d+(\.\d+){3}")
 
 def render(report: Report) -> str:
     """Return the whole file."""
+    return "".join(pieces(report))
+
+
+def pieces(report: Report) -> Iterator[str]:
+    """Yield the file, row by row."""
+    yield "\N{BYTE ORDER MARK}"
     out = io.StringIO()
     writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
-    writer.writerow(COLUMNS)
+    for row in _rows(report):
+        writer.writerow(row)
+        yield out.getvalue()
+        out.seek(0)
+        out.truncate()
+
+
+def _rows(report: Report) -> Iterator[Sequence[str]]:
+    yield COLUMNS
     for target in report.targets:
         own = {**_values(target), "narrowed": report.run.narrowed}
         fields = (own[name] if name in own else getattr(target, name) for name in COLUMNS)
-        writer.writerow([cell(value) for value in fields])
+        yield [cell(value) for value in fields]
     for stray in report.strays:
         values = {
             "key": "(no target)",
@@ -76,7 +91,7 @@ def render(report: Report) -> str:
             "message": f"{stray.mount_href or stray.task_id}: {stray.message}",
             "narrowed": report.run.narrowed,
         }
-        writer.writerow([cell(values.get(name)) for name in COLUMNS])
+        yield [cell(values.get(name)) for name in COLUMNS]
     for unread in report.unread:
         values = {
             "key": "(no target)",
@@ -85,8 +100,7 @@ def render(report: Report) -> str:
             "message": unread.message,
             "narrowed": report.run.narrowed,
         }
-        writer.writerow([cell(values.get(name)) for name in COLUMNS])
-    return "\N{BYTE ORDER MARK}" + out.getvalue()
+        yield [cell(values.get(name)) for name in COLUMNS]
 
 
 def cell(value: object) -> str:

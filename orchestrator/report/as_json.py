@@ -2,33 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from orchestrator.core.text import printable_json, timestamp
 from orchestrator.report.described import Moment, seconds
-from orchestrator.report.values import PublishedReport, Report
+from orchestrator.report.values import PublishedReport, PublishedTarget, Report
 
 TIME = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"}
 
 
+_NO_TARGETS = '\n "targets": []'
+"""A line that only the report itself can have: a text has no line breaks, what is in it more
+spaces."""
+
+
 def render(report: Report) -> str:
     """Return report.json: RFC 3339 times in UTC, seconds, stable order."""
-    content = msgspec.json.encode(_published(report), enc_hook=_encoded)
-    return printable_json(msgspec.json.format(content, indent=1).decode()) + "\n"
+    return "".join(pieces(report))
+
+
+def pieces(report: Report) -> Iterator[str]:
+    """Yield report.json, one target after another: as a whole it would need much memory."""
+    frame = _shown(
+        msgspec.convert(replace(report, targets=()), PublishedReport, from_attributes=True)
+    )
+    if not report.targets:
+        yield f"{frame}\n"
+        return
+    before, _, after = frame.partition(_NO_TARGETS)
+    between = f"{before}{_NO_TARGETS.removesuffix(']')}\n  "
+    for target in report.targets:
+        published = msgspec.convert(target, PublishedTarget, from_attributes=True)
+        yield between + _shown(published).replace("\n", "\n  ")
+        between = ",\n  "
+    yield f"\n ]{after}\n"
+
+
+def _shown(value: Struct) -> str:
+    content = msgspec.json.encode(value, enc_hook=_encoded)
+    return printable_json(msgspec.json.format(content, indent=1).decode())
 
 
 def as_values(report: Report) -> dict[str, Any]:
     """Return the report as plain JSON values."""
-    values: dict[str, Any] = msgspec.to_builtins(_published(report), enc_hook=_encoded)
+    published = msgspec.convert(report, PublishedReport, from_attributes=True)
+    values: dict[str, Any] = msgspec.to_builtins(published, enc_hook=_encoded)
     return values
-
-
-def _published(report: Report) -> PublishedReport:
-    return msgspec.convert(report, PublishedReport, from_attributes=True)
 
 
 def _encoded(value: Any) -> Any:

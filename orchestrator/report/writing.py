@@ -6,7 +6,7 @@ import errno
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -15,15 +15,21 @@ from orchestrator.report import as_csv, as_html, as_json, as_markdown, junit
 from orchestrator.report.text import text
 from orchestrator.report.values import Report
 
-RENDERINGS: Mapping[str, Callable[[Report], str]] = {
-    "report.json": as_json.render,
-    "report.html": as_html.render,
-    "junit.xml": junit.render,
-    "report.md": as_markdown.render,
-    "report.csv": as_csv.render,
-    "report.txt": text,
+RENDERINGS: Mapping[str, Callable[[Report], Iterable[str]]] = {
+    "report.json": as_json.pieces,
+    "report.html": as_html.pieces,
+    "junit.xml": lambda report: [junit.render(report)],
+    "report.md": lambda report: [as_markdown.render(report)],
+    "report.csv": as_csv.pieces,
+    "report.txt": lambda report: [text(report)],
 }
-"""File name -> how it is made. A new rendering is one more line."""
+"""File name -> the pieces of its text, in order. A new rendering is one more line."""
+
+
+def rendered(name: str, report: Report) -> Iterator[bytes]:
+    """Yield what `write` writes to the file of that name, piece by piece."""
+    for piece in RENDERINGS[name](report):
+        yield piece.encode("utf-8", errors="backslashreplace")
 
 
 def write(
@@ -44,16 +50,16 @@ def write(
     """
     _make_private(directory)
     with Staging(directory) as staging:
-        for name, render in RENDERINGS.items():
+        for name in RENDERINGS:
             try:
-                content = render(report).encode("utf-8", errors="backslashreplace")
+                staging.add(name, rendered(name, report))
+            except OSError:
+                raise
             except Exception as exc:
                 if left_out is None:
                     raise
                 left_out.append(exc)
                 staging.drop(name)
-            else:
-                staging.add(name, [content])
         if beside is not None:
             beside(staging)
         return staging.publish()
@@ -86,14 +92,18 @@ class Staging:
 
     def __exit__(self, *_: object) -> None:
         """Remove what was not published, and give the locks back."""
-        for fresh, file in self._staged.values():
-            with suppress(OSError):
-                fresh.unlink(missing_ok=True)
-            with suppress(OSError):  # what it could not write it tries again
-                file.close()
+        for name in [*self._staged]:
+            self._discard(name)
+
+    def _discard(self, name: str) -> None:
+        fresh, file = self._staged.pop(name)
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        with suppress(OSError):  # what it could not write it tries again
+            file.close()
 
     def add(self, name: str, content: Iterable[bytes]) -> None:
-        """Write a new file and wait until it is on disk.
+        """Write a new file and wait until it is on disk. What `content` raises is passed on.
 
         Raises:
             OSError: it cannot be written.
@@ -111,7 +121,9 @@ class Staging:
         self.hashes[name] = digest.hexdigest()
 
     def drop(self, name: str) -> None:
-        """Remove an older file when the others are published."""
+        """Remove an older file when the others are published; of a new one nothing is kept."""
+        if name in self._staged:
+            self._discard(name)
         self._dropped.append(name)
 
     def publish(self) -> list[Path]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from orchestrator.report import writing
 from orchestrator.report.evidence.verifying import verify
 from orchestrator.report.summary import summarize
 from orchestrator.report.values import Report
-from orchestrator.report.writing import RENDERINGS, Staging
+from orchestrator.report.writing import RENDERINGS, Staging, rendered
 from tests.report.builders import finished, life
 from tests.report.history.runs import beginning, called, keep
 from tests.scenarios.drill import Site, staged
@@ -44,7 +45,8 @@ def takes_only(monkeypatch: pytest.MonkeyPatch, directory: Path, count: int) -> 
 def breaks(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     """Let one rendering fail."""
 
-    def fails(_report: Report) -> str:
+    def fails(report: Report) -> Iterator[str]:
+        yield from itertools.islice(RENDERINGS[broken](report), 1)
         raise ValueError(broken)
 
     monkeypatch.setattr(writing, "RENDERINGS", {**RENDERINGS, broken: fails})
@@ -107,8 +109,9 @@ async def test_what_is_written_beside_a_broken_rendering_says_the_code_of_that(
     assert sorted(path.name for path in outcome.written) == listed(place)
     assert set(RENDERINGS) - set(listed(place)) == {broken}
     report = summarize(state, chain_head=kept.chain_head(state.started.run))
+    monkeypatch.setattr(writing, "RENDERINGS", RENDERINGS)
     for name in RENDERINGS.keys() - {broken}:
-        assert (place / name).read_bytes() == RENDERINGS[name](report).encode()
+        assert (place / name).read_bytes() == b"".join(rendered(name, report))
     refuted = verify(place).refuted
     assert refuted
     assert all(broken in each or "about these records" in each for each in refuted)

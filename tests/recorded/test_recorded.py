@@ -18,7 +18,7 @@ from orchestrator.core.events import Event, from_json, to_json
 from orchestrator.core.run_state import fold
 from orchestrator.report.summary import summarize
 from orchestrator.report.values import Report
-from orchestrator.report.writing import RENDERINGS
+from orchestrator.report.writing import RENDERINGS, rendered
 
 RUNS = sorted(path.parent for path in Path(__file__).parent.glob("*/journal.events"))
 HEAD = "9d2c" * 16
@@ -42,11 +42,6 @@ def report_of(run: Path) -> Report:
     return summarize(fold(read(run)), chain_head=HEAD)
 
 
-def rendered(name: str, report: Report) -> bytes:
-    """Return what a run writes to a file of its report directory."""
-    return RENDERINGS[name](report).encode("utf-8", errors="backslashreplace")
-
-
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
 def test_every_event_is_written_as_it_was(run: Path) -> None:
     """What was read from a journal is written with the same bytes."""
@@ -57,7 +52,7 @@ def test_every_event_is_written_as_it_was(run: Path) -> None:
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
 def test_every_report_is_written_as_it_was(run: Path, name: str) -> None:
     """The same journal makes the same bytes."""
-    assert rendered(name, report_of(run)) == (run / name).read_bytes()
+    assert b"".join(rendered(name, report_of(run))) == (run / name).read_bytes()
 
 
 def record() -> None:
@@ -66,7 +61,7 @@ def record() -> None:
         report = report_of(run)
         for name in NAMES:
             if name != "report.json" or not (run / name).exists():
-                (run / name).write_bytes(rendered(name, report))
+                (run / name).write_bytes(b"".join(rendered(name, report)))
 
 
 if __name__ == "__main__":

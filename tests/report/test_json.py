@@ -6,15 +6,16 @@ import json
 from datetime import timedelta, timezone
 from typing import Any
 
+import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from jsonschema import Draft202012Validator
 
 from orchestrator.core.events import Event, SessionOpened, WaveStarted, from_json, to_json
 from orchestrator.core.model import Objectives, ServerName, WaveName
 from orchestrator.core.run_state import RunState, fold
-from orchestrator.core.text import timestamp
-from orchestrator.report.as_json import render, report_json_schema
+from orchestrator.core.text import printable_json, timestamp
+from orchestrator.report.as_json import as_values, pieces, render, report_json_schema
 from orchestrator.report.summary import summarize
 from tests.report.builders import (
     HOSTILE,
@@ -121,6 +122,19 @@ def test_json_says_what_the_summary_says(state: RunState) -> None:
         (t.result, t.mount, t.message) for t in report.targets
     ]
     assert shown["totals"] == report.totals
+
+
+@given(runs())
+@example(run_of())
+@settings(deadline=None, max_examples=30)
+def test_what_is_made_target_by_target_is_laid_out_as_a_whole(state: RunState) -> None:
+    """Byte for byte, without targets, too."""
+    report = summarize(state)
+
+    whole = msgspec.json.format(msgspec.json.encode(as_values(report)), indent=1)
+
+    assert render(report) == printable_json(whole.decode()) + "\n"
+    assert len([*pieces(report)]) == (len(report.targets) + 1)
 
 
 def test_a_replayed_run_makes_the_same_bytes() -> None:

@@ -9,7 +9,7 @@ of `drawing`), `style` the one style sheet.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from orchestrator.report.as_html import concurrency, sections, targets, timeline
 from orchestrator.report.as_html.markup import anchor, section, shown
@@ -37,7 +37,12 @@ LEAST_BUDGET = 200_000
 
 
 def render(report: Report) -> str:
-    """Return report.html: what needs a person, objectives, pictures, details, evidence."""
+    """Return report.html."""
+    return "".join(pieces(report))
+
+
+def pieces(report: Report) -> Iterator[str]:
+    """Yield report.html: what needs a person, objectives, pictures, details, evidence."""
     first = "".join(
         (
             sections.to_do(report),
@@ -67,7 +72,7 @@ def render(report: Report) -> str:
     parts = (first, not_good, second, good, last)
     title = f"{shown(report.run.plan)} {shown(report.run.id)}"
     sheet = sheet_of(report.run.id)
-    head = (
+    yield (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy(sheet)}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -75,7 +80,8 @@ def render(report: Report) -> str:
         f"<style>{sheet}</style></head>\n"
         f"<body><main>\n{sections.heading(report)}{_links(parts)}"
     )
-    return "".join((head, *parts, "</main></body></html>\n"))
+    yield from parts
+    yield "</main></body></html>\n"
 
 
 def _links(parts: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from orchestrator.report.evidence.lines import RecordsChanged
 from orchestrator.report.evidence.manifest import MANIFEST, RECORDS, SIGNATURE, Manifest
 from orchestrator.report.summary import summarize
 from orchestrator.report.values import Report
-from orchestrator.report.writing import RENDERINGS
+from orchestrator.report.writing import RENDERINGS, rendered
 
 Made = Callable[[bytes, bytes], bool]
 """Tells whether a signature is a key's over some data; see `load_public_key`."""
@@ -220,11 +220,7 @@ def _check_contents(
             "only the chain and the hashes were compared, not what the renderings say"
         )
         return
-    good = [
-        name
-        for name, render in RENDERINGS.items()
-        if _has_content(directory / name, render(report))
-    ]
+    good = [name for name in RENDERINGS if _is_of(directory, name, report)]
     for name in RENDERINGS:
         if name not in document.files:
             verdict.refuted.append(f"{MANIFEST} does not name {name}")
@@ -251,14 +247,15 @@ def _report_of(directory: Path, document: Manifest, state: RunState) -> Report:
     for goes_on, process_gone in ((False, False), (True, False), (False, True)):
         state.process_gone = process_gone
         report = summarize(state, chain_head=head, goes_on=goes_on)
-        if _has_content(directory / AS_JSON, RENDERINGS[AS_JSON](report)):
+        if _is_of(directory, AS_JSON, report):
             break
     return report
 
 
-def _has_content(path: Path, wanted: str) -> bool:
-    data = wanted.encode("utf-8", errors="backslashreplace")
-    return _content(path, len(data) + 1) == data
+def _is_of(directory: Path, name: str, report: Report) -> bool:
+    """Return whether a file is the rendering of a report, byte for byte."""
+    data = b"".join(rendered(name, report))
+    return _content(directory / name, len(data) + 1) == data
 
 
 def _check_json(directory: Path, report: Report, verdict: Verdict) -> None:
