@@ -30,7 +30,7 @@ from orchestrator.core.same_server import Identities
 from orchestrator.core.text import counted, time_of_day
 from orchestrator.journal.endpoints import ENDPOINTS, read_identities
 from orchestrator.journal.locking import is_locked, journal_error
-from orchestrator.journal.store import private_file
+from orchestrator.journal.store import CACHE_KB, private_file
 from orchestrator.log import Log
 
 log = Log(__name__)
@@ -396,6 +396,7 @@ def opened_claims(path: Path) -> Iterator[sqlite3.Connection]:
     with closing(connection):
         try:
             connection.execute("PRAGMA busy_timeout = 5000")
+            connection.execute(f"PRAGMA cache_size = {-CACHE_KB}")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = OFF")
             connection.executescript(SCHEMA)

@@ -33,6 +33,9 @@ CREATE INDEX IF NOT EXISTS systems ON events (run) WHERE type = 'SystemFound';
 BUSY_MS = 200
 """Milliseconds for which SQLite itself waits for a lock; who writes goes on waiting after it."""
 
+CACHE_KB = 256
+"""Of pages that a writer keeps in memory: it appends, and needs the newest. SQLite keeps 2 MB."""
+
 READ_BUSY_MS = 5000
 """The same for who only reads: a writer that keeps readers out is rare, and soon done."""
 
@@ -75,6 +78,7 @@ def opened_for_writing(path: Path, *, fast: bool = False) -> sqlite3.Connection:
         connection.execute(f"PRAGMA busy_timeout = {0 if fast else BUSY_MS}")
         if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
             _check_version(connection, path)  # before anything in it is changed
+        connection.execute(f"PRAGMA cache_size = {-CACHE_KB}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {'OFF' if fast else 'FULL'}")
         connection.executescript(SCHEMA)
