@@ -17,6 +17,7 @@ could not be read: then it may have been one of those.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
@@ -74,22 +75,32 @@ class _ReadMethod(Enum):
     LIST = "task list"
 
 
+def _future() -> asyncio.Future[None]:
+    return asyncio.get_running_loop().create_future()
+
+
 class _AwaitedTask(Struct):
     """One awaited task."""
 
     accepted_at: float
     expected: float | None
     observe: Callable[[Task], None]
-    settled: anyio.Event = field(default_factory=anyio.Event)
+    settled: asyncio.Future[None] = field(default_factory=_future)
+    """An event would take five times the memory: a thousand tasks may be awaited."""
     state: TaskState = TaskState.RUNNING
     task: Task | None = None
     error: Exception | None = None
-    omitted_by: set[_ReadMethod] = field(default_factory=set)
+    omitted_by: frozenset[_ReadMethod] = frozenset()
     alone_pause: float = 1.0
     """Seconds to wait before it is read alone once more, after it could not be."""
     alone_at: float = 0.0
     seen_at: float = 0.0
     """When it was last seen unfinished."""
+
+    def settle(self) -> None:
+        """Let who waits go on. Safe to repeat, and after nobody waits any more."""
+        if not self.settled.done():
+            self.settled.set_result(None)
 
     def lasting(self, now: float, usual: float) -> float:
         """Return its seconds in all: what has run longer goes on for about as long again."""
@@ -162,7 +173,7 @@ class Watcher:
         if expected is not None or self._seen:  # it may be shorter than those that are watched
             self._look_by(watched.accepted_at + self._pause([watched]))
         try:
-            await watched.settled.wait()
+            await watched.settled
         finally:
             self._watched.pop(task, None)
         if watched.error is not None:
@@ -227,7 +238,7 @@ class Watcher:
         )
         for watched in self._watched.values():
             watched.error = self._ended
-            watched.settled.set()
+            watched.settle()
 
     async def _wait(self) -> None:
         """Sleep until the next read is due; that may change meanwhile."""
@@ -336,7 +347,7 @@ class Watcher:
         omitted = wanted - shown
         if len(omitted) > len(self._session.set_aside_tasks):
             for task in omitted.intersection(self._watched):
-                self._watched[task].omitted_by.add(way)
+                self._watched[task].omitted_by |= {way}
         return omitted
 
     async def _ask(self, way: _ReadMethod, wanted: set[TaskId]) -> Iterable[Task]:
@@ -361,12 +372,12 @@ class Watcher:
             found = await self._session.task(task)
         except NotFound as exc:
             watched.error = TaskVanished(str(exc))
-            watched.settled.set()
+            watched.settle()
             return
-        for way in tuple(watched.omitted_by):
+        for way in watched.omitted_by:
             if not (way is _ReadMethod.OPEN and found.state is TaskState.FINISHED):
                 self._drop(way, f"it did not show {task}")
-        watched.omitted_by.clear()
+        watched.omitted_by = frozenset()
         self._settle(found)
 
     def _settle(self, task: Task) -> None:
@@ -379,7 +390,7 @@ class Watcher:
             self._seen_s += anyio.current_time() - watched.accepted_at
             self._remember(watched)
             watched.task = task
-            watched.settled.set()
+            watched.settle()
             return
         watched.seen_at = anyio.current_time()
         if task.state is not watched.state:
