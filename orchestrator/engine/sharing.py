@@ -11,7 +11,7 @@ import anyio
 from msgspec import Struct
 
 from orchestrator.core.events import LimitsShared
-from orchestrator.core.model import ServerName
+from orchestrator.core.model import MountRequest, ServerName
 from orchestrator.core.ports.journal import OtherRuns
 from orchestrator.core.text import duration
 from orchestrator.engine.containment import harmless
@@ -77,12 +77,15 @@ class LimitSharing:
         if self._others.trouble is not None and not self._told_trouble:
             self._told_trouble = True
             self._ledger.note(self._others.trouble)
-        waiting: dict[ServerName, str] = {}
+        waiting: dict[ServerName, MountRequest] = {}
         for request in self._scheduler.waiting_for_others():
-            waiting.setdefault(request.server, self._others.why_waiting(request))
-        for server, why in waiting.items():
+            waiting.setdefault(request.server, request)
+        for server, request in waiting.items():
             wait = self._waits.setdefault(server, _WaitForRuns("", now, now))
-            if not wait.why or (wait.why != why and now - wait.told_at >= RETOLD_S):
+            if wait.why and now - wait.told_at < RETOLD_S:
+                continue  # the reason costs a look at all that others have
+            why = self._others.why_waiting(request)
+            if why != wait.why:
                 wait.why, wait.told_at = why, now
                 self._ledger.record(LimitsShared(at=now, server=server, reason=why))
         for server in self._waits.keys() - waiting.keys():

@@ -52,6 +52,9 @@ BUSY_MS = 100
 SEEN_EVERY = 10.0
 """Seconds between two signs of life of a run."""
 
+LOOK_AGAIN_S = 60.0
+"""Seconds after which runs that had ended are looked for again: a resume writes, if it can."""
+
 Place = tuple[str, str, str]
 """Address of the server in this run's plan, backup server, machine; those in lower case."""
 
@@ -64,6 +67,11 @@ def in_work(run: str) -> str:
 def holds(run: str, mounts: int) -> str:
     """Describe what another run has open on a server; for `check` and for a run that waits."""
     return f"run {run} holds {counted(mounts, 'mount')}"
+
+
+def may_have_sessions(seen_at: float, now: float) -> bool:
+    """Return whether a server may still know the sessions of a run that was seen then."""
+    return abs(now - seen_at) < SESSION_IDLE_LIMIT
 
 
 class Claims:
@@ -93,8 +101,12 @@ class Claims:
         self._clock, self._is_running = clock, is_running
         self.sessions, self._sessions_of = sessions, sessions_of
         self._elsewhere: dict[str, Counter[Place]] = {}
+        self._claimed: dict[str, Counter[Place]] = {}
+        """What each other run has claimed, whether it counts or not."""
+        self._plans: dict[str, str] = {}
         self._living: dict[str, bool] = {}
         self._seen_at: dict[str, float] = {}
+        self._read_at = 0.0
         self._servers: Counter[str] = Counter()
         self._behind: Counter[tuple[str, str]] = Counter()
         self._machines: Counter[Place] = Counter()
@@ -157,6 +169,7 @@ class Claims:
         """Record where a server answers: other runs may know it by another name."""
         at = self._addresses[server]
         for each in sorted(endpoints - self._identities.of(self._run, at)):
+            self._version = -1  # others' claims may be of this server, too
             self._write("INSERT OR IGNORE INTO endpoints VALUES (?, ?, ?)", (self._run, at, each))
 
     def sharing_sessions(self, server: ServerName) -> frozenset[str]:
@@ -264,8 +277,8 @@ class Claims:
     def _within(self, work: Callable[[], bool]) -> bool | None:
         """Do `work` in one transaction that knows what the others have open; None: not now.
 
-        That is read anew unless nobody else has written since, and nobody else has anything open:
-        what is open elsewhere may end without a word.
+        That is read anew if somebody else has written since. Else those runs are looked at that
+        lived: what is open elsewhere may end without a word.
         """
         if self.trouble is not None:
             return None
@@ -276,8 +289,10 @@ class Claims:
                     self._connection.execute(sql, row)
                 self._show_life()
                 version = self._version_now()
-                if self._elsewhere or self.is_unsure or version != self._version:
+                if self.is_unsure or version != self._version or self._is_read_due():
                     self._read()
+                elif self._elsewhere:
+                    self._look_at_living()
                 self._version = version
                 done = work()
                 self._connection.execute("COMMIT")
@@ -305,18 +320,25 @@ class Claims:
         self._count({})
 
     def _show_life(self) -> None:
-        now = self._clock().timestamp()
+        now = self._now()
         if self._is_sign_due():
             row = (self._run, self._plan, now)
             self._connection.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?)", row)
             self._told_at = now
 
     def _is_sign_due(self) -> bool:
-        return abs(self._clock().timestamp() - self._told_at) >= SEEN_EVERY
+        return abs(self._now() - self._told_at) >= SEEN_EVERY
+
+    def _is_read_due(self) -> bool:
+        """Return whether runs that had ended are to be looked at again: one may be resumed."""
+        return bool(self._elsewhere) and abs(self._now() - self._read_at) >= LOOK_AGAIN_S
+
+    def _now(self) -> float:
+        return self._clock().timestamp()
 
     def _read(self) -> None:
-        plans: dict[str, str] = {}
-        self._seen_at = {}
+        self._read_at = self._now()
+        self._plans, self._seen_at = {}, {}
         found: dict[str, Counter[Place]] = {}
         same: dict[tuple[str, str], Iterable[str]] = {}
         rows = self._connection.execute(
@@ -327,19 +349,28 @@ class Claims:
         if rows:  # nearly always there is no other run
             self._identities = read_identities(self._connection)
         for run, plan, seen_at, *place, count in rows:
-            plans[run], self._seen_at[run] = plan, seen_at
+            self._plans[run], self._seen_at[run] = plan, seen_at
             url, backup, vm = map(str, place)
             if (run, url) not in same:
                 same[run, url] = self._same_here(run, url)
             for here in same[run, url]:
                 found.setdefault(run, Counter())[here, backup, vm] += count
-        self._living = {run: self._is_running(plan, RunId(run)) for run, plan in plans.items()}
+        self._claimed = found
+        self._living = dict.fromkeys(found, True)
+        self._look_at_living()
+
+    def _look_at_living(self) -> None:
+        """Find out which runs still live, and count what is claimed by those that count."""
+        for run in [run for run, lived in self._living.items() if lived]:
+            self._living[run] = self._is_running(self._plans[run], RunId(run))
+        now = self._now()
         counting = {
             run: places
-            for run, places in found.items()
-            if self._living[run] or self._may_have_sessions(self._seen_at[run])
+            for run, places in self._claimed.items()
+            if self._living[run] or may_have_sessions(self._seen_at[run], now)
         }
-        self._count(counting)
+        if counting != self._elsewhere:
+            self._count(counting)
 
     def _same_here(self, run: str, url: str) -> Iterable[str]:
         """Return by which addresses this run knows another run's server; else that run's own."""
@@ -360,10 +391,7 @@ class Claims:
         return datetime.fromtimestamp(row[0], UTC) if row else None
 
     def _counts(self, run: str, plan: str, seen_at: float) -> bool:
-        return self._may_have_sessions(seen_at) or self._is_running(plan, RunId(run))
-
-    def _may_have_sessions(self, seen_at: float) -> bool:
-        return abs(self._clock().timestamp() - seen_at) < SESSION_IDLE_LIMIT
+        return may_have_sessions(seen_at, self._now()) or self._is_running(plan, RunId(run))
 
     def _long_ended(self) -> list[str]:
         try:

@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime, timedelta
@@ -18,6 +19,7 @@ from orchestrator.core.errors import JournalError
 from orchestrator.core.model import MountRequest, RunId, ServerName
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.journal import Claims, State
+from orchestrator.journal.claims import LOOK_AGAIN_S
 from tests.bench.schedule import request as requested
 from tests.journal.sample import BEGAN
 
@@ -241,6 +243,49 @@ def test_a_run_that_is_gone_counts_until_its_session_must_be_forgotten(state: St
         assert second.on_server(hq) == 0
     with taking_part(state, "third", clock):
         assert rows(state, "claims") == 0
+
+
+def test_a_run_that_lives_again_counts_though_it_has_written_nothing(state: State) -> None:
+    """Its claims cannot be written, as on a full disk; whether it lives is looked at anyway."""
+    clock, hq = Clock(), ServerName("hq")
+    with taking_part(state, "dead", clock, lives=False) as dead:
+        dead.claim(request("vm1"), always)
+    with taking_part(state, "second", clock) as second:
+        assert second.on_server(hq) == 1
+        with state.plan_lock("dead", RunId("dead")):
+            clock.now += timedelta(seconds=SESSION_IDLE_LIMIT)
+            second.look()
+            assert second.on_server(hq) == 1
+        second.look()
+        assert second.on_server(hq) == 0
+
+
+def test_a_run_that_has_ended_is_not_looked_for_each_second(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It costs two files each time, and what it has left counts for a quarter of an hour."""
+    asked, is_alive = Counter[str](), State.is_alive
+
+    def counted(self: State, plan: str, run: RunId) -> bool:
+        asked[run] += 1
+        return is_alive(self, plan, run)
+
+    monkeypatch.setattr(State, "is_alive", counted)
+    clock, hq = Clock(), ServerName("hq")
+    with taking_part(state, "dead", clock, lives=False) as dead:
+        dead.claim(request("vm1"), always)
+    with taking_part(state, "lives", clock) as lives, taking_part(state, "here", clock) as here:
+        lives.claim(request("vm2"), always)
+        here.look()
+        asked.clear()
+        for _ in range(9):
+            clock.now += timedelta(seconds=1)
+            here.look()
+        assert (asked["dead"], asked["lives"]) == (0, 9)
+        clock.now += timedelta(seconds=LOOK_AGAIN_S)
+        here.look()
+        assert (asked["dead"], asked["lives"]) == (1, 10)
+        assert here.on_server(hq) == 2
 
 
 def test_a_living_run_counts_however_long_it_was_frozen(state: State) -> None:
