@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -190,6 +190,7 @@ ALL_OPEN = Shape(
     servers=4, machines=500, server=500, backup_server=500, run=2000, seconds=(30.0, 60.0)
 )
 SMALL = Shape(machines=100, backup_server=12, seconds=(1.0, 6.0))
+SMALL_LASTING = replace(SMALL, seconds=(9.0, 14.0))
 
 
 def figures() -> Iterator[Figure]:
@@ -270,6 +271,7 @@ def beside_naive() -> Iterator[Figure]:
     for shape, what, limit in (
         (LASTING, "2,000 mounts of 9 to 14 s, 50 slots", 1.1),
         (LARGE, "2,000 mounts of 1 to 6 s, 50 slots", 1.1),
+        (SMALL_LASTING, "300 mounts of 9 to 14 s, 12 slots", 1.3),
         (SMALL, "300 mounts of 1 to 6 s, 12 slots", 1.3),
     ):
         run, script = ours(shape), theirs("asyncio", shape)
