@@ -297,10 +297,32 @@ async def test_no_part_of_the_limit_from_before_a_failover_is_used(
     assert await refusal(worker, leases[LAB]) is Refusal.SETTLING
     rows = {each.server: (each.quota, each.used) for each in await sites.shards(run)}
     assert (rows[HQ], rows[LAB]) == ((0, 2), (0, 0)), "so that they are given anew"
+    assert [each.quota for each in await worker.renew(leases[HQ], leases[LAB])] == [0, 0]
     share = await sites.share(worker.id, leases[CONDUCTOR], {HQ: 1, LAB: 2})
     assert share == {BRANCH: Quota(0, 0), HQ: Quota(1, 2), LAB: Quota(0, 0)}
     assert await refusal(worker, leases[LAB]) is Refusal.QUOTA
     assert {each.server: each.quota for each in await sites.shards(run)}[HQ] == 1
+
+
+async def test_a_run_without_a_limit_has_no_parts_of_one_after_a_failover_either(
+    database: SitesDatabase, fail_over: Callable[[], None], settle: Callable[[], None]
+) -> None:
+    """Nothing is given up for it, and nothing given."""
+    run = RunId("unlimited")
+    await database.submit(submission(run, "other", shards=OTHERS))
+    worker = Worker(database, "carl")
+    await worker.enter("east", "west")
+    taken = await worker.take("east", "west", run=run)
+    leases = {each.standing.lease.server: each.standing.lease for each in taken}
+    await worker.open_wave(run)
+    fail_over()
+    await database.share(worker.id, leases[CONDUCTOR], {})
+    assert await refusal(worker, leases[HQ]) is None
+    settle()
+
+    share = await database.share(worker.id, leases[CONDUCTOR], {})
+    assert share == {BRANCH: Quota(None, 0), HQ: Quota(None, 1), LAB: Quota(None, 0)}
+    assert await refusal(worker, leases[LAB]) is None
 
 
 OTHERS = tuple(

@@ -105,9 +105,11 @@ BEGIN
             -- Of every shard, also one that nobody serves any more: its run posts nothing.
             UPDATE address SET run = NULL, server = NULL WHERE run = p_run;
         WHEN 'holding' THEN
+            PERFORM FROM run WHERE id = p_run FOR SHARE;  -- first the run, as share() and ask()
             UPDATE shard SET state = 'holding' WHERE run = p_run AND server = p_chain;
             PERFORM let_others_post(p_run, p_chain);
         WHEN 'done' THEN
+            PERFORM FROM run WHERE id = p_run FOR SHARE;
             UPDATE shard SET state = 'done', done_at = clock_timestamp()
                 WHERE run = p_run AND server = p_chain;
             PERFORM let_others_post(p_run, p_chain);
@@ -213,6 +215,9 @@ DECLARE
     c record;
 BEGIN
     PERFORM begin_call();
+    -- Notes a failover before any row is locked: whoever shares a run's row could not change it
+    -- while another one shares it, too.
+    PERFORM is_settling(r.run) FROM (SELECT DISTINCT run FROM unnest(p_runs) u (run) ORDER BY run) r;
     FOR c IN
         SELECT u.chain_at,
                array_agg(ROW(u.seq, u.at, u.kind, u.body, u.hash, u.effect)::entry

@@ -58,7 +58,8 @@ SELECT l.run, l.server, l.epoch, l.worker, l.login, s.site, s.address, s.state,
        (SELECT coalesce(jsonb_object_agg(wave, skipped), '{}') FROM gate g WHERE g.run = l.run)
            AS waves,  -- null: open; else why it is skipped
        coalesce((a.run, a.server) = (l.run, l.server), false) AS posts,
-       r.halted, r.stopped, r.unmount, s.quota,
+       r.halted, r.stopped, r.unmount,
+       CASE WHEN s.quota IS NULL OR r.failed_over_at IS NULL THEN s.quota ELSE 0 END AS quota,
        extract(epoch FROM r.deadline_at - clock_timestamp())::double precision AS deadline_s,
        coalesce((SELECT max(number) FROM request q WHERE q.run = l.run), 0) AS asked,
        h.seq, h.hash

@@ -69,7 +69,7 @@ BEGIN
     PERFORM FROM shard WHERE run = p_run AND server <> '' ORDER BY server FOR NO KEY UPDATE;
     IF v_anew THEN
         UPDATE shard s SET quota = least(s.quota, used_slots(s.run, s.server))
-            WHERE s.run = p_run AND s.server <> '';
+            WHERE s.run = p_run AND s.server <> '' AND s.quota IS NOT NULL;
     END IF;
     UPDATE shard s SET quota = greatest(u.wanted, used_slots(s.run, s.server))
         FROM unnest(p_servers, p_wanted) u (server, wanted)

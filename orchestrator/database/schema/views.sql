@@ -11,11 +11,10 @@ CREATE VIEW submissions AS SELECT id AS run, started, content, options FROM run;
 
 CREATE VIEW documents AS SELECT run, name, content FROM document;
 
--- After a failover no part of the run's limit is worth anything until they are given anew.
 CREATE VIEW shards AS
 SELECT s.run, s.server, s.site, s.address, s.state, l.epoch, l.worker, l.since,
        extract(epoch FROM l.expires - clock_timestamp())::double precision AS lease_s,
-       l.takeovers,
+       l.takeovers,  -- after a failover no part is worth anything, as for their holders
        CASE WHEN s.quota IS NULL OR r.failed_over_at IS NULL THEN s.quota ELSE 0 END AS quota,
        l.wants,
        (SELECT count(*) FROM slot m WHERE m.run = s.run AND m.server = s.server

@@ -44,6 +44,8 @@ def append(
 ) -> Sequence[Appended]:
     """Continue several chains at once; pieces without records have no answer."""
     written = [piece for piece in pieces if piece.entries]
+    for run in {piece.lease.run for piece in written} & tables.runs.keys():
+        tables.is_settling(run, now)  # notes a failover before anything is locked
     answers: dict[int, Appended] = {}
     order = sorted(
         range(len(written)), key=lambda place: (written[place].lease.run, _chain(written[place]))

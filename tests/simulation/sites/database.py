@@ -388,7 +388,6 @@ def _time(seconds: float) -> datetime:
 def _shard(tables: Tables, shard: Shard, row: ShardTableRow, now: float) -> ShardRow:
     poster = tables.addresses[row.address].poster
     waits = row.state is ShardState.OPEN and poster is not None and poster[0] != shard[0]
-    is_void = tables.runs[shard[0]].failed_over_at is not None
     return ShardRow(
         server=shard[1],
         site=row.site,
@@ -399,7 +398,7 @@ def _shard(tables: Tables, shard: Shard, row: ShardTableRow, now: float) -> Shar
         since=None if row.since is None else _time(row.since),
         lease_s=None if row.expires is None else row.expires - now,
         takeovers=row.takeovers,
-        quota=0 if row.quota is not None and is_void else row.quota,
+        quota=tables.valid_part(shard),
         used=tables.used(shard, now),
         wants=row.wants,
         waits_for=poster[0] if waits and poster is not None else None,

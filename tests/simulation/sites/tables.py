@@ -272,6 +272,11 @@ class Tables:
             self.runs[run] = row
         return row.failed_over_at is not None and row.failed_over_at + LEASE_LIFE_S > now
 
+    def valid_part(self, shard: Shard) -> int | None:
+        """Return what a shard's part of its run's limit is worth: after a failover nothing."""
+        quota = self.shards[shard].quota
+        return quota if quota is None or self.runs[shard[0]].failed_over_at is None else 0
+
     def _take_back(self, run: RunId, now: float) -> None:
         """Leave every shard the part of the limit that it uses: the rest is given anew."""
         self.runs[run] = replace(self.runs[run], failed_over_at=None)
@@ -438,7 +443,7 @@ class Tables:
             halted=run.halted,
             stopped=run.stopped,
             unmount=run.unmount,
-            quota=row.quota,
+            quota=self.valid_part(shard),
             deadline_s=None if run.deadline_at is None else run.deadline_at - now,
             asked=max([each.number for each in self.requests if each.run == shard[0]], default=0),
             head=ChainHead(self.heads[shard].seq, self.heads[shard].hash),
