@@ -161,14 +161,17 @@ async def test_a_read_for_another_purpose_counts_as_a_look() -> None:
     """What it shows finished is finished, and the next read comes a whole interval later."""
     session = _Timed()
     (task,) = session.begin(1, ends_at=700.0)
-    (other,) = session.begin(1, ends_at=600.0, first=100)
+    (other,) = session.begin(1, ends_at=609.9, first=100)
 
     async with watching(session, WATCH) as watcher, anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: watcher.finished(task, expected=700.0))
         tasks.start_soon(lambda: watcher.finished(other, expected=700.0))
         await anyio.sleep(610.0)
         session.at.clear()
-        watcher.saw([session.script[each].seen(each) for each in (task, other)])
+        assert watcher.in_flight == 2
+        seen = [session.script[each].seen(each) for each in (task, other)]
+        watcher.saw(seen)
+        watcher.saw(seen)  # two reads were answered before the waits could end
         await anyio.wait_all_tasks_blocked()
         assert watcher.in_flight == 1
         await anyio.sleep(14.9)
