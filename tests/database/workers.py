@@ -88,7 +88,7 @@ def note(words: str = "noted") -> Change:
     return RunNoted(at=1.0, message=words), None
 
 
-def intent(key: str = "dc01", wave: WaveName = FIRST) -> Change:
+def intent(key: str = "dc01", wave: WaveName = FIRST, limit: int | None = None) -> Change:
     """Return the intent to mount a target."""
     event = SubmissionStarted(
         at=2.0,
@@ -97,7 +97,7 @@ def intent(key: str = "dc01", wave: WaveName = FIRST) -> Change:
         session=SessionId("s1"),
         point=RestorePointId("p1"),
     )
-    return event, Intent(key=event.key, wave=wave)
+    return event, Intent(key=event.key, wave=wave, wave_limit=limit)
 
 
 def freed(key: str = "dc01", **facts: Any) -> Change:

@@ -23,7 +23,8 @@ AS $$
 $$;
 
 -- Null: granted, and its slot taken. Else why not, as `core.sites.Refusal`. The run's row is
--- locked, so that no intent is granted after a halt or a stop was committed.
+-- locked, so that no intent is granted after a halt or a stop was committed. append() has locked
+-- the gate of a wave with a limit.
 CREATE FUNCTION refusal(p_run text, p_server text, p_key text, p_wave text, p_wave_limit int)
 RETURNS text
 LANGUAGE plpgsql SET search_path = bulk_restore, pg_temp
@@ -37,8 +38,7 @@ BEGIN
     IF r.halted IS NOT NULL THEN RETURN 'halted'; END IF;
     IF r.stopped IS NOT NULL THEN RETURN 'stopped'; END IF;
     IF r.deadline_at <= clock_timestamp() THEN RETURN 'deadline'; END IF;
-    PERFORM FROM gate WHERE run = p_run AND wave = p_wave AND skipped IS NULL
-        FOR NO KEY UPDATE;  -- the others of this wave wait, so that its limit holds
+    PERFORM FROM gate WHERE run = p_run AND wave = p_wave AND skipped IS NULL;
     IF NOT FOUND THEN RETURN 'wave'; END IF;
     SELECT quota INTO v_quota FROM shard WHERE run = p_run AND server = p_server
         FOR NO KEY UPDATE;  -- share() waits, or this does
@@ -218,6 +218,13 @@ BEGIN
     -- Notes a failover before any row is locked: whoever shares a run's row could not change it
     -- while another one shares it, too.
     PERFORM is_settling(r.run) FROM (SELECT DISTINCT run FROM unnest(p_runs) u (run) ORDER BY run) r;
+    -- The others of a wave wait, so that its limit holds. All at once and in order, or two commits
+    -- with mounts of several waves would wait for each other.
+    PERFORM FROM gate g WHERE (g.run, g.wave) IN (
+            SELECT p_runs[u.chain_at], u.effect ->> 'wave'
+            FROM unnest(p_of, p_effects) u (chain_at, effect)
+            WHERE u.effect ->> 'type' = 'intent' AND u.effect ->> 'wave_limit' IS NOT NULL)
+        ORDER BY g.run, g.wave FOR NO KEY UPDATE;
     FOR c IN
         SELECT u.chain_at,
                array_agg(ROW(u.seq, u.at, u.kind, u.body, u.hash, u.effect)::entry
