@@ -22,9 +22,9 @@ AS $$
         ELSE sha256(convert_to(E'chain\n' || p_chain, 'UTF8')) END
 $$;
 
--- Null: granted, and its slot taken. Else why not, as `core.sites.Refusal`. The run's row is
--- locked, so that no intent is granted after a halt or a stop was committed. append() has locked
--- the gate of a wave with a limit.
+-- Null: granted, and its slot taken. Else why not, as `core.sites.Refusal`. append() has locked the
+-- run's row, so that no intent is granted after a halt or a stop was committed, and the gate of a
+-- wave with a limit.
 CREATE FUNCTION refusal(p_run text, p_server text, p_key text, p_wave text, p_wave_limit int)
 RETURNS text
 LANGUAGE plpgsql SET search_path = bulk_restore, pg_temp
@@ -33,7 +33,7 @@ DECLARE
     r run;
     v_quota int;
 BEGIN
-    SELECT * INTO r FROM run WHERE id = p_run FOR SHARE;
+    SELECT * INTO r FROM run WHERE id = p_run;
     IF r.state <> 'open' THEN RETURN 'closed'; END IF;
     IF r.halted IS NOT NULL THEN RETURN 'halted'; END IF;
     IF r.stopped IS NOT NULL THEN RETURN 'stopped'; END IF;
@@ -105,11 +105,9 @@ BEGIN
             -- Of every shard, also one that nobody serves any more: its run posts nothing.
             UPDATE address SET run = NULL, server = NULL WHERE run = p_run;
         WHEN 'holding' THEN
-            PERFORM FROM run WHERE id = p_run FOR SHARE;  -- first the run, as share() and ask()
             UPDATE shard SET state = 'holding' WHERE run = p_run AND server = p_chain;
             PERFORM let_others_post(p_run, p_chain);
         WHEN 'done' THEN
-            PERFORM FROM run WHERE id = p_run FOR SHARE;
             UPDATE shard SET state = 'done', done_at = clock_timestamp()
                 WHERE run = p_run AND server = p_chain;
             PERFORM let_others_post(p_run, p_chain);
@@ -215,11 +213,25 @@ DECLARE
     c record;
 BEGIN
     PERFORM begin_call();
-    -- Notes a failover before any row is locked: whoever shares a run's row could not change it
-    -- while another one shares it, too.
-    PERFORM is_settling(r.run) FROM (SELECT DISTINCT run FROM unnest(p_runs) u (run) ORDER BY run) r;
-    -- The others of a wave wait, so that its limit holds. All at once and in order, or two commits
-    -- with mounts of several waves would wait for each other.
+    -- All that calls have in common is locked here, in one order, so that no two calls wait for each
+    -- other: runs, then gates. Nothing is shared first and changed later. That a failover is noted
+    -- may lock a run, too, also where another call has noted it meanwhile: an UPDATE that has waited
+    -- keeps the row although it does not fit any more.
+    FOR c IN
+        SELECT p_runs[u.chain_at] AS run,
+               bool_or(u.effect ->> 'type' IN ('halted', 'ended')) AS is_changed
+        FROM unnest(p_of, p_effects) u (chain_at, effect)
+        WHERE u.effect ->> 'type' IN ('intent', 'halted', 'ended')
+        GROUP BY 1 ORDER BY 1
+    LOOP
+        PERFORM is_settling(c.run);
+        IF c.is_changed THEN
+            PERFORM FROM run WHERE id = c.run FOR NO KEY UPDATE;
+        ELSE
+            PERFORM FROM run WHERE id = c.run FOR SHARE;
+        END IF;
+    END LOOP;
+    -- The others of a wave wait, so that its limit holds.
     PERFORM FROM gate g WHERE (g.run, g.wave) IN (
             SELECT p_runs[u.chain_at], u.effect ->> 'wave'
             FROM unnest(p_of, p_effects) u (chain_at, effect)

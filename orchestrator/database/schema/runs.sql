@@ -115,6 +115,9 @@ BEGIN
     IF NOT FOUND THEN
         RAISE 'there is no run %', p_run USING ERRCODE = 'BR002';
     END IF;
+    IF p_ask IN ('unmount', 'resume') THEN  -- in the order of share()
+        PERFORM FROM shard WHERE run = p_run ORDER BY server FOR NO KEY UPDATE;
+    END IF;
     CASE p_ask
         WHEN 'stop' THEN
             UPDATE run SET stopped = coalesce(stopped, 'gently') WHERE id = p_run;
