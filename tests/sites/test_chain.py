@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import anyio
 import pytest
 
-from orchestrator.app.sites.chain import KEPT_S, Chain
+from orchestrator.app.sites.chain import KEPT_LEAST, KEPT_S, Chain
 from orchestrator.core.earlier_runs.durations import MountTimes
 from orchestrator.core.errors import Fenced, JournalDamaged
 from orchestrator.core.events import (
@@ -331,7 +331,8 @@ async def test_a_chain_that_cannot_be_mended_ends_the_shard(why: str) -> None:
     before = desk.write()
     if why == "too long ago":
         desk.now += KEPT_S + 1
-        desk.chain.append(note("b"))
+        for _ in range(KEPT_LEAST):
+            desk.chain.append(note("b"))
         desk.write()
     desk.chain.append(note("c"))
     piece = desk.chain.piece()
@@ -347,6 +348,26 @@ async def test_a_chain_that_cannot_be_mended_ends_the_shard(why: str) -> None:
         desk.answer(again, Outcome.REFUSED, refusal=Refusal.STOPPED, head=START)
     with pytest.raises(JournalDamaged):
         await desk.chain.durable()
+
+
+async def test_the_newest_records_are_known_however_old_they_are() -> None:
+    """The database was away for longer than a minute, and its standby has not got the last ones."""
+    desk = Desk()
+    for _ in range(KEPT_LEAST - 1):
+        desk.chain.append(note("before"))
+    before = desk.write()
+    desk.now += 10 * KEPT_S
+    desk.chain.append(note("after"))
+    after = desk.write()
+    desk.chain.append(note("lost"))
+    piece = desk.chain.piece()
+    assert piece is not None
+
+    desk.answer(piece, Outcome.UNFIT, misfit=Misfit.GAP, head=START)
+
+    again = desk.chain.piece()
+    assert again is not None
+    assert again.entries == before.entries + after.entries
 
 
 async def test_a_shard_that_is_handed_over_takes_no_further_intent() -> None:

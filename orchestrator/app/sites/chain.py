@@ -61,9 +61,10 @@ from orchestrator.core.sites import WaveSkipped as Skipped
 MOST = 1000
 """Records that one piece has at most."""
 
-KEPT_S = 60.0
+KEPT_S, KEPT_LEAST = 60.0, 100
 """Seconds for which written records are kept here: a database that failed over may have lost
-them, and takes them again."""
+them, and takes them again. The newest are kept for longer: while the database is away no time
+passes for a standby that has not got them."""
 
 REFUSED = {
     Refusal.CLOSED: "the run is over",
@@ -363,7 +364,7 @@ class Chain:
         self.head, self._sent = head, rest
         self._durable += len(done)
         self._written.extend((now, entry) for entry in piece.entries[:written])
-        while self._written and self._written[0][0] < now - KEPT_S:
+        while len(self._written) > KEPT_LEAST and self._written[0][0] < now - KEPT_S:
             self._written.popleft()
         for pending in done:
             pending.settle()
