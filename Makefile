@@ -5,8 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
-# Tests wait for processes much of their time, so there is work for six more.
-TESTERS ?= $(shell expr $(WORKERS) + 6)
+# Tests wait for processes much of their time, so there is work for four more.
+TESTERS ?= $(shell expr $(WORKERS) + 4)
 
 # Tests start the command some hundred times: it is compiled once, and not each time.
 unexport PYTHONDONTWRITEBYTECODE
