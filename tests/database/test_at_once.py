@@ -71,7 +71,10 @@ async def connected(url: str, shards: Sequence[ShardFacts]) -> AsyncIterator[lis
 
 async def until_waiting(owner: Owner, least: int) -> None:
     """Return as soon as so many statements wait for locks."""
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
     for _ in until_overdue():
         if owner.one(waiting) >= least:
             return
