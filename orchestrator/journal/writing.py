@@ -6,14 +6,19 @@ where there are no threads. The thread is no worker of anyio's: there is a commi
 mount, and those take the loop twice as many turns. A failed commit is never repeated: after an I/O
 error nobody knows what the disk has kept. Another process that holds the database's lock is no
 failure: nothing was written, so it is waited for, said, and then written.
+
+In a large run every commit would find few events: it costs a turn of the thread and of the loop
+whatever is in it. So after the first ones they keep a distance, and more events share each.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 import anyio
 
@@ -31,6 +36,15 @@ log = Log(__name__)
 
 FLUSH_EVERY = 0.5
 """Seconds after which an event is on disk even if nobody waits for it."""
+
+APART_S = 0.04
+"""Seconds between the beginnings of two commits, if they go on following each other."""
+
+AT_ONCE = 20
+"""Commits that may follow each other without that: a run that writes little never waits."""
+
+ROWS_AT_ONCE = 32
+"""Rows that one statement inserts: each of those costs the thread a turn of the interpreter."""
 
 LOCK_TICK = 1.0
 """Seconds between tries while another process holds the database's lock."""
@@ -61,6 +75,8 @@ class RunJournal:
         self._mount_times = MountTimes()
         self._committed = seq
         self._committing: anyio.Event | None = None
+        self._free_at = -math.inf
+        """When a commit may begin, on the loop's clock."""
         self._failed: str | None = None
         self._appended = anyio.Event()
         self._thread = ThreadPoolExecutor(1, "journal")  # started by the first commit
@@ -149,6 +165,7 @@ class RunJournal:
         done = self._committing = anyio.Event()
         began, told = anyio.current_time(), False
         try:
+            await self._keep_apart()
             while not await self._written():
                 waited = anyio.current_time() - began
                 if waited >= self.lock_patience():
@@ -165,6 +182,14 @@ class RunJournal:
         finally:
             self._committing = None
             done.set()
+
+    async def _keep_apart(self) -> None:
+        """Return when the next commit may begin: what is appended until then is in it, too."""
+        now = anyio.current_time()
+        if not self._inline and now < self._free_at:
+            await anyio.sleep(self._free_at - now)
+            now = anyio.current_time()
+        self._free_at = max(self._free_at, now - (AT_ONCE - 1) * APART_S) + APART_S
 
     async def _written(self) -> bool:
         """Commit everything appended so far; False: another process holds the lock.
@@ -204,12 +229,8 @@ class RunJournal:
         """
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", rows)
-            if durations:
-                self._connection.executemany(
-                    "INSERT INTO durations (run, server, vm, seconds) VALUES (?, ?, ?, ?)",
-                    durations,
-                )
+            self._insert("events", rows)
+            self._insert("durations (run, server, vm, seconds)", durations)
             self._connection.execute("COMMIT")
         except sqlite3.Error as exc:
             if not is_locked(exc):
@@ -217,3 +238,10 @@ class RunJournal:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise JournalLocked(str(exc)) from exc
+
+    def _insert(self, into: str, rows: Sequence[tuple[object, ...]]) -> None:
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            some = rows[start : start + ROWS_AT_ONCE]
+            row = f"({', '.join('?' * len(some[0]))})"
+            values = ", ".join([row] * len(some))
+            self._connection.execute(f"INSERT INTO {into} VALUES {values}", [*chain(*some)])  # noqa: S608 - constant

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from contextlib import closing
 
@@ -10,7 +11,7 @@ import pytest
 
 from orchestrator.core.errors import JournalError
 from orchestrator.core.events import RunNoted
-from orchestrator.journal import RunJournal, State
+from orchestrator.journal import RunJournal, State, writing
 from orchestrator.journal.writing import FLUSH_EVERY
 from tests.journal.sample import RUN, database, kept, mounted, note, started
 
@@ -91,6 +92,67 @@ async def test_many_appends_are_one_transaction(state: State, inline: bool) -> N
         await journal.durable()
 
         assert len(seen) == 1
+
+
+async def test_commits_that_go_on_following_each_other_keep_apart(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that keeps recording shares its commits: all that comes in between is in the next."""
+    monkeypatch.setattr(writing, "AT_ONCE", 1)
+    monkeypatch.setattr(writing, "APART_S", 0.5)
+
+    async def append(number: int) -> None:
+        await anyio.sleep(number / 1000)
+        journal.append(note(number))
+        await journal.durable()
+
+    async with state.open_run(started()) as journal:
+        seen = commits(journal)
+        async with anyio.create_task_group() as tasks:
+            for number in range(100):
+                tasks.start_soon(append, number)
+
+        assert kept(state) == 100
+        assert len(seen) <= 3
+
+
+async def test_a_run_that_records_little_never_waits_for_its_turn(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first commits follow each other at once; only those after them are kept apart."""
+    monkeypatch.setattr(writing, "APART_S", 3600.0)
+
+    async with state.open_run(started()) as journal:
+        with anyio.fail_after(60):
+            for number in range(writing.AT_ONCE):
+                journal.append(note(number))
+                await journal.durable()
+        journal.append(note(0))
+        with anyio.move_on_after(0.1) as waiting:
+            await journal.durable()
+        was_written = kept(state)
+        monkeypatch.undo()
+        journal._free_at = -math.inf
+
+    assert waiting.cancelled_caught
+    assert was_written == writing.AT_ONCE
+    assert kept(state) == writing.AT_ONCE + 1
+
+
+@both_ways
+@pytest.mark.parametrize("count", [1, 31, 32, 33, 64, 100])
+async def test_records_of_one_commit_are_all_written_and_in_order(
+    state: State, inline: bool, count: int
+) -> None:
+    """However many records a commit has, none is missing where its statements meet."""
+    events = [note(number) for number in range(count)]
+
+    async with state.open_run(started(), inline=inline) as journal:
+        for event in events:
+            journal.append(event)
+        await journal.durable()
+
+    assert list(state.events(RUN)) == events
 
 
 async def test_the_loop_goes_on_while_the_disk_is_slow(state: State) -> None:
