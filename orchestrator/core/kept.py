@@ -10,6 +10,9 @@ from msgspec.structs import fields
 
 from orchestrator.core.proof import CheckSets
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+"""What most fields hold: each is itself."""
+
 
 def brief(value: Any) -> Any:
     """Return what JSON can hold in place of a value: structs without fields at their defaults."""
@@ -18,7 +21,7 @@ def brief(value: Any) -> Any:
         for name, default in _defaults(type(value)):
             each = getattr(value, name)
             if each != default:
-                kept[name] = brief(each)
+                kept[name] = each if type(each) in _PLAIN else brief(each)
         return kept
     if isinstance(value, tuple):
         return [brief(each) for each in value]

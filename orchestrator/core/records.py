@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 from msgspec import Struct, field
@@ -209,6 +210,7 @@ def as_mapping(body: bytes) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+@lru_cache(maxsize=256)
 def server_address(url: str) -> str:
     """Return what identifies a server in every plan: its address, however it is written."""
     return re.sub(r"\.(?=(:\d+)?$)", "", url.rstrip("/").casefold())

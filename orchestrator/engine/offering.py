@@ -228,8 +228,9 @@ class Offering:
 
     def _leave_broken(self, server: ServerConnection) -> None:
         """Give a broken server up once nothing is in work there any more."""
-        in_use = any(server in servers for servers in self._scopes.values())
-        if server.bug is not None and not in_use:
+        if server.bug is None:
+            return
+        if not any(server in servers for servers in self._scopes.values()):
             server.abandon()
 
     async def _late(self, server: ServerConnection) -> None:

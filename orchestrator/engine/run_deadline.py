@@ -61,6 +61,8 @@ class RunDeadline:
 
     def has_time(self, request: MountRequest) -> bool:
         """Return whether the target may be begun now. Once it may not, it never may again."""
+        if self._ends_at == math.inf:  # of most runs
+            return True
         return self._now() + self._needed(request) <= self._ends_at
 
     def why_not(self, request: MountRequest) -> str:
