@@ -35,11 +35,17 @@ Connection = AsyncConnection[TupleRow]
 
 @asynccontextmanager
 async def connecting(address: Address) -> AsyncIterator[Connection]:
-    """Yield a connection that commits each statement, and close it."""
-    async with await AsyncConnection.connect(
+    """Yield a connection that commits each statement, and close it.
+
+    psycopg's own context rolls back first. Where that is cancelled, it closes nothing.
+    """
+    connection = await AsyncConnection.connect(
         address.conninfo, autocommit=True, prepare_threshold=None
-    ) as connection:
+    )
+    try:
         yield connection
+    finally:
+        await connection.close()
 
 
 async def is_heard(asking: Connection, hearing: Connection, within_s: float = PATIENCE_S) -> bool:

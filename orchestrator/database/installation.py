@@ -108,6 +108,8 @@ async def init(address: Address) -> Installed:
         ) from exc
     except psycopg.Error as exc:
         explain(exc, address)
+    finally:
+        await connection.close()  # that context does not, where its end is cancelled
 
 
 async def _installed(connection: AsyncConnection[TupleRow], address: Address) -> Installed:

@@ -9,7 +9,6 @@ from typing import Any, LiteralString
 
 import anyio
 import psycopg
-from psycopg import AsyncConnection
 
 from orchestrator.core.errors import RunNotFound
 from orchestrator.core.events import RunStarted, from_json, to_json
@@ -38,6 +37,7 @@ from orchestrator.core.sites import (
 from orchestrator.database import rows
 from orchestrator.database.address import Address
 from orchestrator.database.failures import explain
+from orchestrator.database.hearing import connecting
 from orchestrator.database.link import Link
 
 
@@ -291,8 +291,7 @@ class PostgreSQL:
     async def changes(self) -> AsyncIterator[RunId]:
         """Yield the runs about which something was written, on a connection of its own."""
         try:
-            connection = await AsyncConnection.connect(self._address.conninfo, autocommit=True)
-            async with connection:
+            async with connecting(self._address) as connection:
                 await connection.execute("LISTEN bulk_restore")
                 while True:
                     async for each in connection.notifies(timeout=0):
