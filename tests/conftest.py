@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 import tempfile
 from collections import Counter
 from typing import Any
@@ -33,8 +34,11 @@ def pytest_configure() -> None:
 
     It must have room for the directories of three runs, and let programs in them be executed.
     And let no process parse the system's hundred certificates as it begins: the directory of the
-    same ones is read where one is asked for.
+    same ones is read where one is asked for. Nor ignore Ctrl-C, as a shell tells what it starts in
+    the background.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("SSL_CERT_FILE", os.devnull)
     try:
         facts = os.statvfs(MEMORY)

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -98,6 +99,9 @@ def drawn_in_a_pty(module: str, *args: str, rows: int, columns: int) -> tuple[st
 PATIENCE_S = 120.0
 """A program that writes nothing for so long hangs."""
 
+LONGEST_S = 600.0
+"""So does one that still writes after so long."""
+
 
 class Drawn:
     """A program whose stderr is a pty of some size."""
@@ -107,6 +111,7 @@ class Drawn:
         self.size = rows, columns
         self._seen = bytearray()
         self._ended = False
+        self._due = time.monotonic() + LONGEST_S
         self._ours, self.process = _started(argv, rows, columns)
         ends_with_its_test(self.process)
 
@@ -140,8 +145,9 @@ class Drawn:
         return self._seen.decode(), out.decode(), self.process.returncode
 
     def _read(self) -> bool:
-        ready, _, _ = select.select([self._ours], [], [], PATIENCE_S)
-        if not ready:
+        patience = min(PATIENCE_S, max(0.0, self._due - time.monotonic()))
+        ready, _, _ = select.select([self._ours], [], [], patience)
+        if not (ready and patience):
             self.process.kill()
             raise AssertionError(f"it hangs at: {self.screen().lines}")
         try:
