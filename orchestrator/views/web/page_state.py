@@ -23,10 +23,14 @@ SLOWEST_SHOWN = 8
 WAVES_SHOWN = 8
 OPEN_SHOWN = 50
 """Mounts that are named as needing a person; the rest is counted."""
-STATES = ("starting", "confirming", "running", "ending", "finished", "stalled", "interrupted")
+STATES = (
+    *("starting", "confirming", "running", "ending", "finished"),
+    *("stalled", "interrupted", "waiting"),
+)
 """States of a run. Until its first wave begins, it starts, or waits for confirmation.
 
-It is stalled while its process is there and does not move, and interrupted once that is dead.
+It is stalled while its process is there and does not move, and interrupted once that is dead. One
+over several machines waits instead: for its first worker, or the next one.
 """
 KEY, WORDS = 120, 300
 """Characters of a name and of a message on the page."""
@@ -82,7 +86,7 @@ class PageState:
         if self.stats.stall is not None:
             return "stalled"
         if self.stats.abandoned:
-            return "interrupted"
+            return "waiting" if self.stats.is_shared else "interrupted"
         if self.stats.ending is not None:
             return "ending"
         if self.stats.awaits_confirmation:
@@ -126,6 +130,7 @@ class PageState:
             else None,
             "ending": printable(stats.ending, WORDS) if stats.ending else None,
             "stalled": printable(stats.stalled_words, WORDS),
+            "abandoned": printable(stats.abandoned_words, WORDS) if stats.abandoned else "",
             "continuing": printable(stats.continuing_words, WORDS),
             "awaited": [each._asdict() for each in stats.waits_for_people],
             "harder": stats.force_hint,

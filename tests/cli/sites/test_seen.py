@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,3 +85,24 @@ def test_a_database_that_is_away_is_said_and_leaves_no_part_of_an_older_picture(
         assert sum("0/0 done  0 open" in line for line in shown) == 1  # nothing is planned yet
         assert not any("database.away" in line for line in shown)
     watch.to_its_end()
+
+
+def test_a_run_that_waits_for_a_worker_is_not_called_dead(stalled: Servers, site: Site) -> None:
+    """`serve` says whom it waits for: nothing has gone wrong, and nobody need resume it."""
+    run = site.submit(site.plan(stalled, targets=2))
+    metrics = site.directory / "run.prom"
+    assert site.address is not None
+    serving = site.start("serve", run, "--state", site.address, "--metrics-file", str(metrics))
+
+    def is_in(state: str) -> bool:
+        assert serving.poll() is None
+        return metrics.exists() and f'state="{state}"}} 1\n' in metrics.read_text()
+
+    until(lambda: is_in("waiting"))
+    stalled.go_on()
+    worker = site.work("--until-idle")
+
+    assert ended(worker)[0] == 0
+    until(lambda: is_in("finished"))
+    serving.send_signal(signal.SIGINT)
+    assert ended(serving)[0] == 0

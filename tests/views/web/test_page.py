@@ -119,6 +119,24 @@ async def test_a_person_sees_the_run_and_its_end(tmp_path: Path) -> None:
     assert all(each.startswith(f"http://{site.address.authority}/") for each in tab.requested)
 
 
+async def test_a_run_without_a_worker_waits_and_is_not_dead(tmp_path: Path) -> None:
+    """Over several machines: the page says what it waits for, in no colour of a fault."""
+    page_state = PageState()
+    page_state.stats.is_shared = True
+    tell(page_state, *STORY)
+    page_state.abandon(gone=True)
+    async with visited(page_state) as site, chromium(tmp_path) as tab:
+        await tab.open(site.link)
+        await tab.until("document.getElementById('ending')?.innerText")
+        badge = await tab.value("document.getElementById('state').className")
+        text = await tab.value(TEXT)
+
+    assert badge == "badge doubt"
+    assert "no worker serves it" in text
+    assert "the next worker goes on with it: bulk-restore work" in text
+    assert "dead" not in text
+
+
 @pytest.mark.parametrize(("code", "kind"), [(0, "good"), (3, "doubt"), (1, "bad")])
 async def test_the_end_has_the_colour_of_its_exit_code(
     code: int, kind: str, tmp_path: Path

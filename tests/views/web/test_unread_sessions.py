@@ -251,6 +251,21 @@ async def test_a_run_that_stalls_is_written_at_once(
     assert snapshot(web_view.page_state)["stalled"] == ""
 
 
+def test_a_run_over_several_machines_waits_for_a_worker() -> None:
+    """Nothing is dead: the page and the metrics say whom it waits for, in the words of `watch`."""
+    web_view = WebView(page=None, metrics_file=None, show_line=pytest.fail)
+    tell(web_view, *RELEASED)
+    web_view.stats.is_shared = True
+    before = snapshot(web_view.page_state)
+
+    web_view.abandon(gone=True)
+    seen = snapshot(web_view.page_state)
+
+    assert (before["state"], before["abandoned"]) == ("running", "")
+    assert (seen["state"], seen["abandoned"]) == ("waiting", "no worker serves it")
+    assert seen["continuing"] == "the next worker goes on with it: bulk-restore work"
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("fates", "has_ended"),

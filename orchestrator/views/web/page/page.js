@@ -43,7 +43,7 @@
 
   function now() {
     if (picture === null) return 0;
-    const goesOn = !["finished", "interrupted", "stalled"].includes(picture.state);
+    const goesOn = !["finished", "interrupted", "stalled", "waiting"].includes(picture.state);
     return picture.now + (goesOn && online ? (performance.now() - pictured) / 1000 : 0);
   }
 
@@ -54,7 +54,8 @@
       return [`finished, exit code ${code}`, code === 0 ? "good" : code === 3 ? "doubt" : "bad"];
     }
     if (state === "confirming") return ["waiting for confirmation", "doubt"];
-    if (state === "interrupted") return ["dead: its process is gone", "bad"];
+    if (state === "interrupted") return [picture.abandoned, "bad"];
+    if (state === "waiting") return [picture.abandoned, "doubt"];
     if (state === "stalled") return [picture.stalled, "bad"];
     const awaited = picture.awaited.map((each) => each.short);
     if (awaited.length) return [awaited.join(", "), "doubt"];
@@ -72,7 +73,7 @@
     at("run").textContent = [picture.run, picture.mode, begun && `began ${begun}`]
       .filter(Boolean).join(" · ");
     at("reason").textContent = picture.reason ? `· ${picture.reason}` : "";
-    const ending = picture.state === "interrupted" || picture.state === "stalled"
+    const ending = ["interrupted", "stalled", "waiting"].includes(picture.state)
       ? picture.continuing
       : picture.state === "finished"
         ? picture.stops.map(([second, words]) => `${words} at ${clock(second)}`).join("; ")
