@@ -75,7 +75,7 @@ def status_command(
     run_state = journal.replay(summary.run)
     run_state.process_gone = not attended.running
     reasons: list[str] = []
-    if attended.is_open(run_state) and not as_json:
+    if attended.is_open(run_state):
         reasons = list(reasons_of(journal, run_state, attended))
     end(_show_run(run_state, attended, reasons, as_json))
 
@@ -203,6 +203,8 @@ def _show_run(run_state: RunState, attended: Attended, reasons: list[str], as_js
         values = as_values(report)
         values["state"] = state
         values["stalled_since"] = _stalled_since(state, attended)
+        waits = served.what_waits() if served is not None and run_state.finished is None else ()
+        values["held_up_by"] = [*waits, *reasons]
         values["awaits_confirmation"] = run_state.awaits_confirmation
         if served is not None:
             from orchestrator.app.sites.overview import as_values as as_shards

@@ -21,6 +21,7 @@ from orchestrator.views.web.timeline import Timeline
 SERVERS_SHOWN = 50
 SLOWEST_SHOWN = 8
 WAVES_SHOWN = 8
+STANDSTILLS_SHOWN = 8
 OPEN_SHOWN = 50
 """Mounts that are named as needing a person; the rest is counted."""
 STATES = (
@@ -132,6 +133,9 @@ class PageState:
             "stalled": printable(stats.stalled_words, WORDS),
             "abandoned": printable(stats.abandoned_words, WORDS) if stats.abandoned else "",
             "continuing": printable(stats.continuing_words, WORDS),
+            "standstills": [
+                printable(each, WORDS) for each in stats.standstills[:STANDSTILLS_SHOWN]
+            ],
             "awaited": [each._asdict() for each in stats.waits_for_people],
             "harder": stats.force_hint,
             "stops": [[round(at, 1), printable(words, WORDS)] for at, words in stats.stops],

@@ -34,6 +34,7 @@ def test_the_live_view_says_that_a_site_has_no_worker(stalled: Servers, site: Si
     screen = watch.until("1 shard waits: no worker serves site moon")
     title = next(line for line in screen.lines if "process-drill" in line)
     status, listed = site.call("status", run).stdout, site.call("status").stdout
+    held_up_by = site.status(run)["held_up_by"]
     targets = site.call("list", run).stdout
     report = site.call("report", run, "--report", site.directory / "interim")
     files = [Path(each) for each in report.stdout.splitlines()]
@@ -48,6 +49,7 @@ def test_the_live_view_says_that_a_site_has_no_worker(stalled: Servers, site: Si
     for text in (status, listed, targets):
         assert "1 shard waits: no worker serves site moon" in text
     assert " under way; 1 shard waits" in listed
+    assert held_up_by == ["1 shard waits: no worker serves site moon"]
     assert report.returncode == 0, report.stderr
     assert "What became of the unknown targets" not in interim
     assert [ended(each)[0] for each in (here, there)] == [0, 0]

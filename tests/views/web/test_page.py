@@ -123,6 +123,7 @@ async def test_a_run_without_a_worker_waits_and_is_not_dead(tmp_path: Path) -> N
     """Over several machines: the page says what it waits for, in no colour of a fault."""
     page_state = PageState()
     page_state.stats.is_shared = True
+    page_state.stats.what_waits = ("2 shards wait: no worker serves site <b>moon</b>",)
     tell(page_state, *STORY)
     page_state.abandon(gone=True)
     async with visited(page_state) as site, chromium(tmp_path) as tab:
@@ -133,6 +134,7 @@ async def test_a_run_without_a_worker_waits_and_is_not_dead(tmp_path: Path) -> N
 
     assert badge == "badge doubt"
     assert "no worker serves it" in text
+    assert "2 shards wait: no worker serves site <b>moon</b>" in text
     assert "the next worker goes on with it: bulk-restore work" in text
     assert "dead" not in text
 

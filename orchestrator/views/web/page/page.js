@@ -82,6 +82,8 @@
     at("ending").textContent = ending;
     at("awaited").hidden = !picture.awaited.length;
     at("awaited").replaceChildren(...picture.awaited.map(awaited));
+    at("standstills").hidden = !picture.standstills.length;
+    at("standstills").replaceChildren(...picture.standstills.map((each) => make("li", "", each)));
     at("outcome").hidden = picture.exit_words === null;
     at("outcome").className = `ending ${picture.exit_words === null ? "" : kind}`;
     at("outcome").textContent = picture.exit_words === null ? ""
