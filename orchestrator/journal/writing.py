@@ -7,14 +7,13 @@ mount, and those take the loop twice as many turns. A failed commit is never rep
 error nobody knows what the disk has kept. Another process that holds the database's lock is no
 failure: nothing was written, so it is waited for, said, and then written.
 
-In a large run every commit would find few events: it costs a turn of the thread and of the loop
-whatever is in it. So after the first ones they keep a distance, and more events share each.
+The thread gives up the interpreter for each statement, and may wait 5 ms until the loop lets it go
+on: a commit is as few statements as it can be.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,14 +36,8 @@ log = Log(__name__)
 FLUSH_EVERY = 0.5
 """Seconds after which an event is on disk even if nobody waits for it."""
 
-APART_S = 0.04
-"""Seconds between the beginnings of two commits, if they go on following each other."""
-
-AT_ONCE = 20
-"""Commits that may follow each other without that: a run that writes little never waits."""
-
 ROWS_AT_ONCE = 32
-"""Rows that one statement inserts: each of those costs the thread a turn of the interpreter."""
+"""Rows that one statement inserts, at most."""
 
 LOCK_TICK = 1.0
 """Seconds between tries while another process holds the database's lock."""
@@ -75,8 +68,6 @@ class RunJournal:
         self._mount_times = MountTimes()
         self._committed = seq
         self._committing: anyio.Event | None = None
-        self._free_at = -math.inf
-        """When a commit may begin, on the loop's clock."""
         self._failed: str | None = None
         self._appended = anyio.Event()
         self._thread = ThreadPoolExecutor(1, "journal")  # started by the first commit
@@ -165,7 +156,6 @@ class RunJournal:
         done = self._committing = anyio.Event()
         began, told = anyio.current_time(), False
         try:
-            await self._keep_apart()
             while not await self._written():
                 waited = anyio.current_time() - began
                 if waited >= self.lock_patience():
@@ -182,14 +172,6 @@ class RunJournal:
         finally:
             self._committing = None
             done.set()
-
-    async def _keep_apart(self) -> None:
-        """Return when the next commit may begin: what is appended until then is in it, too."""
-        now = anyio.current_time()
-        if not self._inline and now < self._free_at:
-            await anyio.sleep(self._free_at - now)
-            now = anyio.current_time()
-        self._free_at = max(self._free_at, now - (AT_ONCE - 1) * APART_S) + APART_S
 
     async def _written(self) -> bool:
         """Commit everything appended so far; False: another process holds the lock.
@@ -222,16 +204,19 @@ class RunJournal:
         return True
 
     def _write(self, rows: Sequence[Row], durations: Sequence[tuple[str, str, str, float]]) -> None:
-        """Commit in one transaction.
+        """Commit in one transaction; a statement by itself is one.
 
         Raises:
             JournalLocked: another process holds the lock; nothing was changed.
         """
+        is_one_statement = len(rows) <= ROWS_AT_ONCE and not durations
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
+            if not is_one_statement:
+                self._connection.execute("BEGIN IMMEDIATE")
             self._insert("events", rows)
             self._insert("durations (run, server, vm, seconds)", durations)
-            self._connection.execute("COMMIT")
+            if not is_one_statement:
+                self._connection.execute("COMMIT")
         except sqlite3.Error as exc:
             if not is_locked(exc):
                 raise
@@ -239,9 +224,9 @@ class RunJournal:
                 self._connection.execute("ROLLBACK")
             raise JournalLocked(str(exc)) from exc
 
-    def _insert(self, into: str, rows: Sequence[tuple[object, ...]]) -> None:
+    def _insert(self, where: str, rows: Sequence[tuple[object, ...]]) -> None:
         for start in range(0, len(rows), ROWS_AT_ONCE):
             some = rows[start : start + ROWS_AT_ONCE]
             row = f"({', '.join('?' * len(some[0]))})"
             values = ", ".join([row] * len(some))
-            self._connection.execute(f"INSERT INTO {into} VALUES {values}", [*chain(*some)])  # noqa: S608 - constant
+            self._connection.execute(f"INSERT INTO {where} VALUES {values}", [*chain(*some)])  # noqa: S608 - constant

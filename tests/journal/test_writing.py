@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sqlite3
 from contextlib import closing
 
@@ -11,7 +10,7 @@ import pytest
 
 from orchestrator.core.errors import JournalError
 from orchestrator.core.events import RunNoted
-from orchestrator.journal import RunJournal, State, writing
+from orchestrator.journal import RunJournal, State
 from orchestrator.journal.writing import FLUSH_EVERY
 from tests.journal.sample import RUN, database, kept, mounted, note, started
 
@@ -23,9 +22,16 @@ both_ways = pytest.mark.parametrize("inline", [True, False], ids=["inline", "thr
 def commits(journal: RunJournal) -> list[str]:
     """Return a list that grows by one line with every transaction of the journal."""
     seen: list[str] = []
-    journal._connection.set_trace_callback(
-        lambda statement: seen.append(statement) if statement.startswith("COMMIT") else None
-    )
+    inside = False
+
+    def note(statement: str) -> None:
+        nonlocal inside
+        word = statement.split()[0]
+        inside = word == "BEGIN" or (inside and word != "COMMIT")
+        if not inside:
+            seen.append(word)
+
+    journal._connection.set_trace_callback(note)
     return seen
 
 
@@ -94,51 +100,6 @@ async def test_many_appends_are_one_transaction(state: State, inline: bool) -> N
         assert len(seen) == 1
 
 
-async def test_commits_that_go_on_following_each_other_keep_apart(
-    state: State, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A run that keeps recording shares its commits: all that comes in between is in the next."""
-    monkeypatch.setattr(writing, "AT_ONCE", 1)
-    monkeypatch.setattr(writing, "APART_S", 0.5)
-
-    async def append(number: int) -> None:
-        await anyio.sleep(number / 1000)
-        journal.append(note(number))
-        await journal.durable()
-
-    async with state.open_run(started()) as journal:
-        seen = commits(journal)
-        async with anyio.create_task_group() as tasks:
-            for number in range(100):
-                tasks.start_soon(append, number)
-
-        assert kept(state) == 100
-        assert len(seen) <= 3
-
-
-async def test_a_run_that_records_little_never_waits_for_its_turn(
-    state: State, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first commits follow each other at once; only those after them are kept apart."""
-    monkeypatch.setattr(writing, "APART_S", 3600.0)
-
-    async with state.open_run(started()) as journal:
-        with anyio.fail_after(60):
-            for number in range(writing.AT_ONCE):
-                journal.append(note(number))
-                await journal.durable()
-        journal.append(note(0))
-        with anyio.move_on_after(0.1) as waiting:
-            await journal.durable()
-        was_written = kept(state)
-        monkeypatch.undo()
-        journal._free_at = -math.inf
-
-    assert waiting.cancelled_caught
-    assert was_written == writing.AT_ONCE
-    assert kept(state) == writing.AT_ONCE + 1
-
-
 @both_ways
 @pytest.mark.parametrize("count", [1, 31, 32, 33, 64, 100])
 async def test_records_of_one_commit_are_all_written_and_in_order(
@@ -153,6 +114,21 @@ async def test_records_of_one_commit_are_all_written_and_in_order(
         await journal.durable()
 
     assert list(state.events(RUN)) == events
+
+
+@both_ways
+async def test_how_long_mounts_took_is_written_with_them(state: State, inline: bool) -> None:
+    """Also where more of them end in one commit than one statement takes."""
+    async with state.open_run(started(), inline=inline) as journal:
+        for number in range(70):
+            for event in mounted(f"dc{number:02}"):
+                journal.append(event)
+        await journal.durable()
+
+        with closing(sqlite3.connect(database(state))) as other:
+            found = other.execute("SELECT vm FROM durations ORDER BY id").fetchall()
+
+    assert found == [(f"dc{number:02}",) for number in range(70)]
 
 
 async def test_the_loop_goes_on_while_the_disk_is_slow(state: State) -> None:
