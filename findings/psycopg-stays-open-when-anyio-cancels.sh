@@ -8,8 +8,9 @@
 #
 # psycopg's documents say that the block closes the connection. Its end first rolls back. There is
 # nothing to roll back, so it asks the server for nothing; but this version lets the loop go on once
-# in between. anyio cancels again there, as it does at every wait in a cancelled scope, and what
-# would have closed the connection is not reached. It is open until it is garbage.
+# in between (psycopg.waiting.wait_async sleeps for 0 s, if it has not let the loop go on for a
+# while). anyio cancels again there, as it does at every wait in a cancelled scope, and what would
+# have closed the connection is not reached. It is open until it is garbage.
 #
 # Output seen:
 #   asyncio.timeout: closed
@@ -17,7 +18,7 @@
 #
 # What it means here: a worker that ended while it listened for notifications left that connection
 # open; a database has few. So connections are closed in a `finally` of our own
-# (orchestrator/database/hearing.py, `connecting`; tests/database/test_cancelled.py).
+# (orchestrator/database/link.py, `hang_up`; tests/database/test_cancelled.py).
 set -euo pipefail
 
 binaries=$(ls -d /usr/lib/postgresql/15/bin 2>/dev/null || true)

@@ -34,8 +34,8 @@ def pytest_configure() -> None:
 
     It must have room for the directories of three runs, and let programs in them be executed.
     And let no process parse the system's hundred certificates as it begins: the directory of the
-    same ones is read where one is asked for. Nor ignore Ctrl-C, as a shell tells what it starts in
-    the background.
+    same ones is read where one is asked for. And let nothing ignore Ctrl-C, as what a shell starts
+    in the background does.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

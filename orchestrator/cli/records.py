@@ -204,7 +204,8 @@ def _show_run(run_state: RunState, attended: Attended, reasons: list[str], as_js
         values["state"] = state
         values["stalled_since"] = _stalled_since(state, attended)
         waits = served.what_waits() if served is not None and run_state.finished is None else ()
-        values["held_up_by"] = [*waits, *reasons]
+        awaited = waiting_for_people(run_state) if attended.moves else []
+        values["held_up_by"] = [*waits, *reasons, *awaited]
         values["awaits_confirmation"] = run_state.awaits_confirmation
         if served is not None:
             from orchestrator.app.sites.overview import as_values as as_shards

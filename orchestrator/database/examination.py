@@ -14,7 +14,7 @@ from msgspec import Struct
 from orchestrator.core.text import duration
 from orchestrator.database.address import Address
 from orchestrator.database.failures import INIT, explain
-from orchestrator.database.hearing import NOT_HEARD, PATIENCE_S, Connection, connecting, is_heard
+from orchestrator.database.hearing import NOT_HEARD, PATIENCE_S, is_heard
 from orchestrator.database.installation import (
     OPERATOR,
     READER,
@@ -23,6 +23,7 @@ from orchestrator.database.installation import (
     code_hash,
     connected,
 )
+from orchestrator.database.link import Connection, connecting
 
 ROUND_TRIPS = 9
 MEASURED_S = 1.0

@@ -5,16 +5,13 @@ them, and nobody is told: neither who sends one nor who listens.
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import LiteralString
 
 import psycopg
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 
 from orchestrator.database.address import Address
 from orchestrator.database.failures import explain
+from orchestrator.database.link import Connection, connecting
 
 PATIENCE_S = 5.0
 """Seconds after which a notification is not waited for any longer."""
@@ -29,23 +26,6 @@ NOT_HEARD = (
     "a pool in between gives every transaction another connection; name the server itself, or let "
     "the pool keep a connection per session"
 )
-
-Connection = AsyncConnection[TupleRow]
-
-
-@asynccontextmanager
-async def connecting(address: Address) -> AsyncIterator[Connection]:
-    """Yield a connection that commits each statement, and close it.
-
-    psycopg's own context rolls back first. Where that is cancelled, it closes nothing.
-    """
-    connection = await AsyncConnection.connect(
-        address.conninfo, autocommit=True, prepare_threshold=None
-    )
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 async def is_heard(asking: Connection, hearing: Connection, within_s: float = PATIENCE_S) -> bool:

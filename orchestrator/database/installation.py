@@ -16,7 +16,7 @@ from orchestrator.core.errors import DatabaseAway, DatabaseUnusable
 from orchestrator.core.sites import LEASE_LIFE_S
 from orchestrator.database.address import Address
 from orchestrator.database.failures import INIT, explain
-from orchestrator.database.link import Link
+from orchestrator.database.link import Link, hang_up
 from orchestrator.database.postgresql import PostgreSQL
 
 SCHEMA = "bulk_restore"
@@ -109,7 +109,7 @@ async def init(address: Address) -> Installed:
     except psycopg.Error as exc:
         explain(exc, address)
     finally:
-        await connection.close()  # that context does not, where its end is cancelled
+        await hang_up(connection)
 
 
 async def _installed(connection: AsyncConnection[TupleRow], address: Address) -> Installed:

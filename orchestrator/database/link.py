@@ -6,8 +6,8 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, LiteralString
 
 import anyio
@@ -43,6 +43,32 @@ WATCHFUL = "SET client_connection_check_interval = '2s'"
 """Lets the server end calls whose caller is gone. PostgreSQL 14 and later."""
 
 Row = TupleRow
+Connection = AsyncConnection[TupleRow]
+
+
+@asynccontextmanager
+async def connecting(address: Address) -> AsyncIterator[Connection]:
+    """Yield a connection that commits each statement, and close it.
+
+    Raises:
+        psycopg.Error: as `AsyncConnection.connect`.
+    """
+    connection = await AsyncConnection.connect(
+        address.conninfo, autocommit=True, prepare_threshold=None
+    )
+    try:
+        yield connection
+    finally:
+        await hang_up(connection)
+
+
+async def hang_up(connection: AsyncConnection[TupleRow]) -> None:
+    """Close a connection, also where this is cancelled: psycopg's own context then closes nothing.
+
+    See `findings/psycopg-stays-open-when-anyio-cancels.sh`.
+    """
+    with anyio.CancelScope(shield=True):
+        await connection.close()
 
 
 class Link:
@@ -120,8 +146,7 @@ class Link:
         """Close the connection; the next statement opens another."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            with anyio.CancelScope(shield=True):
-                await connection.close()
+            await hang_up(connection)
 
     async def _connected(self) -> AsyncConnection[TupleRow]:
         if self._connection is None or self._connection.closed:
@@ -131,7 +156,7 @@ class Link:
             try:
                 await self._settle(connection)
             except BaseException:
-                await connection.close()
+                await hang_up(connection)
                 raise
             self._connection = connection
         return self._connection

@@ -37,8 +37,7 @@ from orchestrator.core.sites import (
 from orchestrator.database import rows
 from orchestrator.database.address import Address
 from orchestrator.database.failures import explain
-from orchestrator.database.hearing import connecting
-from orchestrator.database.link import Link
+from orchestrator.database.link import Link, connecting
 
 
 class PostgreSQL:

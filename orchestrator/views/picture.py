@@ -130,7 +130,8 @@ def _title(stats: RunStatistics, width: int) -> Row:
     elif stats.away is not None:
         end = Span(f"{gap}the database is away", "bold red")
     elif stats.abandoned:
-        end = Span(f"{gap}{printable(stats.abandoned_words)}", "bold red")
+        colour = "bold yellow" if stats.is_shared else "bold red"  # it waits, or it is dead
+        end = Span(f"{gap}{printable(stats.abandoned_words)}", colour)
     elif stats.stall is not None:
         end = Span(f"{gap}{printable(stats.stalled_words)}", "bold red")
     else:

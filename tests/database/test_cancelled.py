@@ -9,11 +9,13 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 import pytest
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
 
+from orchestrator.database import installation
 from orchestrator.database.address import Address, read_address
 from orchestrator.database.examination import examine
 from orchestrator.database.hearing import notifications_are_heard
-from orchestrator.database.installation import init
 from orchestrator.database.postgresql import PostgreSQL
 from orchestrator.database.private_server import PrivateServer
 
@@ -38,12 +40,7 @@ async def asks(address: Address) -> None:
     await examine(address)
 
 
-async def installs(address: Address) -> None:
-    """Make what is there already."""
-    await init(address)
-
-
-@pytest.mark.parametrize("call", [listens, hears, asks, installs])
+@pytest.mark.parametrize("call", [listens, hears, asks])
 async def test_a_cancelled_call_closes_its_connections(
     server: PrivateServer, name: str, call: Callable[[Address], Awaitable[None]]
 ) -> None:
@@ -54,6 +51,7 @@ async def test_a_cancelled_call_closes_its_connections(
         await call(address)
     lasts = min(time.monotonic() - began, 0.1)
 
+    gc.collect()
     with warnings.catch_warnings(record=True) as left:
         warnings.simplefilter("always", ResourceWarning)
         for instant in range(INSTANTS):
@@ -62,3 +60,23 @@ async def test_a_cancelled_call_closes_its_connections(
         gc.collect()
 
     assert [str(each.message) for each in left] == []
+
+
+async def test_an_installation_that_is_cancelled_closes_its_connection(
+    server: PrivateServer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though its transaction is rolled back first."""
+    used: list[AsyncConnection[TupleRow]] = []
+    look = installation._what_is_there
+
+    async def cancelled(connection: AsyncConnection[TupleRow]) -> tuple[int, str | None]:
+        found = await look(connection)
+        used.append(connection)
+        scope.cancel()
+        return found
+
+    monkeypatch.setattr(installation, "_what_is_there", cancelled)
+    with anyio.CancelScope() as scope:
+        await installation.init(read_address(server.url(name)))
+
+    assert [each.closed for each in used] == [True]

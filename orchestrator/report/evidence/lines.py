@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator
+from math import isfinite
 from typing import BinaryIO
 
 from orchestrator.core.model import RunId
@@ -22,7 +23,7 @@ MAX_LINE = 64 * 1024 * 1024
 
 
 _quoted = json.JSONEncoder().encode
-"""A text as JSON has it. A whole line at once takes three times as long: there are many."""
+"""Return a value as JSON. To encode a line as a whole takes three times as long."""
 
 
 class RecordsChanged(Exception):
@@ -34,9 +35,14 @@ def line(record: Record) -> bytes:
     chain = f'"chain":{_quoted(record.chain)},' if record.chain != RUN_CHAIN else ""
     return (
         f'{{"run":{_quoted(record.run)},{chain}"seq":{record.seq},"type":{_quoted(record.kind)},'
-        f'"at":{record.at!r},"body":{_quoted(record.body.decode("utf-8"))},'
+        f'"at":{_number(record.at)},"body":{_quoted(record.body.decode("utf-8"))},'
         f'"hash":"{record.hash.hex()}"}}\n'
     ).encode("ascii")
+
+
+def _number(at: float) -> str:
+    """Return a time as JSON has it; what a journal cannot hold, but a damaged one may, as well."""
+    return repr(at) if type(at) is float and isfinite(at) else _quoted(at)
 
 
 def read(file: BinaryIO, run: RunId, chains: Collection[str] = (RUN_CHAIN,)) -> Iterator[Record]:

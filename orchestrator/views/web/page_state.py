@@ -51,6 +51,7 @@ class PageState:
         """When an earlier run of the plan ended well, in seconds since 1970, if that is known."""
         self.version = 0
         """Rises with everything that a new snapshot would show."""
+        self._standstills: list[str] = []
 
     def observe(self, event: Event, record: MountRecord | None) -> None:
         """Take note of the event, which is counted already; the subscribers do not matter."""
@@ -61,6 +62,10 @@ class PageState:
     def advance(self, now: float) -> None:
         """Let the run's clock go on to `now` without an event; it never goes back."""
         self.stats.now = max(self.stats.now, now)
+        standstills = self.stats.standstills
+        if standstills != self._standstills:  # of those no event tells
+            self._standstills = standstills
+            self.version += 1
 
     def abandon(self, *, gone: bool) -> None:
         """Take note of whether the run's process is gone."""
@@ -131,6 +136,7 @@ class PageState:
             else None,
             "ending": printable(stats.ending, WORDS) if stats.ending else None,
             "stalled": printable(stats.stalled_words, WORDS),
+            "is_away": stats.away is not None,
             "abandoned": printable(stats.abandoned_words, WORDS) if stats.abandoned else "",
             "continuing": printable(stats.continuing_words, WORDS),
             "standstills": [

@@ -90,7 +90,7 @@ def test_a_database_that_is_away_is_said_and_leaves_no_part_of_an_older_picture(
 
 
 def test_a_run_that_waits_for_a_worker_is_not_called_dead(stalled: Servers, site: Site) -> None:
-    """`serve` says whom it waits for: nothing has gone wrong, and nobody need resume it."""
+    """In the metrics that `serve` writes: nothing has gone wrong, and nobody need resume it."""
     run = site.submit(site.plan(stalled, targets=2))
     metrics = site.directory / "run.prom"
     assert site.address is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import inf, nan
 
 import pytest
 
@@ -12,7 +13,7 @@ from orchestrator.report.evidence.lines import line
 
 
 @pytest.mark.parametrize("chain", [RUN_CHAIN, "hq", 'a"b\\é'])
-@pytest.mark.parametrize("at", [0.0, 5, 0.1 + 0.2, 1e-7, 123456789.125, 1e22])
+@pytest.mark.parametrize("at", [0.0, -0.0, 5, 0.1 + 0.2, 1e-7, 123456789.125, 1e22, inf, nan])
 @pytest.mark.parametrize(
     "body",
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
@@ -22,6 +23,7 @@ from orchestrator.core.events import (
 from orchestrator.core.exit_codes import exit_words
 from orchestrator.core.model import Href, MountState, Result, ServerName
 from orchestrator.core.text import printable
+from orchestrator.views.stalled import Away
 from orchestrator.views.web import server as server_module
 from orchestrator.views.web.page_state import PageState
 from tests.browser import Tab, chromium, needs_chromium
@@ -123,15 +125,23 @@ async def test_a_run_without_a_worker_waits_and_is_not_dead(tmp_path: Path) -> N
     """Over several machines: the page says what it waits for, in no colour of a fault."""
     page_state = PageState()
     page_state.stats.is_shared = True
-    page_state.stats.what_waits = ("2 shards wait: no worker serves site <b>moon</b>",)
     tell(page_state, *STORY)
     page_state.abandon(gone=True)
     async with visited(page_state) as site, chromium(tmp_path) as tab:
         await tab.open(site.link)
         await tab.until("document.getElementById('ending')?.innerText")
+        page_state.stats.what_waits = ("2 shards wait: no worker serves site <b>moon</b>",)
+        site.tick(0.0)
+        await tab.until("document.getElementById('standstills').innerText")
         badge = await tab.value("document.getElementById('state').className")
         text = await tab.value(TEXT)
+        page_state.stats.away = Away(since=datetime.now(UTC), why="connection refused")
+        site.tick(0.0)
+        await tab.until("document.getElementById('state').innerText.includes('database is away')")
+        away = await tab.value(TEXT)
 
+    assert "connection refused" in away
+    assert "the next worker goes on" not in away
     assert badge == "badge doubt"
     assert "no worker serves it" in text
     assert "2 shards wait: no worker serves site <b>moon</b>" in text

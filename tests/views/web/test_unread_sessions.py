@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -260,7 +261,13 @@ def test_a_run_over_several_machines_waits_for_a_worker() -> None:
 
     web_view.abandon(gone=True)
     seen = snapshot(web_view.page_state)
+    versions = [web_view.page_state.version]
+    for waits in ((), ("2 shards wait: no worker serves site moon",), (), ()):
+        web_view.stats.what_waits = waits
+        web_view.page_state.advance(0.0)
+        versions.append(web_view.page_state.version)
 
+    assert [after - one for one, after in pairwise(versions)] == [0, 1, 1, 0]
     assert (before["state"], before["abandoned"]) == ("running", "")
     assert (seen["state"], seen["abandoned"]) == ("waiting", "no worker serves it")
     assert seen["continuing"] == "the next worker goes on with it: bulk-restore work"

@@ -53,6 +53,7 @@
       const code = picture.exit_code;
       return [`finished, exit code ${code}`, code === 0 ? "good" : code === 3 ? "doubt" : "bad"];
     }
+    if (picture.is_away) return ["the database is away", "bad"];
     if (state === "confirming") return ["waiting for confirmation", "doubt"];
     if (state === "interrupted") return [picture.abandoned, "bad"];
     if (state === "waiting") return [picture.abandoned, "doubt"];
@@ -73,7 +74,7 @@
     at("run").textContent = [picture.run, picture.mode, begun && `began ${begun}`]
       .filter(Boolean).join(" · ");
     at("reason").textContent = picture.reason ? `· ${picture.reason}` : "";
-    const ending = ["interrupted", "stalled", "waiting"].includes(picture.state)
+    const ending = picture.is_away ? "" : ["interrupted", "stalled", "waiting"].includes(picture.state)
       ? picture.continuing
       : picture.state === "finished"
         ? picture.stops.map(([second, words]) => `${words} at ${clock(second)}`).join("; ")
@@ -117,6 +118,7 @@
     at("release").hidden = beyond >= picture.left_open && !picture.unread.length;
     at("release").textContent = picture.state === "interrupted"
       ? `This looks for ${them} and goes on: bulk-restore resume ${picture.run}`
+      : picture.state === "waiting" ? `The next worker goes on with ${them}; this stops the run, and may release ${them} without one: ${unmount}`
       : isOver ? `Until about ${wallTime(picture.left_until)} this may still release ${them}: ${unmount}`
         : `Once the run has ended, this may release ${them}: ${unmount}`;
     at("left").replaceChildren(...picture.unread.map(notKnown), ...picture.left_named.map(leftOpen));
