@@ -9,10 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 import pytest
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 
-from orchestrator.database import installation
 from orchestrator.database.address import Address, read_address
 from orchestrator.database.examination import examine
 from orchestrator.database.hearing import notifications_are_heard
@@ -60,23 +57,3 @@ async def test_a_cancelled_call_closes_its_connections(
         gc.collect()
 
     assert [str(each.message) for each in left] == []
-
-
-async def test_an_installation_that_is_cancelled_closes_its_connection(
-    server: PrivateServer, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Though its transaction is rolled back first."""
-    used: list[AsyncConnection[TupleRow]] = []
-    look = installation._what_is_there
-
-    async def cancelled(connection: AsyncConnection[TupleRow]) -> tuple[int, str | None]:
-        found = await look(connection)
-        used.append(connection)
-        scope.cancel()
-        return found
-
-    monkeypatch.setattr(installation, "_what_is_there", cancelled)
-    with anyio.CancelScope() as scope:
-        await installation.init(read_address(server.url(name)))
-
-    assert [each.closed for each in used] == [True]
