@@ -34,15 +34,13 @@ class Disk(sqlite3.Connection):
         self._consider(sql)
         return super().execute(sql, parameters)
 
-    def executemany(self, sql: str, parameters: Any) -> sqlite3.Cursor:
-        """Do it, or fail."""
-        self._consider(sql)
-        return super().executemany(sql, parameters)
-
     def _consider(self, sql: str) -> None:
         Disk.asked_again += Disk.failed
-        Disk.commits += sql == "COMMIT"
-        if Disk.commits + (sql != "COMMIT") == Disk.fails_at and sql.startswith(Disk.statement):
+        is_alone = sql.startswith("INSERT INTO events") and not self.in_transaction
+        is_commit = is_alone or sql == "COMMIT"
+        Disk.commits += is_commit
+        is_it = is_alone or sql.startswith(Disk.statement)  # alone it begins and commits, too
+        if is_it and Disk.commits + (not is_commit) == Disk.fails_at:
             Disk.failed = True
             Disk.fails_at = 0
             raise sqlite3.OperationalError("disk I/O error")
