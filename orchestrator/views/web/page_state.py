@@ -136,7 +136,7 @@ class PageState:
             else None,
             "ending": printable(stats.ending, WORDS) if stats.ending else None,
             "stalled": printable(stats.stalled_words, WORDS),
-            "is_away": stats.away is not None,
+            "is_away": stats.away is not None and self.finished is None,
             "abandoned": printable(stats.abandoned_words, WORDS) if stats.abandoned else "",
             "continuing": printable(stats.continuing_words, WORDS),
             "standstills": [

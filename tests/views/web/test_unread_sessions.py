@@ -19,6 +19,7 @@ from orchestrator.core.left_open import DIED, out_of_reach_words
 from orchestrator.core.model import MountState, ServerName, SessionId, TaskId
 from orchestrator.core.policy import SESSION_IDLE_LIMIT
 from orchestrator.journal import State
+from orchestrator.views.stalled import Away
 from orchestrator.views.web import server as server_module
 from orchestrator.views.web import web_view as module
 from orchestrator.views.web.metrics import metrics
@@ -271,6 +272,15 @@ def test_a_run_over_several_machines_waits_for_a_worker() -> None:
     assert (before["state"], before["abandoned"]) == ("running", "")
     assert (seen["state"], seen["abandoned"]) == ("waiting", "no worker serves it")
     assert seen["continuing"] == "the next worker goes on with it: bulk-restore work"
+
+
+@pytest.mark.parametrize("ends", [[], [finished(30, 0)]], ids=["goes on", "has ended"])
+def test_a_database_that_is_away_hides_no_end(ends: Sequence[Event]) -> None:
+    """How a run ended is known, whatever became of its database afterwards."""
+    page_state = shown(*RELEASED, *ends)
+    page_state.stats.away = Away(since=STALL.since, why="connection refused")
+
+    assert snapshot(page_state)["is_away"] is not bool(ends)
 
 
 @pytest.mark.anyio
