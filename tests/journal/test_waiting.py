@@ -18,7 +18,8 @@ from orchestrator.core.errors import JournalDamaged, JournalError, JournalLocked
 from orchestrator.core.model import RunId
 from orchestrator.journal import State, locking, writing
 from orchestrator.journal import state as journal_state
-from tests.journal.sample import RUN, database, kept, note, started, written
+from orchestrator.journal.store import BUSY_MS
+from tests.journal.sample import RUN, database, kept, mounted, note, started, written
 from tests.journal.test_locks import summary
 
 pytestmark = pytest.mark.anyio
@@ -92,6 +93,29 @@ async def test_a_commit_waits_for_the_lock_of_another_process_and_says_so(state:
     assert [type(event).__name__ for event in state.events(RUN)] == ["RunStarted"] + [
         "RunNoted"
     ] * 2
+
+
+@pytest.mark.usefixtures("_at_once")
+async def test_a_lock_loses_no_duration_and_mixes_up_none(state: State) -> None:
+    """What a locked commit was to write comes before what was appended meanwhile."""
+    async with state.open_run(started()) as journal:
+        with closing(sqlite3.connect(database(state), isolation_level=None)) as other:
+            async with anyio.create_task_group() as tasks:
+                other.execute("BEGIN IMMEDIATE")
+                for event in mounted("dc01"):
+                    journal.append(event)
+                tasks.start_soon(journal.durable)
+                await anyio.wait_all_tasks_blocked()  # the commit asks for the lock by now
+                for event in mounted("sql01"):
+                    journal.append(event)
+                await anyio.sleep(BUSY_MS / 1000 + writing.LOCK_TICK)
+                other.execute("ROLLBACK")
+            await journal.durable()
+
+            found = other.execute("SELECT vm FROM durations ORDER BY id").fetchall()
+
+    assert found == [("dc01",), ("sql01",)]
+    assert list(state.events(RUN)) == [*mounted("dc01"), *mounted("sql01")]
 
 
 @pytest.mark.process
