@@ -18,7 +18,6 @@ from orchestrator.core.errors import JournalDamaged, JournalError, JournalLocked
 from orchestrator.core.model import RunId
 from orchestrator.journal import State, locking, writing
 from orchestrator.journal import state as journal_state
-from orchestrator.journal.store import BUSY_MS
 from tests.journal.sample import RUN, database, kept, mounted, note, started, written
 from tests.journal.test_locks import summary
 
@@ -98,7 +97,9 @@ async def test_a_commit_waits_for_the_lock_of_another_process_and_says_so(state:
 @pytest.mark.usefixtures("_at_once")
 async def test_a_lock_loses_no_duration_and_mixes_up_none(state: State) -> None:
     """What a locked commit was to write comes before what was appended meanwhile."""
+    was_locked = anyio.Event()
     async with state.open_run(started()) as journal:
+        journal.on_lock = lambda _words: was_locked.set()
         with closing(sqlite3.connect(database(state), isolation_level=None)) as other:
             async with anyio.create_task_group() as tasks:
                 other.execute("BEGIN IMMEDIATE")
@@ -108,7 +109,8 @@ async def test_a_lock_loses_no_duration_and_mixes_up_none(state: State) -> None:
                 await anyio.wait_all_tasks_blocked()  # the commit asks for the lock by now
                 for event in mounted("sql01"):
                     journal.append(event)
-                await anyio.sleep(BUSY_MS / 1000 + writing.LOCK_TICK)
+                with anyio.fail_after(30):
+                    await was_locked.wait()
                 other.execute("ROLLBACK")
             await journal.durable()
 
