@@ -190,9 +190,10 @@ async def serve_until_stopped(
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(until_signalled, signals)
                 async with starting as servers:
-                    simulation, serving = show(servers), True
-                    await stopped.wait()
-                    show_truth(await simulation.truth())
+                    if not came:  # else a signal came in the moment in which the last answered
+                        simulation, serving = show(servers), True
+                        await stopped.wait()
+                        show_truth(await simulation.truth())
                 tasks.cancel_scope.cancel()
         except Exception:
             if not came:  # what ends all processes of a service may reach a server first
