@@ -206,15 +206,13 @@ def _addresses(urls: Sequence[str]) -> list[str]:
 
 def _reference(text: str) -> SecretReference:
     """Return the reference; what was given is never shown, for it may be the password."""
-    from pydantic_core import PydanticCustomError
-
-    from orchestrator.plan.file.secrets import secret_reference
+    from orchestrator.plan.file.secrets import NoReference, secret_reference
 
     kind, _, value = text.partition(":")
     is_known = kind in {"env", "file", "credential", "keyring"}
     try:
         return secret_reference({kind: value} if is_known else {})
-    except PydanticCustomError:
+    except NoReference:
         fail(ExitCode.USAGE, f"--password-from: write {SECRETS}; never the password itself")
 
 

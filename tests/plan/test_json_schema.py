@@ -158,4 +158,4 @@ def test_every_supported_key_is_described_and_later_ones_are_not_offered() -> No
     ]
 
     assert missing == []
-    assert set(SCHEMA["properties"]) == set(PlanFile.model_fields)
+    assert set(SCHEMA["properties"]) == set(PlanFile.keys)

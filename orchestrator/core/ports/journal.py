@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from orchestrator.core.events import Event, SubmissionStarted
-from orchestrator.core.lifecycle import MountRecord
 from orchestrator.core.model import BackupServerName, MountRequest, OsKind, ServerName
 from orchestrator.core.proof import Measured
+
+if TYPE_CHECKING:  # who only reads a plan needs no events
+    from orchestrator.core.events import Event, SubmissionStarted
+    from orchestrator.core.lifecycle import MountRecord
 
 
 class Journal(Protocol):

@@ -10,15 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, assert_never
 
-from pydantic import Field
-
 from orchestrator.core.proof import BaselineCheck, Check, DirCheck, ExecCheck, PathCheck
 from orchestrator.core.text import plan_size
 from orchestrator.plan.file import contents
 from orchestrator.plan.file import scalars as kinds
 from orchestrator.plan.file.document import Block
 from orchestrator.plan.file.problems import Position
-from orchestrator.plan.file.section import Section, default_of, optional
+from orchestrator.plan.file.section import Section, default_of, needed, optional
 
 _CONTENT = ("sha256", "contains", "matches", "magic")
 
@@ -26,7 +24,7 @@ _CONTENT = ("sha256", "contains", "matches", "magic")
 class PathCheckFile(Section):
     """One file or directory must be there, and be what the other keys say."""
 
-    path: contents.GuestPath = Field(description="A file or directory of the guest.")
+    path: contents.GuestPath = needed("A file or directory of the guest.")
     min_size: contents.Size | None = optional("At least so large: 5GiB.")
     max_size: contents.Size | None = optional("At most so large.")
     modified_within: kinds.PositiveDuration | None = optional(
@@ -49,7 +47,7 @@ class PathCheckFile(Section):
 class DirCheckFile(Section, of=DirCheck):
     """The names in one directory."""
 
-    dir: contents.GuestPath = Field(description="A directory of the guest.")
+    dir: contents.GuestPath = needed("A directory of the guest.")
     glob: contents.NameGlob | None = optional("Which of its entries are counted.")
     min_count: kinds.Count | None = optional("At least so many.")
     max_count: kinds.Count | None = optional("At most so many.")
@@ -64,7 +62,7 @@ class DirCheckFile(Section, of=DirCheck):
 class BaselineCheckFile(Section):
     """Files and bytes of a directory, compared with the last run that verified the target."""
 
-    baseline: contents.GuestPath = Field(description="A directory of the guest.")
+    baseline: contents.GuestPath = needed("A directory of the guest.")
     count: contents.Tolerance | None = optional(
         "By how much the number of files may differ.",
         default_of(BaselineCheck, "count", "{:.0%}".format),
@@ -78,8 +76,8 @@ class BaselineCheckFile(Section):
 class ExecCheckFile(Section, of=ExecCheck):
     """A program of your own judges the guest: it ends with 0 (good), 1 (bad) or 2 (warning)."""
 
-    exec: contents.CommandLine = Field(
-        description="Program and arguments, started without a shell; a path is relative to the "
+    exec: contents.CommandLine = needed(
+        "Program and arguments, started without a shell; a path is relative to the "
         "plan. They are journaled: no secret belongs here."
     )
     timeout: kinds.PositiveDuration | None = optional("How long it may take.")

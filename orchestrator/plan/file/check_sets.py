@@ -87,7 +87,7 @@ def _check(node: object, problems: Problems, base: Path) -> Check | None:
         return None
     model = CHECK_KINDS[kind]
     for key, _ in node.fields():
-        owners = [each for each, other in CHECK_KINDS.items() if key in other.model_fields]
+        owners = [each for each, other in CHECK_KINDS.items() if key in other.keys]
         if owners and kind not in owners:
             problems.add(
                 key.position, f"'{key}' does not go with '{kind}': it belongs to '{owners[0]}'"
@@ -107,7 +107,7 @@ def _kind(node: Block, problems: Problems) -> str | None:
     kinds = keys_among(CHECK_KINDS, node, problems, "write one check for each")
     if len(kinds) == 1:
         return str(kinds[0])
-    every = {key for model in CHECK_KINDS.values() for key in model.model_fields}
+    every = {key for model in CHECK_KINDS.values() for key in model.keys}
     unknown = [key for key, _ in node.fields() if key not in every]
     for key in unknown:
         advice = did_you_mean(key, [*CHECK_KINDS, *sorted(every)], noun="keys here")

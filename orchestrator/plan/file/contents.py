@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import PlainValidator, WithJsonSchema
-
 from orchestrator.core.expressions import ExpressionRefused, compiled
 from orchestrator.plan.file import quantities
 from orchestrator.plan.file.guest_paths import GUEST_PATH_PATTERN, guest_path, holds_control, quoted
@@ -20,6 +18,7 @@ from orchestrator.plan.file.scalars import (
     text_schema,
     without_tilde,
 )
+from orchestrator.plan.file.section import JsonSchema, ReadBy
 
 SHA256_PATTERN = r"^[0-9a-fA-F]{64}$"
 MAGIC_PATTERN = r"^[0-9a-fA-F]{2}( ?[0-9a-fA-F]{2}){0,63}$"
@@ -128,7 +127,7 @@ def name_globs(value: Any) -> tuple[str, ...]:
 # --- kinds -------------------------------------------------------------------------------
 
 _GLOB_SCHEMA: dict[str, Any] = {"type": ["string", "number", "boolean"]}
-_globs = WithJsonSchema({"type": "array", "minItems": 1, "items": _GLOB_SCHEMA})
+_globs = JsonSchema({"type": "array", "minItems": 1, "items": _GLOB_SCHEMA})
 
 
 def _digits_schema(pattern: str) -> dict[str, Any]:
@@ -147,22 +146,20 @@ Volume = Annotated[int, scalar(volume), _sizes]
 Tolerance = Annotated[
     float, scalar(quantities.fraction), text_schema(quantities.PERCENT_PATTERN, "10%")
 ]
-Sha256 = Annotated[str, scalar(sha256), WithJsonSchema(_digits_schema(SHA256_PATTERN))]
+Sha256 = Annotated[str, scalar(sha256), JsonSchema(_digits_schema(SHA256_PATTERN))]
 Magic = Annotated[
     str,
     scalar(magic),
-    WithJsonSchema({**_digits_schema(MAGIC_PATTERN), "examples": ["4D 5A", "504b0304"]}),
+    JsonSchema({**_digits_schema(MAGIC_PATTERN), "examples": ["4D 5A", "504b0304"]}),
 ]
 SearchedText = Annotated[str, scalar(searched_text), text_schema()]
 Expression = Annotated[str, scalar(expression), text_schema(None, "^server_name +pay\\.")]
-NameGlob = Annotated[
-    str, scalar(name_glob), WithJsonSchema({**_GLOB_SCHEMA, "examples": ["*.mdf"]})
-]
+NameGlob = Annotated[str, scalar(name_glob), JsonSchema({**_GLOB_SCHEMA, "examples": ["*.mdf"]})]
 VOLUME_PATTERN = r"^[^/\\]+$"
 VolumeName = Annotated[
     str, scalar(volume_name), text_schema(VOLUME_PATTERN, "Volume$1:", "vol_3f9a17c2")
 ]
-NameGlobs = Annotated[tuple[str, ...], PlainValidator(name_globs), _globs]
-CommandLine = Annotated[tuple[str, ...], PlainValidator(command_line), _globs]
+NameGlobs = Annotated[tuple[str, ...], ReadBy(name_globs), _globs]
+CommandLine = Annotated[tuple[str, ...], ReadBy(command_line), _globs]
 LocalPath = Annotated[str, scalar(local_path), text_schema()]
 Original = Annotated[str, *choice(["original"], "places to write to")]

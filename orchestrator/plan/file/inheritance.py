@@ -75,7 +75,7 @@ def inherit(
     letters are merged key by key. `one_point` says that a policy may name a single restore point
     here.
     """
-    if not section.model_fields_set & _OVERRIDABLE:
+    if not section.given & _OVERRIDABLE:
         return above
     server, point = above.server, above.point
     if section.server is not None:
@@ -150,7 +150,7 @@ def _volumes(
     return tuple(sorted({**dict(above), **own}.items()))
 
 
-_OVERRIDABLE = frozenset(OverridableFile.model_fields)
+_OVERRIDABLE = frozenset(OverridableFile.keys)
 
 
 def merge(above: T, section: Section | None) -> T:

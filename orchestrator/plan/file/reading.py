@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
-
-from pydantic import ValidationError
+from typing import Any, TypeVar, get_args
 
 from orchestrator.plan.file import scalars
 from orchestrator.plan.file.document import Block, Items, Text
 from orchestrator.plan.file.problems import Position, Problems, closest, did_you_mean
 from orchestrator.plan.file.quantities import shown
-from orchestrator.plan.file.secrets import SECRET_PROBLEM
-from orchestrator.plan.file.section import Section
+from orchestrator.plan.file.secrets import NoReference
+from orchestrator.plan.file.section import (
+    Mistake,
+    NotUsable,
+    Place,
+    Section,
+    Shape,
+)
 
 S = TypeVar("S", bound=Section)
 
@@ -40,14 +44,12 @@ def read_section(model: type[S], node: object, problems: Problems, *, noun: str)
             problems.add_new(node.position, f"{noun} is a mapping (key: value), not {kind}")
         return None
     try:
-        return model.model_validate(node)
-    except ValidationError as exc:
-        # Neither inputs nor links: an input may be a secret.
-        errors: list[Any] = list(exc.errors(include_input=False, include_url=False))
+        return model.read(node)
+    except NotUsable as exc:
         # What an earlier stage reported needs no second message at the same place.
-        for error in [e for e in errors if not problems.known_at(_place(node, e)[0])]:
-            _translate(model, node, error, problems, noun)
-        return _without(model, node, [error["loc"] for error in errors])
+        for each in [m for m in exc.mistakes if not problems.known_at(_found(node, m)[0])]:
+            _report(model, node, each, problems, noun)
+        return _without(model, node, [mistake.place for mistake in exc.mistakes])
 
 
 def items_of(node: object, problems: Problems, message: str) -> Items:
@@ -69,10 +71,9 @@ def check_name(name: Text, problems: Problems) -> None:
 
 def quiet_section(model: type[S], node: object, problems: Problems) -> S | None:
     """Return `node` read as `model`; what is wrong with it was reported already."""
-    known = set(model.model_fields)
     if not isinstance(node, Block):
         return None
-    rest = _like(node, {key: value for key, value in node.items() if key in known})
+    rest = _like(node, {key: value for key, value in node.items() if key in model.keys})
     return read_section(model, rest, Problems(problems.source), noun="this")
 
 
@@ -80,31 +81,31 @@ def unread_keys(section: Section | None, node: object) -> set[str]:
     """Return the keys that stand there and have a value that cannot be used."""
     if section is None or not isinstance(node, Block):
         return set()
-    return {key for key in node if key not in section.model_fields_set}
+    return {key for key in node if key not in section.given}
 
 
-def _without(model: type[S], node: Block, locs: Sequence[Sequence[str | int]]) -> S | None:
+def _without(model: type[S], node: Block, places: Sequence[Place]) -> S | None:
     """Return the section without what is wrong, or None if it cannot do without that.
 
     Of a section within it, the other keys stay, so that what they say can be checked.
     """
     for deepest in (True, False):
         rest = node
-        for loc in locs:
-            keys = [part for part in loc[: _depth(node, loc)] if isinstance(part, str)]
+        for place in places:
+            keys = [part for part in place[: _depth(node, place)] if isinstance(part, str)]
             rest = _pruned(rest, keys if deepest else keys[:1])
         try:
-            return model.model_validate(rest)
-        except ValidationError:
+            return model.read(rest)
+        except NotUsable:
             continue
     return None
 
 
-def _depth(node: Block, loc: Sequence[str | int]) -> int:
+def _depth(node: Block, place: Place) -> int:
     """Return how many parts of a place lead through mappings to something that is there."""
     depth = 0
     current: object = node
-    for part in loc:
+    for part in place:
         if not isinstance(current, Block) or part not in current:
             break
         depth, current = depth + 1, current[str(part)]
@@ -127,26 +128,26 @@ def _like(node: Block, values: Mapping[str, Any]) -> Block:
     return rest
 
 
-def _translate(model: type[S], node: Block, error: Any, problems: Problems, noun: str) -> None:
-    position, value = _place(node, error)
-    kind = error["type"]
-    if kind == SECRET_PROBLEM:
-        problems.add(position, error["msg"], secret_from=position.column)
-    elif kind == "extra_forbidden":
-        problems.add(position, _unknown_key(model, error["loc"]))
-    elif kind == "missing":
-        inner = f"{error['loc'][-2]!r}" if len(error["loc"]) > 1 else noun
-        problems.add(position, f"{inner} needs the key {shown(str(error['loc'][-1]))}")
-    elif kind == "value_error":
-        problems.add(position, str(error["ctx"]["error"]))
+def _report(model: type[S], node: Block, mistake: Mistake, problems: Problems, noun: str) -> None:
+    position, value = _found(node, mistake)
+    place, error = mistake.place, mistake.error
+    if isinstance(error, NoReference):
+        problems.add(position, str(error), secret_from=position.column)
+    elif error is not None:
+        problems.add(position, str(error))
+    elif mistake.shape is Shape.UNKNOWN_KEY:
+        problems.add(position, _unknown_key(model, place))
+    elif mistake.shape is Shape.MISSING_KEY:
+        inner = f"{place[-2]!r}" if len(place) > 1 else noun
+        problems.add(position, f"{inner} needs the key {shown(str(place[-1]))}")
     else:
-        key = next((part for part in reversed(error["loc"]) if isinstance(part, str)), "this")
-        problems.add(position, f"{key}: {_wrong_shape(kind, value)}")
+        key = next((part for part in reversed(place) if isinstance(part, str)), "this")
+        problems.add(position, f"{key}: {_wrong_shape(mistake.shape, value)}")
 
 
-def _wrong_shape(kind: str, value: object) -> str:
+def _wrong_shape(shape: Shape, value: object) -> str:
     a_list = "a list ([a, b], or one '- item' a line)"
-    wanted = a_list if kind == "list_type" else "a mapping (key: value)"
+    wanted = a_list if shape is Shape.NO_LIST else "a mapping (key: value)"
     given = "a single value"
     if not isinstance(value, str):
         given = "a list" if isinstance(value, list) else "a mapping"
@@ -160,17 +161,12 @@ def meant(word: str, keys: Iterable[str]) -> str | None:
     return closest(word, tuple(keys))
 
 
-def _unknown_key(model: type[Section], loc: tuple[str | int, ...]) -> str:
-    word = str(loc[-1])
+def _unknown_key(model: type[Section], place: Place) -> str:
+    word = str(place[-1])
     if word in _KNOWN_ELSEWHERE:
         return f"unknown key {shown(word)}: write {_KNOWN_ELSEWHERE[word]!r}"
-    fields = _model_at(model, loc[:-1]).model_fields
-    keys = [field.alias or name for name, field in fields.items()]
-    if (
-        "defaults" in fields
-        and len(loc) == 1
-        and word in _model_at(model, ["defaults"]).model_fields
-    ):
+    keys = _model_at(model, place[:-1]).keys
+    if "defaults" in keys and len(place) == 1 and word in _model_at(model, ["defaults"]).keys:
         return f"unknown key {shown(word)}: it belongs under 'defaults', a wave or a target"
     advice = did_you_mean(word, keys, noun="keys here")
     return f"unknown key {shown(word)}: {advice}"
@@ -186,30 +182,30 @@ def keys_among(
     return keys
 
 
-def _model_at(model: type[Section], loc: Iterable[str | int]) -> type[Section]:
-    """Return the model of the section that `loc` leads to."""
-    for part in loc:
-        if isinstance(part, str) and part in model.model_fields:
-            model = _section_in(model.model_fields[part].annotation) or model
+def _model_at(model: type[Section], place: Iterable[str | int]) -> type[Section]:
+    """Return the model of the section that `place` leads to."""
+    for part in place:
+        if isinstance(part, str) and part in model.keys:
+            model = _section_in(model.kinds()[part]) or model
     return model
 
 
 def _section_in(annotation: Any) -> type[Section] | None:
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
-    inner = (_section_in(part) for part in getattr(annotation, "__args__", ()))
+    inner = (_section_in(part) for part in get_args(annotation))
     return next((section for section in inner if section is not None), None)
 
 
-def _place(node: Block, error: Any) -> tuple[Position, object]:
-    """Return where an error is to be shown, and the node there."""
+def _found(node: Block, mistake: Mistake) -> tuple[Position, object]:
+    """Return where a mistake is to be shown, and the node there."""
     current: Any = node
     key: Text | None = None
-    for part in error["loc"]:
-        if isinstance(current, Block) and part in current:
-            key, current = current.key(str(part)), current[part]
+    for part in mistake.place:
+        if isinstance(current, Block) and isinstance(part, str) and part in current:
+            key, current = current.key(part), current[part]
         elif isinstance(current, Items) and isinstance(part, int):
             key, current = None, current[part]
-    if error["type"] == "extra_forbidden" and key is not None:
+    if mistake.shape is Shape.UNKNOWN_KEY and key is not None:
         return key.position, current
     return current.position, current

@@ -157,7 +157,7 @@ def _waves(tree: Block, around: Surroundings, problems: Problems) -> Iterator[Wa
 
 def _are_misspelt(tree: Block) -> bool:
     """Return whether a key that was reported already was to be `targets` or `waves`."""
-    fields = PlanFile.model_fields
+    fields = PlanFile.keys
     unknown = [key for key in tree if key not in fields]
     return any(meant(key, fields) in {"targets", "waves"} for key in unknown)
 

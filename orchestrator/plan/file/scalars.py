@@ -14,8 +14,6 @@ from pathlib import Path, PurePath
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import PlainValidator, WithJsonSchema
-
 from orchestrator.core.model import (
     Cause,
     Conflict,
@@ -34,6 +32,7 @@ from orchestrator.plan.file.filters import filter_text
 from orchestrator.plan.file.os_choice import OPEN_OS, OsChoice
 from orchestrator.plan.file.problems import did_you_mean
 from orchestrator.plan.file.quantities import shown
+from orchestrator.plan.file.section import JsonSchema, ReadBy
 from orchestrator.plan.file.settings import (
     FailureBudget,
     HookKind,
@@ -70,15 +69,15 @@ def single(value: object) -> str:
     return value
 
 
-def scalar(parse: Callable[[str], T]) -> PlainValidator:
+def scalar(parse: Callable[[str], T]) -> ReadBy:
     """Return the validator that reads one scalar with `parse`."""
-    return PlainValidator(lambda value: parse(single(value)))
+    return ReadBy(lambda value: parse(single(value)))
 
 
-def text_schema(pattern: str | None = None, *examples: str) -> WithJsonSchema:
+def text_schema(pattern: str | None = None, *examples: str) -> JsonSchema:
     """Return the JSON Schema of a scalar that matches `pattern` or holds a variable."""
     schema = {"type": ["string", "number", "boolean"]} if pattern is None else text_like(pattern)
-    return WithJsonSchema({**schema, "examples": list(examples)} if examples else schema)
+    return JsonSchema({**schema, "examples": list(examples)} if examples else schema)
 
 
 def text_like(pattern: str) -> dict[str, Any]:
@@ -86,22 +85,20 @@ def text_like(pattern: str) -> dict[str, Any]:
     return {"type": "string", "pattern": f"{pattern}|{VARIABLE_PATTERN}"}
 
 
-def count_schema(least: int) -> WithJsonSchema:
+def count_schema(least: int) -> JsonSchema:
     """Return the JSON Schema of a whole number, also as text or from a variable."""
     text = text_like(quantities.COUNT_PATTERN)
-    return WithJsonSchema({"anyOf": [{"type": "integer", "minimum": least}, text]})
+    return JsonSchema({"anyOf": [{"type": "integer", "minimum": least}, text]})
 
 
-def words_schema(words: Iterable[str]) -> WithJsonSchema:
+def words_schema(words: Iterable[str]) -> JsonSchema:
     """Return the JSON Schema of one of `words`, or a variable."""
-    return WithJsonSchema(
+    return JsonSchema(
         {"anyOf": [{"enum": [*words]}, {"type": "string", "pattern": VARIABLE_PATTERN}]}
     )
 
 
-def choice(
-    words: Iterable[str] | Mapping[str, T], noun: str
-) -> tuple[PlainValidator, WithJsonSchema]:
+def choice(words: Iterable[str] | Mapping[str, T], noun: str) -> tuple[ReadBy, JsonSchema]:
     """Return how one of `words` is read, and its JSON Schema; `noun` is their plural.
 
     The words of an enumeration mean its members.
@@ -255,7 +252,7 @@ def _attempts(text: str) -> int:
 Line = Annotated[str, scalar(line), text_schema()]
 Paragraph = Annotated[str, scalar(paragraph), text_schema()]
 Name = Annotated[str, scalar(name), text_schema(NAME_PATTERN)]
-Version = Annotated[int, scalar(version), WithJsonSchema({"enum": [1, "1"]})]
+Version = Annotated[int, scalar(version), JsonSchema({"enum": [1, "1"]})]
 Mode = Annotated[str, *choice(["drill", "recovery"], "modes")]
 Unmount = Annotated[UnmountRule, *choice(UnmountRule, "choices")]
 Guid = Annotated[
@@ -289,7 +286,7 @@ Increase = Annotated[
 Failures = Annotated[
     FailureBudget,
     scalar(failures),
-    WithJsonSchema(
+    JsonSchema(
         {
             "anyOf": [
                 {"type": "integer", "minimum": 0},
@@ -313,5 +310,5 @@ Attempts = Annotated[int, scalar(_attempts), count_schema(1)]
 Truth = Annotated[
     bool,
     scalar(quantities.truth),
-    WithJsonSchema({"anyOf": [{"type": "boolean"}, text_like("^(true|false)$")]}),
+    JsonSchema({"anyOf": [{"type": "boolean"}, text_like("^(true|false)$")]}),
 ]

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
-
 from orchestrator.core.model import AttemptPolicy, Gate, PhaseTimeouts
 from orchestrator.core.policy import DEADLINE
 from orchestrator.core.proof import Download
@@ -19,7 +17,7 @@ from orchestrator.plan.file import contents
 from orchestrator.plan.file import scalars as kinds
 from orchestrator.plan.file.check_kinds import CheckFile
 from orchestrator.plan.file.secrets import Account, Secret
-from orchestrator.plan.file.section import ReadLater, Section, default_of, optional
+from orchestrator.plan.file.section import ReadLater, Section, default_of, needed, optional
 from orchestrator.plan.file.settings import (
     DEFAULT_BACKUP_SERVER_MOUNTS,
     Cleanup,
@@ -70,9 +68,8 @@ class ServerLimitFile(MountLimitFile):
 class BackupServerFile(Section):
     """A Veeam backup server behind the Enterprise Manager."""
 
-    mounts: kinds.Mounts = Field(
-        description="Open mounts at once on this backup server. "
-        f"Default: {DEFAULT_BACKUP_SERVER_MOUNTS}."
+    mounts: kinds.Mounts = needed(
+        f"Open mounts at once on this backup server. Default: {DEFAULT_BACKUP_SERVER_MOUNTS}."
     )
     count_others: kinds.Truth | None = optional(COUNT_OTHERS)
 
@@ -90,11 +87,9 @@ class ApiFile(Section):
 class ServerFile(Section, of=ServerSettings):
     """One Enterprise Manager."""
 
-    url: kinds.Url = Field(
-        description="https://HOST:PORT of the REST API; the default port is 9398."
-    )
-    username: Account = Field(description="The account, such as DOMAIN\\user, or a reference.")
-    password: Secret = Field(description="A reference to the password, resolved at logon.")
+    url: kinds.Url = needed("https://HOST:PORT of the REST API; the default port is 9398.")
+    username: Account = needed("The account, such as DOMAIN\\user, or a reference.")
+    password: Secret = needed("A reference to the password, resolved at logon.")
     tls: TlsFile | None = optional("How the server's certificate is checked.")
     limits: ServerLimitFile | None = optional("Limits of this server.")
     backup_servers: Annotated[dict[str, BackupServerFile], ReadLater()] | None = optional(
@@ -114,7 +109,7 @@ class ServerFile(Section, of=ServerSettings):
 class FallbackFile(Section, of=Fallback):
     """Older points that are tried where a mount or a check of a newer one fails."""
 
-    count: kinds.Mounts = Field(description="How many older points may be tried, at most.")
+    count: kinds.Mounts = needed("How many older points may be tried, at most.")
     max_age: kinds.PositiveDuration | None = optional(
         "How old they may be; without it the point's own max_age holds."
     )
@@ -155,7 +150,7 @@ class PointFile(Section, of=PointPolicy):
 class SampleFile(Section, of=Sample):
     """Only some of the machines that a selector matches."""
 
-    count: kinds.Mounts = Field(description="How many machines to take, at most.")
+    count: kinds.Mounts = needed("How many machines to take, at most.")
     order: kinds.SampleWord | None = optional(
         "random: by the run's seed; stalest: those whose last proof in the journal is oldest, "
         "the never proven first."
@@ -250,8 +245,8 @@ class DefaultsFile(OverridableFile):
 class DownloadFile(Section):
     """Files to copy out of the mounted guest, or back into the original one."""
 
-    path: contents.GuestPath = Field(
-        description="A file of the guest, or a directory of which 'glob' chooses files."
+    path: contents.GuestPath = needed(
+        "A file of the guest, or a directory of which 'glob' chooses files."
     )
     to: contents.LocalPath | None = optional(
         "Where they go, relative to the plan; a directory ends in '/'. If a target "
@@ -309,8 +304,8 @@ class TargetFile(OverridableFile):
 class WaveFile(OverridableFile, of=Wave):
     """A set of targets that start together."""
 
-    name: kinds.Name = Field(description="The wave's name, part of every target's key.")
-    targets: Annotated[list[TargetFile], ReadLater()] = Field(description="What this wave mounts.")
+    name: kinds.Name = needed("The wave's name, part of every target's key.")
+    targets: Annotated[list[TargetFile], ReadLater()] = needed("What this wave mounts.")
     after: list[kinds.Line] | None = optional("Waves that must have ended before this one starts.")
     critical: kinds.Truth | None = optional("true: any failure in this wave halts the run.")
     on_error: kinds.OnErrorWord | None = optional(
@@ -326,10 +321,8 @@ class WaveFile(OverridableFile, of=Wave):
 class RampFile(Section):
     """How a server is given its slots, little by little."""
 
-    from_: kinds.Mounts = Field(
-        alias="from", description="Mounts at first, and so many more each time."
-    )
-    every: kinds.PositiveDuration = Field(description="How long until there are more.")
+    from_: kinds.Mounts = needed("Mounts at first, and so many more each time.")
+    every: kinds.PositiveDuration = needed("How long until there are more.")
 
 
 class LimitsFile(Section, of=RunLimits):
@@ -366,13 +359,11 @@ class CleanupFile(Section, of=Cleanup):
 class GateFile(Section, of=Gate):
     """A wave that starts only once people have approved it."""
 
-    before: kinds.Line = Field(description="The wave that waits.")
+    before: kinds.Line = needed("The wave that waits.")
     approvals: kinds.Mounts | None = optional("How many people must approve it, each once.")
-    timeout: kinds.PositiveDuration = Field(
-        description="How long it waits once the waves before it are over."
-    )
-    on_timeout: kinds.OnTimeoutWord = Field(
-        description="What follows then: halt (the run submits nothing more), skip (the wave, and "
+    timeout: kinds.PositiveDuration = needed("How long it waits once the waves before it are over.")
+    on_timeout: kinds.OnTimeoutWord = needed(
+        "What follows then: halt (the run submits nothing more), skip (the wave, and "
         "those that wait for it, are skipped)."
     )
 
@@ -380,8 +371,8 @@ class GateFile(Section, of=Gate):
 class WebhookFile(Section, of=Notification):
     """A webhook that messages are posted to, over https."""
 
-    url: Secret = Field(
-        description="A reference to its address, which is a secret: whoever has it can post there."
+    url: Secret = needed(
+        "A reference to its address, which is a secret: whoever has it can post there."
     )
     kind: kinds.HookKindWord | None = optional(
         "What reads the messages: generic (JSON), slack or teams."
@@ -394,7 +385,7 @@ class WebhookFile(Section, of=Notification):
 class NotificationFile(Section, of=Notification):
     """Who gets messages about the run."""
 
-    webhook: WebhookFile = Field(description="Where the messages go.")
+    webhook: WebhookFile = needed("Where the messages go.")
     on: list[kinds.NotifyOnWord] | None = optional(
         "When a message is sent: finished, halted, wave_failed, objective_missed, leftover (a "
         "mount that may still be open)."
@@ -404,8 +395,8 @@ class NotificationFile(Section, of=Notification):
 class PlanFile(Section, of=RestorePlan):
     """A restore plan for bulk-restore."""
 
-    version: kinds.Version = Field(description="Version of the plan format: 1.")
-    name: kinds.Line = Field(description="The plan's name, in the journal and every report.")
+    version: kinds.Version = needed("Version of the plan format: 1.")
+    name: kinds.Line = needed("The plan's name, in the journal and every report.")
     description: kinds.Paragraph | None = optional("What the plan is for.")
     mode: kinds.Mode | None = optional(
         "drill: mounts, checks and unmounts; writes into no guest. recovery: may also write "
@@ -420,8 +411,8 @@ class PlanFile(Section, of=RestorePlan):
     variables: Annotated[dict[str, kinds.Line], ReadLater()] | None = optional(
         "Values for ${name} in any text below; --set name=value and --vars FILE override."
     )
-    servers: Annotated[dict[str, ServerFile], ReadLater()] = Field(
-        description="The Enterprise Managers, by a name of your choice."
+    servers: Annotated[dict[str, ServerFile], ReadLater()] = needed(
+        "The Enterprise Managers, by a name of your choice."
     )
     defaults: DefaultsFile | None = optional("Settings for every target.")
     limits: LimitsFile | None = optional("Limits of the whole run.")

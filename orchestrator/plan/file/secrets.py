@@ -8,9 +8,6 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import PlainValidator, WithJsonSchema
-from pydantic_core import PydanticCustomError
-
 from orchestrator.plan.file.access import (
     CommandSecret,
     CredentialSecret,
@@ -20,35 +17,38 @@ from orchestrator.plan.file.access import (
     SecretReference,
 )
 from orchestrator.plan.file.scalars import line, single
+from orchestrator.plan.file.section import JsonSchema, ReadBy
 
 FORMS = (
     "{env: NAME}, {file: PATH}, {credential: NAME}, {command: [PROGRAM, ARGUMENT]} "
     "or {keyring: SERVICE/USER}"
 )
-SECRET_PROBLEM = "secret_reference"  # noqa: S105 - the type of an error, no secret
-"""Error type of everything wrong with a secret: the line is masked from there on."""
 
 _variable_name = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$", re.ASCII)
 _credential_name = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.@-]*$", re.ASCII)
+
+
+class NoReference(ValueError):
+    """What stands for a secret is no reference: the line is masked from there on."""
 
 
 def secret_reference(value: object) -> SecretReference:
     """Return the reference that `value` writes.
 
     Raises:
-        PydanticCustomError: it is a literal, or no reference that can be followed.
+        NoReference: it is a literal, or no reference that can be followed.
     """
     if not isinstance(value, dict):
-        raise _wrong(f"do not write a secret into the plan: refer to it with {FORMS}")
+        raise NoReference(f"do not write a secret into the plan: refer to it with {FORMS}")
     if len(value) != 1:
-        raise _wrong(f"a secret reference has exactly one key: {FORMS}")
+        raise NoReference(f"a secret reference has exactly one key: {FORMS}")
     ((kind, given),) = value.items()
     if any("${" in text for text in (given if isinstance(given, list) else [given])):
-        raise _wrong("variables are not replaced inside a secret reference: write it out")
+        raise NoReference("variables are not replaced inside a secret reference: write it out")
     try:
         return _read(str(kind), given)
     except ValueError:
-        raise _wrong(
+        raise NoReference(
             _ADVICE.get(str(kind), f"this is no secret reference: write {FORMS}")
         ) from None
 
@@ -87,10 +87,6 @@ def account(value: object) -> str | SecretReference:
     return line(value) if isinstance(value, str) else secret_reference(value)
 
 
-def _wrong(message: str) -> PydanticCustomError:
-    return PydanticCustomError(SECRET_PROBLEM, "{words}", {"words": message})
-
-
 def _text(description: str, **rule: Any) -> dict[str, Any]:
     return {"type": "string", **rule, "description": description}
 
@@ -118,11 +114,9 @@ _REFERENCE_SCHEMA: dict[str, Any] = {
     },
 }
 
-Secret = Annotated[
-    SecretReference, PlainValidator(secret_reference), WithJsonSchema(_REFERENCE_SCHEMA)
-]
+Secret = Annotated[SecretReference, ReadBy(secret_reference), JsonSchema(_REFERENCE_SCHEMA)]
 Account = Annotated[
     str | SecretReference,
-    PlainValidator(account),
-    WithJsonSchema({"anyOf": [{"type": "string"}, _REFERENCE_SCHEMA]}),
+    ReadBy(account),
+    JsonSchema({"anyOf": [{"type": "string"}, _REFERENCE_SCHEMA]}),
 ]

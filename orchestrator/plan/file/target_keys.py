@@ -26,7 +26,7 @@ def selector_of(file: TargetFile, node: Block, problems: Problems) -> str | None
     selectors = keys_among(KEYS, node, problems, "a target has exactly one selector")
     if len(selectors) == 1:
         return str(selectors[0])
-    unknown = [key for key, _ in node.fields() if key not in TargetFile.model_fields]
+    unknown = [key for key, _ in node.fields() if key not in TargetFile.keys]
     if not selectors and not unknown:
         # Otherwise the selector may be the key that was reported already.
         problems.add(

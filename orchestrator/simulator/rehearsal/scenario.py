@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from msgspec import Struct, field
-from pydantic import Field
 
 from orchestrator.core.errors import PlanError
 from orchestrator.plan.file import scalars as kinds
@@ -29,7 +28,7 @@ from orchestrator.plan.file.named_files import read_bytes
 from orchestrator.plan.file.problems import START, Problem, Problems, SourceText, did_you_mean
 from orchestrator.plan.file.quantities import count, shown
 from orchestrator.plan.file.reading import keys_among, read_section
-from orchestrator.plan.file.section import Section, optional
+from orchestrator.plan.file.section import Section, needed, optional
 from orchestrator.simulator.faults import KINDS, Fault, FaultScript
 from orchestrator.simulator.manager import ROLES_THAT_SEE_POINTS
 from orchestrator.simulator.process import ROLE
@@ -60,7 +59,7 @@ def _role(text: str) -> str:
 class MachineEffect(Section):
     """What goes wrong with the machines of a name."""
 
-    vm: kinds.Line = Field(description="A machine's name, or a glob.")
+    vm: kinds.Line = needed("A machine's name, or a glob.")
     server: kinds.Line | None = optional("Only on this server.")
     newest_bad: kinds.Mounts | None = optional("So many of the newest points are damaged.")
     fails: Any = optional("So many mounts fail, or 'always'.")
