@@ -206,7 +206,8 @@ def _addresses(urls: Sequence[str]) -> list[str]:
 
 def _reference(text: str) -> SecretReference:
     """Return the reference; what was given is never shown, for it may be the password."""
-    from orchestrator.plan.file.secrets import NoReference, secret_reference
+    from orchestrator.plan.file.secrets import secret_reference
+    from orchestrator.plan.file.section import NoReference
 
     kind, _, value = text.partition(":")
     is_known = kind in {"env", "file", "credential", "keyring"}

@@ -69,20 +69,20 @@ class Run:
         return self.truth.bytes_sent / self.targets
 
 
-def cost_of(argv: Sequence[str]) -> Cost:
-    """Run a process to its end and return what it took.
+def cost_of(argv: Sequence[str], *, code: int = 0) -> Cost:
+    """Run a process to its end and return what it took; it may say why it ends with `code`.
 
     Raises:
-        subprocess.CalledProcessError: it did not end with 0.
+        subprocess.CalledProcessError: it did not end with `code`.
     """
-    with launched(argv) as process:
+    with launched(argv, stderr=subprocess.DEVNULL if code else None) as process:
         output = process.communicate()[0]
-    if process.returncode:
+    if process.returncode != code:
         raise subprocess.CalledProcessError(process.returncode, argv)
     return Cost(**json.loads(output))
 
 
-def launched(argv: Sequence[str]) -> subprocess.Popen[bytes]:
+def launched(argv: Sequence[str], *, stderr: int | None = None) -> subprocess.Popen[bytes]:
     """Start a process, as on a machine where it is installed; it prints its cost at its end."""
     environment = {**os.environ, PASSWORD_VARIABLE: PASSWORD}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # else each start compiles all modules anew
@@ -90,6 +90,7 @@ def launched(argv: Sequence[str]) -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "tests.bench.launcher", *argv],
         env=environment,
         stdout=subprocess.PIPE,
+        stderr=stderr,
     )
 
 

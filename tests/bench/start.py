@@ -1,4 +1,4 @@
-"""What a person waits for: --help, and a plan of 50,000 targets validated."""
+"""What a person waits for: --help, and a plan of 50,000 targets validated, right or wrong."""
 
 from __future__ import annotations
 
@@ -7,11 +7,21 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from orchestrator.core.exit_codes import ExitCode
 from tests.bench.figures import Figure
-from tests.bench.real import cost_of
+from tests.bench.real import Cost, cost_of
 
 REPEATS = 7
 COMMAND = (sys.executable, "-m", "orchestrator")
+ROWS = 50_000
+PAIRS = {
+    "a misspelt selector": ("{vm: vm%05d}", "{vmm: vm%05d}"),
+    "a wrong value in a section": (
+        "{vm: vm%05d, timeouts: {mount: 5m}}",
+        "{vm: vm%05d, timeouts: {mount: 5x}}",
+    ),
+}
+"""A right and a wrong target of each kind."""
 HEAD = """version: 1
 name: fifty-thousand
 servers:
@@ -34,9 +44,12 @@ def figures() -> Iterator[Figure]:
         digits=0,
     )
     with tempfile.TemporaryDirectory(prefix="bulk-restore-bench-") as temporary:
-        plan = Path(temporary) / "plan.yaml"
-        plan.write_text(HEAD + "".join(f"  - vm: vm{n:05}\n" for n in range(50_000)))
-        cost = cost_of([*COMMAND, "validate", str(plan)])
+        cost = _validated(Path(temporary), "{vm: vm%05d}", 0)
+        ratios = {
+            kind: _validated(Path(temporary), wrong, ExitCode.USAGE).cpu_s
+            / _validated(Path(temporary), right, 0).cpu_s
+            for kind, (right, wrong) in PAIRS.items()
+        }
     yield Figure(
         what="validate of 50,000 targets in one file: wall time",
         value=cost.wall_s,
@@ -44,3 +57,12 @@ def figures() -> Iterator[Figure]:
         unit="s",
     )
     yield Figure(what="… peak memory", value=cost.peak_mb, limit=250, unit="MB", digits=0)
+    for kind, ratio in ratios.items():
+        yield Figure(what=f"… all with {kind} / right ones, CPU", value=ratio, limit=2)
+
+
+def _validated(directory: Path, target: str, code: int) -> Cost:
+    """Return what it takes to validate a plan of many such targets."""
+    plan = directory / "plan.yaml"
+    plan.write_text(HEAD + "".join(f"  - {target % number}\n" for number in range(ROWS)))
+    return cost_of([*COMMAND, "validate", str(plan)], code=code)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, TypeVar, get_args
 
 from orchestrator.plan.file import scalars
 from orchestrator.plan.file.document import Block, Items, Text
 from orchestrator.plan.file.problems import Position, Problems, closest, did_you_mean
 from orchestrator.plan.file.quantities import shown
-from orchestrator.plan.file.secrets import NoReference
 from orchestrator.plan.file.section import (
     Mistake,
     NotUsable,
@@ -46,10 +45,14 @@ def read_section(model: type[S], node: object, problems: Problems, *, noun: str)
     try:
         return model.read(node)
     except NotUsable as exc:
+        found = [(mistake, *_found(node, mistake)) for mistake in exc.mistakes]
         # What an earlier stage reported needs no second message at the same place.
-        for each in [m for m in exc.mistakes if not problems.known_at(_found(node, m)[0])]:
-            _report(model, node, each, problems, noun)
-        return _without(model, node, [mistake.place for mistake in exc.mistakes])
+        for mistake, position, value in [each for each in found if not problems.known_at(each[1])]:
+            is_secret = mistake.shape is Shape.WRONG_SECRET
+            words = mistake.words or _words(model, mistake, value, noun)
+            problems.add(position, words, secret_from=position.column if is_secret else None)
+        rest: S | None = exc.rest
+        return rest
 
 
 def items_of(node: object, problems: Problems, message: str) -> Items:
@@ -73,7 +76,8 @@ def quiet_section(model: type[S], node: object, problems: Problems) -> S | None:
     """Return `node` read as `model`; what is wrong with it was reported already."""
     if not isinstance(node, Block):
         return None
-    rest = _like(node, {key: value for key, value in node.items() if key in model.keys})
+    rest = Block({key: value for key, value in node.items() if key in model.keys})
+    rest.line, rest.column = node.position
     return read_section(model, rest, Problems(problems.source), noun="this")
 
 
@@ -84,65 +88,15 @@ def unread_keys(section: Section | None, node: object) -> set[str]:
     return {key for key in node if key not in section.given}
 
 
-def _without(model: type[S], node: Block, places: Sequence[Place]) -> S | None:
-    """Return the section without what is wrong, or None if it cannot do without that.
-
-    Of a section within it, the other keys stay, so that what they say can be checked.
-    """
-    for deepest in (True, False):
-        rest = node
-        for place in places:
-            keys = [part for part in place[: _depth(node, place)] if isinstance(part, str)]
-            rest = _pruned(rest, keys if deepest else keys[:1])
-        try:
-            return model.read(rest)
-        except NotUsable:
-            continue
-    return None
-
-
-def _depth(node: Block, place: Place) -> int:
-    """Return how many parts of a place lead through mappings to something that is there."""
-    depth = 0
-    current: object = node
-    for part in place:
-        if not isinstance(current, Block) or part not in current:
-            break
-        depth, current = depth + 1, current[str(part)]
-    return max(depth, 1)
-
-
-def _pruned(node: Block, keys: Sequence[str]) -> Block:
-    """Return a mapping without the value that `keys` lead to."""
-    first, *deeper = keys
-    inner = node.get(first)
-    rest = {key: value for key, value in node.items() if key != first}
-    if deeper and isinstance(inner, Block):
-        rest[first] = _pruned(inner, deeper)
-    return _like(node, rest)
-
-
-def _like(node: Block, values: Mapping[str, Any]) -> Block:
-    rest = Block(values)
-    rest.line, rest.column = node.position
-    return rest
-
-
-def _report(model: type[S], node: Block, mistake: Mistake, problems: Problems, noun: str) -> None:
-    position, value = _found(node, mistake)
-    place, error = mistake.place, mistake.error
-    if isinstance(error, NoReference):
-        problems.add(position, str(error), secret_from=position.column)
-    elif error is not None:
-        problems.add(position, str(error))
-    elif mistake.shape is Shape.UNKNOWN_KEY:
-        problems.add(position, _unknown_key(model, place))
-    elif mistake.shape is Shape.MISSING_KEY:
+def _words(model: type[S], mistake: Mistake, value: object, noun: str) -> str:
+    place = mistake.place
+    if mistake.shape is Shape.UNKNOWN_KEY:
+        return _unknown_key(model, place)
+    if mistake.shape is Shape.MISSING_KEY:
         inner = f"{place[-2]!r}" if len(place) > 1 else noun
-        problems.add(position, f"{inner} needs the key {shown(str(place[-1]))}")
-    else:
-        key = next((part for part in reversed(place) if isinstance(part, str)), "this")
-        problems.add(position, f"{key}: {_wrong_shape(mistake.shape, value)}")
+        return f"{inner} needs the key {shown(str(place[-1]))}"
+    key = next((part for part in reversed(place) if isinstance(part, str)), "this")
+    return f"{key}: {_wrong_shape(mistake.shape, value)}"
 
 
 def _wrong_shape(shape: Shape, value: object) -> str:

@@ -17,7 +17,7 @@ from orchestrator.plan.file.access import (
     SecretReference,
 )
 from orchestrator.plan.file.scalars import line, single
-from orchestrator.plan.file.section import JsonSchema, ReadBy
+from orchestrator.plan.file.section import JsonSchema, NoReference, ReadBy
 
 FORMS = (
     "{env: NAME}, {file: PATH}, {credential: NAME}, {command: [PROGRAM, ARGUMENT]} "
@@ -26,10 +26,6 @@ FORMS = (
 
 _variable_name = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$", re.ASCII)
 _credential_name = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.@-]*$", re.ASCII)
-
-
-class NoReference(ValueError):
-    """What stands for a secret is no reference: the line is masked from there on."""
 
 
 def secret_reference(value: object) -> SecretReference:

@@ -33,9 +33,16 @@ Place = tuple[str | int, ...]
 
 
 class ReadBy(Struct, frozen=True, eq=False):
-    """How a value is read. `read` raises ValueError with words for the person who wrote it."""
+    """How a value is read. `read` raises ValueError with words for the person who wrote it.
+
+    It raises NoReference if the value may be a secret, which nobody must see.
+    """
 
     read: Callable[[Any], Any]
+
+
+class NoReference(ValueError):
+    """What stands for a secret is no reference to one."""
 
 
 class JsonSchema(Struct, frozen=True, eq=False):
@@ -64,22 +71,31 @@ class Shape(Enum):
     NO_LIST = auto()
     NO_MAPPING = auto()
     WRONG_VALUE = auto()
+    WRONG_SECRET = auto()
 
 
 class Mistake(Struct, frozen=True):
-    """One thing wrong with a section; `error` is what reading the value said, for WRONG_VALUE."""
+    """One thing wrong with a section; `words` are those of the error of reading a wrong value.
+
+    The error itself would lead back here, over its traceback.
+    """
 
     shape: Shape
     place: Place
-    error: ValueError | None = None
+    words: str = ""
 
 
 class NotUsable(Exception):
-    """A mapping that is not the section wanted."""
+    """A mapping that is not the section wanted.
 
-    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+    `rest` is the section without what is wrong, or None if it needs that. So are the sections and
+    mappings within it; a list with anything wrong in it is left out as a whole.
+    """
+
+    def __init__(self, mistakes: Sequence[Mistake], rest: Any) -> None:
         super().__init__(f"{len(mistakes)} mistakes")
         self.mistakes = mistakes
+        self.rest = rest
 
 
 class Section:
@@ -124,9 +140,9 @@ class Section:
             NotUsable: a key is unknown or missing, or a value is wrong; with all such mistakes.
         """
         mistakes: list[Mistake] = []
-        section: Self = _read_section(cls, node, (), mistakes)
-        if mistakes:
-            raise NotUsable(mistakes)
+        section: Self | None = _read_section(cls, node, (), mistakes)
+        if mistakes or section is None:
+            raise NotUsable(mistakes, section)
         return section
 
     @property
@@ -195,23 +211,27 @@ def marks(annotation: Any) -> Sequence[Any]:
 # --- reading -----------------------------------------------------------------------------
 
 _Read = Callable[[Any, Place, list[Mistake]], Any]
+"""Reads a value at a place, and adds what is wrong with it; None if nothing can be made of it."""
 
 
 def _read_section(section: Any, node: Any, place: Place, mistakes: list[Mistake]) -> Any:
     if not isinstance(node, dict):
         mistakes.append(Mistake(Shape.NO_MAPPING, place))
-        return section({})
+        return None
     readers, needed_keys = _readers(section)
     missing = (key for key in needed_keys if key not in node)
     mistakes.extend(Mistake(Shape.MISSING_KEY, (*place, key)) for key in missing)
     values: dict[str, Any] = {}
     for key, value in node.items():
-        if key in readers:
-            name, read = readers[key]
-            values[name] = read(value, (*place, key), mistakes)
-        else:
+        if key not in readers:
             mistakes.append(Mistake(Shape.UNKNOWN_KEY, (*place, key)))
-    return section(values)
+            continue
+        name, read = readers[key]
+        usable = read(value, (*place, key), mistakes)
+        if usable is not None:
+            values[name] = usable
+    is_whole = all(readers[key][0] in values for key in needed_keys)
+    return section(values) if is_whole else None
 
 
 @cache
@@ -246,22 +266,26 @@ def _read_value(
     try:
         return read(value)
     except ValueError as exc:
-        mistakes.append(Mistake(Shape.WRONG_VALUE, place, exc))
+        shape = Shape.WRONG_SECRET if isinstance(exc, NoReference) else Shape.WRONG_VALUE
+        mistakes.append(Mistake(shape, place, str(exc)))
         return None
 
 
 def _read_list(read: _Read, value: Any, place: Place, mistakes: list[Mistake]) -> Any:
-    if isinstance(value, list):
-        return [read(each, (*place, index), mistakes) for index, each in enumerate(value)]
-    mistakes.append(Mistake(Shape.NO_LIST, place))
-    return None
+    if not isinstance(value, list):
+        mistakes.append(Mistake(Shape.NO_LIST, place))
+        return None
+    before = len(mistakes)
+    items = [read(each, (*place, index), mistakes) for index, each in enumerate(value)]
+    return items if len(mistakes) == before else None
 
 
 def _read_mapping(read: _Read, value: Any, place: Place, mistakes: list[Mistake]) -> Any:
-    if isinstance(value, dict):
-        return {str(key): read(each, (*place, key), mistakes) for key, each in value.items()}
-    mistakes.append(Mistake(Shape.NO_MAPPING, place))
-    return None
+    if not isinstance(value, dict):
+        mistakes.append(Mistake(Shape.NO_MAPPING, place))
+        return None
+    values = ((str(key), read(each, (*place, key), mistakes)) for key, each in value.items())
+    return {key: each for key, each in values if each is not None}
 
 
 def _leave(value: Any, _place: Place, _mistakes: list[Mistake]) -> Any:
