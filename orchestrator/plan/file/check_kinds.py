@@ -1,6 +1,6 @@
 """The kinds of checks: what a plan writes for each, and the check that it asks for.
 
-A further kind is a model here, a value in `proof`, its verdict in `checks`, and its place among
+A further kind is a section here, a value in `proof`, its verdict in `checks`, and its place among
 the others in `engine.content.checks`.
 """
 
@@ -90,7 +90,7 @@ CHECK_KINDS: dict[str, type[CheckFile]] = {
     "baseline": BaselineCheckFile,
     "exec": ExecCheckFile,
 }
-"""The model of each kind of check, by the key that makes it one."""
+"""The section of each kind of check, by the key that makes it one."""
 
 
 class Contradiction(Exception):

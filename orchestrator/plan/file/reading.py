@@ -1,4 +1,4 @@
-"""One section of the tree through its model; what is wrong becomes problems with positions."""
+"""One section of the tree; what is wrong there becomes problems with positions."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def single(value: object) -> str:
 
 
 def scalar(parse: Callable[[str], T]) -> ReadBy:
-    """Return the validator that reads one scalar with `parse`."""
+    """Return what reads one scalar with `parse`."""
     return ReadBy(lambda value: parse(single(value)))
 
 

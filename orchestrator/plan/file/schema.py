@@ -1,7 +1,7 @@
 """The shape of a plan file: which keys there are, what they mean, which kind each holds.
 
-The models read one section each; what depends on several sections is checked in `resolving`.
-The published JSON Schema is generated from the same models and descriptions. Defaults are those of
+Each section is read by itself; what depends on several sections is checked in `resolving`.
+The published JSON Schema is made of the same sections and descriptions. Defaults are those of
 the values that a plan becomes (`of`); nothing here repeats them.
 """
 
