@@ -1,8 +1,11 @@
 """Requests behind a fence: what changes a server waits until its lease is sure.
 
 A wait for a connection can be long, so the last look comes after it: when a connection has been
-made or taken from the pool, before the first byte is written. What that look stops was not sent.
-Without a fence nothing of this module is used.
+made or taken from the pool, and for a request with a body once more just before its first byte is
+written. What these looks stop was not sent. Without a fence nothing of this module is used.
+
+A process that is frozen between the last look and that byte sends it when it wakes up. Nothing can
+prevent that; the engine makes sure that such a mount request acts in the old session only.
 """
 
 from __future__ import annotations
@@ -30,6 +33,31 @@ def _must_be_sure(method: str, fence: Fence) -> bool:
     return method != "GET" or not fence.reads_pass
 
 
+class _Body(aiohttp.BytesPayload):
+    """The body of a request that changes something.
+
+    aiohttp (3.14) writes it, and the headers before it, in a task of its own: before Python 3.12
+    that begins in a later turn of the event loop than the one of the look at the connection.
+    """
+
+    def __init__(self, body: bytes, fence: Fence) -> None:
+        super().__init__(body)
+        self._fence = fence
+        self.stopped = False
+        """Whether the look stopped it: then nothing of the request was sent."""
+
+    async def write_with_length(self, writer: Any, content_length: int | None) -> None:
+        """Write headers and body if the request may be sent now.
+
+        Raises:
+            _Unsure: it may not. aiohttp reports an error of its own, and closes the connection.
+        """
+        if self._fence.lost or not self._fence.sure:
+            self.stopped = True
+            raise _Unsure("not sent, because the lease is not sure")
+        await super().write_with_length(writer, content_length)
+
+
 class FencedTransport(Transport):
     """Requests to one server that another worker may take over at any time."""
 
@@ -45,7 +73,13 @@ class FencedTransport(Transport):
         await super().close()
 
     async def send(
-        self, method: str, target: str, reading: Callable[[], Reading[T]], **how: Any
+        self,
+        method: str,
+        target: str,
+        reading: Callable[[], Reading[T]],
+        *,
+        body: Any = None,
+        **how: Any,
     ) -> tuple[Answer, T]:
         """Send one request as `Transport.send`, once the fence lets it pass.
 
@@ -60,14 +94,17 @@ class FencedTransport(Transport):
         while True:
             if _must_be_sure(method, self._fence):
                 await self._fence.until_sure()
+            held = _Body(body, self._fence) if body is not None else None
             try:
                 self._require_not_lost()
-                return await super().send(method, target, reading, **how)
-            except _Unsure:
-                self.requests -= 1
-            except EnterpriseManagerError:
+                return await super().send(method, target, reading, body=held, **how)
+            except EnterpriseManagerError as exc:
+                is_stopped = isinstance(exc, _Unsure) or (held is not None and held.stopped)
+                if is_stopped:
+                    self.requests -= 1
                 self._require_not_lost()
-                raise
+                if not is_stopped:
+                    raise
 
     def _require_not_lost(self) -> None:
         """Return unless the lease is lost.
@@ -86,7 +123,8 @@ class _LastLook(aiohttp.BaseConnector):
     """Lends the connections of another connector, if the fence lets the request pass then.
 
     aiohttp's own hooks for this moment cannot say no: it would forget to close a connection that
-    was just made (3.14). Between `connect` and the request's first byte it awaits nothing.
+    was just made (3.14). Between `connect` and the first byte of a request without a body it awaits
+    nothing.
     """
 
     def __init__(self, lending: aiohttp.BaseConnector, fence: Fence, server: str) -> None:

@@ -242,7 +242,7 @@ class Transport:
         target: str,
         reading: Callable[[], Reading[T]],
         *,
-        body: bytes | None = None,
+        body: bytes | aiohttp.BytesPayload | None = None,
         headers: dict[str, str] | None = None,
         cap: int = limits.SMALL,
         timeout: limits.Patience = limits.READ,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -137,6 +139,15 @@ def nothing() -> None:
     """Do nothing."""
 
 
+def one_turn_later(happens: Callable[[], None]) -> Callable[[], None]:
+    """Return what lets something happen in the next turn of the event loop."""
+
+    def later() -> None:
+        asyncio.get_running_loop().call_soon(happens)
+
+    return later
+
+
 def service(request: Request) -> Reply:
     """Answer a logon and a look at the session itself, and everything else with a task."""
     if request.target == LOGON:
@@ -252,6 +263,50 @@ async def test_a_lease_that_ends_while_a_connection_is_made_is_seen_in_time(
         assert len(at.log) == at.transport.requests == len(before) + 2
         assert at.log[-1] != "GET"
         assert at.server.connections == 1 or not reused
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="aiohttp writes a body at once there")
+@pytest.mark.parametrize("what", [what for what in CHANGES if what not in {"unmount", "logoff"}])
+async def test_a_lease_that_ends_before_a_body_is_written_is_seen_in_time(
+    what: str, tmp_path: Path
+) -> None:
+    """aiohttp writes a request with a body one turn of the event loop later than it connects.
+
+    A process may be frozen in between. What the look there stops is sent later, once.
+    """
+    async with bench(tmp_path) as at:
+        await read(at.transport)
+        unsure = anyio.Event()
+
+        def expire() -> None:
+            at.expire()
+            unsure.set()
+
+        at.once_connected(one_turn_later(expire))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(CHANGES[what], at.transport)
+            await unsure.wait()
+            await read(at.transport)
+            assert at.log == ["GET", "GET"]
+            at.renew()
+
+        assert at.log == ["GET", "GET", "POST"]
+        assert at.transport.requests == 3
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="aiohttp writes a body at once there")
+@pytest.mark.parametrize("what", [what for what in CHANGES if what not in {"unmount", "logoff"}])
+async def test_a_lease_that_is_lost_before_a_body_is_written_is_seen_in_time(
+    what: str, tmp_path: Path
+) -> None:
+    """As a frozen process finds it when it wakes up."""
+    async with bench(tmp_path) as at:
+        await read(at.transport)
+
+        at.once_connected(one_turn_later(at.lease.lose))
+        await fenced(lambda: CHANGES[what](at.transport))
+
+        assert at.log == ["GET"]
 
 
 # --- once the lease is lost ------------------------------------------------------------------
