@@ -51,22 +51,31 @@ class CountedBody:
 
 
 async def feed_body(
-    response: aiohttp.ClientResponse, reading: Reading[T], masks: Masks, cap: int
+    response: aiohttp.ClientResponse,
+    reading: Reading[T],
+    masks: Masks,
+    cap: int,
+    heard: Callable[[], None],
 ) -> T:
     """Feed the body to `reading` as it comes, up to `cap` bytes; a file as it is.
+
+    `heard` is called with all that comes of one that is not yet there.
 
     Nearly every body is small and has come with the headers: that one is read at once. In a long
     one data may be there at every turn of the event loop; anyio then never cancels by itself, for
     it cancels only a task that waits. So it is asked for with each piece.
     """
     is_file = isinstance(reading, CountedBody)
-    if masks and not is_file:
-        reading = Masked(reading, masks)
     content = response.content
     if content.is_eof() and 0 < content.total_bytes <= min(CHUNK, cap):
-        return reading.whole(content.read_nowait())
+        body = content.read_nowait()
+        return reading.whole(body if is_file else masks.apply(body))
+    if masks and not is_file:
+        reading = Masked(reading, masks)
     size = 0
+    heard()
     while chunk := await content.read(CHUNK):
+        heard()
         size += len(chunk)
         if size > cap:
             response.close()
@@ -78,13 +87,15 @@ async def feed_body(
     return reading.close()
 
 
-async def read_body(response: aiohttp.ClientResponse, cap: int) -> bytes:
-    """Return a body, or its first bytes where it is larger than `cap`."""
+async def read_body(response: aiohttp.ClientResponse, cap: int, heard: Callable[[], None]) -> bytes:
+    """Return a body, or its first bytes where it is larger than `cap`; `heard` as `feed_body`."""
     if response.content.is_eof() and response.content.total_bytes <= CHUNK:
         return response.content.read_nowait()
     parts = []
     size = 0
-    async for chunk in response.content.iter_chunked(CHUNK):
+    heard()
+    while chunk := await response.content.read(CHUNK):
+        heard()
         size += len(chunk)
         if size > cap:
             response.close()

@@ -93,6 +93,18 @@ class Utf8:
         return _REFERENCE.sub(_allowed, chunk) if b"&" in chunk else chunk
 
 
+def as_utf8(document: bytes) -> bytes:
+    """Return what `Utf8` makes of a whole document; nearly every one is that already."""
+    if (
+        document.startswith(_USUAL)
+        and document.isascii()
+        and b"&" not in document
+        and len(document.translate(None, _FORBIDDEN)) == len(document)
+    ):
+        return document
+    return Utf8().feed(document, final=True)
+
+
 def _is_whole(head: bytes) -> bool:
     """Return whether enough has come to know the encoding."""
     return len(head) >= HEAD or b">" in head

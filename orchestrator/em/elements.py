@@ -1,4 +1,4 @@
-"""Answers as elements: XML read as a stream, with refusals, and the words of error bodies.
+"""Answers as elements: XML read as a stream, with refusals.
 
 The same view of an answer in JSON is in `json_reading`.
 
@@ -9,15 +9,14 @@ levels, `MAX_NODES` elements, `MAX_TEXT` characters in one of them, or `MAX_HELD
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, NoReturn, Protocol, TypeVar
 from xml.parsers import expat  # hardened below exactly as defusedxml does, but as a stream
 
+from msgspec import Struct
+
 from orchestrator.core.errors import ForeignAnswer, MalformedResponse
-from orchestrator.em.decoding import Utf8
-from orchestrator.em.json_values import DECODER, root_of
+from orchestrator.em.decoding import Utf8, as_utf8
 
 NAMESPACE = "http://www.veeam.com/ent/v1.0"
 """Of the root of every answer that is the service's own. Source: reference 1.4."""
@@ -75,17 +74,13 @@ class Element(Protocol):
         """Return the text of what is called `tag` as it is; empty if it is absent."""
 
 
-class Node:
+class Node(Struct):
     """One element: local name, attributes, children, text."""
 
-    __slots__ = ("attributes", "children", "tag", "text")
-
-    def __init__(self, tag: str, attributes: dict[str, str]) -> None:
-        """Made by the reader."""
-        self.tag = tag
-        self.attributes = attributes
-        self.children: list[Node] = []
-        self.text = ""
+    tag: str
+    attributes: dict[str, str]
+    children: list[Node] = []
+    text: str = ""
 
     def child(self, tag: str) -> Node | None:
         """Return the first child called `tag`, or None."""
@@ -158,6 +153,88 @@ class XmlReading(Generic[T]):
         must be of `namespace`, so that no other service's XML is taken for an answer.
         """
         self._finish = finish
+        self._what = (row, on_row, namespace)
+        self._stream: _Stream | None = None
+
+    def feed(self, chunk: bytes) -> None:
+        """Take some bytes.
+
+        Raises:
+            MalformedResponse: no XML, or more of it than any answer has.
+        """
+        if self._stream is None:
+            self._stream = _Stream(*self._what)
+        self._stream.feed(chunk)
+
+    def close(self) -> T:
+        """Return the value of the whole document.
+
+        Raises:
+            MalformedResponse: the document is incomplete or not what was asked for.
+        """
+        return self._finish((self._stream or _Stream(*self._what)).close())
+
+    def whole(self, body: bytes) -> T:
+        """Take the whole document and return its value: `feed` once and `close`, at less cost.
+
+        Raises:
+            MalformedResponse: as those two.
+        """
+        if len(body) > FEW:
+            self.feed(body)
+            return self.close()
+        return self._finish(_root_of_few(as_utf8(body), *self._what))
+
+
+def _root_of_few(
+    text: bytes,
+    row: str | None,
+    on_row: Callable[[Node], int] | None,
+    namespace: str | None,
+) -> Node:
+    """Return the root of a document that is all there, and small, as nearly every answer is.
+
+    Only that is counted of which few bytes can be too much.
+    """
+    _refuse_html(text)
+    document = Node("", {})
+    stack = [document]
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        if len(stack) > MAX_DEPTH:
+            _refuse_number()
+        if len(stack) == 1 and namespace is not None:
+            _require_namespace(name, attributes)
+        if ":" in name:
+            name = name.rpartition(":")[2]
+        if len(attributes) > MAX_ATTRIBUTES:
+            _refuse_attributes()
+        node = Node(name, attributes)
+        parent = stack[-1]
+        parent.text = ""
+        parent.children.append(node)
+        stack.append(node)
+
+    def end(_name: str) -> None:
+        node = stack.pop()
+        if node.tag == row and on_row is not None and len(stack) > 1:
+            on_row(node)
+            stack[-1].children.pop()
+
+    def characters(text: str) -> None:
+        stack[-1].text += text
+
+    parser = _parser(start, end, characters)
+    _parse(parser, text, final=True)
+    return _only(document)
+
+
+class _Stream:
+    """A document as it comes, with every limit."""
+
+    def __init__(
+        self, row: str | None, on_row: Callable[[Node], int] | None, namespace: str | None
+    ) -> None:
         self._namespace = namespace
         self._row = row
         self._on_row = on_row
@@ -169,102 +246,28 @@ class XmlReading(Generic[T]):
         self._fed = 0
         self._first = True
         self._utf8 = Utf8()
-        parser = expat.ParserCreate("utf-8")  # whatever the declaration says
-        parser.buffer_text = True
-        parser.StartElementHandler = self._start
-        parser.EndElementHandler = self._end
-        parser.CharacterDataHandler = self._characters
-        parser.StartDoctypeDeclHandler = _refuse_dtd
-        parser.EntityDeclHandler = _refuse_dtd
-        parser.UnparsedEntityDeclHandler = _refuse_dtd
-        parser.ExternalEntityRefHandler = _refuse_dtd
-        self._parser = parser
+        self._parser = _parser(self._start, self._end, self._characters)
 
     def feed(self, chunk: bytes) -> None:
-        """Take some bytes.
-
-        Raises:
-            MalformedResponse: no XML, or more of it than any answer has.
-        """
         self._take(self._utf8.feed(chunk))
+
+    def close(self) -> Node:
+        """Return the root, without its rows."""
+        self._take(self._utf8.feed(b"", final=True))
+        _parse(self._parser, b"", final=True)
+        self._parser.StartElementHandler = None  # or parser and reader would keep each other
+        self._parser.EndElementHandler = None
+        self._parser.CharacterDataHandler = None
+        return _only(self._document)
 
     def _take(self, chunk: bytes) -> None:
         if self._first and chunk.strip():
             self._first = False
             _refuse_html(chunk)
-        self._parse(chunk, final=False)
+        _parse(self._parser, chunk, final=False)
         self._fed += len(chunk)
         if self._fed - self._parser.CurrentByteIndex > MAX_TEXT + len(chunk):
             raise MalformedResponse("the answer has a longer tag than any real one")
-
-    def close(self) -> T:
-        """Return the value of the whole document.
-
-        Raises:
-            MalformedResponse: the document is incomplete or not what was asked for.
-        """
-        self._take(self._utf8.feed(b"", final=True))
-        self._parse(b"", final=True)
-        return self._value()
-
-    def whole(self, body: bytes) -> T:
-        """Take the whole document and return its value: `feed` once and `close`, in one parse.
-
-        Raises:
-            MalformedResponse: as those two.
-        """
-        text = self._utf8.feed(body, final=True)
-        _refuse_html(text)
-        if len(text) <= FEW:
-            self._count_less()
-        self._parse(text, final=True)
-        return self._value()
-
-    def _count_less(self) -> None:
-        """Count only what few bytes can be too much of: this runs for nearly every answer."""
-        stack, row, on_row, namespace = self._stack, self._row, self._on_row, self._namespace
-
-        def start(name: str, attributes: dict[str, str]) -> None:
-            if len(stack) > MAX_DEPTH:
-                _refuse_number()
-            if len(stack) == 1 and namespace is not None:
-                _require_namespace(name, attributes)
-            if ":" in name:
-                name = name.rpartition(":")[2]
-            if len(attributes) > MAX_ATTRIBUTES:
-                _refuse_attributes()
-            node = Node(name, attributes)
-            parent = stack[-1]
-            parent.text = ""
-            parent.children.append(node)
-            stack.append(node)
-
-        def end(_name: str) -> None:
-            node = stack.pop()
-            if node.tag == row and on_row is not None and len(stack) > 1:
-                on_row(node)
-                stack[-1].children.pop()
-
-        def characters(text: str) -> None:
-            stack[-1].text += text
-
-        self._parser.StartElementHandler = start
-        self._parser.EndElementHandler = end
-        self._parser.CharacterDataHandler = characters
-
-    def _value(self) -> T:
-        self._parser.StartElementHandler = None  # or parser and reader would keep each other
-        self._parser.EndElementHandler = None
-        self._parser.CharacterDataHandler = None
-        if not self._document.children:
-            raise MalformedResponse("the answer is empty")
-        return self._finish(self._document.children[0])
-
-    def _parse(self, chunk: bytes, *, final: bool) -> None:
-        try:
-            self._parser.Parse(chunk, final)
-        except (expat.ExpatError, ValueError, LookupError) as exc:
-            raise MalformedResponse(f"the answer is not XML: {exc}") from exc
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         stack = self._stack
@@ -319,6 +322,37 @@ def cost_of(text: str) -> int:
     return len(text) if text.isascii() else 4 * len(text)
 
 
+def _parser(
+    start: Callable[[str, dict[str, str]], None],
+    end: Callable[[str], None],
+    characters: Callable[[str], None],
+) -> expat.XMLParserType:
+    """Return a parser that reaches nothing outside, and refuses what could declare anything."""
+    parser = expat.ParserCreate("utf-8")  # whatever the declaration says
+    parser.buffer_text = True
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.CharacterDataHandler = characters
+    parser.StartDoctypeDeclHandler = _refuse_dtd
+    parser.EntityDeclHandler = _refuse_dtd
+    parser.UnparsedEntityDeclHandler = _refuse_dtd
+    parser.ExternalEntityRefHandler = _refuse_dtd
+    return parser
+
+
+def _parse(parser: expat.XMLParserType, chunk: bytes, *, final: bool) -> None:
+    try:
+        parser.Parse(chunk, final)
+    except (expat.ExpatError, ValueError, LookupError) as exc:
+        raise MalformedResponse(f"the answer is not XML: {exc}") from exc
+
+
+def _only(document: Node) -> Node:
+    if not document.children:
+        raise MalformedResponse("the answer is empty")
+    return document.children[0]
+
+
 def _refuse_dtd(*_arguments: object) -> NoReturn:
     raise MalformedResponse("the answer declares a document type; no real one does")
 
@@ -355,94 +389,6 @@ def _refuse_html(chunk: bytes) -> None:
         raise MalformedResponse("the answer is JSON, though XML was asked for")
 
 
-# --- errors ------------------------------------------------------------------------------
-
-
-PAGE_HEAD = 64 * 1024
-"""Bytes of a web page in which its title must stand."""
-_TITLE = re.compile(rb"<title[^<>]{0,200}>([^<]{1,200})</title>", re.IGNORECASE)
-
-
-def words_of(body: bytes) -> str | None:
-    """Return the message of an error body in any form; None if it has none.
-
-    Source: reference section 8: XML, JSON in either case, HTML from in front of the service.
-    """
-    text = body.removeprefix(BOM).strip()
-    if text.startswith(b"{"):
-        said = _json_message(text)
-    elif text.startswith(b"["):
-        said = None
-    elif text.startswith(b"<"):
-        said = _xml_message(text)
-    else:
-        said = text.decode("utf-8", errors="replace")
-    return said.strip()[:300] or None if said else None
-
-
-def is_error(body: bytes) -> bool:
-    """Return whether an error body is the service's own: its Error in XML, or the same in JSON.
-
-    Others answer in front of it, in HTML, JSON and XML of their own: HTTP.sys, also while it is
-    stopped, and proxies.
-    """
-    text = body.removeprefix(BOM).strip()
-    if text.startswith(b"{"):
-        return {name.lower() for name in _json_object(text)} >= _JSON_ERROR
-    return _root_of(text) == "Error"
-
-
-def is_answer(body: bytes) -> bool:
-    """Return whether a body that nobody reads is none, or the service's own."""
-    text = body.removeprefix(BOM).strip()
-    root = _root_in_json(text) if text.startswith(b"{") else _root_of(text)
-    return not text or root not in {None, "Error"}
-
-
 def is_page(body: bytes) -> bool:
     """Return whether a body is a web page."""
     return body.removeprefix(BOM).lstrip()[:15].lower().startswith(_PAGES)
-
-
-_JSON_ERROR = frozenset({"message", "statuscode"})
-"""What an error in JSON always has, in whatever case. Source: reference section 8."""
-
-
-def _root_of(text: bytes) -> str | None:
-    """Return the name of the root of a document of the service's own, or None if it is none."""
-    try:
-        return XmlReading(lambda root: root.tag).whole(text)
-    except MalformedResponse:
-        return None
-
-
-def _root_in_json(text: bytes) -> str | None:
-    """Return what a root of the service's own would be called in XML, or None if it is none."""
-    try:
-        return root_of(DECODER.decode(text.decode("utf-8", errors="replace"))).tag
-    except (MalformedResponse, ValueError, RecursionError):
-        return None
-
-
-def _json_object(text: bytes) -> dict[str, object]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _json_message(text: bytes) -> str | None:
-    for name, value in _json_object(text).items():
-        if name.lower() == "message" and isinstance(value, str):
-            return value
-    return None
-
-
-def _xml_message(text: bytes) -> str | None:
-    reading = XmlReading(lambda root: root.attributes.get("Message"), namespace=None)
-    try:
-        return reading.whole(text)
-    except MalformedResponse:
-        title = _TITLE.search(text[:PAGE_HEAD])
-        return title.group(1).decode("utf-8", errors="replace") if title else None

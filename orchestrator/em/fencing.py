@@ -18,6 +18,7 @@ from aiohttp.connector import Connection
 
 from orchestrator.core.errors import EnterpriseManagerError, Fenced, RequestNotSent
 from orchestrator.core.ports.fence import Fence
+from orchestrator.em.connector import Lending
 from orchestrator.em.elements import Reading
 from orchestrator.em.transport import Answer, Transport
 
@@ -115,11 +116,11 @@ class FencedTransport(Transport):
         if self._fence.lost:
             raise Fenced(self.server) from None
 
-    def _guarding(self, connector: aiohttp.BaseConnector) -> aiohttp.BaseConnector:
-        return _LastLook(connector, self._fence, self.server)
+    def _lending(self, connector: aiohttp.BaseConnector) -> Lending:
+        return _LastLook(connector, self._deadlines.heard, self._fence, self.server)
 
 
-class _LastLook(aiohttp.BaseConnector):
+class _LastLook(Lending):
     """Lends the connections of another connector, if the fence lets the request pass then.
 
     aiohttp's own hooks for this moment cannot say no: it would forget to close a connection that
@@ -127,9 +128,15 @@ class _LastLook(aiohttp.BaseConnector):
     nothing.
     """
 
-    def __init__(self, lending: aiohttp.BaseConnector, fence: Fence, server: str) -> None:
-        super().__init__(force_close=True)
-        self._lending, self._fence, self._server = lending, fence, server
+    def __init__(
+        self,
+        lending: aiohttp.BaseConnector,
+        when_lent: Callable[[], None],
+        fence: Fence,
+        server: str,
+    ) -> None:
+        super().__init__(lending, when_lent)
+        self._fence, self._server = fence, server
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Connection:
         """Return a connection for a request that may be sent now.
@@ -138,7 +145,7 @@ class _LastLook(aiohttp.BaseConnector):
             Fenced: the lease is lost.
             _Unsure: the lease is not sure, and the request has to wait for that.
         """
-        connection = await self._lending.connect(req, traces, timeout)
+        connection = await super().connect(req, traces, timeout)
         if self._fence.lost:
             connection.release()
             raise Fenced(self._server)
@@ -146,12 +153,3 @@ class _LastLook(aiohttp.BaseConnector):
             connection.release()
             raise _Unsure(f"{self._server}: not sent, because its lease is not sure")
         return connection
-
-    async def _close_both(self) -> None:
-        await self._lending.close()
-        await super().close()
-
-    def close(self, *, abort_ssl: bool = False) -> Any:
-        """Close the connections that it lends."""
-        _ = abort_ssl
-        return self._close_both()

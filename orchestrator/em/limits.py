@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
-import aiohttp
+from msgspec import Struct
 
 CONNECTIONS: Final = 7
 """Kept connections per server, one of which a mount POST may be using: TLS costs 0.3 MB each."""
@@ -23,23 +21,19 @@ LARGE: Final = 64 * 1024 * 1024
 
 RETRIES: Final = 2
 
+CONNECT_S: Final = 15.0
+"""A connection and its TLS handshake may take this long."""
 
-@dataclass(frozen=True)
-class Patience:
-    """Time limits of one kind of request, in seconds."""
+
+class Patience(Struct, frozen=True):
+    """Time limits of one kind of request, in seconds.
+
+    `silence` bounds the time from the connection to the headers of the answer, and from there to
+    each part of its body. Waiting for a connection that others use counts for `total` alone.
+    """
 
     total: float
     silence: float
-
-    @cached_property
-    def of_parts(self) -> aiohttp.ClientTimeout:
-        """What aiohttp bounds of it; `connect` would count waiting for a pool slot, so it is unset.
-
-        The total time is bounded by `deadlines`.
-        """
-        return aiohttp.ClientTimeout(
-            total=None, connect=None, sock_connect=15.0, sock_read=self.silence
-        )
 
 
 READ = Patience(120.0, 60.0)

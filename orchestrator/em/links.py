@@ -31,7 +31,8 @@ _DOTS = re.compile(r"(?:^|[/\\])\.\.?(?:[/\\]|$)")
 """A segment that a server may resolve, so that the path would mean another one."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _SAFE = "/:$@!&'()*+,;=-._~%?"
-_PLAIN = re.compile(f"[A-Za-z0-9{re.escape(_SAFE)}]*")
+_PLAIN = f"[A-Za-z0-9{re.escape(_SAFE)}]*"
+_USUAL_HREF = re.compile(rf"(?:{_ORIGIN.pattern[1:]})?(/api/{_PLAIN})")
 """An address of which nothing is left to encode or to refuse: as nearly every one is."""
 
 _ACTING_QUERY = re.compile(r"^(?:|action=restore|v=[a-z0-9_]{1,10})$", re.IGNORECASE)
@@ -72,14 +73,15 @@ def rerooted(href: str) -> Href | None:
     Characters that may not stand in a request line are percent-encoded; what the server
     has encoded stays as it is.
     """
+    usual = _USUAL_HREF.fullmatch(href)
+    if usual is not None:
+        return Href(usual[1])
     rest = href.strip()
     origin = _ORIGIN.match(rest)
     if origin is not None:
         rest = rest[origin.end() :]
     if not rest.lower().startswith("/api/"):
         return None
-    if _PLAIN.fullmatch(rest):
-        return Href(rest)
     if "\\" in rest or "#" in rest:
         return None
     if _CONTROL.search(rest):

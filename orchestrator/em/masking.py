@@ -68,7 +68,7 @@ class Masks:
 
     def apply(self, body: bytes) -> bytes:
         """Return `body` with every secret masked."""
-        return self.ready(body, 0, final=True)[0]
+        return self.ready(body, 0, final=True)[0] if self._may_hold(body) else body
 
     def ready(self, body: bytes, begin: int, *, final: bool) -> tuple[bytes, int]:
         """Return `body` from `begin` on, masked as far as it can be, and where that ends.
@@ -76,7 +76,7 @@ class Masks:
         Before the end of everything its last bytes are left: a secret may begin in them.
         """
         end = len(body) if final else max(begin, len(body) - self.longest + 1)
-        if not self or not self._may_hold(body):
+        if not self._may_hold(body):
             return body[begin:end], end
         parts, at = [], begin
         is_wide = b"\x00" in body  # as every secret in UTF-16 has it
@@ -103,8 +103,9 @@ class Masks:
         """Return quickly whether a secret could be in `body`; nearly no body has one."""
         if self._always:
             return True
-        for core, words in self._cores if b"\x00" in body else self._narrow:
-            if core in body:  # one word may be another's as well: of a GUID that ends alike
+        find = body.find  # in every answer; `in` would raise and catch an error inside
+        for core, words in self._narrow if find(b"\x00") < 0 else self._cores:
+            if find(core) >= 0:  # one word may be another's as well: of a GUID that ends alike
                 lower = body.lower()
                 if all(word in lower for word in words):
                     return True

@@ -31,7 +31,8 @@ from orchestrator.core.errors import (
     ServiceBusy,
     SessionLost,
 )
-from orchestrator.em.elements import BOM, is_error, is_page
+from orchestrator.em.elements import BOM, is_page
+from orchestrator.em.error_bodies import is_error
 
 MAX_RETRY_AFTER: Final = 300.0
 NOT_ACTED_ON: Final = frozenset({501, 503, 505})

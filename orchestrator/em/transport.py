@@ -12,10 +12,12 @@ import hashlib
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import aiohttp
 import anyio
+from aiohttp import hdrs
 from msgspec import Struct
 from yarl import URL
 
@@ -33,9 +35,10 @@ from orchestrator.core.model import ServerName
 from orchestrator.core.version import __version__
 from orchestrator.em import limits
 from orchestrator.em.bodies import CountedBody, TakerFailed, feed_body, read_body
-from orchestrator.em.connector import Connector
+from orchestrator.em.connector import Connector, Lending, http_session
 from orchestrator.em.deadlines import Deadlines
-from orchestrator.em.elements import Reading, is_answer, words_of
+from orchestrator.em.elements import Reading
+from orchestrator.em.error_bodies import is_answer, words_of
 from orchestrator.em.links import guard, shown_path
 from orchestrator.em.masking import AnswerMasks
 from orchestrator.em.meanings import ErrorAnswer, RequestFacts, http_date, meaning
@@ -118,12 +121,12 @@ class Transport:
             "Accept-Encoding": "identity",
             "User-Agent": f"bulk-restore/{__version__}",
         }
-        self._kept = _session(self._guarding(self._connector), headers)
+        self._deadlines = Deadlines()
+        self._kept = http_session(self._lending(self._connector), headers)
         alone = make(limit=1, keepalive_timeout=limits.FRESH_S, ssl=tls)
         posts = PostConnector(self._connector, alone)
-        self._posts = _session(self._guarding(posts), headers)
+        self._posts = http_session(self._lending(posts), headers)
         self._posts._retry_connection = False  # noqa: SLF001 - nothing public keeps aiohttp (3.14) from sending a DELETE twice
-        self._deadlines = Deadlines()
         self._content_type = {"Content-Type": media_type}
         self._has_token = False
         self._secrets: set[str] = set()
@@ -139,9 +142,9 @@ class Transport:
         self.last_used = boot_clock()
         """When the last request was answered, on the boot clock."""
 
-    def _guarding(self, connector: aiohttp.BaseConnector) -> aiohttp.BaseConnector:
-        """Return what lends the connections of `connector` to requests: itself, without a fence."""
-        return connector
+    def _lending(self, connector: aiohttp.BaseConnector) -> Lending:
+        """Return what lends the connections of `connector` to requests."""
+        return Lending(connector, self._deadlines.heard)
 
     @property
     def certificate_sha256(self) -> str | None:
@@ -264,21 +267,22 @@ class Transport:
             EnterpriseManagerError: what the answer means.
         """
         guard(method, target)
-        asked = self._asked(method, target, starts_work=mount_post)
-        self._check_open(asked)
+        asked = partial(self._facts, method, target, mount_post, self._has_token)
+        if self._kept.closed:
+            request = asked().request
+            raise SessionLost("the logon session is over", server=self.server, request=request)
         if body is not None:
-            headers = {**(headers or {}), **self._content_type}
+            headers = {**headers, **self._content_type} if headers else self._content_type
         http = self._posts if mount_post or never_again else self._kept
         self.requests += 1
         try:
-            with self._deadlines.within(timeout.total):
+            with self._deadlines.within(timeout.total, timeout.silence):
                 response = await http.request(
                     method,
                     self._url(target),
                     data=body,
                     headers=headers,
                     skip_auto_headers=_UNTYPED if body is None and method == "POST" else None,
-                    timeout=timeout.of_parts,
                     allow_redirects=False,
                 )
                 try:
@@ -318,26 +322,21 @@ class Transport:
             return URL(self._base + target, encoded=True)
         return self._root.with_path(target, encoded=True)
 
-    def _check_open(self, asked: Callable[[], RequestFacts]) -> None:
-        """Raise SessionLost if this transport is closed."""
-        if self._kept.closed:
-            request = asked().request
-            raise SessionLost("the logon session is over", server=self.server, request=request)
-
-    def _asked(self, method: str, target: str, *, starts_work: bool) -> Callable[[], RequestFacts]:
-        """Return what makes the words for a request; only an answer that is no success needs it."""
-        has_token = self._has_token
-
-        def asked() -> RequestFacts:
-            return RequestFacts(
-                server=self.server,
-                request=f"{method} {shown_path(target)}",
-                acts=method != "GET",
-                starts_work=starts_work,
-                has_token=has_token,
-            )
-
-        return asked
+    def _facts(
+        self,
+        method: str,
+        target: str,
+        starts_work: bool,
+        has_token: bool,
+    ) -> RequestFacts:
+        """Return the words for a request; only an answer that is no success needs them."""
+        return RequestFacts(
+            server=self.server,
+            request=f"{method} {shown_path(target)}",
+            acts=method != "GET",
+            starts_work=starts_work,
+            has_token=has_token,
+        )
 
     async def stream(self, target: str, take: Callable[[bytes], None], *, limit: int) -> int:
         """Hand over the body of `target` as it comes, up to `limit` bytes; return its size.
@@ -375,17 +374,18 @@ class Transport:
         shows_sessions: bool,
     ) -> T:
         status, masks = response.status, self._masks
-        told = response.headers.get(TOKEN)
-        if told is not None and not self._has_token:
+        if not self._has_token and (told := response.headers.get(TOKEN)) is not None:
             masks = AnswerMasks({*self._secrets, told})
-        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        encoding = response.headers.get(hdrs.CONTENT_ENCODING)
+        if encoding is not None and encoding.lower() != "identity":
             raise MalformedResponse(f"{self.server} compressed an answer; it was not asked to")
         if response.method == "DELETE" and status in {200, 204}:
-            if not is_answer(await read_body(response, limits.SMALL)):
+            body = await read_body(response, limits.SMALL, self._deadlines.heard)
+            if not is_answer(body):
                 raise MalformedResponse(f"{self.server} answered {asked().request} with a page")
             return None  # type: ignore[return-value]  # nothing to read, and nobody asks
         if status not in {200, 201, 202, 204}:
-            body = await read_body(response, limits.SMALL)
+            body = await read_body(response, limits.SMALL, self._deadlines.heard)
             said = ErrorAnswer(
                 status=status,
                 headers=response.headers,
@@ -397,7 +397,8 @@ class Transport:
             foreign = said.is_of_another_service or said.wants_certificate
             answered = f"{status}{f': {said.words!r}' if said.words else ''}"
             raise (foreign and self._unmet(asked(), answered)) or meaning(asked(), said)
-        return await feed_body(response, reading(), masks.of(shows_sessions=shows_sessions), cap)
+        hidden = masks.of(shows_sessions=shows_sessions)
+        return await feed_body(response, reading(), hidden, cap, self._deadlines.heard)
 
     def _unmet(self, asked: RequestFacts, answered: str) -> AddressUnusable | None:
         """Return what it means that another service answered first; None if it was not first."""
@@ -424,17 +425,6 @@ class Transport:
     def _now_of(self, response: aiohttp.ClientResponse) -> datetime:
         """Return the server's time; our own clock may be wrong, or jump."""
         return http_date(response.headers.get("Date", "")) or self.wall_clock()
-
-
-def _session(connector: aiohttp.BaseConnector, headers: dict[str, str]) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers=headers,
-        auto_decompress=False,
-        raise_for_status=False,
-        trust_env=False,
-    )
 
 
 def _in_place(exc: MalformedResponse, asked: RequestFacts) -> EnterpriseManagerError:

@@ -22,6 +22,7 @@ from uuid import UUID
 import aiohttp
 import anyio
 
+from orchestrator.core.clock import boot_clock
 from orchestrator.core.model import ServerName
 from orchestrator.em.transport import Transport
 from orchestrator.em.wire import XmlCodec
@@ -91,6 +92,7 @@ def _ours(base: str, pin: str) -> Exchange:
         FingerprintTrust(sha256=(pin,)),
         rng=random.Random(1),
         media_type=codec.media_type,
+        boot_clock=boot_clock,  # as in a real run
     )
     transport.use_token(TOKEN)
     transport.hide("2a589887-e0b1-4bff-b5b6-45ab84d8f6ef")

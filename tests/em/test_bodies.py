@@ -84,6 +84,8 @@ async def test_a_download_without_a_pause_can_be_ended(anyio_backend: str) -> No
             tasks.start_soon(end)
             tasks.start_soon(later)
             response = cast("aiohttp.ClientResponse", _Response(content))
-            await feed_body(response, CountedBody(lambda _: None), Masks(), 10**12)
+            await feed_body(
+                response, CountedBody(lambda _: None), Masks(), 10**12, heard=lambda: None
+            )
 
         assert content.read_so_far < PIECES

@@ -19,7 +19,7 @@ from orchestrator.core.lease import Lease
 from orchestrator.core.model import Href, ServerName, TaskId
 from orchestrator.database.fence import LeaseFence
 from orchestrator.em.client import Client
-from orchestrator.em.connector import Connector
+from orchestrator.em.connector import Connector, Lending
 from orchestrator.em.posting import PostConnector
 from orchestrator.em.transport import TOKEN, Transport
 from orchestrator.em.wire import XmlCodec
@@ -453,13 +453,15 @@ async def test_nobody_logs_on_to_a_server_that_is_lost(tmp_path: Path) -> None:
 async def test_without_a_fence_nothing_stands_between_request_and_connection(
     tmp_path: Path,
 ) -> None:
-    """One process pays nothing: its transport is the plain one, with its own connectors."""
+    """One process pays nothing: its transport is the plain one, which looks at no lease."""
     async with bench(tmp_path) as at:
         plain = Client(at.client._settings, rng=Prompt())._transport()
         try:
             assert type(plain) is Transport
-            assert plain._kept.connector is plain._connector
-            assert type(plain._posts.connector) is PostConnector
+            kept, posts = plain._kept.connector, plain._posts.connector
+            assert type(kept) is type(posts) is Lending
+            assert kept._lending is plain._connector
+            assert type(posts._lending) is PostConnector
             assert plain._kept.trace_configs == plain._posts.trace_configs == []
         finally:
             await plain.close()

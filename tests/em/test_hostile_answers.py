@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from orchestrator.core.errors import MalformedResponse
 from orchestrator.core.model import Source
 from orchestrator.em import elements
-from orchestrator.em.elements import words_of
+from orchestrator.em.error_bodies import words_of
 from orchestrator.em.families import FAMILIES
 from orchestrator.em.wire import XmlCodec
 from tests.em.documents import NAMESPACE, SAMPLES, document, read, sample

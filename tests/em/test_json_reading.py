@@ -12,7 +12,8 @@ import pytest
 
 from orchestrator.core.errors import ForeignAnswer, MalformedResponse
 from orchestrator.core.model import Source, Task, TaskState
-from orchestrator.em.elements import MAX_DEPTH, MAX_HELD, is_answer
+from orchestrator.em.elements import MAX_DEPTH, MAX_HELD
+from orchestrator.em.error_bodies import is_answer
 from orchestrator.em.families import FAMILIES
 from orchestrator.em.json_codec import JsonCodec
 from orchestrator.em.json_reading import MAX_WHOLE

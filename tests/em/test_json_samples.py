@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.core.errors import MalformedResponse
 from orchestrator.core.model import OsKind, Source
-from orchestrator.em.elements import is_error, words_of
+from orchestrator.em.error_bodies import is_error, words_of
 from orchestrator.em.families import FAMILIES
 from orchestrator.em.json_codec import JsonCodec
 from orchestrator.em.wire import Codec, XmlCodec

@@ -76,8 +76,8 @@ def assert_alike(data: bytes, **options: Any) -> None:
     """Assert that both ways give the same."""
 
     def as_stream(reading: XmlReading[Any]) -> object:
-        reading._parse(reading._utf8.feed(data, final=True), final=True)
-        return reading._value()
+        reading.feed(data)
+        return reading.close()
 
     expected = outcome(as_stream, **options)
     assert outcome(lambda reading: reading.whole(data), **options) == expected

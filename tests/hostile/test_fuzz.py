@@ -20,7 +20,8 @@ from yarl import URL
 
 from orchestrator.core.errors import ForbiddenAction, MalformedResponse, PlanError
 from orchestrator.core.model import RunId
-from orchestrator.em.elements import Reading, words_of
+from orchestrator.em.elements import Reading
+from orchestrator.em.error_bodies import words_of
 from orchestrator.em.links import MOUNT_PATH, guard, mount_href, rerooted
 from orchestrator.em.logon import clock_offset
 from orchestrator.em.masking import Masked, Masks
