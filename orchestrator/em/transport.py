@@ -269,8 +269,7 @@ class Transport:
         guard(method, target)
         asked = partial(self._facts, method, target, mount_post, self._has_token)
         if self._kept.closed:
-            request = asked().request
-            raise SessionLost("the logon session is over", server=self.server, request=request)
+            raise _is_over(asked())
         if body is not None:
             headers = {**headers, **self._content_type} if headers else self._content_type
         http = self._posts if mount_post or never_again else self._kept
@@ -425,6 +424,10 @@ class Transport:
     def _now_of(self, response: aiohttp.ClientResponse) -> datetime:
         """Return the server's time; our own clock may be wrong, or jump."""
         return http_date(response.headers.get("Date", "")) or self.wall_clock()
+
+
+def _is_over(asked: RequestFacts) -> SessionLost:
+    return SessionLost("the logon session is over", server=asked.server, request=asked.request)
 
 
 def _in_place(exc: MalformedResponse, asked: RequestFacts) -> EnterpriseManagerError:
