@@ -58,15 +58,27 @@ class Lending(aiohttp.BaseConnector):
         return self._close_both()
 
 
+class _Request(aiohttp.ClientRequest):
+    """A request with the headers of its session, as they are."""
+
+    def update_headers(self, headers: Any) -> None:
+        """Take what the session has just put together; aiohttp (3.14) would copy them singly."""
+        self.headers = headers
+
+
 def http_session(
     connector: aiohttp.BaseConnector, headers: dict[str, str]
 ) -> aiohttp.ClientSession:
-    """Return a session that adds nothing of its own: no cookies, no proxies of the environment."""
+    """Return a session that adds nothing of its own: no cookies, no proxies of the environment.
+
+    `headers` must be all that a request needs, `Host` too.
+    """
     return aiohttp.ClientSession(
         connector=connector,
         timeout=_TIMES,
         cookie_jar=aiohttp.DummyCookieJar(),
         headers=headers,
+        request_class=_Request,
         auto_decompress=False,
         raise_for_status=False,
         trust_env=False,

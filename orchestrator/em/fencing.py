@@ -41,8 +41,8 @@ class _Body(aiohttp.BytesPayload):
     that begins in a later turn of the event loop than the one of the look at the connection.
     """
 
-    def __init__(self, body: bytes, fence: Fence) -> None:
-        super().__init__(body)
+    def __init__(self, body: bytes, media_type: str, fence: Fence) -> None:
+        super().__init__(body, content_type=media_type)
         self._fence = fence
         self.stopped = False
         """Whether the look stopped it: then nothing of the request was sent."""
@@ -95,7 +95,7 @@ class FencedTransport(Transport):
         while True:
             if _must_be_sure(method, self._fence):
                 await self._fence.until_sure()
-            held = _Body(body, self._fence) if body is not None else None
+            held = _Body(body, self.media_type, self._fence) if body is not None else None
             try:
                 self._require_not_lost()
                 return await super().send(method, target, reading, body=held, **how)

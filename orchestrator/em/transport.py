@@ -117,6 +117,7 @@ class Transport:
         tls = ssl_argument(trust, server)
         self._connector = make(limit=limits.CONNECTIONS, keepalive_timeout=limits.KEPT_S, ssl=tls)
         headers = {
+            "Host": self._root.host_port_subcomponent or "",
             "Accept": media_type,
             "Accept-Encoding": "identity",
             "User-Agent": f"bulk-restore/{__version__}",
@@ -127,7 +128,8 @@ class Transport:
         posts = PostConnector(self._connector, alone)
         self._posts = http_session(self._lending(posts), headers)
         self._posts._retry_connection = False  # noqa: SLF001 - nothing public keeps aiohttp (3.14) from sending a DELETE twice
-        self._content_type = {"Content-Type": media_type}
+        self.media_type = media_type
+        """Of the bodies that are sent."""
         self._has_token = False
         self._secrets: set[str] = set()
         self._asked_for: set[str] = set()
@@ -176,7 +178,7 @@ class Transport:
         """
         for http in (self._kept, self._posts):
             http.headers["Accept"] = media_type
-        self._content_type = {"Content-Type": media_type}
+        self.media_type = media_type
 
     def use_token(self, token: str | None) -> None:
         """Send `token` with every request from now on, or none."""
@@ -270,8 +272,8 @@ class Transport:
         asked = partial(self._facts, method, target, mount_post, self._has_token)
         if self._kept.closed:
             raise _is_over(asked())
-        if body is not None:
-            headers = {**headers, **self._content_type} if headers else self._content_type
+        if isinstance(body, bytes):
+            body = aiohttp.BytesPayload(body, content_type=self.media_type)
         http = self._posts if mount_post or never_again else self._kept
         self.requests += 1
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -35,6 +35,8 @@ class Request:
     body: bytes
     client: object = None
     """The address at the other end of its connection."""
+    lines: Sequence[str] = ()
+    """Its headers as they came, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class RawServer:
         headers = {name.lower(): value for name, _, value in (li.partition(": ") for li in lines)}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         self.bytes_received += len(head) + len(body)
-        return Request(method, target, headers, body, client)
+        return Request(method, target, headers, body, client, lines)
 
 
 @asynccontextmanager

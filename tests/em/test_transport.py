@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import inspect
 import json
+import random
 import socket
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -31,12 +32,14 @@ from orchestrator.core.errors import (
     ServiceBusy,
     SessionLost,
 )
-from orchestrator.core.model import Task
+from orchestrator.core.model import ServerName, Task
+from orchestrator.core.version import __version__
 from orchestrator.em import limits
 from orchestrator.em.connector import endpoint
 from orchestrator.em.meanings import retry_after
 from orchestrator.em.transport import Answer, Transport
 from orchestrator.em.wire import XmlCodec
+from orchestrator.plan.file.access import NoTrust
 from tests.em.documents import MOUNT, POINT, document, sample
 from tests.em.rawserver import Reply, Request, raw_server, reply, talking, transport_to
 
@@ -78,6 +81,54 @@ async def test_the_token_goes_into_a_header_and_nowhere_else() -> None:
         assert request.headers["x-restsvcsessionid"] == "ab/cd+ef=="
         assert "cookie" not in request.headers
         assert "ab/cd" not in request.target + request.headers["user-agent"]
+
+
+async def test_each_header_is_sent_once_and_nothing_else() -> None:
+    """Whatever aiohttp adds by itself: a server, or a proxy, sees just these."""
+    async with talking(lambda n, r: reply(202)) as (server, transport):
+        transport.speak("application/json")
+        await transport.get("/api/tasks/task-12", CODEC.task)
+        await transport.send("DELETE", f"{MOUNTS}/1", CODEC.task)
+        await start(transport)
+        await transport.send("POST", MOUNTS, CODEC.task, headers={"Authorization": "Basic eA=="})
+        transport.use_token(None)
+        await transport.get("/api/tasks/task-12", CODEC.task)
+
+    always = [
+        f"Host: 127.0.0.1:{server.port}",
+        "Accept: application/json",
+        "Accept-Encoding: identity",
+        f"User-Agent: bulk-restore/{__version__}",
+    ]
+    token = "X-RestSvcSessionId: ab/cd+ef=="
+    assert [sorted(request.lines) for request in server.requests] == [
+        sorted([*always, *more])
+        for more in (
+            [token],
+            [token, "Content-Length: 0"],
+            [token, "Content-Length: 4", "Content-Type: application/json"],
+            [token, "Content-Length: 0", "Authorization: Basic eA=="],
+            [],
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("em01.dr.example:443", "em01.dr.example"), ("[::1]:9398", "[::1]:9398")]
+)
+async def test_the_host_is_written_as_http_asks_for(host: str, shown: str) -> None:
+    """Without the port that https has anyway, and with the brackets of an address of IPv6."""
+    made = Transport(
+        ServerName("hq"),
+        f"https://{host}",
+        NoTrust(),
+        rng=random.Random(1),
+        media_type="application/xml",
+    )
+    try:
+        assert made._kept.headers["Host"] == shown
+    finally:
+        await made.close()
 
 
 async def test_it_is_known_where_the_server_answers() -> None:
