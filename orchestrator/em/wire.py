@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from sys import intern
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -42,6 +43,8 @@ MAX_DOWNLOADS = 4
 """Staged files of one task that are kept: a task stages one."""
 ROW_COST = 600
 """Bytes of memory that the value of a row takes beside its texts."""
+SHORT_LIST = 256
+"""Bytes below which a list of mounts is most likely an empty one."""
 LONGEST_WORDS = 2000
 """Characters of a task's message that are kept."""
 T = TypeVar("T")
@@ -117,7 +120,7 @@ class Codec(ABC):
 
     def mounts(self) -> Reading[Sequence[Mount]]:
         """Read one mount point or a list of them, whatever the family."""
-        return self.reading(_mounts)
+        return _MountsReading(self)
 
     def entries(self) -> Reading[Page[FileSystemEntry]]:
         """Read FileSystemEntries, or the FileSystemEntry of one file or directory."""
@@ -171,6 +174,39 @@ class Codec(ABC):
             return _cost(found[-1])
 
         return self.row_reading(tag, finish, keep)
+
+
+class _MountsReading:
+    """Reads mounts; implements `Reading`.
+
+    A list without any confirms an unmount, and says so in the same bytes each time: those are
+    read once.
+    """
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._reading: Reading[Sequence[Mount]] | None = None
+
+    def feed(self, chunk: bytes) -> None:
+        """Take some bytes. Raises MalformedResponse."""
+        if self._reading is None:
+            self._reading = self._codec.reading(_mounts)
+        self._reading.feed(chunk)
+
+    def close(self) -> Sequence[Mount]:
+        """Return the mounts. Raises MalformedResponse."""
+        return (self._reading or self._codec.reading(_mounts)).close()
+
+    def whole(self, body: bytes) -> Sequence[Mount]:
+        """Take the whole body and return its mounts. Raises MalformedResponse."""
+        if len(body) < SHORT_LIST:
+            return _short_list(self._codec, body)
+        return self._codec.reading(_mounts).whole(body)
+
+
+@lru_cache(maxsize=64)  # of all servers; what raises is not remembered
+def _short_list(codec: Codec, body: bytes) -> Sequence[Mount]:
+    return codec.reading(_mounts).whole(body)
 
 
 class XmlCodec(Codec):

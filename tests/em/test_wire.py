@@ -10,8 +10,9 @@ import pytest
 from orchestrator.core.errors import MalformedResponse
 from orchestrator.core.model import OsKind, Source, TaskState
 from orchestrator.em.families import FAMILIES
+from orchestrator.em.json_codec import JsonCodec
 from orchestrator.em.moments import moment
-from orchestrator.em.wire import XmlCodec
+from orchestrator.em.wire import SHORT_LIST, XmlCodec
 from tests.em.documents import (
     AGENT_POINT,
     BACKUP_POINT,
@@ -309,6 +310,26 @@ def test_mounts_are_read(name: str, hrefs: list[str], roots: int) -> None:
 
     assert [mount.href for mount in mounts] == hrefs
     assert {len(mount.roots) for mount in mounts} <= {roots}
+    for _ in range(2):
+        assert CODEC.mounts().whole(sample(name)) == mounts
+
+
+def test_what_was_read_before_is_that_of_its_own_bytes_and_form() -> None:
+    """Lists of a few bytes are read once: their errors, other lists and JSON are still told."""
+    empty = sample("vmreplicapointmounts.empty")
+    assert CODEC.mounts().whole(empty) == ()
+
+    for wrong in (empty[:-3], empty.replace(b"PointMounts", b"Points"), b""):
+        for _ in range(2):
+            with pytest.raises(MalformedResponse):
+                CODEC.mounts().whole(wrong)
+    for _ in range(2):
+        with pytest.raises(MalformedResponse):
+            JsonCodec().mounts().whole(empty)
+    short = document("", "VmReplicaPointMount", f'Href="{MOUNT}"')
+    assert len(short) < SHORT_LIST
+    assert [mount.href for mount in CODEC.mounts().whole(short)] == [MOUNT]
+    assert CODEC.mounts().whole(empty) == ()
 
 
 def test_volume_roots_keep_their_odd_names() -> None:
