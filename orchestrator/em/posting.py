@@ -57,11 +57,9 @@ async def _just_used(kept: aiohttp.BaseConnector, key: Any, traces: Any) -> Conn
     protocol, used_at = idle[-1]
     if not protocol.is_connected() or monotonic() - used_at > limits.FRESH_S:
         return None
-    others = pool.pop(key)
-    others.pop()
-    pool[key].append((protocol, used_at))
+    older = [idle.popleft() for _ in range(len(idle) - 1)]
     try:
         return await kept._get(key, traces)  # noqa: SLF001 - nothing public tells them apart
     finally:
-        if others:
-            pool[key].extendleft(reversed(others))
+        if older:
+            pool[key].extendleft(reversed(older))
