@@ -150,7 +150,7 @@ def _gate(rng: random.Random) -> Gated:
         Answerer(
             user=user,
             after_s=rng.choice([1.0, 30.0, 100.0, 400.0]),
-            reject=rng.random() < 0.12,
+            reject=rng.random() < 0.18,
         )
         for user in rng.choices(USERS, k=rng.choice([0, 1, 2, 3, 3]))
     ]
